@@ -1,0 +1,1 @@
+"""What people handle: containers, their layers, commit, diff, volumes and clean-up."""

@@ -1,0 +1,100 @@
+"""The one tree of errors. Each says in one line what failed, where, why, and what to do next.
+
+    NbcontainerError
+    ├── UsageError            the words of a command or of an option are wrong
+    ├── StoreError            the store cannot be used (permissions, space, another version)
+    ├── ImageError            an image cannot be found, read or written
+    │   ├── ImageNotFound
+    │   └── HostileArchive    an archive that breaks the rules, or is cut off
+    ├── SandboxError          this machine cannot set a container up
+    │   ├── LauncherError     the fork server cannot start or has gone
+    │   └── SetupFailed       one step of the plan failed
+    ├── ContainerError        a container cannot be handled
+    │   ├── ContainerNotFound
+    │   ├── ContainerExists
+    │   └── ContainerBusy     it runs in another notebook
+    └── CellFailed            the cell ran, and ended badly; carries its outcome
+"""
+
+from __future__ import annotations
+
+
+class NbcontainerError(Exception):
+    """Base of everything this package raises on purpose.
+
+    `hint` is the next step for a person, without a full stop; it follows the message after a semicolon.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+    def _render_traceback_(self) -> list[str]:
+        """One line where IPython would print a traceback (IPython.core.interactiveshell.showtraceback)."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(NbcontainerError):
+    """The words of a command, an option or a reference are wrong."""
+
+
+class StoreError(NbcontainerError):
+    """The store cannot be opened, read or written."""
+
+
+class ImageError(NbcontainerError):
+    """An image cannot be read or written."""
+
+
+class ImageNotFound(ImageError):
+    """No image of that name is in the store or can be made."""
+
+
+class HostileArchive(ImageError):
+    """An archive that breaks the format's rules, tries to leave its root, passes a limit, or is cut off."""
+
+
+class SandboxError(NbcontainerError):
+    """This machine cannot set a container up."""
+
+
+class LauncherError(SandboxError):
+    """The fork server cannot start, or has gone."""
+
+
+class SetupFailed(SandboxError):
+    """One step of a container's plan failed.
+
+    `step` is the step's name, `errno` the kernel's answer (0 where there is none), `path` what it was about.
+    """
+
+    def __init__(self, message: str, *, step: str, errno: int = 0, path: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.errno = errno
+        self.path = path
+
+
+class ContainerError(NbcontainerError):
+    """A container cannot be handled."""
+
+
+class ContainerNotFound(ContainerError):
+    """No container of that name is in the store."""
+
+
+class ContainerExists(ContainerError):
+    """The name is taken."""
+
+
+class ContainerBusy(ContainerError):
+    """The container is running, here or in another notebook."""
+
+
+class CellFailed(NbcontainerError):
+    """The cell ran and ended badly; `outcome` says how (an `nbcontainer.sandbox.outcome.Outcome`)."""
+
+    def __init__(self, message: str, *, outcome: object, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.outcome = outcome

@@ -1,0 +1,1 @@
+"""From bytes to layers and back: references, the store, packing and unpacking, recipes."""

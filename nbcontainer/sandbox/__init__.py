@@ -1,0 +1,1 @@
+"""From a plan (plain data) to a confined process and its outcome."""

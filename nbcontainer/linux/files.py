@@ -1,0 +1,31 @@
+"""openat2(2): opening inside a root without being led out of it."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_uint64
+
+from nbcontainer.linux.libc import encode, int_, syscall
+
+# <linux/openat2.h>
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
+
+
+def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2), Linux 5.6. With RESOLVE_IN_ROOT, `dirfd` is the root for absolute links and for `..`.
+
+    The caller closes the descriptor. Raises `OSError`.
+    """
+    how = _OpenHow(flags=flags, mode=mode, resolve=resolve)
+    raw = path if isinstance(path, bytes) else encode(path)
+    name = path if isinstance(path, str) else path.decode("utf-8", "replace")
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    return syscall("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)

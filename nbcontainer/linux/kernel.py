@@ -1,0 +1,57 @@
+"""The kernel as one object, so that a test can hand a recording one to the code that sets a container up."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from nbcontainer.linux import files, mounts, namespaces, network, processes
+
+
+class Kernel:
+    """Every call that the steps of a plan make, under the name of its man page. Each raises `OSError`.
+
+    Paths are those of the calling process; descriptors returned are close-on-exec and the caller's to close.
+    """
+
+    mount = staticmethod(mounts.mount)
+    umount2 = staticmethod(mounts.umount2)
+    pivot_root = staticmethod(mounts.pivot_root)
+    open_tree = staticmethod(mounts.open_tree)
+    move_mount = staticmethod(mounts.move_mount)
+    mount_setattr = staticmethod(mounts.mount_setattr)
+    fsopen = staticmethod(mounts.fsopen)
+    fsconfig = staticmethod(mounts.fsconfig)
+    fsconfig_create = staticmethod(mounts.fsconfig_create)
+    fsmount = staticmethod(mounts.fsmount)
+    openat2 = staticmethod(files.openat2)
+    clone = staticmethod(namespaces.clone)
+    unshare = staticmethod(namespaces.unshare)
+    user_namespace = staticmethod(namespaces.user_namespace)
+    raise_interface = staticmethod(network.raise_interface)
+    prctl = staticmethod(processes.prctl)
+    capset = staticmethod(processes.capset)
+    drop_bounding = staticmethod(processes.drop_bounding)
+    last_capability = staticmethod(processes.last_capability)
+    clear_ambient = staticmethod(processes.clear_ambient)
+    close_all_but = staticmethod(processes.close_all_but)
+    cloexec_from = staticmethod(processes.cloexec_from)
+    sethostname = staticmethod(socket.sethostname)
+    chdir = staticmethod(os.chdir)
+    fchdir = staticmethod(os.fchdir)
+    mkdir = staticmethod(os.mkdir)
+    chmod = staticmethod(os.chmod)
+    symlink = staticmethod(os.symlink)
+    open = staticmethod(os.open)
+    close = staticmethod(os.close)
+    fstat = staticmethod(os.fstat)
+    stat = staticmethod(os.stat)
+    sendfile = staticmethod(os.sendfile)
+    setsid = staticmethod(os.setsid)
+    setgroups = staticmethod(os.setgroups)
+    setresgid = staticmethod(os.setresgid)
+    setresuid = staticmethod(os.setresuid)
+    getuid = staticmethod(os.getuid)
+    dup2 = staticmethod(os.dup2)
+    umask = staticmethod(os.umask)
+    execve = staticmethod(os.execve)

@@ -1,0 +1,78 @@
+"""clone(2), unshare(2), setns(2), and the namespaces' flags."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from ctypes import c_int, c_long
+from pathlib import Path
+
+from nbcontainer.linux.libc import check, libc, number
+
+# <linux/sched.h>
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+libc.unshare.argtypes = (c_int,)
+libc.unshare.restype = c_int
+libc.setns.argtypes = (c_int, c_int)
+libc.setns.restype = c_int
+
+# The same function, called with the GIL held: between the two halves of a fork no other thread may run.
+_syscall_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
+_syscall_with_gil.restype = c_long
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). CLONE_NEWUSER is EINVAL in a process with threads."""
+    check(libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, nstype: int) -> None:
+    """setns(2)."""
+    check(libc.setns(fd, nstype), "setns")
+
+
+def clone(flags: int) -> int:
+    """Forks this process into new namespaces (clone(2), `flags` are CLONE_NEW*): 0 in the child, else its pid.
+
+    It is os.fork() with namespaces: the interpreter's own hooks run around the call. With CLONE_NEWPID the child
+    is pid 1 at once, which unshare(2) would need a second fork for. Only for processes with one thread.
+    """
+    api = ctypes.pythonapi
+    api.PyOS_BeforeFork()
+    pid = int(_syscall_with_gil(c_long(number("clone")), c_long(flags | signal.SIGCHLD), None, None, None, None))
+    if pid == 0:
+        api.PyOS_AfterFork_Child()
+    else:
+        api.PyOS_AfterFork_Parent()
+    return check(pid, "clone")
+
+
+def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
+    """A descriptor of a new user namespace with these (inside, outside, count) ranges for uids and gids alike.
+
+    For the privileged, as the map of an idmapped mount (mount_setattr(2)). No process lives in it. The caller closes
+    the descriptor. Only for processes with one thread.
+    """
+    hold, release = os.pipe2(os.O_CLOEXEC)
+    pid = clone(CLONE_NEWUSER)
+    if pid == 0:
+        os.close(release)
+        os.read(hold, 1)
+        os._exit(0)
+    os.close(hold)
+    try:
+        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
+        Path(f"/proc/{pid}/uid_map").write_text(text)
+        Path(f"/proc/{pid}/gid_map").write_text(text)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(release)
+        os.waitpid(pid, 0)

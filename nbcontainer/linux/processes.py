@@ -1,0 +1,112 @@
+"""prctl(2), close_range(2), capset(2), and the numbers of the capabilities."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from ctypes import c_int, c_uint32, c_ulong
+from pathlib import Path
+
+from nbcontainer.linux.libc import check, libc, syscall, unsigned
+
+# <linux/prctl.h>
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_NAME = 15
+PR_SET_KEEPCAPS = 8
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# <linux/capability.h>, in the order of their numbers
+CAPABILITIES = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
+    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
+    "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
+    "PERFMON BPF CHECKPOINT_RESTORE"
+).split()
+_CAPABILITY_VERSION_3 = 0x20080522
+
+libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+libc.prctl.restype = c_int
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", c_uint32), ("pid", c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", c_uint32), ("permitted", c_uint32), ("inheritable", c_uint32))
+
+
+def prctl(option: int, argument: int = 0, second: int = 0) -> int:
+    """prctl(2)."""
+    return check(libc.prctl(option, argument, second, 0, 0), "prctl")
+
+
+def set_pdeathsig(sig: signal.Signals) -> None:
+    """Asks for `sig` when the thread that made this process ends. A change of uid clears it (PR_SET_PDEATHSIG)."""
+    prctl(PR_SET_PDEATHSIG, sig)
+
+
+def capability_mask(names: tuple[str, ...]) -> int:
+    """Capability names (without CAP_) as a bit mask. Raises `ValueError` for a name the kernel does not have."""
+    return sum(1 << CAPABILITIES.index(name) for name in set(names))
+
+
+def last_capability() -> int:
+    """The highest capability number this kernel knows (/proc/sys/kernel/cap_last_cap)."""
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def drop_bounding(keep: int, last: int) -> None:
+    """Drops every capability up to number `last` that is not in the mask `keep` from the bounding set."""
+    for capability in range(last + 1):
+        if not keep >> capability & 1:
+            prctl(PR_CAPBSET_DROP, capability)
+
+
+def clear_ambient() -> None:
+    """Empties the ambient set (Linux 4.3)."""
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+
+
+def capset(permitted: int, effective: int, inheritable: int) -> None:
+    """capset(2) of this thread, the three sets as bit masks."""
+    header = _CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
+    low, high = (1 << 32) - 1, 32
+    data = (_CapData * 2)(
+        _CapData(effective=effective & low, permitted=permitted & low, inheritable=inheritable & low),
+        _CapData(effective=effective >> high, permitted=permitted >> high, inheritable=inheritable >> high),
+    )
+    syscall("capset", ctypes.byref(header), data)
+
+
+def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
+    """close_range(2), Linux 5.9: closes the descriptors from `first` to `last`, both included."""
+    syscall("close_range", unsigned(first), unsigned(last), unsigned(0))
+
+
+def close_all_but(keep: tuple[int, ...]) -> None:
+    """Closes every descriptor from 3 up but those in `keep`."""
+    start = 3
+    for fd in sorted(fd for fd in set(keep) if fd >= 3):
+        if fd > start:
+            close_range(start, fd - 1)
+        start = fd + 1
+    close_range(start)
+
+
+def set_name(name: str) -> None:
+    """What ps shows for this process, at most 15 bytes (PR_SET_NAME)."""
+    buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
+    check(libc.prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")
+
+
+def cloexec_from(first: int) -> None:
+    """Marks every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11)."""
+    syscall("close_range", unsigned(first), unsigned(0xFFFFFFFF), unsigned(4))

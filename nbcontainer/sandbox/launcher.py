@@ -1,0 +1,338 @@
+"""The notebook's side of the launcher: starts it, hands it plans, and holds what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import LauncherError
+from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox.failure import setup_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.steps import Plan, Step
+
+_BOOT = "import sys; sys.path += sys.argv[2:]; from nbcontainer.sandbox.server import main; main(int(sys.argv[1]))"
+
+_START_LIMIT = 30.0  # seconds; a start takes 0.1
+
+
+class Running:
+    """One init: first a spare that waits for the rest of its plan, then a container.
+
+    `pid` is init's, on the host; `pidfd` becomes readable when init is dead, and with it every process, mount and
+    namespace of the container (the kernel's do_exit lets go of them before it tells). The caller closes it, being a
+    context manager too: that ends a spare, and leaves a container running, which `kill` ends.
+    """
+
+    def __init__(self, channel: socket.socket, pid: int, pidfd: int) -> None:
+        self.channel = channel
+        self.pid = pid
+        self.pidfd = pidfd
+        self.terminal = -1
+        self.progress = 0
+        self.ended: dict[str, Any] | None = None
+        self.failed: dict[str, Any] | None = None
+        self.answer: dict[str, Any] | None = None
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, todo: Plan, files: Sequence[int]) -> None:
+        """Sends a spare the rest of its plan with copies of `files` (0, 1 and 2 are the cell's streams)."""
+        request = {"setup": plan.encode(todo.setup), "enter": plan.encode(todo.enter)}
+        wire.send(self.channel, request, files)
+
+    def read(self) -> bool:
+        """Takes one message; False at the end. Raises `OSError` for what no init of ours would send."""
+        files: list[int] = []
+        message = wire.receive(self.channel, files)
+        if message is None:
+            return False
+        if "progress" in message:
+            self.progress = int(message["progress"])
+        elif "terminal" in message and files:
+            self.terminal = files.pop()
+        elif "answer" in message:
+            self.answer = message["answer"]
+        elif "failed" in message:
+            self.failed = message["failed"]
+        elif "ended" in message:
+            self.ended = message
+        wire.close(files)
+        return True
+
+    def signal(self, number: int) -> None:
+        """Sends init a signal, which it hands on to the cell; SIGKILL ends the whole container. Dead is no error."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.Signals(number))
+
+    def kill(self) -> None:
+        """Ends every process of the container (pid_namespaces(7): they go with pid 1)."""
+        self.signal(signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Waits until init is dead and its last words are read."""
+        with contextlib.suppress(OSError):
+            while self.read():
+                pass
+        if self.pidfd >= 0:
+            wait_readable(self.pidfd)
+
+    def close(self) -> None:
+        """Closes the descriptors. Idempotent."""
+        self.channel.close()
+        wire.close(fd for fd in (self.pidfd, self.terminal) if fd >= 0)
+        self.pidfd = self.terminal = -1
+
+
+def wait_readable(fd: int) -> None:
+    """Blocks until `fd` is readable. poll(2), since select(2) ends at descriptor 1023."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+class Launcher:
+    """A launcher process for one store and one id map. Thread-safe; `close` ends it and every container of its.
+
+    `store` is the store's absolute host path, `preload` the modules whose functions run as work in sandboxes,
+    `keep` how many inits may wait ready.
+    """
+
+    def __init__(self, store: Path, idmap: IdMap, *, preload: tuple[str, ...] = (), keep: int = 2) -> None:
+        self.store = store
+        self.idmap = idmap
+        self.preload = preload
+        self.keep = keep
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._words = -1
+        self._ready = False
+        self._owner = 0
+        self._orders: list[tuple[Step, ...]] = []
+        self._spares: list[tuple[tuple[Step, ...], Running]] = []
+        self._refused: dict[str, Any] = {}
+
+    @property
+    def pid(self) -> int:
+        """The launcher's host pid; it is started if it is not there. Raises `LauncherError`."""
+        with self._lock:
+            self._ensure()
+            assert self._process is not None
+            return self._process.pid
+
+    def start(self) -> None:
+        """Starts the process without waiting for it to be ready."""
+        with self._lock:
+            if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
+                return
+            self._forget()
+            ours, theirs = wire.pair()
+            self._words = os.memfd_create("nbcontainer-launcher-stderr", os.MFD_CLOEXEC)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(theirs.fileno()), *_import_path()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._words,
+                    pass_fds=[theirs.fileno()],
+                    # Nothing of the notebook's environment: what is not there cannot be read by anybody.
+                    env={"PATH": os.environ.get("PATH", os.defpath)},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise LauncherError(f"cannot start {sys.executable}: {error.strerror}") from error
+            finally:
+                theirs.close()
+            self._control, self._ready, self._owner = ours, False, os.getpid()
+            wire.send(ours, self._settings())
+
+    def order(self, prepare: tuple[Step, ...]) -> None:
+        """Has a spare made that does `prepare` ahead, without waiting for it; `submit` of a plan that begins so takes it.
+
+        Older spares than the newest `keep` are let go.
+        """
+        with self._lock:
+            self._ensure()
+            self._order(prepare)
+            while len(self._orders) + len(self._spares) > self.keep:
+                self._collect_one() if not self._spares else self._spares.pop(0)[1].close()
+
+    def submit(self, todo: Plan, files: Sequence[int]) -> Running:
+        """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`."""
+        for _ in range(2):
+            running = self._take(todo.prepare)
+            try:
+                running.begin(todo, files)
+            except (BrokenPipeError, ConnectionError):
+                running.close()  # the spare was killed while it waited
+            except BaseException:
+                running.close()
+                raise
+            else:
+                return running
+        raise LauncherError("a new container ended before it could begin", hint=self._last_words())
+
+    def _take(self, prepare: tuple[Step, ...]) -> Running:
+        with self._lock:
+            self._ensure()
+            if (spare := self._spare_for(prepare)) is not None:
+                return spare
+            if prepare not in self._orders:
+                self._order(prepare)
+            while self._orders:
+                self._collect_one()
+                if (spare := self._spare_for(prepare)) is not None:
+                    return spare
+        raise setup_failed(self._refused)
+
+    def _spare_for(self, prepare: tuple[Step, ...]) -> Running | None:
+        for index, (done, _) in enumerate(self._spares):
+            if done == prepare:
+                return self._spares.pop(index)[1]
+        return None
+
+    def _order(self, prepare: tuple[Step, ...]) -> None:
+        assert self._control is not None
+        message = {"prepare": plan.encode(prepare)}
+        try:
+            wire.send(self._control, message)
+        except (BrokenPipeError, ConnectionError):
+            self._forget()
+            self._ensure()
+            wire.send(self._control, message)
+        self._orders.append(prepare)
+
+    def _collect_one(self) -> None:
+        """Takes the launcher's answer to the oldest order. Raises `LauncherError` where it has gone."""
+        assert self._control is not None
+        files: list[int] = []
+        try:
+            message = wire.receive(self._control, files)
+        except ConnectionError:
+            message = None
+        if message is None:
+            words = self._last_words()
+            self._forget()
+            raise LauncherError("the launcher ended while it made a container", hint=words)
+        prepare = self._orders.pop(0)
+        if "failed" in message:
+            self._refused = message["failed"]
+            return
+        pidfd, channel = files
+        self._spares.append((prepare, Running(socket.socket(fileno=channel), message["pid"], pidfd)))
+
+    def user_namespace(self) -> int:
+        """A descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""
+        return os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+    def memory(self) -> int:
+        """Resident memory of the launcher in bytes (VmRSS in /proc/PID/status)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def close(self) -> None:
+        """Ends the launcher and its containers, and waits for it. Idempotent; a later use starts a new one."""
+        with self._lock:
+            self._forget()
+
+    def _ensure(self) -> None:
+        """Starts the process if there is none, and waits until it is ready. Raises `LauncherError`."""
+        self.start()
+        if self._ready:
+            return
+        assert self._control is not None
+        self._control.settimeout(_START_LIMIT)
+        try:
+            message = wire.receive(self._control)
+        except TimeoutError:
+            message = {"failed": f"it said nothing for {_START_LIMIT:.0f} s"}
+        except OSError as error:
+            message = {"failed": str(error)}
+        if message is None:
+            message = {"failed": self._last_words() or "it ended without a word"}
+        if "failed" in message:
+            self._forget()
+            raise LauncherError(
+                f"cannot start the container launcher: {message['failed']}", hint=self._advice()
+            )
+        self._control.settimeout(None)
+        self._ready = True
+
+    def _advice(self) -> str:
+        from nbcontainer.sandbox.machine import namespace_advice
+
+        return namespace_advice()
+
+    def _last_words(self) -> str:
+        if self._words < 0:
+            return ""
+        lines = wire.read_memory_file(self._words).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def _settings(self) -> dict[str, Any]:
+        idmap = asdict(self.idmap)
+        for name in ("uids", "gids"):
+            idmap[name] = [[r["inside"], r["outside"], r["count"]] for r in idmap[name]]
+        return {
+            "parent": os.getpid(),
+            # The death signal is the starting thread's (prctl(2)), which only for the main one is the notebook's.
+            "die_with_thread": threading.current_thread() is threading.main_thread(),
+            "store": str(self.store),
+            "idmap": idmap,
+            "preload": list(self.preload),
+        }
+
+    def _forget(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None and self._owner == os.getpid():
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._words >= 0:
+            os.close(self._words)
+        for _, spare in self._spares:
+            spare.close()
+        self._orders.clear()
+        self._spares.clear()
+        self._control, self._process, self._words, self._ready = None, None, -1, False
+
+
+def _import_path() -> list[str]:
+    """The directories where this package and the compression library lie: all that the launcher imports from."""
+    names = ["nbcontainer"] + (["backports.zstd"] if sys.version_info < (3, 14) else [])
+    found = []
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            path = str(Path(spec.origin).resolve().parents[name.count(".") + 1])
+            if path not in found:
+                found.append(path)
+    return found
+

@@ -1,0 +1,151 @@
+"""From a Spec to the ordered steps that make it: the list that runs, is explained and is tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
+from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE
+from nbcontainer.sandbox.lockdown import (
+    CloneInit,
+    CloseDescriptors,
+    DropBounding,
+    DropCapabilities,
+    NoNewPrivileges,
+    SetHostname,
+    SetUser,
+)
+from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
+from nbcontainer.sandbox.rootfs import (
+    AttachStaged,
+    BindRoot,
+    MakeWorkdir,
+    MountOverlay,
+    MountStage,
+    PivotRoot,
+    ReadOnlyRoot,
+    SlaveMounts,
+    StoreAsHost,
+)
+from nbcontainer.sandbox.spec import Overlay, Program, Work
+from nbcontainer.sandbox.steps import Plan, Step
+from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.spec import Spec
+
+WORK_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
+"""What unpacking and packing need: any owner and mode, whiteouts (device 0:0), file capabilities."""
+
+TTY_GROUP = 5
+"""The group of terminals, as in every distribution's /etc/group and the OCI runtime specification."""
+
+
+def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
+    """The first part of every plan: what needs no knowledge of the image. A spare init has done it."""
+    host_network = network == "host"
+    namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
+    return (
+        CloneInit(namespaces),
+        SlaveMounts(),
+        *((StoreAsHost(ROOT_BASE, COUNT),) if idmap.kind == HOST else ()),
+        MountStage(),
+        *device_steps(host_network=host_network, tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None),
+        *(() if host_network else (RaiseLoopback(),)),
+        DropBounding(),
+    )
+
+
+def build(spec: Spec, idmap: IdMap) -> Plan:
+    """The plan for `spec` in the user namespace that `idmap` describes."""
+    if isinstance(spec.process, Work):
+        return Plan(prepare_steps(idmap), _work_setup(spec, spec.process), _work_enter(spec.process))
+    return Plan(
+        prepare_steps(idmap, spec.network),
+        _program_setup(spec, spec.process),
+        _program_enter(spec, spec.process, idmap),
+    )
+
+
+def _root(spec: Spec) -> Step:
+    if isinstance(spec.root, Overlay):
+        return MountOverlay(spec.root.lowers, spec.root.upper, spec.root.work)
+    return BindRoot(spec.root.path, spec.root.read_only)
+
+
+def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
+    steps: list[Step] = [SetHostname(spec.hostname)]
+    if spec.script >= 0:
+        steps.append(WriteScript(spec.script))
+    if program.terminal:
+        steps.append(OpenTerminal())
+    steps.append(_root(spec))
+    steps += (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
+    if spec.network == "host":
+        steps.append(BindResolver())
+    # Shorter targets first, so that a volume at /data/in lands on the volume at /data and not under it.
+    steps += (MountTmpfs(t.target, t.size) for t in sorted(spec.tmpfs, key=lambda t: t.target.count("/")))
+    steps += (
+        BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode)
+        for v in sorted(spec.volumes, key=lambda v: v.target.count("/"))
+    )
+    if program.cwd != "/":
+        steps.append(MakeWorkdir(program.cwd))
+    if spec.read_only:
+        steps.append(ReadOnlyRoot())
+    steps.append(PivotRoot())
+    return tuple(steps)
+
+
+def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:
+    # A system call filter, when there is one, belongs between NoNewPrivileges and Execute: it is the last to come,
+    # since every step before it needs calls that it takes away. Limits belong before ConnectStreams.
+    return (
+        ConnectStreams(program.terminal),
+        CloseDescriptors(),
+        SetUser(program.user, drop_groups=idmap.setgroups),
+        DropCapabilities(spec.capabilities),
+        NoNewPrivileges(),
+        Execute(program.argv, program.env, program.cwd),
+    )
+
+
+def _work_setup(spec: Spec, work: Work) -> tuple[Step, ...]:
+    return (ImportModule(work.module), _root(spec), PivotRoot())
+
+
+def _work_enter(work: Work) -> tuple[Step, ...]:
+    return (
+        DropCapabilities(WORK_CAPABILITIES),
+        NoNewPrivileges(),
+        Call(work.module, work.function, work.arguments),
+    )
+
+
+def step_class(name: str) -> type[Step]:
+    """The class of that name. Raises `KeyError`."""
+    return Step.by_name[name]
+
+
+def encode(steps: Iterable[Step]) -> list[Any]:
+    """Steps as JSON values: [name, {field: value}] each."""
+    return [[type(step).__name__, _shallow(step)] for step in steps]
+
+
+def _shallow(step: Any) -> dict[str, Any]:
+    return {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+
+
+def decode(values: Iterable[Any]) -> tuple[Step, ...]:
+    """The steps that `encode` wrote. Raises `KeyError` or `TypeError` for what it did not write."""
+    return tuple(
+        Step.by_name[name](**{field: _tupled(value) for field, value in fields.items()}) for name, fields in values
+    )
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

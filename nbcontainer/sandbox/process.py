@@ -1,0 +1,168 @@
+"""Steps of the cell's own process: what it runs, with which streams, and what it is told about itself."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import os
+import termios
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.sandbox.lockdown import identity, read_text
+from nbcontainer.sandbox.rootfs import STAGE
+from nbcontainer.sandbox.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+SCRIPT = "/dev/cell"
+"""Container path of the cell's body. /dev is the container's own tmpfs, so that no image and no volume can be in
+the way, and it is in no layer and no commit."""
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+"""The numbers of the first three travelling descriptors."""
+
+
+@dataclass(frozen=True)
+class WriteScript(Step):
+    """The cell's body as a file, never as standard input: a `read` in it must not eat its next line.
+
+    `source` is the number of the travelling descriptor that holds it.
+    """
+
+    source: int
+
+    why: ClassVar[str] = "the interpreter reads the cell's body from a file"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Copies it to the stage, executable, so that the kernel reads its `#!` line."""
+        path = STAGE + SCRIPT
+        target = kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o555)
+        offset = 0
+        while sent := kernel.sendfile(target, files[self.source], offset, 1 << 30):
+            offset += sent
+        kernel.close(target)
+        kernel.chmod(path, 0o555)
+
+
+@dataclass(frozen=True)
+class OpenTerminal(Step):
+    """A terminal of the container's own devpts, for `-t`. The notebook gets its other end."""
+
+    why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Nothing but the opening: init does it with `open_terminal`, which returns both ends."""
+        kernel.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+
+
+def open_terminal(kernel: Kernel) -> tuple[int, int]:
+    """Both ends of a new terminal on the staged devpts, controlling end first; the caller closes them.
+
+    The other end is opened through the first (TIOCGPTPEER, Linux 4.13), never by a path that an image could have
+    planted (CVE-2025-52565).
+    """
+    control = kernel.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(control, _TIOCSPTLCK, b"\0\0\0\0")
+    return control, fcntl.ioctl(control, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+@dataclass(frozen=True)
+class ImportModule(Step):
+    """Loads the code of a `Call` while the host's files are still there: nothing is imported from an image."""
+
+    module: str
+
+    why: ClassVar[str] = "after the root is switched nothing may be looked up any more"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Imports it, from the launcher's memory where it was loaded ahead."""
+        importlib.import_module(self.module)
+
+
+@dataclass(frozen=True)
+class ConnectStreams(Step):
+    """Standard input, output and error: the first three travelling descriptors, or the terminal for all three."""
+
+    terminal: bool = False
+
+    why: ClassVar[str] = "the notebook reads what the cell writes"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """dup2(2); a terminal becomes the session's controlling one."""
+        for number in (STDIN, STDOUT, STDERR):
+            kernel.dup2(files[number], number)
+        if self.terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@dataclass(frozen=True)
+class Execute(Step):
+    """The last step of a cell: its program.
+
+    `argv[0]` without a slash is looked for in PATH, inside the container. `env` are `NAME=value` strings, `cwd` a
+    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str = "/"
+
+    why: ClassVar[str] = "the cell runs"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOENT: "the image has no such program: check its name and the image's PATH",
+        errno.EACCES: "it is not executable in the image",
+        errno.ENOEXEC: "it is built for another architecture, or is no program at all",
+        errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
+        errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """chdir(2) and execve(2) along PATH. Returns only by raising `OSError`."""
+        env = dict(item.partition("=")[::2] for item in self.env)
+        if "HOME" not in env:
+            env["HOME"] = identity(str(kernel.getuid()), read_text("/etc/passwd"), "")[3]
+        kernel.chdir(self.cwd)
+        name = self.argv[0]
+        if "/" in name:
+            candidates = [name]
+        else:
+            candidates = [f"{folder or '.'}/{name}" for folder in env.get("PATH", "").split(":")]
+        denied: OSError | None = None
+        for candidate in candidates:
+            try:
+                kernel.execve(candidate, list(self.argv), env)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError as error:
+                denied = error
+            except OSError as error:
+                error.filename = candidate
+                raise
+        raise denied or OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+@dataclass(frozen=True)
+class Call(Step):
+    """The last step of a work sandbox: a function of this package instead of a program.
+
+    `arguments` is the function's keyword arguments as a JSON object. Applied by init's child, which sends back what
+    the function returns.
+    """
+
+    module: str
+    function: str
+    arguments: str = "{}"
+
+    why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"

@@ -1,0 +1,312 @@
+"""Steps that make the container's file system and make it the root."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    MNT_DETACH,
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SLAVE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from nbcontainer.sandbox.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+STAGE = "stage"
+"""A directory of the store, and so relative to init's working directory, where a container's mounts are assembled."""
+
+ROOT = f"{STAGE}/root"
+
+LAYERS = "layers"
+"""The store's directory of layers. Overlay is mounted from inside it: its option string is cut at a page."""
+
+_OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
+
+# A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
+UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs, btrfs or tmpfs"
+
+_NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
+
+
+@dataclass(frozen=True)
+class SlaveMounts(Step):
+    """Lets the host's mounts and unmounts come in, and none go out."""
+
+    why: ClassVar[str] = "what is mounted in the container stays in the container"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes every mount a slave."""
+        kernel.mount(None, "/", None, MS_REC | MS_SLAVE, None)
+
+
+@dataclass(frozen=True)
+class MountStage(Step):
+    """A small tmpfs on the store's `stage` directory, seen by this container alone."""
+
+    why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EPERM: "this machine lets user namespaces be made but not used: see `%container doctor`",
+        errno.EACCES: "this machine lets user namespaces be made but not used: see `%container doctor`",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it and makes the directories for the root, /proc, /dev and /sys."""
+        kernel.mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+        for name in ("root", "proc", "dev", "sys"):
+            kernel.mkdir(f"{STAGE}/{name}", 0o755)
+
+
+@dataclass(frozen=True)
+class MountOverlay(Step):
+    """The container's root: the image's layers below, this cell's own layer above.
+
+    `lowers` (the topmost first), `upper` and `work` are paths below the store's `layers`, of `[0-9a-f/]` and `diff`
+    or `work` only. Without an upper the view is read-only. `userxattr` lets deletes and renames work in a user
+    namespace (Documentation/filesystems/overlayfs.rst); `volatile` (Linux 5.10) leaves out syncing what no crash
+    needs to survive.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str | None = None
+    work: str | None = None
+
+    why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: UPPER_ADVICE,
+        errno.ENODEV: _NO_OVERLAY,
+        errno.EPERM: _NO_OVERLAY,
+    }
+
+    def options(self) -> list[tuple[str, str | None]]:
+        """The mount's options apart from the lowers, in order."""
+        options: list[tuple[str, str | None]] = [("userxattr", None), ("index", "off"), ("metacopy", "off")]
+        if self.upper is not None and self.work is not None:
+            options += [("volatile", None), ("upperdir", self.upper), ("workdir", self.work)]
+        return options
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage's root: by one mount(2) where the options fit a page, else layer by layer."""
+        if self.upper is None and len(self.lowers) == 1:
+            # Overlay wants an upper or two lowers.
+            BindRoot(f"{LAYERS}/{self.lowers[0]}", read_only=True).apply(kernel, files)
+            return
+        words = [f"lowerdir={':'.join(self.lowers)}"]
+        words += [key if value is None else f"{key}={value}" for key, value in self.options()]
+        data = ",".join(words)
+        kernel.chdir(LAYERS)
+        if len(data) <= _OPTIONS_LIMIT:
+            flags = MS_NODEV | (MS_RDONLY if self.upper is None else 0)
+            kernel.mount("overlay", f"../{ROOT}", "overlay", flags, data)
+        else:
+            self._mount_layer_by_layer(kernel)
+        kernel.chdir("..")
+
+    def _mount_layer_by_layer(self, kernel: Kernel) -> None:
+        """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
+        context = kernel.fsopen("overlay")
+        for lower in self.lowers:
+            kernel.fsconfig(context, "lowerdir+", lower)
+        for key, value in self.options():
+            kernel.fsconfig(context, key, value)
+        kernel.fsconfig_create(context)
+        attributes = MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0)
+        mounted = kernel.fsmount(context, attributes)
+        kernel.move_mount(mounted, "", AT_FDCWD, f"../{ROOT}", MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.close(mounted)
+        kernel.close(context)
+
+
+@dataclass(frozen=True)
+class BindRoot(Step):
+    """A directory of the store, given relative to it, as the root: for unpacking and packing inside a sandbox."""
+
+    source: str
+    read_only: bool = False
+
+    why: ClassVar[str] = "the work sees this one directory and nothing else"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds it on the stage's root."""
+        kernel.mount(self.source, ROOT, None, MS_BIND, None)
+        if self.read_only:
+            flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV | MS_NOSUID
+            kernel.mount(None, ROOT, None, flags, None)
+
+
+def open_in_root(kernel: Kernel, target: str, flags: int, resolve: int = 0) -> int:
+    """A descriptor of container path `target` below the stage's root; no link leads out. The caller closes it.
+
+    A lookup that a rename disturbs is EAGAIN (openat2(2)): it is tried again.
+    """
+    root = kernel.open(ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for attempt in range(128):
+            try:
+                return kernel.openat2(
+                    root,
+                    target,
+                    flags | os.O_CLOEXEC,
+                    resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+                )
+            except OSError as error:
+                if error.errno != errno.EAGAIN or attempt == 127:
+                    raise
+        raise AssertionError("unreachable")
+    finally:
+        kernel.close(root)
+
+
+def make_target(kernel: Kernel, target: str, *, directory: bool) -> int:
+    """An O_PATH descriptor of the mount point `target` in the root; what is missing of it is made.
+
+    Raises `OSError`: ENOTDIR or EISDIR where the image has something of the other kind there. The caller closes it.
+    """
+    parts = [part for part in target.split("/") if part]
+    for depth in range(1, len(parts) + 1):
+        path = "/" + "/".join(parts[:depth])
+        last = depth == len(parts)
+        try:
+            found = open_in_root(kernel, path, os.O_PATH)
+        except FileNotFoundError:
+            parent = open_in_root(kernel, "/" + "/".join(parts[: depth - 1]), os.O_PATH | os.O_DIRECTORY)
+            try:
+                if last and not directory:
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    kernel.close(kernel.open(parts[-1], flags, 0o644, dir_fd=parent))
+                else:
+                    kernel.mkdir(parts[depth - 1], 0o755, dir_fd=parent)
+            finally:
+                kernel.close(parent)
+            found = open_in_root(kernel, path, os.O_PATH)
+        if last:
+            if stat.S_ISDIR(kernel.fstat(found).st_mode) != directory:
+                kernel.close(found)
+                code = errno.ENOTDIR if directory else errno.EISDIR
+                raise OSError(code, os.strerror(code), target)
+            return found
+        kernel.close(found)
+    return open_in_root(kernel, "/", os.O_PATH)
+
+
+@dataclass(frozen=True)
+class AttachStaged(Step):
+    """Moves the staged /proc, /dev or /sys into the root, on a real directory of the image's.
+
+    An image that has a link there is refused: everything written below would go where the link says.
+    """
+
+    name: str
+
+    why: ClassVar[str] = "made ahead of time, put in its place"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ELOOP: "the image has a symbolic link where a directory must be: use another image",
+        errno.ENOTDIR: "the image has a file where a directory must be: use another image",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Attaches it; a missing directory is made."""
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+        try:
+            target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
+        except FileNotFoundError:
+            kernel.mkdir(f"{ROOT}/{self.name}", 0o755)
+            target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
+        kernel.move_mount(AT_FDCWD, f"{STAGE}/{self.name}", target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+
+
+@dataclass(frozen=True)
+class ReadOnlyRoot(Step):
+    """`--read-only`: the root refuses writes; volumes and tmpfs keep their own flags."""
+
+    why: ClassVar[str] = "the cell asked for a root that cannot be written"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes the root mount itself, not those below it, read-only."""
+        kernel.mount_setattr(AT_FDCWD, ROOT, 0, attr_set=MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True)
+class PivotRoot(Step):
+    """Makes the assembled tree the root, and takes the old one away."""
+
+    why: ClassVar[str] = "the host's files are no longer there to be named"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "the notebook's own root is an initramfs, which the kernel cannot pivot away from: "
+        "run it from a disk or a chroot",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Stacks the old root on the new one and detaches it: no directory for it is needed (pivot_root(2))."""
+        kernel.chdir(ROOT)
+        kernel.pivot_root(".", ".")
+        kernel.umount2(".", MNT_DETACH)
+        kernel.chdir("/")
+
+
+
+@dataclass(frozen=True)
+class MakeWorkdir(Step):
+    """The working directory, made where the image does not have it, as Docker does."""
+
+    path: str
+
+    why: ClassVar[str] = "the program starts in a directory that is there, inside the root"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOTDIR: "it is a file in the image: choose another with -w",
+        errno.ELOOP: "it leads through a link that containers may not follow: choose another with -w",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Looks it up, or makes it, without following a link out of the root (CVE-2024-21626)."""
+        kernel.close(make_target(kernel, self.path, directory=True))
+
+
+@dataclass(frozen=True)
+class StoreAsHost(Step):
+    """For `--userns=host`: shows the store's layers with the ids that a container's root has on this host.
+
+    Layers belong to root's range (see `idmap.ROOT_BASE`); an idmapped mount (Linux 5.12; below overlay 5.19) moves
+    the `count` ids from `base` down to 0.
+    """
+
+    base: int
+    count: int
+
+    why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "the store's file system has no idmapped mounts: leave out --userns=host",
+        errno.EPERM: "only the host's root can do this: leave out --userns=host",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Puts an idmapped copy of the layers' mount over the layers."""
+        tree = kernel.open_tree(AT_FDCWD, LAYERS, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        namespace = kernel.user_namespace(((self.base, 0, self.count),))
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=namespace)
+        kernel.move_mount(tree, "", AT_FDCWD, LAYERS, MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.close(namespace)
+        kernel.close(tree)

@@ -1,0 +1,90 @@
+"""What a person asked for, as plain data: the whole of a container before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A root of layers: paths below the store's `layers` directory, the topmost lower first.
+
+    Without an upper the view is read-only.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str | None = None
+    work: str | None = None
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A root that is one directory, by its path relative to the store."""
+
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A host path in the container.
+
+    `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
+    the notebook saw it. `tree`, where it is not -1, is the number of the travelling descriptor that holds the source
+    as an idmapped, detached mount.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+    directory: bool = True
+    device: int = 0
+    inode: int = 0
+    tree: int = -1
+
+
+@dataclass(frozen=True)
+class Tmpfs:
+    """Memory at `target` (container); `size` in bytes, None for the kernel's default."""
+
+    target: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    terminal: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """A function of this package, with its keyword arguments as a JSON object, in place of a program."""
+
+    module: str
+    function: str
+    arguments: str = "{}"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A container. `script` is the number of the travelling descriptor that holds the cell's body, -1 for none."""
+
+    root: Overlay | Directory
+    process: Program | Work
+    hostname: str = "nbcontainer"
+    volumes: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    network: str = "none"
+    read_only: bool = False
+    script: int = -1
+    capabilities: tuple[str, ...] = field(default=DEFAULT_CAPABILITIES)

@@ -1,0 +1,70 @@
+"""What a step of a plan is, and how a plan travels.
+
+A step is a small frozen dataclass: its fields are all it needs, `apply` makes the system calls through the kernel it
+is handed, `why` says to a person what it is for, and `advice` what to do when the kernel refuses. Its fields are
+strings, numbers, booleans, None and tuples of them, so that a list of steps is also JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+class Step:
+    """One operation of a plan."""
+
+    why: ClassVar[str] = ""
+    """What it is for, in a phrase."""
+
+    advice: ClassVar[Mapping[int, str]] = {}
+    """By errno: the one thing to do about it."""
+
+    by_name: ClassVar[dict[str, type[Step]]] = {}
+    """Every class of step, by the name it travels under."""
+
+    def __init_subclass__(cls) -> None:
+        """Makes the class known by its name, which is how it travels."""
+        Step.by_name[cls.__name__] = cls
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes the step's system calls. `files` are the descriptors that came with the plan. Raises `OSError`."""
+        raise TypeError(f"{type(self).__name__} is not applied")
+
+
+_COMMON_ADVICE = {
+    errno.ENOSPC: "free some space, or raise the limit on namespaces in /proc/sys/user",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENOMEM: "free some memory",
+    errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
+}
+
+
+def advice_for(step: type[Step], code: int) -> str:
+    """What a person can do when a step of this class fails with errno `code`; empty where nobody knows."""
+    return step.advice.get(code) or _COMMON_ADVICE.get(code, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The whole of a container, in order.
+
+    `prepare` needs no knowledge of the image, so a spare init has it behind it before it is asked for; `setup` is the
+    rest of what init does; `enter` is what the cell's own process does between fork and exec.
+    """
+
+    prepare: tuple[Step, ...]
+    setup: tuple[Step, ...]
+    enter: tuple[Step, ...]
+
+    def __iter__(self) -> Any:
+        """All steps, in the order in which they happen."""
+        yield from self.prepare
+        yield from self.setup
+        yield from self.enter

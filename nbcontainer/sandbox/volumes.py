@@ -1,0 +1,125 @@
+"""Steps for volumes: directories and files of the host's, and tmpfs, mounted inside the root."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_NODEV,
+    MS_NOSUID,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from nbcontainer.sandbox.rootfs import STAGE, make_target
+from nbcontainer.sandbox.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+STALE = errno.ESTALE
+"""What a volume's step fails with when the launcher does not see the host path that the notebook sees."""
+
+
+@dataclass(frozen=True)
+class BindVolume(Step):
+    """One volume.
+
+    `source` is an absolute host path and `target` an absolute container path. `tree` is the number of the travelling
+    descriptor that holds the detached, idmapped mount of `source`; -1 where the step opens `source` itself, and then
+    `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
+    """
+
+    source: str
+    target: str
+    directory: bool
+    read_only: bool
+    tree: int = -1
+    device: int = 0
+    inode: int = 0
+
+    why: ClassVar[str] = "what is written there is the host's, and stays"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EACCES: "check that the path may be entered and read by this user",
+        errno.EISDIR: "the source is a file and the target a directory: name a file in it, as in -v FILE:/dir/name",
+        errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
+        errno.ELOOP: "the target goes through too many symbolic links: choose another target",
+        errno.EEXIST: "the target is a dangling symbolic link in the image: choose another target",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Attaches the mount to the very directory or file that the target was found to be."""
+        tree = files[self.tree] if self.tree >= 0 else self._open(kernel)
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
+        target = make_target(kernel, self.target, directory=self.directory)
+        kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+        if self.tree < 0:
+            kernel.close(tree)
+
+    def _open(self, kernel: Kernel) -> int:
+        try:
+            tree = kernel.open_tree(AT_FDCWD, self.source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
+        except FileNotFoundError:
+            raise OSError(STALE, os.strerror(STALE), self.source) from None
+        found = kernel.fstat(tree)
+        if (found.st_dev, found.st_ino) != (self.device, self.inode):
+            kernel.close(tree)
+            raise OSError(STALE, os.strerror(STALE), self.source)
+        return tree
+
+
+@dataclass(frozen=True)
+class MountTmpfs(Step):
+    """`--tmpfs`: memory at `target`; `size` in bytes, None for half the machine's (tmpfs(5))."""
+
+    target: str
+    size: int | None = None
+
+    why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage, and moves it to the target it found inside the root."""
+        name = f"{STAGE}/tmpfs"
+        try:
+            kernel.mkdir(name, 0o755)
+        except FileExistsError:
+            pass
+        options = "mode=1777" if self.size is None else f"mode=1777,size={self.size}"
+        kernel.mount("tmpfs", name, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        target = make_target(kernel, self.target, directory=True)
+        kernel.move_mount(AT_FDCWD, name, target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+
+
+@dataclass(frozen=True)
+class BindResolver(Step):
+    """The host's /etc/resolv.conf, read-only, for a container in the host's network."""
+
+    why: ClassVar[str] = "names resolve as they do on the host"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds what the host's link, if it is one, points to; a host without one is left alone."""
+        try:
+            tree = kernel.open_tree(AT_FDCWD, "/etc/resolv.conf", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        except FileNotFoundError:
+            return
+        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
+        target = make_target(kernel, "/etc/resolv.conf", directory=False)
+        kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+        kernel.close(tree)

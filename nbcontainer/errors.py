@@ -1,19 +1,19 @@
 """The one tree of errors. Each says in one line what failed, where, why, and what to do next.
 
-    NbcontainerError
-    ├── UsageError            the words of a command or of an option are wrong
-    ├── StoreError            the store cannot be used (permissions, space, another version)
-    ├── ImageError            an image cannot be found, read or written
-    │   ├── ImageNotFound
-    │   └── HostileArchive    an archive that breaks the rules, or is cut off
-    ├── SandboxError          this machine cannot set a container up
-    │   ├── LauncherError     the fork server cannot start or has gone
-    │   └── SetupFailed       one step of the plan failed
-    ├── ContainerError        a container cannot be handled
-    │   ├── ContainerNotFound
-    │   ├── ContainerExists
-    │   └── ContainerBusy     it runs in another notebook
-    └── CellFailed            the cell ran, and ended badly; carries its outcome
+NbcontainerError
+├── UsageError            the words of a command or of an option are wrong
+├── StoreError            the store cannot be used (permissions, space, another version)
+├── ImageError            an image cannot be found, read or written
+│   ├── ImageNotFound
+│   └── HostileArchive    an archive that breaks the rules, or is cut off
+├── SandboxError          this machine cannot set a container up
+│   ├── LauncherError     the fork server cannot start or has gone
+│   └── SetupFailed       one step of the plan failed
+├── ContainerError        a container cannot be handled
+│   ├── ContainerNotFound
+│   ├── ContainerExists
+│   └── ContainerBusy     it runs in another notebook
+└── CellFailed            the cell ran, and ended badly; carries its outcome
 """
 
 from __future__ import annotations

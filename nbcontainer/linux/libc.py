@@ -40,9 +40,7 @@ def number(name: str) -> int:
     try:
         return _NUMBERS_BY_MACHINE[platform.machine()][name]
     except KeyError:
-        raise OSError(
-            errno.ENOSYS, f"{name}: no system call number known for {platform.machine()}"
-        ) from None
+        raise OSError(errno.ENOSYS, f"{name}: no system call number known for {platform.machine()}") from None
 
 
 def check(result: int, call: str, path: str | os.PathLike[str] | None = None) -> int:

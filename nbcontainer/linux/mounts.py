@@ -102,9 +102,7 @@ def mount_setattr(
     """mount_setattr(2), Linux 5.12. With MOUNT_ATTR_IDMAP, `userns_fd` is the namespace whose map is used."""
     attr = _MountAttr(attr_set=attr_set, propagation=propagation, userns_fd=userns_fd)
     size = ctypes.c_size_t(ctypes.sizeof(attr))
-    syscall(
-        "mount_setattr", int_(dirfd), encode(path), unsigned(flags), ctypes.byref(attr), size, path=path
-    )
+    syscall("mount_setattr", int_(dirfd), encode(path), unsigned(flags), ctypes.byref(attr), size, path=path)
 
 
 def fsopen(fstype: str) -> int:

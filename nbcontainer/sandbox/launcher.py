@@ -169,9 +169,9 @@ class Launcher:
             wire.send(ours, self._settings())
 
     def order(self, prepare: tuple[Step, ...]) -> None:
-        """Has a spare made that does `prepare` ahead, without waiting for it; `submit` of a plan that begins so takes it.
+        """Has a spare made that does `prepare` ahead, without waiting for it.
 
-        Older spares than the newest `keep` are let go.
+        `submit` of a plan that begins so takes it. Older spares than the newest `keep` are let go.
         """
         with self._lock:
             self._ensure()
@@ -276,9 +276,7 @@ class Launcher:
             message = {"failed": self._last_words() or "it ended without a word"}
         if "failed" in message:
             self._forget()
-            raise LauncherError(
-                f"cannot start the container launcher: {message['failed']}", hint=self._advice()
-            )
+            raise LauncherError(f"cannot start the container launcher: {message['failed']}", hint=self._advice())
         self._control.settimeout(None)
         self._ready = True
 
@@ -335,4 +333,3 @@ def _import_path() -> list[str]:
             if path not in found:
                 found.append(path)
     return found
-

@@ -223,7 +223,6 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     return uid, int(chosen[2]), (), home
 
 
-
 def read_text(path: str) -> str:
     """A small text file of the container's, empty where there is none; never more than 1 MiB of it."""
     try:

@@ -18,6 +18,7 @@ from nbcontainer.sandbox.lockdown import (
 )
 from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
 from nbcontainer.sandbox.rootfs import (
+    LAYERS,
     AttachStaged,
     BindRoot,
     MakeWorkdir,
@@ -28,7 +29,7 @@ from nbcontainer.sandbox.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
-from nbcontainer.sandbox.spec import Overlay, Program, Work
+from nbcontainer.sandbox.spec import Directory, Overlay, Program, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
 
@@ -52,7 +53,7 @@ def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
     return (
         CloneInit(namespaces),
         SlaveMounts(),
-        *((StoreAsHost(ROOT_BASE, COUNT),) if idmap.kind == HOST else ()),
+        *(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp") if idmap.kind == HOST),
         MountStage(),
         *device_steps(host_network=host_network, tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None),
         *(() if host_network else (RaiseLoopback(),)),
@@ -63,18 +64,25 @@ def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
 def build(spec: Spec, idmap: IdMap) -> Plan:
     """The plan for `spec` in the user namespace that `idmap` describes."""
     if isinstance(spec.process, Work):
-        return Plan(prepare_steps(idmap), _work_setup(spec, spec.process), _work_enter(spec.process))
+        setup = (ImportModule(spec.process.module), _root_step(spec.root), PivotRoot())
+        return Plan(prepare_steps(idmap), setup, _work_enter(spec.process))
     return Plan(
-        prepare_steps(idmap, spec.network),
+        ahead(spec.root, idmap, spec.network),
         _program_setup(spec, spec.process),
         _program_enter(spec, spec.process, idmap),
     )
 
 
-def _root(spec: Spec) -> Step:
-    if isinstance(spec.root, Overlay):
-        return MountOverlay(spec.root.lowers, spec.root.upper, spec.root.work)
-    return BindRoot(spec.root.path, spec.root.read_only)
+def ahead(root: Overlay | Directory, idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
+    """All that can be done for a container once its root is known: the first part of its plan."""
+    attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
+    return (*prepare_steps(idmap, network), _root_step(root), *attach)
+
+
+def _root_step(root: Overlay | Directory) -> Step:
+    if isinstance(root, Overlay):
+        return MountOverlay(root.lowers, root.upper, root.work)
+    return BindRoot(root.path, root.read_only)
 
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
@@ -83,8 +91,6 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(WriteScript(spec.script))
     if program.terminal:
         steps.append(OpenTerminal())
-    steps.append(_root(spec))
-    steps += (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
     if spec.network == "host":
         steps.append(BindResolver())
     # Shorter targets first, so that a volume at /data/in lands on the volume at /data and not under it.
@@ -112,10 +118,6 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
         NoNewPrivileges(),
         Execute(program.argv, program.env, program.cwd),
     )
-
-
-def _work_setup(spec: Spec, work: Work) -> tuple[Step, ...]:
-    return (ImportModule(work.module), _root(spec), PivotRoot())
 
 
 def _work_enter(work: Work) -> tuple[Step, ...]:

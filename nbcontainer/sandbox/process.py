@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nbcontainer.sandbox.lockdown import identity, read_text
-from nbcontainer.sandbox.rootfs import STAGE
+from nbcontainer.sandbox.rootfs import ROOT
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class WriteScript(Step):
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Copies it to the stage, executable, so that the kernel reads its `#!` line."""
-        path = STAGE + SCRIPT
+        """Copies it to the container's /dev, executable, so that the kernel reads its `#!` line."""
+        path = ROOT + SCRIPT
         target = kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o555)
         offset = 0
         while sent := kernel.sendfile(target, files[self.source], offset, 1 << 30):
@@ -60,7 +60,7 @@ class OpenTerminal(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Nothing but the opening: init does it with `open_terminal`, which returns both ends."""
-        kernel.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 _TIOCSPTLCK = 0x40045431
@@ -73,7 +73,7 @@ def open_terminal(kernel: Kernel) -> tuple[int, int]:
     The other end is opened through the first (TIOCGPTPEER, Linux 4.13), never by a path that an image could have
     planted (CVE-2025-52565).
     """
-    control = kernel.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    control = kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(control, _TIOCSPTLCK, b"\0\0\0\0")
     return control, fcntl.ioctl(control, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
@@ -135,10 +135,8 @@ class Execute(Step):
             env["HOME"] = identity(str(kernel.getuid()), read_text("/etc/passwd"), "")[3]
         kernel.chdir(self.cwd)
         name = self.argv[0]
-        if "/" in name:
-            candidates = [name]
-        else:
-            candidates = [f"{folder or '.'}/{name}" for folder in env.get("PATH", "").split(":")]
+        folders = env.get("PATH", "").split(":")
+        candidates = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in folders]
         denied: OSError | None = None
         for candidate in candidates:
             try:

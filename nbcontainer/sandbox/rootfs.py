@@ -267,7 +267,6 @@ class PivotRoot(Step):
         kernel.chdir("/")
 
 
-
 @dataclass(frozen=True)
 class MakeWorkdir(Step):
     """The working directory, made where the image does not have it, as Docker does."""
@@ -287,7 +286,7 @@ class MakeWorkdir(Step):
 
 @dataclass(frozen=True)
 class StoreAsHost(Step):
-    """For `--userns=host`: shows the store's layers with the ids that a container's root has on this host.
+    """For `--userns=host`: shows a directory of the store with the ids that a container's root has on this host.
 
     Layers belong to root's range (see `idmap.ROOT_BASE`); an idmapped mount (Linux 5.12; below overlay 5.19) moves
     the `count` ids from `base` down to 0.
@@ -295,6 +294,7 @@ class StoreAsHost(Step):
 
     base: int
     count: int
+    name: str = LAYERS
 
     why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
     advice: ClassVar[Mapping[int, str]] = {
@@ -303,10 +303,10 @@ class StoreAsHost(Step):
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Puts an idmapped copy of the layers' mount over the layers."""
-        tree = kernel.open_tree(AT_FDCWD, LAYERS, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        """Puts an idmapped copy of the layers' mount over the directory."""
+        tree = kernel.open_tree(AT_FDCWD, self.name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         namespace = kernel.user_namespace(((self.base, 0, self.count),))
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=namespace)
-        kernel.move_mount(tree, "", AT_FDCWD, LAYERS, MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.move_mount(tree, "", AT_FDCWD, self.name, MOVE_MOUNT_F_EMPTY_PATH)
         kernel.close(namespace)
         kernel.close(tree)

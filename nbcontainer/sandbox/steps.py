@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
 
+
 class Step:
     """One operation of a plan."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -94,10 +95,8 @@ class MountTmpfs(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage, and moves it to the target it found inside the root."""
         name = f"{STAGE}/tmpfs"
-        try:
+        with contextlib.suppress(FileExistsError):
             kernel.mkdir(name, 0o755)
-        except FileExistsError:
-            pass
         options = "mode=1777" if self.size is None else f"mode=1777,size={self.size}"
         kernel.mount("tmpfs", name, "tmpfs", MS_NOSUID | MS_NODEV, options)
         target = make_target(kernel, self.target, directory=True)

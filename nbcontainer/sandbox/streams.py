@@ -1,0 +1,180 @@
+"""Following a container to its end: its output as it comes, its time limit, an interrupt, its outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbcontainer.sandbox.failure import setup_failed
+from nbcontainer.sandbox.outcome import INTERRUPTED, KILLED, TIMEOUT, Outcome, from_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.sandbox.launcher import Running
+
+GRACE = 0.4
+"""Seconds between asking a cell to end and ending it."""
+
+_CHUNK = 1 << 16
+_PIPE_SIZE = 1 << 20  # bytes; fewer switches between a writing cell and the notebook
+
+
+def output_pipe() -> tuple[int, int]:
+    """A pipe for one stream: (read end, write end), close-on-exec; the caller closes both.
+
+    Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1: the pipe's owner is the
+    notebook's user, who need not exist in there.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.fchmod(writer, 0o666)
+    with contextlib.suppress(OSError):  # the user's pipes take as much memory as they may (pipe(7))
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return reader, writer
+
+
+@dataclass
+class Follow:
+    """One container being followed.
+
+    `sinks` take what comes from each descriptor; the terminal's go to `terminal_sink`, and what is read from
+    `keyboard` goes to the terminal. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
+    (time.monotonic()).
+    """
+
+    running: Running
+    sinks: dict[int, Callable[[bytes], None]]
+    timeout: float | None = None
+    terminal_sink: Callable[[bytes], None] | None = None
+    keyboard: int = -1
+    on_terminal: Callable[[int], None] | None = None
+    started: float = field(default_factory=time.monotonic)
+    stopped: str = ""
+    _kill_at: float | None = None
+    _init_dead: bool = False
+
+    def stop(self, reason: str, *, gently: bool = True) -> None:
+        """Ends the container: its cell is sent SIGTERM (SIGINT for an interrupt), and everything dies after GRACE."""
+        if self.stopped or not gently:
+            self._kill_at = time.monotonic()
+            self.stopped = self.stopped or reason
+            self.running.kill()
+            return
+        self.stopped = reason
+        self._kill_at = time.monotonic() + GRACE
+        self.running.signal(signal.SIGINT if reason == INTERRUPTED else signal.SIGTERM)
+
+    def to_end(self) -> Outcome:
+        """Reads until nothing is left of the container; its outcome. Raises `SetupFailed` where it could not start.
+
+        A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, of a sink
+        for one, kills it and comes out when it is dead.
+        """
+        poll = select.poll()
+        for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd):
+            poll.register(fd, select.POLLIN)
+        try:
+            while not self._init_dead:
+                try:
+                    self._once(poll)
+                except KeyboardInterrupt:
+                    self.stop(INTERRUPTED)
+            self._drain()
+        except BaseException:
+            self.running.kill()
+            self.running.wait()
+            raise
+        return self._outcome()
+
+    def _once(self, poll: select.poll) -> None:
+        for fd, _ in poll.poll(self._patience()):
+            if fd == self.running.pidfd:
+                self._init_dead = True
+            elif fd == self.running.channel.fileno():
+                self._take_message(poll, fd)
+            elif fd == self.keyboard:
+                self._type(poll)
+            elif not self._take_output(fd):
+                poll.unregister(fd)
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self.running.kill()
+            self._kill_at = None
+        elif self.timeout is not None and not self.stopped and now - self.started >= self.timeout:
+            self.stop(TIMEOUT)
+
+    def _patience(self) -> float | None:
+        """Milliseconds to the next thing to do without being asked; None for none."""
+        deadlines = [] if self._kill_at is None else [self._kill_at]
+        if self.timeout is not None and not self.stopped:
+            deadlines.append(self.started + self.timeout)
+        return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
+
+    def _take_message(self, poll: select.poll, fd: int) -> None:
+        had_terminal = self.running.terminal >= 0
+        if not self.running.read():
+            poll.unregister(fd)
+        if self.running.terminal >= 0 and not had_terminal and self.terminal_sink is not None:
+            self.sinks[self.running.terminal] = self.terminal_sink
+            poll.register(self.running.terminal, select.POLLIN)
+            if self.on_terminal is not None:
+                self.on_terminal(self.running.terminal)
+            if self.keyboard >= 0:
+                poll.register(self.keyboard, select.POLLIN)
+
+    def _take_output(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, _CHUNK)
+        except OSError as error:
+            if error.errno == errno.EIO:  # a terminal whose other end is closed
+                return False
+            raise
+        if data:
+            self.sinks[fd](data)
+        return bool(data)
+
+    def _type(self, poll: select.poll) -> None:
+        typed = os.read(self.keyboard, _CHUNK)
+        if typed:
+            os.write(self.running.terminal, typed)
+        else:
+            poll.unregister(self.keyboard)
+            os.write(self.running.terminal, b"\x04")
+
+    def _drain(self) -> None:
+        """What the dead left in the pipes. Never waits: a descriptor that got out could be held open for ever."""
+        for fd in self.sinks:
+            os.set_blocking(fd, False)
+            try:
+                while self._take_output(fd):
+                    pass
+            except BlockingIOError:
+                pass
+        self.running.channel.setblocking(False)
+        try:
+            while self.running.read():
+                pass
+        except BlockingIOError:
+            pass
+
+    def _outcome(self) -> Outcome:
+        wall = time.monotonic() - self.started
+        if self.running.failed is not None:
+            raise setup_failed(self.running.failed)
+        ended = self.running.ended
+        if ended is None:
+            return from_status(None, stopped=self.stopped or KILLED, wall_time=wall)
+        return from_status(
+            int(ended["ended"]),
+            stopped=self.stopped,
+            wall_time=wall,
+            cpu_time=float(ended["cpu"]),
+            peak_memory=int(ended["peak_memory"]),
+        )

@@ -1,0 +1,48 @@
+"""What an overlay's upper directory says about its lowers: what was added, changed or deleted."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+DELETED, CHANGED = "D", "C"
+
+_OPAQUE = "user.overlay.opaque"
+
+
+def list_changes(root: int) -> list[list[str]]:
+    """[kind, path] of each entry below descriptor `root`, sorted by path: `D` for whiteouts, else `C`.
+
+    An opaque directory is reported as deleted and changed: what was below it is gone. Whether a changed path is new
+    is for the caller to say, who knows the layers below. Paths are absolute; bytes that are no UTF-8 are escaped as
+    os.fsdecode does.
+    """
+    found: list[list[str]] = []
+    waiting = [""]
+    while waiting:
+        path = waiting.pop()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = os.open(f".{path}", flags, dir_fd=root)
+        try:
+            if path and _is_opaque(folder):
+                found.append([DELETED, path])
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = f"{path}/{entry.name}"
+                    facts = entry.stat(follow_symlinks=False)
+                    if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+                        found.append([DELETED, name])
+                        continue
+                    if stat.S_ISDIR(facts.st_mode):
+                        waiting.append(name)
+                    found.append([CHANGED, name])
+        finally:
+            os.close(folder)
+    return sorted(found, key=lambda item: (item[1], item[0] == CHANGED))
+
+
+def _is_opaque(directory: int) -> bool:
+    try:
+        return os.getxattr(directory, _OPAQUE) == b"y"
+    except OSError:
+        return False

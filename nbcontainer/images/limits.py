@@ -1,0 +1,41 @@
+"""How much an archive may ask for, and how its names are shown to a person."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one archive may hold; past any of these it is refused with `HostileArchive`.
+
+    Sizes are bytes. The defaults let every real image through that was looked at and stop decompression bombs.
+    """
+
+    entries: int = 2_000_000
+    """Entries in one archive."""
+    bytes: int = 100 << 30
+    """File contents in one archive; holes in sparse files do not count."""
+    ratio: int = 1000
+    """Decompressed bytes for each compressed one, looked at once more than `ratio_from` came out."""
+    ratio_from: int = 1 << 30
+    """Decompressed bytes below which `ratio` is not looked at."""
+    path: int = 4096
+    """Length of a name or of a link's target."""
+    component: int = 255
+    """Length of one part of a name."""
+    xattrs: int = 64 << 10
+    """Names and values of one file's extended attributes together."""
+    pax_header: int = 1 << 20
+    """One extended header, or one sparse map."""
+    apparent_size: int = 1 << 40
+    """Size of one file, holes included."""
+
+
+def shown(name: bytes) -> str:
+    """`name` in quotes for a message: printable, on one line, and short."""
+    text = os.fsdecode(name)
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

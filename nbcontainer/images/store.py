@@ -1,0 +1,350 @@
+"""The store: an OCI image layout (image-layout.md) with extracted layers and containers beside the blobs.
+
+    oci-layout, index.json, blobs/sha256/…    what skopeo and others read
+    layers/ID/diff                            a layer's files: a lower of overlay mounts, never written again
+    layers/sha256/HEX -> ../ID                the layer whose content that is
+    containers/NAME/                          see `nbcontainer.containers`
+    sessions/ID                               locked by the process that uses the store
+    tmp/                                      what is being made, or being removed
+    stage/                                    empty; where containers assemble their mounts
+
+Guarantees: a blob is there whole or not at all; index.json is the old one or the new one; names are added and taken
+away under an exclusive lock, and used under a shared one. Everything in `tmp`, and every layer that nothing refers
+to, belongs to a session, named at the beginning of its name: when that one is dead, it is rubbish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
+import os
+import secrets
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import ImageError, ImageNotFound, StoreError
+from nbcontainer.images import oci
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LAYOUT = {"imageLayoutVersion": "1.0.0"}
+_DIRECTORIES = ("blobs/sha256", "layers/sha256", "containers", "sessions", "tmp", "stage")
+
+
+def default_path() -> Path:
+    """Where the store is: NBCONTAINER_HOME, else /var/lib/nbcontainer for root, else the XDG data directory's."""
+    if chosen := os.environ.get("NBCONTAINER_HOME"):
+        return Path(chosen).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/nbcontainer")
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser().absolute() / "nbcontainer"
+
+
+class Store:
+    """One store, opened by one process. `owner` is the host's (uid, gid) of the containers' root.
+
+    The top is closed to everybody but that root: mode 0700, or 0710 with its group where it is not this user, since
+    a setuid file in a layer must not be there for others to run (CVE-2021-41091).
+    """
+
+    def __init__(self, path: Path, owner: tuple[int, int]) -> None:
+        """Opens, or makes, the store at `path` (host). Raises `StoreError`."""
+        self.path = path
+        self.owner = owner
+        self._counter = itertools.count(1)
+        self._mutex = threading.RLock()
+        self._held = threading.local()
+        self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
+        try:
+            self._make()
+            self.session = self._begin_session()
+        except OSError as error:
+            raise cannot("open the store", path, error) from error
+
+    def _make(self) -> None:
+        mine = self.owner[0] in (os.geteuid(),)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if mine:
+            self.path.chmod(0o700)
+        else:
+            os.chown(self.path, os.geteuid(), self.owner[1])
+            self.path.chmod(0o710)
+        for name in _DIRECTORIES:
+            (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self.path / "lock").touch(mode=0o600)
+        if not (self.path / "oci-layout").exists():
+            self._write("oci-layout", json.dumps(_LAYOUT).encode())
+        found = json.loads((self.path / "oci-layout").read_text())
+        if found != _LAYOUT:
+            raise StoreError(f"{self.path} is an image layout of another version", hint="use another directory")
+        with self.lock():
+            if not (self.path / "index.json").exists():
+                self._write_index([])
+
+    # Sessions
+
+    def _begin_session(self) -> str:
+        while True:
+            name = secrets.token_hex(3)
+            path = self.path / "sessions" / name
+            try:
+                self._session_fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                continue
+            fcntl.flock(self._session_fd, fcntl.LOCK_EX)
+            # A sweep may have taken the file away between the two calls.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(self._session_fd).st_ino:
+                    return name
+            os.close(self._session_fd)
+
+    def close(self) -> None:
+        """Ends this process's session. Idempotent."""
+        if self._session_fd >= 0:
+            with contextlib.suppress(OSError):
+                (self.path / "sessions" / self.session).unlink()
+            os.close(self._session_fd)
+            self._session_fd = -1
+
+    def dead_sessions(self) -> set[str]:
+        """Forgets the sessions whose processes have ended, and returns them."""
+        dead = set()
+        for path in (self.path / "sessions").iterdir():
+            if path.name == self.session:
+                continue
+            with contextlib.suppress(OSError), path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                dead.add(path.name)
+        return dead
+
+    def live_sessions(self) -> set[str]:
+        """The sessions that have a file: after `dead_sessions`, those whose processes are alive."""
+        return {path.name for path in (self.path / "sessions").iterdir()}
+
+    def unique(self) -> str:
+        """A name that nothing in the store has, which tells this session."""
+        return f"{self.session}.{next(self._counter):x}"
+
+    # Locks
+
+    @contextlib.contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Holds the store's lock (flock(2)): shared to use names, exclusive to add or take away any.
+
+        Who holds it exclusively may take it again; who holds it shared must not ask for more.
+        """
+        if getattr(self._held, "exclusive", False):
+            yield
+            return
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            self._held.exclusive = not shared
+            yield
+        finally:
+            self._held.exclusive = False
+            os.close(fd)
+
+    # Blobs
+
+    def blob_path(self, digest: str) -> Path:
+        """Host path of a blob, there or not."""
+        return self.path / "blobs" / digest.replace(":", "/", 1)
+
+    def read_blob(self, digest: str, limit: int = 8 << 20) -> bytes:
+        """A small blob (a document), checked against its digest. Raises `ImageError`."""
+        try:
+            with self.blob_path(digest).open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            raise ImageError(f"the store has lost {digest}", hint="bring the image in again") from None
+        if len(data) > limit or oci.digest_of(data) != digest:
+            raise ImageError(f"{digest} in the store is damaged", hint="remove the image and bring it in again")
+        return data
+
+    def write_blob(self, data: bytes) -> str:
+        """Adds a small blob; its digest."""
+        digest = oci.digest_of(data)
+        if not self.blob_path(digest).exists():
+            self._write(f"blobs/{digest.replace(':', '/', 1)}", data)
+        return digest
+
+    def tell_session(self, what: dict[str, Any]) -> None:
+        """Writes what this process is doing into its session's file, for `sessions` of other processes."""
+        data = json.dumps(what).encode()
+        os.pwrite(self._session_fd, data, 0)
+        os.ftruncate(self._session_fd, len(data))
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """What every process that uses the store says of itself; a file read in the middle of a write is left out."""
+        found = []
+        for path in (self.path / "sessions").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                found.append(json.loads(path.read_text()))
+        return found
+
+    @contextlib.contextmanager
+    def incoming(self) -> Iterator[tuple[Path, int]]:
+        """A new file in `tmp` and a descriptor to write it by; it is gone at the end unless it was moved."""
+        path = self.path / "tmp" / self.unique()
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            yield path, fd
+        finally:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+
+    def adopt_blob(self, path: Path, digest: str) -> None:
+        """Moves a complete, synced file of `tmp` to its place among the blobs."""
+        path.replace(self.blob_path(digest))
+        _sync_directory(self.path / "blobs" / "sha256")
+
+    # Layers
+
+    def new_directory(self, path: Path, *, give: bool = True) -> Path:
+        """Makes a directory; with `give` it belongs to the containers' root."""
+        path.mkdir(0o755)
+        if give and self.owner != (os.geteuid(), os.getegid()):
+            os.chown(path, *self.owner)
+        return path
+
+    def layer(self, diff_id: str) -> str | None:
+        """The id of the extracted layer with that content, or None."""
+        try:
+            return os.path.basename((self.path / "layers" / diff_id.replace(":", "/", 1)).readlink())  # noqa: PTH119
+        except FileNotFoundError:
+            return None
+
+    def name_layer(self, layer: str, diff_id: str) -> str:
+        """Says that `layer` has that content. Returns the layer that is known by it: an older one stays."""
+        link = self.path / "layers" / diff_id.replace(":", "/", 1)
+        try:
+            link.symlink_to(f"../{layer}")
+        except FileExistsError:
+            return self.layer(diff_id) or layer
+        return layer
+
+    # Images
+
+    def images(self) -> dict[str, oci.Image]:
+        """Every image by name. Read again only when index.json is another file."""
+        path = self.path / "index.json"
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            raise StoreError(f"{path} is missing", hint="the store was removed: restart the notebook") from None
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        with self._mutex:
+            if self._cached is None or self._cached[0] != stamp:
+                self._cached = (stamp, self._read_images())
+            return self._cached[1]
+
+    def _read_images(self) -> dict[str, oci.Image]:
+        known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}
+        images = {}
+        for entry in self._entries():
+            name = str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
+            digest = oci.descriptor(entry).digest
+            with contextlib.suppress(ImageError):  # a damaged image is no image; the others are
+                image = known.get(digest) or self.read_image(digest)
+                images[name or digest] = image.named(name or digest, digest)
+        return images
+
+    def read_image(self, digest: str) -> oci.Image:
+        """The image with that manifest digest. Raises `ImageError`."""
+        manifest = self.read_blob(digest)
+        try:
+            config = oci.descriptor(json.loads(manifest)["config"])
+        except (KeyError, TypeError, ValueError):
+            raise ImageError(f"{digest} is no image manifest") from None
+        return oci.read_image(manifest, self.read_blob(config.digest)).named("", digest)
+
+    def image(self, name: str) -> oci.Image:
+        """The image of that (familiar) name, or with that digest. Raises `ImageNotFound`."""
+        images = self.images()
+        if name in images:
+            return images[name]
+        wanted = name.rpartition("@")[2]
+        for image in images.values():
+            if image.digest == wanted:
+                return image
+        hint = "see `%container images` for those there are, or bring one in with `%container import FILE NAME`"
+        raise ImageNotFound(f"no image {name!r} in the store", hint=hint)
+
+    def add_image(self, image: oci.Image, name: str) -> oci.Image:
+        """Writes the image's documents and gives it the name, taken from whatever had it. Its blobs are there."""
+        config = image.config_document()
+        config_descriptor = oci.Descriptor(oci.CONFIG, self.write_blob(config), len(config))
+        manifest = image.manifest_document(config_descriptor)
+        digest = self.write_blob(manifest)
+        entry = oci.Descriptor(oci.MANIFEST, digest, len(manifest)).as_json()
+        entry["annotations"] = {oci.REF_NAME: name}
+        with self.lock():
+            others = [e for e in self._entries() if (e.get("annotations") or {}).get(oci.REF_NAME) != name]
+            self._write_index([*others, entry])
+        return image.named(name, digest)
+
+    def drop_image(self, name: str) -> None:
+        """Takes a name away. What nothing uses any more is left to the sweep. Raises `ImageNotFound`."""
+        with self.lock():
+            entries = self._entries()
+            left = [e for e in entries if (e.get("annotations") or {}).get(oci.REF_NAME) != name]
+            if len(left) == len(entries):
+                raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
+            self._write_index(left)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        try:
+            entries = json.loads((self.path / "index.json").read_text())["manifests"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{self.path / 'index.json'} cannot be read: {error}", hint="restore or remove it"
+            ) from error
+        return list(entries)
+
+    def _write_index(self, entries: list[dict[str, Any]]) -> None:
+        document = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}
+        self._write("index.json", oci.canonical(document))
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Replaces a file: the old one or the new one is there, whatever happens (temp, fsync, rename)."""
+        temporary = self.path / "tmp" / f"{getattr(self, 'session', 'new')}.{secrets.token_hex(4)}"
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path / name)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise cannot(f"write {name} in the store", self.path, error) from error
+        _sync_directory((self.path / name).parent)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def cannot(do: str, path: Path, error: OSError) -> StoreError:
+    """The store's error for an OSError, with what a person can do about it."""
+    hints = {
+        errno.EACCES: "set NBCONTAINER_HOME to a directory of your own",
+        errno.EPERM: "set NBCONTAINER_HOME to a directory of your own",
+        errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
+        errno.ENOSPC: "free some space: `%container prune` removes what nothing uses",
+        errno.EDQUOT: "free some space: `%container prune` removes what nothing uses",
+        errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
+        errno.EEXIST: "set NBCONTAINER_HOME to a directory",
+    }
+    return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))

@@ -1,0 +1,373 @@
+"""Reads the entries of a tar stream from a pipe, one after the other, without seeking."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive
+from nbcontainer.images import tar_format as tar
+from nbcontainer.images.limits import Limits, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BUFFER = 1 << 20
+_EXTENSIONS = 16  # extended headers in a row before one entry
+_GLOBALS = 1000
+_HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
+_FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
+_KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME, tar.SOCKET}
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry. `size` is what the file has in the archive, `real_size` its length on disk (holes included)."""
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    """Nanoseconds since 1970."""
+    link: bytes
+    device: tuple[int, int]
+    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    sparse: tar.Sparse | None = None
+    real_size: int = 0
+
+
+class _Extension:
+    """What extended headers say about the next entry."""
+
+    __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattrs")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.name: bytes | None = None
+        self.link: bytes | None = None
+        self.pax: dict[bytes, bytes] = {}
+        self.xattrs: dict[bytes, bytes] = {}
+        self.sparse_pairs: list[int] = []
+
+
+class Stream:
+    """The uncompressed bytes, read from descriptor `fd`.
+
+    `at_end` is called when they end; it raises where whoever writes them has failed, and so knows better why.
+    """
+
+    def __init__(self, fd: int, at_end: Callable[[], object]) -> None:
+        self._fd = fd
+        self._at_end = at_end
+        self._view = memoryview(bytearray(_BUFFER))
+        self._start = self._end = 0
+
+    def block(self) -> bytes:
+        """The next 512 bytes; fewer only at the end of the stream."""
+        start = self._start
+        if self._end - start < tar.BLOCK:
+            self._fill(tar.BLOCK)
+            start = self._start
+        self._start = min(start + tar.BLOCK, self._end)
+        return bytes(self._view[start : self._start])
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes; fewer only at the end of the stream."""
+        parts = []
+        while size and (part := self.some(size)):
+            parts.append(bytes(part))
+            size -= len(part)
+        return b"".join(parts)
+
+    def some(self, size: int) -> memoryview:
+        """Between 1 and `size` of the next bytes, valid until the next call; none at the end of the stream."""
+        if self._start == self._end:
+            self._fill(1)
+        start = self._start
+        self._start = min(start + size, self._end)
+        return self._view[start : self._start]
+
+    def drain(self, limit: int) -> None:
+        """Reads to the end of the stream. Raises `HostileArchive` past `limit` bytes."""
+        while part := self.some(_BUFFER):
+            limit -= len(part)
+            if limit < 0:
+                raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
+
+    def _fill(self, wanted: int) -> None:
+        left = self._end - self._start
+        if left:
+            self._view[:left] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, left
+        while self._end < wanted:
+            got = os.readv(self._fd, [self._view[self._end :]])
+            if not got:
+                self._at_end()
+                return
+            self._end += got
+
+
+class TarReader:
+    """The entries of a tar in the ustar, pax, GNU and V7 formats."""
+
+    def __init__(self, stream: Stream, limits: Limits) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._globals: dict[bytes, bytes] = {}
+        self._global_headers = 0
+        self._left = 0  # of the current entry's data
+        self._padding = 0
+        self._headers = 0
+        self.current = b""
+        """Name of the newest entry, for messages."""
+
+    def next(self) -> Member | None:
+        """The next entry; None at the end of the archive. What was not read of the last one is skipped.
+
+        Raises `HostileArchive` for what is no tar, is damaged, is cut off or passes a limit.
+        """
+        extension: _Extension | None = None
+        while True:
+            self._skip_rest()
+            block = self._stream.block()
+            if not self._is_header(block, inside=extension is not None):
+                return None
+            self._headers += 1
+            fields = tar.HEADER.unpack(block)
+            kind = fields[7]
+            if kind in _KNOWN:
+                return self._member(block, fields, extension)
+            if kind == tar.PAX_GLOBAL:
+                self._global(tar.number(fields[4]))
+            else:
+                extension = self._extend(extension or _Extension(), kind, fields)
+
+    def copy(self, fd: int, size: int) -> None:
+        """Writes the next `size` bytes of the current entry's data to `fd`. Raises `OSError` from writing."""
+        self._left -= size
+        some = self._stream.some
+        while size:
+            part = some(size)
+            if not part:
+                raise self._cut_off()
+            size -= len(part)
+            while (written := os.write(fd, part)) < len(part):
+                part = part[written:]
+
+    def _is_header(self, block: bytes, *, inside: bool) -> bool:
+        if len(block) < tar.BLOCK:
+            if block:
+                if not self._headers:
+                    raise HostileArchive(f"the file is no tar archive: it has only {len(block)} bytes")
+                raise self._cut_off()
+            if not self._headers:
+                raise HostileArchive("the archive is empty: it has not one byte")
+            if inside:
+                raise self._cut_off()
+            return False
+        if block == tar.ZEROS:
+            self._end(inside=inside)
+            return False
+        if not tar.checksum_fits(block):
+            if not self._headers:
+                raise HostileArchive("the file is no tar archive: it does not begin with a tar header")
+            raise HostileArchive(f"the archive is damaged: the header after {shown(self.current)} has a wrong checksum")
+        return True
+
+    def _end(self, *, inside: bool) -> None:
+        if inside:
+            raise HostileArchive(f"the archive is damaged: it ends between headers after {shown(self.current)}")
+        second = self._stream.block()
+        if second and second != tar.ZEROS[: len(second)]:
+            raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
+
+    def _extend(self, extension: _Extension, kind: bytes, fields: tuple[bytes, ...]) -> _Extension:
+        extension.count += 1
+        if extension.count > _EXTENSIONS:
+            raise HostileArchive(f"the archive is damaged: too many extended headers after {shown(self.current)}")
+        if kind not in (tar.PAX, tar.PAX_SOLARIS, tar.GNU_LONG_NAME, tar.GNU_LONG_LINK):
+            name = shown(fields[0].partition(b"\0")[0])
+            raise HostileArchive(f"the archive has an entry of unknown type {kind!r}: {name}")
+        data = self._small_data(tar.number(fields[4]))
+        if kind == tar.GNU_LONG_NAME:
+            extension.name = data.partition(b"\0")[0]
+        elif kind == tar.GNU_LONG_LINK:
+            extension.link = data.partition(b"\0")[0]
+        else:
+            for key, value in tar.pax_records(data):
+                self._record(extension, key, value)
+        return extension
+
+    def _global(self, size: int) -> None:
+        self._global_headers += 1
+        self._globals.update(tar.pax_records(self._small_data(size)))
+        if self._global_headers > _GLOBALS or len(self._globals) > _GLOBALS:
+            raise HostileArchive(f"the archive has more than {_GLOBALS} global headers or records")
+
+    def _small_data(self, size: int) -> bytes:
+        if not 0 <= size <= self._limits.pax_header:
+            raise HostileArchive(
+                f"the archive has an extended header of {size} bytes after {shown(self.current)}, "
+                f"the limit is {self._limits.pax_header}"
+            )
+        self._set_data(size)
+        return self._read_data(size)
+
+    def _read_data(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise self._cut_off()
+        self._left -= size
+        return data
+
+    def _set_data(self, size: int) -> None:
+        self._left = size
+        self._padding = -size % tar.BLOCK
+
+    def _skip_rest(self) -> None:
+        size = self._left + self._padding
+        if not size:
+            return
+        self._left = self._padding = 0
+        while size:
+            part = self._stream.some(size)
+            if not part:
+                raise self._cut_off()
+            size -= len(part)
+
+    def _record(self, extension: _Extension, key: bytes, value: bytes) -> None:
+        if key.startswith(tar.XATTR_PREFIX):
+            name = key[len(tar.XATTR_PREFIX) :]
+            extension.xattrs[name] = value
+            total = sum(len(name) + len(value) for name, value in extension.xattrs.items())
+            if total > self._limits.xattrs:
+                raise HostileArchive(
+                    f"the entry after {shown(self.current)} has {total} bytes of extended attributes, "
+                    f"the limit is {self._limits.xattrs}"
+                )
+        elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            extension.sparse_pairs.append(tar.unsigned(value))
+        elif value:
+            extension.pax[key] = value
+        else:
+            extension.pax.pop(key, None)
+
+    def _member(self, block: bytes, fields: tuple[bytes, ...], extension: _Extension | None) -> Member:
+        (name, mode, uid, gid, size, mtime, _, kind, link, magic, _, _, major, minor, prefix, _) = fields
+        number = tar.number
+        name = name.partition(b"\0")[0]
+        if prefix[0] and magic.startswith(tar.USTAR_MAGIC):
+            if block.endswith(b"tar\0"):
+                prefix = prefix[:131]  # star keeps two times behind it
+            name = prefix.partition(b"\0")[0] + b"/" + name
+        member = Member(
+            name,
+            kind if kind not in _FILES else tar.REGULAR,
+            number(mode) & 0o7777,
+            number(uid),
+            number(gid),
+            number(size),
+            number(mtime) * 1_000_000_000,
+            link.partition(b"\0")[0],
+            (number(major), number(minor)) if kind in (tar.CHAR, tar.BLOCK_DEVICE) else (0, 0),
+        )
+        if extension or self._globals:
+            self._apply(member, extension or _Extension())
+        self.current = name = member.name
+        member.mtime = tar.clamp_time(member.mtime)
+        if member.size < 0:
+            raise HostileArchive(f"{shown(name)} has a negative size")
+        if name.endswith(b"/") and member.type == tar.REGULAR:
+            member.type = tar.DIRECTORY  # V7's way to say directory; what data it has is skipped
+        self._set_data(0 if kind in _HEADER_ONLY else member.size)
+        member.real_size = member.size
+        if kind == tar.GNU_SPARSE:
+            self._old_sparse(member, block)
+        elif extension and member.type == tar.REGULAR:
+            self._pax_sparse(member, extension)
+        if member.real_size > self._limits.apparent_size:
+            raise HostileArchive(
+                f"{shown(name)} is {member.real_size} bytes long, the limit is {self._limits.apparent_size}"
+            )
+        return member
+
+    def _apply(self, member: Member, extension: _Extension) -> None:
+        if extension.name is not None:
+            member.name = extension.name
+        if extension.link is not None:
+            member.link = extension.link
+        pax, member.xattrs = extension.pax, extension.xattrs
+        if self._globals:
+            base = _Extension()
+            for key, value in self._globals.items():
+                self._record(base, key, value)
+            pax, member.xattrs = base.pax | pax, base.xattrs | member.xattrs
+        member.name = pax.get(b"GNU.sparse.name", pax.get(b"path", member.name))
+        member.link = pax.get(b"linkpath", member.link)
+        if b"size" in pax:
+            member.size = tar.unsigned(pax[b"size"])
+        if b"mtime" in pax:
+            member.mtime = tar.nanoseconds(pax[b"mtime"])
+        if b"uid" in pax:
+            member.uid = tar.unsigned(pax[b"uid"])
+        if b"gid" in pax:
+            member.gid = tar.unsigned(pax[b"gid"])
+        if b"\0" in member.name or b"\0" in member.link:
+            raise HostileArchive(f"{shown(member.name)} has a zero byte in its name or its target")
+
+    def _old_sparse(self, member: Member, block: bytes) -> None:
+        entries = block[386:482]
+        more = block[482]
+        while more:
+            part = self._stream.block()
+            if len(part) < tar.BLOCK:
+                raise self._cut_off()
+            entries += part[:504]
+            more = part[504]
+            if len(entries) > self._limits.pax_header:
+                raise HostileArchive(f"the sparse map of {shown(member.name)} passes the limit")
+        member.sparse = tar.old_sparse_entries(entries)
+        member.real_size = tar.number(block[483:495])
+        member.type = tar.REGULAR
+        tar.check_sparse(member.sparse, stored=member.size, size=member.real_size)
+
+    def _pax_sparse(self, member: Member, extension: _Extension) -> None:
+        pax = extension.pax
+        if pax.get(b"GNU.sparse.major") == b"1" and pax.get(b"GNU.sparse.minor") == b"0":
+            numbers = self._sparse_map(member)
+        elif b"GNU.sparse.map" in pax:
+            numbers = [tar.unsigned(part) for part in pax[b"GNU.sparse.map"].split(b",")]
+        elif extension.sparse_pairs or b"GNU.sparse.size" in pax:
+            numbers = extension.sparse_pairs
+        else:
+            return
+        size = pax.get(b"GNU.sparse.realsize", pax.get(b"GNU.sparse.size"))
+        if size is None or len(numbers) % 2:
+            raise HostileArchive(f"{shown(member.name)} has a damaged sparse map")
+        member.real_size = tar.unsigned(size)
+        member.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
+        tar.check_sparse(member.sparse, stored=self._left, size=member.real_size)
+
+    def _sparse_map(self, member: Member) -> list[int]:
+        """Format 1.0: decimal lines in front of the data, padded to whole blocks."""
+        lines: list[bytes] = []
+        rest = b""
+        taken = 0
+        wanted = 1
+        while len(lines) < wanted:
+            if self._left < tar.BLOCK or taken > self._limits.pax_header:
+                raise HostileArchive(f"{shown(member.name)} has a damaged sparse map")
+            *new, rest = (rest + self._read_data(tar.BLOCK)).split(b"\n")
+            lines += new
+            taken += tar.BLOCK
+            if wanted == 1 and lines:
+                wanted = 1 + 2 * tar.unsigned(lines[0])
+        return [tar.unsigned(line) for line in lines[1:wanted]]
+
+    def _cut_off(self) -> HostileArchive:
+        where = f"inside or after {shown(self.current)}" if self.current else "inside its first header"
+        return HostileArchive(f"the archive is cut off: it ends {where}")

@@ -1,0 +1,250 @@
+"""A directory tree handled below one descriptor: no name leads out of it, no link is followed by the kernel.
+
+Every step is one openat(2) with O_NOFOLLOW below the last; symbolic links among the parents are read and walked by
+hand with the descriptor as "/", and `..` in them goes back along what was walked. So no symbolic link, whatever it
+says and whenever it appears, leads outside, and none of this needs the mounts or the privileges of a container.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive
+from nbcontainer.images.limits import Limits, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
+_CACHED = 64
+_WHITEOUT = b".wh."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an entry belongs: a name inside an open directory.
+
+    `directory` is an O_PATH descriptor owned by the tree, valid until two further directories were looked up.
+    `path` is the true path below the root, all links resolved.
+    """
+
+    directory: int
+    name: bytes
+    path: bytes
+
+
+def join(head: bytes, name: bytes) -> bytes:
+    """`head/name`, or `name` at the root."""
+    return head + b"/" + name if head else name
+
+
+class Tree:
+    """The tree below `root_fd`, which stays the caller's to close.
+
+    `made(path)` is called for each missing parent that had to be made, `removed(path)` for each directory that had
+    to give way. Nobody else may change the tree meanwhile; what they could break is the result, not the confinement.
+    """
+
+    def __init__(
+        self,
+        root_fd: int,
+        limits: Limits,
+        made: Callable[[bytes], None],
+        removed: Callable[[bytes], None],
+    ) -> None:
+        self.root_fd = root_fd
+        self._limits = limits
+        self._made = made
+        self._removed = removed
+        self._parents: dict[bytes, tuple[int, bytes]] = {}
+
+    def close(self) -> None:
+        """Closes the directories kept open."""
+        self._forget(keep=-1)
+
+    def place(self, name: bytes, *, create: bool = True) -> Place | None:
+        """Where archive name `name` belongs; None for the root itself.
+
+        Missing parents are made 0755 if `create`, else FileNotFoundError. Raises `HostileArchive` for names with
+        `..`, too long ones, and ones below something that is no directory; `OSError`.
+        """
+        head, leaf = self._split(name)
+        if not leaf:
+            return None
+        directory, path = self._parent(head, create=create)
+        return Place(directory, leaf, join(path, leaf))
+
+    def remove(self, place: Place) -> None:
+        """Removes what stands at `place`, a directory with all below it. Never follows a link. Raises `OSError`."""
+        mode = os.lstat(place.name, dir_fd=place.directory).st_mode
+        if stat.S_ISDIR(mode):
+            _remove_tree(place.directory, place.name)
+            self._removed(place.path)
+        else:
+            os.unlink(place.name, dir_fd=place.directory)
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+            self._forget(keep=place.directory)
+
+    def _split(self, name: bytes) -> tuple[bytes, bytes]:
+        limits = self._limits
+        if len(name) > limits.path:
+            raise HostileArchive(f"{shown(name)} has a name of {len(name)} bytes, the limit is {limits.path}")
+        head, _, leaf = name.strip(b"/").rpartition(b"/")
+        if leaf in (b"", b".", b".."):
+            parts = _parts(name)
+            if not name:
+                raise HostileArchive("the archive has an entry without a name")
+            head, leaf = b"/".join(parts[:-1]), parts[-1] if parts else b""
+        if leaf == b"..":
+            raise _dotdot(name)
+        if len(leaf) > limits.component:
+            raise _too_long(leaf, limits)
+        return head, leaf
+
+    def _parent(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
+        if not head:
+            return self.root_fd, b""
+        found = self._parents.pop(head, None)
+        if found is None:
+            found = self._walk(head, create=create)
+            if len(self._parents) >= _CACHED:
+                oldest = next(iter(self._parents))
+                os.close(self._parents.pop(oldest)[0])
+        self._parents[head] = found
+        return found
+
+    def _forget(self, keep: int) -> None:
+        for head, (fd, _) in list(self._parents.items()):
+            if fd != keep:
+                del self._parents[head]
+                os.close(fd)
+
+    def _walk(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
+        pending = _parent_parts(head)[::-1]
+        walked: list[bytes] = []
+        links = 0
+        fd = os.open(b".", _STEP, dir_fd=self.root_fd)
+        try:
+            while pending:
+                part = pending.pop()
+                if len(part) > self._limits.component:
+                    raise _too_long(part, self._limits)
+                if part == b"..":
+                    del walked[-1:]
+                    fd = _moved(fd, self._rewalk(walked))
+                elif (step := self._step(fd, part, head, join(b"/".join(walked), part), create)) >= 0:
+                    fd = _moved(fd, step)
+                    walked.append(part)
+                else:
+                    links += 1
+                    if links > _LINKS_MAX:
+                        raise HostileArchive(f"{shown(head)} leads through too many symbolic links")
+                    target = os.readlink(part, dir_fd=fd)
+                    if target.startswith(b"/"):
+                        walked.clear()
+                        fd = _moved(fd, self._rewalk(walked))
+                    pending.extend(reversed(_parts(target)))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, b"/".join(walked)
+
+    def _step(self, fd: int, part: bytes, head: bytes, path: bytes, create: bool) -> int:
+        """A descriptor of directory `part` in `fd`, made if missing; -1 for a symbolic link."""
+        try:
+            return os.open(part, _STEP, dir_fd=fd)
+        except FileNotFoundError:
+            if not create:
+                raise
+        except NotADirectoryError:
+            mode = os.lstat(part, dir_fd=fd).st_mode
+            if stat.S_ISLNK(mode):
+                return -1
+            raise HostileArchive(
+                f"the archive has entries below {shown(head)}, but {shown(path)} is no directory"
+            ) from None
+        os.mkdir(part, 0o755, dir_fd=fd)
+        self._made(path)
+        return os.open(part, _STEP, dir_fd=fd)
+
+    def _rewalk(self, walked: list[bytes]) -> int:
+        fd = os.open(b".", _STEP, dir_fd=self.root_fd)
+        for part in walked:
+            try:
+                fd = _moved(fd, os.open(part, _STEP, dir_fd=fd))
+            except BaseException:
+                os.close(fd)
+                raise
+        return fd
+
+
+def _moved(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _parent_parts(head: bytes) -> list[bytes]:
+    """The parts of an entry's parent, as the archive names it. Raises `HostileArchive` for what none may be called."""
+    parts = _parts(head)
+    for part in parts:
+        if part == b"..":
+            raise _dotdot(head)
+        if part.startswith(_WHITEOUT):
+            raise HostileArchive(f"the archive has a forged whiteout: {shown(head)} as a directory")
+    return parts
+
+
+def _dotdot(name: bytes) -> HostileArchive:
+    return HostileArchive(f"the archive tries to leave its root: {shown(name)} has '..' in it")
+
+
+def _too_long(part: bytes, limits: Limits) -> HostileArchive:
+    return HostileArchive(
+        f"{shown(part)} is a name of {len(part)} bytes between slashes, the limit is {limits.component}"
+    )
+
+
+def _remove_tree(directory: int, name: bytes) -> None:
+    """Removes directory `name` with two descriptors at most, however deep it is: what lies deep is moved up first."""
+    top = os.open(name, _LIST, dir_fd=directory)
+    try:
+        names = _unlink_files(top)
+        taken = set(names)
+        while names:
+            inner = os.open(names[-1], _LIST, dir_fd=top)
+            try:
+                for nested in _unlink_files(inner):
+                    new = nested
+                    while new in taken:
+                        new = b"%d" % len(taken) if new == nested else new + b"+"
+                    os.rename(nested, new, src_dir_fd=inner, dst_dir_fd=top)
+                    taken.add(new)
+                    names.insert(0, new)
+            finally:
+                os.close(inner)
+            os.rmdir(names.pop(), dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=directory)
+
+
+def _unlink_files(fd: int) -> list[bytes]:
+    """Unlinks all but directories in `fd`; the names of those."""
+    directories = []
+    with os.scandir(fd) as entries:
+        for entry in list(entries):
+            name = os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(name)
+            else:
+                os.unlink(name, dir_fd=fd)
+    return directories

@@ -1,0 +1,81 @@
+"""The functions that run inside a sandbox, with the directory they work on as their root.
+
+Each takes the descriptors it was given, a function to tell its progress to, and JSON arguments; it returns a JSON
+value. Everything they need is imported here: inside, nothing can be (`nbcontainer.sandbox.work`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.images.changes import list_changes
+from nbcontainer.images.compression import Compression
+from nbcontainer.images.pack import pack_layer, pack_tree
+from nbcontainer.images.unpack import Limits, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Progress = Callable[[int], None]
+
+
+def _root() -> int:
+    return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def unpack_here(files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool) -> dict[str, Any]:
+    """Unpacks the archive in files[0] into the root, and writes its blob to files[1]."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.umask(0)
+    done = unpack(
+        _root(),
+        files[0],
+        files[1],
+        limits=Limits(),
+        single_id=single_id,
+        progress=progress,
+        whiteouts=whiteouts,
+    )
+    return asdict(done)
+
+
+def pack_layer_here(files: Sequence[int], _: Progress, *, clamp: int | None) -> dict[str, Any]:
+    """Writes the root, an overlay's upper directory, to files[0] as a layer."""
+    return asdict(pack_layer(_root(), files[0], compression=Compression.NONE, clamp=clamp))
+
+
+def pack_tree_here(files: Sequence[int], _: Progress, *, compression: str, clamp: int | None) -> dict[str, Any]:
+    """Writes the root to files[0] as a tar."""
+    return asdict(pack_tree(_root(), files[0], compression=Compression(compression), clamp=clamp))
+
+
+def changes_here(_files: Sequence[int], _: Progress) -> list[list[str]]:
+    """What the root, an overlay's upper directory, changes: [kind, path] each."""
+    return list_changes(_root())
+
+
+def remove_here(_files: Sequence[int], _: Progress) -> None:
+    """Removes everything below the root: flat, so that no depth of directories is too deep for it."""
+    root = _root()
+    count = 0
+    waiting = ["."]
+    while waiting:
+        name = waiting.pop()
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        inside = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(folder)]
+        for entry, is_directory in inside:
+            if not is_directory:
+                os.unlink(entry, dir_fd=folder)
+            elif name != ".":
+                count += 1
+                flat = f".nbcontainer-removed-{count}"
+                os.rename(entry, flat, src_dir_fd=folder, dst_dir_fd=root)
+                waiting.append(flat)
+            else:
+                waiting.append(entry)
+        os.close(folder)
+        if name != ".":
+            os.rmdir(name, dir_fd=root)

@@ -1,0 +1,324 @@
+"""A container: its layers, its cells, and its life."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import signal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import (
+    ContainerBusy,
+    ContainerError,
+    ContainerExists,
+    ContainerNotFound,
+    StoreError,
+    UsageError,
+)
+from nbcontainer.images import library
+from nbcontainer.images.store import cannot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.images.oci import Image
+    from nbcontainer.images.store import Store
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+
+
+def check_name(name: str) -> str:
+    """`name`, if a container can have it: it is a directory's and a host's name too. Raises `UsageError`."""
+    if not _NAME.fullmatch(name):
+        hint = "use letters, digits, _, . and -, at most 63, beginning with a letter or digit"
+        raise UsageError(f"{name!r} is no name for a container", hint=hint)
+    return name
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell that ran: its layer's id (empty where it changed nothing), what it was, when, and how it ended."""
+
+    layer: str
+    command: str
+    created: str
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a container.
+
+    `base` are its image's layers, from the bottom up; `session` is an anonymous one's.
+    """
+
+    name: str
+    image: str
+    image_digest: str
+    base: tuple[str, ...]
+    created: str
+    session: str = ""
+    cells: tuple[CellRecord, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers, from the bottom up."""
+        return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
+
+
+def read_record(path: Path) -> Record:
+    """The record in a container's directory. Raises `ContainerError` for a damaged one, FileNotFoundError for none."""
+    try:
+        values = json.loads((path / "container.json").read_text())
+        cells = tuple(CellRecord(**cell) for cell in values.pop("cells"))
+        values["base"] = tuple(values["base"])
+        return Record(**values, cells=cells)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContainerError(
+            f"the record of container {path.name} cannot be read: {error}", hint=f"`%container rm {path.name}`"
+        ) from error
+
+
+class Container:
+    """One container of an engine's store, named or anonymous.
+
+    An anonymous one belongs to this process and is in memory only until a cell has changed something. At most one
+    process at a time uses a container: `use` holds its lock.
+    """
+
+    def __init__(self, engine: Engine, record: Record) -> None:
+        self.engine = engine
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """Its name; an anonymous one's is made up."""
+        return self.record.name
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it goes with its notebook."""
+        return bool(self.record.session)
+
+    @property
+    def path(self) -> Path:
+        """Its directory in the store (host)."""
+        return self.engine.store.path / "containers" / self.name
+
+    @property
+    def lowers(self) -> tuple[str, ...]:
+        """The layers that the next cell sees, the topmost first."""
+        return self.record.layers[::-1]
+
+    def image(self) -> Image:
+        """The image that it was made from. Raises `ImageError` where it is lost."""
+        return self.engine.store.read_image(self.record.image_digest).named(self.record.image, self.record.image_digest)
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[None]:
+        """Holds the container for this process, with its newest record. Raises `ContainerBusy`, `ContainerNotFound`."""
+        if self.anonymous:
+            yield
+            return
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise _not_found(self.name) from None
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                hint = f"wait for it, or `%container stop {self.name}`"
+                raise ContainerBusy(
+                    f"container {self.name} is running, here or in another notebook", hint=hint
+                ) from None
+            try:
+                self.record = read_record(self.path)
+            except FileNotFoundError:
+                raise _not_found(self.name) from None
+            yield
+        finally:
+            os.close(fd)
+
+    def save(self) -> None:
+        """Writes the record, atomically."""
+        save_record(self.engine.store, self.record)
+
+    def add_cell(self, cell: CellRecord) -> None:
+        """Adds a cell that has ended; what changed something is written down."""
+        if not cell.layer and self.anonymous:
+            return
+        self.record = replace(self.record, cells=(*self.record.cells, cell))
+        self.save()
+
+    def remove(self) -> None:
+        """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""
+        store = self.engine.store
+        with self.use():
+            rubbish = [store.path / "layers" / cell.layer for cell in self.record.cells if cell.layer]
+            with store.lock():
+                named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
+                shared = named | layers_in_use(store, without=self.name)
+                rubbish = [path for path in rubbish if path.name not in shared]
+                if self.path.exists():
+                    rubbish.append(self.path)
+                trash = move_away(store, rubbish)
+        if trash:
+            self.engine.later(lambda: library.discard(store, self.engine, trash))
+
+    def stop(self) -> bool:
+        """Ends what runs in it, wherever it was started; False where nothing does."""
+        return stop_running(self.engine, self.name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `inspect` shows."""
+        running = running_containers(self.engine.store).get(self.name)
+        return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
+
+
+def move_away(store: Store, paths: list[Path]) -> list[Path]:
+    """Renames paths into `tmp`, where they are nobody's; returns where they are."""
+    moved = []
+    for path in paths:
+        place = store.path / "tmp" / store.unique()
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(place)
+            moved.append(place)
+    return moved
+
+
+def save_record(store: Store, record: Record) -> None:
+    """Writes a container's record to its directory, making that; the old or the new one is there whatever happens."""
+    place = store.path / "containers" / record.name
+    try:
+        place.mkdir(mode=0o755, exist_ok=True)
+        (place / "lock").touch(mode=0o600)
+        temporary = store.path / "tmp" / store.unique()
+        with temporary.open("x") as file:
+            json.dump(asdict(record), file)
+            if not record.session:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(place / "container.json")
+    except OSError as error:
+        raise cannot(f"write down container {record.name}", store.path, error) from error
+
+
+def anonymous(engine: Engine, image: Image) -> Container:
+    """A new anonymous container, in memory. Call with the store's lock held, at least shared."""
+    base = library.lowers(engine.store, image)
+    name = secrets.token_hex(6)
+    created = library.timestamp()
+    return Container(engine, Record(name, image.name, image.digest, base, created, session=engine.store.session))
+
+
+def create(engine: Engine, image: Image, name: str) -> Container:
+    """A new named container, on disk. Raises `ContainerExists`, `UsageError`."""
+    check_name(name)
+    store = engine.store
+    with store.lock():
+        path = store.path / "containers" / name
+        if (path / "container.json").exists():
+            hint = f"go on with it by --name {name} alone, or `%container rm {name}`"
+            raise ContainerExists(f"a container named {name} exists already", hint=hint)
+        container = Container(
+            engine, Record(name, image.name, image.digest, library.lowers(store, image), library.timestamp())
+        )
+        container.save()
+    return container
+
+
+def get(engine: Engine, name: str) -> Container:
+    """The container of that name, or the anonymous one whose name begins so. Raises `ContainerNotFound`."""
+    check_name(name)
+    folder = engine.store.path / "containers"
+    try:
+        return Container(engine, read_record(folder / name))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_found(name) from None
+
+
+def _not_found(name: str) -> ContainerNotFound:
+    return ContainerNotFound(f"no container named {name}", hint="see `%container ps` for those there are")
+
+
+def everyone(engine: Engine) -> list[Container]:
+    """All containers on disk, by name; damaged ones are left out."""
+    found = []
+    for path in sorted((engine.store.path / "containers").iterdir()):
+        with contextlib.suppress(OSError, ContainerError):
+            found.append(Container(engine, read_record(path)))
+    return found
+
+
+def layers_in_use(store: Store, *, without: str = "") -> set[str]:
+    """The layers that containers have. Raises `ContainerError` for a damaged record: what it has is not known."""
+    return {layer for record in records(store) if record.name != without for layer in record.layers}
+
+
+def records(store: Store) -> list[Record]:
+    """The records of all containers on disk. Raises `ContainerError` for a damaged one."""
+    found = []
+    for path in (store.path / "containers").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(read_record(path))
+    return found
+
+
+def running_containers(store: Store) -> dict[str, dict[str, Any]]:
+    """What runs now, in any process that uses the store: by name, with `pid` (init's, host), `image`, `started`."""
+    found: dict[str, dict[str, Any]] = {}
+    for session in store.sessions():
+        for name, facts in dict(session.get("running", {})).items():
+            if _is_init(int(facts.get("pid", 0)), str(facts.get("born", ""))):
+                found[name] = facts
+    return found
+
+
+def birth(pid: int) -> str:
+    """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - on the way of every cell
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_init(pid: int, born: str) -> bool:
+    return bool(born) and birth(pid) == born
+
+
+def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
+    """Asks a running container's cell to end, and ends it after `grace` seconds. False where nothing of it runs."""
+    import select
+
+    facts = running_containers(engine.store).get(name)
+    if facts is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(facts["pid"])
+    except ProcessLookupError:
+        return False
+    try:
+        if not _is_init(facts["pid"], facts["born"]):  # the pid was another's before it was pinned
+            return False
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if not poll.poll(grace * 1000):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                poll.poll()
+        return True
+    except PermissionError as error:
+        raise StoreError(f"container {name} belongs to another user", hint="ask them, or be root") from error
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,252 @@
+"""One process's use of one store: the launcher, the sandboxed work, and what is prepared ahead."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import NbcontainerError
+from nbcontainer.images.store import Store, default_path
+from nbcontainer.sandbox import idmap, plan, work
+from nbcontainer.sandbox.launcher import Launcher
+from nbcontainer.sandbox.spec import Directory, Overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from nbcontainer.containers.container import Container
+
+_WORK_MODULES = ("nbcontainer.images.work",)
+
+
+class Engine:
+    """The store at `path` (host; the user's default where None) and the machinery to run containers from it.
+
+    Thread-safe. `close` ends every container that this process runs, and its session.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Opens the store; nothing is started yet. Raises `StoreError`."""
+        self.idmap = idmap.choose()
+        owner = (self.idmap.root_uid, self.idmap.root_gid)
+        self.store = Store((path or default_path()).resolve(), owner)
+        self.launcher = Launcher(self.store.path, self.idmap, preload=_WORK_MODULES)
+        self._host_launcher: Launcher | None = None
+        self._lock = threading.RLock()
+        self._ahead: dict[tuple[str, ...], Upper] = {}
+        self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._housekeeper: threading.Thread | None = None
+        self.closed = False
+        self.last: Container | None = None
+        self.running: dict[str, dict[str, Any]] = {}
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Starts the launcher, without waiting for it, and clears away what dead processes left."""
+        from nbcontainer.containers.sweep import sweep
+
+        self.launcher.start()
+        self.later(lambda: sweep(self))
+
+    def close(self) -> None:
+        """Ends everything of this process. Idempotent."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        atexit.unregister(self.close)
+        if self._housekeeper is not None:
+            self._chores.put(None)
+            self._housekeeper.join()
+        from nbcontainer.containers.sweep import forget_session
+
+        with contextlib.suppress(OSError, NbcontainerError):
+            forget_session(self)
+        self.launcher.close()
+        if self._host_launcher is not None:
+            self._host_launcher.close()
+        self.store.close()
+
+    # Work in sandboxes: `nbcontainer.images.runner.Runner`
+
+    @property
+    def single_id(self) -> bool:
+        """Whether containers have a single user id."""
+        return self.idmap.kind == idmap.SINGLE
+
+    def on_directory(
+        self,
+        function: Callable[..., Any],
+        path: str,
+        files: Sequence[int] = (),
+        *,
+        read_only: bool = False,
+        progress: Callable[[int], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """See `Runner`."""
+        return work.call(self.launcher, function, Directory(path, read_only), files, progress=progress, **arguments)
+
+    def on_layers(
+        self,
+        function: Callable[..., Any],
+        lowers: Sequence[str],
+        files: Sequence[int] = (),
+        *,
+        progress: Callable[[int], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """See `Runner`."""
+        root = Overlay(tuple(f"{layer}/diff" for layer in lowers))
+        return work.call(self.launcher, function, root, files, progress=progress, **arguments)
+
+    # Launchers
+
+    def launcher_for(self, userns: str) -> Launcher:
+        """The launcher of containers with a user namespace (`""`), or of those without (`host`, for root only)."""
+        if userns != idmap.HOST:
+            return self.launcher
+        with self._lock:
+            if self._host_launcher is None:
+                self._host_launcher = Launcher(self.store.path, idmap.host_map())
+            return self._host_launcher
+
+    # Upper directories, made ahead where the next cell can be foreseen
+
+    def upper_for(self, lowers: tuple[str, ...]) -> Upper:
+        """A fresh upper and work directory for a cell on these layers (the topmost first)."""
+        with self._lock:
+            prepared = self._ahead.pop(lowers, None)
+        return prepared or self._new_upper(lowers)
+
+    def _new_upper(self, lowers: tuple[str, ...]) -> Upper:
+        upper = Upper(self.store, lowers)
+        upper.make()
+        return upper
+
+    def foresee(self, lowers: tuple[str, ...]) -> None:
+        """Prepares for the next cell to be on these layers too: everything up to the program, in the background."""
+        self.later(lambda: self._prepare(lowers))
+
+    def _prepare(self, lowers: tuple[str, ...]) -> None:
+        with self._lock:
+            if lowers in self._ahead:
+                return
+            stale = list(self._ahead.values())
+            self._ahead.clear()
+        for upper in stale:
+            upper.remove()
+        upper = self._new_upper(lowers)
+        self.launcher.order(plan.ahead(upper.root, self.idmap))
+        with self._lock:
+            self._ahead[lowers] = upper
+
+    def later(self, chore: Callable[[], object]) -> None:
+        """Has a background thread do it: what nobody waits for. Its errors are nobody's: the next use meets them."""
+        with self._lock:
+            if self.closed:
+                return
+            if self._housekeeper is None or not self._housekeeper.is_alive():
+                name = "nbcontainer-housekeeper"
+                self._housekeeper = threading.Thread(target=self._keep_house, name=name, daemon=True)
+                self._housekeeper.start()
+            self._chores.put(chore)
+
+    def _keep_house(self) -> None:
+        while (chore := self._chores.get()) is not None:
+            with contextlib.suppress(OSError, NbcontainerError):
+                chore()
+
+    def settle(self) -> None:
+        """Waits until the background thread has done what it was given before."""
+        done = threading.Event()
+        self.later(done.set)
+        if not self.closed:
+            done.wait()
+
+    # What runs now, for other processes to see
+
+    def note_running(self, name: str, facts: dict[str, Any] | None) -> None:
+        """Says, in the session's file, that a container runs (or, with None, no more)."""
+        with self._lock:
+            if facts is None:
+                self.running.pop(name, None)
+            else:
+                self.running[name] = facts
+            self.store.tell_session({"pid": os.getpid(), "running": self.running})
+
+
+class Upper:
+    """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish."""
+
+    def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
+        self.store = store
+        self.id = store.unique()
+        self.path = store.path / "tmp" / self.id
+        self.root = Overlay(
+            tuple(f"{layer}/diff" for layer in lowers), f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work"
+        )
+        self._top = store.path / "layers" / lowers[0] / "diff"
+
+    def make(self) -> None:
+        """Makes the directories. The upper's own mode is the merged root's, so it is the image's (overlayfs.rst)."""
+        self.store.new_directory(self.path, give=False)
+        upper = self.store.new_directory(self.path / "diff")
+        self.store.new_directory(self.path / "work")
+        try:
+            mode = self._top.stat().st_mode & 0o7777
+        except PermissionError:
+            return  # the image's root is closed to its owner: so is nobody's
+        if mode != 0o755:
+            upper.chmod(mode)
+
+    def changed(self) -> bool:
+        """Whether the cell left anything in it."""
+        try:
+            with os.scandir(self.path / "diff") as entries:
+                return next(entries, None) is not None
+        except PermissionError:
+            return True  # the cell changed the mode of / itself
+
+    def keep(self) -> str:
+        """Makes the upper a layer of the store; its id. The work directory goes."""
+        kept = self.path / "diff"
+        place = self.store.path / "layers" / self.id
+        self.store.new_directory(place, give=False)
+        kept.rename(place / "diff")
+        self.remove()
+        return self.id
+
+    def remove(self) -> None:
+        """Removes what is there of it: empty directories, as overlay leaves them; the sweep takes any others."""
+        for name in ("work/work", "work/incompat/volatile", "work/incompat", "work/index", "work", "diff", ""):
+            with contextlib.suppress(OSError):
+                (self.path / name).rmdir()
+
+
+_default: Engine | None = None
+_default_lock = threading.Lock()
+
+
+def default_engine() -> Engine:
+    """This process's engine on the user's store, opened at its first use (and again after a fork or a close)."""
+    global _default
+    with _default_lock:
+        if _default is None or _default.closed or _default_pid != os.getpid():
+            set_default_engine(Engine())
+        assert _default is not None
+        return _default
+
+
+_default_pid = 0
+
+
+def set_default_engine(engine: Engine | None) -> None:
+    """Puts another engine in its place: for tests, and for a store elsewhere."""
+    global _default, _default_pid
+    _default, _default_pid = engine, os.getpid()

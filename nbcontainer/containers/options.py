@@ -1,0 +1,69 @@
+"""What a run is asked for, apart from where it runs: the same for a cell, a terminal and Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.spec import DEFAULT_PATH
+
+if TYPE_CHECKING:
+    from nbcontainer.images.oci import ImageConfig
+    from nbcontainer.sandbox.spec import Tmpfs, Volume
+
+NETWORKS = ("none", "host")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty."""
+
+    volumes: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    hostname: str = ""
+    network: str = "none"
+    read_only: bool = False
+    timeout: float | None = None
+    userns: str = ""
+    terminal: bool = False
+
+
+def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:
+    """The cell's whole environment: PATH, HOSTNAME, TERM, the image's, the run's; nothing of the notebook's.
+
+    HOME comes last, from the image's /etc/passwd, where neither names it (`sandbox.process.Execute`).
+    """
+    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "TERM": "xterm-256color" if options.terminal else "dumb"}
+    for item in (*config.env, *options.env):
+        name, equals, value = item.partition("=")
+        if not name or "\0" in item:
+            raise UsageError(f"{item!r} is no environment variable", hint="write NAME=value")
+        if equals:
+            env[name] = value
+    return tuple(f"{name}={value}" for name, value in env.items())
+
+
+def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str | None) -> tuple[str, ...]:
+    """The program and its arguments.
+
+    With a script: the script itself where it begins with `#!`, else the image's shell (or /bin/sh) on it. Without:
+    the image's entrypoint and the command, or the image's own command where there is none. Raises `UsageError`.
+    """
+    if script is not None:
+        from nbcontainer.sandbox.process import SCRIPT
+
+        if script.startswith("#!"):
+            return (SCRIPT,)
+        shell = tuple(word for word in config.shell if word != "-c") or ("/bin/sh",)
+        return (*shell, SCRIPT)
+    argv = (*config.entrypoint, *(command or config.cmd))
+    if not argv:
+        raise UsageError("the image has no command of its own", hint="name one after the image")
+    for word in argv:
+        if "\0" in word:
+            raise UsageError("an argument has a NUL character, which no program can be given", hint="leave it out")
+    return argv

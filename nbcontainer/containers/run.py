@@ -1,0 +1,297 @@
+"""Running a cell: which container, a fresh layer for what it writes, its streams, and what is kept of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.container import CellRecord, birth
+from nbcontainer.containers.options import NETWORKS, RunOptions, command_line, environment
+from nbcontainer.containers.volumes import check_targets, idmapped
+from nbcontainer.errors import ContainerError, ContainerNotFound, SetupFailed, UsageError
+from nbcontainer.images import library, reference
+from nbcontainer.sandbox import idmap, plan, wire
+from nbcontainer.sandbox.spec import Program, Spec
+from nbcontainer.sandbox.streams import Follow, output_pipe
+from nbcontainer.sandbox.volumes import STALE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine, Upper
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.outcome import Outcome
+
+    Sink = Callable[[bytes], None]
+
+_COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows them
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input."""
+
+    image: str = ""
+    name: str = ""
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    remove: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
+
+    @property
+    def as_text(self) -> str:
+        """The run in words, for `history` and `ps`."""
+        text = " ".join(self.command) if self.command else (self.script or "")
+        return text[:_COMMAND_KEPT]
+
+
+@dataclass
+class Streams:
+    """Where a cell's output goes, and what it reads.
+
+    `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
+    `keyboard` is typed into it, and `on_terminal` hears its descriptor.
+    """
+
+    stdout: Sink
+    stderr: Sink
+    stdin: int = -1
+    keyboard: int = -1
+    on_terminal: Callable[[int], None] | None = None
+    on_follow: Callable[[Follow], None] | None = None
+
+
+def choose_container(
+    engine: Engine, request: Request, progress: Callable[[int], None] | None = None
+) -> tuple[Container, Image]:
+    """The container that a request means, made where it does not exist, and its image. Raises this package's errors."""
+    if not request.image and not request.name:
+        raise UsageError("no image", hint="name one, as in %%container busybox, or a container by --name")
+    if request.name:
+        with contextlib.suppress(ContainerNotFound):
+            found = containers.get(engine, request.name)
+            if found.anonymous:
+                raise UsageError(f"{request.name} is an anonymous container", hint="choose another name")
+            _check_same_image(engine, found, request.image, progress)
+            return found, found.image()
+        if not request.image:
+            containers.get(engine, request.name)  # raises, with the hint
+    image = library.find(engine.store, engine, request.image, progress=progress)
+    if request.name:
+        return containers.create(engine, image, request.name), image
+    with engine.store.lock(shared=True):
+        return containers.anonymous(engine, image), image
+
+
+def _check_same_image(engine: Engine, found: Container, word: str, progress: Callable[[int], None] | None) -> None:
+    if not word or (not reference.is_path(word) and reference.parse(word).familiar == found.record.image):
+        return
+    if library.find(engine.store, engine, word, progress=progress).digest == found.record.image_digest:
+        return
+    hint = f"leave the image out to go on with {found.name}, or choose another name"
+    raise ContainerError(f"container {found.name} was made from {found.record.image}, not from {word}", hint=hint)
+
+
+def check_options(options: RunOptions) -> None:
+    """Raises `UsageError` for what no run can be asked for."""
+    check_targets(options.volumes, options.tmpfs)
+    if options.network not in NETWORKS:
+        raise UsageError(f"--network {options.network} is not known", hint=f"choose one of {', '.join(NETWORKS)}")
+    if options.userns not in ("", idmap.HOST):
+        raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
+    if options.userns == idmap.HOST and os.geteuid() != 0:
+        raise UsageError("--userns=host is for root", hint="leave it out")
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(f"the working directory {options.workdir} is not absolute", hint="start it with /")
+    if options.timeout is not None and not options.timeout > 0:
+        raise UsageError(f"--timeout {options.timeout:g} is no time limit", hint="give seconds above 0")
+
+
+def run_in(container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
+    """Runs one cell in a container to its end. Raises `SetupFailed` where it cannot start, `ContainerBusy` …
+
+    Whatever happens, nothing of it runs afterwards; what it wrote is a layer of the container, if it wrote anything.
+    """
+    check_options(request.options)
+    engine = container.engine
+    with container.use():
+        upper = engine.upper_for(container.lowers)
+        ended = False
+        try:
+            outcome = _Cell(engine, container, image, request, streams, upper).run()
+            ended = True
+        finally:
+            _settle(container, upper, request, outcome if ended else None)
+        # The next anonymous cell is most likely on the same image; the next one of a named container, on this.
+        engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers)
+        return outcome
+
+
+def _settle(container: Container, upper: Upper, request: Request, outcome: Outcome | None) -> None:
+    """Keeps what the cell wrote as a layer; a cell that wrote nothing leaves nothing."""
+    layer = ""
+    with container.engine.store.lock(shared=True):
+        if outcome is None or not upper.changed():
+            container.engine.later(upper.remove)
+        else:
+            layer = upper.keep()
+        if outcome is not None:
+            now = library.timestamp(time.time())
+            container.add_cell(CellRecord(layer, request.as_text, now, outcome.reason, outcome.exit_code))
+
+
+class _Cell:
+    """One run of one cell, from the request to the outcome."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: Container,
+        image: Image,
+        request: Request,
+        streams: Streams,
+        upper: Upper,
+    ) -> None:
+        self.engine = engine
+        self.container = container
+        self.image = image
+        self.request = request
+        self.options = request.options
+        self.streams = streams
+        self.upper = upper
+
+    def run(self) -> Outcome:
+        """Runs it; a launcher that does not see a volume as the notebook does is started anew, once."""
+        try:
+            return self._run_once()
+        except SetupFailed as error:
+            if error.step != "BindVolume" or error.errno != STALE:
+                raise
+        self.engine.launcher_for(self.options.userns).close()
+        self.upper.remove()
+        self.upper.make()
+        return self._run_once()
+
+    def _run_once(self) -> Outcome:
+        launcher = self.engine.launcher_for(self.options.userns)
+        with contextlib.ExitStack() as stack:
+            out, out_end = output_pipe()
+            err, err_end = output_pipe()
+            kept, sent = [out, err], [out_end, err_end]
+            stack.callback(wire.close, kept)
+            closing = contextlib.ExitStack()
+            closing.callback(wire.close, sent)
+            with closing:
+                files = [self._input(sent), out_end, err_end]
+                spec = self._spec(files, sent, launcher)
+                started = time.monotonic()
+                running = launcher.submit(plan.build(spec, launcher.idmap), files)
+            stack.enter_context(running)
+            facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
+            facts["started"] = library.timestamp(time.time())
+            facts["command"] = self.request.as_text[:200]
+            self.engine.note_running(self.container.name, facts)
+            stack.callback(self.engine.note_running, self.container.name, None)
+            follow = Follow(
+                running,
+                {out: self.streams.stdout, err: self.streams.stderr},
+                timeout=self.options.timeout,
+                terminal_sink=self.streams.stdout,
+                keyboard=self.streams.keyboard,
+                on_terminal=self.streams.on_terminal,
+                started=started,
+            )
+            if self.streams.on_follow is not None:
+                self.streams.on_follow(follow)
+            return follow.to_end()
+
+    def _input(self, sent: list[int]) -> int:
+        """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
+        if self.request.command and self.request.script is not None:
+            sent.append(wire.memory_file("stdin", _encode(self.request.script)))
+        elif self.streams.stdin >= 0:
+            return self.streams.stdin
+        else:
+            sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return sent[-1]
+
+    def _spec(self, files: list[int], sent: list[int], launcher: Launcher) -> Spec:
+        """The spec; descriptors that travel with it are added to `files`, and to `sent`, to be closed here."""
+        options, config = self.options, self.image.config
+        script = None if self.request.command else self.request.script
+        script_number = -1
+        if script is not None:
+            script_number = len(files)
+            files.append(wire.memory_file("cell", _encode(script)))
+            sent.append(files[-1])
+        volumes = options.volumes
+        if volumes and launcher.idmap.kind == idmap.RANGE and os.geteuid() == 0:
+            volumes, trees = idmapped(volumes, launcher, len(files))
+            files += trees
+            sent += trees
+        hostname = options.hostname or self.container.name
+        program = Program(
+            command_line(config, self.request.command, script=script),
+            environment(config, options, hostname),
+            options.workdir or config.working_dir or "/",
+            options.user or config.user,
+            options.terminal,
+        )
+        return Spec(
+            root=self.upper.root,
+            process=program,
+            hostname=hostname,
+            volumes=volumes,
+            tmpfs=options.tmpfs,
+            network=options.network,
+            read_only=options.read_only,
+            script=script_number,
+        )
+
+
+def _encode(text: str) -> bytes:
+    """A cell's body as it is written to its file. Raises `UsageError` for what is no text."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the cell has a character that is no Unicode text, at position {error.start}", hint="remove it"
+        ) from None
+
+
+def run(
+    engine: Engine, request: Request, streams: Streams, *, progress: Callable[[int], None] | None = None
+) -> tuple[Container, Outcome]:
+    """Runs a request to its end: the container it ran in, and how it ended.
+
+    An anonymous container replaces the last one as the engine's `last`; with `remove`, it is gone at once.
+    """
+    check_options(request.options)
+    container, image = choose_container(engine, request, progress)
+    if not request.name:
+        forget_last(engine)
+    keep = not request.remove
+    try:
+        outcome = run_in(container, image, request, streams)
+    except SetupFailed:
+        keep = keep and bool(request.name)
+        raise
+    finally:
+        if not keep:
+            container.remove()
+        else:
+            engine.last = container
+    return container, outcome
+
+
+def forget_last(engine: Engine) -> None:
+    """Removes the anonymous container that the last cell left."""
+    last, engine.last = engine.last, None
+    if last is not None and last.anonymous and last.record.cells:
+        last.remove()

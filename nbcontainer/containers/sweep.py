@@ -1,0 +1,83 @@
+"""Clearing away what dead processes left in the store, and what this one leaves when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.container import move_away, read_record, records
+from nbcontainer.errors import ContainerError, ImageError
+from nbcontainer.images import library
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+
+def sweep(engine: Engine) -> int:
+    """Removes the anonymous containers and the unfinished work of sessions whose processes are dead; how many things.
+
+    Nothing that is alive, named, or referred to is touched: it happens under the store's exclusive lock, and what is
+    unfinished carries the name of its session.
+    """
+    store = engine.store
+    with store.lock():
+        store.dead_sessions()
+        alive = store.live_sessions()
+        _drop_anonymous(engine, alive)
+        rubbish = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
+        rubbish += _unused_layers(engine)
+        moved = move_away(store, rubbish)
+    for path in moved:
+        if path.is_file():
+            path.unlink()
+    if folders := [path for path in moved if path.exists()]:
+        library.discard(store, engine, folders)
+    return len(moved)
+
+
+def _drop_anonymous(engine: Engine, alive: set[str]) -> None:
+    for path in (engine.store.path / "containers").iterdir():
+        try:
+            session = read_record(path).session
+        except (FileNotFoundError, NotADirectoryError):
+            session = "none"  # it was being made, under the lock that is held now
+        except ContainerError:
+            continue  # damaged: a person must look
+        if session and session not in alive:
+            for file in ("container.json", "lock", "output.log"):
+                (path / file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _unused_layers(engine: Engine) -> list[Path]:
+    try:
+        kept = records(engine.store)
+        used = {layer for record in kept for layer in record.layers}
+        return library.collect(engine.store, used, {record.image_digest for record in kept})
+    except (ContainerError, ImageError):
+        return []  # what something damaged refers to is not known: nothing is rubbish until a person has looked
+
+
+def prune(engine: Engine) -> int:
+    """`%container prune`: the sweep, and the layers and blobs that no image and no container has; how many things."""
+    return sweep(engine)
+
+
+def forget_session(engine: Engine) -> None:
+    """Removes this process's anonymous containers and whatever it has in `tmp`: at its end."""
+    store = engine.store
+    with store.lock():
+        _drop_anonymous(engine, store.live_sessions() - {store.session})
+        mine = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
+        rubbish = mine + _unused_layers(engine)
+        if not rubbish:
+            return
+        moved = move_away(store, rubbish)
+    for path in moved:
+        if path.is_file():
+            path.unlink()
+    if folders := [path for path in moved if path.exists()]:
+        library.discard(store, engine, folders)

@@ -1,0 +1,151 @@
+"""`-v SRC:DST[:ro]` and `--tmpfs DST[:size=N]`: from the words to checked values."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.linux import mounts
+from nbcontainer.sandbox.spec import Tmpfs, Volume
+from nbcontainer.sandbox.wire import FILES_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.sandbox.launcher import Launcher
+
+_FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
+_RESERVED = ("/proc", "/sys", "/dev")
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def size_in_bytes(text: str) -> int:
+    """`64m`, `1.5g`, `100` in bytes, in powers of 1024. Raises `UsageError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgt]?)b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{text!r} is no size", hint="write a number with b, k, m or g, as in 64m")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def target_path(text: str, option: str) -> str:
+    """A container path to mount on, made plain. Raises `UsageError` for one that is relative or not to be touched."""
+    if not text.startswith("/"):
+        raise UsageError(f"the target {text!r} of {option} is not absolute", hint="start it with /, as in /data")
+    if "\0" in text:
+        raise UsageError(f"the target of {option} has a NUL character", hint="leave it out")
+    plain = os.path.normpath(text)
+    plain = "/" + plain.lstrip("/")
+    if plain == "/":
+        raise UsageError(f"the target of {option} is /", hint="mount below it, as in /data")
+    for reserved in _RESERVED:
+        if plain == reserved or plain.startswith(reserved + "/"):
+            raise UsageError(
+                f"the target {plain} of {option} is in the container's own {reserved}", hint="choose another target"
+            )
+    return plain
+
+
+def parse_volume(text: str) -> Volume:
+    """The volume that `SRC:DST[:ro|:rw]` means; SRC is a host path, `~` and relative ones resolved.
+
+    Raises `UsageError` for the form and `ContainerError` for a source that cannot be used.
+    """
+    words = text.split(":")
+    if len(words) not in (2, 3) or not words[0] or not words[1]:
+        raise UsageError(f"{text!r} is no volume", hint=f"write {_FORM}")
+    mode = words[2] if len(words) == 3 else "rw"
+    if mode not in ("ro", "rw"):
+        raise UsageError(f"{mode!r} in {text!r} is no way to mount a volume", hint="write ro or rw")
+    source = Path(os.path.realpath(Path(words[0]).expanduser()))
+    try:
+        facts = source.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ContainerError(f"the volume's source {source} does not exist", hint=f"mkdir -p {source}") from None
+    except OSError as error:
+        raise ContainerError(
+            f"the volume's source {source} cannot be used: {error.strerror}", hint="check the path's permissions"
+        ) from error
+    except ValueError:
+        raise UsageError(f"{text!r} is no volume", hint=f"write {_FORM}") from None
+    return Volume(
+        str(source),
+        target_path(words[1], "-v"),
+        read_only=mode == "ro",
+        directory=stat.S_ISDIR(facts.st_mode),
+        device=facts.st_dev,
+        inode=facts.st_ino,
+    )
+
+
+def parse_tmpfs(text: str) -> Tmpfs:
+    """The tmpfs that `DST[:size=N]` means. Raises `UsageError`."""
+    target, _, options = text.partition(":")
+    size = None
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        if key != "size":
+            raise UsageError(f"{option!r} is no option of --tmpfs", hint="write --tmpfs DST:size=64m")
+        size = size_in_bytes(value)
+    return Tmpfs(target_path(target, "--tmpfs"), size)
+
+
+def check_targets(volumes: Iterable[Volume], tmpfs: Iterable[Tmpfs]) -> None:
+    """Raises `UsageError` where two mounts have one target, or there are too many."""
+    targets = [volume.target for volume in volumes] + [memory.target for memory in tmpfs]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"two mounts have the target {target}", hint="leave one of them out")
+    if len(targets) > FILES_LIMIT - 10:
+        raise UsageError(f"{len(targets)} volumes are too many", hint="mount a directory above them")
+
+
+def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tuple[tuple[Volume, ...], list[int]]:
+    """Root's volumes as detached, idmapped mounts: root's files are root's inside, and files made there root's outside.
+
+    Returns the volumes with their `tree` numbers, counted from `first`, and the descriptors, which the caller closes.
+    Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). Raises `ContainerError`.
+    """
+    trees: list[int] = []
+    numbered: list[Volume] = []
+    namespace = launcher.user_namespace()
+    try:
+        for volume in volumes:
+            trees.append(_idmapped_tree(volume, namespace))
+            numbered.append(replace(volume, tree=first + len(trees) - 1))
+    except BaseException:
+        for tree in trees:
+            os.close(tree)
+        raise
+    finally:
+        os.close(namespace)
+    return tuple(numbered), trees
+
+
+def _idmapped_tree(volume: Volume, namespace: int) -> int:
+    flags = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_RECURSIVE
+    try:
+        tree = mounts.open_tree(mounts.AT_FDCWD, volume.source, flags)
+    except OSError as error:
+        hint = "this root may not mount: give the notebook CAP_SYS_ADMIN" if error.errno == errno.EPERM else ""
+        raise ContainerError(f"cannot open the volume {volume.source}: {error.strerror}", hint=hint) from error
+    try:
+        mounts.mount_setattr(
+            tree,
+            "",
+            mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE,
+            attr_set=mounts.MOUNT_ATTR_IDMAP,
+            userns_fd=namespace,
+        )
+    except OSError as error:
+        os.close(tree)
+        hint = "its file system has no idmapped mounts: copy the data to another, or add --userns=host"
+        raise ContainerError(
+            f"cannot map the owners of the volume {volume.source}: {error.strerror}", hint=hint
+        ) from error
+    return tree

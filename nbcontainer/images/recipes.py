@@ -114,9 +114,8 @@ def _on_path() -> list[Path]:
     found = []
     for folder in dict.fromkeys(folders):
         for name in ("busybox", "busybox-static", "busybox.static"):
-            path = Path(folder or ".") / name
-            if path.is_file() and os.access(path, os.X_OK):
-                found.append(path.resolve())
+            if program := shutil.which(name, path=folder or "."):
+                found.append(Path(program).resolve())
     return list(dict.fromkeys(found))
 
 

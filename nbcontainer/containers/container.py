@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import secrets
-import signal
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import (
-    ContainerBusy,
-    ContainerError,
-    ContainerExists,
-    ContainerNotFound,
-    StoreError,
-    UsageError,
-)
+from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
+from nbcontainer.containers.running import running_containers, stop_running
+from nbcontainer.errors import ContainerBusy, ContainerError, ContainerExists, ContainerNotFound, UsageError
 from nbcontainer.images import library
-from nbcontainer.images.store import cannot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.record import CellRecord
     from nbcontainer.images.oci import Image
     from nbcontainer.images.store import Store
 
@@ -40,51 +33,6 @@ def check_name(name: str) -> str:
         hint = "use letters, digits, _, . and -, at most 63, beginning with a letter or digit"
         raise UsageError(f"{name!r} is no name for a container", hint=hint)
     return name
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """One cell that ran: its layer's id (empty where it changed nothing), what it was, when, and how it ended."""
-
-    layer: str
-    command: str
-    created: str
-    reason: str
-    exit_code: int
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of a container.
-
-    `base` are its image's layers, from the bottom up; `session` is an anonymous one's.
-    """
-
-    name: str
-    image: str
-    image_digest: str
-    base: tuple[str, ...]
-    created: str
-    session: str = ""
-    cells: tuple[CellRecord, ...] = ()
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """All layers, from the bottom up."""
-        return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
-
-
-def read_record(path: Path) -> Record:
-    """The record in a container's directory. Raises `ContainerError` for a damaged one, FileNotFoundError for none."""
-    try:
-        values = json.loads((path / "container.json").read_text())
-        cells = tuple(CellRecord(**cell) for cell in values.pop("cells"))
-        values["base"] = tuple(values["base"])
-        return Record(**values, cells=cells)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ContainerError(
-            f"the record of container {path.name} cannot be read: {error}", hint=f"`%container rm {path.name}`"
-        ) from error
 
 
 class Container:
@@ -195,23 +143,6 @@ def move_away(store: Store, paths: list[Path]) -> list[Path]:
     return moved
 
 
-def save_record(store: Store, record: Record) -> None:
-    """Writes a container's record to its directory, making that; the old or the new one is there whatever happens."""
-    place = store.path / "containers" / record.name
-    try:
-        place.mkdir(mode=0o755, exist_ok=True)
-        (place / "lock").touch(mode=0o600)
-        temporary = store.path / "tmp" / store.unique()
-        with temporary.open("x") as file:
-            json.dump(asdict(record), file)
-            if not record.session:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(place / "container.json")
-    except OSError as error:
-        raise cannot(f"write down container {record.name}", store.path, error) from error
-
-
 def anonymous(engine: Engine, image: Image) -> Container:
     """A new anonymous container, in memory. Call with the store's lock held, at least shared."""
     base = library.lowers(engine.store, image)
@@ -257,68 +188,3 @@ def everyone(engine: Engine) -> list[Container]:
         with contextlib.suppress(OSError, ContainerError):
             found.append(Container(engine, read_record(path)))
     return found
-
-
-def layers_in_use(store: Store, *, without: str = "") -> set[str]:
-    """The layers that containers have. Raises `ContainerError` for a damaged record: what it has is not known."""
-    return {layer for record in records(store) if record.name != without for layer in record.layers}
-
-
-def records(store: Store) -> list[Record]:
-    """The records of all containers on disk. Raises `ContainerError` for a damaged one."""
-    found = []
-    for path in (store.path / "containers").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.append(read_record(path))
-    return found
-
-
-def running_containers(store: Store) -> dict[str, dict[str, Any]]:
-    """What runs now, in any process that uses the store: by name, with `pid` (init's, host), `image`, `started`."""
-    found: dict[str, dict[str, Any]] = {}
-    for session in store.sessions():
-        for name, facts in dict(session.get("running", {})).items():
-            if _is_init(int(facts.get("pid", 0)), str(facts.get("born", ""))):
-                found[name] = facts
-    return found
-
-
-def birth(pid: int) -> str:
-    """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - on the way of every cell
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_init(pid: int, born: str) -> bool:
-    return bool(born) and birth(pid) == born
-
-
-def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
-    """Asks a running container's cell to end, and ends it after `grace` seconds. False where nothing of it runs."""
-    import select
-
-    facts = running_containers(engine.store).get(name)
-    if facts is None:
-        return False
-    try:
-        pidfd = os.pidfd_open(facts["pid"])
-    except ProcessLookupError:
-        return False
-    try:
-        if not _is_init(facts["pid"], facts["born"]):  # the pid was another's before it was pinned
-            return False
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            if not poll.poll(grace * 1000):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                poll.poll()
-        return True
-    except PermissionError as error:
-        raise StoreError(f"container {name} belongs to another user", hint="ask them, or be root") from error
-    finally:
-        os.close(pidfd)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.container import CellRecord, birth
 from nbcontainer.containers.options import NETWORKS, RunOptions, command_line, environment
+from nbcontainer.containers.record import CellRecord
+from nbcontainer.containers.running import birth
 from nbcontainer.containers.volumes import check_targets, idmapped
 from nbcontainer.errors import ContainerError, ContainerNotFound, SetupFailed, UsageError
 from nbcontainer.images import library, reference

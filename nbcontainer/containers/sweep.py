@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.container import move_away, read_record, records
+from nbcontainer.containers.container import move_away
+from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import library
 

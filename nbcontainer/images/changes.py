@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -39,6 +40,25 @@ def list_changes(root: int) -> list[list[str]]:
         finally:
             os.close(folder)
     return sorted(found, key=lambda item: (item[1], item[0] == CHANGED))
+
+
+def look_up(root: int, paths: list[str], replaced: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Which of `paths` (absolute) the tree of descriptor `root` has, and the names in each directory of `replaced`."""
+    there = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.lstat(f".{path}", dir_fd=root)
+            there.append(path)
+    inside = {}
+    for path in replaced:
+        with contextlib.suppress(OSError):
+            folder = os.open(f".{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+            try:
+                with os.scandir(folder) as entries:
+                    inside[path] = sorted(entry.name for entry in entries)
+            finally:
+                os.close(folder)
+    return there, inside
 
 
 def _is_opaque(directory: int) -> bool:

@@ -18,6 +18,9 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+_CONFIG_FIELDS = frozenset({"Env", "Entrypoint", "Cmd", "WorkingDir", "User", "Shell", "Labels"})
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -74,7 +77,7 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about running it (OCI image-spec, config.md)."""
+    """What an image says about running it (OCI image-spec, config.md). `other` is what nothing here looks at."""
 
     env: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -83,10 +86,12 @@ class ImageConfig:
     user: str = ""
     shell: tuple[str, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
+    other: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The `config` object, without what is empty."""
         values: dict[str, Any] = {
+            **self.other,
             "Env": list(self.env),
             "Entrypoint": list(self.entrypoint),
             "Cmd": list(self.cmd),
@@ -165,6 +170,7 @@ def read_image(manifest: bytes, config: bytes) -> Image:
             user=str(settings.get("User") or ""),
             shell=tuple(settings.get("Shell") or ()),
             labels=dict(settings.get("Labels") or {}),
+            other={key: value for key, value in settings.items() if key not in _CONFIG_FIELDS},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(f"the image's manifest or configuration cannot be read: {error}") from None

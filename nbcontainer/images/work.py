@@ -11,7 +11,7 @@ import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.images.changes import list_changes
+from nbcontainer.images.changes import list_changes, look_up
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.pack import pack_layer, pack_tree
 from nbcontainer.images.unpack import Limits, unpack
@@ -42,19 +42,29 @@ def unpack_here(files: Sequence[int], progress: Progress, *, single_id: bool, wh
     return asdict(done)
 
 
-def pack_layer_here(files: Sequence[int], _: Progress, *, clamp: int | None) -> dict[str, Any]:
-    """Writes the root, an overlay's upper directory, to files[0] as a layer."""
-    return asdict(pack_layer(_root(), files[0], compression=Compression.NONE, clamp=clamp))
+def pack_layer_here(files: Sequence[int], progress: Progress, *, clamp: int | None) -> dict[str, Any]:
+    """Writes the root, an overlay's upper directory, to files[0] as a layer, synced to disk."""
+    done = pack_layer(_root(), files[0], compression=Compression.NONE, clamp=clamp, progress=progress)
+    os.fsync(files[0])
+    return asdict(done)
 
 
-def pack_tree_here(files: Sequence[int], _: Progress, *, compression: str, clamp: int | None) -> dict[str, Any]:
+def pack_tree_here(files: Sequence[int], progress: Progress, *, compression: str, clamp: int | None) -> dict[str, Any]:
     """Writes the root to files[0] as a tar."""
-    return asdict(pack_tree(_root(), files[0], compression=Compression(compression), clamp=clamp))
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return asdict(pack_tree(_root(), files[0], compression=Compression(compression), clamp=clamp, progress=progress))
 
 
 def changes_here(_files: Sequence[int], _: Progress) -> list[list[str]]:
     """What the root, an overlay's upper directory, changes: [kind, path] each."""
     return list_changes(_root())
+
+
+def look_up_here(
+    _files: Sequence[int], _: Progress, *, paths: list[str], replaced: list[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """See `look_up`, with the root as the tree."""
+    return look_up(_root(), paths, replaced)
 
 
 def remove_here(_files: Sequence[int], _: Progress) -> None:

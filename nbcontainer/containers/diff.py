@@ -1,0 +1,68 @@
+"""What the cells of a container changed, against its image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.images import work
+from nbcontainer.images.changes import CHANGED, DELETED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.containers.container import Container
+
+ADDED = "A"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path (container, absolute) that is added (`A`), changed (`C`) or deleted (`D`), as `docker diff` says it."""
+
+    kind: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}"
+
+
+def diff(container: Container) -> list[Change]:
+    """Everything that the container's cells left different from its image, sorted by path. Raises `ContainerBusy`."""
+    with container.use():
+        engine, record = container.engine, container.record
+        last: dict[str, str] = {}
+        replaced: set[str] = set()
+        for cell in record.cells:
+            if cell.layer:
+                where = f"layers/{cell.layer}/diff"
+                _add(last, replaced, engine.on_directory(work.changes_here, where, read_only=True))
+        if not last:
+            return []
+        there, inside = engine.on_layers(
+            work.look_up_here, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
+        )
+    return sorted(_against(last, set(there), inside), key=lambda change: change.path)
+
+
+def _add(last: dict[str, str], replaced: set[str], changes: Iterable[Iterable[str]]) -> None:
+    """Puts one layer's changes over those of the layers below it."""
+    for kind, path in changes:
+        if kind == DELETED:
+            for known in [known for known in last if known.startswith(path + "/")]:
+                del last[known]
+            replaced.add(path)
+        last[path] = kind
+
+
+def _against(last: dict[str, str], there: set[str], inside: dict[str, list[str]]) -> Iterable[Change]:
+    for path, kind in last.items():
+        if kind == DELETED:
+            if path in there:
+                yield Change(DELETED, path)
+        else:
+            yield Change(CHANGED if path in there else ADDED, path)
+            # A directory that was removed and made anew: what it had before is gone, unless that is new too.
+            yield from (
+                Change(DELETED, f"{path}/{name}") for name in inside.get(path, ()) if f"{path}/{name}" not in last
+            )

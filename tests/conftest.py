@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.containers.engine import Engine
+from nbcontainer.errors import SandboxError
+from tests.requirements import require
+from tests.running import Ran, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -19,9 +23,28 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store") / "store"
 
 
+@pytest.fixture(scope="session")
+def _containers_work(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Why this machine cannot make the namespaces of containers; empty where it can."""
+    probe = Engine(tmp_path_factory.mktemp("probe") / "store")
+    try:
+        return "" if probe.launcher.pid else "no launcher"
+    except SandboxError as error:
+        return str(error)
+    finally:
+        probe.close()
+
+
 @pytest.fixture
-def engine(store_path: Path) -> Iterator[Engine]:
+def engine(store_path: Path, _containers_work: str) -> Iterator[Engine]:
     """An engine of the test's own on the run's store; what it leaves running fails nobody else."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
     opened = Engine(store_path)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def cell(engine: Engine) -> Callable[..., Ran]:
+    """Runs a script as a cell of busybox on `engine`: `cell(script, user="1000", …)`, see `run_script`."""
+    return functools.partial(run_script, engine)

@@ -1,0 +1,174 @@
+"""A kernel that does nothing but remember what it was asked: for tests that need no privilege."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbcontainer.linux.kernel import Kernel
+from nbcontainer.linux.mounts import AT_FDCWD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_DESCRIPTOR = 100
+"""Descriptors are counted from here, so that none is taken for one of the test's own."""
+
+_DIRECTORY = stat.S_IFDIR | 0o755
+_FILE = stat.S_IFREG | 0o644
+
+
+class Call(NamedTuple):
+    """One call: its name, and its arguments; those given by keyword come last as (keyword, value)."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+def call(name: str, *args: Any, **keywords: Any) -> Call:
+    """The record of `kernel.NAME(*args, **keywords)`."""
+    return Call(name, (*args, *keywords.items()))
+
+
+class RecordingKernel(Kernel):
+    """Every call is recorded in `calls`, as (name, args), and answered with a plausible value.
+
+    It knows what is where by path: everything is a directory, but what `nodes` says otherwise (a mode with its type),
+    what `devices` says (major, minor), and what is in `missing` until it is made. Descriptors remember the path they
+    were opened by, and `left_open` those that nobody closed. `answers` are functions to answer a call by instead.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: dict[str, int] | None = None,
+        devices: dict[str, tuple[int, int]] | None = None,
+        missing: tuple[str, ...] = (),
+        content: int = 0,
+        **answers: Callable[..., Any],
+    ) -> None:
+        self.calls: list[Call] = []
+        self.nodes = dict(nodes or {})
+        self.devices = dict(devices or {})
+        self.missing = set(missing)
+        self.content = content
+        self.paths: dict[int, str] = {}
+        self.left_open: set[int] = set()
+        self._next = FIRST_DESCRIPTOR
+        self._failures: list[tuple[Callable[[int, Call], bool], int]] = []
+        for name in dir(Kernel):
+            if not name.startswith("_"):
+                setattr(self, name, self._recorder(name, answers.get(name) or getattr(self, f"_{name}", None)))
+
+    def fail(self, code: int, when: int | str | Callable[[Call], bool]) -> RecordingKernel:
+        """Raises `OSError(code)` at call number `when` (from 0), or once at the first call of that name or sort."""
+        if isinstance(when, int):
+            self._failures.append((lambda number, _: number == when, code))
+        elif isinstance(when, str):
+            self._failures.append((lambda _, made: made.name == when, code))
+        else:
+            self._failures.append((lambda _, made: when(made), code))
+        return self
+
+    def names(self) -> list[str]:
+        """The names of the calls, in order."""
+        return [made.name for made in self.calls]
+
+    def only(self, *names: str) -> list[Call]:
+        """The calls of these names, in order."""
+        return [made for made in self.calls if made.name in names]
+
+    def _recorder(self, name: str, answer: Callable[..., Any] | None) -> Callable[..., Any]:
+        def record(*args: Any, **keywords: Any) -> Any:
+            made = call(name, *args, **keywords)
+            number = len(self.calls)
+            self.calls.append(made)
+            for failure in self._failures:
+                matches, code = failure
+                if matches(number, made):
+                    self._failures.remove(failure)
+                    path = next((word for word in args if isinstance(word, str)), None)
+                    raise OSError(code, os.strerror(code), path)
+            return None if answer is None else answer(*args, **keywords)
+
+        return record
+
+    def _descriptor(self, path: str) -> int:
+        number = self._next
+        self._next += 1
+        self.paths[number] = path
+        self.left_open.add(number)
+        return number
+
+    def _at(self, path: str, dirfd: int | None) -> str:
+        folder = "" if dirfd is None or dirfd == AT_FDCWD else self.paths.get(dirfd, "")
+        joined = f"{folder}/{path.lstrip('/')}" if folder else path
+        return joined.rstrip("/") if joined != "/" else joined
+
+    def _find(self, path: str) -> str:
+        if path in self.missing:
+            raise FileNotFoundError(2, os.strerror(2), path)
+        return path
+
+    def _facts(self, path: str) -> os.stat_result:
+        number, mode = 0, self.nodes.get(path, _DIRECTORY)
+        if path in self.devices:
+            number, mode = os.makedev(*self.devices[path]), stat.S_IFCHR | 0o666
+        # The ten numbers of a stat, the three times as floats, the three in nanoseconds and three of st_blksize …
+        values = (mode, 1, 2, 1, 0, 0, 0, 0, 0, 0)
+        return os.stat_result(values, {"st_rdev": number})
+
+    # What the calls answer. Those that are not here answer None.
+
+    def _open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        place = self._at(path, dir_fd)
+        if flags & os.O_CREAT:
+            self.missing.discard(place)
+            self.nodes[place] = _FILE
+        return self._descriptor(self._find(place))
+
+    def _openat2(self, dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+        return self._descriptor(self._find(self._at(path, dirfd)))
+
+    def _open_tree(self, dirfd: int, path: str, flags: int) -> int:
+        return self._descriptor(self._find(self._at(path, dirfd)))
+
+    def _mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        self.missing.discard(self._at(path, dir_fd))
+
+    def _mount(self, source: str | None, target: str, fstype: str | None, flags: int, data: str | None) -> None:
+        self._find(target)
+
+    def _close(self, fd: int) -> None:
+        self.left_open.discard(fd)
+
+    def _fstat(self, fd: int) -> os.stat_result:
+        return self._facts(self.paths[fd])
+
+    def _stat(self, path: str, *, follow_symlinks: bool = True) -> os.stat_result:
+        return self._facts(self._find(path))
+
+    def _sendfile(self, out: int, source: int, offset: int, count: int) -> int:
+        return max(0, min(count, self.content - offset))
+
+    def _fsopen(self, fstype: str) -> int:
+        return self._descriptor(fstype)
+
+    def _fsmount(self, context: int, attributes: int) -> int:
+        return self._descriptor(self.paths[context])
+
+    def _user_namespace(self, ranges: tuple[tuple[int, int, int], ...]) -> int:
+        return self._descriptor("user namespace")
+
+    def _clone(self, flags: int) -> int:
+        return 4321
+
+    def _last_capability(self) -> int:
+        return 40
+
+    def _getuid(self) -> int:
+        return 0
+
+    def _umask(self, mask: int) -> int:
+        return 0o022

@@ -1,0 +1,135 @@
+"""Running a cell in a test, and looking at what it leaves running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers import run
+from nbcontainer.containers.options import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.streams import Follow
+
+DEADLINE = 20.0
+"""Seconds to wait for an event that comes at once, unless something is broken or the machine is very busy."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A cell that ran: its container, its outcome, and what it wrote."""
+
+    container: Container
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Its standard output as text, without the last line's end."""
+        return self.stdout.decode().removesuffix("\n")
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of its standard output."""
+        return self.stdout.decode().splitlines()
+
+
+def run_script(
+    engine: Engine,
+    script: str | None,
+    *,
+    image: str = "busybox",
+    name: str = "",
+    command: tuple[str, ...] = (),
+    remove: bool = False,
+    stdin: int = -1,
+    keyboard: int = -1,
+    stdout: Callable[[bytes], None] | None = None,
+    stderr: Callable[[bytes], None] | None = None,
+    on_follow: Callable[[Follow], None] | None = None,
+    **options: Any,
+) -> Ran:
+    """Runs a cell to its end. `options` are those of `RunOptions`; `stdout` and `stderr` get the output instead."""
+    out: list[bytes] = []
+    err: list[bytes] = []
+    request = run.Request(image, name, command, script, remove, RunOptions(**options))
+    streams = run.Streams(stdout or out.append, stderr or err.append, stdin, keyboard, on_follow=on_follow)
+    container, outcome = run.run(engine, request, streams)
+    return Ran(container, outcome, b"".join(out), b"".join(err))
+
+
+def marker() -> str:
+    """A number of seconds to sleep that nobody else sleeps: `sleep MARKER` is known again by its command line."""
+    return str(secrets.randbelow(10**9) + 10**9)
+
+
+def processes_with(word: str) -> list[int]:
+    """Host pids of the processes with `word` as an argument of their command line, this one left out."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and int(path.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if word.encode() in (path / "cmdline").read_bytes().split(b"\0"):
+                    found.append(int(path.name))
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Host pids of the living processes below `pid` in the tree of processes (field 4 of proc_pid_stat(5))."""
+    children: dict[int, set[int]] = {}
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, parent = (path / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+                if state != b"Z":
+                    children.setdefault(int(parent), set()).add(int(path.name))
+    found: set[int] = set()
+    todo = {pid}
+    while todo:
+        todo = set().union(*(children.get(one, set()) for one in todo)) - found
+        found |= todo
+    return found
+
+
+def pidfds(pids: Iterable[int]) -> list[int]:
+    """Descriptors of processes, for `all_dead`, which closes them; one that is dead already is left out."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(pid))
+    return found
+
+
+def all_dead(fds: list[int], seconds: float = DEADLINE) -> bool:
+    """Whether the processes of these descriptors are dead within `seconds`. Closes the descriptors."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    waiting = set(fds)
+    try:
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for fd, _ in poll.poll(left * 1000):
+                poll.unregister(fd)
+                waiting.discard(fd)
+        return not waiting
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def mounts() -> list[str]:
+    """The lines of this process's mountinfo (proc_pid_mountinfo(5))."""
+    return Path("/proc/self/mountinfo").read_text().splitlines()

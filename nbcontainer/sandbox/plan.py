@@ -93,12 +93,12 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(OpenTerminal())
     if spec.network == "host":
         steps.append(BindResolver())
-    # Shorter targets first, so that a volume at /data/in lands on the volume at /data and not under it.
-    steps += (MountTmpfs(t.target, t.size) for t in sorted(spec.tmpfs, key=lambda t: t.target.count("/")))
-    steps += (
-        BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode)
-        for v in sorted(spec.volumes, key=lambda v: v.target.count("/"))
-    )
+    mounts: list[MountTmpfs | BindVolume] = [
+        *(MountTmpfs(t.target, t.size) for t in spec.tmpfs),
+        *(BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode) for v in spec.volumes),
+    ]
+    # Shorter targets first, so that what is mounted at /data/in lands on the volume at /data and not under it.
+    steps += sorted(mounts, key=lambda step: step.target.count("/"))
     if program.cwd != "/":
         steps.append(MakeWorkdir(program.cwd))
     if spec.read_only:

@@ -1,0 +1,298 @@
+"""From a Spec to its steps, and the way of the steps through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from nbcontainer.sandbox import idmap, plan
+from nbcontainer.sandbox.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
+from nbcontainer.sandbox.idmap import COUNT, ROOT_BASE, IdMap, Range
+from nbcontainer.sandbox.lockdown import (
+    DEFAULT_CAPABILITIES,
+    CloneInit,
+    CloseDescriptors,
+    DropBounding,
+    DropCapabilities,
+    NoNewPrivileges,
+    SetHostname,
+    SetUser,
+)
+from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
+from nbcontainer.sandbox.rootfs import (
+    AttachStaged,
+    BindRoot,
+    MakeWorkdir,
+    MountOverlay,
+    MountStage,
+    PivotRoot,
+    ReadOnlyRoot,
+    SlaveMounts,
+    StoreAsHost,
+)
+from nbcontainer.sandbox.spec import Directory, Overlay, Program, Spec, Tmpfs, Volume, Work
+from nbcontainer.sandbox.steps import Plan, Step
+from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
+
+FULL = IdMap(idmap.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
+SINGLE = idmap.single_map(1000, 1000)
+HOST = idmap.host_map()
+MAPS = pytest.mark.parametrize("ids", [FULL, SINGLE, HOST], ids=["range", "single", "host"])
+
+ROOT = Overlay(("a/diff", "b/diff"), "../tmp/u/diff", "../tmp/u/work")
+PROGRAM = Program(("/bin/sh", "/dev/cell"), ("PATH=/bin",))
+SPEC = Spec(ROOT, PROGRAM, hostname="box", script=3)
+
+STEPS = sorted(Step.by_name.items())
+EVERY_STEP = pytest.mark.parametrize("step", [step for _, step in STEPS], ids=[name for name, _ in STEPS])
+
+
+def kinds(steps: Plan | tuple[Step, ...]) -> list[str]:
+    return [type(step).__name__ for step in steps]
+
+
+def one(steps: Plan, kind: type[Step]) -> Any:
+    found = [step for step in steps if isinstance(step, kind)]
+    assert len(found) == 1, f"{len(found)} steps of {kind.__name__}"
+    return found[0]
+
+
+def test_a_cell_is_these_steps_in_this_order() -> None:
+    """The plan of a plain cell is the list that the documentation shows, and no other."""
+    assert kinds(plan.build(SPEC, FULL)) == [
+        *("CloneInit", "SlaveMounts", "MountStage", "MountProc", "MountSys", "MountDev"),
+        *("BindDevice",) * 6,
+        *("MountDevDirectory",) * 3,
+        *("ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "DropBounding"),
+        *("MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
+        *("SetHostname", "WriteScript", "PivotRoot"),
+        *("ConnectStreams", "CloseDescriptors", "SetUser", "DropCapabilities", "NoNewPrivileges", "Execute"),
+    ]
+
+
+@MAPS
+@pytest.mark.parametrize("network", ["none", "host"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal: bool) -> None:
+    """Whatever is asked for, the last steps drop the user, the capabilities and new privileges, and then execute."""
+    program = dataclasses.replace(PROGRAM, terminal=terminal, user="33", cwd="/work")
+    asked = Spec(ROOT, program, network=network, read_only=True, script=3, tmpfs=(Tmpfs("/t"),))
+    built = plan.build(asked, ids)
+    assert kinds(built)[-4:] == ["SetUser", "DropCapabilities", "NoNewPrivileges", "Execute"]
+    assert kinds(built).index("DropBounding") < kinds(built).index("MountOverlay")
+    assert kinds(built.setup)[-1] == "PivotRoot"
+    assert [step for step in built.enter if type(step).__module__.endswith(("rootfs", "volumes", "devices"))] == []
+
+
+def test_the_capabilities_are_podmans_default() -> None:
+    """Root in a cell has 11 capabilities, in its own sets as in the bounding set."""
+    built = plan.build(SPEC, FULL)
+    assert len(DEFAULT_CAPABILITIES) == 11
+    assert one(built, DropBounding).keep == DEFAULT_CAPABILITIES
+    assert one(built, DropCapabilities).keep == DEFAULT_CAPABILITIES
+    assert not {"SYS_ADMIN", "NET_ADMIN", "NET_RAW", "MKNOD", "SYS_PTRACE"} & set(DEFAULT_CAPABILITIES)
+
+
+def test_prepared_steps_need_no_knowledge_of_the_cell() -> None:
+    """Two cells on the same layers begin with equal steps, whatever they run: a spare serves both."""
+    other = Spec(ROOT, Program(("true",), user="1"), "other", (Volume("/a", "/b"),), read_only=True)
+    assert plan.build(other, FULL).prepare == plan.build(SPEC, FULL).prepare
+    assert plan.ahead(ROOT, FULL) == plan.build(SPEC, FULL).prepare
+
+
+def test_the_host_network_is_the_hosts() -> None:
+    """With the host's network there is no new network namespace and no loopback to raise, and names resolve."""
+    built = plan.build(dataclasses.replace(SPEC, network="host"), FULL)
+    assert "net" not in one(built, CloneInit).namespaces
+    assert "RaiseLoopback" not in kinds(built)
+    assert one(built, MountSys).host_network
+    assert one(built, BindResolver)
+
+
+def test_a_private_network_is_the_default() -> None:
+    """Without a word about it, a cell has all six namespaces and the loopback interface alone."""
+    built = plan.build(SPEC, FULL)
+    assert set(one(built, CloneInit).namespaces) == {"mount", "pid", "uts", "ipc", "cgroup", "net"}
+    assert "RaiseLoopback" in kinds(built)
+    assert "BindResolver" not in kinds(built)
+
+
+@MAPS
+def test_only_userns_host_shows_the_store_with_the_hosts_ids(ids: IdMap) -> None:
+    """Layers and uppers are mapped back to the host's root where containers have no user namespace, and only there."""
+    found = [step for step in plan.build(SPEC, ids) if isinstance(step, StoreAsHost)]
+    assert found == (
+        [StoreAsHost(ROOT_BASE, COUNT, "layers"), StoreAsHost(ROOT_BASE, COUNT, "tmp")] if ids is HOST else []
+    )
+    if found:
+        assert kinds(plan.build(SPEC, ids)).index("StoreAsHost") > kinds(plan.build(SPEC, ids)).index("SlaveMounts")
+
+
+@MAPS
+def test_a_single_id_has_no_groups_and_no_terminal_group(ids: IdMap) -> None:
+    """Where one id is mapped, setgroups(2) and devpts' gid=5 would fail, so that neither is asked for."""
+    built = plan.build(SPEC, ids)
+    pts = next(step for step in built if isinstance(step, MountDevDirectory) and step.name == "pts")
+    assert ("gid=5" in pts.options) == (ids is not SINGLE)
+    assert one(built, SetUser).drop_groups == (ids is not SINGLE)
+
+
+def test_mounts_are_made_from_the_top_down() -> None:
+    """Volumes and tmpfs come by depth of target, so that the one below lands on the one above and not under it."""
+    volumes = tuple(Volume("/src", target) for target in ("/a/b/c", "/x", "/a"))
+    built = plan.build(dataclasses.replace(SPEC, volumes=volumes, tmpfs=(Tmpfs("/x/y/z/t"), Tmpfs("/a/b"))), FULL)
+    targets = [step.target for step in built if isinstance(step, BindVolume | MountTmpfs)]
+    assert sorted(targets) == ["/a", "/a/b", "/a/b/c", "/x", "/x/y/z/t"]
+    assert [a.count("/") <= b.count("/") for a, b in pairwise(targets)] == [True] * 4
+
+
+def test_a_volume_keeps_its_facts() -> None:
+    """Every field of the Spec's volume is in its step."""
+    volume = Volume("/src", "/dst", read_only=True, directory=False, device=7, inode=9, tree=4)
+    built = plan.build(dataclasses.replace(SPEC, volumes=(volume,)), FULL)
+    assert one(built, BindVolume) == BindVolume("/src", "/dst", False, True, 4, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ({"read_only": True}, [ReadOnlyRoot()]),
+        ({"process": dataclasses.replace(PROGRAM, terminal=True)}, [OpenTerminal(), ConnectStreams(True)]),
+        (
+            {"process": dataclasses.replace(PROGRAM, cwd="/srv")},
+            [MakeWorkdir("/srv"), Execute(PROGRAM.argv, PROGRAM.env, "/srv")],
+        ),
+        ({"process": dataclasses.replace(PROGRAM, user="bin:33")}, [SetUser("bin:33")]),
+        ({"tmpfs": (Tmpfs("/t", 4096),)}, [MountTmpfs("/t", 4096)]),
+        ({"hostname": "other"}, [SetHostname("other")]),
+        ({"script": 5}, [WriteScript(5)]),
+        ({"root": Directory("some/where")}, [BindRoot("some/where")]),
+        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN",))]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_is_asked_for_is_a_step(change: dict[str, Any], steps: list[Step]) -> None:
+    """Each option of a Spec changes its own steps and no others."""
+    before, after = list(plan.build(SPEC, FULL)), list(plan.build(dataclasses.replace(SPEC, **change), FULL))
+    assert [step for step in after if step not in before] == steps
+
+
+def test_no_script_is_no_step() -> None:
+    """A cell with a command of its own has no /dev/cell."""
+    assert "WriteScript" not in kinds(plan.build(dataclasses.replace(SPEC, script=-1), FULL))
+
+
+def test_a_read_only_root_closes_after_what_is_made_in_it() -> None:
+    """Missing targets and the working directory are made before the root refuses writes."""
+    program = dataclasses.replace(PROGRAM, cwd="/new")
+    built = kinds(plan.build(Spec(ROOT, program, volumes=(Volume("/s", "/d"),), read_only=True), FULL))
+    assert built.index("BindVolume") < built.index("ReadOnlyRoot") < built.index("PivotRoot")
+    assert built.index("MakeWorkdir") < built.index("ReadOnlyRoot")
+
+
+@MAPS
+def test_work_sees_one_directory_and_drops_the_rest(ids: IdMap) -> None:
+    """A work sandbox loads its module, switches to its directory, and keeps what unpacking needs."""
+    built = plan.build(Spec(Directory("tmp/x/diff"), Work("some.module", "work", '{"a": 1}')), ids)
+    assert built.setup == (ImportModule("some.module"), BindRoot("tmp/x/diff"), PivotRoot())
+    assert built.enter == (
+        DropCapabilities(plan.WORK_CAPABILITIES),
+        NoNewPrivileges(),
+        Call("some.module", "work", '{"a": 1}'),
+    )
+    assert built.prepare == plan.prepare_steps(ids)
+
+
+def test_work_on_layers_sees_them_merged() -> None:
+    """A work sandbox on layers has an overlay without an upper as its root."""
+    built = plan.build(Spec(Overlay(("a/diff", "b/diff")), Work("m", "f")), FULL)
+    assert MountOverlay(("a/diff", "b/diff")) in built.setup
+
+
+def test_a_plan_is_told_in_order() -> None:
+    """Iterating over a plan gives what is done ahead, then the setting up, then the entering."""
+    built = plan.build(SPEC, FULL)
+    assert tuple(built) == built.prepare + built.setup + built.enter
+
+
+@EVERY_STEP
+def test_every_step_says_why(step: type[Step]) -> None:
+    """Each class of step says in a phrase what it is for, and its apply or its class says what it does."""
+    assert len(step.why) > 10
+    assert not step.why.endswith(".")
+    assert inspect.getdoc(step)
+
+
+@EVERY_STEP
+def test_every_advice_is_a_next_step(step: type[Step]) -> None:
+    """A hint is a phrase of one line without a full stop, filed under an errno."""
+    for code, advice in step.advice.items():
+        assert code > 0
+        assert advice == advice.strip().rstrip(".")
+        assert "\n" not in advice
+
+
+VALUES: dict[str, Any] = {"bool": True, "int": 7, "str": 'é"\\\n:,', "tuple[str, ...]": ("one", "two")}
+"""By a field's annotation, a value for it: these types, and None beside them, are all that a step may have."""
+
+
+@EVERY_STEP
+def test_every_step_travels(step: type[Step]) -> None:
+    """Each class of step, its fields filled, is the same after its way through JSON."""
+    fields = dataclasses.fields(step)  # type: ignore[arg-type]
+    sent = step(**{field.name: VALUES[str(field.type).removesuffix(" | None")] for field in fields})
+    (came,) = plan.decode(json.loads(json.dumps(plan.encode([sent]))))
+    assert came == sent
+    assert type(came) is step
+    assert hash(came) == hash(sent)
+
+
+def test_a_whole_plan_travels() -> None:
+    """What init is sent is what was built."""
+    built = plan.build(
+        dataclasses.replace(SPEC, volumes=(Volume("/a", "/b"),), tmpfs=(Tmpfs("/c"),), network="host"), HOST
+    )
+    assert plan.decode(json.loads(json.dumps(plan.encode(built)))) == tuple(built)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (["NoSuchStep", {}], KeyError),
+        (["SetHostname", {}], TypeError),
+        (["SetHostname", {"name": "a", "other": 1}], TypeError),
+    ],
+)
+def test_what_encode_did_not_write_is_refused(value: list[Any], error: type[Exception]) -> None:
+    """An unknown step, and a step with fields that it does not have, raise."""
+    with pytest.raises(error):
+        plan.decode([value])
+
+
+def test_a_step_without_apply_says_so() -> None:
+    """A step that init carries out itself is not applied by mistake."""
+    with pytest.raises(TypeError, match="Call is not applied"):
+        Call("m", "f").apply(None, ())  # type: ignore[arg-type]
+
+
+def test_the_masks_are_dockers() -> None:
+    """The paths that Docker hides, and those that it write-protects, are in every plan."""
+    built = plan.build(SPEC, FULL)
+    assert one(built, MaskPaths).paths == MASKED
+    assert one(built, ReadOnlyPaths).paths == READ_ONLY
+    assert {"proc/kcore", "proc/keys", "proc/timer_list", "sys/firmware"} <= set(MASKED)
+    assert set(READ_ONLY) == {"proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"}
+
+
+def test_first_come_first_served() -> None:
+    """Init is made, its mounts cut off from the host's, and the stage set, before anything is mounted."""
+    assert plan.build(SPEC, FULL).prepare[1:3] == (SlaveMounts(), MountStage())
+    assert isinstance(plan.build(SPEC, FULL).prepare[0], CloneInit)
+    assert AttachStaged("proc") in plan.build(SPEC, FULL).prepare
+    assert isinstance(plan.build(SPEC, FULL).enter[1], CloseDescriptors)
+    assert plan.build(SPEC, FULL).enter[-1] == Execute(PROGRAM.argv, PROGRAM.env, "/")

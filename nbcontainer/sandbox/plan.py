@@ -98,7 +98,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         *(BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode) for v in spec.volumes),
     ]
     # Shorter targets first, so that what is mounted at /data/in lands on the volume at /data and not under it.
-    steps += sorted(mounts, key=lambda step: step.target.count("/"))
+    mounts.sort(key=lambda mount: mount.target.count("/"))
+    steps += mounts
     if program.cwd != "/":
         steps.append(MakeWorkdir(program.cwd))
     if spec.read_only:

@@ -36,7 +36,8 @@ class RecordingKernel(Kernel):
 
     It knows what is where by path: everything is a directory, but what `nodes` says otherwise (a mode with its type),
     what `devices` says (major, minor), and what is in `missing` until it is made. Descriptors remember the path they
-    were opened by, and `left_open` those that nobody closed. `answers` are functions to answer a call by instead.
+    were opened by, below the working directory /store or where `leads` says; `left_open` are those that nobody
+    closed. `answers` are functions to answer a call by instead.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RecordingKernel(Kernel):
         nodes: dict[str, int] | None = None,
         devices: dict[str, tuple[int, int]] | None = None,
         missing: tuple[str, ...] = (),
+        leads: dict[str, str] | None = None,
         content: int = 0,
         **answers: Callable[..., Any],
     ) -> None:
@@ -52,6 +54,7 @@ class RecordingKernel(Kernel):
         self.nodes = dict(nodes or {})
         self.devices = dict(devices or {})
         self.missing = set(missing)
+        self.leads = dict(leads or {})
         self.content = content
         self.paths: dict[int, str] = {}
         self.left_open: set[int] = set()
@@ -148,6 +151,12 @@ class RecordingKernel(Kernel):
 
     def _stat(self, path: str, *, follow_symlinks: bool = True) -> os.stat_result:
         return self._facts(self._find(path))
+
+    def _readlink(self, path: str) -> str:
+        if path == "/proc/self/cwd":
+            return "/store"
+        place = self.paths[int(path.rpartition("/")[2])]
+        return self.leads.get(place, f"/store/{place}")
 
     def _sendfile(self, out: int, source: int, offset: int, count: int) -> int:
         return max(0, min(count, self.content - offset))

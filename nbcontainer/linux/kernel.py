@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
-from nbcontainer.linux import files, mounts, namespaces, network, processes
+from nbcontainer.linux import files, mounts, namespaces, network, processes, seccomp
 
 
 class Kernel:
@@ -36,6 +37,10 @@ class Kernel:
     clear_ambient = staticmethod(processes.clear_ambient)
     close_all_but = staticmethod(processes.close_all_but)
     cloexec_from = staticmethod(processes.cloexec_from)
+    join_session_keyring = staticmethod(processes.join_session_keyring)
+    seccomp_set_mode_filter = staticmethod(seccomp.seccomp_set_mode_filter)
+    getrlimit = staticmethod(resource.getrlimit)
+    setrlimit = staticmethod(resource.setrlimit)
     sethostname = staticmethod(socket.sethostname)
     chdir = staticmethod(os.chdir)
     fchdir = staticmethod(os.fchdir)
@@ -46,6 +51,7 @@ class Kernel:
     close = staticmethod(os.close)
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
+    readlink = staticmethod(os.readlink)
     sendfile = staticmethod(os.sendfile)
     setsid = staticmethod(os.setsid)
     setgroups = staticmethod(os.setgroups)

@@ -28,6 +28,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from nbcontainer.sandbox.machine import namespace_advice
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class SlaveMounts(Step):
     """Lets the host's mounts and unmounts come in, and none go out."""
 
     why: ClassVar[str] = "what is mounted in the container stays in the container"
+    diagnose = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes every mount a slave."""
@@ -67,10 +69,7 @@ class MountStage(Step):
     """A small tmpfs on the store's `stage` directory, seen by this container alone."""
 
     why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
-    advice: ClassVar[Mapping[int, str]] = {
-        errno.EPERM: "this machine lets user namespaces be made but not used: see `%container doctor`",
-        errno.EACCES: "this machine lets user namespaces be made but not used: see `%container doctor`",
-    }
+    diagnose = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it and makes the directories for the root, /proc, /dev and /sys."""
@@ -198,6 +197,9 @@ def make_target(kernel: Kernel, target: str, *, directory: bool) -> int:
                     kernel.close(kernel.open(parts[-1], flags, 0o644, dir_fd=parent))
                 else:
                     kernel.mkdir(parts[depth - 1], 0o755, dir_fd=parent)
+            except OSError as error:
+                error.filename = path
+                raise
             finally:
                 kernel.close(parent)
             found = open_in_root(kernel, path, os.O_PATH)

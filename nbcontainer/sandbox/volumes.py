@@ -22,7 +22,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.rootfs import STAGE, make_target
+from nbcontainer.sandbox.rootfs import ROOT, STAGE, make_target
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
@@ -32,6 +32,32 @@ if TYPE_CHECKING:
 
 STALE = errno.ESTALE
 """What a volume's step fails with when the launcher does not see the host path that the notebook sees."""
+
+_RESERVED = ("proc", "sys", "dev")
+
+_TARGET_ADVICE = {
+    errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
+    errno.ELOOP: "a link in the image leads the target in a circle, or where the container's own /, /proc, /sys or "
+    "/dev is: choose another target",
+    errno.EROFS: "the target does not exist, and what is above it is read-only: make it there first",
+}
+
+
+def mount_point(kernel: Kernel, target: str, *, directory: bool) -> int:
+    """`make_target`, but ELOOP where a link of the image's leads to the root itself, or into /proc, /sys or /dev.
+
+    What is asked is where the descriptor is (proc_pid_fd(5)), which no rename can change. The caller closes it.
+    """
+    found = make_target(kernel, target, directory=directory)
+    try:
+        place = kernel.readlink(f"/proc/self/fd/{found}")
+        below = place.removeprefix(f"{kernel.readlink('/proc/self/cwd')}/{ROOT}/")
+        if below == place or below.partition("/")[0] in _RESERVED:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), target)
+    except BaseException:
+        kernel.close(found)
+        raise
+    return found
 
 
 @dataclass(frozen=True)
@@ -53,10 +79,9 @@ class BindVolume(Step):
 
     why: ClassVar[str] = "what is written there is the host's, and stays"
     advice: ClassVar[Mapping[int, str]] = {
+        **_TARGET_ADVICE,
         errno.EACCES: "check that the path may be entered and read by this user",
         errno.EISDIR: "the source is a file and the target a directory: name a file in it, as in -v FILE:/dir/name",
-        errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
-        errno.ELOOP: "the target goes through too many symbolic links: choose another target",
         errno.EEXIST: "the target is a dangling symbolic link in the image: choose another target",
     }
 
@@ -65,7 +90,7 @@ class BindVolume(Step):
         tree = files[self.tree] if self.tree >= 0 else self._open(kernel)
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
-        target = make_target(kernel, self.target, directory=self.directory)
+        target = mount_point(kernel, self.target, directory=self.directory)
         kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
         if self.tree < 0:
@@ -91,6 +116,7 @@ class MountTmpfs(Step):
     size: int | None = None
 
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
+    advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage, and moves it to the target it found inside the root."""
@@ -99,7 +125,7 @@ class MountTmpfs(Step):
             kernel.mkdir(name, 0o755)
         options = "mode=1777" if self.size is None else f"mode=1777,size={self.size}"
         kernel.mount("tmpfs", name, "tmpfs", MS_NOSUID | MS_NODEV, options)
-        target = make_target(kernel, self.target, directory=True)
+        target = mount_point(kernel, self.target, directory=True)
         kernel.move_mount(AT_FDCWD, name, target, "", MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
 

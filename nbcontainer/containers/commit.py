@@ -139,6 +139,8 @@ def _replacing(target: Path) -> Iterator[int]:
         if temporary is not None:
             temporary.replace(target)
             temporary = None
+    except BrokenPipeError:
+        raise  # whoever read it has had enough
     except OSError as error:
         hints = {
             errno.ENOENT: f"mkdir -p {target.parent}",

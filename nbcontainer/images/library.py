@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,17 +10,18 @@ import re
 import shutil
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, NbcontainerError
 from nbcontainer.images import oci, recipes, reference, work
 from nbcontainer.images.store import cannot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from nbcontainer.images.oci import Image, ImageConfig, LayerRecord
+    from nbcontainer.images.oci import Image, ImageConfig
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
 
@@ -44,19 +46,27 @@ def timestamp(seconds: float | None = None) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def add_layer(
-    store: Store,
-    runner: Runner,
-    source: int,
-    *,
-    created_by: str,
-    created: str,
-    progress: Progress | None = None,
-) -> LayerRecord:
-    """Unpacks the archive that descriptor `source` reads into a layer, and keeps its blob. Raises `ImageError`.
+@dataclass(frozen=True)
+class _Unpacked:
+    """An archive's layer and blob in the store's `tmp`."""
 
-    Nothing of a failed or interrupted one stays. `source` is read to its end, and is the caller's.
-    """
+    place: Path
+    blob_path: Path
+    blob: oci.Descriptor
+    diff_id: str
+
+    def adopt(self, store: Store) -> None:
+        """Moves both to where they belong. Call with the store's exclusive lock held, and name them before it goes."""
+        store.adopt_blob(self.blob_path, self.blob.digest)
+        if store.layer(self.diff_id) is None:
+            layer = store.unique()
+            self.place.rename(store.path / "layers" / layer)
+            store.name_layer(layer, self.diff_id)
+
+
+@contextlib.contextmanager
+def _unpacked(store: Store, runner: Runner, source: int, progress: Progress | None) -> Iterator[_Unpacked]:
+    """Unpacks the archive that descriptor `source` reads, to its end. What nobody adopts is gone afterwards."""
     place = store.new_directory(store.path / "tmp" / store.unique(), give=False)
     try:
         store.new_directory(place / "diff")
@@ -71,18 +81,12 @@ def add_layer(
                 whiteouts=False,
             )
             descriptor = oci.Descriptor(done["media_type"], done["blob_digest"], done["blob_size"])
-            with store.lock():
-                store.adopt_blob(blob_path, descriptor.digest)
-                if store.layer(done["diff_id"]) is None:
-                    layer = store.unique()
-                    place.rename(store.path / "layers" / layer)
-                    store.name_layer(layer, done["diff_id"])
+            yield _Unpacked(place, blob_path, descriptor, done["diff_id"])
     except OSError as error:
         raise cannot("import an image into the store", store.path, error) from error
     finally:
         if place.exists():
             discard(store, runner, [place])
-    return oci.LayerRecord(descriptor, done["diff_id"], created_by, created=created)
 
 
 def import_archive(
@@ -96,15 +100,29 @@ def import_archive(
     created: str | None = None,
     progress: Progress | None = None,
 ) -> Image:
-    """Makes image `name` of the root file system tar that descriptor `source` reads. Raises `ImageError`."""
+    """Makes image `name` of the root file system tar that descriptor `source` reads. Raises `ImageError`.
+
+    Nothing of a failed or interrupted one stays. `source` is read to its end, and is the caller's.
+    """
     when = created or timestamp()
-    layer = add_layer(store, runner, source, created_by=created_by, created=when, progress=progress)
     default = oci.ImageConfig(env=recipes.BUSYBOX_CONFIG.env, cmd=("/bin/sh",))
-    image = oci.Image(config or default, (layer,), created=when)
-    with store.lock():
-        if store.layer(layer.diff_id) is None:
-            raise ImageError(f"{name} was removed while it was imported", hint="import it again")
-        return store.add_image(image, name)
+    with _unpacked(store, runner, source, progress) as unpacked:
+        layer = oci.LayerRecord(unpacked.blob, unpacked.diff_id, created_by, created=when)
+        with store.lock():
+            unpacked.adopt(store)
+            return store.add_image(oci.Image(config or default, (layer,), created=when), name)
+
+
+def describe(store: Store, image: Image) -> dict[str, Any]:
+    """What `inspect` shows of an image: its documents, and where its layers are on this host."""
+    manifest = json.loads(store.read_blob(image.digest))
+    return {
+        "name": image.name,
+        "digest": image.digest,
+        "manifest": manifest,
+        "config": json.loads(store.read_blob(manifest["config"]["digest"])),
+        "layers": [str(store.path / "layers" / layer / "diff") for layer in lowers(store, image)],
+    }
 
 
 def find(store: Store, runner: Runner, word: str, *, progress: Progress | None = None) -> Image:

@@ -1,1 +1,1 @@
-"""IPython and Jupyter: the magics, their options and what a cell shows."""
+"""IPython and Jupyter: `%load_ext nbcontainer`."""

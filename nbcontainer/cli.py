@@ -1,0 +1,164 @@
+"""`nbcontainer`: the notebook's verbs in a terminal. The only module that ends the process."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from nbcontainer import __version__
+from nbcontainer.containers import verbs
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.containers.requests import RUN, request_of
+from nbcontainer.containers.run import Streams, run
+from nbcontainer.containers.terminal import WindowSize, raw
+from nbcontainer.errors import NbcontainerError, SetupFailed, UsageError
+from nbcontainer.sandbox.outcome import EXITED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nbcontainer.containers.grammar import Words
+    from nbcontainer.sandbox.outcome import Outcome
+
+_RUN = Command(
+    RUN.name,
+    RUN.operands,
+    RUN.help,
+    (
+        Option(("-i", "--interactive"), "", "the container reads this standard input"),
+        Option(("-t", "--tty"), "", "the container has a terminal"),
+        *RUN.options,
+    ),
+    least=0,
+    most=1,
+    tail=True,
+)
+
+_TOP = Command(
+    "nbcontainer",
+    "VERB ...",
+    "Containers with no daemon.",
+    (
+        Option(("--store",), "DIR", "the store, in place of the user's own"),
+        Option(("--json",), "", "answers as JSON"),
+        Option(("--version",), "", "the version"),
+        Option(("-h", "--help"), "", "this text; VERB --help for a verb's"),
+    ),
+    most=0,
+    tail=True,
+)
+
+_DEMO = Command("demo", "", "Executes the quick start, and shows its outputs as they come.")
+
+# Exit codes of docker run: what went wrong before the program could say anything itself.
+_CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
+_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong words."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _main(words)
+        sys.stdout.flush()
+    except UsageError as error:
+        code = _complain(error, 2)
+    except SetupFailed as error:
+        started = {errno.ENOENT: _NOT_FOUND, errno.EACCES: _NOT_EXECUTABLE} if error.step == "Execute" else {}
+        code = _complain(error, started.get(error.errno, _CANNOT_START))
+    except NbcontainerError as error:
+        code = _complain(error, _CANNOT_START if "run" in words[:3] else 1)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain about it once more at its own end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = _BROKEN_PIPE
+    sys.exit(code)
+
+
+def _complain(error: NbcontainerError, code: int) -> int:
+    print(f"nbcontainer: {error}", file=sys.stderr)
+    return code
+
+
+def _main(arguments: Sequence[str]) -> int:
+    top = parse(_TOP, arguments)
+    if top.has("version"):
+        print(f"nbcontainer {__version__}")
+        return 0
+    if top.has("help") or not top.tail:
+        print(_overview())
+        return 0
+    name, *rest = top.tail
+    command = _command(name)
+    if "--help" in rest[:1] or "-h" in rest[:1]:
+        print(command.describe("nbcontainer "))
+        return 0
+    words = parse(command, rest)
+    if name == "demo":
+        from nbcontainer.demo import show
+
+        return show()
+    with contextlib.closing(Engine(Path(top.one("store")).expanduser() if top.has("store") else None)) as engine:
+        if name == "run":
+            return _run(engine, words)
+        view = verbs.VERBS[name].run(verbs.Call(engine, words))
+        if view is not None:
+            print(json.dumps(view.as_json(), indent=2) if top.has("json") else view)
+        return 0 if getattr(view, "ok", True) else 1
+
+
+def _command(name: str) -> Command:
+    if name in verbs.VERBS:
+        return verbs.VERBS[name].command
+    for command in (_RUN, _DEMO):
+        if name == command.name:
+            return command
+    raise verbs.unknown(name)
+
+
+def _overview() -> str:
+    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, _DEMO))
+    return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{verbs.overview('')}"
+
+
+def _run(engine: Engine, words: Words) -> int:
+    interactive, terminal = words.has("interactive"), words.has("tty")
+    request = request_of(words, terminal=terminal)
+    if not request.image and not request.name:
+        raise UsageError("run: no image", hint=f"write {_RUN.usage}")
+    if not terminal:
+        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else -1)
+        return _exit_code(run(engine, request, streams)[1])
+    if interactive and not os.isatty(0):
+        raise UsageError("-t with -i wants a terminal as standard input", hint="leave out -t, or -i")
+    with contextlib.ExitStack() as stack:
+        size = stack.enter_context(WindowSize(0 if interactive else 1)) if os.isatty(0 if interactive else 1) else None
+        if interactive:
+            stack.enter_context(raw(0))
+        keyboard = 0 if interactive else -1
+        streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
+        outcome = run(engine, request, streams)[1]
+    return _exit_code(outcome)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.reason != EXITED:
+        print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
+        return outcome.exit_code or 1
+    return outcome.exit_code
+
+
+def _writer(fd: int) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        while data:
+            data = data[os.write(fd, data) :]
+
+    return write

@@ -1,0 +1,117 @@
+"""The Python API: `nbcontainer.run("busybox", ["ls"], volumes=["~/data:/data:ro"])`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers import commit as committing
+from nbcontainer.containers import container as containers
+from nbcontainer.containers import run as running
+from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
+from nbcontainer.errors import CellFailed
+from nbcontainer.images import library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended. `stdout` and `stderr` are empty where they went to a callback."""
+
+    container: Container
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text; what is no UTF-8 is replaced."""
+        return self.stdout.decode("utf-8", "replace")
+
+
+def run(
+    image: str = "",
+    command: Sequence[str] = (),
+    *,
+    script: str | None = None,
+    name: str = "",
+    volumes: Iterable[str] | Mapping[str, str] = (),
+    tmpfs: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
+    workdir: str = "",
+    user: str = "",
+    hostname: str = "",
+    network: str = "none",
+    read_only: bool = False,
+    timeout: float | None = None,
+    userns: str = "",
+    remove: bool = False,
+    check: bool = True,
+    stdout: Callable[[bytes], None] | None = None,
+    stderr: Callable[[bytes], None] | None = None,
+    engine: Engine | None = None,
+) -> Result:
+    """Runs `command` in a container of `image`, or `script` as a file for its shell; with both, it is the input.
+
+    The options are those of `%%container`: `volumes` as SRC:DST[:ro] strings or a {SRC: DST[:ro]} mapping, `timeout` in
+    seconds. `stdout` and `stderr` get the output as it comes, in place of the result. With `name` it goes on in that
+    container. Raises `CellFailed` where the run ends badly, unless `check` is false, and the package's other errors.
+    """
+    pairs = [f"{source}:{target}" for source, target in volumes.items()] if isinstance(volumes, Mapping) else volumes
+    options = RunOptions(
+        volumes=tuple(parse_volume(text) for text in pairs),
+        tmpfs=tuple(parse_tmpfs(text) for text in tmpfs),
+        env=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+        workdir=workdir,
+        user=user,
+        hostname=hostname,
+        network=network,
+        read_only=read_only,
+        timeout=timeout,
+        userns=userns,
+    )
+    request = running.Request(image, name, tuple(command), script, remove, options)
+    out: list[bytes] = []
+    err: list[bytes] = []
+    streams = running.Streams(stdout or out.append, stderr or err.append)
+    container, outcome = running.run(engine or default_engine(), request, streams)
+    if check and not outcome.ok:
+        last = b"".join(err).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise CellFailed(outcome.describe() + (f": {last}" if last else ""), outcome=outcome)
+    return Result(container, outcome, b"".join(out), b"".join(err))
+
+
+def create(image: str, name: str, *, engine: Engine | None = None) -> Container:
+    """A new, named container, for `run(name=…)` to go on in. Raises `ContainerExists`, `ImageNotFound`."""
+    used = engine or default_engine()
+    return containers.create(used, library.find(used.store, used, image), name)
+
+
+def get(name: str, *, engine: Engine | None = None) -> Container:
+    """The container of that name. Raises `ContainerNotFound`."""
+    return containers.get(engine or default_engine(), name)
+
+
+def commit(
+    container: Container,
+    image: str,
+    *,
+    output: str | Path | None = None,
+    message: str = "",
+    changes: Sequence[str] = (),
+) -> Image:
+    """Makes an image of what the container's cells left, and with `output` (host path) a tar of its merged tree."""
+    made = committing.commit(container, image, message=message, changes=changes)
+    if output is not None:
+        committing.export(container.engine, container.record.layers, Path(output))
+    return made

@@ -1,0 +1,107 @@
+"""From the words of a run to a request: the options of `%%container`, `%container run` and `nbcontainer run`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.grammar import Command, Option
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.run import Request
+from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.grammar import Words
+
+RUN_OPTIONS = (
+    Option(("-v", "--volume"), "SRC:DST[:ro]", "show a host directory or file in the container"),
+    Option(("--tmpfs",), "DST[:size=N]", "memory as a directory"),
+    Option(("--name",), "NAME", "go on in the named container, or make it"),
+    Option(("--rm",), "", "remove the container at once when the run has ended"),
+    Option(("-e", "--env"), "NAME[=VALUE]", "set a variable; without a value, the notebook's own"),
+    Option(("--env-file",), "FILE", "variables from a file of NAME=VALUE lines"),
+    Option(("-w", "--workdir"), "DIR", "working directory, made where it is missing"),
+    Option(("-u", "--user"), "USER[:GROUP]", "user, by name or number in the image"),
+    Option(("--hostname",), "NAME", "the container's host name"),
+    Option(("--timeout",), "SECONDS", "end everything after so long"),
+    Option(("--network",), "none|host", "none (the default) has only lo; host is the host's"),
+    Option(("--read-only",), "", "the root refuses writes"),
+    Option(("--userns",), "host", "no user namespace, for root only"),
+)
+
+RUN = Command(
+    "run",
+    "IMAGE [COMMAND [ARG...]]",
+    "Runs a command in a fresh container, or in the one named by --name.",
+    RUN_OPTIONS,
+    most=1,
+    tail=True,
+)
+
+
+def request_of(words: Words, *, script: str | None = None, terminal: bool = False) -> Request:
+    """The request that parsed words make, with a cell's body or without. Raises `UsageError`, `ContainerError`."""
+    return Request(
+        image=words.operands[0] if words.operands else "",
+        name=words.one("name"),
+        command=tuple(words.tail),
+        script=script,
+        remove=words.has("rm"),
+        options=RunOptions(
+            volumes=tuple(parse_volume(text) for text in words.all("volume")),
+            tmpfs=tuple(parse_tmpfs(text) for text in words.all("tmpfs")),
+            env=_environment(words),
+            workdir=words.one("workdir"),
+            user=words.one("user"),
+            hostname=words.one("hostname"),
+            network=words.one("network", "none"),
+            read_only=words.has("read-only"),
+            timeout=seconds(words.one("timeout")),
+            userns=words.one("userns"),
+            terminal=terminal,
+        ),
+    )
+
+
+def seconds(text: str) -> float | None:
+    """`90`, `1.5s`, `2m` or `1h` in seconds, None for nothing. Raises `UsageError`."""
+    if not text:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        found = float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        found = -1.0
+    if not 0 < found < float("inf"):
+        raise UsageError(f"--timeout {text} is no time limit", hint="write seconds, or 90s, 5m, 1h")
+    return found
+
+
+def _environment(words: Words) -> tuple[str, ...]:
+    """NAME=value strings: of the files first, then of the options, which win."""
+    found = [line for name in words.all("env-file") for line in _env_file(Path(name).expanduser())]
+    env = []
+    for item in (*found, *words.all("env")):
+        name, equals, _ = item.partition("=")
+        if not name:
+            raise UsageError(
+                f"{item!r} is no environment variable", hint="write NAME=value, or NAME for the notebook's"
+            )
+        if equals:
+            env.append(item)
+        elif name in os.environ:
+            env.append(f"{name}={os.environ[name]}")
+    return tuple(env)
+
+
+def _env_file(path: Path) -> list[str]:
+    try:
+        text = path.read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot read --env-file {path}: {error}", hint="give a text file of NAME=value lines"
+        ) from None
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

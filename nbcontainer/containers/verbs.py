@@ -1,0 +1,311 @@
+"""The verbs of `%container`, `%commit` and the terminal: each takes parsed words and answers with a view."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.commit import commit, export
+from nbcontainer.containers.diff import diff
+from nbcontainer.containers.grammar import Command, Option, Words
+from nbcontainer.containers.running import running_containers, stop_running
+from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.views import Document, Note, Table, short, size
+from nbcontainer.errors import ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
+from nbcontainer.images import instructions, library, recipes, reference
+from nbcontainer.images.oci import ImageConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+
+    View = Table | Document | Note | Any
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a verb. `progress` hears of bytes done; None for quiet."""
+
+    engine: Engine
+    words: Words
+    progress: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its grammar and what it does."""
+
+    command: Command
+    run: Callable[[Call], View]
+
+
+def _ps(call: Call) -> View:
+    engine = call.engine
+    running = running_containers(engine.store)
+    rows = []
+    known = {container.name: container for container in containers.everyone(engine)}
+    if engine.last is not None:
+        known.setdefault(engine.last.name, engine.last)
+    for name in sorted(known.keys() | running.keys()):
+        record = known[name].record if name in known else None
+        facts = running.get(name)
+        if record is not None and record.session and record.session != engine.store.session and facts is None:
+            continue  # another notebook's last container
+        image = record.image if record else str(facts["image"]) if facts else ""
+        cells = len(record.cells) if record else 0
+        command = str(facts.get("command", "")) if facts else record.cells[-1].command if record and cells else ""
+        created = record.created if record else str(facts["started"]) if facts else ""
+        state = "running" if facts else "stopped"
+        rows.append((name, image, state, str(cells), created, _one_line(command)))
+    return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
+
+
+def _images(call: Call) -> View:
+    rows = tuple(
+        (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
+        for name, image in sorted(call.engine.store.images().items())
+    )
+    return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
+
+
+def _import(call: Call) -> View:
+    file, name = call.words.operands[0], call.words.operands[1] if len(call.words.operands) > 1 else ""
+    if not name:
+        if file == "-":
+            raise UsageError("import: no name for the image", hint="write import - NAME")
+        name = re.sub(r"[^a-z0-9]+", "-", Path(file).name.lower().partition(".tar")[0]).strip("-") or "imported"
+    wanted = reference.parse(name)
+    if wanted.digest:
+        raise UsageError(f"{name!r} names a digest, which an archive brings itself", hint="leave out the @ part")
+    config = ImageConfig(env=recipes.BUSYBOX_CONFIG.env, cmd=("/bin/sh",))
+    for instruction in call.words.all("change"):
+        config = instructions.apply(config, instruction)
+    source = 0 if file == "-" else library.open_archive(Path(file).expanduser())
+    try:
+        image = library.import_archive(
+            call.engine.store,
+            call.engine,
+            source,
+            wanted.familiar,
+            config=config,
+            created_by=f"nbcontainer import {Path(file).name}",
+            progress=call.progress,
+        )
+    finally:
+        if source != 0:
+            os.close(source)
+    return Note(f"{image.name}  {image.digest}  {size(image.size)}")
+
+
+def _export(call: Call) -> View:
+    name = call.words.operands[0]
+    target = call.words.one("output")
+    if not target:
+        raise UsageError("export: no file to write", hint="write export NAME -o FILE.tar")
+    layers = _layers_of(call.engine, name)
+    written = export(call.engine, layers, Path("/dev/stdout" if target == "-" else target), progress=call.progress)
+    return None if target == "-" else Note(f"{target}  {size(written)}")
+
+
+def _layers_of(engine: Engine, name: str) -> tuple[str, ...]:
+    """The layers of a container, or of an image, from the bottom up."""
+    with contextlib.suppress(ContainerNotFound, UsageError):
+        return _container(engine, name).record.layers
+    try:
+        return library.lowers(engine.store, library.find(engine.store, engine, name))
+    except ImageNotFound as error:
+        hint = "see `%container ps` and `%container images`"
+        raise ContainerNotFound(f"no container and no image named {name}", hint=hint) from error
+
+
+def _container(engine: Engine, name: str = "") -> Container:
+    """The container of that name, by default the last one of this notebook."""
+    last = engine.last
+    if last is not None and (not name or name == last.name):
+        if last.anonymous:
+            return last
+        name = last.name
+    if not name:
+        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with %%container first")
+    return containers.get(engine, name)
+
+
+def _commit(call: Call) -> View:
+    operands = call.words.operands
+    container = _container(call.engine, operands[0] if len(operands) > 1 else "")
+    image = commit(
+        container,
+        operands[-1],
+        message=call.words.one("message"),
+        author=call.words.one("author"),
+        changes=call.words.all("change"),
+        progress=call.progress,
+    )
+    lines = [f"{image.name}  {image.digest}  {_count(len(image.layers), 'layer')}, {size(image.size)}"]
+    if target := call.words.one("output"):
+        written = export(call.engine, container.record.layers, Path(target), progress=call.progress)
+        lines.append(f"{target}  {size(written)}")
+    return Note("\n".join(lines))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _rm(call: Call) -> View:
+    for name in call.words.operands:
+        container = _container(call.engine, name)
+        if call.words.has("force"):
+            container.stop()
+        container.remove()
+        if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
+            call.engine.last = None
+    return Note(f"removed {', '.join(call.words.operands)}")
+
+
+def _rmi(call: Call) -> View:
+    for name in call.words.operands:
+        call.engine.store.drop_image(reference.parse(name).familiar)
+    call.engine.later(lambda: prune(call.engine))
+    return Note(f"removed {', '.join(call.words.operands)}")
+
+
+def _stop(call: Call) -> View:
+    words = []
+    for name in call.words.operands:
+        if name not in running_containers(call.engine.store):
+            _container(call.engine, name)  # raises for a name that nobody has
+        stopped = stop_running(call.engine, name)
+        words.append(f"{name} stopped" if stopped else f"{name} was not running")
+    return Note("\n".join(words))
+
+
+def _diff(call: Call) -> View:
+    changes = diff(_container(call.engine, *call.words.operands))
+    return Table(("change", "path"), tuple((change.kind, change.path) for change in changes), "no changes")
+
+
+def _history(call: Call) -> View:
+    cells = _container(call.engine, *call.words.operands).record.cells
+    rows = (
+        (
+            str(number),
+            cell.created,
+            cell.reason,
+            str(cell.exit_code),
+            "yes" if cell.layer else "",
+            _one_line(cell.command),
+        )
+        for number, cell in enumerate(cells, 1)
+    )
+    return Table(("cell", "when", "ended", "code", "changed", "what"), tuple(rows), "no cells")
+
+
+def _inspect(call: Call) -> View:
+    found = []
+    for name in call.words.operands or [""]:
+        try:
+            found.append(_container(call.engine, name).as_dict())
+        except (ContainerNotFound, UsageError):
+            if not name:
+                raise
+            image = call.engine.store.image(reference.parse(name).familiar)
+            found.append(library.describe(call.engine.store, image))
+    return Document(found[0] if len(found) == 1 else found)
+
+
+def _prune(call: Call) -> View:
+    return Note(f"removed {_count(prune(call.engine), 'thing')} that nothing uses")
+
+
+def _doctor(call: Call) -> View:
+    from nbcontainer.containers.doctor import examine
+
+    return examine(call.engine)
+
+
+def _one_line(text: str, width: int = 48) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+_OUTPUT = Option(("-o", "--output"), "FILE", "write the merged tree there: .tar, .tar.gz or .tar.zst")
+_CHANGE = Option(
+    ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
+)
+
+COMMIT = Command(
+    "commit",
+    "[CONTAINER] IMAGE[:TAG]",
+    "Makes an image of what a container's cells left, by default the last container's.",
+    (
+        _OUTPUT,
+        Option(("-m", "--message"), "TEXT", "a comment, kept in the image's history"),
+        Option(("--author",), "NAME", "who made it"),
+        _CHANGE,
+    ),
+    least=1,
+    most=2,
+)
+
+VERBS: dict[str, Verb] = {
+    verb.command.name: verb
+    for verb in (
+        Verb(Command("ps", "", "Lists this notebook's containers and all named ones."), _ps),
+        Verb(Command("images", "", "Lists the images in the store."), _images),
+        Verb(
+            Command(
+                "import", "FILE|- [IMAGE]", "Makes an image of a root file system tar.", (_CHANGE,), least=1, most=2
+            ),
+            _import,
+        ),
+        Verb(
+            Command("export", "CONTAINER|IMAGE", "Writes a merged root file system tar.", (_OUTPUT,), least=1, most=1),
+            _export,
+        ),
+        Verb(COMMIT, _commit),
+        Verb(
+            Command(
+                "rm",
+                "CONTAINER...",
+                "Removes containers; volumes stay.",
+                (Option(("-f", "--force"), "", "stop it first where it runs"),),
+                least=1,
+                most=999,
+            ),
+            _rm,
+        ),
+        Verb(
+            Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi
+        ),
+        Verb(Command("stop", "CONTAINER...", "Ends what runs in containers.", least=1, most=999), _stop),
+        Verb(Command("diff", "[CONTAINER]", "Lists what a container's cells changed.", most=1), _diff),
+        Verb(Command("history", "[CONTAINER]", "Lists a container's cells.", most=1), _history),
+        Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Shows all there is to know, as JSON.", most=999), _inspect),
+        Verb(Command("prune", "", "Removes what no image and no container uses."), _prune),
+        Verb(Command("doctor", "", "Says what this machine can do, by trying."), _doctor),
+    )
+}
+
+
+def overview(prefix: str) -> str:
+    """All verbs, a line each."""
+    commands = [verb.command for verb in VERBS.values()]
+    width = max(len(command.usage) for command in commands)
+    return "\n".join(f"  {prefix}{command.usage:<{width}}  {command.help}" for command in commands)
+
+
+def unknown(verb: str) -> NbcontainerError:
+    """The error for a verb that is none."""
+    import difflib
+
+    near = difflib.get_close_matches(verb, [*VERBS, "run"], 1)
+    hint = f"did you mean {near[0]}" if near else f"choose one of run {' '.join(VERBS)}; for a cell, write %%container"
+    return UsageError(f"unknown verb {verb!r}", hint=hint)

@@ -1,0 +1,37 @@
+"""Loading the magics into an IPython, and taking them out again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbcontainer.notebook.magics import ContainerMagics
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+def load(shell: InteractiveShell) -> None:
+    """Registers the magics and starts the launcher in the background. Loading twice changes nothing."""
+    if _loaded(shell) is None:
+        magics = ContainerMagics(shell=shell)
+        shell.register_magics(magics)
+        magics.start()
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Takes the magics out, and ends every container of this notebook."""
+    magics = _loaded(shell)
+    if magics is None:
+        return
+    for kind in ("line", "cell"):
+        known = shell.magics_manager.magics[kind]
+        for name in [name for name, function in known.items() if getattr(function, "__self__", None) is magics]:
+            del known[name]
+    shell.magics_manager.registry.pop(type(magics).__name__, None)
+    shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, ContainerMagics)]
+    magics.close()
+
+
+def _loaded(shell: InteractiveShell) -> ContainerMagics | None:
+    found = shell.magics_manager.registry.get(ContainerMagics.__name__)
+    return found if isinstance(found, ContainerMagics) else None

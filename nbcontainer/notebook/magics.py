@@ -1,0 +1,199 @@
+"""`%%container`, `%container` and `%commit`: parse the words, call the room below, show what comes back."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from traitlets import Bool, Float, Int, List, Unicode
+
+from nbcontainer.containers import verbs
+from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.grammar import Command, Option, Words, parse
+from nbcontainer.containers.output import FloodGate, TextSink
+from nbcontainer.containers.requests import RUN, request_of
+from nbcontainer.containers.run import Streams, run
+from nbcontainer.errors import CellFailed, UsageError
+from nbcontainer.notebook.fill import filler
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nbcontainer.sandbox.outcome import Outcome
+
+_CELL_OPTIONS = (
+    Option(("--out",), "VAR", "put standard output into this variable instead of showing it"),
+    Option(("--err",), "VAR", "the same with standard error"),
+    Option(("--no-raise-error",), "", "a run that ends badly is no error of the cell"),
+)
+
+_CELL = Command(
+    "%%container",
+    "IMAGE [COMMAND [ARG...]]",
+    "Runs the cell in a fresh container of IMAGE, or goes on in the one named by --name. The body is the script; with "
+    "COMMAND, it is COMMAND's standard input.",
+    RUN.options + _CELL_OPTIONS,
+    most=1,
+    tail=True,
+)
+
+_HELP = ("-h", "--help", "help")
+
+
+@magics_class
+class ContainerMagics(Magics):
+    """Containers as notebook cells. `%config ContainerMagics` shows and sets the defaults."""
+
+    image = Unicode("", help="The image of cells that name neither an image nor a container.").tag(config=True)
+    volumes = List(Unicode(), help="Volumes of every cell, as SRC:DST[:ro].").tag(config=True)
+    timeout = Float(0.0, help="Seconds that a cell may take, 0 for no limit; --timeout comes first.").tag(config=True)
+    network = Unicode("none", help="The network of cells that do not say: none or host.").tag(config=True)
+    raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
+    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
+    store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
+
+    _engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this notebook's store."""
+        if not self.store:
+            return default_engine()
+        if self._engine is None or self._engine.closed or str(self._engine.store.path) != self.store:
+            self._engine = Engine(Path(self.store).expanduser())
+        return self._engine
+
+    def start(self) -> None:
+        """Starts the launcher in the background."""
+        self.engine.start()
+
+    def close(self) -> None:
+        """Ends the containers of this notebook."""
+        self.engine.close()
+
+    @no_var_expand
+    @line_cell_magic
+    def container(self, line: str, cell: str | None = None) -> Any:
+        """Runs the cell in a container (`%%container IMAGE`), or does `%container VERB`; `--help` says more."""
+        words = _split(line)
+        if cell is not None:
+            return (
+                self._help_of_cell()
+                if words[:1] == ["--help"]
+                else self._run(parse(_CELL, words, fill=self._fill), cell)
+            )
+        if not words or words[0] in _HELP:
+            return _show(f"{_CELL.describe('')}\n\nverbs of %container:\n{verbs.overview('')}")
+        name, *rest = words
+        if name == "run":
+            command = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True)
+            if rest[:1] == ["--help"]:
+                return _show(command.describe("%container "))
+            return self._run(parse(command, rest, fill=self._fill), None)
+        if name not in verbs.VERBS:
+            raise verbs.unknown(name)
+        return self._do(name, rest, "%container ")
+
+    @no_var_expand
+    @line_magic
+    def commit(self, line: str) -> Any:
+        """Makes an image of what the last cell, or a container, left: `%commit [CONTAINER] IMAGE [-o FILE]`."""
+        return self._do("commit", _split(line), "%")
+
+    def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
+        verb = verbs.VERBS[name]
+        if list(words[:1]) == ["--help"]:
+            return _show(verb.command.describe(prefix))
+        return verb.run(verbs.Call(self.engine, parse(verb.command, words, fill=self._fill)))
+
+    def _help_of_cell(self) -> None:
+        _show(_CELL.describe(""))
+
+    @property
+    def _namespace(self) -> dict[str, Any]:
+        """The notebook's variables."""
+        assert self.shell is not None
+        return cast("dict[str, Any]", self.shell.user_ns)
+
+    @property
+    def _fill(self) -> Callable[[str], str]:
+        return filler(self._namespace)
+
+    def _run(self, words: Words, script: str | None) -> None:
+        self._apply_defaults(words)
+        request = request_of(words, script=script)
+        gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
+        out, err = _Destination(words.one("out")), _Destination(words.one("err"))
+        shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
+        shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
+        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)))
+        try:
+            _, outcome = run(self.engine, request, streams)
+        finally:
+            gate.finish(shown)
+            for sink in (shown, shown_err):
+                sink.finish()
+            for destination in (out, err):
+                destination.fill(self._namespace)
+        if outcome.ok:
+            return
+        if self.raise_error and not words.has("no-raise-error"):
+            raise failure(outcome)
+        if outcome.reason != EXITED:
+            print(outcome.describe(), file=sys.stderr)
+
+    def _apply_defaults(self, words: Words) -> None:
+        if not words.operands and not words.has("name"):
+            if not self.image:
+                raise UsageError("no image", hint="name one, as in %%container busybox")
+            words.operands.append(self.image)
+        if self.volumes:
+            words.options["volume"] = [*self.volumes, *words.all("volume")]
+        words.options.setdefault("network", [self.network])
+        if self.timeout > 0:
+            words.options.setdefault("timeout", [str(self.timeout)])
+
+
+class _Destination:
+    """A variable that takes a stream, where one is named."""
+
+    def __init__(self, name: str) -> None:
+        if name and not name.isidentifier():
+            raise UsageError(f"{name!r} is no name for a variable", hint="write --out NAME")
+        self.name = name
+        self._parts: list[bytes] = []
+
+    def sink(self, shown: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Where the stream goes: to the variable, or on to `shown`."""
+        return self._parts.append if self.name else shown
+
+    def fill(self, namespace: dict[str, Any]) -> None:
+        """Sets the variable."""
+        if self.name:
+            namespace[self.name] = b"".join(self._parts).decode("utf-8", "replace")
+
+
+def failure(outcome: Outcome) -> CellFailed:
+    """The error that a cell which ended badly raises: one line."""
+    hints = {INTERRUPTED: "", "timeout": "give it more with --timeout"}
+    return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"cannot read {line!r}: {error}", hint="check its quotes") from None
+
+
+def _show(text: str) -> None:
+    print(text)
+
+
+def _wants_flush(stream: Any) -> bool:
+    """A notebook's own stream sends itself a few times a second; asking it to, at each write, makes floods slow."""
+    return not type(stream).__module__.startswith("ipykernel")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD
+from nbcontainer.linux.processes import PR_GET_SECCOMP
+from nbcontainer.linux.seccomp import SECCOMP_MODE_FILTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +177,12 @@ class RecordingKernel(Kernel):
 
     def _last_capability(self) -> int:
         return 40
+
+    def _prctl(self, option: int, argument: int = 0, second: int = 0) -> int:
+        return SECCOMP_MODE_FILTER if option == PR_GET_SECCOMP else 0
+
+    def _getrlimit(self, resource: int) -> tuple[int, int]:
+        return 1024, 4096
 
     def _getuid(self) -> int:
         return 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_GET_SECCOMP = 21
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NAME = 15
@@ -23,6 +24,9 @@ PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+# <linux/keyctl.h>
+KEYCTL_JOIN_SESSION_KEYRING = 1
 
 # <linux/capability.h>, in the order of their numbers
 CAPABILITIES = """
@@ -86,6 +90,11 @@ def capset(permitted: int, effective: int, inheritable: int) -> None:
         _CapData(effective=effective >> high, permitted=permitted >> high, inheritable=inheritable >> high),
     )
     syscall("capset", ctypes.byref(header), data)
+
+
+def join_session_keyring() -> None:
+    """A new, anonymous session keyring for this process and its children (KEYCTL_JOIN_SESSION_KEYRING, keyctl(2))."""
+    syscall("keyctl", unsigned(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:

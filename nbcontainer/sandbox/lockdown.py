@@ -77,6 +77,24 @@ class CloneInit(Step):
 
 
 @dataclass(frozen=True)
+class NewSessionKeyring(Step):
+    """A session keyring of the container's own, empty (session-keyring(7))."""
+
+    why: ClassVar[str] = "the keys of the notebook's session (Kerberos, fscrypt) are not the container's"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EDQUOT: "let users have more keys: sysctl -w kernel.keys.maxkeys=2000 (as root)",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """keyctl(2). Where the kernel or an outer container has no keyrings for it, there are none to leave."""
+        try:
+            kernel.join_session_keyring()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+
+
+@dataclass(frozen=True)
 class SetHostname(Step):
     """The container's host name."""
 

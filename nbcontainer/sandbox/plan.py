@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
 from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE
+from nbcontainer.sandbox.limits import SetLimits
 from nbcontainer.sandbox.lockdown import (
     CloneInit,
     CloseDescriptors,
     DropBounding,
     DropCapabilities,
+    NewSessionKeyring,
     NoNewPrivileges,
     SetHostname,
     SetUser,
@@ -29,6 +31,7 @@ from nbcontainer.sandbox.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
+from nbcontainer.sandbox.seccomp import InstallSeccomp
 from nbcontainer.sandbox.spec import Directory, Overlay, Program, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
@@ -57,6 +60,7 @@ def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
         MountStage(),
         *device_steps(host_network=host_network, tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None),
         *(() if host_network else (RaiseLoopback(),)),
+        NewSessionKeyring(),
         DropBounding(),
     )
 
@@ -109,22 +113,24 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
 
 
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:
-    # A system call filter, when there is one, belongs between NoNewPrivileges and Execute: it is the last to come,
-    # since every step before it needs calls that it takes away. Limits belong before ConnectStreams.
     return (
         ConnectStreams(program.terminal),
         CloseDescriptors(),
+        SetLimits(),
         SetUser(program.user, drop_groups=idmap.setgroups),
         DropCapabilities(spec.capabilities),
         NoNewPrivileges(),
+        InstallSeccomp(spec.capabilities),
         Execute(program.argv, program.env, program.cwd),
     )
 
 
 def _work_enter(work: Work) -> tuple[Step, ...]:
     return (
+        SetLimits(),
         DropCapabilities(WORK_CAPABILITIES),
         NoNewPrivileges(),
+        InstallSeccomp(WORK_CAPABILITIES),
         Call(work.module, work.function, work.arguments),
     )
 

@@ -7,6 +7,7 @@ own user namespace; it says `ready` or `failed` once, and otherwise only listens
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -21,8 +22,8 @@ from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import MS_REC, MS_SLAVE
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
 from nbcontainer.linux.processes import close_all_but, set_name, set_pdeathsig
-from nbcontainer.sandbox import init, plan, wire
-from nbcontainer.sandbox.lockdown import CloneInit
+from nbcontainer.sandbox import init, plan, seccomp, wire
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
 
 if TYPE_CHECKING:
     from nbcontainer.sandbox.steps import Step
@@ -44,8 +45,12 @@ def main(descriptor: int) -> None:
     sys.meta_path.clear()
     try:
         store = enter_namespaces(Kernel(), settings)
+        for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
+            seccomp.program(os.uname().machine, capabilities)  # here once, instead of in every container
     except OSError as error:
-        wire.send(control, {"failed": _in_words(error), "errno": error.errno or 0})
+        # A single id is mapped by the namespace's own right: where that is refused, so is the namespace.
+        refused_map = settings["idmap"]["kind"] == "range" and str(error.filename).endswith("map")
+        wire.send(control, {"failed": _in_words(error), "errno": error.errno or 0, "map": refused_map})
         return
     if settings["die_with_thread"]:
         set_pdeathsig(signal.SIGKILL)
@@ -112,7 +117,7 @@ def _map_from_outside(kernel: Kernel, idmap: dict[str, Any]) -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
         tool = "newuidmap" if idmap["tool"] else "/proc/self/uid_map"
-        raise OSError(1, f"the map of user ids was refused by {tool}")
+        raise OSError(errno.EPERM, "the map of user ids was refused", tool)
 
 
 def _write_maps(target: int, idmap: dict[str, Any]) -> int:

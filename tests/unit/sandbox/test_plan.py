@@ -13,6 +13,7 @@ import pytest
 from nbcontainer.sandbox import idmap, plan
 from nbcontainer.sandbox.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.idmap import COUNT, ROOT_BASE, IdMap, Range
+from nbcontainer.sandbox.limits import SetLimits
 from nbcontainer.sandbox.lockdown import (
     DEFAULT_CAPABILITIES,
     CloneInit,
@@ -35,6 +36,7 @@ from nbcontainer.sandbox.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
+from nbcontainer.sandbox.seccomp import InstallSeccomp
 from nbcontainer.sandbox.spec import Directory, Overlay, Program, Spec, Tmpfs, Volume, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
@@ -68,10 +70,11 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
         *("CloneInit", "SlaveMounts", "MountStage", "MountProc", "MountSys", "MountDev"),
         *("BindDevice",) * 6,
         *("MountDevDirectory",) * 3,
-        *("ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "DropBounding"),
+        *("ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "NewSessionKeyring", "DropBounding"),
         *("MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
         *("SetHostname", "WriteScript", "PivotRoot"),
-        *("ConnectStreams", "CloseDescriptors", "SetUser", "DropCapabilities", "NoNewPrivileges", "Execute"),
+        *("ConnectStreams", "CloseDescriptors", "SetLimits", "SetUser"),
+        *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp", "Execute"),
     ]
 
 
@@ -83,7 +86,7 @@ def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal:
     program = dataclasses.replace(PROGRAM, terminal=terminal, user="33", cwd="/work")
     asked = Spec(ROOT, program, network=network, read_only=True, script=3, tmpfs=(Tmpfs("/t"),))
     built = plan.build(asked, ids)
-    assert kinds(built)[-4:] == ["SetUser", "DropCapabilities", "NoNewPrivileges", "Execute"]
+    assert kinds(built)[-5:] == ["SetUser", "DropCapabilities", "NoNewPrivileges", "InstallSeccomp", "Execute"]
     assert kinds(built).index("DropBounding") < kinds(built).index("MountOverlay")
     assert kinds(built.setup)[-1] == "PivotRoot"
     assert [step for step in built.enter if type(step).__module__.endswith(("rootfs", "volumes", "devices"))] == []
@@ -172,7 +175,7 @@ def test_a_volume_keeps_its_facts() -> None:
         ({"hostname": "other"}, [SetHostname("other")]),
         ({"script": 5}, [WriteScript(5)]),
         ({"root": Directory("some/where")}, [BindRoot("some/where")]),
-        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN",))]),
+        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN",)), InstallSeccomp(("CHOWN",))]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -201,8 +204,10 @@ def test_work_sees_one_directory_and_drops_the_rest(ids: IdMap) -> None:
     built = plan.build(Spec(Directory("tmp/x/diff"), Work("some.module", "work", '{"a": 1}')), ids)
     assert built.setup == (ImportModule("some.module"), BindRoot("tmp/x/diff"), PivotRoot())
     assert built.enter == (
+        SetLimits(),
         DropCapabilities(plan.WORK_CAPABILITIES),
         NoNewPrivileges(),
+        InstallSeccomp(plan.WORK_CAPABILITIES),
         Call("some.module", "work", '{"a": 1}'),
     )
     assert built.prepare == plan.prepare_steps(ids)
@@ -237,7 +242,13 @@ def test_every_advice_is_a_next_step(step: type[Step]) -> None:
         assert "\n" not in advice
 
 
-VALUES: dict[str, Any] = {"bool": True, "int": 7, "str": 'é"\\\n:,', "tuple[str, ...]": ("one", "two")}
+VALUES: dict[str, Any] = {
+    "bool": True,
+    "int": 7,
+    "str": 'é"\\\n:,',
+    "tuple[str, ...]": ("one", "two"),
+    "tuple[tuple[str, int, int], ...]": (("one", 1, 2), ("two", 3, 4)),
+}
 """By a field's annotation, a value for it: these types, and None beside them, are all that a step may have."""
 
 

@@ -1,0 +1,132 @@
+"""seccomp(2): filters in classic BPF, assembled from a table of verdicts, and their installation in this thread."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from ctypes import c_char_p, c_ushort
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.linux.libc import syscall, unsigned
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# <linux/seccomp.h>
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+SECCOMP_MODE_FILTER = 2
+KILL_PROCESS = 0x80000000
+ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
+
+# <linux/audit.h>: the ELF machine, __AUDIT_ARCH_64BIT and __AUDIT_ARCH_LE
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "riscv64": 0xC00000F3}
+
+# struct seccomp_data
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+
+# <linux/bpf_common.h>
+_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_JUMP = 0x05  # BPF_JMP | BPF_JA
+_JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_JUMP_FROM = 0x35  # BPF_JMP | BPF_JGE | BPF_K
+_RETURN = 0x06  # BPF_RET | BPF_K
+
+_NEAR = 255  # the farthest that a conditional jump reaches
+_LENGTH_LIMIT = 4096  # BPF_MAXINSNS
+
+Code = list[tuple[int, int, int, int]]
+"""Instructions: code, jump if true, jump if false, constant (struct sock_filter)."""
+
+
+def refuse(error: int) -> int:
+    """The verdict that answers a call with this errno and does not make it (SECCOMP_RET_ERRNO)."""
+    return _ERRNO | error
+
+
+@dataclass(frozen=True)
+class Check:
+    """A verdict that hangs on the low 32 bits of argument `argument`, for arguments that the kernel takes as an int.
+
+    Where they, under `mask`, are one of `values`, it is `then`, else `otherwise`. The high 32 bits are not looked at,
+    as the kernel does not, so that no call passes by setting them.
+    """
+
+    argument: int
+    values: tuple[int, ...]
+    then: int
+    otherwise: int
+    mask: int = 0xFFFFFFFF
+
+
+Verdict = int | Check
+
+
+def assemble(architecture: int, verdicts: Mapping[int, Verdict], unknown: Verdict) -> bytes:
+    """The filter for one architecture, as an array of struct sock_filter.
+
+    `verdicts` are by the number of the call, `unknown` is for all other numbers, those with the x32 bit among them.
+    A call by another architecture's entry, such as the 32-bit one, ends the process. The numbers are found by halving,
+    so that a call costs about ten instructions. Raises `ValueError` for a filter longer than the kernel takes.
+    """
+    code: Code = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, KILL_PROCESS),
+        (_LOAD, 0, 0, _NUMBER),
+        *_tree(_ranges(verdicts, unknown)),
+    ]
+    if len(code) > _LENGTH_LIMIT:
+        raise ValueError(f"a filter of {len(code)} instructions is too long")
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _ranges(verdicts: Mapping[int, Verdict], unknown: Verdict) -> list[tuple[int, Verdict]]:
+    """The first number of each run of calls with one verdict, and the verdict, in order."""
+    ranges: list[tuple[int, Verdict]] = []
+    for number in range(max(verdicts, default=-1) + 2):
+        verdict = verdicts.get(number, unknown)
+        if not ranges or ranges[-1][1] != verdict:
+            ranges.append((number, verdict))
+    return ranges
+
+
+def _tree(ranges: Sequence[tuple[int, Verdict]]) -> Code:
+    if len(ranges) == 1:
+        return _leaf(ranges[0][1])
+    middle = len(ranges) // 2
+    below, above = _tree(ranges[:middle]), _tree(ranges[middle:])
+    first = ranges[middle][0]
+    if len(below) <= _NEAR:
+        return [(_JUMP_FROM, len(below), 0, first), *below, *above]
+    return [(_JUMP_FROM, 0, 1, first), (_JUMP, 0, 0, len(below)), *below, *above]
+
+
+def _leaf(verdict: Verdict) -> Code:
+    if isinstance(verdict, int):
+        return [(_RETURN, 0, 0, verdict)]
+    code: Code = [(_LOAD, 0, 0, _ARGUMENTS + 8 * verdict.argument)]
+    if verdict.mask != 0xFFFFFFFF:
+        code.append((_AND, 0, 0, verdict.mask))
+    for left, value in zip(range(len(verdict.values), 0, -1), verdict.values, strict=True):
+        code.append((_JUMP_EQUAL, left, 0, value))
+    return [*code, (_RETURN, 0, 0, verdict.otherwise), (_RETURN, 0, 0, verdict.then)]
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("len", c_ushort), ("filter", c_char_p))
+
+
+def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
+    """seccomp(2) with SECCOMP_SET_MODE_FILTER, for this thread and all that it starts, for good.
+
+    `program` is what `assemble` returned. Raises `OSError`: EINVAL where the kernel has no filters, EACCES without
+    no_new_privs.
+    """
+    fprog = _Program(len(program) // 8, program)
+    syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(fprog))

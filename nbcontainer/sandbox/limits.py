@@ -1,0 +1,42 @@
+"""Steps that limit what a container may use."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.sandbox.steps import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+DEFAULT_LIMITS = (
+    ("core", 0, 0),  # a core file would lie in the cell's layer, or be piped to a program of the host's (core(5))
+    ("nice", 0, 0),  # no process goes before the notebook's,
+    ("rtprio", 0, 0),  # nor before everything else on the machine
+    ("nofile", 1024, 524288),  # select(2) ends at 1024; programs that know better raise it, as under systemd
+)
+
+
+@dataclass(frozen=True)
+class SetLimits(Step):
+    """Limits of each process: (name, soft, hard), the names being those of setrlimit(2) without RLIMIT_.
+
+    None of them is more than the notebook itself has.
+    """
+
+    limits: tuple[tuple[str, int, int], ...] = DEFAULT_LIMITS
+
+    why: ClassVar[str] = "the container's processes have the usual limits, whatever the notebook was started with"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """setrlimit(2)."""
+        for name, soft, hard in self.limits:
+            number = getattr(resource, f"RLIMIT_{name.upper()}")
+            _, most = kernel.getrlimit(number)
+            if most != resource.RLIM_INFINITY:
+                soft, hard = min(soft, most), min(hard, most)
+            kernel.setrlimit(number, (soft, hard))

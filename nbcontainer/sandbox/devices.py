@@ -6,6 +6,7 @@ and Docker's default masked and read-only paths.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -27,6 +28,7 @@ from nbcontainer.linux.mounts import (
     MS_REC,
     MS_REMOUNT,
 )
+from nbcontainer.sandbox.machine import namespace_advice, proc_advice
 from nbcontainer.sandbox.rootfs import STAGE
 from nbcontainer.sandbox.steps import Step
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.machine import Diagnosis
 
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 """The devices every container has, with their numbers (Documentation/admin-guide/devices.txt)."""
@@ -70,10 +73,7 @@ class MountProc(Step):
     """A /proc of the container's own pid namespace."""
 
     why: ClassVar[str] = "the container sees its own processes and no others"
-    advice: ClassVar[Mapping[int, str]] = {
-        errno.EPERM: "the machine's own /proc is partly masked, as Docker does it: start the outer container with "
-        "--security-opt systempaths=unconfined",
-    }
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage."""
@@ -82,7 +82,10 @@ class MountProc(Step):
 
 @dataclass(frozen=True)
 class MountSys(Step):
-    """/sys, read-only. With the host's network it is the host's: the kernel binds a sysfs to its network namespace."""
+    """/sys, read-only. With the host's network it is the host's: the kernel binds a sysfs to its network namespace.
+
+    It is the host's too where the kernel refuses a new one, since parts of the host's are covered or it has none.
+    """
 
     host_network: bool = False
 
@@ -92,8 +95,9 @@ class MountSys(Step):
         """Mounts it on the stage."""
         target = f"{STAGE}/sys"
         if not self.host_network:
-            kernel.mount("sysfs", target, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, None)
-            return
+            with contextlib.suppress(PermissionError):
+                kernel.mount("sysfs", target, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, None)
+                return
         kernel.mount("/sys", target, None, MS_BIND | MS_REC, None)
         attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
         kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.plan import step_class
 from nbcontainer.sandbox.steps import advice_for
 
+if TYPE_CHECKING:
+    from nbcontainer.sandbox.machine import Machine
+
 _WORDS = {
     "CloneInit": "make namespaces",
+    "NewSessionKeyring": "make a session keyring",
     "SlaveMounts": "set the propagation of mounts",
     "MountStage": "mount the stage",
     "MountOverlay": "mount the overlay",
@@ -21,23 +25,30 @@ _WORDS = {
     "MountSys": "mount /sys",
     "MountDev": "mount /dev",
     "BindDevice": "bind a device",
+    "MountDevDirectory": "mount a part of /dev",
+    "RaiseLoopback": "set the loopback interface up",
     "AttachStaged": "attach a mount",
     "PivotRoot": "switch the root",
     "SetUser": "become the user",
+    "SetLimits": "set the limits of its processes",
+    "InstallSeccomp": "install the filter of system calls",
     "Execute": "run",
     "WriteScript": "write the cell's body",
     "MakeWorkdir": "enter the working directory",
 }
 
 
-def setup_failed(failed: dict[str, Any]) -> SetupFailed:
-    """The error for init's report `{step, errno, error, path}`; nothing of it is trusted but as text."""
+def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> SetupFailed:
+    """The error for init's report `{step, errno, error, path}`; nothing of it is trusted but as text.
+
+    `machine` is the one it happened on, this one by default.
+    """
     name, code = str(failed.get("step", "")), int(failed.get("errno") or 0)
     error, path = str(failed.get("error", "")), str(failed.get("path", ""))
     what = _WORDS.get(name, f"apply {name}")
     message = f"cannot {what}" + (f" at {path}" if path and name != "Execute" else f" {path}" if path else "")
     try:
-        hint = advice_for(step_class(name), code)
+        hint = advice_for(step_class(name), code, machine)
     except KeyError:
         hint = ""
     reason = error.rpartition(": ")[2] if code and os.strerror(code) in error else error

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from nbcontainer.sandbox.machine import Machine, map_advice
 
 COUNT = 65536
 """Ids in a full map: as many as /etc/subuid grants by default, enough for every distribution's `nobody`."""
@@ -76,21 +78,76 @@ def single_map(uid: int, gid: int) -> IdMap:
     return IdMap(SINGLE, (Range(0, uid, 1),), (Range(0, gid, 1),))
 
 
-def choose() -> IdMap:
-    """The map for containers of this process's user, by looking at the machine."""
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
-        return root_map(Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text())
-    if shutil.which("newuidmap") and shutil.which("newgidmap"):
-        uids, gids = granted("/etc/subuid", uid), granted("/etc/subgid", uid)
-        if uids and gids:
-            return IdMap(
-                RANGE,
-                (Range(0, uid, 1), Range(1, uids[0], min(uids[1], COUNT))),
-                (Range(0, gid, 1), Range(1, gids[0], min(gids[1], COUNT))),
-                tool=True,
-            )
-    return single_map(uid, gid)
+@dataclass(frozen=True)
+class Refusal:
+    """Why a user has no more than one id in containers, and the one thing to do about it."""
+
+    why: str
+    advice: str
+
+
+def choose(machine: Machine | None = None) -> IdMap:
+    """The map for containers of this process's user, by looking at the machine (this one by default)."""
+    machine = machine or Machine()
+    uid, gid = machine.uid, machine.gid
+    if range_refusal(machine) is not None:
+        return single_map(uid, gid)
+    if machine.root:
+        return root_map(machine.read("self/uid_map"), machine.read("self/gid_map"))
+    uids, gids = granted(machine.etc / "subuid", uid), granted(machine.etc / "subgid", uid)
+    assert uids is not None
+    assert gids is not None
+    return IdMap(
+        RANGE,
+        (Range(0, uid, 1), Range(1, uids[0], min(uids[1], COUNT))),
+        (Range(0, gid, 1), Range(1, gids[0], min(gids[1], COUNT))),
+        tool=True,
+    )
+
+
+def range_refusal(machine: Machine) -> Refusal | None:
+    """Why only a single id can be mapped; None where a range can, as far as can be seen without trying."""
+    if machine.root:
+        return _root_refusal(machine)
+    user = _name(machine.uid)
+    for name in ("uid", "gid"):
+        file = machine.etc / f"sub{name}"
+        ids = granted(file, machine.uid)
+        if ids is None:
+            advice = f"usermod --add-sub{name}s 100000-165535 {user} (as root)"
+            return Refusal(f"/etc/sub{name} has no range for {user}", advice)
+        if not _covers(machine.read(f"self/{name}_map"), ids[0], min(ids[1], COUNT)):
+            advice = f"give {user} a range of ids that exist here, or the outer container more ids"
+            return Refusal(f"the range in /etc/sub{name} is not among the ids of what the notebook runs in", advice)
+        if (refusal := _tool_refusal(machine, f"new{name}map")) is not None:
+            return refusal
+    if machine.no_new_privs:
+        advice = "allow privilege escalation for the notebook (Kubernetes: allowPrivilegeEscalation: true)"
+        return Refusal("the notebook runs under no_new_privs, where newuidmap cannot work", advice)
+    return None
+
+
+def _root_refusal(machine: Machine) -> Refusal | None:
+    if not machine.capable("SETUID", "SETGID"):
+        return Refusal("this root may not map ids", map_advice(machine))
+    alone = all(sum(count for _, _, count in _parse(machine.read(f"self/{name}_map"))) == 1 for name in ("uid", "gid"))
+    if alone or machine.read("self/setgroups") == "deny":
+        return Refusal("the user namespace that the notebook runs in has one id", "give that namespace a range of ids")
+    return None
+
+
+def _tool_refusal(machine: Machine, tool: str) -> Refusal | None:
+    """Why newuidmap or newgidmap cannot do what only they may: it takes being setuid, or a file capability."""
+    found = machine.which(tool)
+    if found is None:
+        return Refusal(f"{tool} is not installed", "install it (Debian, Ubuntu: apt install uidmap; others: shadow)")
+    advice = "install its package anew, on a file system that is not mounted nosuid"
+    try:
+        trusted = Path(found).stat().st_mode & stat.S_ISUID or "security.capability" in os.listxattr(found)
+        ignored = os.statvfs(found).f_flag & os.ST_NOSUID
+    except OSError:
+        return None
+    return None if trusted and not ignored else Refusal(f"{found} has no privilege", advice)
 
 
 def root_map(uid_map: str, gid_map: str) -> IdMap:
@@ -99,7 +156,7 @@ def root_map(uid_map: str, gid_map: str) -> IdMap:
     A root that is itself in a user namespace (rootless podman, LXC) has no high range to give: it gets its own ids,
     one to one, which is still a namespace of the container's own.
     """
-    if _covers(uid_map, ROOT_BASE) and _covers(gid_map, ROOT_BASE):
+    if _covers(uid_map, ROOT_BASE, COUNT) and _covers(gid_map, ROOT_BASE, COUNT):
         high = (Range(0, ROOT_BASE, COUNT),)
         return IdMap(RANGE, high, high)
     return IdMap(RANGE, _identity(uid_map), _identity(gid_map))
@@ -109,28 +166,32 @@ def _parse(text: str) -> list[tuple[int, int, int]]:
     return [(int(a), int(b), int(c)) for a, b, c in (line.split() for line in text.splitlines())]
 
 
-def _covers(text: str, first: int) -> bool:
-    return any(start <= first and first + COUNT <= start + count for start, _, count in _parse(text))
+def _covers(text: str, first: int, many: int) -> bool:
+    return any(start <= first and first + many <= start + count for start, _, count in _parse(text))
 
 
 def _identity(text: str) -> tuple[Range, ...]:
     return tuple(Range(start, start, count) for start, _, count in _parse(text))
 
 
-def granted(path: str, uid: int) -> tuple[int, int] | None:
+def granted(path: str | Path, uid: int) -> tuple[int, int] | None:
     """First id and count of the largest range that file `path` (subuid(5)) grants to user `uid`; None for none."""
     try:
         lines = Path(path).read_text().splitlines()
     except OSError:
         return None
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
     ranges = []
     for line in lines:
         owner, _, rest = line.strip().partition(":")
         first, _, count = rest.partition(":")
-        if owner in (name, str(uid)) and first.isdigit() and count.isdigit() and int(count) > 0:
+        if owner in (_name(uid), str(uid)) and first.isdigit() and count.isdigit() and int(count) > 0:
             ranges.append((int(first), int(count)))
     return max(ranges, key=lambda r: r[1], default=None)
+
+
+def _name(uid: int) -> str:
+    """A user's name; the number of one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.failure import setup_failed
+from nbcontainer.sandbox.machine import Machine, map_advice, namespace_advice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,14 +277,11 @@ class Launcher:
             message = {"failed": self._last_words() or "it ended without a word"}
         if "failed" in message:
             self._forget()
-            raise LauncherError(f"cannot start the container launcher: {message['failed']}", hint=self._advice())
+            advise = map_advice if message.get("map") else namespace_advice
+            hint = advise(Machine(), int(message["errno"])) if "errno" in message else ""
+            raise LauncherError(f"cannot start the container launcher: {message['failed']}", hint=hint)
         self._control.settimeout(None)
         self._ready = True
-
-    def _advice(self) -> str:
-        from nbcontainer.sandbox.machine import namespace_advice
-
-        return namespace_advice()
 
     def _last_words(self) -> str:
         if self._words < 0:

@@ -21,12 +21,14 @@ from nbcontainer.linux.processes import (
     PR_SET_NO_NEW_PRIVS,
     capability_mask,
 )
+from nbcontainer.sandbox.machine import limits_advice, namespace_advice
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.machine import Diagnosis
 
 DEFAULT_CAPABILITIES = (
     "CHOWN",
@@ -63,6 +65,7 @@ class CloneInit(Step):
     namespaces: tuple[str, ...] = tuple(_NAMESPACES)
 
     why: ClassVar[str] = "mounts, processes, host name, shared memory and network of its own"
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Clones and throws the pid away: for explaining. The launcher calls `flags`."""

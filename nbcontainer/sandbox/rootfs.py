@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.machine import Diagnosis
 
 STAGE = "stage"
 """A directory of the store, and so relative to init's working directory, where a container's mounts are assembled."""
@@ -57,7 +58,7 @@ class SlaveMounts(Step):
     """Lets the host's mounts and unmounts come in, and none go out."""
 
     why: ClassVar[str] = "what is mounted in the container stays in the container"
-    diagnose = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes every mount a slave."""
@@ -69,7 +70,7 @@ class MountStage(Step):
     """A small tmpfs on the store's `stage` directory, seen by this container alone."""
 
     why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
-    diagnose = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it and makes the directories for the root, /proc, /dev and /sys."""

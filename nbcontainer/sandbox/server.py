@@ -37,6 +37,7 @@ def main(descriptor: int) -> None:
     if settings is None:
         return
     parent = os.pidfd_open(settings["parent"])
+    root = os.geteuid() == 0
     for module in settings["preload"]:
         importlib.import_module(module)
     # From here on nothing is imported, neither from the host nor, after the root is switched, from an image.
@@ -48,8 +49,8 @@ def main(descriptor: int) -> None:
         for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
             seccomp.program(os.uname().machine, capabilities)  # here once, instead of in every container
     except OSError as error:
-        # A single id is mapped by the namespace's own right: where that is refused, so is the namespace.
-        refused_map = settings["idmap"]["kind"] == "range" and str(error.filename).endswith("map")
+        # A plain user maps its own id by the namespace's right: where that is refused, so is the namespace.
+        refused_map = str(error.filename).endswith("map") and (settings["idmap"]["kind"] == "range" or root)
         wire.send(control, {"failed": _in_words(error), "errno": error.errno or 0, "map": refused_map})
         return
     if settings["die_with_thread"]:

@@ -11,10 +11,13 @@ import dataclasses
 import errno
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbcontainer.sandbox.machine import Machine, call_advice
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.machine import Diagnosis
 
 
 class Step:
@@ -25,6 +28,9 @@ class Step:
 
     advice: ClassVar[Mapping[int, str]] = {}
     """By errno: the one thing to do about it."""
+
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {}
+    """By errno: what finds the one thing to do by a look at the machine, where it depends on that."""
 
     by_name: ClassVar[dict[str, type[Step]]] = {}
     """Every class of step, by the name it travels under."""
@@ -39,7 +45,7 @@ class Step:
 
 
 _COMMON_ADVICE = {
-    errno.ENOSPC: "free some space, or raise the limit on namespaces in /proc/sys/user",
+    errno.ENOSPC: "free some space",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "raise the limit on open files (ulimit -n)",
     errno.ENOMEM: "free some memory",
@@ -47,8 +53,14 @@ _COMMON_ADVICE = {
 }
 
 
-def advice_for(step: type[Step], code: int) -> str:
-    """What a person can do when a step of this class fails with errno `code`; empty where nobody knows."""
+def advice_for(step: type[Step], code: int, machine: Machine | None = None) -> str:
+    """What a person can do when a step of this class fails with errno `code`; empty where nobody knows.
+
+    `machine` is the one it failed on, this one by default.
+    """
+    diagnosis = step.diagnose.get(code) or (call_advice if code == errno.ENOSYS else None)
+    if diagnosis is not None:
+        return diagnosis(machine or Machine(), code)
     return step.advice.get(code) or _COMMON_ADVICE.get(code, "")
 
 

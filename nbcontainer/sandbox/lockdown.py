@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nbcontainer.linux.namespaces import (
@@ -53,6 +53,9 @@ _NAMESPACES = {
     "cgroup": CLONE_NEWCGROUP,
     "net": CLONE_NEWNET,
 }
+
+
+_NO_ID = (1 << 32) - 1  # (uid_t)-1
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,9 @@ class SetUser(Step):
             uid, gid, groups, _ = identity(self.user, read_text("/etc/passwd"), read_text("/etc/group"))
         except KeyError as error:
             raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
+        # The highest number means "leave it as it is" to setresuid(2): the cell would go on as root.
+        if max(uid, gid, *groups) >= _NO_ID:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"{uid}:{gid}")
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:
             kernel.setgroups(list(groups))
@@ -221,22 +227,24 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     """Uid, gid, supplementary groups and home of `user`, by the text of the image's passwd and group files.
 
     `user` is `NAME`, `UID`, `NAME:GROUP` or `UID:GID` in any mix; empty means root. A uid that has no line has
-    group 0 and home `/`, as in Docker. Raises `KeyError` with the name that is not there.
+    group 0 and home `/`, as in Docker. A line with an id that is no number is no line. Raises `KeyError` with the
+    name that is not there.
     """
-    name, _, group_name = (user or "0").partition(":")
-    users = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 6]
-    groups = [line.split(":") for line in group.splitlines() if line.count(":") >= 3]
-    found = next((u for u in users if u[0] == name or (name.isdigit() and u[2] == name)), None)
+    name, _, group_name = user.partition(":")
+    name = name or "0"
+    users = [u for u in (line.split(":") for line in passwd.splitlines()) if len(u) > 6 and is_id(u[2]) and is_id(u[3])]
+    groups = [g for g in (line.split(":") for line in group.splitlines()) if len(g) > 3 and is_id(g[2])]
+    found = next((u for u in users if u[0] == name or (is_id(name) and u[2] == name)), None)
     if found is not None:
         uid, gid, home = int(found[2]), int(found[3]), found[5] or "/"
-    elif name.isdigit():
+    elif is_id(name):
         uid, gid, home = int(name), 0, "/root" if name == "0" else "/"
     else:
         raise KeyError(f"user {name}")
     if not group_name:
         extra = tuple(int(g[2]) for g in groups if found and found[0] in g[3].split(",") and int(g[2]) != gid)
         return uid, gid, extra, home
-    if group_name.isdigit():
+    if is_id(group_name):
         return uid, int(group_name), (), home
     chosen = next((g for g in groups if g[0] == group_name), None)
     if chosen is None:
@@ -244,10 +252,21 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     return uid, int(chosen[2]), (), home
 
 
+def is_id(text: str) -> bool:
+    """Whether a word is a number, in the digits that passwd(5) has."""
+    return text.isascii() and text.isdecimal()
+
+
 def read_text(path: str) -> str:
     """A small text file of the container's, empty where there is none; never more than 1 MiB of it."""
     try:
-        with Path(path).open("rb") as file:
-            return file.read(1 << 20).decode("utf-8", "replace")
+        # A pipe that the image has there would hold the open up until somebody writes (fifo(7)).
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(fd, 1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

@@ -97,14 +97,14 @@ def _apply(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[s
     for step in todo:
         try:
             step.apply(kernel, files)
-        except (OSError, ImportError, ValueError) as error:
+        except Exception as error:  # whatever it is: a cell that could not start must not look like one that failed
             return _failure(step, error)
     return None
 
 
 def _failure(step: Step, error: Exception) -> dict[str, Any]:
     if not isinstance(error, OSError):
-        return {"step": type(step).__name__, "errno": 0, "error": str(error), "path": ""}
+        return {"step": type(step).__name__, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
     return {
         "step": type(step).__name__,
         "errno": error.errno or 0,

@@ -141,7 +141,11 @@ class Execute(Step):
         for candidate in candidates:
             try:
                 kernel.execve(candidate, list(self.argv), env)
-            except (FileNotFoundError, NotADirectoryError):
+            except FileNotFoundError as error:
+                if found := _missing_part(candidate):
+                    error.filename = found
+                    raise
+            except NotADirectoryError:
                 continue
             except PermissionError as error:
                 denied = error
@@ -149,6 +153,18 @@ class Execute(Step):
                 error.filename = candidate
                 raise
         raise denied or OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _missing_part(program: str) -> str:
+    """What the image lacks to run a program that is there: its interpreter, or its loader; empty where it is not."""
+    head = read_text(program)
+    if not head:
+        return ""
+    if not head.startswith("#!"):
+        return f"the loader of {program}"
+    words = head[2:].partition("\n")[0].split(" ")
+    name = next((word for word in words if word), "")
+    return name if name.isprintable() else repr(name)
 
 
 @dataclass(frozen=True)

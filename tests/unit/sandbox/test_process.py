@@ -1,0 +1,164 @@
+"""The system calls of the steps of the cell's own process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from nbcontainer.sandbox import process
+from nbcontainer.sandbox.process import SCRIPT, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
+from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+
+
+class ExecutedError(Exception):
+    """What a program that really starts is to its caller: no return."""
+
+
+def machine(*programs: str, codes: dict[str, int] | None = None) -> RecordingKernel:
+    """A kernel that can execute `programs`, answers `codes` for others, and ENOENT for the rest."""
+
+    def execve(path: str, argv: list[str], env: dict[str, str]) -> NoReturn:
+        if path in programs:
+            raise ExecutedError
+        code = (codes or {}).get(path, errno.ENOENT)
+        raise OSError(code, os.strerror(code), path)
+
+    return RecordingKernel(execve=execve)
+
+
+def test_the_body_is_copied_to_a_new_file() -> None:
+    """The body goes from its descriptor to /dev/cell, which nothing of the image's can be, executable by everybody."""
+    kernel = RecordingKernel(content=(1 << 30) + 5)
+    WriteScript(3).apply(kernel, (10, 11, 12, 13))
+    target = FIRST_DESCRIPTOR
+    assert kernel.calls == [
+        call("open", "stage/root/dev/cell", NEW_FILE, 0o555),
+        call("sendfile", target, 13, 0, 1 << 30),
+        call("sendfile", target, 13, 1 << 30, 1 << 30),
+        call("sendfile", target, 13, (1 << 30) + 5, 1 << 30),
+        call("close", target),
+        call("chmod", "stage/root/dev/cell", 0o555),
+    ]
+
+
+def test_the_streams_are_the_first_three_descriptors() -> None:
+    """Input, output and error become 0, 1 and 2, in any order they came in."""
+    kernel = RecordingKernel()
+    ConnectStreams().apply(kernel, (20, 21, 22, 23))
+    assert kernel.calls == [call("dup2", 20, 0), call("dup2", 21, 1), call("dup2", 22, 2)]
+
+
+def test_a_terminal_is_the_containers_own() -> None:
+    """The terminal is opened on the staged devpts, not as anybody's controlling one."""
+    kernel = RecordingKernel()
+    OpenTerminal().apply(kernel, ())
+    assert kernel.calls == [call("open", "stage/root/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)]
+
+
+def test_a_module_is_loaded() -> None:
+    """The work's module is loaded by its name; one that is not there raises ImportError."""
+    ImportModule("nbcontainer.sandbox.process").apply(RecordingKernel(), ())
+    assert "nbcontainer.sandbox.process" in sys.modules
+    with pytest.raises(ImportError):
+        ImportModule("nbcontainer.no_such_module").apply(RecordingKernel(), ())
+
+
+def test_a_program_with_a_slash_is_executed_as_it_is() -> None:
+    """The working directory is entered first; argv and environment are the step's."""
+    kernel = machine("/bin/sh")
+    with pytest.raises(ExecutedError):
+        Execute(("/bin/sh", SCRIPT), ("A=1", "B=x=y", "HOME=/h", "EMPTY="), "/srv").apply(kernel, ())
+    assert kernel.calls == [
+        call("chdir", "/srv"),
+        call("execve", "/bin/sh", ["/bin/sh", SCRIPT], {"A": "1", "B": "x=y", "HOME": "/h", "EMPTY": ""}),
+    ]
+
+
+def test_a_name_is_looked_for_along_path() -> None:
+    """The cell's PATH is gone along in its order, past what is missing and past what is no directory."""
+    kernel = machine("/c/prog", "/d/prog", codes={"/b/prog": errno.ENOTDIR})
+    with pytest.raises(ExecutedError):
+        Execute(("prog", "arg"), ("PATH=/a:/b:/c:/d", "HOME=/")).apply(kernel, ())
+    assert [made.args[0] for made in kernel.only("execve")] == ["/a/prog", "/b/prog", "/c/prog"]
+
+
+def test_an_empty_folder_of_path_is_the_working_directory() -> None:
+    """As in execvp(3): an empty entry of PATH means here."""
+    kernel = machine("./prog")
+    with pytest.raises(ExecutedError):
+        Execute(("prog",), ("PATH=/a:", "HOME=/")).apply(kernel, ())
+
+
+def test_a_program_that_is_nowhere_is_named() -> None:
+    """ENOENT with the name that was looked for, not with the last place."""
+    with pytest.raises(FileNotFoundError) as raised:
+        Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(machine(), ())
+    assert raised.value.filename == "prog"
+
+
+def test_one_that_may_not_be_executed_is_said_when_no_other_can() -> None:
+    """As in execvp(3): EACCES is kept for the end, and a later program that runs wins."""
+    with pytest.raises(PermissionError) as raised:
+        Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(machine(codes={"/a/prog": errno.EACCES}), ())
+    assert raised.value.filename == "/a/prog"
+    with pytest.raises(ExecutedError):
+        Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(machine("/b/prog", codes={"/a/prog": errno.EACCES}), ())
+
+
+@pytest.mark.parametrize("code", [errno.ENOEXEC, errno.E2BIG, errno.ENOMEM, errno.ELOOP])
+def test_any_other_error_ends_the_search(code: int) -> None:
+    """What is wrong with a program that was found is said of that program."""
+    kernel = machine("/b/prog", codes={"/a/prog": code})
+    with pytest.raises(OSError, match=os.strerror(code)) as raised:
+        Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(kernel, ())
+    assert (raised.value.errno, raised.value.filename) == (code, "/a/prog")
+    assert len(kernel.only("execve")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("#!/usr/bin/python9 -u\nprint()\n", "/usr/bin/python9"),
+        ("#! /opt/sh\n", "/opt/sh"),
+        ("#!/bin/sh\r\necho\r\n", "'/bin/sh\\r'"),
+        ("#!", ""),
+        ("\x7fELF…", "the loader of {path}"),
+    ],
+)
+def test_a_program_that_is_there_and_not_found_lacks_something(tmp_path: Path, text: str, missing: str) -> None:
+    """ENOENT for a file that exists is about its interpreter, or its loader: that is what is named."""
+    path = tmp_path / "prog"
+    path.write_text(text)
+    with pytest.raises(FileNotFoundError) as raised:
+        Execute((str(path),), ("HOME=/",)).apply(machine(), ())
+    assert raised.value.filename == (missing.format(path=path) or str(path))
+
+
+@pytest.mark.parametrize(
+    ("uid", "env", "home"),
+    [(0, (), "/root"), (1000, (), "/home/alice"), (4242, (), "/"), (1000, ("HOME=/mine",), "/mine")],
+)
+def test_home_is_the_users(monkeypatch: pytest.MonkeyPatch, uid: int, env: tuple[str, ...], home: str) -> None:
+    """HOME is what the environment says, else what the image's /etc/passwd says of the user that the cell is."""
+    monkeypatch.setattr(process, "read_text", lambda path: "alice:x:1000:1000::/home/alice:/bin/sh\n")
+    kernel = RecordingKernel(execve=machine("/x").execve, getuid=lambda: uid)
+    with pytest.raises(ExecutedError):
+        Execute(("/x",), env).apply(kernel, ())
+    assert kernel.only("execve")[0].args[2]["HOME"] == home
+
+
+def test_a_working_directory_that_cannot_be_entered_is_an_error() -> None:
+    """Nothing is executed where the program was not asked to start."""
+    kernel = machine("/x").fail(errno.EACCES, "chdir")
+    with pytest.raises(PermissionError):
+        Execute(("/x",), (), "/closed").apply(kernel, ())
+    assert not kernel.only("execve")

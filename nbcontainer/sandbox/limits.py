@@ -37,6 +37,9 @@ class SetLimits(Step):
         for name, soft, hard in self.limits:
             number = getattr(resource, f"RLIMIT_{name.upper()}")
             _, most = kernel.getrlimit(number)
-            if most != resource.RLIM_INFINITY:
-                soft, hard = min(soft, most), min(hard, most)
-            kernel.setrlimit(number, (soft, hard))
+            kernel.setrlimit(number, (_lower(soft, most), _lower(hard, most)))
+
+
+def _lower(one: int, other: int) -> int:
+    """The lower of two limits."""
+    return min((one, other), key=lambda limit: (limit == resource.RLIM_INFINITY, limit))

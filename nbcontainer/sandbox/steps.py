@@ -58,10 +58,12 @@ def advice_for(step: type[Step], code: int, machine: Machine | None = None) -> s
 
     `machine` is the one it failed on, this one by default.
     """
+    if code in step.advice:
+        return step.advice[code]
     diagnosis = step.diagnose.get(code) or (call_advice if code == errno.ENOSYS else None)
     if diagnosis is not None:
         return diagnosis(machine or Machine(), code)
-    return step.advice.get(code) or _COMMON_ADVICE.get(code, "")
+    return _COMMON_ADVICE.get(code, "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,26 +16,43 @@ _WORDS = {
     "CloneInit": "make namespaces",
     "NewSessionKeyring": "make a session keyring",
     "SlaveMounts": "set the propagation of mounts",
+    "StoreAsHost": "map the owners of the store's files",
     "MountStage": "mount the stage",
-    "MountOverlay": "mount the overlay",
-    "BindRoot": "bind the root",
-    "BindVolume": "mount the volume",
-    "MountTmpfs": "mount a tmpfs",
     "MountProc": "mount /proc",
     "MountSys": "mount /sys",
     "MountDev": "mount /dev",
     "BindDevice": "bind a device",
     "MountDevDirectory": "mount a part of /dev",
+    "ReadOnlyPaths": "make a part of /proc read-only",
+    "MaskPaths": "hide a part of /proc or /sys",
     "RaiseLoopback": "set the loopback interface up",
+    "DropBounding": "cut the bounding set of capabilities",
+    "MountOverlay": "mount the overlay",
+    "BindRoot": "bind the root",
     "AttachStaged": "attach a mount",
+    "SetHostname": "set the host name",
+    "WriteScript": "write the cell's body",
+    "OpenTerminal": "open a terminal",
+    "BindResolver": "bind the host's resolv.conf",
+    "BindVolume": "mount the volume",
+    "MountTmpfs": "mount a tmpfs",
+    "MakeWorkdir": "enter the working directory",
+    "ReadOnlyRoot": "make the root read-only",
+    "ImportModule": "load the module",
     "PivotRoot": "switch the root",
-    "SetUser": "become the user",
+    "HardenInit": "close init to the container",
+    "NewSession": "begin a session",
     "SetLimits": "set the limits of its processes",
+    "ConnectStreams": "connect the streams",
+    "CloseDescriptors": "close the descriptors",
+    "SetUser": "become the user",
+    "DropCapabilities": "drop the capabilities",
+    "NoNewPrivileges": "forbid new privileges",
     "InstallSeccomp": "install the filter of system calls",
     "Execute": "run",
-    "WriteScript": "write the cell's body",
-    "MakeWorkdir": "enter the working directory",
+    "Call": "call a function of this package",
 }
+"""What each class of step was about to do, after `cannot`."""
 
 
 def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> SetupFailed:
@@ -44,7 +61,7 @@ def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> Setu
     `machine` is the one it happened on, this one by default.
     """
     name, code = str(failed.get("step", "")), int(failed.get("errno") or 0)
-    error, path = str(failed.get("error", "")), str(failed.get("path", ""))
+    error, path = str(failed.get("error", "")), _in_one_line(str(failed.get("path", "")))
     what = _WORDS.get(name, f"apply {name}")
     message = f"cannot {what}" + (f" at {path}" if path and name != "Execute" else f" {path}" if path else "")
     try:
@@ -53,3 +70,7 @@ def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> Setu
         hint = ""
     reason = error.rpartition(": ")[2] if code and os.strerror(code) in error else error
     return SetupFailed(f"{message}: {reason}", step=name, errno=code, path=path, hint=hint)
+
+
+def _in_one_line(text: str) -> str:
+    return text if text.isprintable() else repr(text)

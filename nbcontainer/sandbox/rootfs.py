@@ -280,6 +280,7 @@ class MakeWorkdir(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOTDIR: "it is a file in the image: choose another with -w",
         errno.ELOOP: "it leads through a link that containers may not follow: choose another with -w",
+        errno.EROFS: "it does not exist, and what is above it is read-only: choose another with -w",
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

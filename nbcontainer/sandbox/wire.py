@@ -52,26 +52,44 @@ def _send(channel: socket.socket, data: bytes, files: Sequence[int]) -> None:
 
 
 def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str, Any] | None:
-    """The next message, or None at the end. Descriptors go to `files`, for the caller to close, or are closed."""
+    """The next message, or None at the end. Descriptors go to `files`, for the caller to close, or are closed.
+
+    Raises `OSError` for what `send` did not write.
+    """
     size = socket.CMSG_SPACE(FILES_LIMIT * array.array("i").itemsize)
     data, ancillary, flags, _ = channel.recvmsg(PACKET_LIMIT, size, socket.MSG_CMSG_CLOEXEC)
     came = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             came.frombytes(payload[: len(payload) - len(payload) % came.itemsize])
-    if data == _SPILLED and came:
-        spilled = came.pop()
-        data = read_memory_file(spilled)
-        os.close(spilled)
-    if files is not None:
-        files.extend(came)
-    else:
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise OSError("a message was cut off")
+        message = _message(data, came)
+    except BaseException:
         close(came)
+        raise
+    if files is None:
+        close(came)
+    else:
+        files.extend(came)
+    return message
+
+
+def _message(data: bytes, came: array.array[int]) -> dict[str, Any] | None:
+    """What the bytes of a packet say. The memory file of a long one, the last to come, is taken off `came`."""
     if not data:
         return None
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        raise OSError("a message was cut off")
-    message = json.loads(data)
+    if data == _SPILLED and came:
+        spilled = came.pop()
+        try:
+            data = read_memory_file(spilled)
+        finally:
+            os.close(spilled)
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        raise OSError("a message is no JSON") from None
     if not isinstance(message, dict):
         raise OSError("a message is no JSON object")
     return message

@@ -17,6 +17,8 @@ from nbcontainer.images.oci import ImageConfig
 
 BUSYBOX_CONFIG = ImageConfig(env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",), cmd=("sh",))
 
+INSTALL_BUSYBOX = "install it (Debian, Ubuntu: apt install busybox-static; Fedora, Arch, Alpine: package busybox)"
+
 _DIRECTORIES = {
     "bin": 0o755,
     "dev": 0o755,
@@ -91,15 +93,19 @@ def busybox() -> tuple[bytes, str]:
 
     Raises `ImageNotFound` with what to install.
     """
-    for candidate in _on_path():
-        if is_static(candidate):
-            return _tar_of(candidate), str(candidate)
+    if (found := static_busybox()) is not None:
+        return _tar_of(found), str(found)
     with tempfile.TemporaryDirectory(prefix="nbcontainer-") as folder:
         fetched = _from_debian(Path(folder))
         if fetched is not None:
             return _tar_of(fetched), "the distribution's package busybox-static"
-    hint = "install it (Debian, Ubuntu: apt install busybox-static; Fedora, Arch, Alpine: package busybox)"
-    raise ImageNotFound("no static busybox on PATH, and the distribution's package could not be fetched", hint=hint)
+    missing = "no static busybox on PATH, and the distribution's package could not be fetched"
+    raise ImageNotFound(missing, hint=INSTALL_BUSYBOX)
+
+
+def static_busybox() -> Path | None:
+    """The first static busybox of PATH and the usual places; None for none."""
+    return next((candidate for candidate in _on_path() if is_static(candidate)), None)
 
 
 def _tar_of(binary: Path) -> bytes:

@@ -28,9 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images import oci
+from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _DIRECTORIES = ("blobs/sha256", "layers/sha256", "containers", "sessions", "tmp", "stage")
@@ -39,11 +42,11 @@ _DIRECTORIES = ("blobs/sha256", "layers/sha256", "containers", "sessions", "tmp"
 def default_path() -> Path:
     """Where the store is: NBCONTAINER_HOME, else /var/lib/nbcontainer for root, else the XDG data directory's."""
     if chosen := os.environ.get("NBCONTAINER_HOME"):
-        return Path(chosen).expanduser().absolute()
+        return host_path(chosen).absolute()
     if os.geteuid() == 0:
         return Path("/var/lib/nbcontainer")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser().absolute() / "nbcontainer"
+    return host_path(data).absolute() / "nbcontainer"
 
 
 class Store:
@@ -342,8 +345,8 @@ def cannot(do: str, path: Path, error: OSError) -> StoreError:
         errno.EACCES: "set NBCONTAINER_HOME to a directory of your own",
         errno.EPERM: "set NBCONTAINER_HOME to a directory of your own",
         errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
-        errno.ENOSPC: "free some space: `%container prune` removes what nothing uses",
-        errno.EDQUOT: "free some space: `%container prune` removes what nothing uses",
+        errno.ENOSPC: FREE_SPACE,
+        errno.EDQUOT: FREE_SPACE,
         errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
         errno.EEXIST: "set NBCONTAINER_HOME to a directory",
     }

@@ -114,7 +114,9 @@ def range_refusal(machine: Machine) -> Refusal | None:
         file = machine.etc / f"sub{name}"
         ids = granted(file, machine.uid)
         if ids is None:
-            advice = f"usermod --add-sub{name}s 100000-165535 {user} (as root)"
+            first = max(_first_free(machine.etc / "subuid"), _first_free(machine.etc / "subgid"))
+            ids_free = f"{first}-{first + COUNT - 1}"
+            advice = f"usermod --add-subuids {ids_free} --add-subgids {ids_free} {user} (as root)"
             return Refusal(f"/etc/sub{name} has no range for {user}", advice)
         if not _covers(machine.read(f"self/{name}_map"), ids[0], min(ids[1], COUNT)):
             advice = f"give {user} a range of ids that exist here, or the outer container more ids"
@@ -176,17 +178,28 @@ def _identity(text: str) -> tuple[Range, ...]:
 
 def granted(path: str | Path, uid: int) -> tuple[int, int] | None:
     """First id and count of the largest range that file `path` (subuid(5)) grants to user `uid`; None for none."""
+    mine = [(first, count) for owner, first, count in _grants(Path(path)) if owner in (_name(uid), str(uid))]
+    return max(mine, key=lambda r: r[1], default=None)
+
+
+def _grants(path: Path) -> list[tuple[str, int, int]]:
+    """Owner, first id and count of every line of a subuid(5) file that is one; none for no file."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
-        return None
-    ranges = []
+        return []
+    found = []
     for line in lines:
         owner, _, rest = line.strip().partition(":")
         first, _, count = rest.partition(":")
-        if owner in (_name(uid), str(uid)) and first.isdigit() and count.isdigit() and int(count) > 0:
-            ranges.append((int(first), int(count)))
-    return max(ranges, key=lambda r: r[1], default=None)
+        if first.isdigit() and count.isdigit() and int(count) > 0:
+            found.append((owner, int(first), int(count)))
+    return found
+
+
+def _first_free(path: Path) -> int:
+    """The first id above all that a subuid(5) file grants; 100000 is where useradd(8) begins."""
+    return max((first + count for _, first, count in _grants(path)), default=100_000)
 
 
 def _name(uid: int) -> str:

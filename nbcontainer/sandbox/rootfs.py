@@ -48,7 +48,7 @@ LAYERS = "layers"
 _OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
 
 # A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
-UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs, btrfs or tmpfs"
+UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
 
 _NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
 

@@ -11,6 +11,7 @@ from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.launcher import wait_readable
+from nbcontainer.sandbox.process import Call
 from nbcontainer.sandbox.spec import Spec, Work
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.sandbox.launcher import Launcher, Running
     from nbcontainer.sandbox.spec import Directory, Overlay
+    from nbcontainer.sandbox.steps import Plan
 
 
 def call(
@@ -37,6 +39,15 @@ def call(
     """
     work = Work(function.__module__, function.__name__, json.dumps(arguments))
     steps = plan.build(Spec(root=root, process=work), launcher.idmap)
+    return perform(launcher, steps, files, progress=progress)
+
+
+def perform(
+    launcher: Launcher, steps: Plan, files: Sequence[int] = (), *, progress: Callable[[int], None] | None = None
+) -> Any:
+    """Carries out a plan that ends in a `Call`, and returns what the function returns; see `call`."""
+    last = steps.enter[-1]
+    assert isinstance(last, Call)
     with launcher.submit(steps, files) as running:
         try:
             _follow(running, progress)
@@ -44,7 +55,7 @@ def call(
             running.kill()
             running.wait()
             raise
-        return _answer(running, function.__name__)
+        return _answer(running, last.function)
 
 
 def _follow(running: Running, progress: Callable[[int], None] | None) -> None:

@@ -1,0 +1,134 @@
+"""A place to try things in: a throw-away directory on the store's file system, and a launcher of its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.volumes import idmapped
+from nbcontainer.errors import LauncherError
+from nbcontainer.images.store import Store, cannot
+from nbcontainer.sandbox import trials, wire
+from nbcontainer.sandbox.launcher import Launcher
+from nbcontainer.sandbox.spec import Volume
+from nbcontainer.sandbox.work import perform
+
+if TYPE_CHECKING:
+    from nbcontainer.sandbox.idmap import IdMap
+
+_PROBE_SIZE = 1 << 16  # bytes: more than a file system keeps in an inode
+
+
+class Bench:
+    """What doctor tries, done for real, in containers with the map `idmap`; `store` is the store's path (host).
+
+    First `make`, or `make_elsewhere`; at the end `close`, after which nothing of it is left.
+    """
+
+    def __init__(self, store: Path, idmap: IdMap) -> None:
+        self.path = store
+        self.idmap = idmap
+        self.folder = Path()
+        self._store: Store | None = None
+        self._launcher: Launcher | None = None
+        self._unusable: LauncherError | None = None
+        self._uppers = 0
+
+    def make(self) -> None:
+        """Makes the directory, in the store's `tmp` or, as long as there is no store, where it would be made.
+
+        Raises `StoreError`.
+        """
+        owner = (self.idmap.root_uid, self.idmap.root_gid)
+        if (self.path / "oci-layout").exists():
+            self._store = Store(self.path, owner)
+            place = self.path / "tmp" / self._store.unique()
+        else:
+            place = _nearest(self.path) / f".nbcontainer-doctor-{secrets.token_hex(4)}"
+        try:
+            self._fill(place)
+        except OSError as error:
+            trials.discard(place)
+            raise cannot("write to the store", self.path, error) from error
+
+    def make_elsewhere(self) -> None:
+        """Makes it in the directory for temporary files: what has nothing to do with the store can be tried there."""
+        self._fill(Path(tempfile.gettempdir()) / f"nbcontainer-doctor-{secrets.token_hex(4)}")
+
+    def _fill(self, place: Path) -> None:
+        place.mkdir(mode=0o700)
+        self.folder = place
+        made = [place / name for name in ("layers", "tmp", "stage")]
+        for folder in made:
+            folder.mkdir(mode=0o755)
+        made += trials.make_lower(place / "layers")
+        for path in made:
+            self._give(path)
+        if self.idmap.root_uid != os.geteuid():
+            os.chown(place, os.geteuid(), self.idmap.root_gid)
+            place.chmod(0o710)
+        with (place / "probe").open("xb") as file:
+            file.write(bytes(_PROBE_SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _give(self, path: Path) -> None:
+        if self.idmap.root_uid != os.geteuid():
+            os.chown(path, self.idmap.root_uid, self.idmap.root_gid)
+
+    @property
+    def has_busybox(self) -> bool:
+        """Whether the store has an image of that name."""
+        return self._store is not None and "busybox" in self._store.images()
+
+    def free(self) -> int:
+        """Bytes that are free for this user where the directory is."""
+        facts = os.statvfs(self.folder)
+        return facts.f_bavail * facts.f_frsize
+
+    def start(self) -> None:
+        """Starts the launcher, in the user namespace of containers. Raises `LauncherError`."""
+        if self._unusable is not None:
+            raise self._unusable
+        if self._launcher is None:
+            self._launcher = Launcher(self.folder, self.idmap, preload=(trials.__name__,))
+        try:
+            assert self._launcher.pid
+        except LauncherError as error:
+            self._unusable = error
+            raise
+
+    def run(self, name: str) -> None:
+        """Runs a trial (`nbcontainer.sandbox.trials`). Raises `SandboxError` or `OSError`."""
+        self.start()
+        assert self._launcher is not None
+        self._uppers += 1
+        upper = self.folder / "tmp" / str(self._uppers)
+        for path in (upper, upper / "diff", upper / "work"):
+            path.mkdir(mode=0o755)
+            self._give(path)
+        perform(self._launcher, trials.TRIALS[name].plan(self.idmap, f"../tmp/{upper.name}"))
+
+    def map_volume(self) -> None:
+        """Makes an idmapped mount of the directory, as a volume of root's is. Raises `ContainerError`."""
+        self.start()
+        assert self._launcher is not None
+        _, trees = idmapped((Volume(str(self.folder), "/volume"),), self._launcher, 0)
+        wire.close(trees)
+
+    def close(self) -> None:
+        """Ends the launcher and what it runs, and removes the directory."""
+        if self._launcher is not None:
+            self._launcher.close()
+        if self.folder != Path():
+            trials.discard(self.folder)
+        if self._store is not None:
+            self._store.close()
+
+
+def _nearest(path: Path) -> Path:
+    """The directory that is there, at or above `path`, and in which the rest of it would be made."""
+    return next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))

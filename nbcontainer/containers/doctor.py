@@ -1,0 +1,314 @@
+"""`doctor`: what this machine can do, by trying, and the one thing to do about what it cannot.
+
+The words are those of a cell that cannot start: they come with the steps' failures (`nbcontainer.sandbox.steps`) and
+from `nbcontainer.sandbox.machine`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from nbcontainer.containers.bench import Bench
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.views import Table, size
+from nbcontainer.errors import ContainerError, NbcontainerError, StoreError
+from nbcontainer.images import recipes
+from nbcontainer.images.store import FREE_SPACE, default_path
+from nbcontainer.sandbox import cgroups, idmap
+from nbcontainer.sandbox import machine as machines
+from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.rootfs import UPPER_ADVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nbcontainer.sandbox.idmap import IdMap
+
+_T = TypeVar("_T")
+
+OK, LIMITED, MISSING = "ok", "limited", "missing"
+"""A check's states: it works; it works with a limit that is named; it does not work."""
+
+PATIENCE = 10.0
+"""Seconds for the whole examination, which takes a fraction of one: a dead file system may never answer."""
+
+_LITTLE = 200_000_000  # bytes; an image of a distribution
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: its state, what was found, and the one thing to do about it (empty where it is ok)."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an examination found, in the order in which things depend on each other."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything works here, be it with limits."""
+        return all(check.state != MISSING for check in self.checks)
+
+    def __str__(self) -> str:
+        wide = max((len(check.name) for check in self.checks), default=0)
+        lines = []
+        for check in self.checks:
+            lines.append(f"{check.state:<{len(MISSING)}}  {check.name:<{wide}}  {check.found}".rstrip())
+            if check.advice:
+                lines.append(f"{'':<{len(MISSING)}}  {'':<{wide}}  → {check.advice}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = tuple((check.state, check.name, check.found, check.advice) for check in self.checks)
+        return Table(("state", "check", "found", "what to do"), rows)._repr_html_()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON: `ok`, and `checks` with their fields."""
+        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
+
+    as_json = as_dict
+
+
+class Trials(Protocol):
+    """What is tried for real: `nbcontainer.containers.bench.Bench`, or a machine that this one cannot be."""
+
+    @property
+    def has_busybox(self) -> bool:
+        """Whether the store has an image of that name."""
+        ...
+
+    def run(self, name: str) -> None:
+        """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
+        ...
+
+    def map_volume(self) -> None:
+        """Makes an idmapped mount. Raises `ContainerError`."""
+        ...
+
+    def free(self) -> int:
+        """Bytes that are free."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the probes are given: the machine's files, the store's path, and what can be tried.
+
+    `refused` is why the store cannot be written, `find_busybox` finds a static one, `can_make_group` says whether a
+    cgroup can be made below a directory.
+    """
+
+    machine: Machine
+    store: Path
+    trials: Trials
+    idmap: IdMap
+    refused: StoreError | None = None
+    find_busybox: Callable[[], Path | None] = recipes.static_busybox
+    can_make_group: Callable[[Path], bool] = cgroups.can_make_group
+
+    @property
+    def file_system(self) -> str:
+        """The type of the store's file system."""
+        mount = self.machine.mount_of(self.store)
+        return mount.fstype if mount else "an unknown file system"
+
+
+class Finding(NamedTuple):
+    """What a probe answers, when what it tried was not refused by an error."""
+
+    state: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One check: `look` answers, or raises what a cell would hear (`NbcontainerError`, `OSError`)."""
+
+    name: str
+    look: Callable[[Patient], Finding]
+
+
+def trial(name: str, found: str) -> Probe:
+    """The probe that the trial of that name answers; `found` is what there is to say when it went well."""
+
+    def look(patient: Patient) -> Finding:
+        patient.trials.run(name)
+        return Finding(OK, found)
+
+    return Probe(name, look)
+
+
+def look_at_kernel(patient: Patient) -> Finding:
+    """The version, for what it says: vendors bring features to old kernels, which only trying shows."""
+    found = patient.machine.release or "unknown"
+    if patient.machine.version < machines.NEWEST_CALL:
+        return Finding(LIMITED, found, machines.call_advice(patient.machine))
+    return Finding(OK, found)
+
+
+def look_at_ids(patient: Patient) -> Finding:
+    """How many ids a container has, and whose they are."""
+    if (refusal := idmap.range_refusal(patient.machine)) is not None:
+        return Finding(LIMITED, f"root is the only user in a container: {refusal.why}", refusal.advice)
+    ids = patient.idmap
+    others = next((part.outside for part in ids.uids if part.inside == 1), None)
+    where = f"root is {ids.root_uid} here" + (f", 1 is {others}" if others is not None else "")
+    return Finding(OK, f"{sum(part.count for part in ids.uids)}: {where}")
+
+
+def look_at_store(patient: Patient) -> Finding:
+    """Whether the store can be written, and how much fits."""
+    if patient.refused is not None:
+        raise patient.refused
+    free = patient.trials.free()
+    found = f"{patient.store} on {patient.file_system}, {size(free)} free"
+    if free < _LITTLE:
+        return Finding(LIMITED, found, FREE_SPACE)
+    if patient.file_system in ("tmpfs", "ramfs"):
+        return Finding(LIMITED, f"{found}; memory is empty after a restart", UPPER_ADVICE)
+    return Finding(OK, found)
+
+
+def look_at_volumes(patient: Patient) -> Finding:
+    """Whether the files of a volume keep their owner."""
+    if patient.idmap.root_uid == patient.machine.uid:
+        return Finding(OK, "files keep their owner: root in a container is this user")
+    try:
+        patient.trials.map_volume()
+    except ContainerError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno == errno.EPERM:
+            raise
+        return Finding(LIMITED, f"none on {patient.file_system}, where the store is", error.hint)
+    return Finding(OK, f"files keep their owner, by idmapped mounts on {patient.file_system}")
+
+
+def look_at_cgroups(patient: Patient) -> Finding:
+    """Which cgroups there are, and whether limits can be set in them."""
+    groups = cgroups.look(patient.machine)
+    usable = groups.usable(patient.can_make_group)
+    advice = cgroups.advice(patient.machine, groups, usable)
+    found = f"{groups.version}, " + (f"limits on {', '.join(usable)}" if usable else "no limits")
+    return Finding(LIMITED if advice else OK, found, advice)
+
+
+def look_at_busybox(patient: Patient) -> Finding:
+    """Whether the image that is always there can be made."""
+    if (path := patient.find_busybox()) is not None:
+        return Finding(OK, f"{path}, static")
+    if patient.trials.has_busybox:
+        return Finding(OK, "in the store")
+    if patient.machine.which("apt-get") and patient.machine.which("dpkg-deb"):
+        found = "none that is static; the first use fetches the distribution's package"
+        return Finding(LIMITED, found, recipes.INSTALL_BUSYBOX)
+    return Finding(MISSING, "none that is static", recipes.INSTALL_BUSYBOX)
+
+
+PROBES = (
+    Probe("kernel", look_at_kernel),
+    trial("namespaces", "user, mount, pid, uts, ipc, cgroup"),
+    Probe("user ids", look_at_ids),
+    trial("mounts", "the container's own"),
+    trial("/proc", "a fresh one"),
+    trial("/dev", "devices, terminals, shared memory, message queues"),
+    trial("network", "the container's own, lo is up"),
+    trial("/sys", "read-only"),
+    Probe("store", look_at_store),
+    trial("overlay", "a write, a removal and a renaming went to a layer of their own"),
+    Probe("volumes", look_at_volumes),
+    trial("container", "all steps of a whole one"),
+    Probe("cgroups", look_at_cgroups),
+    Probe("busybox", look_at_busybox),
+)
+"""Every check, in the order of the report: a thing comes after what it needs."""
+
+
+def examine(store: Engine | Path | None = None, machine: Machine | None = None) -> Report:
+    """Examines this machine for the store of an engine, or at a path (host), by default the user's.
+
+    Everything is tried in throw-away containers and directories, of which nothing stays. It ends within `PATIENCE`.
+    """
+    machine = machine or Machine()
+    path = (store.store.path if isinstance(store, Engine) else store or default_path()).resolve()
+    bench = Bench(path, idmap.choose(machine))
+    end = time.monotonic() + PATIENCE
+    try:
+        refused = _make(bench, end)
+        return diagnose(Patient(machine, path, bench, bench.idmap, refused), end)
+    finally:
+        with contextlib.suppress(TimeoutError):
+            _within(end, bench.close)
+
+
+def _make(bench: Bench, end: float) -> StoreError | None:
+    """Makes the bench; why it is not where the store is, None where it is."""
+    try:
+        _within(end - PATIENCE / 2, bench.make)
+    except StoreError as error:
+        refused = error
+    except TimeoutError:
+        refused = StoreError(f"{bench.path} does not answer", hint=UPPER_ADVICE)
+    else:
+        return None
+    bench.make_elsewhere()
+    return refused
+
+
+def diagnose(patient: Patient, end: float) -> Report:
+    """The report of all probes. None is asked for longer than until `end` (time.monotonic())."""
+    checks: list[Check] = []
+    failures: dict[str, str] = {}
+    for probe in PROBES:
+        try:
+            finding = _within(end, functools.partial(probe.look, patient))
+        except TimeoutError:
+            finding = Finding(MISSING, f"no answer in {PATIENCE:.0f} s")
+        except NbcontainerError as error:
+            finding = Finding(MISSING, error.message, error.hint)
+        except OSError as error:
+            finding = Finding(MISSING, str(error))
+        if finding.state == MISSING:
+            # What fails for the same reason needs no other cure.
+            cause = failures.setdefault(finding.found, probe.name)
+            if cause != probe.name:
+                finding = Finding(MISSING, f"not without {cause}")
+        checks.append(Check(probe.name, *finding))
+    return Report(tuple(checks))
+
+
+def _within(end: float, do: Callable[[], _T]) -> _T:
+    """What `do` returns or raises, or TimeoutError at `end`: a thread that waits for a dead disk is left behind."""
+    answers: list[Future[_T]] = []
+
+    def work() -> None:
+        answer: Future[_T] = Future()
+        try:
+            answer.set_result(do())
+        except BaseException as error:
+            answer.set_exception(error)
+        answers.append(answer)
+
+    thread = threading.Thread(target=work, name="nbcontainer-doctor", daemon=True)
+    thread.start()
+    thread.join(max(end - time.monotonic(), 0.1))
+    if not answers:
+        raise TimeoutError
+    return answers[0].result()

@@ -27,7 +27,7 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 def size_in_bytes(text: str) -> int:
     """`64m`, `1.5g`, `100` in bytes, in powers of 1024. Raises `UsageError`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([bkmgt]?)b?", text.strip().lower())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([bkmgt]?)b?", text.strip().lower(), re.ASCII)
     if found is None:
         raise UsageError(f"{text!r} is no size", hint="write a number with b, k, m or g, as in 64m")
     return int(float(found[1]) * _UNITS[found[2]])
@@ -92,6 +92,8 @@ def parse_tmpfs(text: str) -> Tmpfs:
         if key != "size":
             raise UsageError(f"{option!r} is no option of --tmpfs", hint="write --tmpfs DST:size=64m")
         size = size_in_bytes(value)
+        if size == 0:  # tmpfs(5) takes it for no limit at all
+            raise UsageError(f"{option!r} of --tmpfs is no memory", hint="write --tmpfs DST:size=64m")
     return Tmpfs(target_path(target, "--tmpfs"), size)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from nbcontainer.sandbox.failure import _WORDS, setup_failed
 from nbcontainer.sandbox.process import Execute
+from nbcontainer.sandbox.rootfs import UPPER_ADVICE
 from nbcontainer.sandbox.steps import Step, advice_for
 from nbcontainer.sandbox.volumes import BindVolume
 
@@ -26,8 +27,7 @@ def report(step: str, code: int, path: str = "", error: str = "") -> dict[str, A
     [
         (
             report("MountOverlay", errno.EINVAL, "../stage/root", "mount: Invalid argument"),
-            "cannot mount the overlay at ../stage/root: Invalid argument; "
-            "set NBCONTAINER_HOME to a directory on ext4, xfs, btrfs or tmpfs",
+            f"cannot mount the overlay at ../stage/root: Invalid argument; {UPPER_ADVICE}",
         ),
         (
             report("Execute", errno.ENOENT, "pyhton"),

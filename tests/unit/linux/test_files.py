@@ -1,0 +1,92 @@
+"""openat2(2) in a directory of the test's own."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.linux.files import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    openat2,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[int]:
+    """A directory with links that want out of it."""
+    (tmp_path / "outside").write_text("outside")
+    top = tmp_path / "root"
+    (top / "etc").mkdir(parents=True)
+    (top / "outside").write_text("inside")
+    (top / "up").symlink_to("../outside")
+    (top / "far").symlink_to("../../../../../../../../outside")
+    (top / "absolute").symlink_to("/outside")
+    (top / "self").symlink_to("/proc/self/fd/0")
+    fd = os.open(top, os.O_PATH | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def read(root: int, path: str | bytes, resolve: int) -> bytes:
+    fd = openat2(root, path, os.O_RDONLY | os.O_CLOEXEC, resolve=resolve)
+    try:
+        return os.read(fd, 100)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("path", ["outside", "/outside", "up", "far", "absolute", "../outside", "etc/../../outside"])
+def test_nothing_leads_out_of_a_root(root: int, path: str) -> None:
+    """With RESOLVE_IN_ROOT the directory is the root for links and for `..`: the file inside is what is read."""
+    assert read(root, path, RESOLVE_IN_ROOT) == b"inside"
+
+
+@pytest.mark.parametrize("path", ["up", "far", "absolute", "../outside"])
+def test_what_wants_out_is_refused_beneath(root: int, path: str) -> None:
+    """With RESOLVE_BENEATH the same paths are EXDEV."""
+    with pytest.raises(OSError, match="openat2") as raised:
+        read(root, path, RESOLVE_BENEATH)
+    assert raised.value.errno == errno.EXDEV
+
+
+def test_links_can_be_refused(root: int) -> None:
+    """With RESOLVE_NO_SYMLINKS a link anywhere in the path is ELOOP."""
+    with pytest.raises(OSError, match="openat2") as raised:
+        read(root, "up", RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+    assert (raised.value.errno, raised.value.filename) == (errno.ELOOP, "up")
+
+
+def test_magic_links_can_be_refused() -> None:
+    """A link of /proc that leads to an open file is none to be followed with RESOLVE_NO_MAGICLINKS."""
+    with pytest.raises(OSError, match="openat2") as raised:
+        openat2(-100, "/proc/self/fd/0", os.O_PATH | os.O_CLOEXEC, resolve=RESOLVE_NO_MAGICLINKS)
+    assert raised.value.errno == errno.ELOOP
+
+
+def test_other_file_systems_can_be_refused() -> None:
+    """With RESOLVE_NO_XDEV a mount on the way is EXDEV."""
+    with pytest.raises(OSError, match="openat2") as raised:
+        openat2(-100, "/proc/self", os.O_PATH | os.O_CLOEXEC, resolve=RESOLVE_NO_XDEV)
+    assert raised.value.errno == errno.EXDEV
+
+
+def test_a_file_is_made_with_its_mode(root: int, tmp_path: Path) -> None:
+    """Flags and mode are open(2)'s; a name may be bytes."""
+    fd = openat2(root, b"caf\xe9", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    assert os.fstat(fd).st_mode & 0o777 == 0o600
+    assert not os.get_inheritable(fd)
+    os.close(fd)
+    with pytest.raises(FileExistsError) as raised:
+        openat2(root, b"caf\xe9", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    assert isinstance(raised.value.filename, str)

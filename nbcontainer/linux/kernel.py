@@ -46,6 +46,7 @@ class Kernel:
     fchdir = staticmethod(os.fchdir)
     mkdir = staticmethod(os.mkdir)
     chmod = staticmethod(os.chmod)
+    fchown = staticmethod(os.fchown)
     symlink = staticmethod(os.symlink)
     open = staticmethod(os.open)
     close = staticmethod(os.close)
@@ -60,4 +61,4 @@ class Kernel:
     getuid = staticmethod(os.getuid)
     dup2 = staticmethod(os.dup2)
     umask = staticmethod(os.umask)
-    execve = staticmethod(os.execve)
+    posix_spawn = staticmethod(os.posix_spawn)

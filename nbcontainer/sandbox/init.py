@@ -1,8 +1,9 @@
-"""The two processes every container begins with: init (pid 1), and the one that becomes the cell (pid 2).
+"""Pid 1 of a container, from a spare that waits for the rest of its plan to the end of everything in the container.
 
-The launcher clones init, which applies the part of the plan that can be done ahead and forks the second. That one
-waits for the rest of the plan, applies it and becomes the cell's program, while init does what only pid 1 can: reap,
-hand signals on, end what the cell leaves behind, and say how it ended. So a cell's start has no fork in it.
+The launcher clones init, which applies the part of the plan that can be done ahead, and waits. The rest of the plan
+makes it a process like the cell itself, root, user, capabilities and all, and what is last spawns the cell's program
+as pid 2: so that a cell's start has no fork of an interpreter in it. Then it does what only pid 1 can: reap, hand
+signals on, end what the cell leaves behind, and say how it ended.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -18,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.processes import set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, wire
-from nbcontainer.sandbox.lockdown import HardenInit, NewSession
-from nbcontainer.sandbox.process import Call, OpenTerminal, open_terminal
+from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession
+from nbcontainer.sandbox.process import Call, Execute, OpenTerminal, open_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,40 +41,141 @@ _FORWARDED = (
 )
 
 
-def main(kernel: Kernel, channel: socket.socket, prepare: Sequence[Step]) -> NoReturn:
-    """Init's whole life. `channel` leads to the notebook, `prepare` is what can be done ahead. Ends the process."""
+def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: Sequence[Step]) -> NoReturn:
+    """Init's whole life. Ends the process.
+
+    `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
+    is what can be done ahead.
+    """
     try:
-        set_pdeathsig(signal.SIGKILL)
-        kernel.close_all_but((channel.fileno(),))
+        _end_with(launcher)
+        kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
-        for sig in _FORWARDED:
-            signal.signal(sig, signal.SIG_IGN)
-        failure = _apply(kernel, prepare, ())
-        cell = os.fork()
-        if cell == 0:
-            _Cell(kernel, channel).live(failure)
-        # The root will be switched under this process too (pivot_root(2)); it must hold on to no other directory.
-        kernel.chdir("/")
-        HardenInit().apply(kernel, ())
-        _forward_signals_to(cell)
-        status, usage = _reap_until(cell)
-        _end_everything()
-        ended = {"ended": status, "cpu": usage.ru_utime + usage.ru_stime, "peak_memory": usage.ru_maxrss * 1024}
-        with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
-            wire.send(channel, ended)
+        _Init(kernel, channel, launcher).live(prepare)
     except BaseException as error:
-        os.write(2, f"nbcontainer init: {type(error).__name__}: {error}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"nbcontainer init: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(0)
 
 
-def _forward_signals_to(cell: int) -> None:
-    def forward(number: int, _frame: object) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(cell, number)
+def _end_with(launcher: int) -> None:
+    """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
+    set_pdeathsig(signal.SIGKILL)
+    poll = select.poll()
+    poll.register(launcher, select.POLLIN)
+    if poll.poll(0):
+        os._exit(0)
 
-    for sig in _FORWARDED:
-        signal.signal(sig, forward)
+
+class _Init:
+    """Pid 1 of one container."""
+
+    def __init__(self, kernel: Kernel, channel: socket.socket, launcher: int) -> None:
+        self.kernel = kernel
+        self.channel = channel
+        self.launcher = launcher
+        self.files: list[int] = []
+        self.cell = 0
+
+    def live(self, prepare: Sequence[Step]) -> None:
+        """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell."""
+        self.kernel.umask(0o022)
+        # A signal that comes before there is a cell to hand it to waits for one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+        for sig in _FORWARDED:
+            signal.signal(sig, self._forward)
+        failure = _apply(self.kernel, prepare, ())
+        request = wire.receive(self.channel, self.files)
+        if request is None:  # the notebook wants this one no more, or has gone
+            return
+        setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
+        failure = failure or self._set_up(setup) or self._start(enter)
+        if failure is not None:
+            wire.send(self.channel, {"failed": failure})
+            return
+        self._let_go()
+        status, usage = _reap_until(self.cell)
+        _end_everything()
+        ended = {"ended": status, "cpu": usage.ru_utime + usage.ru_stime, "peak_memory": usage.ru_maxrss * 1024}
+        with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
+            wire.send(self.channel, ended)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self.cell, number)
+
+    def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
+        for step in setup:
+            if isinstance(step, OpenTerminal):
+                control, terminal = open_terminal(self.kernel)
+                wire.send(self.channel, {"terminal": True}, [control])
+                self.kernel.close(control)
+                self.files[:3] = [terminal] * 3
+            elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
+                return failure
+        return None
+
+    def _start(self, enter: Sequence[Step]) -> dict[str, Any] | None:
+        """Starts the cell; None, or what there is to say of the step that failed."""
+        last = enter[-1]
+        if isinstance(last, Call):
+            # What it gives up is its own: init needs no less than the most privileged to end whatever it leaves.
+            self.cell = os.fork()
+            if self.cell == 0:
+                self._call(enter[:-1], last)
+            return None
+        assert isinstance(last, Execute)
+        if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
+            return failure
+        _end_with(self.launcher)  # a change of user has undone it (prctl(2)), as it may undo what comes next
+        HardenInit().apply(self.kernel, ())
+        try:
+            self.cell = last.start(self.kernel)
+        except Exception as error:
+            return _failure(last, error)
+        return None
+
+    def _let_go(self) -> None:
+        """Keeps nothing that was for the start, or is the cell's."""
+        HardenInit().apply(self.kernel, ())
+        DropCapabilities(("KILL",)).apply(self.kernel, ())
+        self.kernel.chdir("/")
+        for standard in (0, 1, 2):
+            self.kernel.close(standard)
+        self.kernel.close_all_but((self.channel.fileno(), self.launcher))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+
+    def _call(self, enter: Sequence[Step], call: Call) -> NoReturn:
+        """The cell that is a function of this package: sends what comes of it. Ends the process."""
+        try:
+            os.close(self.launcher)
+            NewSession().apply(self.kernel, ())
+            # What this interpreter, and init, changed: the rest is as the kernel made it.
+            for sig in (*_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(sig, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+            failure = _apply(self.kernel, enter, self.files)
+            wire.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"nbcontainer cell: {type(error).__name__}: {error}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _answer(self, call: Call) -> dict[str, Any]:
+        function = getattr(sys.modules[call.module], call.function)
+        try:
+            return {"result": function(self.files, self._progress, **json.loads(call.arguments))}
+        except NbcontainerError as error:
+            return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
+        except OSError as error:
+            return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": _path(error)}
+
+    def _progress(self, done: int) -> None:
+        """Tells the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
+        with contextlib.suppress(OSError):
+            self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 
 
 def _reap_until(cell: int) -> tuple[int, Any]:
@@ -116,64 +219,3 @@ def _failure(step: Step, error: Exception) -> dict[str, Any]:
 def _path(error: OSError) -> str:
     name = error.filename
     return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""
-
-
-class _Cell:
-    """Pid 2 until it is the cell's program, or has run the function that it was asked to."""
-
-    def __init__(self, kernel: Kernel, channel: socket.socket) -> None:
-        self.kernel = kernel
-        self.channel = channel
-        self.files: list[int] = []
-
-    def live(self, failure: dict[str, Any] | None) -> NoReturn:
-        """Waits for the rest of the plan and applies it. `failure` is of what was done ahead. Ends the process."""
-        try:
-            NewSession().apply(self.kernel, ())
-            # What this interpreter, and init, changed: the rest is as the kernel made it.
-            for sig in (*_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
-                signal.signal(sig, signal.SIG_DFL)
-            request = wire.receive(self.channel, self.files)
-            if request is not None:  # else the notebook wants this one no more, or has gone
-                self._run(request, failure)
-        except BaseException as error:
-            os.write(2, f"nbcontainer cell: {type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(127)
-
-    def _run(self, request: dict[str, Any], failure: dict[str, Any] | None) -> None:
-        setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
-        failure = failure or self._set_up(setup)
-        last = enter[-1]
-        failure = failure or _apply(self.kernel, enter[:-1], self.files)
-        if failure is None and isinstance(last, Call):
-            self._call(last)
-            os._exit(0)
-        failure = failure or _apply(self.kernel, (last,), self.files)
-        wire.send(self.channel, {"failed": failure})
-
-    def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
-        for step in setup:
-            if isinstance(step, OpenTerminal):
-                control, terminal = open_terminal(self.kernel)
-                wire.send(self.channel, {"terminal": True}, [control])
-                self.files[:3] = [terminal] * 3
-            elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
-                return failure
-        return None
-
-    def _call(self, call: Call) -> None:
-        """Runs a function of this package, and sends what came of it."""
-        function = getattr(sys.modules[call.module], call.function)
-        try:
-            answer = {"result": function(self.files, self._progress, **json.loads(call.arguments))}
-        except NbcontainerError as error:
-            answer = {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
-        except OSError as error:
-            answer = {"errno": error.errno or 0, "error": error.strerror or str(error), "path": _path(error)}
-        wire.send(self.channel, {"answer": answer})
-
-    def _progress(self, done: int) -> None:
-        """Tells the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
-        with contextlib.suppress(OSError):
-            self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)

@@ -128,16 +128,14 @@ class DropBounding(Step):
 
 @dataclass(frozen=True)
 class HardenInit(Step):
-    """Init gives up what it needed for the preparation; pid 2, forked before, goes on with it."""
+    """Closes init to the cell, which may be the same user."""
 
     why: ClassVar[str] = "pid 1 is the container's only way to the host's interpreter: it cannot be looked into"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Not dumpable (so no ptrace and no /proc/1/exe, fd, root), no new privileges, only the right to kill."""
+        """Not dumpable (so no ptrace and no /proc/1/exe, fd, root), no new privileges."""
         kernel.prctl(PR_SET_DUMPABLE, 0)
         kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
-        mask = capability_mask(("KILL",))
-        kernel.capset(mask, mask, 0)
 
 
 @dataclass(frozen=True)
@@ -157,11 +155,12 @@ class SetUser(Step):
     """The user the cell runs as, without the notebook's groups.
 
     `user` is what `identity` takes. `drop_groups` is false where the kernel denies setgroups(2): in a user namespace
-    with a single id.
+    with a single id. With `terminal`, standard input is one, and becomes the user's.
     """
 
     user: str = ""
     drop_groups: bool = True
+    terminal: bool = False
 
     why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
     advice: ClassVar[Mapping[int, str]] = {
@@ -182,6 +181,8 @@ class SetUser(Step):
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:
             kernel.setgroups(list(groups))
+        if self.terminal:
+            kernel.fchown(0, uid, -1)
         kernel.setresgid(gid, gid, gid)
         kernel.setresuid(uid, uid, uid)
 

@@ -113,15 +113,17 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
 
 
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:
+    # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
+    kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
     return (
-        ConnectStreams(program.terminal),
+        ConnectStreams(),
         CloseDescriptors(),
         SetLimits(),
-        SetUser(program.user, drop_groups=idmap.setgroups),
-        DropCapabilities(spec.capabilities),
+        SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
+        DropCapabilities(kept),
         NoNewPrivileges(),
         InstallSeccomp(spec.capabilities),
-        Execute(program.argv, program.env, program.cwd),
+        Execute(program.argv, program.env, program.cwd, program.terminal),
     )
 
 

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import importlib
 import os
-import termios
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -95,16 +95,21 @@ class ImportModule(Step):
 class ConnectStreams(Step):
     """Standard input, output and error: the first three travelling descriptors, or the terminal for all three."""
 
-    terminal: bool = False
-
     why: ClassVar[str] = "the notebook reads what the cell writes"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """dup2(2); a terminal becomes the session's controlling one."""
+        """dup2(2)."""
         for number in (STDIN, STDOUT, STDERR):
             kernel.dup2(files[number], number)
-        if self.terminal:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+# The first terminal that a session's leader opens becomes its controlling one (credentials(7)). It is opened through
+# a descriptor, and not through number 0, which is closed for it.
+_CONTROLLING_TERMINAL = (
+    (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/1", os.O_RDWR, 0),
+    (os.POSIX_SPAWN_DUP2, 0, 1),
+    (os.POSIX_SPAWN_DUP2, 0, 2),
+)
 
 
 @dataclass(frozen=True)
@@ -112,12 +117,14 @@ class Execute(Step):
     """The last step of a cell: its program.
 
     `argv[0]` without a slash is looked for in PATH, inside the container. `env` are `NAME=value` strings, `cwd` a
-    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd.
+    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd. With `terminal`,
+    standard input is one, and becomes the session's controlling terminal.
     """
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
     cwd: str = "/"
+    terminal: bool = False
 
     why: ClassVar[str] = "the cell runs"
     advice: ClassVar[Mapping[int, str]] = {
@@ -129,7 +136,15 @@ class Execute(Step):
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """chdir(2) and execve(2) along PATH. Returns only by raising `OSError`."""
+        """Starts it and throws the pid away: for explaining. Init calls `start`."""
+        self.start(kernel)
+
+    def start(self, kernel: Kernel) -> int:
+        """chdir(2) and posix_spawn(3) along PATH: the pid. Raises `OSError`.
+
+        The program is what the steps before have made this process, in a session of its own and with the signals as
+        the kernel made them. posix_spawn is a vfork(2): no interpreter's memory is copied, or taken down, for it.
+        """
         env = dict(item.partition("=")[::2] for item in self.env)
         if "HOME" not in env:
             env["HOME"] = identity(str(kernel.getuid()), read_text("/etc/passwd"), "")[3]
@@ -140,7 +155,15 @@ class Execute(Step):
         denied: OSError | None = None
         for candidate in candidates:
             try:
-                kernel.execve(candidate, list(self.argv), env)
+                return kernel.posix_spawn(
+                    candidate,
+                    self.argv,
+                    env,
+                    file_actions=_CONTROLLING_TERMINAL if self.terminal else (),
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # those that an interpreter ignores
+                )
             except FileNotFoundError as error:
                 if found := _missing_part(candidate):
                     error.filename = found

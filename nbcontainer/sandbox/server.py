@@ -157,6 +157,7 @@ class ForkServer:
         self.control = control
         self.parent = parent
         self.store = store
+        self.itself = os.pidfd_open(os.getpid())
         self.children: dict[int, int] = {}
         self.poll = select.poll()
 
@@ -196,7 +197,7 @@ class ForkServer:
             os.fchdir(self.store)
             pid = self.kernel.clone(clone.flags())
             if pid == 0:
-                init.main(self.kernel, channel, prepare[1:])
+                init.main(self.kernel, channel, self.itself, prepare[1:])
         except BaseException:
             theirs.close()
             raise

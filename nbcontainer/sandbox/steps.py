@@ -70,8 +70,8 @@ def advice_for(step: type[Step], code: int, machine: Machine | None = None) -> s
 class Plan:
     """The whole of a container, in order.
 
-    `prepare` needs no knowledge of the image, so a spare init has it behind it before it is asked for; `setup` is the
-    rest of what init does; `enter` is what the cell's own process does between fork and exec.
+    `prepare` needs no knowledge of the image, so a spare init has it behind it before it is asked for; `setup` makes
+    the rest of the container; `enter` makes the process what the cell may be, and its last step starts the cell.
     """
 
     prepare: tuple[Step, ...]

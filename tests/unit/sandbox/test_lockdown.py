@@ -130,6 +130,14 @@ def test_the_user_is_set_from_the_groups_to_the_uid(etc: dict[str, str]) -> None
     ]
 
 
+def test_the_terminal_becomes_the_users(etc: dict[str, str]) -> None:
+    """Its owner is changed while there is still the right to: the user opens it by /dev/stdout."""
+    kernel = RecordingKernel()
+    SetUser("alice", terminal=True).apply(kernel, ())
+    assert kernel.names() == ["prctl", "setgroups", "fchown", "setresgid", "setresuid"]
+    assert kernel.only("fchown") == [call("fchown", 0, 1000, -1)]
+
+
 def test_no_groups_are_dropped_where_the_kernel_denies_it(etc: dict[str, str]) -> None:
     """In a single-id namespace setgroups(2) is denied, and is not called."""
     kernel = RecordingKernel()
@@ -173,15 +181,10 @@ def test_the_bounding_set_is_cut_to_the_kept() -> None:
 
 
 def test_init_cannot_be_looked_into() -> None:
-    """Pid 1 becomes undumpable, can gain nothing, and keeps the right to kill and no other."""
+    """Pid 1 becomes undumpable, and can gain nothing."""
     kernel = RecordingKernel()
     HardenInit().apply(kernel, ())
-    mask = capability_mask(("KILL",))
-    assert kernel.calls == [
-        call("prctl", PR_SET_DUMPABLE, 0),
-        call("prctl", PR_SET_NO_NEW_PRIVS, 1),
-        call("capset", mask, mask, 0),
-    ]
+    assert kernel.calls == [call("prctl", PR_SET_DUMPABLE, 0), call("prctl", PR_SET_NO_NEW_PRIVS, 1)]
 
 
 def test_a_cell_has_a_session_and_the_usual_mask() -> None:

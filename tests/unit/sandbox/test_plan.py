@@ -24,7 +24,7 @@ from nbcontainer.sandbox.lockdown import (
     SetHostname,
     SetUser,
 )
-from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
+from nbcontainer.sandbox.process import Call, Execute, ImportModule, OpenTerminal, WriteScript
 from nbcontainer.sandbox.rootfs import (
     AttachStaged,
     BindRoot,
@@ -165,7 +165,10 @@ def test_a_volume_keeps_its_facts() -> None:
     ("change", "steps"),
     [
         ({"read_only": True}, [ReadOnlyRoot()]),
-        ({"process": dataclasses.replace(PROGRAM, terminal=True)}, [OpenTerminal(), ConnectStreams(True)]),
+        (
+            {"process": dataclasses.replace(PROGRAM, terminal=True)},
+            [OpenTerminal(), SetUser(terminal=True), Execute(PROGRAM.argv, PROGRAM.env, terminal=True)],
+        ),
         (
             {"process": dataclasses.replace(PROGRAM, cwd="/srv")},
             [MakeWorkdir("/srv"), Execute(PROGRAM.argv, PROGRAM.env, "/srv")],
@@ -175,7 +178,8 @@ def test_a_volume_keeps_its_facts() -> None:
         ({"hostname": "other"}, [SetHostname("other")]),
         ({"script": 5}, [WriteScript(5)]),
         ({"root": Directory("some/where")}, [BindRoot("some/where")]),
-        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN",)), InstallSeccomp(("CHOWN",))]),
+        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN", "KILL")), InstallSeccomp(("CHOWN",))]),
+        ({"capabilities": ("KILL",)}, [DropCapabilities(("KILL",)), InstallSeccomp(("KILL",))]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,20 +20,21 @@ if TYPE_CHECKING:
 NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
-class ExecutedError(Exception):
-    """What a program that really starts is to its caller: no return."""
+PID = 2
+
+SPAWNED = (("file_actions", ()), ("setsid", True), ("setsigmask", ()), ("setsigdef", (signal.SIGPIPE, signal.SIGXFSZ)))
 
 
 def machine(*programs: str, codes: dict[str, int] | None = None) -> RecordingKernel:
-    """A kernel that can execute `programs`, answers `codes` for others, and ENOENT for the rest."""
+    """A kernel that can spawn `programs`, answers `codes` for others, and ENOENT for the rest."""
 
-    def execve(path: str, argv: list[str], env: dict[str, str]) -> NoReturn:
+    def posix_spawn(path: str, argv: tuple[str, ...], env: dict[str, str], **how: Any) -> int:
         if path in programs:
-            raise ExecutedError
+            return PID
         code = (codes or {}).get(path, errno.ENOENT)
         raise OSError(code, os.strerror(code), path)
 
-    return RecordingKernel(execve=execve)
+    return RecordingKernel(posix_spawn=posix_spawn)
 
 
 def test_the_body_is_copied_to_a_new_file() -> None:
@@ -75,27 +77,35 @@ def test_a_module_is_loaded() -> None:
 def test_a_program_with_a_slash_is_executed_as_it_is() -> None:
     """The working directory is entered first; argv and environment are the step's."""
     kernel = machine("/bin/sh")
-    with pytest.raises(ExecutedError):
-        Execute(("/bin/sh", SCRIPT), ("A=1", "B=x=y", "HOME=/h", "EMPTY="), "/srv").apply(kernel, ())
+    step = Execute(("/bin/sh", SCRIPT), ("A=1", "B=x=y", "HOME=/h", "EMPTY="), "/srv")
+    assert step.start(kernel) == PID
+    env = {"A": "1", "B": "x=y", "HOME": "/h", "EMPTY": ""}
     assert kernel.calls == [
         call("chdir", "/srv"),
-        call("execve", "/bin/sh", ["/bin/sh", SCRIPT], {"A": "1", "B": "x=y", "HOME": "/h", "EMPTY": ""}),
+        ("posix_spawn", ("/bin/sh", ("/bin/sh", SCRIPT), env, *SPAWNED)),
     ]
+
+
+def test_a_terminal_is_opened_once_more_by_its_descriptor() -> None:
+    """In the program's session, so that it becomes the controlling one; by no path that an image could have planted."""
+    kernel = machine("/bin/sh")
+    Execute(("/bin/sh",), ("HOME=/",), terminal=True).apply(kernel, ())
+    actions = dict(kernel.only("posix_spawn")[0].args[3:])["file_actions"]
+    assert actions[0] == (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/1", os.O_RDWR, 0)
+    assert actions[1:] == ((os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2))
 
 
 def test_a_name_is_looked_for_along_path() -> None:
     """The cell's PATH is gone along in its order, past what is missing and past what is no directory."""
     kernel = machine("/c/prog", "/d/prog", codes={"/b/prog": errno.ENOTDIR})
-    with pytest.raises(ExecutedError):
-        Execute(("prog", "arg"), ("PATH=/a:/b:/c:/d", "HOME=/")).apply(kernel, ())
-    assert [made.args[0] for made in kernel.only("execve")] == ["/a/prog", "/b/prog", "/c/prog"]
+    assert Execute(("prog", "arg"), ("PATH=/a:/b:/c:/d", "HOME=/")).start(kernel) == PID
+    assert [made.args[0] for made in kernel.only("posix_spawn")] == ["/a/prog", "/b/prog", "/c/prog"]
 
 
 def test_an_empty_folder_of_path_is_the_working_directory() -> None:
     """As in execvp(3): an empty entry of PATH means here."""
     kernel = machine("./prog")
-    with pytest.raises(ExecutedError):
-        Execute(("prog",), ("PATH=/a:", "HOME=/")).apply(kernel, ())
+    assert Execute(("prog",), ("PATH=/a:", "HOME=/")).start(kernel) == PID
 
 
 def test_a_program_that_is_nowhere_is_named() -> None:
@@ -110,8 +120,8 @@ def test_one_that_may_not_be_executed_is_said_when_no_other_can() -> None:
     with pytest.raises(PermissionError) as raised:
         Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(machine(codes={"/a/prog": errno.EACCES}), ())
     assert raised.value.filename == "/a/prog"
-    with pytest.raises(ExecutedError):
-        Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(machine("/b/prog", codes={"/a/prog": errno.EACCES}), ())
+    other = machine("/b/prog", codes={"/a/prog": errno.EACCES})
+    assert Execute(("prog",), ("PATH=/a:/b", "HOME=/")).start(other) == PID
 
 
 @pytest.mark.parametrize("code", [errno.ENOEXEC, errno.E2BIG, errno.ENOMEM, errno.ELOOP])
@@ -121,7 +131,7 @@ def test_any_other_error_ends_the_search(code: int) -> None:
     with pytest.raises(OSError, match=os.strerror(code)) as raised:
         Execute(("prog",), ("PATH=/a:/b", "HOME=/")).apply(kernel, ())
     assert (raised.value.errno, raised.value.filename) == (code, "/a/prog")
-    assert len(kernel.only("execve")) == 1
+    assert len(kernel.only("posix_spawn")) == 1
 
 
 @pytest.mark.parametrize(
@@ -150,10 +160,9 @@ def test_a_program_that_is_there_and_not_found_lacks_something(tmp_path: Path, t
 def test_home_is_the_users(monkeypatch: pytest.MonkeyPatch, uid: int, env: tuple[str, ...], home: str) -> None:
     """HOME is what the environment says, else what the image's /etc/passwd says of the user that the cell is."""
     monkeypatch.setattr(process, "read_text", lambda path: "alice:x:1000:1000::/home/alice:/bin/sh\n")
-    kernel = RecordingKernel(execve=machine("/x").execve, getuid=lambda: uid)
-    with pytest.raises(ExecutedError):
-        Execute(("/x",), env).apply(kernel, ())
-    assert kernel.only("execve")[0].args[2]["HOME"] == home
+    kernel = RecordingKernel(getuid=lambda: uid)
+    Execute(("/x",), env).apply(kernel, ())
+    assert kernel.only("posix_spawn")[0].args[2]["HOME"] == home
 
 
 def test_a_working_directory_that_cannot_be_entered_is_an_error() -> None:
@@ -161,4 +170,4 @@ def test_a_working_directory_that_cannot_be_entered_is_an_error() -> None:
     kernel = machine("/x").fail(errno.EACCES, "chdir")
     with pytest.raises(PermissionError):
         Execute(("/x",), (), "/closed").apply(kernel, ())
-    assert not kernel.only("execve")
+    assert not kernel.only("posix_spawn")

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from nbcontainer import __version__
@@ -18,6 +17,7 @@ from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
 from nbcontainer.containers.terminal import WindowSize, raw
 from nbcontainer.errors import NbcontainerError, SetupFailed, UsageError
+from nbcontainer.images.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _main(arguments: Sequence[str]) -> int:
         from nbcontainer.demo import show
 
         return show()
-    with contextlib.closing(Engine(Path(top.one("store")).expanduser() if top.has("store") else None)) as engine:
+    with contextlib.closing(Engine(host_path(top.one("store")) if top.has("store") else None)) as engine:
         if name == "run":
             return _run(engine, words)
         view = verbs.VERBS[name].run(verbs.Call(engine, words))

@@ -31,8 +31,8 @@ def show() -> int:
         raise NbcontainerError(f"the demo executes a notebook, which needs {error.name}", hint=hint) from None
     notebook: Any = nbformat.read(quickstart(), as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=300, allow_errors=True)
-    client.create_kernel_manager()
-    client.km.transport = "ipc"  # nobody else on the machine can listen
+    manager = client.create_kernel_manager()
+    manager.transport = "ipc"  # nobody else on the machine can listen
     failed = False
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):

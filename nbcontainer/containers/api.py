@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import commit as committing
@@ -15,9 +14,11 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import CellFailed
 from nbcontainer.images import library
+from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from nbcontainer.containers.container import Container
     from nbcontainer.images.oci import Image
@@ -113,5 +114,5 @@ def commit(
     """Makes an image of what the container's cells left, and with `output` (host path) a tar of its merged tree."""
     made = committing.commit(container, image, message=message, changes=changes)
     if output is not None:
-        committing.export(container.engine, container.record.layers, Path(output))
+        committing.export(container.engine, container.record.layers, host_path(str(output)))
     return made

@@ -124,7 +124,6 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[int]:
     """A descriptor of a new file that takes `target`'s place at the end; pipes and devices are written to."""
-    target = target.expanduser()
     temporary: Path | None = None
     try:
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):

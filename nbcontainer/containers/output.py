@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FloodGate:
     """Lets `limit` bytes of a cell's output through, both streams together; all of it goes to a file from there on.
 
     Past the limit nothing is shown but, at the end, the last bytes and where the whole is. `place` makes the path of
-    the file (host) when it is needed.
+    the file (host) when it is needed. A file that cannot be written is given up, and the cell goes on.
     """
 
     TAIL = 8 << 10
@@ -60,6 +61,8 @@ class FloodGate:
         self.limit = limit
         self.path: Path | None = None
         self.total = 0
+        self._shown = 0
+        self._problem = ""
         self._place = place
         self._kept: list[bytes] = []
         self._file: BinaryIO | None = None
@@ -71,13 +74,17 @@ class FloodGate:
         def take(data: bytes) -> None:
             room = self.limit - self.total
             self.total += len(data)
-            if self._file is None and room >= len(data):
+            if room >= len(data):
                 self._kept.append(data)
+                self._shown += len(data)
                 sink(data)
                 return
             self._spill(data)
             if room > 0:
+                while room and data[room] & 0xC0 == 0x80:  # not in the middle of a character
+                    room -= 1
                 sink(data[:room])
+                self._shown += room
                 data = data[room:]
             self._tail += data[-self.TAIL :]
             del self._tail[: -self.TAIL]
@@ -85,22 +92,48 @@ class FloodGate:
         return take
 
     def _spill(self, data: bytes) -> None:
-        if self._file is None:
-            self.path = self._place()
-            self._file = self.path.open("wb")
-            self._file.writelines(self._kept)
-            self._kept.clear()
-        self._file.write(data)
+        if self._problem:
+            return
+        try:
+            if self._file is None:
+                self.path = self._place()
+                self._file = self.path.open("wb")
+                self._file.writelines(self._kept)
+                self._kept.clear()
+            self._file.write(data)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._problem = error.strerror or str(error)
+        self._kept.clear()
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def finish(self, sink: Callable[[bytes], None]) -> None:
         """Closes the file, and shows the end of a flood."""
-        if self._file is None:
+        if self._file is not None and not self._problem:
+            try:
+                self._file.close()
+            except OSError as error:
+                self._give_up(error)
+        if self._shown == self.total:
             return
-        self._file.close()
         tail = bytes(self._tail)
-        hidden = self.total - self.limit - len(tail)
-        if hidden > 0:
-            sink(f"\n… {hidden} bytes of output are not shown …\n".encode())
-            tail = tail[tail.find(b"\n") + 1 :]
+        if self.total > self._shown + len(tail):
+            tail = _from_a_beginning(tail)
+            sink(f"\n… {self.total - self._shown - len(tail)} bytes of output are not shown …\n".encode())
         sink(tail)
-        sink(f"\n… all {self.total} bytes of output are in {self.path}\n".encode())
+        where = (
+            f"could not be kept: {self._problem}" if self._problem else f"are in {self.path} until the notebook ends"
+        )
+        sink(f"\n… all {self.total} bytes of output {where}\n".encode())
+
+
+def _from_a_beginning(data: bytes) -> bytes:
+    """`data` from its first new line on, or, without one, from its first whole character."""
+    line = data.find(b"\n") + 1
+    return data[line:] if line else data.lstrip(bytes(range(0x80, 0xC0)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.grammar import Command, Option
@@ -11,8 +10,11 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
+from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbcontainer.containers.grammar import Words
 
 RUN_OPTIONS = (
@@ -81,7 +83,7 @@ def seconds(text: str) -> float | None:
 
 def _environment(words: Words) -> tuple[str, ...]:
     """NAME=value strings: of the files first, then of the options, which win."""
-    found = [line for name in words.all("env-file") for line in _env_file(Path(name).expanduser())]
+    found = [line for name in words.all("env-file") for line in _env_file(host_path(name))]
     env = []
     for item in (*found, *words.all("env")):
         name, equals, _ = item.partition("=")

@@ -87,7 +87,7 @@ def _import(call: Call) -> View:
     config = ImageConfig(env=recipes.BUSYBOX_CONFIG.env, cmd=("/bin/sh",))
     for instruction in call.words.all("change"):
         config = instructions.apply(config, instruction)
-    source = 0 if file == "-" else library.open_archive(Path(file).expanduser())
+    source = 0 if file == "-" else library.open_archive(reference.host_path(file))
     try:
         image = library.import_archive(
             call.engine.store,
@@ -110,7 +110,9 @@ def _export(call: Call) -> View:
     if not target:
         raise UsageError("export: no file to write", hint="write export NAME -o FILE.tar")
     layers = _layers_of(call.engine, name)
-    written = export(call.engine, layers, Path("/dev/stdout" if target == "-" else target), progress=call.progress)
+    written = export(
+        call.engine, layers, reference.host_path("/dev/stdout" if target == "-" else target), progress=call.progress
+    )
     return None if target == "-" else Note(f"{target}  {size(written)}")
 
 
@@ -150,7 +152,7 @@ def _commit(call: Call) -> View:
     )
     lines = [f"{image.name}  {image.digest}  {_count(len(image.layers), 'layer')}, {size(image.size)}"]
     if target := call.words.one("output"):
-        written = export(call.engine, container.record.layers, Path(target), progress=call.progress)
+        written = export(call.engine, container.record.layers, reference.host_path(target), progress=call.progress)
         lines.append(f"{target}  {size(written)}")
     return Note("\n".join(lines))
 

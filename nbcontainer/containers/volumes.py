@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.images.reference import host_path
 from nbcontainer.linux import mounts
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 from nbcontainer.sandbox.wire import FILES_LIMIT
@@ -62,7 +63,7 @@ def parse_volume(text: str) -> Volume:
     mode = words[2] if len(words) == 3 else "rw"
     if mode not in ("ro", "rw"):
         raise UsageError(f"{mode!r} in {text!r} is no way to mount a volume", hint="write ro or rw")
-    source = Path(os.path.realpath(Path(words[0]).expanduser()))
+    source = Path(os.path.realpath(host_path(words[0])))
     try:
         facts = source.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -71,8 +72,6 @@ def parse_volume(text: str) -> Volume:
         raise ContainerError(
             f"the volume's source {source} cannot be used: {error.strerror}", hint="check the path's permissions"
         ) from error
-    except ValueError:
-        raise UsageError(f"{text!r} is no volume", hint=f"write {_FORM}") from None
     return Volume(
         str(source),
         target_path(words[1], "-v"),

@@ -45,9 +45,11 @@ def _pairs(text: str) -> dict[str, str]:
     except ValueError as error:
         raise UsageError(f"{text!r} cannot be read: {error}", hint="check its quotes") from None
     if "=" not in words[0]:
-        name, _, value = text.partition(" ")  # the old form: one name and the rest of the line
-        return {name: value.strip()}
-    pairs = dict(word.partition("=")[::2] for word in words if "=" in word)
+        name, space, value = text.partition(" ")  # the old form: one name and the rest of the line
+        pairs = {name: value.strip()} if space else {}
+        words = [text]
+    else:
+        pairs = dict(word.partition("=")[::2] for word in words if "=" in word)
     if len(pairs) != len(words) or "" in pairs:
         raise UsageError(f"{text!r} is no list of NAME=value", hint="write NAME=value, in quotes where it has spaces")
     return pairs

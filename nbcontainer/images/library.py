@@ -131,7 +131,7 @@ def find(store: Store, runner: Runner, word: str, *, progress: Progress | None =
     Raises `ImageNotFound` or `ImageError`.
     """
     if reference.is_path(word):
-        return _find_archive(store, runner, Path(word).expanduser(), progress)
+        return _find_archive(store, runner, reference.host_path(word), progress)
     wanted = reference.parse(word)
     try:
         return store.image(wanted.familiar)

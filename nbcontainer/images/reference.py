@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from nbcontainer.errors import UsageError
 
@@ -52,3 +53,13 @@ def is_path(text: str) -> bool:
     return text.startswith(("/", "./", "../", "~")) or text.endswith(
         (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2")
     )
+
+
+def host_path(text: str) -> Path:
+    """The path on the host that a person writes, `~` and `~user` filled in. Raises `UsageError`."""
+    if not text or "\0" in text:
+        raise UsageError(f"{text!r} is no path", hint="write one, as in ~/data")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text!r} is in the home of a user there is not", hint="write the whole path") from None

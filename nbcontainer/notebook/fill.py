@@ -2,36 +2,84 @@
 
 from __future__ import annotations
 
-import string
-from typing import TYPE_CHECKING, Any
+import ast
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_BRACES = re.compile(r"\{\{|\}\}|[{}]")
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {"": lambda value: value, "r": repr, "s": str, "a": ascii}
 
-class _Formatter(string.Formatter):
-    """Evaluates the whole field as an expression, where str.format knows names, attributes and keys only."""
 
-    def __init__(self, namespace: Mapping[str, Any]) -> None:
-        self._namespace = dict(namespace)
+class _Field(NamedTuple):
+    """What stands in braces, `length` characters of it: an expression, a conversion and a format, as in f-strings."""
 
-    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
-        return eval(field_name, self._namespace), field_name  # the notebook's own code, in the notebook's own process
+    expression: ast.Expression
+    conversion: str
+    format: str
+    length: int
 
 
 def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:
-    """A function that fills `{expression}` in a word; `{{` and `}}` are braces. It raises `UsageError`."""
-    formatter = _Formatter(namespace)
+    """A function that fills `{expression}` in a word, as f-strings do; `{{` and `}}` are braces.
+
+    The function raises `UsageError`.
+    """
 
     def fill(word: str) -> str:
         if "{" not in word and "}" not in word:
             return word
         try:
-            return formatter.vformat(word, (), {})
+            return _fill(word, dict(namespace))
         except Exception as error:
+            said = error.msg if isinstance(error, SyntaxError) else error
             hint = "write {{ and }} for braces that are meant as such"
-            raise UsageError(f"cannot fill {word!r}: {type(error).__name__}: {error}", hint=hint) from None
+            raise UsageError(f"cannot fill {word!r}: {type(error).__name__}: {said}", hint=hint) from None
 
     return fill
+
+
+def _fill(word: str, namespace: dict[str, Any]) -> str:
+    parts, at = [], 0
+    while brace := _BRACES.search(word, at):
+        parts.append(word[at : brace.start()])
+        at = brace.end()
+        if len(brace[0]) == 2:
+            parts.append(brace[0][0])
+        elif brace[0] == "}":
+            raise SyntaxError("single '}'")
+        else:
+            field = _field(word[at:])
+            at += field.length + 1
+            # The notebook's own code, in the notebook's own process.
+            value = eval(compile(field.expression, "<option>", "eval"), namespace)
+            parts.append(format(_CONVERSIONS[field.conversion](value), _fill(field.format, namespace)))
+    return "".join((*parts, word[at:]))
+
+
+def _field(text: str) -> _Field:
+    """The field that `text` begins with: up to the first closing brace that leaves something to be evaluated.
+
+    Python's parser tells, so that braces and colons in quotes, slices and dictionaries are the expression's own.
+    """
+    problem = SyntaxError("'{' was never closed")
+    for end in (found.start() for found in re.finditer("}", text)):
+        inside = text[:end]
+        for cut in (end, *(found.start() for found in re.finditer(":", inside))):
+            code, conversion = inside[:cut], ""
+            if found := re.fullmatch(r"(.*)!([rsa])", code, re.DOTALL):
+                code, conversion = found[1], found[2]
+            form = inside[cut + 1 :]
+            try:
+                expression = ast.parse(code.strip(), mode="eval")
+            except (SyntaxError, ValueError) as error:
+                if problem.text is None and isinstance(error, SyntaxError):
+                    problem = error
+                continue
+            if form.count("{") == form.count("}"):
+                return _Field(expression, conversion, form, end)
+    raise problem

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -17,6 +16,7 @@ from nbcontainer.containers.output import FloodGate, TextSink
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
 from nbcontainer.errors import CellFailed, UsageError
+from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
 
@@ -64,7 +64,7 @@ class ContainerMagics(Magics):
         if not self.store:
             return default_engine()
         if self._engine is None or self._engine.closed or str(self._engine.store.path) != self.store:
-            self._engine = Engine(Path(self.store).expanduser())
+            self._engine = Engine(host_path(self.store))
         return self._engine
 
     def start(self) -> None:

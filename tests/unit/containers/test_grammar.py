@@ -1,0 +1,119 @@
+"""The grammar of commands: where options, operands and the container's own words are told apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcontainer.containers.grammar import Command, Option, Words, parse
+from nbcontainer.errors import UsageError
+
+RUN = Command(
+    "run",
+    "IMAGE [COMMAND [ARG...]]",
+    "Runs.",
+    (
+        Option(("-i", "--interactive"), "", "reads"),
+        Option(("-t", "--tty"), "", "has a terminal"),
+        Option(("-e", "--env"), "NAME=VALUE", "sets"),
+        Option(("--name",), "NAME", "names"),
+    ),
+    most=1,
+    tail=True,
+)
+MOVE = Command("move", "FROM TO", "Moves.", (Option(("-f", "--force"), "", "forces"),), least=2, most=2)
+BARE = Command("ps", "", "Lists.")
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "operands", "tail"),
+    [
+        ("", {}, [], []),
+        ("busybox", {}, ["busybox"], []),
+        ("--name dev busybox", {"name": ["dev"]}, ["busybox"], []),
+        ("busybox --name dev", {"name": ["dev"]}, ["busybox"], []),
+        ("-i busybox -t ls", {"interactive": [""], "tty": [""]}, ["busybox"], ["ls"]),
+        ("busybox ls -i --name x", {}, ["busybox"], ["ls", "-i", "--name", "x"]),
+        ("busybox ls -- -i", {}, ["busybox"], ["ls", "--", "-i"]),
+        ("-it busybox", {"interactive": [""], "tty": [""]}, ["busybox"], []),
+        ("-ti busybox", {"interactive": [""], "tty": [""]}, ["busybox"], []),
+        ("-eA=1 busybox", {"env": ["A=1"]}, ["busybox"], []),
+        ("-e A=1 busybox", {"env": ["A=1"]}, ["busybox"], []),
+        ("-e=A=1 busybox", {"env": ["A=1"]}, ["busybox"], []),
+        ("-iteA=1 busybox", {"interactive": [""], "tty": [""], "env": ["A=1"]}, ["busybox"], []),
+        ("-ie A=1 busybox", {"interactive": [""], "env": ["A=1"]}, ["busybox"], []),
+        ("--env=A=1 --env B=2 -e C busybox", {"env": ["A=1", "B=2", "C"]}, ["busybox"], []),
+        ("--name= busybox", {"name": [""]}, ["busybox"], []),
+        ("--name -- busybox", {"name": ["--"]}, ["busybox"], []),
+        ("--name -i busybox", {"name": ["-i"]}, ["busybox"], []),
+        ("-- busybox -i", {}, ["busybox"], ["-i"]),
+        ("busybox -- -i", {}, ["busybox"], ["-i"]),
+        ("-- -busybox", {}, ["-busybox"], []),
+        ("- ls", {}, ["-"], ["ls"]),
+    ],
+)
+def test_words_go_where_they_belong(
+    line: str, options: dict[str, list[str]], operands: list[str], tail: list[str]
+) -> None:
+    """Options stand before, between and after IMAGE; from the first word after it that is none, all is COMMAND's."""
+    assert parse(RUN, line.split()) == Words(options, operands, tail)
+
+
+def test_an_empty_word_is_a_word() -> None:
+    """`''` in quotes reaches an operand and a command as it is, for a person has written it."""
+    assert parse(RUN, ["busybox", "echo", "", "a  b"]).tail == ["echo", "", "a  b"]
+    assert parse(RUN, [""]).operands == [""]
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "message"),
+    [
+        (RUN, "--nam dev", "run: unknown option --nam; did you mean --name"),
+        (RUN, "--quite busybox", "run: unknown option --quite; run knows"),
+        (RUN, "-x busybox", "run: unknown option -x; "),
+        (RUN, "-ix busybox", "run: unknown option -x; "),
+        (RUN, "--xyzzy=3", "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name"),
+        (BARE, "--all", "ps: unknown option --all; ps knows no options"),
+        (RUN, "--name", "--name has no value; write --name NAME"),
+        (RUN, "busybox -e", "--env has no value; write -e, --env NAME=VALUE"),
+        (RUN, "-ie", "--env has no value"),
+        (RUN, "--tty=yes", "--tty takes no value; write --tty alone"),
+        (MOVE, "a", "move: too few words; write move [OPTIONS] FROM TO"),
+        (MOVE, "a b c", "move: 'c' is too much; write move [OPTIONS] FROM TO"),
+        (MOVE, "-- a b -f", "move: '-f' is too much"),
+        (BARE, "a", "ps: 'a' is too much; write ps"),
+    ],
+)
+def test_wrong_words_are_named(command: Command, line: str, message: str) -> None:
+    """What is unknown, missing or too much is named in one line with what to write instead."""
+    with pytest.raises(UsageError) as raised:
+        parse(command, line.split())
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_options_and_operands_are_filled_and_the_tail_is_not() -> None:
+    """The notebook's variables reach options and IMAGE; braces in COMMAND are the container's."""
+    words = parse(RUN, ["-e", "A={x}", "--name={x}", "{x}", "awk", "{print}"], fill=lambda word: word.replace("x", "1"))
+    assert words == Words({"env": ["A={1}"], "name": ["{1}"]}, ["{1}"], ["awk", "{print}"])
+
+
+def test_words_answer_for_what_was_not_said() -> None:
+    """An option that was not given has no values, the default, and is not there."""
+    words = Words({"env": ["a", "b"]})
+    assert (words.has("env"), words.one("env"), words.all("env")) == (True, "b", ["a", "b"])
+    assert (words.has("name"), words.one("name"), words.one("name", "x"), words.all("name")) == (False, "", "x", [])
+
+
+def test_help_lists_the_usage_and_every_option() -> None:
+    """A command describes itself: the line to write, what it does, and its options with their values."""
+    assert RUN.describe("nbcontainer ").splitlines() == [
+        "usage: nbcontainer run [OPTIONS] IMAGE [COMMAND [ARG...]]",
+        "",
+        "Runs.",
+        "",
+        "  -i, --interactive     reads",
+        "  -t, --tty             has a terminal",
+        "  -e, --env NAME=VALUE  sets",
+        "  --name NAME           names",
+    ]
+    assert BARE.describe("").splitlines() == ["usage: ps", "", "Lists."]

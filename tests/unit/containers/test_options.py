@@ -1,0 +1,91 @@
+"""What becomes a program: its words and its environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbcontainer.containers.options import RunOptions, command_line, environment
+from nbcontainer.errors import UsageError
+from nbcontainer.images.oci import ImageConfig
+from nbcontainer.sandbox.process import SCRIPT
+from nbcontainer.sandbox.spec import DEFAULT_PATH
+
+PLAIN = ("HOSTNAME=box", f"PATH={DEFAULT_PATH}", "TERM=dumb")
+
+
+@pytest.mark.parametrize(
+    ("image", "run", "expected"),
+    [
+        ((), (), PLAIN),
+        (("A=1",), (), ("A=1", *PLAIN)),
+        (("A=1", "B=2"), ("A=x=y",), ("A=x=y", "B=2", *PLAIN)),
+        (("PATH=/opt/bin",), (), ("HOSTNAME=box", "PATH=/opt/bin", "TERM=dumb")),
+        ((), ("PATH=/bin", "TERM=vt100", "HOSTNAME=me"), ("HOSTNAME=me", "PATH=/bin", "TERM=vt100")),
+        (("A=1",), ("A=",), ("A=", *PLAIN)),
+        (("A",), ("B",), PLAIN),
+    ],
+)
+def test_the_environment_is_the_images_and_the_runs(
+    image: tuple[str, ...], run: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    """PATH, HOSTNAME and TERM are always there, the image's variables come over them and the run's over both."""
+    found = environment(ImageConfig(env=image), RunOptions(env=run), "box")
+    assert tuple(sorted(found)) == expected
+
+
+def test_a_terminal_has_colours() -> None:
+    """TERM says what the terminal can do, and without one that there is none."""
+    assert "TERM=xterm-256color" in environment(ImageConfig(), RunOptions(terminal=True), "box")
+    assert "TERM=dumb" in environment(ImageConfig(), RunOptions(), "box")
+
+
+def test_nothing_of_the_notebooks_environment_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that the notebook has in its environment stays there."""
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    assert not [item for item in environment(ImageConfig(), RunOptions(), "box") if "SECRET" in item]
+
+
+@pytest.mark.parametrize("item", ["=1", "", "A=\0"])
+def test_what_is_no_variable_is_refused(item: str) -> None:
+    """A variable has a name, and no NUL, which would end it early."""
+    with pytest.raises(UsageError, match="is no environment variable; write NAME=value"):
+        environment(ImageConfig(), RunOptions(env=(item,)), "box")
+
+
+@pytest.mark.parametrize(
+    ("config", "command", "script", "expected"),
+    [
+        (ImageConfig(cmd=("sh",)), (), None, ("sh",)),
+        (ImageConfig(cmd=("sh",)), ("ls", "-l"), None, ("ls", "-l")),
+        (ImageConfig(entrypoint=("tini", "--"), cmd=("sh",)), (), None, ("tini", "--", "sh")),
+        (ImageConfig(entrypoint=("tini", "--"), cmd=("sh",)), ("ls",), None, ("tini", "--", "ls")),
+        (ImageConfig(entrypoint=("app",)), (), None, ("app",)),
+        (ImageConfig(), (), "echo", ("/bin/sh", SCRIPT)),
+        (ImageConfig(), (), "", ("/bin/sh", SCRIPT)),
+        (ImageConfig(entrypoint=("app",), cmd=("x",)), (), "echo", ("/bin/sh", SCRIPT)),
+        (ImageConfig(shell=("/bin/bash", "-c")), (), "echo", ("/bin/bash", SCRIPT)),
+        (ImageConfig(shell=("/bin/bash", "-eu", "-c")), (), "echo", ("/bin/bash", "-eu", SCRIPT)),
+        (ImageConfig(shell=("-c",)), (), "echo", ("/bin/sh", SCRIPT)),
+        (ImageConfig(shell=("/bin/bash", "-c")), (), "#!/usr/bin/awk -f\n", (SCRIPT,)),
+        (ImageConfig(), (), " #!no\n", ("/bin/sh", SCRIPT)),
+    ],
+)
+def test_what_runs(
+    config: ImageConfig, command: tuple[str, ...], script: str | None, expected: tuple[str, ...]
+) -> None:
+    """A body runs by its `#!`, the image's shell or /bin/sh; a command by the image's entrypoint, as Docker has it."""
+    assert command_line(config, command, script=script) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ((), "the image has no command of its own; name one after the image"),
+        (("echo", "a\0b"), "an argument has a NUL character, which no program can be given; leave it out"),
+    ],
+)
+def test_what_cannot_run(command: tuple[str, ...], message: str) -> None:
+    """No program at all, and a word that no program can be given, are refused."""
+    with pytest.raises(UsageError) as raised:
+        command_line(ImageConfig(), command, script=None)
+    assert str(raised.value) == message

@@ -1,0 +1,152 @@
+"""From the words of a run to a request, option by option."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers.grammar import parse
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.requests import RUN, RUN_OPTIONS, request_of, seconds
+from nbcontainer.containers.run import Request
+from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
+from nbcontainer.sandbox.spec import Tmpfs, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def request(*words: str, **keywords: Any) -> Request:
+    return request_of(parse(RUN, words), **keywords)
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--tmpfs", "/tmp:size=64m"], {"tmpfs": (Tmpfs("/tmp", 64 << 20),)}),
+        (["--tmpfs", "/a", "--tmpfs", "/b"], {"tmpfs": (Tmpfs("/a"), Tmpfs("/b"))}),
+        (["-e", "A=1", "--env=B=x=y"], {"env": ("A=1", "B=x=y")}),
+        (["-e", "A="], {"env": ("A=",)}),
+        (["-w", "/srv"], {"workdir": "/srv"}),
+        (["--workdir=/srv"], {"workdir": "/srv"}),
+        (["-u", "daemon:staff"], {"user": "daemon:staff"}),
+        (["--user", "33"], {"user": "33"}),
+        (["--hostname", "box"], {"hostname": "box"}),
+        (["--timeout", "1.5"], {"timeout": 1.5}),
+        (["--network", "host"], {"network": "host"}),
+        (["--read-only"], {"read_only": True}),
+        (["--userns=host"], {"userns": "host"}),
+    ],
+)
+def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> None:
+    """Each option sets its own field of the run and no other."""
+    assert request("busybox", *words) == Request("busybox", options=RunOptions(**options))
+
+
+def test_every_option_is_tried_here() -> None:
+    """No option is without a test: a new one fails here until it has a row."""
+    tried = {"tmpfs", "env", "workdir", "user", "hostname", "timeout", "network", "read-only", "userns"}
+    assert {option.name for option in RUN_OPTIONS} == tried | {"volume", "name", "rm", "env-file"}
+
+
+def test_the_rest_of_the_words_are_the_run() -> None:
+    """IMAGE, --name, --rm and COMMAND are the request's own; a body is its script."""
+    assert request("busybox", "--name", "dev", "--rm", "ls", "-l", script="x", terminal=True) == Request(
+        "busybox", "dev", ("ls", "-l"), "x", remove=True, options=RunOptions(terminal=True)
+    )
+    assert request() == Request()
+
+
+def test_volumes_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative source, one through `~` and one through a link all name the same directory of the host."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    place = tmp_path.resolve() / "data"
+    place.mkdir()
+    (tmp_path / "link").symlink_to("data")
+    facts = place.stat()
+    for source in ("data", "./data", "~/data", "link", str(place)):
+        found = request("busybox", "-v", f"{source}:/d:ro").options.volumes
+        assert found == (Volume(str(place), "/d", True, True, facts.st_dev, facts.st_ino),)
+
+
+def test_a_variable_without_a_value_is_the_notebooks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-e NAME` passes on what the notebook has, and nothing where it has none."""
+    monkeypatch.setenv("NBC_HERE", "a b")
+    monkeypatch.delenv("NBC_GONE", raising=False)
+    assert request("busybox", "-e", "NBC_HERE", "-e", "NBC_GONE").options.env == ("NBC_HERE=a b",)
+
+
+def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of variables has comments, blank lines and names to pass on, and options come after it and win."""
+    monkeypatch.setenv("NBC_HERE", "mine")
+    file = tmp_path / "env"
+    file.write_text("# comment\n\nA=1\n  B=two words \nNBC_HERE\nC=#kept\n", encoding="utf-8")
+    env = request("busybox", "-e", "A=2", "--env-file", str(file)).options.env
+    assert env == ("A=1", "B=two words", "NBC_HERE=mine", "C=#kept", "A=2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", None), ("90", 90.0), ("1.5", 1.5), ("90s", 90.0), ("2m", 120.0), ("1h", 3600.0), (".5m", 30.0), ("1e2", 100)],
+)
+def test_time_limits_have_units(text: str, value: float | None) -> None:
+    """Seconds, or a number of seconds, minutes or hours."""
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1d", "s", "inf", "nan", "1 2", "1_0x", "5ms", "1m30s"])
+def test_what_is_no_time_limit(text: str) -> None:
+    """Nothing, negative, endless and words are refused with the forms that are known."""
+    with pytest.raises(UsageError) as raised:
+        seconds(text)
+    assert str(raised.value) == f"--timeout {text} is no time limit; write seconds, or 90s, 5m, 1h"
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["-v", "data"], UsageError, "'data' is no volume; write -v SRC:DST"),
+        (["-v", ":/x"], UsageError, "':/x' is no volume"),
+        (["-v", "/tmp:"], UsageError, "'/tmp:' is no volume"),
+        (["-v", "/tmp:/x:ro:z"], UsageError, "'/tmp:/x:ro:z' is no volume"),
+        (["-v", "/tmp:/x:rx"], UsageError, "'rx' in '/tmp:/x:rx' is no way to mount a volume; write ro or rw"),
+        (["-v", "/no/such:/x"], ContainerError, "the volume's source /no/such does not exist; mkdir -p /no/such"),
+        (["-v", "/etc/passwd/x:/x"], ContainerError, "the volume's source /etc/passwd/x does not exist"),
+        (["-v", "/tmp\0:/x"], UsageError, "'/tmp\\x00' is no path"),
+        (["-v", "/tmp:/x\0"], UsageError, "the target of -v has a NUL character"),
+        (["-v", "~nobody-at-all/x:/x"], UsageError, "'~nobody-at-all/x' is in the home of a user there is not"),
+        (["-v", "/tmp:x"], UsageError, "the target 'x' of -v is not absolute; start it with /"),
+        (["-v", "/tmp:/"], UsageError, "the target of -v is /; mount below it"),
+        (["-v", "/tmp:/x/../.."], UsageError, "the target of -v is /"),
+        (["-v", "/tmp:/proc/1/attr"], UsageError, "the target /proc/1/attr of -v is in the container's own /proc"),
+        (["-v", "/tmp:/x/../sys"], UsageError, "the target /sys of -v is in the container's own /sys"),
+        (["-v", "/tmp://dev/shm"], UsageError, "the target /dev/shm of -v is in the container's own /dev"),
+        (["--tmpfs", "x"], UsageError, "the target 'x' of --tmpfs is not absolute"),
+        (["--tmpfs", "/x:size=much"], UsageError, "'much' is no size; write a number with b, k, m or g"),
+        (["--tmpfs", "/x:mode=1"], UsageError, "'mode=1' is no option of --tmpfs"),
+        (["-e", "=1"], UsageError, "'=1' is no environment variable; write NAME=value"),
+        (["-e", ""], UsageError, "'' is no environment variable"),
+        (["--env-file", "/no/such"], UsageError, "cannot read --env-file /no/such: "),
+        (["--env-file", ""], UsageError, "'' is no path; write one"),
+        (["--env-file", "/"], UsageError, "cannot read --env-file /: "),
+        (["--timeout", "soon"], UsageError, "--timeout soon is no time limit"),
+    ],
+)
+def test_bad_values_are_refused(words: list[str], error: type[NbcontainerError], message: str) -> None:
+    """What cannot be meant is refused before anything starts, in one line with the next step."""
+    with pytest.raises(error) as raised:
+        request("busybox", *words)
+    assert str(raised.value).startswith(message)
+    assert raised.value.hint
+    assert "\n" not in str(raised.value)
+
+
+def test_an_env_file_that_is_no_text(tmp_path: Path) -> None:
+    """A file of bytes that are no text is refused, and named."""
+    file = tmp_path / "env"
+    file.write_bytes(b"A=\xff\xfe\n")
+    with pytest.raises(UsageError, match="cannot read --env-file"):
+        request("busybox", "--env-file", os.fspath(file))

@@ -1,0 +1,69 @@
+"""What verbs answer with, as text, as a page and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nbcontainer.containers.views import Document, Note, Table, short, size
+
+TABLE = Table(("name", "last cell"), (("a<b>", "echo 'hi' & ls"), ("longer", "")), "no rows")
+
+
+def test_a_table_as_text_is_in_columns() -> None:
+    """Columns are as wide as their widest word, and no line ends in spaces."""
+    assert str(TABLE) == "NAME    LAST CELL\na<b>    echo 'hi' & ls\nlonger"
+    assert repr(TABLE) == str(TABLE)
+
+
+def test_a_table_as_a_page_is_escaped() -> None:
+    """What a container is named or a cell is made of cannot become markup of the notebook's page."""
+    page = TABLE._repr_html_()
+    assert "<td>a&lt;b&gt;</td><td>echo &#x27;hi&#x27; &amp; ls</td>" in page
+    assert "<th>name</th><th>last cell</th>" in page
+
+
+def test_a_table_as_json_is_objects() -> None:
+    """The headings are the keys."""
+    assert TABLE.as_json()[0] == {"name": "a<b>", "last cell": "echo 'hi' & ls"}
+
+
+def test_an_empty_table_says_so() -> None:
+    """A table without rows is a phrase, and an empty list in JSON."""
+    empty = Table(("name",), (), "no <rows>")
+    assert (str(empty), empty._repr_html_(), empty.as_json()) == ("no <rows>", "<p>no &lt;rows&gt;</p>", [])
+
+
+def test_documents_and_notes() -> None:
+    """A document is its JSON, a note its line; both give JSON what they hold."""
+    value = {"name": "dev", "layers": ["a"]}
+    assert json.loads(str(Document(value))) == value
+    assert Document(value).as_json() == value
+    assert repr(Document(value)) == str(Document(value))
+    assert (str(Note("removed dev")), repr(Note("x")), Note("x").as_json()) == ("removed dev", "x", "x")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1500, "1.5 kB"),
+        (123_456, "123 kB"),
+        (999_999, "1.0 MB"),
+        (2_140_160, "2.1 MB"),
+        (10**9, "1.0 GB"),
+        (10**12, "1.0 TB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_for_people(number: int, text: str) -> None:
+    """Bytes in powers of a thousand, with one digit after the point where there is room."""
+    assert size(number) == text
+
+
+def test_short_digests() -> None:
+    """Twelve digits, without the name of the hash."""
+    assert short("sha256:" + "0123456789abcdef" * 4) == "0123456789ab"

@@ -1,0 +1,91 @@
+"""`{expression}` in a magic's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nbcontainer.errors import UsageError
+from nbcontainer.notebook.fill import filler
+
+NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
+
+
+@pytest.mark.parametrize(
+    ("word", "filled"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        ("{data}:/data", "/srv/data:/data"),
+        ("{data / 'in'}:/in", "/srv/data/in:/in"),
+        ("{n + 1}", "4"),
+        ("{n:03d}", "003"),
+        ("{d['k']}", "v"),
+        ('{d["k"]}', "v"),
+        ("{len(words)}", "2"),
+        ("{words[0]}{words[-1]}", "ab"),
+        ("{n!r}", "3"),
+        ("{d['k']!r:>5}", "  'v'"),
+        ("{{print}}", "{print}"),
+        ("{{{n}}}", "{3}"),
+        ("{x}", "{n}"),
+        ("$HOME", "$HOME"),
+        ("{sum([1, 2])}", "3"),
+        ("{n:>{n}}", "  3"),
+        ("a{n}b{{{n}c}}", "a3b{3c}"),
+    ],
+)
+def test_an_expression_is_filled(word: str, filled: str) -> None:
+    """Names, attributes, keys, calls and formats are filled in; doubled braces, `$` and what was filled are left."""
+    assert filler(NAMES)(word) == filled
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("{nope}", "cannot fill '{nope}': NameError: name 'nope' is not defined; write {{ and }} for braces"),
+        ("{", "cannot fill '{': SyntaxError: '{' was never closed"),
+        ("{n", "cannot fill '{n': SyntaxError: '{' was never closed"),
+        ("}", "cannot fill '}': SyntaxError: single '}'"),
+        ("{n}}", "cannot fill '{n}}': SyntaxError: single '}'"),
+        ("{}", "cannot fill '{}': SyntaxError: "),
+        ("{n:x{n}", "cannot fill '{n:x{n}': "),
+        ("{n:q}", "cannot fill '{n:q}': ValueError: Unknown format code 'q'"),
+        ("{n\0}", "cannot fill '{n\\x00}': SyntaxError"),
+        ("{1/0}", "cannot fill '{1/0}': ZeroDivisionError: "),
+        ("{d.nope}", "cannot fill '{d.nope}': AttributeError: "),
+        ("{if}", "cannot fill '{if}': SyntaxError: "),
+    ],
+)
+def test_what_cannot_be_filled(word: str, message: str) -> None:
+    """An expression that fails is named, in one line, with how braces are written."""
+    with pytest.raises(UsageError) as raised:
+        filler(NAMES)(word)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_expression_cannot_change_the_notebook() -> None:
+    """What an expression assigns is its own."""
+    names = {"n": 1}
+    assert filler(names)("{(n := 2)}") == "2"
+    assert names == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("word", "filled"),
+    [
+        ("{d['a:b']}", "ok"),
+        ("{words[0:2]}", "['a', 'b']"),
+        ("{n if n != 3 else 0}", "0"),
+        ("{(lambda: 5)()}", "5"),
+        ("{ {'a': 1}['a'] }", "1"),
+        ("{'}'}", "}"),
+        ("{words[0:1]!r:>6}", " ['a']"),
+        ("{'a' + \"b\"}", "ab"),
+    ],
+)
+def test_colons_and_braces_of_the_expression_are_its_own(word: str, filled: str) -> None:
+    """A slice, `!=`, a lambda, a dictionary and a brace in quotes are Python's, as they are in an f-string."""
+    assert filler({**NAMES, "d": {"a:b": "ok"}})(word) == filled

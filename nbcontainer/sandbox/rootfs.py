@@ -15,6 +15,7 @@ from nbcontainer.linux.mounts import (
     MNT_DETACH,
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
@@ -23,7 +24,6 @@ from nbcontainer.linux.mounts import (
     MS_NOSUID,
     MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
@@ -34,6 +34,7 @@ from nbcontainer.sandbox.steps import Step
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nbcontainer.errors import SetupFailed
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.machine import Diagnosis
 
@@ -96,6 +97,7 @@ class MountOverlay(Step):
     why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: UPPER_ADVICE,
+        errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",
         errno.ENODEV: _NO_OVERLAY,
         errno.EPERM: _NO_OVERLAY,
     }
@@ -139,6 +141,11 @@ class MountOverlay(Step):
         kernel.close(context)
 
 
+def upper_refused(error: SetupFailed) -> bool:
+    """Whether it is the upper's file system that overlay refused: overlayfs itself, NFS, FUSE (overlayfs.rst)."""
+    return error.step == MountOverlay.__name__ and error.errno == errno.EINVAL
+
+
 @dataclass(frozen=True)
 class BindRoot(Step):
     """A directory of the store, given relative to it, as the root: for unpacking and packing inside a sandbox."""
@@ -152,8 +159,9 @@ class BindRoot(Step):
         """Binds it on the stage's root."""
         kernel.mount(self.source, ROOT, None, MS_BIND, None)
         if self.read_only:
-            flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV | MS_NOSUID
-            kernel.mount(None, ROOT, None, flags, None)
+            # A remount would have to name every flag that the host's mount has, noexec for one (mount_namespaces(7)).
+            attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
+            kernel.mount_setattr(AT_FDCWD, ROOT, 0, attr_set=attributes)
 
 
 def open_in_root(kernel: Kernel, target: str, flags: int, resolve: int = 0) -> int:

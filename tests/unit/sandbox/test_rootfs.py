@@ -15,6 +15,7 @@ from nbcontainer.linux.mounts import (
     MNT_DETACH,
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
@@ -23,7 +24,6 @@ from nbcontainer.linux.mounts import (
     MS_NOSUID,
     MS_RDONLY,
     MS_REC,
-    MS_REMOUNT,
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
@@ -46,6 +46,7 @@ from tests.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 CONFINED = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 FILE = stat.S_IFREG | 0o644
+READ_ONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
 
 
 def test_mounts_become_slaves() -> None:
@@ -93,7 +94,7 @@ def test_one_layer_alone_is_bound_read_only() -> None:
     MountOverlay(("a/diff",)).apply(kernel, ())
     assert kernel.calls == [
         call("mount", "layers/a/diff", "stage/root", None, MS_BIND, None),
-        call("mount", None, "stage/root", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV | MS_NOSUID, None),
+        call("mount_setattr", AT_FDCWD, "stage/root", 0, attr_set=READ_ONLY),
     ]
 
 
@@ -128,7 +129,7 @@ def test_a_directory_as_the_root_is_bound() -> None:
     BindRoot("tmp/x/diff").apply(kernel, ())
     assert kernel.calls == [call("mount", "tmp/x/diff", "stage/root", None, MS_BIND, None)]
     BindRoot("tmp/x/diff", read_only=True).apply(kernel, ())
-    assert kernel.calls[-1].args[3] & MS_RDONLY
+    assert kernel.calls[-1] == call("mount_setattr", AT_FDCWD, "stage/root", 0, attr_set=READ_ONLY)
 
 
 def test_the_lookup_never_leaves_the_root() -> None:

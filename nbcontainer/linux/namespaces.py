@@ -69,10 +69,21 @@ def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
         os._exit(0)
     os.close(hold)
     try:
+        place = f"/proc/{_pid_in_proc(pid)}"
         text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
-        Path(f"/proc/{pid}/uid_map").write_text(text)
-        Path(f"/proc/{pid}/gid_map").write_text(text)
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        Path(f"{place}/uid_map").write_text(text)
+        Path(f"{place}/gid_map").write_text(text)
+        return os.open(f"{place}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(release)
         os.waitpid(pid, 0)
+
+
+def _pid_in_proc(pid: int) -> int:
+    """What /proc calls the process `pid`: /proc may be another pid namespace's than this process's (pidfd_open(2))."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        facts = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    finally:
+        os.close(pidfd)
+    return next(int(line.split()[1]) for line in facts.splitlines() if line.startswith("Pid:"))

@@ -40,8 +40,8 @@ class Extractor:
         self._limits = limits
         self._single_id = single_id
         self._whiteouts_allowed = whiteouts
-        self._tree = Tree(root_fd, limits, self._made, self._removed)
-        self._directories: dict[bytes, Member | None] = {}
+        self._tree = Tree(root_fd, limits, self._made)
+        self._directories: dict[bytes, Member | None] = {b"": None}
         self._whiteouts: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._skipped: dict[bytes, None] = {}
@@ -169,26 +169,20 @@ class Extractor:
         self._link(source, place, state)
 
     def _link(self, source: Place, place: Place, state: os.stat_result) -> None:
-        def link() -> None:
-            os.link(
-                source.name,
-                place.name,
-                src_dir_fd=source.directory,
-                dst_dir_fd=place.directory,
-                follow_symlinks=False,
-            )
-
         try:
-            link()
+            _link(source, place)
         except FileExistsError:
             there = os.lstat(place.name, dir_fd=place.directory)
-            if (there.st_dev, there.st_ino) != (state.st_dev, state.st_ino):
-                if source.path.startswith(place.path + b"/"):
-                    raise HostileArchive(
-                        f"{shown(place.path)} is a hard link to {shown(source.path)} below itself"
-                    ) from None
-                self._tree.remove(place)
-                link()
+            if (there.st_dev, there.st_ino) == (state.st_dev, state.st_ino):
+                return
+            if source.path.startswith(place.path + b"/"):
+                raise HostileArchive(
+                    f"{shown(place.path)} is a hard link to {shown(source.path)} below itself"
+                ) from None
+            self._tree.remove(place)
+            again = self._tree.place(source.path, create=False)
+            assert again is not None
+            _link(again, place)
 
     def _missing_source(self, member: Member, place: Place) -> None:
         if member.link.strip(b"/").removeprefix(b"./") in self._skipped:
@@ -238,7 +232,7 @@ class Extractor:
             place = self._tree.place(path, create=False)
         except (FileNotFoundError, HostileArchive):
             return  # the directory it stood in has given way to something else in this archive
-        if place is None:
+        if place is None or place.path != path:
             return
         try:
             mode = os.lstat(place.name, dir_fd=place.directory).st_mode
@@ -254,16 +248,17 @@ class Extractor:
     def _made(self, path: bytes) -> None:
         self._directories[path] = None
 
-    def _removed(self, path: bytes) -> None:
-        below = path + b"/"
-        for known in (self._directories, self._opaque):
-            for other in [other for other in known if other == path or other.startswith(below)]:
-                known.pop(other) if isinstance(known, dict) else known.discard(other)
-
     def _finish_directory(self, path: bytes) -> None:
-        place = self._tree.place(path, create=False) if path else None
-        name, directory = (place.name, place.directory) if place else (b".", self._tree.root_fd)
-        fd = os.open(name, _LIST, dir_fd=directory)
+        name, directory = b".", self._tree.root_fd
+        try:
+            if path:
+                place = self._tree.place(path, create=False)
+                if place is None or place.path != path:
+                    return
+                name, directory = place.name, place.directory
+            fd = os.open(name, _LIST, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError, HostileArchive):
+            return  # it, or what it stood in, has given way to something else in this archive
         try:
             member = self._directories.get(path)
             if path in self._opaque:
@@ -303,6 +298,10 @@ class Extractor:
             raise HostileArchive(
                 f"{shown(member.name)} belongs to {member.uid}:{member.gid}, which are no ids of Linux"
             )
+
+
+def _link(source: Place, place: Place) -> None:
+    os.link(source.name, place.name, src_dir_fd=source.directory, dst_dir_fd=place.directory, follow_symlinks=False)
 
 
 def _owner_error(member: Member, error: OSError) -> Exception:

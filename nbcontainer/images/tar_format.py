@@ -176,6 +176,16 @@ def pax_record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
+def xattr_key(name: bytes) -> bytes:
+    """The record's key for an extended attribute, with GNU tar's escapes: a key has no `=`."""
+    return XATTR_PREFIX + name.replace(b"%", b"%25").replace(b"=", b"%3D")
+
+
+def xattr_name(key: bytes) -> bytes:
+    """The extended attribute that a record's key names."""
+    return key[len(XATTR_PREFIX) :].replace(b"%3D", b"=").replace(b"%25", b"%")
+
+
 def old_sparse_entries(data: bytes) -> Sparse:
     """The map entries of a GNU sparse header or of its extension blocks, up to the first empty one."""
     entries: Sparse = []

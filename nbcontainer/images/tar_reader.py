@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BUFFER = 1 << 20
 _EXTENSIONS = 16  # extended headers in a row before one entry
-_GLOBALS = 1000
+_GLOBALS = 100
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
 _FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
 _KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME, tar.SOCKET}
@@ -43,7 +43,7 @@ class Member:
 class _Extension:
     """What extended headers say about the next entry."""
 
-    __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattrs")
+    __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattr_bytes", "xattrs")
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,6 +51,7 @@ class _Extension:
         self.link: bytes | None = None
         self.pax: dict[bytes, bytes] = {}
         self.xattrs: dict[bytes, bytes] = {}
+        self.xattr_bytes = 0
         self.sparse_pairs: list[int] = []
 
 
@@ -112,13 +113,17 @@ class Stream:
 
 
 class TarReader:
-    """The entries of a tar in the ustar, pax, GNU and V7 formats."""
+    """The entries of a tar in the ustar, pax, GNU and V7 formats.
 
-    def __init__(self, stream: Stream, limits: Limits) -> None:
+    With `end_needed` an archive without its end mark (a block of zeros) is one that is cut off. Without, as for a
+    layer whose digest vouches for its length, it may end after any entry.
+    """
+
+    def __init__(self, stream: Stream, limits: Limits, *, end_needed: bool) -> None:
         self._stream = stream
         self._limits = limits
-        self._globals: dict[bytes, bytes] = {}
-        self._global_headers = 0
+        self._end_needed = end_needed
+        self._globals: _Extension | None = None
         self._left = 0  # of the current entry's data
         self._padding = 0
         self._headers = 0
@@ -168,6 +173,11 @@ class TarReader:
                 raise HostileArchive("the archive is empty: it has not one byte")
             if inside:
                 raise self._cut_off()
+            if self._end_needed:
+                raise HostileArchive(
+                    f"the archive is cut off: it ends without its end mark, after {shown(self.current)}",
+                    hint="make it again, or add `head -c 1024 /dev/zero` to it if it is known to be whole",
+                )
             return False
         if block == tar.ZEROS:
             self._end(inside=inside)
@@ -203,9 +213,11 @@ class TarReader:
         return extension
 
     def _global(self, size: int) -> None:
-        self._global_headers += 1
-        self._globals.update(tar.pax_records(self._small_data(size)))
-        if self._global_headers > _GLOBALS or len(self._globals) > _GLOBALS:
+        known = self._globals = self._globals or _Extension()
+        known.count += 1
+        for key, value in tar.pax_records(self._small_data(size)):
+            self._record(known, key, value)
+        if known.count > _GLOBALS or len(known.pax) + len(known.xattrs) > _GLOBALS:
             raise HostileArchive(f"the archive has more than {_GLOBALS} global headers or records")
 
     def _small_data(self, size: int) -> bytes:
@@ -241,13 +253,12 @@ class TarReader:
 
     def _record(self, extension: _Extension, key: bytes, value: bytes) -> None:
         if key.startswith(tar.XATTR_PREFIX):
-            name = key[len(tar.XATTR_PREFIX) :]
-            extension.xattrs[name] = value
-            total = sum(len(name) + len(value) for name, value in extension.xattrs.items())
-            if total > self._limits.xattrs:
+            extension.xattrs[tar.xattr_name(key)] = value
+            extension.xattr_bytes += len(key) - len(tar.XATTR_PREFIX) + len(value)
+            if extension.xattr_bytes > self._limits.xattrs:
                 raise HostileArchive(
-                    f"the entry after {shown(self.current)} has {total} bytes of extended attributes, "
-                    f"the limit is {self._limits.xattrs}"
+                    f"the entry after {shown(self.current)} has more than {self._limits.xattrs} bytes of extended "
+                    "attributes, which is the limit"
                 )
         elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
             extension.sparse_pairs.append(tar.unsigned(value))
@@ -277,13 +288,15 @@ class TarReader:
         )
         if extension or self._globals:
             self._apply(member, extension or _Extension())
+        if kind in _HEADER_ONLY:
+            member.size = 0  # old tars write the size of a hard link's file
         self.current = name = member.name
         member.mtime = tar.clamp_time(member.mtime)
         if member.size < 0:
             raise HostileArchive(f"{shown(name)} has a negative size")
         if name.endswith(b"/") and member.type == tar.REGULAR:
             member.type = tar.DIRECTORY  # V7's way to say directory; what data it has is skipped
-        self._set_data(0 if kind in _HEADER_ONLY else member.size)
+        self._set_data(member.size)
         member.real_size = member.size
         if kind == tar.GNU_SPARSE:
             self._old_sparse(member, block)
@@ -302,10 +315,7 @@ class TarReader:
             member.link = extension.link
         pax, member.xattrs = extension.pax, extension.xattrs
         if self._globals:
-            base = _Extension()
-            for key, value in self._globals.items():
-                self._record(base, key, value)
-            pax, member.xattrs = base.pax | pax, base.xattrs | member.xattrs
+            pax, member.xattrs = self._globals.pax | pax, self._globals.xattrs | member.xattrs
         member.name = pax.get(b"GNU.sparse.name", pax.get(b"path", member.name))
         member.link = pax.get(b"linkpath", member.link)
         if b"size" in pax:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.limits import Limits, shown
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
+_STEPS_MAX = 10_000  # directories opened on the way to one name: what links can make of it
 _CACHED = 64
 _WHITEOUT = b".wh."
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an entry belongs: a name inside an open directory.
 
-    `directory` is an O_PATH descriptor owned by the tree, valid until two further directories were looked up.
+    `directory` is an O_PATH descriptor owned by the tree, good for the next few look-ups and until `remove`.
     `path` is the true path below the root, all links resolved.
     """
 
@@ -46,22 +45,16 @@ def join(head: bytes, name: bytes) -> bytes:
 class Tree:
     """The tree below `root_fd`, which stays the caller's to close.
 
-    `made(path)` is called for each missing parent that had to be made, `removed(path)` for each directory that had
-    to give way. Nobody else may change the tree meanwhile; what they could break is the result, not the confinement.
+    `made(path)` is called for each missing parent that had to be made. Nobody else may change the tree meanwhile;
+    what they could break is the result, not the confinement.
     """
 
-    def __init__(
-        self,
-        root_fd: int,
-        limits: Limits,
-        made: Callable[[bytes], None],
-        removed: Callable[[bytes], None],
-    ) -> None:
+    def __init__(self, root_fd: int, limits: Limits, made: Callable[[bytes], None]) -> None:
         self.root_fd = root_fd
         self._limits = limits
         self._made = made
-        self._removed = removed
         self._parents: dict[bytes, tuple[int, bytes]] = {}
+        self._steps = 0
 
     def close(self) -> None:
         """Closes the directories kept open."""
@@ -80,11 +73,18 @@ class Tree:
         return Place(directory, leaf, join(path, leaf))
 
     def remove(self, place: Place) -> None:
-        """Removes what stands at `place`, a directory with all below it. Never follows a link. Raises `OSError`."""
+        """Removes what stands at `place`, a directory with all below it. Never follows a link. Raises `OSError`.
+
+        Of the places looked up before, only this one is still good.
+        """
         mode = os.lstat(place.name, dir_fd=place.directory).st_mode
         if stat.S_ISDIR(mode):
-            _remove_tree(place.directory, place.name)
-            self._removed(place.path)
+            fd = os.open(place.name, _LIST, dir_fd=place.directory)
+            try:
+                remove_below(fd)
+            finally:
+                os.close(fd)
+            os.rmdir(place.name, dir_fd=place.directory)
         else:
             os.unlink(place.name, dir_fd=place.directory)
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
@@ -125,10 +125,11 @@ class Tree:
                 os.close(fd)
 
     def _walk(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
-        pending = _parent_parts(head)[::-1]
-        walked: list[bytes] = []
-        links = 0
-        fd = os.open(b".", _STEP, dir_fd=self.root_fd)
+        base, path, rest = self._nearest(head)
+        pending = _parent_parts(rest, head)[::-1]
+        walked = path.split(b"/") if path else []
+        links = self._steps = 0
+        fd = self._open(b".", base)
         try:
             while pending:
                 part = pending.pop()
@@ -154,10 +155,24 @@ class Tree:
             raise
         return fd, b"/".join(walked)
 
+    def _nearest(self, head: bytes) -> tuple[int, bytes, bytes]:
+        """(descriptor, true path, rest of the name) of the nearest directory above that is open already."""
+        above = head
+        while above := above.rpartition(b"/")[0]:
+            if (known := self._parents.get(above)) is not None:
+                return *known, head[len(above) :]
+        return self.root_fd, b"", head
+
+    def _open(self, name: bytes, directory: int) -> int:
+        self._steps += 1
+        if self._steps > _STEPS_MAX:
+            raise HostileArchive("the archive's symbolic links lead back and forth without end")
+        return os.open(name, _STEP, dir_fd=directory)
+
     def _step(self, fd: int, part: bytes, head: bytes, path: bytes, create: bool) -> int:
         """A descriptor of directory `part` in `fd`, made if missing; -1 for a symbolic link."""
         try:
-            return os.open(part, _STEP, dir_fd=fd)
+            return self._open(part, fd)
         except FileNotFoundError:
             if not create:
                 raise
@@ -168,15 +183,17 @@ class Tree:
             raise HostileArchive(
                 f"the archive has entries below {shown(head)}, but {shown(path)} is no directory"
             ) from None
+        if part.startswith(_WHITEOUT):
+            raise _forged(head)
         os.mkdir(part, 0o755, dir_fd=fd)
         self._made(path)
-        return os.open(part, _STEP, dir_fd=fd)
+        return self._open(part, fd)
 
     def _rewalk(self, walked: list[bytes]) -> int:
-        fd = os.open(b".", _STEP, dir_fd=self.root_fd)
+        fd = self._open(b".", self.root_fd)
         for part in walked:
             try:
-                fd = _moved(fd, os.open(part, _STEP, dir_fd=fd))
+                fd = _moved(fd, self._open(part, fd))
             except BaseException:
                 os.close(fd)
                 raise
@@ -192,15 +209,19 @@ def _parts(path: bytes) -> list[bytes]:
     return [part for part in path.split(b"/") if part not in (b"", b".")]
 
 
-def _parent_parts(head: bytes) -> list[bytes]:
-    """The parts of an entry's parent, as the archive names it. Raises `HostileArchive` for what none may be called."""
-    parts = _parts(head)
+def _parent_parts(rest: bytes, head: bytes) -> list[bytes]:
+    """The parts of `rest`, the end of an entry's parent `head`. Raises `HostileArchive` for what none may be called."""
+    parts = _parts(rest)
     for part in parts:
         if part == b"..":
             raise _dotdot(head)
         if part.startswith(_WHITEOUT):
-            raise HostileArchive(f"the archive has a forged whiteout: {shown(head)} as a directory")
+            raise _forged(head)
     return parts
+
+
+def _forged(head: bytes) -> HostileArchive:
+    return HostileArchive(f"the archive has a forged whiteout: {shown(head)} as a directory")
 
 
 def _dotdot(name: bytes) -> HostileArchive:
@@ -213,38 +234,34 @@ def _too_long(part: bytes, limits: Limits) -> HostileArchive:
     )
 
 
-def _remove_tree(directory: int, name: bytes) -> None:
-    """Removes directory `name` with two descriptors at most, however deep it is: what lies deep is moved up first."""
-    top = os.open(name, _LIST, dir_fd=directory)
-    try:
-        names = _unlink_files(top)
-        taken = set(names)
-        while names:
-            inner = os.open(names[-1], _LIST, dir_fd=top)
-            try:
-                for nested in _unlink_files(inner):
-                    new = nested
-                    while new in taken:
-                        new = b"%d" % len(taken) if new == nested else new + b"+"
-                    os.rename(nested, new, src_dir_fd=inner, dst_dir_fd=top)
-                    taken.add(new)
-                    names.insert(0, new)
-            finally:
-                os.close(inner)
-            os.rmdir(names.pop(), dir_fd=top)
-    finally:
-        os.close(top)
-    os.rmdir(name, dir_fd=directory)
+def remove_below(top: int) -> None:
+    """Removes all below directory `top`, a descriptor to list it by, with two more at most. Raises `OSError`.
+
+    However deep it is: what lies deep is moved up to `top` first. No link is followed.
+    """
+    names = _unlink_files(top)
+    taken = set(names)
+    while names:
+        name = names.pop()
+        inner = os.open(name, _LIST, dir_fd=top)
+        try:
+            for nested in _unlink_files(inner):
+                new = nested
+                while new in taken:
+                    new = b"%d" % len(taken) if new == nested else new + b"+"
+                os.rename(nested, new, src_dir_fd=inner, dst_dir_fd=top)
+                taken.add(new)
+                names.append(new)
+        finally:
+            os.close(inner)
+        os.rmdir(name, dir_fd=top)
 
 
 def _unlink_files(fd: int) -> list[bytes]:
     """Unlinks all but directories in `fd`; the names of those."""
-    directories = []
     with os.scandir(fd) as entries:
-        for entry in list(entries):
-            name = os.fsencode(entry.name)
-            if entry.is_dir(follow_symlinks=False):
-                directories.append(name)
-            else:
-                os.unlink(name, dir_fd=fd)
-    return directories
+        found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=fd)
+    return [name for name, is_directory in found if is_directory]

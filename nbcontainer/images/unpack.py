@@ -80,7 +80,7 @@ def unpack(
     extractor: Extractor | None = None
     try:
         stream = Stream(feeder.fd, feeder.report)
-        reader = TarReader(stream, limits)
+        reader = TarReader(stream, limits, end_needed=not whiteouts)
         extractor = Extractor(root_fd, reader, limits, single_id=single_id, whiteouts=whiteouts)
         _extract(reader, extractor, feeder, progress)
         stream.drain(limits.bytes)

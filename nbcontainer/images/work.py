@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.images.changes import list_changes, look_up
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.pack import pack_layer, pack_tree
+from nbcontainer.images.tree import remove_below
 from nbcontainer.images.unpack import Limits, unpack
 
 if TYPE_CHECKING:
@@ -68,24 +69,5 @@ def look_up_here(
 
 
 def remove_here(_files: Sequence[int], _: Progress) -> None:
-    """Removes everything below the root: flat, so that no depth of directories is too deep for it."""
-    root = _root()
-    count = 0
-    waiting = ["."]
-    while waiting:
-        name = waiting.pop()
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-        inside = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(folder)]
-        for entry, is_directory in inside:
-            if not is_directory:
-                os.unlink(entry, dir_fd=folder)
-            elif name != ".":
-                count += 1
-                flat = f".nbcontainer-removed-{count}"
-                os.rename(entry, flat, src_dir_fd=folder, dst_dir_fd=root)
-                waiting.append(flat)
-            else:
-                waiting.append(entry)
-        os.close(folder)
-        if name != ".":
-            os.rmdir(name, dir_fd=root)
+    """Removes everything below the root."""
+    remove_below(_root())

@@ -1,0 +1,47 @@
+"""Fixtures for the room of images: a root with a witness beside it, and a runner without a sandbox."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.images.store import Store
+from tests.unit.images.in_process import InProcess, Unpacker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def unpacker(tmp_path: Path) -> Iterator[Unpacker]:
+    """Unpacks archives below a directory of the test's own; at the end nothing beside it may have changed."""
+    made = Unpacker(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store that belongs to who runs the test."""
+    opened = Store(tmp_path / "store", (os.geteuid(), os.getegid()))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def runner(store: Store) -> InProcess:
+    """A runner that does its work here, in the test's own process."""
+    return InProcess(store.path)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory with a short path, for long names below it."""
+    path = Path(tempfile.mkdtemp(prefix="nbc-"))
+    yield path
+    shutil.rmtree(path)

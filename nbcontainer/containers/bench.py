@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import LauncherError
-from nbcontainer.images.store import Store, cannot
+from nbcontainer.images.store import MEMORY, Store, cannot
 from nbcontainer.sandbox import trials, wire
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.spec import Volume
@@ -35,6 +35,7 @@ class Bench:
         self._store: Store | None = None
         self._launcher: Launcher | None = None
         self._unusable: LauncherError | None = None
+        self._memory: Path | None = None
         self._uppers = 0
 
     def make(self) -> None:
@@ -67,13 +68,16 @@ class Bench:
         made += trials.make_lower(place / "layers")
         for path in made:
             self._give(path)
-        if self.idmap.root_uid != os.geteuid():
-            os.chown(place, os.geteuid(), self.idmap.root_gid)
-            place.chmod(0o710)
+        self._close_to_others(place)
         with (place / "probe").open("xb") as file:
             file.write(bytes(_PROBE_SIZE))
             file.flush()
             os.fsync(file.fileno())
+
+    def _close_to_others(self, top: Path) -> None:
+        if self.idmap.root_uid != os.geteuid():
+            os.chown(top, os.geteuid(), self.idmap.root_gid)
+            top.chmod(0o710)
 
     def _give(self, path: Path) -> None:
         if self.idmap.root_uid != os.geteuid():
@@ -106,11 +110,16 @@ class Bench:
         self.start()
         assert self._launcher is not None
         self._uppers += 1
-        upper = self.folder / "tmp" / str(self._uppers)
+        upper = (self._memory or self.folder / "tmp") / str(self._uppers)
         for path in (upper, upper / "diff", upper / "work"):
             path.mkdir(mode=0o755)
             self._give(path)
-        perform(self._launcher, trials.TRIALS[name].plan(self.idmap, f"../tmp/{upper.name}"))
+        perform(self._launcher, trials.TRIALS[name].plan(self.idmap, str(upper)))
+
+    def use_memory(self) -> None:
+        """Puts the uppers of what is tried from now on into memory, as a cell's are. Raises `OSError`."""
+        self._memory = Path(tempfile.mkdtemp(prefix="nbcontainer-doctor-", dir=MEMORY))
+        self._close_to_others(self._memory)
 
     def map_volume(self) -> None:
         """Makes an idmapped mount of the directory, as a volume of root's is. Raises `ContainerError`."""
@@ -125,6 +134,8 @@ class Bench:
             self._launcher.close()
         if self.folder != Path():
             trials.discard(self.folder)
+        if self._memory is not None:
+            trials.discard(self._memory)
         if self._store is not None:
             self._store.close()
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from nbcontainer.containers.bench import Bench
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.views import Table, size
-from nbcontainer.errors import ContainerError, NbcontainerError, StoreError
+from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed, StoreError
 from nbcontainer.images import recipes
 from nbcontainer.images.store import FREE_SPACE, default_path
 from nbcontainer.sandbox import cgroups, idmap
 from nbcontainer.sandbox import machine as machines
 from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.rootfs import UPPER_ADVICE
+from nbcontainer.sandbox.rootfs import UPPER_ADVICE, upper_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,6 +96,10 @@ class Trials(Protocol):
 
     def run(self, name: str) -> None:
         """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
+        ...
+
+    def use_memory(self) -> None:
+        """Puts the uppers of what is tried from now on into memory. Raises `OSError`."""
         ...
 
     def map_volume(self) -> None:
@@ -187,6 +191,21 @@ def look_at_store(patient: Patient) -> Finding:
     return Finding(OK, found)
 
 
+def look_at_overlay(patient: Patient) -> Finding:
+    """Whether what a cell writes, removes and renames goes to a layer of its own, and where that can be."""
+    try:
+        patient.trials.run("overlay")
+    except SetupFailed as error:
+        if not upper_refused(error):
+            raise
+        patient.trials.use_memory()
+        patient.trials.run("overlay")
+        return Finding(
+            LIMITED, f"what cells write is in memory, since {patient.file_system} cannot hold it", error.hint
+        )
+    return Finding(OK, "what cells write, remove and rename goes to a layer of their own")
+
+
 def look_at_volumes(patient: Patient) -> Finding:
     """Whether the files of a volume keep their owner."""
     if patient.idmap.root_uid == patient.machine.uid:
@@ -232,7 +251,7 @@ PROBES = (
     trial("network", "the container's own, lo is up"),
     trial("/sys", "read-only"),
     Probe("store", look_at_store),
-    trial("overlay", "a write, a removal and a renaming went to a layer of their own"),
+    Probe("overlay", look_at_overlay),
     Probe("volumes", look_at_volumes),
     trial("container", "all steps of a whole one"),
     Probe("cgroups", look_at_cgroups),

@@ -212,18 +212,34 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
     trash = store.path / "tmp" / store.unique()
     store.new_directory(trash)
     for path in paths:
-        try:
-            path.rename(trash / path.name)
-        except FileNotFoundError:
-            continue
+        if _discard_memory(store, runner, path):
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(trash / path.name)
+    _discard_tree(runner, trash)
+
+
+def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
+    """Removes what a layer has in the store's `memory`, which `path` only links to; False where it cannot be, now."""
+    done = True
+    for link in (path / "work", path / "diff"):
+        if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
+            done = _discard_tree(runner, folder) and done
+            with contextlib.suppress(OSError):  # a layer that was kept has left its work directory behind
+                folder.parent.rmdir()
+    return done
+
+
+def _discard_tree(runner: Runner, tree: Path) -> bool:
+    """Removes a tree; False where it cannot be, now."""
     try:
-        shutil.rmtree(trash)
+        shutil.rmtree(tree)
     except (OSError, RecursionError):
         try:
-            runner.on_directory(work.remove_here, str(trash.relative_to(store.path)))
-            trash.rmdir()
+            runner.on_directory(work.remove_here, str(tree))
+            tree.rmdir()
         except (OSError, NbcontainerError):
-            return
+            return False
+    return True
 
 
 def collect(store: Store, used: set[str], digests: set[str]) -> list[Path]:

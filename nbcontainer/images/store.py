@@ -18,11 +18,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import os
 import secrets
 import threading
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,9 @@ from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MEMORY = Path("/dev/shm")
+"""A tmpfs that every process may write to (shm_overview(7)), in Docker too."""
 
 FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
@@ -53,7 +58,8 @@ class Store:
     """One store, opened by one process. `owner` is the host's (uid, gid) of the containers' root.
 
     The top is closed to everybody but that root: mode 0700, or 0710 with its group where it is not this user, since
-    a setuid file in a layer must not be there for others to run (CVE-2021-41091).
+    a setuid file in a layer must not be there for others to run (CVE-2021-41091). So is `memory`, a directory in
+    memory for uppers, where the store's file system cannot hold one.
     """
 
     def __init__(self, path: Path, owner: tuple[int, int]) -> None:
@@ -64,6 +70,8 @@ class Store:
         self._mutex = threading.RLock()
         self._held = threading.local()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         try:
             self._make()
             self.session = self._begin_session()
@@ -71,13 +79,8 @@ class Store:
             raise cannot("open the store", path, error) from error
 
     def _make(self) -> None:
-        mine = self.owner[0] in (os.geteuid(),)
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if mine:
-            self.path.chmod(0o700)
-        else:
-            os.chown(self.path, os.geteuid(), self.owner[1])
-            self.path.chmod(0o710)
+        self._close_to_others(self.path)
         for name in _DIRECTORIES:
             (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
         (self.path / "lock").touch(mode=0o600)
@@ -94,6 +97,13 @@ class Store:
 
     def _begin_session(self) -> str:
         while True:
+    def _close_to_others(self, path: Path) -> None:
+        if self.owner[0] == os.geteuid():
+            path.chmod(0o700)
+        else:
+            os.chown(path, os.geteuid(), self.owner[1])
+            path.chmod(0o710)
+
             name = secrets.token_hex(3)
             path = self.path / "sessions" / name
             try:
@@ -222,6 +232,16 @@ class Store:
         """The id of the extracted layer with that content, or None."""
         try:
             return os.path.basename((self.path / "layers" / diff_id.replace(":", "/", 1)).readlink())  # noqa: PTH119
+    def make_memory(self) -> Path:
+        """The directory for what the store's file system cannot hold, made if it is not there. Raises `OSError`."""
+        with contextlib.suppress(FileExistsError):
+            self.memory.mkdir(0o700)
+        found = self.memory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to somebody else", str(self.memory))
+        self._close_to_others(self.memory)
+        return self.memory
+
         except FileNotFoundError:
             return None
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nbcontainer.errors import SetupFailed
+from nbcontainer.errors import LauncherError, SetupFailed
+from nbcontainer.sandbox.machine import Machine, map_advice, namespace_advice
 from nbcontainer.sandbox.plan import step_class
 from nbcontainer.sandbox.steps import advice_for
-
-if TYPE_CHECKING:
-    from nbcontainer.sandbox.machine import Machine
 
 _WORDS = {
     "CloneInit": "make namespaces",
@@ -53,6 +51,15 @@ _WORDS = {
     "Call": "call a function of this package",
 }
 """What each class of step was about to do, after `cannot`."""
+
+
+def launcher_failed(failed: dict[str, Any], machine: Machine | None = None) -> LauncherError:
+    """The error for the launcher's report `{failed, errno, map}` that it cannot start; `map` says what was refused."""
+    hint = ""
+    if "errno" in failed:
+        advise = map_advice if failed.get("map") else namespace_advice
+        hint = advise(machine or Machine(), int(failed["errno"]))
+    return LauncherError(f"cannot start the container launcher: {failed['failed']}", hint=hint)
 
 
 def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> SetupFailed:

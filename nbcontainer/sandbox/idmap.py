@@ -146,9 +146,10 @@ def _tool_refusal(machine: Machine, tool: str) -> Refusal | None:
     advice = "install its package anew, on a file system that is not mounted nosuid"
     try:
         trusted = Path(found).stat().st_mode & stat.S_ISUID or "security.capability" in os.listxattr(found)
-        ignored = os.statvfs(found).f_flag & os.ST_NOSUID
     except OSError:
         return None
+    mount = machine.mount_of(Path(found).resolve())
+    ignored = mount is not None and "nosuid" in mount.options
     return None if trusted and not ignored else Refusal(f"{found} has no privilege", advice)
 
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import plan, wire
-from nbcontainer.sandbox.failure import setup_failed
-from nbcontainer.sandbox.machine import Machine, map_advice, namespace_advice
+from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -277,9 +276,7 @@ class Launcher:
             message = {"failed": self._last_words() or "it ended without a word"}
         if "failed" in message:
             self._forget()
-            advise = map_advice if message.get("map") else namespace_advice
-            hint = advise(Machine(), int(message["errno"])) if "errno" in message else ""
-            raise LauncherError(f"cannot start the container launcher: {message['failed']}", hint=hint)
+            raise launcher_failed(message)
         self._control.settimeout(None)
         self._ready = True
 

@@ -9,9 +9,12 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers.ahead import Ahead
+from nbcontainer.containers.upper import Upper
 from nbcontainer.errors import NbcontainerError
+from nbcontainer.images import library
 from nbcontainer.images.store import Store, default_path
-from nbcontainer.sandbox import idmap, plan, work
+from nbcontainer.sandbox import idmap, work
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.spec import Directory, Overlay
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.sandbox.launcher import Running
 
 _WORK_MODULES = ("nbcontainer.images.work",)
 
@@ -38,7 +42,7 @@ class Engine:
         self.launcher = Launcher(self.store.path, self.idmap, preload=_WORK_MODULES)
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
-        self._ahead: dict[tuple[str, ...], Upper] = {}
+        self._ahead = Ahead(self.store, self.launcher)
         self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._housekeeper: threading.Thread | None = None
         self.closed = False
@@ -120,31 +124,26 @@ class Engine:
 
     def upper_for(self, lowers: tuple[str, ...]) -> Upper:
         """A fresh upper and work directory for a cell on these layers (the topmost first)."""
-        with self._lock:
-            prepared = self._ahead.pop(lowers, None)
-        return prepared or self._new_upper(lowers)
-
-    def _new_upper(self, lowers: tuple[str, ...]) -> Upper:
+        if (prepared := self._ahead.take(lowers)) is not None:
+            return prepared
         upper = Upper(self.store, lowers)
         upper.make()
         return upper
 
     def foresee(self, lowers: tuple[str, ...]) -> None:
         """Prepares for the next cell to be on these layers too: everything up to the program, in the background."""
-        self.later(lambda: self._prepare(lowers))
+        self.later(lambda: self._ahead.prepare(lowers))
 
-    def _prepare(self, lowers: tuple[str, ...]) -> None:
-        with self._lock:
-            if lowers in self._ahead:
-                return
-            stale = list(self._ahead.values())
-            self._ahead.clear()
-        for upper in stale:
-            upper.remove()
-        upper = self._new_upper(lowers)
-        self.launcher.order(plan.ahead(upper.root, self.idmap))
-        with self._lock:
-            self._ahead[lowers] = upper
+    def clear_away(self, upper: Upper, running: Running | None = None) -> None:
+        """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""
+        self.later(lambda: self._clear_away(upper, running))
+
+    def _clear_away(self, upper: Upper, running: Running | None) -> None:
+        if running is not None:
+            with running:
+                running.wait()
+        if not upper.remove():
+            library.discard(self.store, self, [upper.path])
 
     def later(self, chore: Callable[[], object]) -> None:
         """Has a background thread do it: what nobody waits for. Its errors are nobody's: the next use meets them."""
@@ -179,54 +178,6 @@ class Engine:
             else:
                 self.running[name] = facts
             self.store.tell_session({"pid": os.getpid(), "running": self.running})
-
-
-class Upper:
-    """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish."""
-
-    def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
-        self.store = store
-        self.id = store.unique()
-        self.path = store.path / "tmp" / self.id
-        self.root = Overlay(
-            tuple(f"{layer}/diff" for layer in lowers), f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work"
-        )
-        self._top = store.path / "layers" / lowers[0] / "diff"
-
-    def make(self) -> None:
-        """Makes the directories. The upper's own mode is the merged root's, so it is the image's (overlayfs.rst)."""
-        self.store.new_directory(self.path, give=False)
-        upper = self.store.new_directory(self.path / "diff")
-        self.store.new_directory(self.path / "work")
-        try:
-            mode = self._top.stat().st_mode & 0o7777
-        except PermissionError:
-            return  # the image's root is closed to its owner: so is nobody's
-        if mode != 0o755:
-            upper.chmod(mode)
-
-    def changed(self) -> bool:
-        """Whether the cell left anything in it."""
-        try:
-            with os.scandir(self.path / "diff") as entries:
-                return next(entries, None) is not None
-        except PermissionError:
-            return True  # the cell changed the mode of / itself
-
-    def keep(self) -> str:
-        """Makes the upper a layer of the store; its id. The work directory goes."""
-        kept = self.path / "diff"
-        place = self.store.path / "layers" / self.id
-        self.store.new_directory(place, give=False)
-        kept.rename(place / "diff")
-        self.remove()
-        return self.id
-
-    def remove(self) -> None:
-        """Removes what is there of it: empty directories, as overlay leaves them; the sweep takes any others."""
-        for name in ("work/work", "work/incompat/volatile", "work/incompat", "work/index", "work", "diff", ""):
-            with contextlib.suppress(OSError):
-                (self.path / name).rmdir()
 
 
 _default: Engine | None = None

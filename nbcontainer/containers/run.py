@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.engine import Engine, Upper
+    from nbcontainer.containers.engine import Engine
     from nbcontainer.images.oci import Image
-    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.launcher import Launcher, Running
     from nbcontainer.sandbox.outcome import Outcome
 
     Sink = Callable[[bytes], None]
@@ -122,29 +122,15 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
     check_options(request.options)
     engine = container.engine
     with container.use():
-        upper = engine.upper_for(container.lowers)
-        ended = False
+        cell = _Cell(engine, container, image, request, streams)
+        outcome = None
         try:
-            outcome = _Cell(engine, container, image, request, streams, upper).run()
-            ended = True
+            outcome = cell.run()
         finally:
-            _settle(container, upper, request, outcome if ended else None)
+            cell.settle(outcome)
         # The next anonymous cell is most likely on the same image; the next one of a named container, on this.
         engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers)
         return outcome
-
-
-def _settle(container: Container, upper: Upper, request: Request, outcome: Outcome | None) -> None:
-    """Keeps what the cell wrote as a layer; a cell that wrote nothing leaves nothing."""
-    layer = ""
-    with container.engine.store.lock(shared=True):
-        if outcome is None or not upper.changed():
-            container.engine.later(upper.remove)
-        else:
-            layer = upper.keep()
-        if outcome is not None:
-            now = library.timestamp(time.time())
-            container.add_cell(CellRecord(layer, request.as_text, now, outcome.reason, outcome.exit_code))
 
 
 class _Cell:
@@ -157,7 +143,6 @@ class _Cell:
         image: Image,
         request: Request,
         streams: Streams,
-        upper: Upper,
     ) -> None:
         self.engine = engine
         self.container = container
@@ -165,19 +150,43 @@ class _Cell:
         self.request = request
         self.options = request.options
         self.streams = streams
-        self.upper = upper
+        self.upper = engine.upper_for(container.lowers)
+        self.running: Running | None = None
 
     def run(self) -> Outcome:
-        """Runs it; a launcher that does not see a volume as the notebook does is started anew, once."""
+        """Runs it; once more where the first try showed what to do about its failure."""
         try:
             return self._run_once()
         except SetupFailed as error:
-            if error.step != "BindVolume" or error.errno != STALE:
+            if not self._cured(error):
                 raise
-        self.engine.launcher_for(self.options.userns).close()
-        self.upper.remove()
-        self.upper.make()
         return self._run_once()
+
+    def _cured(self, error: SetupFailed) -> bool:
+        """A launcher that does not see a volume as the notebook does is started anew."""
+        if error.step == "BindVolume" and error.errno == STALE:
+            self.engine.launcher_for(self.options.userns).close()
+        else:
+            return False
+        self.engine.clear_away(self.upper, self.running)
+        self.upper, self.running = self.engine.upper_for(self.container.lowers), None
+        return True
+
+    def settle(self, outcome: Outcome | None) -> None:
+        """Keeps what the cell wrote as a layer; a cell that wrote nothing, or never was one, leaves nothing."""
+        changed = outcome is not None and self.upper.changed()
+        if self.running is not None:
+            if outcome is None:
+                self.running.kill()
+            if changed or self.options.volumes:
+                # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk.
+                self.running.wait()
+        if outcome is not None and (changed or not self.container.anonymous):
+            with self.engine.store.lock(shared=True):
+                layer = self.upper.keep() if changed else ""
+                now = library.timestamp(time.time())
+                self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
+        self.engine.clear_away(self.upper, self.running)
 
     def _run_once(self) -> Outcome:
         launcher = self.engine.launcher_for(self.options.userns)
@@ -192,8 +201,7 @@ class _Cell:
                 files = [self._input(sent), out_end, err_end]
                 spec = self._spec(files, sent, launcher)
                 started = time.monotonic()
-                running = launcher.submit(plan.build(spec, launcher.idmap), files)
-            stack.enter_context(running)
+                self.running = running = launcher.submit(plan.build(spec, launcher.idmap), files)
             facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
             facts["started"] = library.timestamp(time.time())
             facts["command"] = self.request.as_text[:200]

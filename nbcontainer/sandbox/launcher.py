@@ -105,9 +105,14 @@ class Running:
 
 def wait_readable(fd: int) -> None:
     """Blocks until `fd` is readable. poll(2), since select(2) ends at descriptor 1023."""
+    readable(fd, None)
+
+
+def readable(fd: int, patience: float | None = 0) -> bool:
+    """Whether `fd` is readable within `patience` milliseconds, or ever."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    poll.poll()
+    return bool(poll.poll(patience))
 
 
 class Launcher:
@@ -178,6 +183,23 @@ class Launcher:
             self._order(prepare)
             while len(self._orders) + len(self._spares) > self.keep:
                 self._collect_one() if not self._spares else self._spares.pop(0)[1].close()
+
+    def has(self, prepare: tuple[Step, ...]) -> bool:
+        """Whether a living spare has done `prepare`, or one is about to."""
+        with self._lock:
+            alive = [done for done, spare in self._spares if not readable(spare.pidfd)]
+            return prepare in alive or prepare in self._orders
+
+    def dismiss(self, prepare: tuple[Step, ...]) -> None:
+        """Ends a spare that has done `prepare`, if there is one, and waits until its mounts are gone."""
+        with self._lock:
+            while prepare in self._orders:
+                self._collect_one()
+            spare = self._spare_for(prepare)
+        if spare is not None:
+            with spare:
+                spare.channel.close()
+                wait_readable(spare.pidfd)
 
     def submit(self, todo: Plan, files: Sequence[int]) -> Running:
         """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`."""

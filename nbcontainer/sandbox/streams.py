@@ -72,7 +72,9 @@ class Follow:
         self.running.signal(signal.SIGINT if reason == INTERRUPTED else signal.SIGTERM)
 
     def to_end(self) -> Outcome:
-        """Reads until nothing is left of the container; its outcome. Raises `SetupFailed` where it could not start.
+        """Reads until no process of the cell's is left; its outcome. Raises `SetupFailed` where it could not start.
+
+        Init, which has said so, may still be busy dying, and its mounts with it: `Running.wait` waits for that.
 
         A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, of a sink
         for one, kills it and comes out when it is dead.
@@ -81,7 +83,7 @@ class Follow:
         for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd):
             poll.register(fd, select.POLLIN)
         try:
-            while not self._init_dead:
+            while not self._init_dead and self.running.ended is None:
                 try:
                     self._once(poll)
                 except KeyboardInterrupt:

@@ -59,15 +59,18 @@ def commit(
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
         packed = [_packed(engine, stack, cell, progress) for cell in cells]
-        layers = [layer for _, layer in packed]
-        if layers and message:
-            layers[-1] = replace(layers[-1], comment=message)
+        now = library.timestamp()
+        # RFC 3339 in UTC sorts as text.
+        steps = [oci.Step(min(cell.created, now), cell.command) for cell in cells]
+        if steps and message:
+            steps[-1] = replace(steps[-1], comment=message)
         image = oci.Image(
             config,
-            (*base.layers, *layers),
-            created=library.timestamp(),
+            (*base.layers, *(layer for _, layer in packed)),
+            created=now,
+            history=(*base.history, *steps),
             author=author or base.author,
-            architecture=base.architecture,
+            platform=base.platform,
         )
         # Blobs, layers' names and the image's come together, or a prune in between could take the first away.
         with store.lock():
@@ -96,8 +99,7 @@ def _packed(
     except OSError as error:
         raise cannot("commit to the store", store.path, error) from error
     descriptor = oci.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
-    created = min(cell.created, library.timestamp())  # RFC 3339 in UTC sorts as text
-    return path, oci.LayerRecord(descriptor, packed["diff_id"], created_by=cell.command, created=created)
+    return path, oci.LayerRecord(descriptor, packed["diff_id"])
 
 
 def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:

@@ -68,7 +68,7 @@ class Container:
 
     def image(self) -> Image:
         """The image that it was made from. Raises `ImageError` where it is lost."""
-        return self.engine.store.read_image(self.record.image_digest).named(self.record.image, self.record.image_digest)
+        return self.engine.store.read_image(self.record.image_digest).named(self.record.image)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:

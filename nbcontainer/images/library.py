@@ -107,10 +107,11 @@ def import_archive(
     when = created or timestamp()
     default = oci.ImageConfig(env=recipes.BUSYBOX_CONFIG.env, cmd=("/bin/sh",))
     with _unpacked(store, runner, source, progress) as unpacked:
-        layer = oci.LayerRecord(unpacked.blob, unpacked.diff_id, created_by, created=when)
+        layer = oci.LayerRecord(unpacked.blob, unpacked.diff_id)
+        step = oci.Step(when, created_by)
         with store.lock():
             unpacked.adopt(store)
-            return store.add_image(oci.Image(config or default, (layer,), created=when), name)
+            return store.add_image(oci.Image(config or default, (layer,), when, (step,)), name)
 
 
 def describe(store: Store, image: Image) -> dict[str, Any]:
@@ -251,8 +252,8 @@ def collect(store: Store, used: set[str], digests: set[str]) -> list[Path]:
     images = [*store.images().values(), *(store.read_image(digest) for digest in digests)]
     blobs = {layer.blob.digest for image in images for layer in image.layers}
     for image in images:
-        manifest = store.read_blob(image.digest)
-        blobs |= {image.digest, oci.descriptor(json.loads(manifest)["config"]).digest}
+        config, _ = oci.read_manifest(store.read_blob(image.digest))
+        blobs |= {image.digest, image.index, config.digest}
     for path in (store.path / "blobs" / "sha256").iterdir():
         if f"sha256:{path.name}" not in blobs:
             path.unlink()

@@ -22,9 +22,11 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
-import threading
 import stat
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,7 @@ from nbcontainer.images import oci
 from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MEMORY = Path("/dev/shm")
 """A tmpfs that every process may write to (shm_overview(7)), in Docker too."""
@@ -41,6 +43,8 @@ MEMORY = Path("/dev/shm")
 FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
+_CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
+_SHORT = re.compile(r"[0-9a-f]{12,64}")
 _DIRECTORIES = ("blobs/sha256", "layers/sha256", "containers", "sessions", "tmp", "stage")
 
 
@@ -66,12 +70,12 @@ class Store:
         """Opens, or makes, the store at `path` (host). Raises `StoreError`."""
         self.path = path
         self.owner = owner
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
         self._mutex = threading.RLock()
         self._held = threading.local()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
-        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-        self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         try:
             self._make()
             self.session = self._begin_session()
@@ -93,10 +97,6 @@ class Store:
             if not (self.path / "index.json").exists():
                 self._write_index([])
 
-    # Sessions
-
-    def _begin_session(self) -> str:
-        while True:
     def _close_to_others(self, path: Path) -> None:
         if self.owner[0] == os.geteuid():
             path.chmod(0o700)
@@ -104,6 +104,10 @@ class Store:
             os.chown(path, os.geteuid(), self.owner[1])
             path.chmod(0o710)
 
+    # Sessions
+
+    def _begin_session(self) -> str:
+        while True:
             name = secrets.token_hex(3)
             path = self.path / "sessions" / name
             try:
@@ -228,10 +232,6 @@ class Store:
             os.chown(path, *self.owner)
         return path
 
-    def layer(self, diff_id: str) -> str | None:
-        """The id of the extracted layer with that content, or None."""
-        try:
-            return os.path.basename((self.path / "layers" / diff_id.replace(":", "/", 1)).readlink())  # noqa: PTH119
     def make_memory(self) -> Path:
         """The directory for what the store's file system cannot hold, made if it is not there. Raises `OSError`."""
         with contextlib.suppress(FileExistsError):
@@ -242,6 +242,10 @@ class Store:
         self._close_to_others(self.memory)
         return self.memory
 
+    def layer(self, diff_id: str) -> str | None:
+        """The id of the extracted layer with that content, or None."""
+        try:
+            return os.path.basename((self.path / "layers" / diff_id.replace(":", "/", 1)).readlink())  # noqa: PTH119
         except FileNotFoundError:
             return None
 
@@ -273,46 +277,69 @@ class Store:
         known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}
         images = {}
         for entry in self._entries():
-            name = str((entry.get("annotations") or {}).get(oci.REF_NAME, ""))
-            digest = oci.descriptor(entry).digest
+            annotations = entry.get("annotations") or {}
             with contextlib.suppress(ImageError):  # a damaged image is no image; the others are
-                image = known.get(digest) or self.read_image(digest)
-                images[name or digest] = image.named(name or digest, digest)
+                blob = oci.descriptor(entry)
+                name = str(annotations.get(oci.REF_NAME) or blob.digest)
+                image = known.get(blob.digest) or self.read_image(blob.digest, blob.media_type)
+                images[name] = replace(image, name=name, index=str(annotations.get(_CHOSEN_FROM, "")))
         return images
 
-    def read_image(self, digest: str) -> oci.Image:
+    def read_image(self, digest: str, media_type: str = "") -> oci.Image:
         """The image with that manifest digest. Raises `ImageError`."""
         manifest = self.read_blob(digest)
-        try:
-            config = oci.descriptor(json.loads(manifest)["config"])
-        except (KeyError, TypeError, ValueError):
-            raise ImageError(f"{digest} is no image manifest") from None
-        return oci.read_image(manifest, self.read_blob(config.digest)).named("", digest)
+        config, _ = oci.read_manifest(manifest, media_type)
+        return oci.read_image(manifest, self.read_blob(config.digest), media_type)
 
     def image(self, name: str) -> oci.Image:
-        """The image of that (familiar) name, or with that digest. Raises `ImageNotFound`."""
+        """The image of that (familiar) name, or with that digest, or the only one whose digest begins so.
+
+        A digest is the manifest's, or that of the index it was chosen from; twelve digits are the least.
+        Raises `ImageNotFound`.
+        """
         images = self.images()
         if name in images:
             return images[name]
         wanted = name.rpartition("@")[2]
         for image in images.values():
-            if image.digest == wanted:
+            if wanted in (image.digest, image.index):
                 return image
-        hint = "see `%container images` for those there are, or bring one in with `%container import FILE NAME`"
+        if _SHORT.fullmatch(name):
+            found = {image.digest: image for image in images.values() if image.digest[7:].startswith(name)}
+            if len(found) == 1:
+                return next(iter(found.values()))
+        hint = "see `%container images` for those there are, or bring one in with `%container pull` or `import`"
         raise ImageNotFound(f"no image {name!r} in the store", hint=hint)
 
     def add_image(self, image: oci.Image, name: str) -> oci.Image:
-        """Writes the image's documents and gives it the name, taken from whatever had it. Its blobs are there."""
+        """Writes a new image's documents and gives it the name, taken from whatever had it. Its blobs are there."""
         config = image.config_document()
-        config_descriptor = oci.Descriptor(oci.CONFIG, self.write_blob(config), len(config))
-        manifest = image.manifest_document(config_descriptor)
-        digest = self.write_blob(manifest)
-        entry = oci.Descriptor(oci.MANIFEST, digest, len(manifest)).as_json()
-        entry["annotations"] = {oci.REF_NAME: name}
+        manifest = image.manifest_document(oci.Descriptor(oci.CONFIG, oci.digest_of(config), len(config)))
+        return self.put_image(
+            oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), [config, manifest], name
+        )
+
+    def put_image(
+        self, manifest: oci.Descriptor, documents: Iterable[bytes], name: str, *, index: str = ""
+    ) -> oci.Image:
+        """Adds an image by its documents, byte for byte, under a name, taken from whatever had it.
+
+        Its layers' blobs are there. `index` is the digest of the index that it was chosen from, among the documents.
+        """
         with self.lock():
+            for document in documents:
+                self.write_blob(document)
+            image = replace(self.read_image(manifest.digest, manifest.media_type), index=index)
+            return self.tag(image, name)
+
+    def tag(self, image: oci.Image, name: str) -> oci.Image:
+        """Gives an image of the store one more name, taken from whatever had it. Raises `ImageError`."""
+        with self.lock():
+            blob = oci.Descriptor(image.media_type, image.digest, len(self.read_blob(image.digest)))
+            annotations = {oci.REF_NAME: name, **({_CHOSEN_FROM: image.index} if image.index else {})}
             others = [e for e in self._entries() if (e.get("annotations") or {}).get(oci.REF_NAME) != name]
-            self._write_index([*others, entry])
-        return image.named(name, digest)
+            self._write_index([*others, {**blob.as_json(), "annotations": annotations}])
+        return image.named(name)
 
     def drop_image(self, name: str) -> None:
         """Takes a name away. What nothing uses any more is left to the sweep. Raises `ImageNotFound`."""

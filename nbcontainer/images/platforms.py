@@ -1,0 +1,82 @@
+"""Platforms: which machine an image is for, in OCI's (Go's) words, and the choice among several."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_ARCHITECTURES = {
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "aarch64": ("arm64", ""),
+    "armv8l": ("arm", "v7"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+}
+_ARM = ("v8", "v7", "v6", "v5")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """An operating system, an architecture, and a variant of it (`v7` of arm)."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+def host() -> Platform:
+    """This machine's."""
+    machine = platform.machine()
+    return Platform("linux", *_ARCHITECTURES.get(machine, (machine, "")))
+
+
+def parse(text: str) -> Platform:
+    """What `--platform` says: `linux/arm64`, `linux/arm/v7`, or `arm64` alone. Raises `UsageError`."""
+    parts = text.lower().split("/")
+    if len(parts) == 1 and parts != ["linux"]:
+        parts = ["linux", *parts]
+    if parts == ["linux"]:
+        return host()
+    if not 2 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
+        raise UsageError(f"--platform {text} is no platform", hint="write one as in linux/arm64 or linux/arm/v7")
+    if parts[0] != "linux":
+        raise UsageError(f"--platform {text}: only images for linux run here", hint="write one as in linux/arm64")
+    architecture, variant = _ARCHITECTURES.get(parts[1], (parts[1], ""))
+    return Platform("linux", architecture, parts[2] if len(parts) == 3 else variant)
+
+
+def rank(offered: Platform, wanted: Platform) -> int:
+    """How well an image for `offered` suits `wanted`: 0 is exactly, more is worse, -1 is not at all."""
+    if (offered.os, offered.architecture) != (wanted.os, wanted.architecture):
+        return -1
+    if wanted.architecture == "arm":
+        # An older variant runs on a newer machine, and 7 is what no variant means (containerd, platforms).
+        mine, its = (_ARM.index(v or "v7") if (v or "v7") in _ARM else -1 for v in (wanted.variant, offered.variant))
+        return its - mine if mine >= 0 and its >= mine else -1
+    if offered.variant == wanted.variant:
+        return 0
+    # arm64/v8 is arm64; amd64/v3 is only for those who ask for it.
+    same = {"", "v8"} if wanted.architecture == "arm64" else {""}
+    if offered.variant in same and (wanted.variant in same or wanted.architecture != "arm64"):
+        return 1
+    return -1
+
+
+def choose(offered: Iterable[tuple[Platform, int]], wanted: Platform) -> int | None:
+    """The key of what suits `wanted` best, the first among equals; None where nothing does."""
+    ranked = [(found, key) for platform, key in offered if (found := rank(platform, wanted)) >= 0]
+    return min(ranked)[1] if ranked else None

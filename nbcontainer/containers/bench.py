@@ -114,7 +114,11 @@ class Bench:
         for path in (upper, upper / "diff", upper / "work"):
             path.mkdir(mode=0o755)
             self._give(path)
-        perform(self._launcher, trials.TRIALS[name].plan(self.idmap, str(upper)))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, str(upper)), [null] * 3)
+        finally:
+            os.close(null)
 
     def use_memory(self) -> None:
         """Puts the uppers of what is tried from now on into memory, as a cell's are. Raises `OSError`."""

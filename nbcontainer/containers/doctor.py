@@ -206,6 +206,15 @@ def look_at_overlay(patient: Patient) -> Finding:
     return Finding(OK, "what cells write, remove and rename goes to a layer of their own")
 
 
+def look_at_hostname(patient: Patient) -> Finding:
+    """Whether a container has a name of its own: what the notebook runs in may refuse that, and a cell runs without."""
+    try:
+        patient.trials.run("host name")
+    except PermissionError as error:
+        return Finding(LIMITED, error.strerror or "", machines.namespace_advice(patient.machine))
+    return Finding(OK, "the container's own")
+
+
 def look_at_volumes(patient: Patient) -> Finding:
     """Whether the files of a volume keep their owner."""
     if patient.idmap.root_uid == patient.machine.uid:
@@ -250,10 +259,11 @@ PROBES = (
     trial("/dev", "devices, terminals, shared memory, message queues"),
     trial("network", "the container's own, lo is up"),
     trial("/sys", "read-only"),
+    Probe("host name", look_at_hostname),
     Probe("store", look_at_store),
     Probe("overlay", look_at_overlay),
     Probe("volumes", look_at_volumes),
-    trial("container", "all steps of a whole one"),
+    trial("container", "all steps of a cell's plan"),
     Probe("cgroups", look_at_cgroups),
     Probe("busybox", look_at_busybox),
 )

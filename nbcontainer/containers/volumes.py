@@ -133,7 +133,8 @@ def _idmapped_tree(volume: Volume, namespace: int) -> int:
     try:
         tree = mounts.open_tree(mounts.AT_FDCWD, volume.source, flags)
     except OSError as error:
-        hint = "this root may not mount: give the notebook CAP_SYS_ADMIN" if error.errno == errno.EPERM else ""
+        hint = "give the notebook the capability SYS_ADMIN, without which root may not mount"
+        hint = hint if error.errno == errno.EPERM else ""
         raise ContainerError(f"cannot open the volume {volume.source}: {error.strerror}", hint=hint) from error
     try:
         mounts.mount_setattr(

@@ -145,12 +145,19 @@ def _tool_refusal(machine: Machine, tool: str) -> Refusal | None:
         return Refusal(f"{tool} is not installed", "install it (Debian, Ubuntu: apt install uidmap; others: shadow)")
     advice = "install its package anew, on a file system that is not mounted nosuid"
     try:
-        trusted = Path(found).stat().st_mode & stat.S_ISUID or "security.capability" in os.listxattr(found)
+        by_file = "security.capability" in os.listxattr(found)
+        by_root = Path(found).stat().st_mode & stat.S_ISUID
     except OSError:
         return None
     mount = machine.mount_of(Path(found).resolve())
-    ignored = mount is not None and "nosuid" in mount.options
-    return None if trusted and not ignored else Refusal(f"{found} has no privilege", advice)
+    if not (by_file or by_root) or (mount is not None and "nosuid" in mount.options):
+        return Refusal(f"{found} has no privilege", advice)
+    if not by_file and not machine.bounded("SYS_ADMIN"):
+        # Root's right to map comes with SYS_ADMIN; the user's own, which a file capability leaves it, does not.
+        capability = {"newuidmap": "cap_setuid", "newgidmap": "cap_setgid"}[tool]
+        advice = f"chmod u-s {found} and setcap {capability}=ep {found} (as root)"
+        return Refusal(f"{tool} is setuid, and root may not administer what the notebook runs in", advice)
+    return None
 
 
 def root_map(uid_map: str, gid_map: str) -> IdMap:

@@ -131,6 +131,7 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._words = -1
+        self._namespace = -1
         self._ready = False
         self._owner = 0
         self._orders: list[tuple[Step, ...]] = []
@@ -267,7 +268,9 @@ class Launcher:
 
     def user_namespace(self) -> int:
         """A descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""
-        return os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        with self._lock:
+            self._ensure()
+            return os.dup(self._namespace)
 
     def memory(self) -> int:
         """Resident memory of the launcher in bytes (VmRSS in /proc/PID/status)."""
@@ -288,8 +291,9 @@ class Launcher:
             return
         assert self._control is not None
         self._control.settimeout(_START_LIMIT)
+        files: list[int] = []
         try:
-            message = wire.receive(self._control)
+            message = wire.receive(self._control, files)
         except TimeoutError:
             message = {"failed": f"it said nothing for {_START_LIMIT:.0f} s"}
         except OSError as error:
@@ -300,6 +304,7 @@ class Launcher:
             self._forget()
             raise launcher_failed(message)
         self._control.settimeout(None)
+        self._namespace = files.pop()
         self._ready = True
 
     def _last_words(self) -> str:
@@ -330,13 +335,13 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        if self._words >= 0:
-            os.close(self._words)
+        wire.close(fd for fd in (self._words, self._namespace) if fd >= 0)
         for _, spare in self._spares:
             spare.close()
         self._orders.clear()
         self._spares.clear()
-        self._control, self._process, self._words, self._ready = None, None, -1, False
+        self._control, self._process, self._ready = None, None, False
+        self._words = self._namespace = -1
 
 
 def _import_path() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class NewSessionKeyring(Step):
 
 @dataclass(frozen=True)
 class SetHostname(Step):
-    """The container's host name."""
+    """The container's host name. A filter of what the notebook runs in, as podman's, may refuse it: then it stays."""
 
     name: str
 
@@ -110,7 +111,8 @@ class SetHostname(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """sethostname(2), in the uts namespace."""
-        kernel.sethostname(self.name)
+        with contextlib.suppress(PermissionError):
+            kernel.sethostname(self.name)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,11 @@ class Machine:
         mask = capability_mask(names)
         return int(self.status("CapEff") or "0", 16) & mask == mask
 
+    def bounded(self, name: str) -> bool:
+        """Whether a program may gain this capability (name without CAP_), by being setuid for one."""
+        mask = capability_mask((name,))
+        return int(self.status("CapBnd") or "-1", 16) & mask == mask
+
     def which(self, program: str) -> str | None:
         """The path of a program, by the environment's PATH; None for none."""
         import shutil  # the launcher imports this module, and has no use for it

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.devices import BindDevice, MountDev, MountDevDirectory, MountProc, MountSys, RaiseLoopback
-from nbcontainer.sandbox.lockdown import CloneInit
-from nbcontainer.sandbox.process import Call, ImportModule
+from nbcontainer.sandbox.lockdown import CloneInit, SetHostname
+from nbcontainer.sandbox.process import Call
 from nbcontainer.sandbox.rootfs import STAGE, MountOverlay, MountStage, PivotRoot, SlaveMounts, StoreAsHost
-from nbcontainer.sandbox.spec import Overlay, Spec, Work
+from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps import Plan
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LOWER = "lower"
 """The id of the layer that a trial's root is made of; `make_lower` makes it."""
+
+HOSTNAME = "nbcontainer-doctor"
 
 
 def make_lower(layers: Path) -> list[Path]:
@@ -54,18 +56,21 @@ class Trial:
     network: bool = False
 
     def plan(self, idmap: IdMap, upper: str) -> Plan:
-        """The part of a container's plan that this is. `upper` is the directory for the upper, seen from `layers`."""
+        """The part of a container's plan that this is. `upper` is the directory for the upper, seen from `layers`.
+
+        To be carried out with three descriptors for the standard streams.
+        """
         root = Overlay((f"{LOWER}/diff",), f"{upper}/diff", f"{upper}/work")
-        whole = plan.build(Spec(root, Work(__name__, self.function.__name__)), idmap)
+        whole = plan.build(Spec(root, Program(("/bin/true",)), hostname=HOSTNAME), idmap)
+        call = Call(__name__, self.function.__name__)
         if not self.kinds:
-            return whole
+            return Plan(whole.prepare, whole.setup, (*whole.enter[:-1], call))
         clone, *rest = whole.prepare
         assert isinstance(clone, CloneInit)
         if not self.network:
             clone = CloneInit(tuple(name for name in clone.namespaces if name != "net"))
         ahead = tuple(step for step in rest if isinstance(step, self.kinds))
-        setup = tuple(step for step in whole.setup if isinstance(step, self.kinds))
-        return Plan((clone, *ahead), setup, (Call(__name__, self.function.__name__),))
+        return Plan((clone, *ahead), tuple(step for step in whole.setup if isinstance(step, self.kinds)), (call,))
 
 
 def nothing(_files: Sequence[int], _: Progress) -> None:
@@ -75,6 +80,12 @@ def nothing(_files: Sequence[int], _: Progress) -> None:
 def open_terminal(_files: Sequence[int], _: Progress) -> None:
     """Opens a terminal of the staged devpts."""
     os.close(os.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+
+
+def tell_hostname(_files: Sequence[int], _: Progress) -> None:
+    """Raises `OSError` where the host name is not the one that was set."""
+    if os.uname().nodename != HOSTNAME:
+        raise PermissionError(errno.EPERM, "the host name stays this machine's")
 
 
 def change_lower(_files: Sequence[int], _: Progress) -> None:
@@ -107,10 +118,11 @@ TRIALS = {
     "/sys": Trial((*_GROUND, MountSys), nothing, network=True),
     "/dev": Trial((*_GROUND, MountDev, BindDevice, MountDevDirectory), open_terminal),
     "network": Trial((SlaveMounts, RaiseLoopback), nothing, network=True),
-    "overlay": Trial((*_GROUND, ImportModule, MountOverlay, PivotRoot), change_lower),
+    "host name": Trial((SlaveMounts, SetHostname), tell_hostname),
+    "overlay": Trial((*_GROUND, MountOverlay, PivotRoot), change_lower),
     "container": Trial((), change_lower),
 }
-"""By name. The last one is a whole container's plan, which finds what no other has tried."""
+"""By name. The last one is a cell's whole plan but for its program, and finds what no other has tried."""
 
 
 def discard(folder: Path) -> None:

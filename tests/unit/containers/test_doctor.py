@@ -103,6 +103,7 @@ class Tried:
     bytes_free: int = 10**12
     has_busybox: bool = False
     in_memory: bool = False
+    keeps_name: bool = False
     ran: list[str] = field(default_factory=list)
 
     def use_memory(self) -> None:
@@ -112,6 +113,8 @@ class Tried:
         self.ran.append(name)
         if self.launcher:
             raise launcher_failed(self.launcher, self.machine)
+        if name == "host name" and self.keeps_name:
+            raise PermissionError(errno.EPERM, "the host name stays this machine's")
         for step in TRIALS[name].plan(self.ids, "../tmp/1"):
             if (code := self.refused(step)) and not (self.in_memory and code == errno.EINVAL):
                 raise setup_failed(init_report(step, code), self.machine)
@@ -296,6 +299,12 @@ ONE_ID = [
         id="no range, and others have one",
     ),
     pytest.param({"etc/subuid": "", "etc/subgid": ""}, "no range", "100000-165535", id="no ranges at all"),
+    pytest.param(
+        {"proc/self/status": "CapBnd:\t00000000a80425fb\n"},
+        "newuidmap is setuid",
+        "setcap cap_setuid=ep",
+        id="a setuid newuidmap in Docker",
+    ),
     pytest.param({"bin/newuidmap": None}, "newuidmap is not installed", "apt install uidmap", id="no newuidmap"),
     pytest.param({"bin/newgidmap": "plain"}, "has no privilege", "install its package anew", id="no longer setuid"),
     pytest.param(
@@ -428,6 +437,15 @@ def cell_error(someone: Patient, refused: Callable[[Step], int]) -> SetupFailed:
     steps = TRIALS["container"].plan(someone.idmap, "../tmp/1")
     step, code = next((step, code) for step in steps if (code := refused(step)))
     return setup_failed(init_report(step, code), someone.machine)
+
+
+def test_a_host_name_that_stays_is_a_limit(host: Host) -> None:
+    """A filter that refuses sethostname(2), as podman's does, stops no cell."""
+    host.write("proc/self/status", f"Seccomp:\t2\n{ALL_CAPABILITIES}")
+    found = report(patient(host, 0, keeps_name=True))
+    assert check(found, "host name").state == LIMITED
+    assert "seccomp=unconfined" in check(found, "host name").advice
+    assert found.ok
 
 
 def test_what_fails_for_the_same_reason_says_so(host: Host) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 
 from nbcontainer.linux import files, mounts, namespaces, network, processes, seccomp
@@ -61,4 +62,5 @@ class Kernel:
     getuid = staticmethod(os.getuid)
     dup2 = staticmethod(os.dup2)
     umask = staticmethod(os.umask)
+    pthread_sigmask = staticmethod(signal.pthread_sigmask)
     posix_spawn = staticmethod(os.posix_spawn)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.processes import set_name, set_pdeathsig
-from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox import plan, rehearsal, wire
 from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession
 from nbcontainer.sandbox.process import Call, Execute, OpenTerminal, open_terminal
 
@@ -86,20 +87,41 @@ class _Init:
         for sig in _FORWARDED:
             signal.signal(sig, self._forward)
         failure = _apply(self.kernel, prepare, ())
+        self._rehearse()
+        if self._begin(failure):
+            status, usage = _reap_until(self.cell)
+            _end_everything()
+            with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
+                self._say_ended(status, usage)
+
+    def _rehearse(self) -> None:
+        """Goes through all of a cell but its program, and does nothing of it."""
+        rehearsal.look_up_likely(self.kernel)
+        with rehearsal.plain_request() as channel:
+            double = _Init(rehearsal.idle_kernel(), channel, self.launcher)
+            double._begin(None)
+            double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
+            wire.close(double.files)
+
+    def _begin(self, failure: dict[str, Any] | None) -> bool:
+        """Waits for the rest of the plan and starts the cell by it; False where no cell is to be, or can be.
+
+        `failure` is of what was done ahead.
+        """
         request = wire.receive(self.channel, self.files)
         if request is None:  # the notebook wants this one no more, or has gone
-            return
+            return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
         failure = failure or self._set_up(setup) or self._start(enter)
         if failure is not None:
             wire.send(self.channel, {"failed": failure})
-            return
+            return False
         self._let_go()
-        status, usage = _reap_until(self.cell)
-        _end_everything()
-        ended = {"ended": status, "cpu": usage.ru_utime + usage.ru_stime, "peak_memory": usage.ru_maxrss * 1024}
-        with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
-            wire.send(self.channel, ended)
+        return True
+
+    def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
+        cpu_time = usage.ru_utime + usage.ru_stime
+        wire.send(self.channel, {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024})
 
     def _forward(self, number: int, _frame: object) -> None:
         with contextlib.suppress(OSError):
@@ -144,7 +166,7 @@ class _Init:
         for standard in (0, 1, 2):
             self.kernel.close(standard)
         self.kernel.close_all_but((self.channel.fileno(), self.launcher))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        self.kernel.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
     def _call(self, enter: Sequence[Step], call: Call) -> NoReturn:
         """The cell that is a function of this package: sends what comes of it. Ends the process."""
@@ -178,7 +200,7 @@ class _Init:
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 
 
-def _reap_until(cell: int) -> tuple[int, Any]:
+def _reap_until(cell: int) -> tuple[int, resource.struct_rusage]:
     """Reaps every child until the cell's own process; its wait status and resource usage."""
     while True:
         pid, status, usage = os.wait4(-1, 0)

@@ -1,0 +1,207 @@
+"""An image with this machine's own Python in it, and cells of it that run a test's functions as attackers."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers import run
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.images import library
+from nbcontainer.linux.syscalls import NUMBERS
+from nbcontainer.sandbox import plan
+from tests.attacks import inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.spec import Spec
+    from nbcontainer.sandbox.steps import Plan, Step
+
+IMAGE = "attacker"
+PYTHON = "/usr/bin/python3"
+
+_LISTING = """
+for module in list(sys.modules.values()):
+    for name in ("__file__", "__cached__"):
+        if place := getattr(module, name, None):
+            print(place)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One entry of an image: a file's content, a link's target, or neither for a directory."""
+
+    content: bytes | None = None
+    link: str = ""
+    mode: int = 0o755
+    mtime: int = 0
+
+
+def python_nodes() -> dict[str, Node]:
+    """This test's Python as /usr/bin/python3: the program, what attacks import, and the libraries of all that."""
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    listing = inspect.getsource(inside) + _LISTING
+    said = subprocess.run([base, "-I", "-c", listing], capture_output=True, text=True, check=True).stdout
+    library_path = Path(sysconfig.get_path("stdlib"))
+    home = f"usr/lib/python{sys.version_info.major}.{sys.version_info.minor}"
+    files = [Path(line) for line in said.splitlines() if Path(line).is_file() and library_path in Path(line).parents]
+    placed = {f"{home}/{file.relative_to(library_path)}": file for file in files}
+    placed[PYTHON.lstrip("/")] = base
+    for loaded in _libraries([base, *(file for file in files if file.suffix == ".so")]):
+        usual = loaded.parts[1] in ("lib", "lib64", "usr")
+        placed[str(loaded).lstrip("/") if usual else f"usr/lib/{loaded.name}"] = loaded
+    return {name: _copy(path) for name, path in placed.items()}
+
+
+def _libraries(programs: Iterable[Path]) -> set[Path]:
+    """The libraries that programs are linked to, by the names that the loader looks for (ldd(1))."""
+    said = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=False).stdout
+    return {Path(found) for found in re.findall(r"(/\S+) \(0x", said)}
+
+
+def _copy(path: Path) -> Node:
+    facts = path.stat()
+    return Node(path.read_bytes(), mode=facts.st_mode & 0o777, mtime=int(facts.st_mtime))
+
+
+def archive(nodes: Mapping[str, Node]) -> bytes:
+    """A tar of a root file system with these entries; the directories above them come first."""
+    out = io.BytesIO()
+    parents = {str(parent): Node() for name in nodes for parent in Path(name).parents if str(parent) != "."}
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, node in sorted({**parents, **nodes}.items()):
+            entry = tarfile.TarInfo(name)
+            entry.mode, entry.mtime = node.mode, node.mtime
+            if node.link:
+                entry.type, entry.linkname = tarfile.SYMTYPE, node.link
+            elif node.content is None:
+                entry.type = tarfile.DIRTYPE
+            else:
+                entry.size = len(node.content)
+            tar.addfile(entry, io.BytesIO(node.content or b""))
+    return out.getvalue()
+
+
+def import_nodes(engine: Engine, nodes: Mapping[str, Node], name: str) -> Image:
+    """Brings a root file system with these entries into the engine's store, as image `name`."""
+    source = os.memfd_create("image", os.MFD_CLOEXEC)
+    try:
+        with open(source, "wb", closefd=False) as file:
+            file.write(archive(nodes))
+        os.lseek(source, 0, os.SEEK_SET)
+        return library.import_archive(engine.store, engine, source, name)
+    finally:
+        os.close(source)
+
+
+def busybox_nodes(engine: Engine) -> dict[str, Node]:
+    """The busybox image's entries, for an image with something else beside them."""
+    from nbcontainer.images import recipes
+
+    with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as tar:
+        found = {}
+        for entry in tar:
+            content = tar.extractfile(entry) if entry.isfile() else None
+            found[entry.name] = Node(content.read() if content else None, entry.linkname, entry.mode)
+        return found
+
+
+def attack_script(function: Callable[..., object], arguments: tuple[object, ...]) -> str:
+    """A cell's body that calls `function`, the source of which is all that is taken of the test, and reports."""
+    lines = [
+        f"#!{PYTHON} -I",
+        inspect.getsource(inside),
+        f"NUMBERS.update({NUMBERS[os.uname().machine]!r})",
+        inspect.getsource(function),
+        f"report({function.__name__}(*{arguments!r}))",
+    ]
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """A cell that attacked: how it ended, and all it wrote."""
+
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def answer(self) -> Any:
+        """What the attack returned."""
+        assert self.outcome.ok, self.stderr.decode()
+        return json.loads(self.stdout.splitlines()[-1])
+
+
+class Attacker:
+    """Runs attacks on an engine. `without` are classes of steps that the plan is run without, to show what they do;
+
+    `change` makes another step of one where they cannot just be left out.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._build = plan.build
+        if IMAGE not in engine.store.images():
+            import_nodes(engine, busybox_nodes(engine) | python_nodes(), IMAGE)
+
+    def __call__(
+        self,
+        function: Callable[..., object],
+        *arguments: object,
+        without: tuple[type[Step], ...] = (),
+        change: Callable[[Step], Step] = lambda step: step,
+        image: str = IMAGE,
+        **options: Any,
+    ) -> Any:
+        """What the attack returned. `options` are those of `RunOptions`."""
+        script = attack_script(function, arguments)
+        return self.run(script, without=without, change=change, image=image, **options).answer
+
+    def run(
+        self,
+        script: str | None,
+        *,
+        command: tuple[str, ...] = (),
+        without: tuple[type[Step], ...] = (),
+        change: Callable[[Step], Step] = lambda step: step,
+        image: str = IMAGE,
+        **options: Any,
+    ) -> Attacked:
+        """Runs a cell to its end."""
+
+        def build(spec: Spec, idmap: IdMap) -> Plan:
+            whole = self._build(spec, idmap)
+            kept = [
+                tuple(change(step) for step in part if type(step) not in without)
+                for part in (whole.prepare, whole.setup, whole.enter)
+            ]
+            return dataclasses.replace(whole, prepare=kept[0], setup=kept[1], enter=kept[2])
+
+        out: list[bytes] = []
+        err: list[bytes] = []
+        request = run.Request(image, "", command, script, options=RunOptions(**options))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plan, "build", build)
+            # A container made ahead has an upper that another plan's cannot mount as well.
+            patch.setattr(self.engine, "foresee", lambda lowers: None)
+            _, outcome = run.run(self.engine, request, run.Streams(out.append, err.append))
+        return Attacked(outcome, b"".join(out), b"".join(err))

@@ -106,37 +106,43 @@ class Unpacker:
         self,
         archive: bytes,
         *,
-        whiteouts: bool = False,
         pipe: bool = False,
-        limits: Limits | None = None,
-        single_id: bool = not ROOT,
+        **options: Any,
     ) -> Unpacked:
         """Unpacks an archive, from a file or through a pipe, and stores its blob at `blob`."""
         (self.top / "archive").write_bytes(archive)
-        return self.again(whiteouts=whiteouts, pipe=pipe, limits=limits, single_id=single_id)
+        if not pipe:
+            with opened(self.top / "archive") as fd:
+                return self.read(fd, **options)
+        with subprocess.Popen(["cat", self.top / "archive"], stdout=subprocess.PIPE) as cat:
+            assert cat.stdout is not None
+            return self.read(cat.stdout.fileno(), **options)
 
-    def again(
+    def read(
         self,
+        fd: int,
         *,
         whiteouts: bool = False,
-        pipe: bool = False,
         limits: Limits | None = None,
         single_id: bool = not ROOT,
+        progress: Callable[[int], None] | None = None,
     ) -> Unpacked:
-        """Unpacks the archive that is there already."""
+        """Unpacks the archive that a descriptor reads into a new root."""
         self._count += 1
         self.root.mkdir(mode=0o755)
-        source = self.top / "archive"
-        with contextlib.ExitStack() as stack:
-            root = stack.enter_context(opened(self.root, os.O_DIRECTORY))
-            blob = stack.enter_context(opened(self.top / "blob", os.O_RDWR | os.O_CREAT | os.O_TRUNC))
-            if pipe:
-                cat = stack.enter_context(subprocess.Popen(["cat", source], stdout=subprocess.PIPE))
-                assert cat.stdout is not None
-                fd = cat.stdout.fileno()
-            else:
-                fd = stack.enter_context(opened(source))
-            return unpack(root, fd, blob, limits=limits or Limits(), single_id=single_id, whiteouts=whiteouts)
+        with (
+            opened(self.root, os.O_DIRECTORY) as root,
+            opened(self.top / "blob", os.O_RDWR | os.O_CREAT | os.O_TRUNC) as blob,
+        ):
+            return unpack(
+                root,
+                fd,
+                blob,
+                limits=limits or Limits(),
+                single_id=single_id,
+                progress=progress,
+                whiteouts=whiteouts,
+            )
 
     @property
     def blob(self) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
+import signal
 import stat
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images.limits import Limits
 from tests.requirements import require
 from tests.unit.images import tars
+from tests.unit.images.in_process import opened
 from tests.unit.images.tars import archive, directory, entry, hard_link, pax, symlink
 
 if TYPE_CHECKING:
@@ -401,8 +404,6 @@ def test_limits(unpacker: Unpacker, limits: Limits, data: bytes, words: str) -> 
 
 def test_a_very_deep_directory_gives_way(unpacker: Unpacker) -> None:
     """A directory deeper than there are descriptors can be replaced by a file."""
-    import resource
-
     deep = b"/".join([b"d"] * 400)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, limit[1]))
@@ -521,17 +522,14 @@ def test_forged_whiteouts_are_refused(unpacker: Unpacker, entries: bytes, words:
 
 def test_a_full_disk_is_the_kernels_own_error(unpacker: Unpacker) -> None:
     """What the kernel refuses while files are written is an OSError with its errno, for the caller to word."""
-    import resource
-    import signal
-
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     data = archive(entry(b"f", bytes(range(256)) * 5000))
     try:
         (unpacker.top / "archive").write_bytes(data)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
-        with pytest.raises(OSError, match="File too large") as raised:
-            unpacker.again()
+        with opened(unpacker.top / "archive") as fd, pytest.raises(OSError, match="File too large") as raised:
+            unpacker.read(fd)
         assert raised.value.errno == errno.EFBIG
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -33,10 +33,13 @@ class Ahead:
         """The upper of a container on these layers (the topmost first) that waits for its plan, or None."""
         with self._lock:
             for index, (upper, steps) in enumerate(self._ready):
-                if upper.lowers == lowers and self._launcher.has(steps):
+                if self._fits(upper, lowers) and self._launcher.has(steps):
                     del self._ready[index]
                     return upper
         return None
+
+    def _fits(self, upper: Upper, lowers: tuple[str, ...]) -> bool:
+        return upper.lowers == lowers and upper.in_memory == self._store.in_memory
 
     def prepare(self, lowers: tuple[str, ...]) -> None:
         """Sees to it that there are DEPTH containers on these layers, and none on others. Raises this package's errors.
@@ -44,7 +47,7 @@ class Ahead:
         Does not wait for them to be made, nor does a `take`: who starts one waits for what is missing.
         """
         with self._lock:
-            kept = [one for one in self._ready if one[0].lowers == lowers and self._launcher.has(one[1])]
+            kept = [one for one in self._ready if self._fits(one[0], lowers) and self._launcher.has(one[1])]
             others = [one for one in self._ready if one not in kept]
             self._ready = kept
         for upper, steps in others:

@@ -74,6 +74,8 @@ class Engine:
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
+        with contextlib.suppress(OSError):
+            self.store.memory.rmdir()
         self.store.close()
 
     # Work in sandboxes: `nbcontainer.images.runner.Runner`

@@ -16,6 +16,7 @@ from nbcontainer.containers.volumes import check_targets, idmapped
 from nbcontainer.errors import ContainerError, ContainerNotFound, SetupFailed, UsageError
 from nbcontainer.images import library, reference
 from nbcontainer.sandbox import idmap, plan, wire
+from nbcontainer.sandbox.rootfs import upper_refused
 from nbcontainer.sandbox.spec import Program, Spec
 from nbcontainer.sandbox.streams import Follow, output_pipe
 from nbcontainer.sandbox.volumes import STALE
@@ -163,13 +164,26 @@ class _Cell:
         return self._run_once()
 
     def _cured(self, error: SetupFailed) -> bool:
-        """A launcher that does not see a volume as the notebook does is started anew."""
+        """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory."""
         if error.step == "BindVolume" and error.errno == STALE:
             self.engine.launcher_for(self.options.userns).close()
-        else:
+        elif not (upper_refused(error) and self._use_memory(error.hint)):
             return False
         self.engine.clear_away(self.upper, self.running)
         self.upper, self.running = self.engine.upper_for(self.container.lowers), None
+        return True
+
+    def _use_memory(self, advice: str) -> bool:
+        """Has uppers made in memory from now on, and tells it, once; False where they are, or cannot be, already."""
+        store = self.engine.store
+        if store.in_memory or self.options.userns == idmap.HOST:
+            return False
+        try:
+            store.use_memory()
+        except OSError:
+            return False
+        told = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {advice}\n"
+        self.streams.stderr(told.encode())
         return True
 
     def settle(self, outcome: Outcome | None) -> None:
@@ -240,7 +254,7 @@ class _Cell:
             files.append(wire.memory_file("cell", _encode(script)))
             sent.append(files[-1])
         volumes = options.volumes
-        if volumes and launcher.idmap.kind == idmap.RANGE and os.geteuid() == 0:
+        if volumes and launcher.idmap.root_uid != os.geteuid():
             volumes, trees = idmapped(volumes, launcher, len(files))
             files += trees
             sent += trees

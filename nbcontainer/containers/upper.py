@@ -19,7 +19,8 @@ _DIRTY = "work/work/incompat/volatile/dirty"
 class Upper:
     """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
 
-    `lowers` are the layers below it, the topmost first.
+    `lowers` are the layers below it, the topmost first. With `in_memory`, as the store has it when this is made, the
+    directories are links to some in the store's `memory`.
     """
 
     def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
@@ -27,6 +28,8 @@ class Upper:
         self.lowers = lowers
         self.id = store.unique()
         self.path = store.path / "tmp" / self.id
+        self.in_memory = store.in_memory
+        self._home = store.memory / self.id if self.in_memory else self.path
         self.root = Overlay(
             tuple(f"{layer}/diff" for layer in lowers), f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work"
         )
@@ -34,8 +37,13 @@ class Upper:
     def make(self) -> None:
         """Makes the directories. The upper's own mode is the merged root's, so it is the image's (overlayfs.rst)."""
         self.store.new_directory(self.path, give=False)
-        upper = self.store.new_directory(self.path / "diff")
-        self.store.new_directory(self.path / "work")
+        if self.in_memory:
+            self.store.use_memory()  # another process that had nothing in there may have removed it
+            self.store.new_directory(self._home, give=False)
+            for name in ("diff", "work"):
+                (self.path / name).symlink_to(self._home / name)
+        upper = self.store.new_directory(self._home / "diff")
+        self.store.new_directory(self._home / "work")
         try:
             mode = (self.store.path / "layers" / self.lowers[0] / "diff").stat().st_mode & 0o7777
         except PermissionError:
@@ -62,10 +70,19 @@ class Upper:
         """Removes what is there of it, as overlay leaves it; False where a cell has left more than that."""
         for name in _WORK:
             with contextlib.suppress(OSError):
-                (self.path / name).chmod(0o700)
+                (self._home / name).chmod(0o700)
         with contextlib.suppress(OSError):
-            (self.path / _DIRTY).unlink()
+            (self._home / _DIRTY).unlink()
         for name in (*reversed(_WORK), "work/index", "work", "diff", ""):
             with contextlib.suppress(OSError):
-                (self.path / name).rmdir()
+                (self._home / name).rmdir()
+        if self.in_memory:
+            self._remove_links()
         return not self.path.exists()
+
+    def _remove_links(self) -> None:
+        for link in (self.path / "work", self.path / "diff"):
+            if not link.exists():
+                link.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()

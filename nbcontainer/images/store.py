@@ -71,6 +71,7 @@ class Store:
         self.path = path
         self.owner = owner
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        self.in_memory = False
         self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
         self._mutex = threading.RLock()
@@ -232,15 +233,18 @@ class Store:
             os.chown(path, *self.owner)
         return path
 
-    def make_memory(self) -> Path:
-        """The directory for what the store's file system cannot hold, made if it is not there. Raises `OSError`."""
+    def use_memory(self) -> None:
+        """Has uppers made in `memory` from now on, which is made if it is not there. Raises `OSError`.
+
+        What is kept of them is there until the machine restarts.
+        """
         with contextlib.suppress(FileExistsError):
             self.memory.mkdir(0o700)
         found = self.memory.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise PermissionError(errno.EPERM, "it belongs to somebody else", str(self.memory))
         self._close_to_others(self.memory)
-        return self.memory
+        self.in_memory = True
 
     def layer(self, diff_id: str) -> str | None:
         """The id of the extracted layer with that content, or None."""

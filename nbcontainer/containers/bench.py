@@ -111,12 +111,14 @@ class Bench:
         assert self._launcher is not None
         self._uppers += 1
         upper = (self._memory or self.folder / "tmp") / str(self._uppers)
+        # By a relative path: root's launcher may not go where an absolute one leads through directories of root's.
+        seen = f"../tmp/{upper.name}" if self._memory is None else str(upper)
         for path in (upper, upper / "diff", upper / "work"):
             path.mkdir(mode=0o755)
             self._give(path)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, str(upper)), [null] * 3)
+            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, seen), [null] * 3)
         finally:
             os.close(null)
 

@@ -1,0 +1,378 @@
+"""Doctor on the real kernel: on this machine, and on what it can be made to be for one process and its children.
+
+Each of those runs doctor and then a cell, so that the one's words can be held against the other's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers.doctor import LIMITED, MISSING, OK, PROBES, examine
+from nbcontainer.images.recipes import static_busybox
+from nbcontainer.images.store import FREE_SPACE, MEMORY
+from nbcontainer.sandbox.rootfs import UPPER_ADVICE
+from tests.requirements import require, require_plain_user, require_root
+from tests.running import descendants, mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from tests.running import Ran
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from nbcontainer.containers import run
+from nbcontainer.containers.commit import commit
+from nbcontainer.containers.doctor import examine
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.errors import NbcontainerError
+
+store, volumes = Path(sys.argv[1]), tuple(parse_volume(text) for text in sys.argv[2:])
+said = {"report": examine(store).as_dict(), "stdout": "", "stderr": "", "message": "", "hint": "", "layers": 0}
+out, err = [], []
+try:
+    engine = Engine(store)
+    for script in ("echo one; rm -r /etc/passwd; mkdir /made", "ls -d /made; test -e /etc/passwd || echo gone"):
+        request = run.Request("busybox", "box", script=script, options=RunOptions(volumes=volumes))
+        container, _ = run.run(engine, request, run.Streams(out.append, err.append))
+    said["layers"] = len(commit(container, "kept").layers)
+    container.remove()
+    engine.store.drop_image("kept")
+    prune(engine)
+    engine.close()
+except NbcontainerError as error:
+    said["message"], said["hint"] = error.message, error.hint
+said["stdout"], said["stderr"] = b"".join(out).decode(), b"".join(err).decode()
+print(json.dumps(said))
+"""
+
+MOUNTS = ("unshare", "--mount")
+"""Root's way to mounts of the test's own."""
+
+USERNS = ("unshare", "--user", "--map-root-user", "--mount")
+"""Anybody's: root in a user namespace that has this user and nobody else."""
+
+
+@pytest.fixture(autouse=True)
+def _namespaces(_containers_work: str) -> None:
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    require("busybox", available=static_busybox() is not None, why="there is no static busybox")
+
+
+@pytest.fixture(params=[MOUNTS, USERNS], ids=["root", "in a user namespace"])
+def inside(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """A command to run others where mounts can be made."""
+    if request.param == MOUNTS:
+        require_root()
+    return tuple(request.param)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What doctor said there, and what became of the cells after it."""
+
+    report: dict[str, Any]
+    stdout: str
+    stderr: str
+    message: str
+    hint: str
+    layers: int
+
+    def check(self, name: str) -> dict[str, str]:
+        return next(check for check in self.report["checks"] if check["name"] == name)
+
+    @property
+    def missing(self) -> list[str]:
+        """The checks that are missing."""
+        return [check["name"] for check in self.report["checks"] if check["state"] == MISSING]
+
+    @property
+    def ran(self) -> bool:
+        """Whether two cells ran one after another, the second saw what the first did, and both were committed."""
+        return self.stdout == "one\n/made\ngone\n" and self.layers == 2 and not self.message
+
+
+def tell(
+    *before: str, store: Path, setup: str = "", volumes: tuple[str, ...] = (), env: dict[str, str] | None = None
+) -> Told:
+    """Runs the shell's `setup` below the command `before`, then doctor and cells on a store at `store` (host)."""
+    child = [sys.executable, "-c", CHILD, str(store), *volumes]
+    if setup:
+        child = ["sh", "-e", "-c", f'{setup}\nexec "$@"', "sh", *child]
+    done = subprocess.run(
+        [*before, *child], capture_output=True, text=True, timeout=90, check=False, env=os.environ | (env or {})
+    )
+    assert done.returncode == 0, done.stderr
+    return Told(**json.loads(done.stdout))
+
+
+def memory() -> set[str]:
+    return {path.name for path in MEMORY.iterdir() if path.name.startswith("nbcontainer-")}
+
+
+def test_what_doctor_says_of_this_machine_a_cell_confirms(engine: Engine, cell: Callable[..., Ran]) -> None:
+    """Where cells run, the whole plan of one is ok, and so is each of its parts."""
+    assert cell("echo it runs").text == "it runs"
+    states = {check.name: check.state for check in examine(engine).checks}
+    assert list(states) == [probe.name for probe in PROBES]
+    for name in ("namespaces", "mounts", "/proc", "/dev", "network", "/sys", "overlay", "container"):
+        assert states[name] != MISSING, f"{name} is {states[name]}, and cells run"
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with a store", "without"])
+def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> None:
+    """No process, mount, descriptor or file of an examination is there when it is over, and no store is made by one."""
+    store = engine.store.path if there else tmp_path / "a" / "store"
+    engine.settle()
+
+    def everything() -> tuple[object, ...]:
+        folder = engine.store.path
+        files = {str(path.relative_to(folder)) for name in ("", "tmp", "layers") for path in (folder / name).iterdir()}
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob("nbcontainer-*"))
+        return files, set(tmp_path.iterdir()), memory(), descendants(os.getpid()), mounts(), descriptors, groups
+
+    before = everything()
+    examine(store)
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("setup", "name", "advice"),
+    [
+        pytest.param(
+            "echo 0 > /proc/sys/user/max_user_namespaces",
+            "namespaces",
+            "sysctl -w user.max_user_namespaces=10000 (as root)",
+            id="user",
+        ),
+        pytest.param(
+            "echo 0 > /proc/sys/user/max_net_namespaces",
+            "network",
+            "sysctl -w user.max_net_namespaces=10000 (as root)",
+            id="network",
+        ),
+        pytest.param(
+            "echo 0 > /proc/sys/user/max_ipc_namespaces",
+            "namespaces",
+            "sysctl -w user.max_ipc_namespaces=10000 (as root)",
+            id="ipc",
+        ),
+    ],
+)
+def test_where_namespaces_are_closed_the_limit_is_named(tmp_path: Path, setup: str, name: str, advice: str) -> None:
+    """A limit of zero, which is a user namespace's own, stops doctor's trial and the cell with the same words."""
+    told = tell(*USERNS, store=tmp_path / "store", setup=setup)
+    check = told.check(name)
+    assert (check["state"], check["found"], check["advice"]) == (MISSING, told.message, told.hint)
+    assert advice in told.hint
+
+
+@pytest.mark.parametrize("cover", ["mount --bind /dev/null /proc/keys", "mount -t tmpfs none /proc/fs"])
+def test_where_proc_is_covered_no_cell_runs_and_the_way_out_is_told(
+    inside: tuple[str, ...], tmp_path: Path, cover: str
+) -> None:
+    """Jupyter in Docker: the kernel mounts no fresh /proc beside one that is hidden in part; all else is ok."""
+    told = tell(*inside, store=tmp_path / "store", setup=cover)
+    check = told.check("/proc")
+    assert (check["state"], check["found"], check["advice"]) == (MISSING, told.message, told.hint)
+    assert "systempaths=unconfined" in told.hint
+    assert told.missing == ["/proc", "container"]
+    assert told.check("container")["found"] == "not without /proc"
+
+
+@pytest.mark.parametrize("cover", ["mount -t tmpfs none /sys/bus", "umount -l -R /sys"], ids=["covered", "not there"])
+def test_where_sys_is_not_whole_a_cell_has_what_there_is(inside: tuple[str, ...], tmp_path: Path, cover: str) -> None:
+    """A fresh sysfs is refused there, and the machine's own is shown instead, read-only."""
+    if inside == USERNS and "umount" in cover:
+        pytest.skip("what was mounted before a user namespace was made is locked in it")
+    told = tell(*inside, store=tmp_path / "store", setup=cover)
+    assert told.check("/sys")["state"] == OK
+    assert told.ran
+
+
+def test_on_overlayfs_cells_write_to_memory_and_say_so_once(inside: tuple[str, ...], tmp_path: Path) -> None:
+    """A store in a Docker container: history and commit work, and when all is removed the memory is empty."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = ",".join(f"{name}dir={tmp_path}/{name}" for name in ("lower", "upper", "work"))
+    before = memory()
+    told = tell(
+        *inside,
+        store=tmp_path / "merged/store",
+        setup=f"mount -t overlay -o {options},userxattr overlay {tmp_path}/merged",
+    )
+    check = told.check("overlay")
+    assert (check["state"], check["advice"]) == (LIMITED, UPPER_ADVICE)
+    assert "overlay" in check["found"]
+    assert told.check("container")["state"] == OK
+    assert told.ran
+    assert told.stderr.count("kept in memory") == 1
+    assert UPPER_ADVICE in told.stderr
+    assert memory() == before
+
+
+def test_a_store_in_memory_works_and_is_a_limit(inside: tuple[str, ...], tmp_path: Path) -> None:
+    """A tmpfs can hold a store, which is gone with it."""
+    told = tell(*inside, store=tmp_path / "store", setup=f"mount -t tmpfs none {tmp_path}")
+    assert (told.check("store")["state"], told.check("overlay")["state"]) == (LIMITED, OK)
+    assert "on tmpfs" in told.check("store")["found"]
+    assert told.ran
+    assert not told.stderr
+
+
+def test_a_store_that_is_mounted_noexec_works(inside: tuple[str, ...], tmp_path: Path) -> None:
+    """Programs run from the overlay, whose mount has flags of its own."""
+    told = tell(*inside, store=tmp_path / "store", setup=f"mount -t tmpfs -o noexec,nosuid,nodev none {tmp_path}")
+    assert told.check("container")["state"] == OK
+    assert told.ran
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "advice"),
+    [
+        ("ro", "Read-only file system", "set NBCONTAINER_HOME to a directory on a writable file system"),
+        ("size=16k", "No space left on device", FREE_SPACE),
+        ("nr_inodes=6", "No space left on device", FREE_SPACE),
+    ],
+    ids=["read-only", "no space", "no inodes"],
+)
+def test_a_store_that_cannot_be_written_is_one_clear_line(
+    inside: tuple[str, ...], tmp_path: Path, options: str, words: str, advice: str
+) -> None:
+    """Doctor and the cell name the store, the reason and the same way out; what needs no store is tried elsewhere."""
+    told = tell(*inside, store=tmp_path / "store", setup=f"mount -t tmpfs -o {options} none {tmp_path}")
+    check = told.check("store")
+    assert (check["state"], check["advice"], told.hint) == (MISSING, advice, advice)
+    for text in (check["found"], told.message):
+        assert words in text
+        assert str(tmp_path / "store") in text
+    assert told.missing == ["store"]
+
+
+def test_a_store_below_what_nobody_may_enter_is_refused(tmp_path: Path) -> None:
+    """A directory of somebody else's is one clear line for a plain user."""
+    require_plain_user()
+    told = tell(store=Path("/root/nbcontainer-test"))
+    check = told.check("store")
+    assert (check["state"], check["advice"]) == (MISSING, told.hint)
+    assert "set NBCONTAINER_HOME to a directory of your own" in told.hint
+
+
+def test_under_no_new_privs_cells_run(tmp_path: Path) -> None:
+    """Root loses nothing; a plain user has one id, by which cells run all the same."""
+    require("setpriv")
+    told = tell("setpriv", "--no-new-privs", store=tmp_path / "store")
+    assert told.check("user ids")["state"] == (OK if os.geteuid() == 0 else LIMITED)
+    assert told.ran
+
+
+def test_without_newuidmap_a_user_has_one_id(tmp_path: Path) -> None:
+    """A plain user with a range and no tool to map it is told which, and cells run."""
+    require_plain_user()
+    told = tell(store=tmp_path / "store", env={"PATH": "/nonexistent"})
+    assert told.check("user ids")["state"] == LIMITED
+    assert told.ran
+
+
+def test_a_plain_user_in_a_user_namespace_has_one_id(tmp_path: Path) -> None:
+    """A range of ids that do not exist in what the notebook runs in is not asked for."""
+    require_plain_user()
+    told = tell("unshare", "--user", "--map-current-user", store=tmp_path / "store")
+    assert told.check("user ids")["state"] == LIMITED
+    assert told.ran
+
+
+def test_root_in_a_user_namespace_of_one_id_runs_cells(tmp_path: Path) -> None:
+    """That root can map nobody but itself, and its volumes need no idmapped mounts."""
+    data = tmp_path / "data"
+    data.mkdir()
+    told = tell(*USERNS, store=tmp_path / "store", volumes=(f"{data}:/data",))
+    assert told.check("user ids")["state"] == LIMITED
+    assert told.check("volumes")["state"] == OK
+    assert told.ran
+
+
+def test_in_a_chroot_it_is_said_that_there_are_no_user_namespaces(inside: tuple[str, ...], tmp_path: Path) -> None:
+    """The kernel makes none for a process whose root is not that of its mounts, and gives no reason."""
+    root = tmp_path / "root"
+    root.mkdir()
+    told = tell(
+        *inside,
+        store=tmp_path / "store",
+        setup=f'mount --rbind / {root}\nexec chroot {root} env -C / "$@"',
+    )
+    check = told.check("namespaces")
+    assert (check["state"], check["found"], check["advice"]) == (MISSING, told.message, told.hint)
+    assert "in a chroot there are none" in told.hint
+
+
+def test_a_root_that_may_not_mount_has_cells_and_no_volumes(tmp_path: Path) -> None:
+    """Without SYS_ADMIN root cannot make an idmapped mount, which a cell with a volume hears in the same words."""
+    require_root()
+    require("setpriv")
+    bounded = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
+    assert tell(*bounded, store=tmp_path / "store").ran
+    told = tell(*bounded, store=tmp_path / "store", volumes=(f"{tmp_path}:/data",))
+    assert told.missing == ["volumes"]
+    assert told.check("volumes")["advice"] == told.hint
+    assert "SYS_ADMIN" in told.hint
+
+
+def test_a_root_without_capabilities_is_told_which_it_needs(tmp_path: Path) -> None:
+    """Root in a container that dropped all of them can map nobody, itself included (user_namespaces(7))."""
+    require_root()
+    require("setpriv")
+    told = tell("setpriv", "--bounding-set=-all", "--inh-caps=-all", store=tmp_path / "store")
+    check = told.check("namespaces")
+    assert (check["state"], check["found"], check["advice"]) == (MISSING, told.message, told.hint)
+    assert "the capabilities SETUID and SETGID" in told.hint
+
+
+@pytest.fixture
+def podman() -> Iterator[tuple[str, ...]]:
+    """A command in a podman container on this machine's own root, whose changes are thrown away.
+
+    With the options that are added to it, it ends with `--rootfs /:O`.
+    """
+    require_root()
+    for program in ("podman", "runc"):
+        require(program)
+    with tempfile.TemporaryDirectory(prefix="nbc-") as short:  # podman's runroot has at most 50 characters
+        settings = Path(short) / "containers.conf"
+        settings.write_text('[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\n')
+        yield (
+            *("env", f"CONTAINERS_CONF={settings}", "podman", "--root", f"{short}/root", "--runroot", f"{short}/run"),
+            *("--runtime", str(shutil.which("runc")), "run", "--rm", "--network=none"),
+        )
+
+
+def test_in_podman_a_cell_says_what_the_container_must_be_started_with(podman: tuple[str, ...]) -> None:
+    """As it comes, podman hides parts of /proc; doctor finds that, and a store on overlayfs."""
+    told = tell(*podman, "--rootfs", "/:O", store=Path("/home/nbcontainer"))
+    assert told.check("/proc")["advice"] == told.hint
+    assert "systempaths=unconfined" in told.hint
+    assert told.check("overlay")["state"] == LIMITED
+
+
+def test_in_podman_with_a_whole_proc_cells_run(podman: tuple[str, ...]) -> None:
+    """Nothing else of podman's defaults stops a cell: its host name stays podman's, and its files are in memory."""
+    told = tell(*podman, "--security-opt=unmask=ALL", "--rootfs", "/:O", store=Path("/home/nbcontainer"))
+    assert told.check("container")["state"] == OK
+    assert told.check("host name")["state"] == LIMITED
+    assert told.ran

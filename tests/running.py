@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.sandbox.outcome import Outcome
-    from nbcontainer.sandbox.streams import Follow
 
 DEADLINE = 20.0
 """Seconds to wait for an event that comes at once, unless something is broken or the machine is very busy."""
@@ -58,14 +57,13 @@ def run_script(
     keyboard: int = -1,
     stdout: Callable[[bytes], None] | None = None,
     stderr: Callable[[bytes], None] | None = None,
-    on_follow: Callable[[Follow], None] | None = None,
     **options: Any,
 ) -> Ran:
     """Runs a cell to its end. `options` are those of `RunOptions`; `stdout` and `stderr` get the output instead."""
     out: list[bytes] = []
     err: list[bytes] = []
     request = run.Request(image, name, command, script, remove, RunOptions(**options))
-    streams = run.Streams(stdout or out.append, stderr or err.append, stdin, keyboard, on_follow=on_follow)
+    streams = run.Streams(stdout or out.append, stderr or err.append, stdin, keyboard)
     container, outcome = run.run(engine, request, streams)
     return Ran(container, outcome, b"".join(out), b"".join(err))
 
@@ -84,6 +82,18 @@ def processes_with(word: str) -> list[int]:
                 if word.encode() in (path / "cmdline").read_bytes().split(b"\0"):
                     found.append(int(path.name))
     return found
+
+
+def init_of(word: str) -> int:
+    """Host pid of the pid 1 above the processes with `word` in their command line (NSpid in proc_pid_status(5))."""
+    for found in processes_with(word):
+        pid = found
+        while pid > 1:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            if status["NSpid"].split()[-1] == "1":
+                return pid
+            pid = int(status["PPid"])
+    raise AssertionError(f"no container runs {word}")
 
 
 def descendants(pid: int) -> set[int]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.steps import Plan, Step
 
-_BOOT = "import sys; sys.path += sys.argv[2:]; from nbcontainer.sandbox.server import main; main(int(sys.argv[1]))"
+_BOOT = "import sys; sys.path += sys.argv[2:]; from nbcontainer.sandbox.entry import main; main(int(sys.argv[1]))"
 
 _START_LIMIT = 30.0  # seconds; a start takes 0.1
 

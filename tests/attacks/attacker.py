@@ -19,7 +19,7 @@ import pytest
 
 from nbcontainer.containers import run
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.images import library
+from nbcontainer.images import recipes
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox import plan
 from tests.attacks import inside
@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.images.oci import Image
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.spec import Spec
     from nbcontainer.sandbox.steps import Plan, Step
 
-IMAGE = "attacker"
 PYTHON = "/usr/bin/python3"
 
 _LISTING = """
@@ -100,22 +98,8 @@ def archive(nodes: Mapping[str, Node]) -> bytes:
     return out.getvalue()
 
 
-def import_nodes(engine: Engine, nodes: Mapping[str, Node], name: str) -> Image:
-    """Brings a root file system with these entries into the engine's store, as image `name`."""
-    source = os.memfd_create("image", os.MFD_CLOEXEC)
-    try:
-        with open(source, "wb", closefd=False) as file:
-            file.write(archive(nodes))
-        os.lseek(source, 0, os.SEEK_SET)
-        return library.import_archive(engine.store, engine, source, name)
-    finally:
-        os.close(source)
-
-
-def busybox_nodes(engine: Engine) -> dict[str, Node]:
+def busybox_nodes() -> dict[str, Node]:
     """The busybox image's entries, for an image with something else beside them."""
-    from nbcontainer.images import recipes
-
     with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as tar:
         found = {}
         for entry in tar:
@@ -157,11 +141,18 @@ class Attacker:
     `change` makes another step of one where they cannot just be left out.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
+        self.folder = folder
         self._build = plan.build
-        if IMAGE not in engine.store.images():
-            import_nodes(engine, busybox_nodes(engine) | python_nodes(), IMAGE)
+        self.nodes = busybox_nodes() | python_nodes()
+        self.image = self.image_of("attacker", {})
+
+    def image_of(self, name: str, nodes: Mapping[str, Node], *, base: bool = True) -> str:
+        """An image of the attacker's, with these entries besides or instead: the path of its tar (host)."""
+        path = self.folder / f"{name}.tar"
+        path.write_bytes(archive((self.nodes if base else {}) | dict(nodes)))
+        return str(path)
 
     def __call__(
         self,
@@ -169,7 +160,7 @@ class Attacker:
         *arguments: object,
         without: tuple[type[Step], ...] = (),
         change: Callable[[Step], Step] = lambda step: step,
-        image: str = IMAGE,
+        image: str = "",
         **options: Any,
     ) -> Any:
         """What the attack returned. `options` are those of `RunOptions`."""
@@ -183,7 +174,7 @@ class Attacker:
         command: tuple[str, ...] = (),
         without: tuple[type[Step], ...] = (),
         change: Callable[[Step], Step] = lambda step: step,
-        image: str = IMAGE,
+        image: str = "",
         **options: Any,
     ) -> Attacked:
         """Runs a cell to its end."""
@@ -198,7 +189,7 @@ class Attacker:
 
         out: list[bytes] = []
         err: list[bytes] = []
-        request = run.Request(image, "", command, script, options=RunOptions(**options))
+        request = run.Request(image or self.image, "", command, script, options=RunOptions(**options))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan, "build", build)
             # A container made ahead has an upper that another plan's cannot mount as well.

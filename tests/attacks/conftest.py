@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def attack(store_path: Path, _containers_work: str) -> Iterator[Attacker]:
+def attack(store_path: Path, tmp_path_factory: pytest.TempPathFactory, _containers_work: str) -> Iterator[Attacker]:
     """Runs attacks in cells of an image that has Python, all on one engine: the attacks are many."""
     require("namespaces", available=not _containers_work, why=_containers_work)
     engine = Engine(store_path)
-    yield Attacker(engine)
+    yield Attacker(engine, tmp_path_factory.mktemp("images"))
     engine.close()

@@ -1,0 +1,122 @@
+"""Init, and the host's interpreter that it runs: neither can be looked into, overwritten or signalled."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.engine import Engine
+from nbcontainer.sandbox.idmap import SINGLE
+from tests.attacks.attacker import PYTHON, Attacker
+from tests.attacks.inside import attempt
+from tests.attacks.ways import WAYS, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def look_into(process: str) -> object:
+    """What comes of each way to look into a process."""
+    place = f"/proc/{process}"
+    found = {name: attempt(os.readlink, f"{place}/{name}") for name in ("exe", "cwd", "root", "ns/mnt")}
+    for name in ("exe", "mem", "environ", "maps", "auxv", "syscall"):
+        opened = attempt(os.open, f"{place}/{name}", os.O_RDONLY)
+        read = opened if isinstance(opened, str) else attempt(os.read, opened, 1)
+        found[f"{name} read"] = read if isinstance(read, str) else "read"
+    for name in ("exe", "mem"):
+        opened = attempt(os.open, f"{place}/{name}", os.O_WRONLY)
+        found[f"{name} written"] = opened if isinstance(opened, str) else "opened"
+    for number in range(64):
+        found[f"fd {number}"] = attempt(os.open, f"{place}/fd/{number}", os.O_RDONLY)
+    return {name: answer if isinstance(answer, str) else "opened" for name, answer in found.items()}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("user", ["", "1000"])
+def test_init_cannot_be_looked_into(way: Way, user: str, attack: Attacker) -> None:
+    """Its program, memory, descriptors, root and namespaces are closed to the cell; the cell's own are not."""
+    if user and attack.engine.idmap.kind == SINGLE:
+        pytest.skip("this user's containers have root alone")
+    found = attack(look_into, "1", user=user, **way.options())
+    assert set(found.values()) <= {"EACCES", "EPERM", "ENOENT"}, found
+    assert found["exe"] == found["cwd"] == found["exe read"] == found["exe written"] == "EACCES"
+    own = attack(look_into, "self", user=user, **way.options())
+    assert own["root"] == "/"
+    assert own["mem written"] == "opened"
+
+
+@pytest.fixture(scope="module")
+def own_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this interpreter that belongs to whoever runs the notebook, as conda's does."""
+    base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    folder = tmp_path_factory.mktemp("environment")
+    folder.chmod(0o755)
+    (folder / "bin").mkdir()
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    copy = folder / "bin" / "python3"
+    shutil.copyfile(base, copy)
+    copy.chmod(0o755)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Iterator[Attacker]:
+    """Attacks on a notebook whose interpreter its user may write."""
+    engine = Engine(store_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(own_python))
+        engine.launcher.start()
+        if os.geteuid() == 0:
+            engine.launcher_for("host").start()
+    yield Attacker(engine, attack.folder)
+    engine.close()
+
+
+def harm(number: int) -> object:
+    """What comes of each way to harm the file of a descriptor."""
+    place = f"/proc/self/fd/{number}"
+    results = {}
+    for name, flags in {"write": os.O_WRONLY, "update": os.O_RDWR, "cut": os.O_WRONLY | os.O_TRUNC}.items():
+        opened = attempt(os.open, place, flags)
+        results[name] = opened if isinstance(opened, str) else "opened"
+    results["truncate"] = attempt(os.truncate, place, 0)
+    results["close to all"] = attempt(os.chmod, place, 0)
+    results["setuid"] = attempt(os.chmod, place, 0o4777)
+    results["setuid by descriptor"] = attempt(os.fchmod, number, 0o4777)
+    results["give away"] = attempt(os.chown, place, 1, 1)
+    results["turn back time"] = attempt(os.utime, place, (0, 0))
+    results["attribute"] = attempt(os.setxattr, place, "user.planted", b"x")
+    results["link"] = attempt(os.link, place, "/tmp/interpreter")
+    results["directory"] = attempt(os.open, f"{place}/..", os.O_RDONLY)
+    return results
+
+
+def facts(path: Path) -> tuple[object, ...]:
+    """All that there is to know of a file."""
+    found = path.stat()
+    return path.read_bytes(), found.st_mode, found.st_uid, found.st_mtime_ns, found.st_ctime_ns, os.listxattr(path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_hosts_interpreter_stays_as_it_is(way: Way, own_python: Path, on_own_python: Attacker) -> None:
+    """A cell that runs /proc/self/exe, which is the host's interpreter then, and keeps a descriptor of it past its own
+    exec, can change nothing of it: not a byte, nor its mode, owner or times (CVE-2019-5736)."""
+    before = facts(own_python)
+    keep_and_go_on = (
+        "import os, sys\n"
+        "kept = os.open('/proc/self/exe', os.O_RDONLY)\n"
+        "os.set_inheritable(kept, True)\n"
+        "os.execv(sys.argv[1], [sys.argv[1], '-I', '-c', sys.argv[2], str(kept)])\n"
+    )
+    source = "".join(inspect.getsource(piece) for piece in (attempt, harm))
+    then = f"import errno, json, os, sys\nfrom typing import Any\n{source}\nprint(json.dumps(harm(int(sys.argv[1]))))"
+    command = ("/proc/self/exe", "-S", "-c", keep_and_go_on, PYTHON, then)
+    answer = on_own_python.run(None, command=command, env=("PYTHONHOME=/usr",), **way.options()).answer
+    assert facts(own_python) == before, answer
+    assert not {"opened", None} & set(answer.values()), answer

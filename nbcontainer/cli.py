@@ -43,12 +43,11 @@ _RUN = Command(
 _TOP = Command(
     "nbcontainer",
     "VERB ...",
-    "Containers with no daemon.",
+    "Containers with no daemon. VERB --help says more of a verb.",
     (
         Option(("--store",), "DIR", "the store, in place of the user's own"),
         Option(("--json",), "", "answers as JSON"),
         Option(("--version",), "", "the version"),
-        Option(("-h", "--help"), "", "this text; VERB --help for a verb's"),
     ),
     most=0,
     tail=True,
@@ -98,10 +97,10 @@ def _main(arguments: Sequence[str]) -> int:
         return 0
     name, *rest = top.tail
     command = _command(name)
-    if "--help" in rest[:1] or "-h" in rest[:1]:
+    words = parse(command, rest)
+    if words.has("help"):
         print(command.describe("nbcontainer "))
         return 0
-    words = parse(command, rest)
     if name == "demo":
         from nbcontainer.demo import show
 

@@ -101,11 +101,10 @@ class Container:
         save_record(self.engine.store, self.record)
 
     def add_cell(self, cell: CellRecord) -> None:
-        """Adds a cell that has ended; what changed something is written down."""
-        if not cell.layer and self.anonymous:
-            return
+        """Adds a cell that has ended; an anonymous container is written down once it has a layer."""
         self.record = replace(self.record, cells=(*self.record.cells, cell))
-        self.save()
+        if cell.layer or not self.anonymous:
+            self.save()
 
     def remove(self) -> None:
         """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""

@@ -32,11 +32,15 @@ class Option:
         return ", ".join(self.flags) + (f" {self.value}" if self.value else "")
 
 
+HELP = Option(("-h", "--help"), "", "this text")
+
+
 @dataclass(frozen=True)
 class Command:
     """A verb's grammar. `operands` names them for people; more than `most` of them are refused.
 
-    With `tail`, what follows operand number `most` is taken as it is: a command for the container.
+    With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command knows
+    `--help`, with which nothing else is asked of its words.
     """
 
     name: str
@@ -54,11 +58,10 @@ class Command:
 
     def describe(self, prefix: str) -> str:
         """The help text, `prefix` before the usage line."""
-        lines = [f"usage: {prefix}{self.usage}", "", self.help]
-        if self.options:
-            width = max(len(str(option)) for option in self.options)
-            lines += ["", *(f"  {option!s:<{width}}  {option.help}" for option in self.options)]
-        return "\n".join(lines)
+        options = (*self.options, HELP)
+        width = max(len(str(option)) for option in options)
+        lines = [f"usage: {prefix}{self.usage}", "", self.help, ""]
+        return "\n".join((*lines, *(f"  {option!s:<{width}}  {option.help}" for option in options)))
 
 
 @dataclass
@@ -87,7 +90,7 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
 
     Raises `UsageError`.
     """
-    spelled = {flag: option for option in command.options for flag in option.flags}
+    spelled = {flag: option for option in (*command.options, HELP) for flag in option.flags}
     found = Words()
     rest = iter(words)
     for word in rest:
@@ -100,6 +103,8 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
             found.tail = [word, *rest]
         else:
             found.operands.append(fill(word))
+    if found.has(HELP.name):
+        return found
     if len(found.operands) < command.least:
         raise UsageError(f"{command.name}: too few words", hint=f"write {command.usage}")
     if len(found.operands) > command.most:
@@ -155,5 +160,5 @@ def _next(option: Option, rest: Iterator[str]) -> str:
 
 def _unknown(command: Command, spelled: dict[str, Option], flag: str) -> UsageError:
     near = difflib.get_close_matches(flag, spelled, 1)
-    hint = f"did you mean {near[0]}" if near else f"{command.name} knows {' '.join(spelled) or 'no options'}"
+    hint = f"did you mean {near[0]}" if near else f"{command.name} knows {' '.join(spelled)}"
     return UsageError(f"{command.name}: unknown option {flag}", hint=hint)

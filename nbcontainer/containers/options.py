@@ -56,6 +56,10 @@ def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str |
     if script is not None:
         from nbcontainer.sandbox.process import SCRIPT
 
+        if "\0" in script:
+            raise UsageError(
+                "the cell has a NUL character, which shells drop", hint="leave it out, or write printf '\\0'"
+            )
         if script.startswith("#!"):
             return (SCRIPT,)
         shell = tuple(word for word in config.shell if word != "-c") or ("/bin/sh",)

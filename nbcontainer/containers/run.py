@@ -195,8 +195,9 @@ class _Cell:
             if changed or self.options.volumes:
                 # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk.
                 self.running.wait()
-        if outcome is not None and (changed or not self.container.anonymous):
-            with self.engine.store.lock(shared=True):
+        if outcome is not None:
+            written = changed or not self.container.anonymous
+            with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep() if changed else ""
                 now = library.timestamp(time.time())
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
@@ -316,5 +317,5 @@ def run(
 def forget_last(engine: Engine) -> None:
     """Removes the anonymous container that the last cell left."""
     last, engine.last = engine.last, None
-    if last is not None and last.anonymous and last.record.cells:
+    if last is not None and last.anonymous and any(cell.layer for cell in last.record.cells):
         last.remove()

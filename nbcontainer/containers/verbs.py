@@ -309,5 +309,6 @@ def unknown(verb: str) -> NbcontainerError:
     import difflib
 
     near = difflib.get_close_matches(verb, [*VERBS, "run"], 1)
-    hint = f"did you mean {near[0]}" if near else f"choose one of run {' '.join(VERBS)}; for a cell, write %%container"
+    verbs = f"choose one of run {' '.join(VERBS)}; to run an image, `%container run {verb}` or a cell of %%container"
+    hint = f"did you mean {near[0]}" if near else verbs
     return UsageError(f"unknown verb {verb!r}", hint=hint)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import UsageError
@@ -11,6 +13,7 @@ from nbcontainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_QUOTED_OR_BRACE = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\{\{?""")
 _BRACES = re.compile(r"\{\{|\}\}|[{}]")
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"": lambda value: value, "r": repr, "s": str, "a": ascii}
 
@@ -22,6 +25,26 @@ class _Field(NamedTuple):
     conversion: str
     format: str
     length: int
+
+
+def split(line: str) -> list[str]:
+    """The words of a line, as the shell tells them apart, with spaces and quotes in `{expression}` its own.
+
+    Raises `UsageError`.
+    """
+    parts, at = [], 0
+    while found := _QUOTED_OR_BRACE.search(line, at):
+        end = found.end()
+        if found[0] == "{":
+            with contextlib.suppress(SyntaxError):
+                end += _field(line[end:]).length + 1
+        text = line[found.start() : end]
+        parts += [line[at : found.start()], shlex.quote(text) if found[0] == "{" and len(text) > 1 else text]
+        at = end
+    try:
+        return shlex.split("".join((*parts, line[at:])))
+    except ValueError as error:
+        raise UsageError(f"cannot read {line!r}: {error}", hint="check its quotes") from None
 
 
 def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import keyword
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +17,7 @@ from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
 from nbcontainer.errors import CellFailed, UsageError
 from nbcontainer.images.reference import host_path
-from nbcontainer.notebook.fill import filler
+from nbcontainer.notebook.fill import filler, split
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ _CELL = Command(
     most=1,
     tail=True,
 )
+
+_RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True)
 
 _HELP = ("-h", "--help", "help")
 
@@ -79,21 +81,14 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Runs the cell in a container (`%%container IMAGE`), or does `%container VERB`; `--help` says more."""
-        words = _split(line)
+        words = split(line)
         if cell is not None:
-            return (
-                self._help_of_cell()
-                if words[:1] == ["--help"]
-                else self._run(parse(_CELL, words, fill=self._fill), cell)
-            )
+            return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
             return _show(f"{_CELL.describe('')}\n\nverbs of %container:\n{verbs.overview('')}")
         name, *rest = words
-        if name == "run":
-            command = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True)
-            if rest[:1] == ["--help"]:
-                return _show(command.describe("%container "))
-            return self._run(parse(command, rest, fill=self._fill), None)
+        if name == RUN.name:
+            return self._do_cell(_RUN, rest, "%container ", None)
         if name not in verbs.VERBS:
             raise verbs.unknown(name)
         return self._do(name, rest, "%container ")
@@ -102,16 +97,22 @@ class ContainerMagics(Magics):
     @line_magic
     def commit(self, line: str) -> Any:
         """Makes an image of what the last cell, or a container, left: `%commit [CONTAINER] IMAGE [-o FILE]`."""
-        return self._do("commit", _split(line), "%")
+        return self._do("commit", split(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
         verb = verbs.VERBS[name]
-        if list(words[:1]) == ["--help"]:
+        if parse(verb.command, words).has("help"):
             return _show(verb.command.describe(prefix))
         return verb.run(verbs.Call(self.engine, parse(verb.command, words, fill=self._fill)))
 
-    def _help_of_cell(self) -> None:
-        _show(_CELL.describe(""))
+    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
+        parsed = parse(command, words, fill=self._fill)
+        if parsed.has("help"):
+            return _show(command.describe(prefix))
+        if script is not None and not script.strip() and not parsed.tail:
+            hint = "write the script below %%container, or a command after the image"
+            raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
+        return self._run(parsed, script)
 
     @property
     def _namespace(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class _Destination:
     """A variable that takes a stream, where one is named."""
 
     def __init__(self, name: str) -> None:
-        if name and not name.isidentifier():
+        if name and (not name.isidentifier() or keyword.iskeyword(name)):
             raise UsageError(f"{name!r} is no name for a variable", hint="write --out NAME")
         self.name = name
         self._parts: list[bytes] = []
@@ -181,13 +182,6 @@ def failure(outcome: Outcome) -> CellFailed:
     """The error that a cell which ended badly raises: one line."""
     hints = {INTERRUPTED: "", "timeout": "give it more with --timeout"}
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
-
-
-def _split(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"cannot read {line!r}: {error}", hint="check its quotes") from None
 
 
 def _show(text: str) -> None:

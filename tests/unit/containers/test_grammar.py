@@ -71,8 +71,8 @@ def test_an_empty_word_is_a_word() -> None:
         (RUN, "--quite busybox", "run: unknown option --quite; run knows"),
         (RUN, "-x busybox", "run: unknown option -x; "),
         (RUN, "-ix busybox", "run: unknown option -x; "),
-        (RUN, "--xyzzy=3", "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name"),
-        (BARE, "--all", "ps: unknown option --all; ps knows no options"),
+        (RUN, "--xyzzy=3", "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name -h --help"),
+        (BARE, "--all", "ps: unknown option --all; ps knows -h --help"),
         (RUN, "--name", "--name has no value; write --name NAME"),
         (RUN, "busybox -e", "--env has no value; write -e, --env NAME=VALUE"),
         (RUN, "-ie", "--env has no value"),
@@ -115,5 +115,13 @@ def test_help_lists_the_usage_and_every_option() -> None:
         "  -t, --tty             has a terminal",
         "  -e, --env NAME=VALUE  sets",
         "  --name NAME           names",
+        "  -h, --help            this text",
     ]
-    assert BARE.describe("").splitlines() == ["usage: ps", "", "Lists."]
+    assert BARE.describe("").splitlines() == ["usage: ps", "", "Lists.", "", "  -h, --help  this text"]
+
+
+@pytest.mark.parametrize("line", ["--help", "-h", "a --help", "a b c -h", "-fh"])
+def test_help_is_asked_for_anywhere(line: str) -> None:
+    """Who asks for help gets it, whatever else is too much or too little; a command's own words ask the container."""
+    assert parse(MOVE, line.split()).has("help")
+    assert not parse(RUN, ["busybox", "ls", "--help"]).has("help")

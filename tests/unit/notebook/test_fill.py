@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.fill import filler
+from nbcontainer.notebook.fill import filler, split
 
 NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
 
@@ -89,3 +89,32 @@ def test_an_expression_cannot_change_the_notebook() -> None:
 def test_colons_and_braces_of_the_expression_are_its_own(word: str, filled: str) -> None:
     """A slice, `!=`, a lambda, a dictionary and a brace in quotes are Python's, as they are in an f-string."""
     assert filler({**NAMES, "d": {"a:b": "ok"}})(word) == filled
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", []),
+        ("a  b", ["a", "b"]),
+        ("'a b' \"c d\" e\\ f", ["a b", "c d", "e f"]),
+        ("-v {data / 'in'}:/in busybox", ["-v", "{data / 'in'}:/in", "busybox"]),
+        ('-e A={d["k"]} x', ["-e", 'A={d["k"]}', "x"]),
+        ("{ {'a': 1}['a'] }b c", ["{ {'a': 1}['a'] }b", "c"]),
+        ("'{a b}' \"{'x y'}\"", ["{a b}", "{'x y'}"]),
+        ("awk '{print $1}' {print}", ["awk", "{print $1}", "{print}"]),
+        ("{a b} {", ["{a", "b}", "{"]),
+        ("find -exec rm {} ;", ["find", "-exec", "rm", "{}", ";"]),
+        ("{{a b}}", ["{{a", "b}}"]),
+        ("\\{a + 1}", ["{a", "+", "1}"]),
+    ],
+)
+def test_a_line_is_words(line: str, words: list[str]) -> None:
+    """Words are the shell's, but that an expression in braces is one piece with its spaces and quotes as they are."""
+    assert split(line) == words
+
+
+@pytest.mark.parametrize("line", ["'a", 'b "', "c \\"])
+def test_what_is_no_line(line: str) -> None:
+    """A quote that never ends is refused, and named."""
+    with pytest.raises(UsageError, match="check its quotes"):
+        split(line)

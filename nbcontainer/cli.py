@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer import __version__
 from nbcontainer.containers import verbs
@@ -16,7 +16,7 @@ from nbcontainer.containers.grammar import Command, Option, parse
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
 from nbcontainer.containers.terminal import WindowSize, raw
-from nbcontainer.errors import NbcontainerError, SetupFailed, UsageError
+from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED
 
@@ -105,13 +105,26 @@ def _main(arguments: Sequence[str]) -> int:
         from nbcontainer.demo import show
 
         return show()
-    with contextlib.closing(Engine(host_path(top.one("store")) if top.has("store") else None)) as engine:
+    store = host_path(top.one("store")) if top.has("store") else None
+    try:
+        opened = Engine(store)
+    except StoreError:
+        if name != "doctor":
+            raise
+        from nbcontainer.containers.doctor import examine
+
+        return _show(examine(store), top)  # it says so, and what else there is to say
+    with contextlib.closing(opened) as engine:
         if name == "run":
             return _run(engine, words)
         view = verbs.VERBS[name].run(verbs.Call(engine, words))
-        if view is not None:
-            print(json.dumps(view.as_json(), indent=2) if top.has("json") else view)
-        return 0 if getattr(view, "ok", True) else 1
+        return _show(view, top)
+
+
+def _show(view: Any, top: Words) -> int:
+    if view is not None:
+        print(json.dumps(view.as_json(), indent=2) if top.has("json") else view)
+    return 0 if getattr(view, "ok", True) else 1
 
 
 def _command(name: str) -> Command:

@@ -19,6 +19,8 @@ from nbcontainer.sandbox.work import perform
 if TYPE_CHECKING:
     from nbcontainer.sandbox.idmap import IdMap
 
+_NOWHERE = Path("/nonexistent")
+
 _PROBE_SIZE = 1 << 16  # bytes: more than a file system keeps in an inode
 
 
@@ -31,7 +33,7 @@ class Bench:
     def __init__(self, store: Path, idmap: IdMap) -> None:
         self.path = store
         self.idmap = idmap
-        self.folder = Path()
+        self.folder = _NOWHERE
         self._store: Store | None = None
         self._launcher: Launcher | None = None
         self._unusable: LauncherError | None = None
@@ -43,17 +45,18 @@ class Bench:
 
         Raises `StoreError`.
         """
-        owner = (self.idmap.root_uid, self.idmap.root_gid)
-        if (self.path / "oci-layout").exists():
-            self._store = Store(self.path, owner)
-            place = self.path / "tmp" / self._store.unique()
-        else:
-            place = _nearest(self.path) / f".nbcontainer-doctor-{secrets.token_hex(4)}"
         try:
-            self._fill(place)
+            self._fill(self._place())
         except OSError as error:
-            trials.discard(place)
+            trials.discard(self.folder)
             raise cannot("write to the store", self.path, error) from error
+
+    def _place(self) -> Path:
+        self.path = self.path.resolve()
+        if not (self.path / "oci-layout").exists():
+            return _nearest(self.path) / f".nbcontainer-doctor-{secrets.token_hex(4)}"
+        self._store = Store(self.path, (self.idmap.root_uid, self.idmap.root_gid))
+        return self.path / "tmp" / self._store.unique()
 
     def make_elsewhere(self) -> None:
         """Makes it in the directory for temporary files: what has nothing to do with the store can be tried there."""
@@ -138,8 +141,7 @@ class Bench:
         """Ends the launcher and what it runs, and removes the directory."""
         if self._launcher is not None:
             self._launcher.close()
-        if self.folder != Path():
-            trials.discard(self.folder)
+        trials.discard(self.folder)
         if self._memory is not None:
             trials.discard(self._memory)
         if self._store is not None:

@@ -116,11 +116,12 @@ class Patient:
     """What the probes are given: the machine's files, the store's path, and what can be tried.
 
     `refused` is why the store cannot be written, `find_busybox` finds a static one, `can_make_group` says whether a
-    cgroup can be made below a directory.
+    cgroup can be made below a directory. `place` is where things are tried, the store's own file system if it can be.
     """
 
     machine: Machine
     store: Path
+    place: Path
     trials: Trials
     idmap: IdMap
     refused: StoreError | None = None
@@ -129,8 +130,8 @@ class Patient:
 
     @property
     def file_system(self) -> str:
-        """The type of the store's file system."""
-        mount = self.machine.mount_of(self.store)
+        """The type of the file system where things are tried."""
+        mount = self.machine.mount_of(self.place)
         return mount.fstype if mount else "an unknown file system"
 
 
@@ -276,12 +277,12 @@ def examine(store: Engine | Path | None = None, machine: Machine | None = None) 
     Everything is tried in throw-away containers and directories, of which nothing stays. It ends within `PATIENCE`.
     """
     machine = machine or Machine()
-    path = (store.store.path if isinstance(store, Engine) else store or default_path()).resolve()
-    bench = Bench(path, idmap.choose(machine))
+    path = store.store.path if isinstance(store, Engine) else store or default_path()
+    bench = Bench(path.absolute(), idmap.choose(machine))
     end = time.monotonic() + PATIENCE
     try:
         refused = _make(bench, end)
-        return diagnose(Patient(machine, path, bench, bench.idmap, refused), end)
+        return diagnose(Patient(machine, bench.path, bench.folder, bench, bench.idmap, refused), end)
     finally:
         with contextlib.suppress(TimeoutError):
             _within(end, bench.close)
@@ -297,7 +298,8 @@ def _make(bench: Bench, end: float) -> StoreError | None:
         refused = StoreError(f"{bench.path} does not answer", hint=UPPER_ADVICE)
     else:
         return None
-    bench.make_elsewhere()
+    with contextlib.suppress(OSError):  # no launcher starts there either, and says so
+        bench.make_elsewhere()
     return refused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from nbcontainer.containers.grammar import Command, Option, Words, parse
 from nbcontainer.containers.output import FloodGate, TextSink
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
-from nbcontainer.errors import CellFailed, UsageError
+from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
@@ -70,12 +71,14 @@ class ContainerMagics(Magics):
         return self._engine
 
     def start(self) -> None:
-        """Starts the launcher in the background."""
-        self.engine.start()
+        """Starts the launcher in the background. A store that cannot be opened is told by its first use."""
+        with contextlib.suppress(StoreError):
+            self.engine.start()
 
     def close(self) -> None:
         """Ends the containers of this notebook."""
-        self.engine.close()
+        with contextlib.suppress(StoreError):
+            self.engine.close()
 
     @no_var_expand
     @line_cell_magic
@@ -103,7 +106,16 @@ class ContainerMagics(Magics):
         verb = verbs.VERBS[name]
         if parse(verb.command, words).has("help"):
             return _show(verb.command.describe(prefix))
-        return verb.run(verbs.Call(self.engine, parse(verb.command, words, fill=self._fill)))
+        parsed = parse(verb.command, words, fill=self._fill)
+        try:
+            engine = self.engine
+        except StoreError:
+            if name != "doctor":
+                raise
+            from nbcontainer.containers.doctor import examine
+
+            return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
+        return verb.run(verbs.Call(engine, parsed))
 
     def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
         parsed = parse(command, words, fill=self._fill)

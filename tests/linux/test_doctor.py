@@ -376,3 +376,31 @@ def test_in_podman_with_a_whole_proc_cells_run(podman: tuple[str, ...]) -> None:
     assert told.check("container")["state"] == OK
     assert told.check("host name")["state"] == LIMITED
     assert told.ran
+
+
+def test_the_command_examines_a_machine_whose_store_cannot_be_opened() -> None:
+    """`nbcontainer doctor` says why there is no store, tries the rest, and ends with 1."""
+    code = "from nbcontainer.cli import main; main()"
+    words = [sys.executable, "-c", code, "--json", "--store", "/proc/nowhere", "doctor"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    assert (done.returncode, done.stderr, states["store"], states["overlay"]) == (1, "", MISSING, OK)
+
+
+NOTEBOOK = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "nbcontainer")
+print(shell.run_line_magic("container", "doctor"))
+shell.run_line_magic("unload_ext", "nbcontainer")
+"""
+
+
+def test_the_magic_examines_a_machine_whose_store_cannot_be_opened(tmp_path: Path) -> None:
+    """The extension loads, and `%container doctor` says why there is no store and that the rest works."""
+    env = os.environ | {"NBCONTAINER_HOME": "/proc/nowhere", "IPYTHONDIR": str(tmp_path)}
+    words = [sys.executable, "-c", NOTEBOOK]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False, env=env)
+    assert "missing  store" in done.stdout, done.stderr
+    assert "/proc/nowhere" in done.stdout
+    assert "ok       overlay" in done.stdout

@@ -145,6 +145,7 @@ def patient(host: Host, uid: int = UID, **tried: Any) -> Patient:
     return Patient(
         machine,
         Path("/srv/store"),
+        Path("/srv/store/tmp/1"),
         Tried(machine, ids, **tried),
         ids,
         find_busybox=lambda: Path("/bin/busybox"),

@@ -146,6 +146,7 @@ class Engine:
                 running.wait()
         if not upper.remove():
             library.discard(self.store, self, [upper.path])
+        self.launcher.collect()
 
     def later(self, chore: Callable[[], object]) -> None:
         """Has a background thread do it: what nobody waits for. Its errors are nobody's: the next use meets them."""

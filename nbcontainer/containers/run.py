@@ -129,8 +129,10 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
             outcome = cell.run()
         finally:
             cell.settle(outcome)
-        # The next anonymous cell is most likely on the same image; the next one of a named container, on this.
-        engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers)
+            if outcome is not None:
+                # The next anonymous cell is most likely on the same image; the next one of a named container, on this.
+                engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers)
+            engine.clear_away(cell.upper, cell.running)
         return outcome
 
 
@@ -201,7 +203,6 @@ class _Cell:
                 layer = self.upper.keep() if changed else ""
                 now = library.timestamp(time.time())
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
-        self.engine.clear_away(self.upper, self.running)
 
     def _run_once(self) -> Outcome:
         launcher = self.engine.launcher_for(self.options.userns)

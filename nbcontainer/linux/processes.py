@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
-from ctypes import c_int, c_uint32, c_ulong
+import struct
+from ctypes import c_int, c_ulong
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,14 +43,6 @@ libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 libc.prctl.restype = c_int
 
 
-class _CapHeader(ctypes.Structure):
-    _fields_ = (("version", c_uint32), ("pid", c_int))
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = (("effective", c_uint32), ("permitted", c_uint32), ("inheritable", c_uint32))
-
-
 def prctl(option: int, argument: int = 0, second: int = 0) -> int:
     """prctl(2)."""
     return check(libc.prctl(option, argument, second, 0, 0), "prctl")
@@ -64,6 +58,7 @@ def capability_mask(names: tuple[str, ...]) -> int:
     return sum(1 << CAPABILITIES.index(name) for name in set(names))
 
 
+@functools.cache
 def last_capability() -> int:
     """The highest capability number this kernel knows (/proc/sys/kernel/cap_last_cap)."""
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
@@ -83,13 +78,17 @@ def clear_ambient() -> None:
 
 def capset(permitted: int, effective: int, inheritable: int) -> None:
     """capset(2) of this thread, the three sets as bit masks."""
-    header = _CapHeader(version=_CAPABILITY_VERSION_3, pid=0)
     low, high = (1 << 32) - 1, 32
-    data = (_CapData * 2)(
-        _CapData(effective=effective & low, permitted=permitted & low, inheritable=inheritable & low),
-        _CapData(effective=effective >> high, permitted=permitted >> high, inheritable=inheritable >> high),
+    sets = (
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> high,
+        permitted >> high,
+        inheritable >> high,
     )
-    syscall("capset", ctypes.byref(header), data)
+    # struct __user_cap_header_struct and two of __user_cap_data_struct
+    syscall("capset", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *sets))
 
 
 def join_session_keyring() -> None:

@@ -42,17 +42,17 @@ _FORWARDED = (
 )
 
 
-def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: Sequence[Step]) -> NoReturn:
+def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[Any]) -> NoReturn:
     """Init's whole life. Ends the process.
 
     `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
-    is what can be done ahead.
+    is what can be done ahead, as `plan.encode` wrote it.
     """
     try:
         _end_with(launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
-        _Init(kernel, channel, launcher).live(prepare)
+        _Init(kernel, channel, launcher).live(plan.decode(prepare))
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"nbcontainer init: {type(error).__name__}: {error}\n".encode())

@@ -118,15 +118,13 @@ def readable(fd: int, patience: float | None = 0) -> bool:
 class Launcher:
     """A launcher process for one store and one id map. Thread-safe; `close` ends it and every container of its.
 
-    `store` is the store's absolute host path, `preload` the modules whose functions run as work in sandboxes,
-    `keep` how many inits may wait ready.
+    `store` is the store's absolute host path, `preload` the modules whose functions run as work in sandboxes.
     """
 
-    def __init__(self, store: Path, idmap: IdMap, *, preload: tuple[str, ...] = (), keep: int = 2) -> None:
+    def __init__(self, store: Path, idmap: IdMap, *, preload: tuple[str, ...] = ()) -> None:
         self.store = store
         self.idmap = idmap
         self.preload = preload
-        self.keep = keep
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -177,13 +175,17 @@ class Launcher:
     def order(self, prepare: tuple[Step, ...]) -> None:
         """Has a spare made that does `prepare` ahead, without waiting for it.
 
-        `submit` of a plan that begins so takes it. Older spares than the newest `keep` are let go.
+        `submit` of a plan that begins so takes it; `dismiss` lets it go.
         """
         with self._lock:
             self._ensure()
             self._order(prepare)
-            while len(self._orders) + len(self._spares) > self.keep:
-                self._collect_one() if not self._spares else self._spares.pop(0)[1].close()
+
+    def collect(self) -> None:
+        """Takes what the launcher has made by now, so that `submit` need not."""
+        with self._lock:
+            while self._orders and self._control is not None and readable(self._control.fileno()):
+                self._collect_one()
 
     def has(self, prepare: tuple[Step, ...]) -> bool:
         """Whether a living spare has done `prepare`, or one is about to."""

@@ -58,6 +58,9 @@ _NAMESPACES = {
 
 _NO_ID = (1 << 32) - 1  # (uid_t)-1
 
+_TEXT_LIMIT = 1 << 20
+_CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
+
 
 @dataclass(frozen=True)
 class CloneInit(Step):
@@ -268,7 +271,10 @@ def read_text(path: str) -> str:
     except OSError:
         return ""
     try:
-        return os.read(fd, 1 << 20).decode("utf-8", "replace")
+        text = b""
+        while len(text) < _TEXT_LIMIT and (more := os.read(fd, _CHUNK)):
+            text += more
+        return text.decode("utf-8", "replace")
     except OSError:
         return ""
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
@@ -49,6 +49,7 @@ TTY_GROUP = 5
 """The group of terminals, as in every distribution's /etc/group and the OCI runtime specification."""
 
 
+@functools.cache
 def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
     """The first part of every plan: what needs no knowledge of the image. A spare init has done it."""
     host_network = network == "host"
@@ -144,11 +145,7 @@ def step_class(name: str) -> type[Step]:
 
 def encode(steps: Iterable[Step]) -> list[Any]:
     """Steps as JSON values: [name, {field: value}] each."""
-    return [[type(step).__name__, _shallow(step)] for step in steps]
-
-
-def _shallow(step: Any) -> dict[str, Any]:
-    return {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+    return [[type(step).__name__, vars(step)] for step in steps]
 
 
 def decode(values: Iterable[Any]) -> tuple[Step, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from typing import TYPE_CHECKING, cast
 
 from nbcontainer.linux.seccomp import SECCOMP_MODE_FILTER
@@ -18,7 +19,6 @@ from nbcontainer.sandbox.rootfs import open_in_root
 from nbcontainer.sandbox.spec import DEFAULT_PATH, Overlay, Program, Spec
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
     from nbcontainer.linux.kernel import Kernel
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PLAIN = plan.build(
     Spec(Overlay(("layer",)), Program(("/bin/sh", SCRIPT), (f"PATH={DEFAULT_PATH}", "TERM=dumb")), script=3), host_map()
 )
-_REQUEST = {"setup": plan.encode(_PLAIN.setup), "enter": plan.encode(_PLAIN.enter)}
+_REQUEST = wire.encode({"setup": plan.encode(_PLAIN.setup), "enter": plan.encode(_PLAIN.enter)})
 
 _LIKELY = ("/bin/sh", "/etc/passwd", "/etc/group")
 
@@ -54,7 +54,7 @@ def plain_request() -> Iterator[socket.socket]:
     """A channel that holds the request for a plain cell, with descriptors of nothing."""
     ours, theirs = wire.pair()
     with ours, theirs, open(os.devnull, "rb") as nothing:  # noqa: PTH123 - the host's, and nothing of the store's
-        wire.send(theirs, _REQUEST, (nothing.fileno(),) * 4)
+        socket.send_fds(theirs, [_REQUEST], [nothing.fileno()] * 4)
         yield ours
 
 

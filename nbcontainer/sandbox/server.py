@@ -17,15 +17,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.kernel import Kernel
-from nbcontainer.linux.processes import set_name, set_pdeathsig
+from nbcontainer.linux.processes import last_capability, set_name, set_pdeathsig
 from nbcontainer.sandbox import init, plan, seccomp, wire
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
 
 if TYPE_CHECKING:
     import socket
-
-    from nbcontainer.sandbox.steps import Step
 
 
 def main(control: socket.socket, *, entered: bool) -> None:
@@ -45,8 +43,10 @@ def main(control: socket.socket, *, entered: bool) -> None:
     sys.meta_path.clear()
     try:
         store = enter(Kernel(), settings, entered=entered)
+        # Both are known from then on: here once, instead of in every container.
         for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
-            seccomp.program(os.uname().machine, capabilities)  # here once, instead of in every container
+            seccomp.program(os.uname().machine, capabilities)
+        last_capability()
     except OSError as error:
         refuse(control, settings, error)
         return
@@ -93,7 +93,7 @@ class ForkServer:
         if order is None:
             return False
         try:
-            pid, pidfd, channel = self._clone(plan.decode(order["prepare"]))
+            pid, pidfd, channel = self._clone(order["prepare"])
         except OSError as error:
             failed = {"step": "CloneInit", "errno": error.errno, "error": error.strerror, "path": ""}
             wire.send(self.control, {"failed": failed})
@@ -102,9 +102,9 @@ class ForkServer:
             wire.send(self.control, {"pid": pid}, [pidfd, channel.fileno()])
         return True
 
-    def _clone(self, prepare: tuple[Step, ...]) -> tuple[int, int, socket.socket]:
+    def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:
         """A new init at work on `prepare`: its pid, a pidfd that stays this object's, and its channel's other end."""
-        clone = prepare[0]
+        (clone,) = plan.decode(prepare[:1])
         assert isinstance(clone, CloneInit)
         theirs, channel = wire.pair()
         try:

@@ -25,6 +25,10 @@ _SPILLED = b"memory file"  # no JSON
 FILES_LIMIT = 250
 """Descriptors of one message; the kernel's limit is 253 (SCM_MAX_FD, unix(7))."""
 
+_ANCILLARY_SIZE = socket.CMSG_SPACE(FILES_LIMIT * array.array("i").itemsize)
+
+_json = json.JSONEncoder(separators=(",", ":"))
+
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -33,9 +37,14 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
+def encode(message: dict[str, Any]) -> bytes:
+    """The bytes of a message."""
+    return _json.encode(message).encode()
+
+
 def send(channel: socket.socket, message: dict[str, Any], files: Sequence[int] = ()) -> None:
     """Sends one message with copies of `files`. Raises `OSError` (EPIPE where nobody is left to read)."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = encode(message)
     if len(data) > PACKET_LIMIT:
         spilled = memory_file("message", data)
         try:
@@ -56,8 +65,7 @@ def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str,
 
     Raises `OSError` for what `send` did not write.
     """
-    size = socket.CMSG_SPACE(FILES_LIMIT * array.array("i").itemsize)
-    data, ancillary, flags, _ = channel.recvmsg(PACKET_LIMIT, size, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags, _ = channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
     came = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -149,7 +149,7 @@ class RecordingKernel(Kernel):
         self.left_open.discard(fd)
 
     def _fstat(self, fd: int) -> os.stat_result:
-        return self._facts(self.paths[fd])
+        return self._facts(self.paths.get(fd, f"descriptor {fd}"))
 
     def _stat(self, path: str, *, follow_symlinks: bool = True) -> os.stat_result:
         return self._facts(self._find(path))

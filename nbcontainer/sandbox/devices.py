@@ -118,7 +118,10 @@ class MountDev(Step):
 
 @dataclass(frozen=True)
 class BindDevice(Step):
-    """One device of the host's, checked to be the device it is named after."""
+    """One device of the host's, checked to be the device it is named after.
+
+    Read-only is the file, not the device: it can be written to, and keeps its mode and owner, which are the host's.
+    """
 
     name: str
     major: int
@@ -138,6 +141,7 @@ class BindDevice(Step):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), source)
         kernel.close(kernel.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         kernel.mount(source, target, None, MS_BIND, None)
+        kernel.mount_setattr(AT_FDCWD, target, 0, attr_set=MOUNT_ATTR_RDONLY)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
 
 DEFAULT_LIMITS = (
-    ("core", 0, 0),  # a core file would lie in the cell's layer, or be piped to a program of the host's (core(5))
+    ("core", 1, 1),  # too little for a file, and unlike 0 a word to run no crash handler of the host's either (core(5))
     ("nice", 0, 0),  # no process goes before the notebook's,
     ("rtprio", 0, 0),  # nor before everything else on the machine
     ("nofile", 1024, 524288),  # select(2) ends at 1024; programs that know better raise it, as under systemd
@@ -31,6 +31,7 @@ class SetLimits(Step):
     limits: tuple[tuple[str, int, int], ...] = DEFAULT_LIMITS
 
     why: ClassVar[str] = "the container's processes have the usual limits, whatever the notebook was started with"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setrlimit(2)."""

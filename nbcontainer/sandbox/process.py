@@ -7,9 +7,11 @@ import fcntl
 import importlib
 import os
 import signal
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from nbcontainer.sandbox.devices import DEVICES
 from nbcontainer.sandbox.lockdown import identity, read_text
 from nbcontainer.sandbox.rootfs import ROOT
 from nbcontainer.sandbox.steps import Step
@@ -93,7 +95,11 @@ class ImportModule(Step):
 
 @dataclass(frozen=True)
 class ConnectStreams(Step):
-    """Standard input, output and error: the first three travelling descriptors, or the terminal for all three."""
+    """Standard input, output and error: the first three travelling descriptors, or the terminal for all three.
+
+    An input of nothing is the container's own null device: the notebook's is a file of the host's, whose mode root
+    without a user namespace could change.
+    """
 
     why: ClassVar[str] = "the notebook reads what the cell writes"
 
@@ -101,6 +107,11 @@ class ConnectStreams(Step):
         """dup2(2)."""
         for number in (STDIN, STDOUT, STDERR):
             kernel.dup2(files[number], number)
+        found = kernel.fstat(STDIN)
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(*DEVICES["null"]):
+            null = kernel.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            kernel.dup2(null, STDIN)
+            kernel.close(null)
 
 
 # The first terminal that a session's leader opens becomes its controlling one (credentials(7)). It is opened through

@@ -43,6 +43,9 @@ class _Idle:
     def getrlimit(self, _: int) -> tuple[int, int]:
         return 0, 0
 
+    def fstat(self, _: int) -> os.stat_result:
+        return os.stat_result([0] * 10)
+
 
 def idle_kernel() -> Kernel:
     """A kernel that does nothing, and says that all went well."""

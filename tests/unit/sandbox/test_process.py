@@ -56,7 +56,19 @@ def test_the_streams_are_the_first_three_descriptors() -> None:
     """Input, output and error become 0, 1 and 2, in any order they came in."""
     kernel = RecordingKernel()
     ConnectStreams().apply(kernel, (20, 21, 22, 23))
-    assert kernel.calls == [call("dup2", 20, 0), call("dup2", 21, 1), call("dup2", 22, 2)]
+    assert kernel.calls == [call("dup2", 20, 0), call("dup2", 21, 1), call("dup2", 22, 2), call("fstat", 0)]
+
+
+def test_an_input_of_nothing_is_the_containers_own() -> None:
+    """The host's null device as input is exchanged for the container's, which is read-only as a file."""
+    kernel = RecordingKernel(devices={"descriptor 0": (1, 3)})
+    ConnectStreams().apply(kernel, (20, 21, 22))
+    opened = FIRST_DESCRIPTOR
+    assert kernel.calls[4:] == [
+        call("open", "/dev/null", os.O_RDONLY | os.O_CLOEXEC),
+        call("dup2", opened, 0),
+        call("close", opened),
+    ]
 
 
 def test_a_terminal_is_the_containers_own() -> None:

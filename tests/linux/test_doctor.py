@@ -19,7 +19,7 @@ import pytest
 
 from nbcontainer.containers.doctor import LIMITED, MISSING, OK, PROBES, examine
 from nbcontainer.images.recipes import static_busybox
-from nbcontainer.images.store import FREE_SPACE, MEMORY
+from nbcontainer.images.store import FREE_SPACE, MEMORY, Store
 from nbcontainer.sandbox.rootfs import UPPER_ADVICE
 from tests.requirements import require, require_plain_user, require_root
 from tests.running import descendants, mounts
@@ -225,6 +225,20 @@ def test_on_overlayfs_cells_write_to_memory_and_say_so_once(inside: tuple[str, .
     assert told.stderr.count("kept in memory") == 1
     assert UPPER_ADVICE in told.stderr
     assert memory() == before
+
+
+@pytest.mark.parametrize("planted", ["link", "file"])
+def test_a_place_in_memory_that_another_has_made_is_not_used(tmp_path: Path, planted: str) -> None:
+    """Everybody may write to /dev/shm: what is in the way there is neither followed nor taken over."""
+    store = Store(tmp_path / "store", (os.geteuid(), os.getegid()))
+    store.memory.symlink_to(tmp_path) if planted == "link" else store.memory.touch()
+    try:
+        with pytest.raises(PermissionError, match="it belongs to somebody else"):
+            store.use_memory()
+        assert not store.in_memory
+    finally:
+        store.memory.unlink()
+        store.close()
 
 
 def test_a_store_in_memory_works_and_is_a_limit(inside: tuple[str, ...], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STUBBORN = {
     "background": "sleep {} & echo ready",
     "setsid": "setsid sleep {} & echo ready",
-    "nohup": "nohup sleep {} > /dev/null 2>&1 & echo ready",
+    "nohup": "(trap '' HUP; exec sleep {} > /dev/null 2>&1) & echo ready",
     "daemon": "(setsid sh -c 'setsid sleep {} &' &) ; echo ready",
     "deaf": "sh -c 'trap \"\" INT TERM HUP; sleep {}' & echo ready",
     "stopped": "sleep {} & kill -STOP $!; echo ready",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.sandbox.streams import GRACE
-from tests.running import DEADLINE, all_dead, descendants, init_of, marker, mounts, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, descendants, init_of, marker, mounts_of, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,13 +253,12 @@ def test_a_thousand_processes_end_with_the_cell(cell: Cell) -> None:
     assert processes_with(seconds) == []
 
 
-def test_no_mount_is_the_hosts(cell: Cell) -> None:
-    """While a cell runs, as before and after it, the host's table of mounts is the same."""
-    before = mounts()
+def test_no_mount_is_the_hosts(cell: Cell, engine: Engine) -> None:
+    """While a cell runs, as after it, nothing on the host is mounted in the store or from it."""
     during: list[list[str]] = []
-    cell("echo ready", stdout=Watched(lambda: during.append(mounts())))
-    assert during == [before]
-    assert mounts() == before
+    cell("echo x > /file; echo ready", stdout=Watched(lambda: during.append(mounts_of(engine.store.path))))
+    assert during == [[]]
+    assert mounts_of(engine.store.path) == []
 
 
 def test_nothing_of_a_cell_is_left_when_the_engine_closes(cell: Cell, engine: Engine) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from tests.running import DEADLINE, all_dead, descendants, marker, mounts, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, descendants, marker, mounts_of, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,10 +71,10 @@ def notebook(cell: Cell, store_path: Path) -> Iterator[Callable[..., subprocess.
 @pytest.mark.parametrize("how", STARTS.values(), ids=STARTS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGSEGV])
 def test_nothing_outlives_the_notebook(
-    notebook: Callable[..., subprocess.Popen[bytes]], number: signal.Signals, how: str
+    notebook: Callable[..., subprocess.Popen[bytes]], store_path: Path, number: signal.Signals, how: str
 ) -> None:
     """Whatever ends the notebook, every process of its containers, the launcher and the spares are gone at once."""
-    seconds, before = marker(), mounts()
+    seconds = marker()
     stubborn = f"sh -c 'trap \"\" INT TERM HUP; sleep {seconds}' & setsid sleep {seconds} & "
     process = notebook(stubborn + f"trap '' INT TERM HUP; echo ready; sleep {seconds}", how)
     fds = pidfds(descendants(process.pid))
@@ -83,7 +83,7 @@ def test_nothing_outlives_the_notebook(
     process.wait()
     assert all_dead(fds, DEADLINE)
     assert processes_with(seconds) == []
-    assert mounts() == before
+    assert mounts_of(store_path) == []
 
 
 def test_an_interrupt_of_the_process_ends_the_cell(notebook: Callable[..., subprocess.Popen[bytes]]) -> None:

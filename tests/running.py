@@ -140,8 +140,12 @@ def all_dead(fds: list[int], seconds: float = DEADLINE) -> bool:
             os.close(fd)
 
 
+def mounts() -> list[str]:
+    """The lines of this process's mountinfo (proc_pid_mountinfo(5))."""
+    return Path("/proc/self/mountinfo").read_text().splitlines()
+
+
 def mounts_of(store: Path) -> list[str]:
-    """The lines of this process's mountinfo (proc_pid_mountinfo(5)) that are in a store, or made of one."""
+    """Those mounts that are in a store, or made of one."""
     sessions = [path.name for path in (store / "sessions").iterdir()]
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line for line in lines if str(store) in line or any(f"tmp/{session}." in line for session in sessions)]
+    return [line for line in mounts() if str(store) in line or any(f"tmp/{session}." in line for session in sessions)]

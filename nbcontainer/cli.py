@@ -13,9 +13,11 @@ from nbcontainer import __version__
 from nbcontainer.containers import verbs
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.containers.progress import TerminalLine
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
 from nbcontainer.containers.terminal import WindowSize, raw
+from nbcontainer.containers.verb import Call
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.containers.grammar import Words
+    from nbcontainer.images.progress import Listener
     from nbcontainer.sandbox.outcome import Outcome
 
 _RUN = Command(
@@ -117,7 +120,7 @@ def _main(arguments: Sequence[str]) -> int:
     with contextlib.closing(opened) as engine:
         if name == "run":
             return _run(engine, words)
-        view = verbs.VERBS[name].run(verbs.Call(engine, words))
+        view = verbs.VERBS[name].run(Call(engine, words, _listener()))
         return _show(view, top)
 
 
@@ -125,6 +128,10 @@ def _show(view: Any, top: Words) -> int:
     if view is not None:
         print(json.dumps(view.as_json(), indent=2) if top.has("json") else view)
     return 0 if getattr(view, "ok", True) else 1
+
+
+def _listener() -> Listener | None:
+    return TerminalLine(sys.stderr) if sys.stderr.isatty() else None
 
 
 def _command(name: str) -> Command:
@@ -148,7 +155,7 @@ def _run(engine: Engine, words: Words) -> int:
         raise UsageError("run: no image", hint=f"write {_RUN.usage}")
     if not terminal:
         streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else -1)
-        return _exit_code(run(engine, request, streams)[1])
+        return _exit_code(run(engine, request, streams, progress=_listener())[1])
     if interactive and not os.isatty(0):
         raise UsageError("-t with -i wants a terminal as standard input", hint="leave out -t, or -i")
     with contextlib.ExitStack() as stack:
@@ -157,7 +164,7 @@ def _run(engine: Engine, words: Words) -> int:
             stack.enter_context(raw(0))
         keyboard = 0 if interactive else -1
         streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
-        outcome = run(engine, request, streams)[1]
+        outcome = run(engine, request, streams, progress=_listener())[1]
     return _exit_code(outcome)
 
 

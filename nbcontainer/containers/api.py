@@ -56,6 +56,8 @@ def run(
     read_only: bool = False,
     timeout: float | None = None,
     userns: str = "",
+    platform: str = "",
+    pull: str = library.MISSING,
     remove: bool = False,
     check: bool = True,
     stdout: Callable[[bytes], None] | None = None,
@@ -80,6 +82,8 @@ def run(
         read_only=read_only,
         timeout=timeout,
         userns=userns,
+        platform=platform,
+        pull=pull,
     )
     request = running.Request(image, name, tuple(command), script, remove, options)
     out: list[bytes] = []

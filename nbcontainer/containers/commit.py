@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import instructions, library, oci, reference, work
+from nbcontainer.images import instructions, library, oci, reference, times, work
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.store import cannot
 
@@ -59,7 +59,7 @@ def commit(
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
         packed = [_packed(engine, stack, cell, progress) for cell in cells]
-        now = library.timestamp()
+        now = times.timestamp()
         # RFC 3339 in UTC sorts as text.
         steps = [oci.Step(min(cell.created, now), cell.command) for cell in cells]
         if steps and message:
@@ -94,7 +94,7 @@ def _packed(
             [blob],
             read_only=True,
             progress=progress,
-            clamp=library.source_date_epoch(),
+            clamp=times.source_date_epoch(),
         )
     except OSError as error:
         raise cannot("commit to the store", store.path, error) from error
@@ -118,7 +118,7 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
             [fd],
             progress=progress,
             compression=str(compression),
-            clamp=library.source_date_epoch(),
+            clamp=times.source_date_epoch(),
         )
     return int(packed["blob_size"])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
 from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.errors import ContainerBusy, ContainerError, ContainerExists, ContainerNotFound, UsageError
-from nbcontainer.images import library
+from nbcontainer.images import library, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def anonymous(engine: Engine, image: Image) -> Container:
     """A new anonymous container, in memory. Call with the store's lock held, at least shared."""
     base = library.lowers(engine.store, image)
     name = secrets.token_hex(6)
-    created = library.timestamp()
+    created = times.timestamp()
     return Container(engine, Record(name, image.name, image.digest, base, created, session=engine.store.session))
 
 
@@ -160,7 +160,7 @@ def create(engine: Engine, image: Image, name: str) -> Container:
             hint = f"go on with it by --name {name} alone, or `%container rm {name}`"
             raise ContainerExists(f"a container named {name} exists already", hint=hint)
         container = Container(
-            engine, Record(name, image.name, image.digest, library.lowers(store, image), library.timestamp())
+            engine, Record(name, image.name, image.digest, library.lowers(store, image), times.timestamp())
         )
         container.save()
     return container

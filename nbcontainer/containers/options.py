@@ -17,7 +17,9 @@ NETWORKS = ("none", "host")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty."""
+    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty,
+    `platform` and `pull` are those of `nbcontainer.images.library.find`.
+    """
 
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
@@ -30,6 +32,8 @@ class RunOptions:
     timeout: float | None = None
     userns: str = ""
     terminal: bool = False
+    platform: str = ""
+    pull: str = "missing"
 
 
 def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
+from nbcontainer.images import library
 from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ RUN_OPTIONS = (
     Option(("--network",), "none|host", "none (the default) has only lo; host is the host's"),
     Option(("--read-only",), "", "the root refuses writes"),
     Option(("--userns",), "host", "no user namespace, for root only"),
+    Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64"),
+    Option(("--pull",), "always|missing|never", "ask the registry each time, if the store lacks the image, or never"),
 )
 
 RUN = Command(
@@ -63,6 +66,8 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             timeout=seconds(words.one("timeout")),
             userns=words.one("userns"),
             terminal=terminal,
+            platform=words.one("platform"),
+            pull=words.one("pull", library.MISSING),
         ),
     )
 

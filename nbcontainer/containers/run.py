@@ -14,7 +14,7 @@ from nbcontainer.containers.record import CellRecord
 from nbcontainer.containers.running import birth
 from nbcontainer.containers.volumes import check_targets, idmapped
 from nbcontainer.errors import ContainerError, ContainerNotFound, SetupFailed, UsageError
-from nbcontainer.images import library, reference
+from nbcontainer.images import library, reference, times
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.rootfs import upper_refused
 from nbcontainer.sandbox.spec import Program, Spec
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.oci import Image
+    from nbcontainer.images.progress import Listener
     from nbcontainer.sandbox.launcher import Launcher, Running
     from nbcontainer.sandbox.outcome import Outcome
 
@@ -69,9 +70,7 @@ class Streams:
     on_follow: Callable[[Follow], None] | None = None
 
 
-def choose_container(
-    engine: Engine, request: Request, progress: Callable[[int], None] | None = None
-) -> tuple[Container, Image]:
+def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
     """The container that a request means, made where it does not exist, and its image. Raises this package's errors."""
     if not request.image and not request.name:
         raise UsageError("no image", hint="name one, as in %%container busybox, or a container by --name")
@@ -80,21 +79,29 @@ def choose_container(
             found = containers.get(engine, request.name)
             if found.anonymous:
                 raise UsageError(f"{request.name} is an anonymous container", hint="choose another name")
-            _check_same_image(engine, found, request.image, progress)
+            _check_same_image(engine, found, request, progress)
             return found, found.image()
         if not request.image:
             containers.get(engine, request.name)  # raises, with the hint
-    image = library.find(engine.store, engine, request.image, progress=progress)
+    image = _find(engine, request, progress)
     if request.name:
         return containers.create(engine, image, request.name), image
     with engine.store.lock(shared=True):
         return containers.anonymous(engine, image), image
 
 
-def _check_same_image(engine: Engine, found: Container, word: str, progress: Callable[[int], None] | None) -> None:
+def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
+    options = request.options
+    return library.find(
+        engine.store, engine, request.image, pull=options.pull, platform=options.platform, progress=progress
+    )
+
+
+def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:
+    word = request.image
     if not word or (not reference.is_path(word) and reference.parse(word).familiar == found.record.image):
         return
-    if library.find(engine.store, engine, word, progress=progress).digest == found.record.image_digest:
+    if _find(engine, request, progress).digest == found.record.image_digest:
         return
     hint = f"leave the image out to go on with {found.name}, or choose another name"
     raise ContainerError(f"container {found.name} was made from {found.record.image}, not from {word}", hint=hint)
@@ -201,7 +208,7 @@ class _Cell:
             written = changed or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep() if changed else ""
-                now = library.timestamp(time.time())
+                now = times.timestamp(time.time())
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
 
     def _run_once(self) -> Outcome:
@@ -219,7 +226,7 @@ class _Cell:
                 started = time.monotonic()
                 self.running = running = launcher.submit(plan.build(spec, launcher.idmap), files)
             facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
-            facts["started"] = library.timestamp(time.time())
+            facts["started"] = times.timestamp(time.time())
             facts["command"] = self.request.as_text[:200]
             self.engine.note_running(self.container.name, facts)
             stack.callback(self.engine.note_running, self.container.name, None)
@@ -291,7 +298,7 @@ def _encode(text: str) -> bytes:
 
 
 def run(
-    engine: Engine, request: Request, streams: Streams, *, progress: Callable[[int], None] | None = None
+    engine: Engine, request: Request, streams: Streams, *, progress: Listener | None = None
 ) -> tuple[Container, Outcome]:
     """Runs a request to its end: the container it ran in, and how it ended.
 

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
-from nbcontainer.containers.grammar import Command, Option, Words
+from nbcontainer.containers.grammar import Command, Option
+from nbcontainer.containers.image_verbs import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.containers.sweep import prune
-from nbcontainer.containers.views import Document, Note, Table, short, size
+from nbcontainer.containers.verb import Verb, count, one_line
+from nbcontainer.containers.views import Document, Note, Table, size
 from nbcontainer.errors import ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
-from nbcontainer.images import instructions, library, recipes, reference
-from nbcontainer.images.oci import ImageConfig
+from nbcontainer.images import library, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-
-    View = Table | Document | Note | Any
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a verb. `progress` hears of bytes done; None for quiet."""
-
-    engine: Engine
-    words: Words
-    progress: Callable[[int], None] | None = None
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: its grammar and what it does."""
-
-    command: Command
-    run: Callable[[Call], View]
+    from nbcontainer.containers.verb import Call, View
+    from nbcontainer.images.oci import Image
 
 
 def _ps(call: Call) -> View:
@@ -63,45 +41,8 @@ def _ps(call: Call) -> View:
         command = str(facts.get("command", "")) if facts else record.cells[-1].command if record and cells else ""
         created = record.created if record else str(facts["started"]) if facts else ""
         state = "running" if facts else "stopped"
-        rows.append((name, image, state, str(cells), created, _one_line(command)))
+        rows.append((name, image, state, str(cells), created, one_line(command)))
     return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
-
-
-def _images(call: Call) -> View:
-    rows = tuple(
-        (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
-        for name, image in sorted(call.engine.store.images().items())
-    )
-    return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
-
-
-def _import(call: Call) -> View:
-    file, name = call.words.operands[0], call.words.operands[1] if len(call.words.operands) > 1 else ""
-    if not name:
-        if file == "-":
-            raise UsageError("import: no name for the image", hint="write import - NAME")
-        name = re.sub(r"[^a-z0-9]+", "-", Path(file).name.lower().partition(".tar")[0]).strip("-") or "imported"
-    wanted = reference.parse(name)
-    if wanted.digest:
-        raise UsageError(f"{name!r} names a digest, which an archive brings itself", hint="leave out the @ part")
-    config = ImageConfig(env=recipes.BUSYBOX_CONFIG.env, cmd=("/bin/sh",))
-    for instruction in call.words.all("change"):
-        config = instructions.apply(config, instruction)
-    source = 0 if file == "-" else library.open_archive(reference.host_path(file))
-    try:
-        image = library.import_archive(
-            call.engine.store,
-            call.engine,
-            source,
-            wanted.familiar,
-            config=config,
-            created_by=f"nbcontainer import {Path(file).name}",
-            progress=call.progress,
-        )
-    finally:
-        if source != 0:
-            os.close(source)
-    return Note(f"{image.name}  {image.digest}  {size(image.size)}")
 
 
 def _export(call: Call) -> View:
@@ -110,10 +51,13 @@ def _export(call: Call) -> View:
     if not target:
         raise UsageError("export: no file to write", hint="write export NAME -o FILE.tar")
     layers = _layers_of(call.engine, name)
-    written = export(
-        call.engine, layers, reference.host_path("/dev/stdout" if target == "-" else target), progress=call.progress
-    )
+    written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
     return None if target == "-" else Note(f"{target}  {size(written)}")
+
+
+def _export_to(call: Call, layers: tuple[str, ...], target: str) -> int:
+    with call.tracker(f"export {target}") as tracker:
+        return export(call.engine, layers, reference.host_path(target), progress=tracker.part())
 
 
 def _layers_of(engine: Engine, name: str) -> tuple[str, ...]:
@@ -121,10 +65,21 @@ def _layers_of(engine: Engine, name: str) -> tuple[str, ...]:
     with contextlib.suppress(ContainerNotFound, UsageError):
         return _container(engine, name).record.layers
     try:
-        return library.lowers(engine.store, library.find(engine.store, engine, name))
+        return library.lowers(engine.store, library.find(engine.store, engine, name, pull=library.NEVER))
     except ImageNotFound as error:
-        hint = "see `%container ps` and `%container images`"
-        raise ContainerNotFound(f"no container and no image named {name}", hint=hint) from error
+        raise _neither(name) from error
+
+
+def _image(engine: Engine, name: str) -> Image:
+    try:
+        return engine.store.image(name if reference.is_digest(name) else reference.parse(name).familiar)
+    except ImageNotFound as error:
+        raise _neither(name) from error
+
+
+def _neither(name: str) -> ContainerNotFound:
+    hint = "see `%container ps` and `%container images`"
+    return ContainerNotFound(f"no container and no image named {name}", hint=hint)
 
 
 def _container(engine: Engine, name: str = "") -> Container:
@@ -142,23 +97,20 @@ def _container(engine: Engine, name: str = "") -> Container:
 def _commit(call: Call) -> View:
     operands = call.words.operands
     container = _container(call.engine, operands[0] if len(operands) > 1 else "")
-    image = commit(
-        container,
-        operands[-1],
-        message=call.words.one("message"),
-        author=call.words.one("author"),
-        changes=call.words.all("change"),
-        progress=call.progress,
-    )
-    lines = [f"{image.name}  {image.digest}  {_count(len(image.layers), 'layer')}, {size(image.size)}"]
+    with call.tracker(f"commit {operands[-1]}") as tracker:
+        image = commit(
+            container,
+            operands[-1],
+            message=call.words.one("message"),
+            author=call.words.one("author"),
+            changes=call.words.all("change"),
+            progress=tracker.part(),
+        )
+    lines = [describe(image)]
     if target := call.words.one("output"):
-        written = export(call.engine, container.record.layers, reference.host_path(target), progress=call.progress)
+        written = _export_to(call, container.record.layers, target)
         lines.append(f"{target}  {size(written)}")
     return Note("\n".join(lines))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _rm(call: Call) -> View:
@@ -169,13 +121,6 @@ def _rm(call: Call) -> View:
         container.remove()
         if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
             call.engine.last = None
-    return Note(f"removed {', '.join(call.words.operands)}")
-
-
-def _rmi(call: Call) -> View:
-    for name in call.words.operands:
-        call.engine.store.drop_image(reference.parse(name).familiar)
-    call.engine.later(lambda: prune(call.engine))
     return Note(f"removed {', '.join(call.words.operands)}")
 
 
@@ -195,7 +140,12 @@ def _diff(call: Call) -> View:
 
 
 def _history(call: Call) -> View:
-    cells = _container(call.engine, *call.words.operands).record.cells
+    try:
+        cells = _container(call.engine, *call.words.operands).record.cells
+    except (ContainerNotFound, UsageError):
+        if not call.words.operands:
+            raise
+        return history(_image(call.engine, call.words.operands[0]))
     rows = (
         (
             str(number),
@@ -203,7 +153,7 @@ def _history(call: Call) -> View:
             cell.reason,
             str(cell.exit_code),
             "yes" if cell.layer else "",
-            _one_line(cell.command),
+            one_line(cell.command),
         )
         for number, cell in enumerate(cells, 1)
     )
@@ -218,13 +168,12 @@ def _inspect(call: Call) -> View:
         except (ContainerNotFound, UsageError):
             if not name:
                 raise
-            image = call.engine.store.image(reference.parse(name).familiar)
-            found.append(library.describe(call.engine.store, image))
+            found.append(library.describe(call.engine.store, _image(call.engine, name)))
     return Document(found[0] if len(found) == 1 else found)
 
 
 def _prune(call: Call) -> View:
-    return Note(f"removed {_count(prune(call.engine), 'thing')} that nothing uses")
+    return Note(f"removed {count(prune(call.engine), 'thing')} that nothing uses")
 
 
 def _doctor(call: Call) -> View:
@@ -233,15 +182,7 @@ def _doctor(call: Call) -> View:
     return examine(call.engine)
 
 
-def _one_line(text: str, width: int = 48) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
 _OUTPUT = Option(("-o", "--output"), "FILE", "write the merged tree there: .tar, .tar.gz or .tar.zst")
-_CHANGE = Option(
-    ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
-)
 
 COMMIT = Command(
     "commit",
@@ -251,7 +192,7 @@ COMMIT = Command(
         _OUTPUT,
         Option(("-m", "--message"), "TEXT", "a comment, kept in the image's history"),
         Option(("--author",), "NAME", "who made it"),
-        _CHANGE,
+        CHANGE,
     ),
     least=1,
     most=2,
@@ -261,13 +202,7 @@ VERBS: dict[str, Verb] = {
     verb.command.name: verb
     for verb in (
         Verb(Command("ps", "", "Lists this notebook's containers and all named ones."), _ps),
-        Verb(Command("images", "", "Lists the images in the store."), _images),
-        Verb(
-            Command(
-                "import", "FILE|- [IMAGE]", "Makes an image of a root file system tar.", (_CHANGE,), least=1, most=2
-            ),
-            _import,
-        ),
+        *IMAGE_VERBS,
         Verb(
             Command("export", "CONTAINER|IMAGE", "Writes a merged root file system tar.", (_OUTPUT,), least=1, most=1),
             _export,
@@ -284,12 +219,12 @@ VERBS: dict[str, Verb] = {
             ),
             _rm,
         ),
-        Verb(
-            Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi
-        ),
         Verb(Command("stop", "CONTAINER...", "Ends what runs in containers.", least=1, most=999), _stop),
         Verb(Command("diff", "[CONTAINER]", "Lists what a container's cells changed.", most=1), _diff),
-        Verb(Command("history", "[CONTAINER]", "Lists a container's cells.", most=1), _history),
+        Verb(
+            Command("history", "[CONTAINER|IMAGE]", "Lists a container's cells, or what made an image.", most=1),
+            _history,
+        ),
         Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Shows all there is to know, as JSON.", most=999), _inspect),
         Verb(Command("prune", "", "Removes what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Says what this machine can do, by trying."), _doctor),

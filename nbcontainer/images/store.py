@@ -5,6 +5,7 @@
     layers/sha256/HEX -> ../ID                the layer whose content that is
     containers/NAME/                          see `nbcontainer.containers`
     sessions/ID                               locked by the process that uses the store
+    partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
     tmp/                                      what is being made, or being removed
     stage/                                    empty; where containers assemble their mounts
 
@@ -45,7 +46,7 @@ FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
 _SHORT = re.compile(r"[0-9a-f]{12,64}")
-_DIRECTORIES = ("blobs/sha256", "layers/sha256", "containers", "sessions", "tmp", "stage")
+_DIRECTORIES = ("blobs/sha256", "layers/sha256", "partial", "containers", "sessions", "tmp", "stage")
 
 
 def default_path() -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.images.changes import list_changes, look_up
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.pack import pack_layer, pack_tree
+from nbcontainer.images.survey import first_names, usage
 from nbcontainer.images.tree import remove_below
 from nbcontainer.images.unpack import Limits, unpack
 
@@ -28,13 +29,13 @@ def _root() -> int:
 
 
 def unpack_here(files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool) -> dict[str, Any]:
-    """Unpacks the archive in files[0] into the root, and writes its blob to files[1]."""
+    """Unpacks the archive in files[0] into the root, and writes its blob to files[1], where there is one."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.umask(0)
     done = unpack(
         _root(),
         files[0],
-        files[1],
+        files[1] if len(files) > 1 else None,
         limits=Limits(),
         single_id=single_id,
         progress=progress,
@@ -71,3 +72,13 @@ def look_up_here(
 def remove_here(_files: Sequence[int], _: Progress) -> None:
     """Removes everything below the root."""
     remove_below(_root())
+
+
+def first_names_here(files: Sequence[int], _: Progress) -> list[tuple[str, bool]]:
+    """See `first_names`, of the file in files[0]."""
+    return first_names(files[0])
+
+
+def usage_here(_files: Sequence[int], _: Progress) -> dict[str, int]:
+    """See `usage`, of the root."""
+    return usage(_root())

@@ -16,9 +16,11 @@ from nbcontainer.containers.grammar import Command, Option, Words, parse
 from nbcontainer.containers.output import FloodGate, TextSink
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import Streams, run
+from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler, split
+from nbcontainer.notebook.progress import listener
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
 
 if TYPE_CHECKING:
@@ -115,7 +117,7 @@ class ContainerMagics(Magics):
             from nbcontainer.containers.doctor import examine
 
             return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
-        return verb.run(verbs.Call(engine, parsed))
+        return verb.run(Call(engine, parsed, listener(self.shell)))
 
     def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
         parsed = parse(command, words, fill=self._fill)
@@ -145,7 +147,7 @@ class ContainerMagics(Magics):
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)))
         try:
-            _, outcome = run(self.engine, request, streams)
+            _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
         finally:
             gate.finish(shown)
             for sink in (shown, shown_err):

@@ -45,10 +45,11 @@ for module in list(sys.modules.values()):
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """One entry of an image: a file's content, a link's target, or neither for a directory."""
+    """One entry of an image: a file's content, a link's target, a pipe, or none of them for a directory."""
 
     content: bytes | None = None
     link: str = ""
+    fifo: bool = False
     mode: int = 0o755
     mtime: int = 0
 
@@ -90,6 +91,8 @@ def archive(nodes: Mapping[str, Node]) -> bytes:
             entry.mode, entry.mtime = node.mode, node.mtime
             if node.link:
                 entry.type, entry.linkname = tarfile.SYMTYPE, node.link
+            elif node.fifo:
+                entry.type = tarfile.FIFOTYPE
             elif node.content is None:
                 entry.type = tarfile.DIRTYPE
             else:
@@ -104,7 +107,7 @@ def busybox_nodes() -> dict[str, Node]:
         found = {}
         for entry in tar:
             content = tar.extractfile(entry) if entry.isfile() else None
-            found[entry.name] = Node(content.read() if content else None, entry.linkname, entry.mode)
+            found[entry.name] = Node(content.read() if content else None, entry.linkname, mode=entry.mode)
         return found
 
 

@@ -1,0 +1,141 @@
+"""The verbs about images: bringing them in and out, naming them, looking at them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.grammar import Command, Option
+from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.verb import Verb, count, one_line
+from nbcontainer.containers.views import Note, Table, short, size
+from nbcontainer.errors import UsageError
+from nbcontainer.images import instructions, platforms, reference
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.verb import Call, View
+    from nbcontainer.images.loading import Wish
+    from nbcontainer.images.oci import Image
+
+PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
+CHANGE = Option(
+    ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
+)
+
+
+def _images(call: Call) -> View:
+    rows = tuple(
+        (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
+        for name, image in sorted(call.engine.store.images().items())
+    )
+    return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
+
+
+def new_name(word: str) -> str:
+    """The familiar form of a name for a new image. Raises `UsageError`."""
+    wanted = reference.parse(word)
+    if wanted.digest:
+        raise UsageError(f"{word!r} names a digest, which an image brings itself", hint="leave out the @ part")
+    return wanted.familiar
+
+
+def describe(image: Image) -> str:
+    """One line about an image that came or was made."""
+    return f"{image.name}  {image.digest}  {count(len(image.layers), 'layer')}, {size(image.size)}"
+
+
+def _import(call: Call) -> View:
+    file, *names = call.words.operands
+    if file == "-" and not names:
+        raise UsageError("import: no name for the image", hint="write import - NAME, or load - for an image archive")
+    from nbcontainer.images.loading import Wish
+
+    changes = call.words.all("change")
+    wish = Wish(new_name(names[0]) if names else "", only_root=bool(changes))
+    config = wish.config
+    for instruction in changes:
+        config = instructions.apply(config, instruction)
+    return _bring_in(call, file, replace(wish, config=config))
+
+
+def _load(call: Call) -> View:
+    files = [*call.words.operands, *call.words.all("input")]
+    if len(files) != 1:
+        raise UsageError("load: one file is loaded at a time", hint="write load FILE, load DIR, or load - for a stream")
+    from nbcontainer.images.loading import Wish
+
+    return _bring_in(call, files[0], Wish())
+
+
+def _bring_in(call: Call, file: str, wish: Wish) -> View:
+    from nbcontainer.images import loading
+
+    path = Path("-" if file == "-" else reference.host_path(file))
+    text = call.words.one("platform")
+    wish = replace(
+        wish,
+        stem=loading.stem_of(path),
+        platform=platforms.parse(text) if text else None,
+        created_by=f"nbcontainer import {path.name}",
+    )
+    source = 0 if file == "-" else loading.open_file(path)
+    try:
+        images = loading.load(call.engine.store, call.engine, source, wish, call.listener)
+    finally:
+        if source != 0:
+            os.close(source)
+    return Note("\n".join(describe(image) for image in images))
+
+
+def _tag(call: Call) -> View:
+    store = call.engine.store
+    source, target = call.words.operands
+    image = store.tag(store.image(reference.parse(source).familiar), new_name(target))
+    return Note(describe(image))
+
+
+def _rmi(call: Call) -> View:
+    for name in call.words.operands:
+        call.engine.store.drop_image(reference.parse(name).familiar)
+    call.engine.later(lambda: prune(call.engine))
+    return Note(f"removed {', '.join(call.words.operands)}")
+
+
+def history(image: Image) -> View:
+    """The steps that made an image, the first one first, with the size of each one's layer."""
+    sizes = iter(layer.blob.size for layer in image.layers)
+    rows = tuple(
+        (step.created, "" if step.empty else size(next(sizes)), one_line(step.created_by, 72), step.comment)
+        for step in image.history
+    )
+    return Table(("created", "size", "created by", "comment"), rows, "no history")
+
+
+IMAGE_VERBS = (
+    Verb(Command("images", "", "Lists the images in the store."), _images),
+    Verb(
+        Command(
+            "import",
+            "FILE|DIR|- [IMAGE]",
+            "Makes an image of a root file system tar, or brings in the images of an archive or a layout directory.",
+            (CHANGE, PLATFORM),
+            least=1,
+            most=2,
+        ),
+        _import,
+    ),
+    Verb(
+        Command(
+            "load",
+            "FILE|DIR|-",
+            "Brings in the images of an archive (docker save, podman save, OCI) or a layout directory, by their names.",
+            (Option(("-i", "--input"), "FILE", "the archive, as docker has it"), PLATFORM),
+            most=1,
+        ),
+        _load,
+    ),
+    Verb(Command("tag", "IMAGE NAME", "Gives an image one more name.", least=2, most=2), _tag),
+    Verb(Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi),
+)

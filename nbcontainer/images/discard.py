@@ -1,0 +1,55 @@
+"""Removing trees of the store, whoever owns what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import NbcontainerError
+from nbcontainer.images import work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.images.runner import Runner
+    from nbcontainer.images.store import Store
+
+
+def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
+    """Removes trees of the store: they are gone by name at once, and as files when this returns.
+
+    What is in them may belong to ids that only exist in a container, so that the files go inside a sandbox. What
+    cannot be removed now (no launcher any more, say) stays in `tmp` for a later sweep.
+    """
+    trash = store.path / "tmp" / store.unique()
+    store.new_directory(trash)
+    for path in paths:
+        if _discard_memory(store, runner, path):
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(trash / path.name)
+    _discard_tree(runner, trash)
+
+
+def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
+    """Removes what a layer has in the store's `memory`, which `path` only links to; False where it cannot be, now."""
+    done = True
+    for link in (path / "work", path / "diff"):
+        if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
+            done = _discard_tree(runner, folder) and done
+            with contextlib.suppress(OSError):  # a layer that was kept has left its work directory behind
+                folder.parent.rmdir()
+    return done
+
+
+def _discard_tree(runner: Runner, tree: Path) -> bool:
+    """Removes a tree; False where it cannot be, now."""
+    try:
+        shutil.rmtree(tree)
+    except (OSError, RecursionError):
+        try:
+            runner.on_directory(work.remove_here, str(tree))
+            tree.rmdir()
+        except (OSError, NbcontainerError):
+            return False
+    return True

@@ -1,0 +1,94 @@
+"""Where an image comes from, whichever form it has there, and the choice of one image among several platforms'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from nbcontainer.errors import ImageError, ImageNotFound
+from nbcontainer.images import oci, platforms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nbcontainer.images.oci import Descriptor, Entry
+    from nbcontainer.images.partial import Partial
+    from nbcontainer.images.platforms import Platform
+
+_NESTING = 4  # indexes in indexes
+_ATTESTATION = "vnd.docker.reference.type"
+
+
+class Source(Protocol):
+    """Documents and blobs by digest. Thread-safe. Nothing it gives is trusted: callers check."""
+
+    remote: bool
+    """Whether its bytes come from far, so that they are worth keeping for a second try."""
+
+    def document(self, blob: Descriptor) -> bytes:
+        """An index, a manifest or a configuration. Raises `ImageError`."""
+        ...
+
+    def candidate(self, blob: Descriptor) -> int | None:
+        """A descriptor of a private file with a blob's bytes, to be taken over as it is; the caller closes it."""
+        ...
+
+    def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
+        """Appends what is missing of a blob to `partial`. Raises `ImageError`, `Stopped`."""
+        ...
+
+    def abort(self) -> None:
+        """Ends what other threads are waiting for in `fetch`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An image, or the index of one for several platforms, that a source has under these (familiar) names."""
+
+    blob: Descriptor
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One image of a source: its manifest, its documents byte for byte, and the index it is from, if any."""
+
+    blob: Descriptor
+    image: oci.Image
+    documents: tuple[bytes, ...]
+    index: str = ""
+
+
+def choose(source: Source, blob: Descriptor, platform: Platform | None) -> Chosen:
+    """The image that `blob` is, or that its index has for `platform`; None is this machine's, as far as there is one.
+
+    Raises `ImageError` for what is wrong with any document, `ImageNotFound` where the platform is not offered.
+    """
+    indexes: list[bytes] = []
+    found = blob
+    while found.media_type not in oci.MANIFESTS:
+        if len(indexes) == _NESTING:
+            raise ImageError(f"there are more than {_NESTING} indexes inside each other")
+        indexes.append(found.check(source.document(found)))
+        found = _choose_entry(oci.read_index(indexes[-1], found.media_type), platform or platforms.host())
+    manifest = found.check(source.document(found))
+    config, _ = oci.read_manifest(manifest, found.media_type)
+    settings = config.check(source.document(config))
+    image = oci.read_image(manifest, settings, found.media_type)
+    if platform is not None and platforms.rank(image.platform, platform) < 0:
+        raise ImageNotFound(f"the image is for {image.platform}, not for {platform}", hint="leave out --platform")
+    return Chosen(found, image, (*indexes[:1], manifest, settings), blob.digest if indexes else "")
+
+
+def _choose_entry(entries: Sequence[Entry], wanted: Platform) -> Descriptor:
+    known = oci.MANIFESTS | oci.INDEXES
+    images = [e for e in entries if e.blob.media_type in known and _ATTESTATION not in e.annotations]
+    if len(images) == 1 and images[0].platform is None:
+        return images[0].blob
+    offered = [(entry.platform, number) for number, entry in enumerate(images) if entry.platform is not None]
+    number = platforms.choose(offered, wanted)
+    if number is None:
+        names = ", ".join(dict.fromkeys(str(platform) for platform, _ in offered)) or "none"
+        raise ImageNotFound(f"there is no image for {wanted}", hint=f"choose one of these by --platform: {names}")
+    return images[number].blob

@@ -1,0 +1,26 @@
+"""The times that are written down."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from nbcontainer.errors import ImageError
+
+
+def source_date_epoch() -> int | None:
+    """SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, or None. Raises `ImageError` for no number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ImageError(f"SOURCE_DATE_EPOCH is {text!r}", hint="set it to seconds since 1970, or unset it")
+    return int(text)
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """RFC 3339, in UTC: of now, or of SOURCE_DATE_EPOCH where it is set, or of `seconds`."""
+    if seconds is None:
+        epoch = source_date_epoch()
+        seconds = time.time() if epoch is None else epoch
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

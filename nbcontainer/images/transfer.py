@@ -1,0 +1,258 @@
+"""From a source into the store: layers are fetched and unpacked in parallel, checked, and added all at once.
+
+The sandbox that unpacks a layer reads from a pipe what has come of it so far, so that both go on at the same time.
+Until the end nothing of an image is in the store but whole or partial blobs in `partial`, and trees in `tmp`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive, ImageError
+from nbcontainer.images import source as sources
+from nbcontainer.images.partial import Partial, WrongBytes
+from nbcontainer.images.progress import Stopped
+from nbcontainer.images.store import cannot
+from nbcontainer.images.unpacked import Unpacked, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from nbcontainer.images.oci import Descriptor, Image, LayerRecord
+    from nbcontainer.images.platforms import Platform
+    from nbcontainer.images.progress import Part, Tracker
+    from nbcontainer.images.runner import Runner
+    from nbcontainer.images.source import Chosen, Source
+    from nbcontainer.images.store import Store
+
+_AT_ONCE = 4  # layers
+_LOOK = 0.1  # seconds between two states for the listener
+_PIPE = 1 << 20
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A layer that came whole and is what it should be."""
+
+    partial: Partial
+    unpacked: Unpacked
+
+
+def bring_in(
+    store: Store,
+    runner: Runner,
+    source: Source,
+    blob: Descriptor,
+    names: Sequence[str],
+    tracker: Tracker,
+    platform: Platform | None = None,
+) -> Image:
+    """The image that `blob` is in the source, or has for the platform, as an image of the store under `names`.
+
+    Layers that the store has are not fetched. An interrupted one leaves the store as it was; of a remote source, what
+    came of the blobs is kept for the next try. Raises `ImageError`, `ImageNotFound`, `StoreError`.
+    """
+    chosen = sources.choose(source, blob, platform)
+    for _ in range(_ROUNDS):
+        wanted = _missing(store, chosen.image)
+        tracker.layers = len(wanted)
+        tracker.total = sum(layer.blob.size for layer in wanted)
+        with _layers(store, runner, source, wanted, tracker) as ready, store.lock():
+            for layer in ready:
+                layer.partial.adopt()
+                layer.unpacked.adopt(store)
+            # A prune in another process may have taken a layer away that nobody else had, since it was looked for.
+            if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.unpacked.diff_id) for r in ready}):
+                return _name(store, chosen, names)
+    raise ImageError("another process removes the layers of the image all the time", hint="try again")
+
+
+def _name(store: Store, chosen: Chosen, names: Sequence[str]) -> Image:
+    for name in names:
+        image = store.put_image(chosen.blob, chosen.documents, name, index=chosen.index)
+    return image
+
+
+def _missing(store: Store, image: Image, trusted: set[tuple[str, str]] | None = None) -> list[LayerRecord]:
+    """The layers that the store does not have, or whose blob it does not know to be that layer, each once."""
+    known = {(layer.blob.digest, layer.diff_id) for other in store.images().values() for layer in other.layers}
+    known |= trusted or set()
+    return [
+        layer
+        for layer in dict.fromkeys(image.layers)
+        if (layer.blob.digest, layer.diff_id) not in known
+        or store.layer(layer.diff_id) is None
+        or not store.blob_path(layer.blob.digest).exists()
+    ]
+
+
+@contextlib.contextmanager
+def _layers(
+    store: Store, runner: Runner, source: Source, wanted: Sequence[LayerRecord], tracker: Tracker
+) -> Iterator[list[_Ready]]:
+    """Fetches and unpacks layers, a few at once; at the end, or on any error, what was not adopted is put away."""
+    stacks = [contextlib.ExitStack() for _ in wanted]
+    try:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nbcontainer-layer") as pool:
+            jobs = [
+                pool.submit(_bring, store, runner, source, layer, tracker, stack)
+                for layer, stack in zip(wanted, stacks, strict=True)
+            ]
+            try:
+                _follow(jobs, tracker)
+            except BaseException:
+                tracker.stop()
+                source.abort()
+                pool.shutdown(cancel_futures=True)
+                raise
+        yield [job.result() for job in jobs]
+    except OSError as error:
+        raise cannot("bring an image into the store", store.path, error) from error
+    finally:
+        for stack in stacks:
+            stack.close()
+
+
+def _follow(jobs: Sequence[Future[_Ready]], tracker: Tracker) -> None:
+    """Waits for all jobs; raises what the first that failed did."""
+    waiting: set[Future[_Ready]] = set(jobs)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        tracker.show()
+        for job in done:
+            job.result()
+
+
+class _OldBytes(WrongBytes):
+    """A blob is wrong that began with what an earlier try left."""
+
+
+def _bring(
+    store: Store, runner: Runner, source: Source, layer: LayerRecord, tracker: Tracker, stack: contextlib.ExitStack
+) -> _Ready:
+    """One layer. A part of it that an earlier try left, and that was wrong, is thrown away and all is fetched."""
+    part = tracker.part()
+    try:
+        ready = _attempt(store, runner, source, layer, tracker, part, stack)
+    except _OldBytes:
+        ready = _attempt(store, runner, source, layer, tracker, part, stack)
+    part.finish()
+    return ready
+
+
+def _attempt(
+    store: Store,
+    runner: Runner,
+    source: Source,
+    layer: LayerRecord,
+    tracker: Tracker,
+    part: Part,
+    stack: contextlib.ExitStack,
+) -> _Ready:
+    tracker.check()
+    with contextlib.ExitStack() as attempt:
+        partial = _open(store, source, layer, tracker)
+        attempt.callback(partial.close, keep=source.remote)
+        try:
+            made = _fetch_and_unpack(store, runner, source, layer, partial, part, attempt)
+        except WrongBytes as error:
+            partial.close(keep=False)
+            raise _OldBytes(error.message) if partial.resumed else error from None
+        stack.push(attempt.pop_all())
+    return _Ready(partial, made)
+
+
+def _open(store: Store, source: Source, layer: LayerRecord, tracker: Tracker) -> Partial:
+    candidate = source.candidate(layer.blob)
+    try:
+        return Partial(store, layer.blob, tracker, candidate)
+    finally:
+        if candidate is not None:
+            os.close(candidate)
+
+
+def _fetch_and_unpack(
+    store: Store,
+    runner: Runner,
+    source: Source,
+    layer: LayerRecord,
+    partial: Partial,
+    part: Part,
+    stack: contextlib.ExitStack,
+) -> Unpacked:
+    """Fetches in a thread of its own, and unpacks here what comes. The fetch's error is the one to tell."""
+    failed: list[BaseException] = []
+    count_fetched, count_unpacked = (part, part.check) if source.remote else (part.check, part)
+    fetch = threading.Thread(target=_fetch, args=(source, partial, count_fetched, failed), daemon=True)
+    with _Pump(partial, count_unpacked) as pump:
+        fetch.start()
+        try:
+            made = stack.enter_context(unpacked(store, runner, [pump.fd], whiteouts=True))
+        except Exception as error:
+            fetch.join()
+            raise (failed[0] if failed else _explained(error, layer)) from None
+        fetch.join()
+    if failed:
+        raise failed[0]
+    if made.diff_id != layer.diff_id:
+        raise ImageError(
+            f"layer {layer.blob.digest} holds {made.diff_id}, and the image's configuration says {layer.diff_id}"
+        )
+    return made
+
+
+def _explained(error: Exception, layer: LayerRecord) -> Exception:
+    if isinstance(error, HostileArchive):
+        return HostileArchive(f"layer {layer.blob.digest[:19]}…: {error.message}", hint=error.hint)
+    return error
+
+
+def _fetch(source: Source, partial: Partial, progress: Callable[[int], None], failed: list[BaseException]) -> None:
+    try:
+        if not partial.complete:
+            source.fetch(partial.blob, partial, progress)
+        progress(partial.have)
+        partial.finish()
+    except BaseException as error:
+        failed.append(error)
+        partial.fail()
+
+
+class _Pump:
+    """Feeds a pipe from a blob as it grows: `fd` is the end to read. Its thread ends when the pipe is closed."""
+
+    def __init__(self, partial: Partial, progress: Callable[[int], None]) -> None:
+        self._partial = partial
+        self._progress = progress
+        self.fd, self._end = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # past the user's share of pipe memory: slower, not wrong
+            fcntl.fcntl(self._end, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._thread = threading.Thread(target=self._run, name="nbcontainer-pump", daemon=True)
+
+    def _run(self) -> None:
+        offset = 0
+        try:
+            while offset < self._partial.blob.size and (there := self._partial.beyond(offset)) > offset:
+                offset += os.splice(self._partial.fd, self._end, there - offset, offset_src=offset)
+                self._progress(offset)
+        except (BrokenPipeError, Stopped):
+            pass  # nobody reads any more
+        finally:
+            os.close(self._end)
+
+    def __enter__(self) -> _Pump:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+        if self._thread.is_alive():
+            self._partial.fail()
+        self._thread.join()

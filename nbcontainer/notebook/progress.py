@@ -1,0 +1,51 @@
+"""Progress in a notebook: one display, updated in place, that ends in one final state."""
+
+from __future__ import annotations
+
+import html
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.progress import PATIENCE, TerminalLine, line
+
+if TYPE_CHECKING:
+    from nbcontainer.images.progress import Listener, State
+
+
+class Bar:
+    """One state, as a bar with its line of text."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __repr__(self) -> str:
+        return line(self._state)
+
+    def _repr_html_(self) -> str:
+        state = self._state
+        value = f' value="{min(state.done, state.total)}" max="{state.total}"' if state.total else ""
+        bar = "" if state.finished else f'<progress{value} style="vertical-align: middle"></progress> '
+        return f"<div>{bar}<code>{html.escape(line(state))}</code></div>"
+
+
+class Display:
+    """A listener that keeps one display of the cell's output up to date (IPython.display, DisplayHandle)."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def __call__(self, state: State) -> None:
+        """Shows the state, where the work has taken long enough."""
+        from IPython.display import display
+
+        if self._handle is not None:
+            self._handle.update(Bar(state))
+        elif state.seconds >= PATIENCE:
+            self._handle = display(Bar(state), display_id=True)  # type: ignore[no-untyped-call]
+
+
+def listener(shell: Any) -> Listener | None:
+    """Who shows progress: a display in a notebook, a line in a terminal, else nobody."""
+    if hasattr(shell, "kernel"):
+        return Display()
+    return TerminalLine(sys.stderr) if sys.stderr.isatty() else None

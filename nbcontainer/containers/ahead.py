@@ -3,60 +3,89 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.containers.upper import Upper
 from nbcontainer.sandbox import plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbcontainer.images.store import Store
     from nbcontainer.sandbox.launcher import Launcher
-    from nbcontainer.sandbox.steps import Step
+    from nbcontainer.sandbox.steps import Plan, Step
+
+    PlanFor = Callable[[Upper], Plan]
 
 DEPTH = 2
-"""Containers ready at a time: while a cell goes by so fast that the next one comes at once, that one has the second."""
+"""Containers like the last one ready at a time: while one cell goes by, the next one may come."""
+
+
+class _Ready(NamedTuple):
+    """A container that waits: the upper it is on, and what it has behind it."""
+
+    upper: Upper
+    steps: tuple[Step, ...]
+
+    def serves(self, todo: Plan) -> bool:
+        """Whether a plan begins with what is done."""
+        return tuple(todo)[: len(self.steps)] == self.steps
 
 
 class Ahead:
-    """Containers with everything done but their program, on the layers where the next cell is likely to be.
+    """Containers with as much done as can be foreseen, on the layers where the next cell is likely to be.
 
-    Thread-safe: one thread prepares, any may take.
+    DEPTH of them have all done that the last cell's plan let be done before there was a cell; one more has a root and
+    nothing else, for a cell that is another: with volumes, say. Thread-safe: one thread prepares, any may take.
     """
 
     def __init__(self, store: Store, launcher: Launcher) -> None:
         self._store = store
         self._launcher = launcher
         self._lock = threading.Lock()
-        self._ready: list[tuple[Upper, tuple[Step, ...]]] = []
+        self._ready: list[_Ready] = []
 
-    def take(self, lowers: tuple[str, ...]) -> Upper | None:
-        """The upper of a container on these layers (the topmost first) that waits for its plan, or None."""
-        with self._lock:
-            for index, (upper, steps) in enumerate(self._ready):
-                if self._fits(upper, lowers) and self._launcher.has(steps):
-                    del self._ready[index]
-                    return upper
-        return None
+    def take(self, lowers: tuple[str, ...], plan_for: PlanFor) -> tuple[Upper, Plan] | None:
+        """The upper of a waiting container on these layers (the topmost first) with its plan, or None.
 
-    def _fits(self, upper: Upper, lowers: tuple[str, ...]) -> bool:
-        return upper.lowers == lowers and upper.in_memory == self._store.in_memory
-
-    def prepare(self, lowers: tuple[str, ...]) -> None:
-        """Sees to it that there are DEPTH containers on these layers, and none on others. Raises this package's errors.
-
-        Does not wait for them to be made, nor does a `take`: who starts one waits for what is missing.
+        `plan_for` makes the cell's plan on an upper. The container is one that has the beginning of it behind it, and
+        of those one with the most.
         """
         with self._lock:
-            kept = [one for one in self._ready if self._fits(one[0], lowers) and self._launcher.has(one[1])]
-            others = [one for one in self._ready if one not in kept]
-            self._ready = kept
-        for upper, steps in others:
-            self._launcher.dismiss(steps)
-            upper.remove()
-        for _ in range(DEPTH - len(kept)):
-            upper = Upper(self._store, lowers)
-            upper.make()
-            steps = plan.ahead(upper.root, self._launcher.idmap)
-            self._launcher.order(steps)
-            with self._lock:
-                self._ready.append((upper, steps))
+            for one in sorted(self._ready, key=lambda one: -len(one.steps)):
+                if self._waits(one, lowers) and one.serves(todo := plan_for(one.upper)):
+                    self._ready.remove(one)
+                    return one.upper, todo
+        return None
+
+    def prepare(self, lowers: tuple[str, ...], plan_for: PlanFor) -> None:
+        """Sees to it that the next cell's containers are there, if it is as `plan_for` says, and no others.
+
+        Does not wait until they are made, nor does a `take`: who starts one waits for what is missing. Raises this
+        package's errors.
+        """
+        with self._lock:
+            waiting = [one for one in self._ready if self._waits(one, lowers)]
+            alike = [one for one in waiting if one.steps == plan.ahead(plan_for(one.upper))]
+            general = [one for one in waiting if one.steps == plan_for(one.upper).prepare]
+            others = [one for one in self._ready if one not in alike + general]
+            self._ready = alike + general
+        for one in others:
+            self._launcher.dismiss(one.steps)
+            one.upper.remove()
+        for _ in range(DEPTH - len(alike)):
+            self._make(lowers, lambda upper: plan.ahead(plan_for(upper)))
+        if not general:
+            self._make(lowers, lambda upper: plan_for(upper).prepare)
+
+    def _waits(self, one: _Ready, lowers: tuple[str, ...]) -> bool:
+        upper = one.upper
+        return (upper.lowers, upper.in_memory) == (lowers, self._store.in_memory) and self._launcher.has(one.steps)
+
+    def _make(self, lowers: tuple[str, ...], steps_for: Callable[[Upper], tuple[Step, ...]]) -> None:
+        upper = Upper(self._store, lowers)
+        upper.make()
+        steps = steps_for(upper)
+        self._launcher.order(steps)
+        with self._lock:
+            self._ready.append(_Ready(upper, steps))

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
     from nbcontainer.sandbox.launcher import Running
+    from nbcontainer.sandbox.steps import Plan
 
 _WORK_MODULES = ("nbcontainer.images.work",)
 
@@ -50,11 +52,16 @@ class Engine:
         self.running: dict[str, dict[str, Any]] = {}
         atexit.register(self.close)
 
-    def start(self) -> None:
-        """Starts the launcher, without waiting for it, and clears away what dead processes left."""
+    def start(self, image: str = "busybox") -> None:
+        """Starts the launcher, without waiting for it, and clears away what dead processes left.
+
+        If the store has it, `image` is prepared to be the first cell's.
+        """
+        from nbcontainer.containers.run import foresee_image
         from nbcontainer.containers.sweep import sweep
 
         self.launcher.start()
+        self.later(lambda: foresee_image(self, image))
         self.later(lambda: sweep(self))
 
     def close(self) -> None:
@@ -124,17 +131,20 @@ class Engine:
 
     # Upper directories, made ahead where the next cell can be foreseen
 
-    def upper_for(self, lowers: tuple[str, ...]) -> Upper:
-        """A fresh upper and work directory for a cell on these layers (the topmost first)."""
-        if (prepared := self._ahead.take(lowers)) is not None:
-            return prepared
+    def begin(self, launcher: Launcher, lowers: tuple[str, ...], plan_for: PlanFor) -> tuple[Upper, Plan]:
+        """A fresh upper for a cell on these layers (the topmost first), and the plan that `plan_for` makes on it.
+
+        Where a container waits that the plan fits, it is that one's.
+        """
+        if launcher is self.launcher and (ready := self._ahead.take(lowers, plan_for)) is not None:
+            return ready
         upper = Upper(self.store, lowers)
         upper.make()
-        return upper
+        return upper, plan_for(upper)
 
-    def foresee(self, lowers: tuple[str, ...]) -> None:
-        """Prepares for the next cell to be on these layers too: everything up to the program, in the background."""
-        self.later(lambda: self._ahead.prepare(lowers))
+    def foresee(self, lowers: tuple[str, ...], plan_for: PlanFor) -> None:
+        """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
+        self.later(lambda: self._ahead.prepare(lowers, plan_for))
 
     def clear_away(self, upper: Upper, running: Running | None = None) -> None:
         """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""

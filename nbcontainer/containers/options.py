@@ -58,7 +58,7 @@ def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str |
     the image's entrypoint and the command, or the image's own command where there is none. Raises `UsageError`.
     """
     if script is not None:
-        from nbcontainer.sandbox.process import SCRIPT
+        from nbcontainer.sandbox.devices import SCRIPT
 
         if "\0" in script:
             raise UsageError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
@@ -26,12 +27,18 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.upper import Upper
     from nbcontainer.images.oci import Image
     from nbcontainer.images.progress import Listener
-    from nbcontainer.sandbox.launcher import Launcher, Running
+    from nbcontainer.sandbox.launcher import Running
     from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.spec import Volume
+    from nbcontainer.sandbox.steps import Plan
 
     Sink = Callable[[bytes], None]
+
+_SCRIPT = 3
+"""The number of the travelling descriptor that holds a cell's body: it comes after the streams."""
 
 _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows them
 
@@ -136,10 +143,10 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
             outcome = cell.run()
         finally:
             cell.settle(outcome)
-            if outcome is not None:
-                # The next anonymous cell is most likely on the same image; the next one of a named container, on this.
-                engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers)
-            engine.clear_away(cell.upper, cell.running)
+            if outcome is not None and request.options.userns != idmap.HOST:
+                # The next cell is most likely like this one: anonymous on the same image, or in this container.
+                engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers, cell.plan_for)
+            cell.clear_away()
         return outcome
 
 
@@ -160,7 +167,8 @@ class _Cell:
         self.request = request
         self.options = request.options
         self.streams = streams
-        self.upper = engine.upper_for(container.lowers)
+        self.launcher = engine.launcher_for(self.options.userns)
+        self.upper: Upper | None = None
         self.running: Running | None = None
 
     def run(self) -> Outcome:
@@ -175,12 +183,17 @@ class _Cell:
     def _cured(self, error: SetupFailed) -> bool:
         """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory."""
         if error.step == "BindVolume" and error.errno == STALE:
-            self.engine.launcher_for(self.options.userns).close()
+            self.launcher.close()
         elif not (upper_refused(error) and self._use_memory(error.hint)):
             return False
-        self.engine.clear_away(self.upper, self.running)
-        self.upper, self.running = self.engine.upper_for(self.container.lowers), None
+        self.clear_away()
         return True
+
+    def clear_away(self) -> None:
+        """Has what nobody wants of it removed."""
+        if self.upper is not None:
+            self.engine.clear_away(self.upper, self.running)
+        self.upper = self.running = None
 
     def _use_memory(self, advice: str) -> bool:
         """Has uppers made in memory from now on, and tells it, once; False where they are, or cannot be, already."""
@@ -197,7 +210,7 @@ class _Cell:
 
     def settle(self, outcome: Outcome | None) -> None:
         """Keeps what the cell wrote as a layer; a cell that wrote nothing, or never was one, leaves nothing."""
-        changed = outcome is not None and self.upper.changed()
+        changed = outcome is not None and self.upper is not None and self.upper.changed()
         if self.running is not None:
             if outcome is None:
                 self.running.kill()
@@ -207,12 +220,11 @@ class _Cell:
         if outcome is not None:
             written = changed or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
-                layer = self.upper.keep() if changed else ""
+                layer = self.upper.keep() if changed and self.upper is not None else ""
                 now = times.timestamp(time.time())
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
 
     def _run_once(self) -> Outcome:
-        launcher = self.engine.launcher_for(self.options.userns)
         with contextlib.ExitStack() as stack:
             out, out_end = output_pipe()
             err, err_end = output_pipe()
@@ -222,9 +234,13 @@ class _Cell:
             closing.callback(wire.close, sent)
             with closing:
                 files = [self._input(sent), out_end, err_end]
-                spec = self._spec(files, sent, launcher)
+                volumes = self._add_files(files, sent)
+                plan_for = functools.partial(self.plan_for, volumes=volumes)
+                self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
+                if self.container.anonymous:
+                    self.container.record = replace(self.container.record, name=self.upper.name)
                 started = time.monotonic()
-                self.running = running = launcher.submit(plan.build(spec, launcher.idmap), files)
+                self.running = running = self.launcher.submit(todo, files)
             facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
             facts["started"] = times.timestamp(time.time())
             facts["command"] = self.request.as_text[:200]
@@ -253,21 +269,27 @@ class _Cell:
             sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         return sent[-1]
 
-    def _spec(self, files: list[int], sent: list[int], launcher: Launcher) -> Spec:
-        """The spec; descriptors that travel with it are added to `files`, and to `sent`, to be closed here."""
-        options, config = self.options, self.image.config
-        script = None if self.request.command else self.request.script
-        script_number = -1
-        if script is not None:
-            script_number = len(files)
-            files.append(wire.memory_file("cell", _encode(script)))
-            sent.append(files[-1])
-        volumes = options.volumes
-        if volumes and launcher.idmap.root_uid != os.geteuid():
-            volumes, trees = idmapped(volumes, launcher, len(files))
+    @property
+    def _script(self) -> str | None:
+        return None if self.request.command else self.request.script
+
+    def _add_files(self, files: list[int], sent: list[int]) -> tuple[Volume, ...]:
+        """Adds the descriptors that travel with the plan to `files`, and to `sent`, to be closed here; the volumes."""
+        if self._script is not None:
+            files.append(wire.memory_file("cell", _encode(self._script)))
+            sent.append(files[_SCRIPT])
+        volumes = self.options.volumes
+        if volumes and self.launcher.idmap.root_uid != os.geteuid():
+            volumes, trees = idmapped(volumes, self.launcher, len(files))
             files += trees
             sent += trees
-        hostname = options.hostname or self.container.name
+        return volumes
+
+    def plan_for(self, upper: Upper, volumes: tuple[Volume, ...] | None = None) -> Plan:
+        """The plan of this cell, or of one more like it, on an upper. `volumes` are the cell's as they travel."""
+        options, config = self.options, self.image.config
+        script = self._script
+        hostname = options.hostname or (upper.name if self.container.anonymous else self.container.name)
         program = Program(
             command_line(config, self.request.command, script=script),
             environment(config, options, hostname),
@@ -275,16 +297,17 @@ class _Cell:
             options.user or config.user,
             options.terminal,
         )
-        return Spec(
-            root=self.upper.root,
+        spec = Spec(
+            root=upper.root,
             process=program,
             hostname=hostname,
-            volumes=volumes,
+            volumes=options.volumes if volumes is None else volumes,
             tmpfs=options.tmpfs,
             network=options.network,
             read_only=options.read_only,
-            script=script_number,
+            script=-1 if script is None else _SCRIPT,
         )
+        return plan.build(spec, self.launcher.idmap)
 
 
 def _encode(text: str) -> bytes:
@@ -320,6 +343,19 @@ def run(
         else:
             engine.last = container
     return container, outcome
+
+
+def foresee_image(engine: Engine, word: str) -> None:
+    """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
+    image = engine.store.image(reference.parse(word).familiar)
+    with engine.store.lock(shared=True):
+        container = containers.anonymous(engine, image)
+    cell = _Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
+    engine.foresee(container.lowers, cell.plan_for)
+
+
+def _nowhere(_: bytes) -> None:
+    pass
 
 
 def forget_last(engine: Engine) -> None:

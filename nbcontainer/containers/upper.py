@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 from nbcontainer.sandbox.spec import Overlay
@@ -19,13 +20,14 @@ _DIRTY = "work/work/incompat/volatile/dirty"
 class Upper:
     """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
 
-    `lowers` are the layers below it, the topmost first. With `in_memory`, as the store has it when this is made, the
-    directories are links to some in the store's `memory`.
+    `lowers` are the layers below it, the topmost first; `name` is for an anonymous container on it. With `in_memory`,
+    as the store has it when this is made, the directories are links to some in the store's `memory`.
     """
 
     def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
         self.store = store
         self.lowers = lowers
+        self.name = secrets.token_hex(6)
         self.id = store.unique()
         self.path = store.path / "tmp" / self.id
         self.in_memory = store.in_memory

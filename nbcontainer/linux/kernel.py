@@ -47,6 +47,7 @@ class Kernel:
     fchdir = staticmethod(os.fchdir)
     mkdir = staticmethod(os.mkdir)
     chmod = staticmethod(os.chmod)
+    chown = staticmethod(os.chown)
     fchown = staticmethod(os.fchown)
     symlink = staticmethod(os.symlink)
     open = staticmethod(os.open)

@@ -50,6 +50,10 @@ _LINKS = {
     "ptmx": "pts/ptmx",
 }
 
+SCRIPT = "/dev/cell"
+"""Container path of the cell's body. /dev is the container's own tmpfs, so that no image and no volume can be in
+the way, and it is in no layer and no commit."""
+
 MASKED = (
     "proc/acpi",
     "proc/asound",
@@ -164,6 +168,18 @@ class MountDevDirectory(Step):
 
 
 @dataclass(frozen=True)
+class ReserveScript(Step):
+    """An empty file for the cell's body, which comes when nothing can be made in /dev any more but by its owner."""
+
+    why: ClassVar[str] = "a cell's body has its place before there is one"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes it on the stage, executable: the kernel reads the body's `#!` line."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        kernel.close(kernel.open(STAGE + SCRIPT, flags, 0o755))
+
+
+@dataclass(frozen=True)
 class MaskPaths(Step):
     """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out."""
 
@@ -228,6 +244,7 @@ def device_steps(*, host_network: bool, tty_group: int | None) -> tuple[Step, ..
         MountDevDirectory("pts", "devpts", f"newinstance,ptmxmode=0666,mode=0620{group}"),
         MountDevDirectory("shm", "tmpfs", "mode=1777,size=65536k"),
         MountDevDirectory("mqueue", "mqueue", ""),
+        ReserveScript(),
         ReadOnlyPaths(READ_ONLY),
         MaskPaths(MASKED),
     )

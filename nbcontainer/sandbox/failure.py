@@ -29,6 +29,7 @@ _WORDS = {
     "BindRoot": "bind the root",
     "AttachStaged": "attach a mount",
     "SetHostname": "set the host name",
+    "ReserveScript": "reserve a file for the cell's body",
     "WriteScript": "write the cell's body",
     "OpenTerminal": "open a terminal",
     "BindResolver": "bind the host's resolv.conf",

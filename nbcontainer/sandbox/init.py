@@ -87,17 +87,18 @@ class _Init:
         for sig in _FORWARDED:
             signal.signal(sig, self._forward)
         failure = _apply(self.kernel, prepare, ())
-        self._rehearse()
+        _end_with(self.launcher)  # a change of user has undone it (prctl(2))
+        self._rehearse(prepare)
         if self._begin(failure):
             status, usage = _reap_until(self.cell)
             _end_everything()
             with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
                 self._say_ended(status, usage)
 
-    def _rehearse(self) -> None:
-        """Goes through all of a cell but its program, and does nothing of it."""
-        rehearsal.look_up_likely(self.kernel)
-        with rehearsal.plain_request() as channel:
+    def _rehearse(self, done: Sequence[Step]) -> None:
+        """Goes through all that is left of a cell but its program, and does nothing of it."""
+        rehearsal.look_up_likely(self.kernel, done)
+        with rehearsal.plain_request(done) as channel:
             double = _Init(rehearsal.idle_kernel(), channel, self.launcher)
             double._begin(None)
             double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
@@ -150,7 +151,7 @@ class _Init:
         assert isinstance(last, Execute)
         if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
             return failure
-        _end_with(self.launcher)  # a change of user has undone it (prctl(2)), as it may undo what comes next
+        _end_with(self.launcher)  # as above; and what comes next it may undo, too
         HardenInit().apply(self.kernel, ())
         try:
             self.cell = last.start(self.kernel)

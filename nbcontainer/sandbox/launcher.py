@@ -54,10 +54,14 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, todo: Plan, files: Sequence[int]) -> None:
-        """Sends a spare the rest of its plan with copies of `files` (0, 1 and 2 are the cell's streams)."""
-        request = {"setup": plan.encode(todo.setup), "enter": plan.encode(todo.enter)}
-        wire.send(self.channel, request, files)
+    def begin(self, todo: Plan, done: int, files: Sequence[int]) -> None:
+        """Sends a spare what is left of its plan, `done` steps of which it has behind it.
+
+        With it go copies of `files` (0, 1 and 2 are the cell's streams).
+        """
+        done -= len(todo.prepare)
+        setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
+        wire.send(self.channel, {"setup": plan.encode(setup), "enter": plan.encode(enter)}, files)
 
     def read(self) -> bool:
         """Takes one message; False at the end. Raises `OSError` for what no init of ours would send."""
@@ -198,7 +202,8 @@ class Launcher:
         with self._lock:
             while prepare in self._orders:
                 self._collect_one()
-            spare = self._spare_for(prepare)
+            found = next((index for index, (done, _) in enumerate(self._spares) if done == prepare), None)
+            spare = None if found is None else self._spares.pop(found)[1]
         if spare is not None:
             with spare:
                 spare.channel.close()
@@ -207,9 +212,9 @@ class Launcher:
     def submit(self, todo: Plan, files: Sequence[int]) -> Running:
         """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`."""
         for _ in range(2):
-            running = self._take(todo.prepare)
+            done, running = self._take(todo)
             try:
-                running.begin(todo, files)
+                running.begin(todo, done, files)
             except (BrokenPipeError, ConnectionError):
                 running.close()  # the spare was killed while it waited
             except BaseException:
@@ -219,24 +224,26 @@ class Launcher:
                 return running
         raise LauncherError("a new container ended before it could begin", hint=self._last_words())
 
-    def _take(self, prepare: tuple[Step, ...]) -> Running:
+    def _take(self, todo: Plan) -> tuple[int, Running]:
+        """A spare that has done the beginning of a plan, as much as there is one for, and how many steps that is."""
         with self._lock:
             self._ensure()
-            if (spare := self._spare_for(prepare)) is not None:
-                return spare
-            if prepare not in self._orders:
-                self._order(prepare)
+            if (found := self._spare_for(todo)) is not None:
+                return found
+            if not any(_begins(todo, order) for order in self._orders):
+                self._order(todo.prepare)
             while self._orders:
                 self._collect_one()
-                if (spare := self._spare_for(prepare)) is not None:
-                    return spare
+                if (found := self._spare_for(todo)) is not None:
+                    return found
         raise setup_failed(self._refused)
 
-    def _spare_for(self, prepare: tuple[Step, ...]) -> Running | None:
-        for index, (done, _) in enumerate(self._spares):
-            if done == prepare:
-                return self._spares.pop(index)[1]
-        return None
+    def _spare_for(self, todo: Plan) -> tuple[int, Running] | None:
+        fitting = [index for index, (done, _) in enumerate(self._spares) if _begins(todo, done)]
+        if not fitting:
+            return None
+        done, spare = self._spares.pop(max(fitting, key=lambda index: len(self._spares[index][0])))
+        return len(done), spare
 
     def _order(self, prepare: tuple[Step, ...]) -> None:
         assert self._control is not None
@@ -344,6 +351,11 @@ class Launcher:
         self._spares.clear()
         self._control, self._process, self._ready = None, None, False
         self._words = self._namespace = -1
+
+
+def _begins(todo: Plan, done: tuple[Step, ...]) -> bool:
+    """Whether a plan begins with what is done, and that is all of its first part at least."""
+    return len(done) >= len(todo.prepare) and tuple(todo)[: len(done)] == done
 
 
 def _import_path() -> list[str]:

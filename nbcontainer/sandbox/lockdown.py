@@ -22,6 +22,7 @@ from nbcontainer.linux.processes import (
     PR_SET_NO_NEW_PRIVS,
     capability_mask,
 )
+from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.machine import limits_advice, namespace_advice
 from nbcontainer.sandbox.steps import Step
 
@@ -111,6 +112,7 @@ class SetHostname(Step):
     name: str
 
     why: ClassVar[str] = "the container knows itself by its own name"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """sethostname(2), in the uts namespace."""
@@ -160,7 +162,8 @@ class SetUser(Step):
     """The user the cell runs as, without the notebook's groups.
 
     `user` is what `identity` takes. `drop_groups` is false where the kernel denies setgroups(2): in a user namespace
-    with a single id. With `terminal`, standard input is one, and becomes the user's.
+    with a single id. What is the cell's becomes the user's: the file of its body, and with `terminal` its terminal,
+    the first travelling descriptor.
     """
 
     user: str = ""
@@ -168,6 +171,7 @@ class SetUser(Step):
     terminal: bool = False
 
     why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
+    ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
         "in a container",
@@ -186,8 +190,10 @@ class SetUser(Step):
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:
             kernel.setgroups(list(groups))
+        if uid != 0:
+            kernel.chown(SCRIPT, uid, gid)
         if self.terminal:
-            kernel.fchown(0, uid, -1)
+            kernel.fchown(files[0], uid, -1)
         kernel.setresgid(gid, gid, gid)
         kernel.setresuid(uid, uid, uid)
 
@@ -199,6 +205,7 @@ class DropCapabilities(Step):
     keep: tuple[str, ...] = DEFAULT_CAPABILITIES
 
     why: ClassVar[str] = "root in the container can do what programs expect, not what reaches the kernel"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """capset(2) with an empty inheritable set (CVE-2022-29162), the ambient set cleared."""
@@ -212,6 +219,7 @@ class NoNewPrivileges(Step):
     """Makes setuid files and file capabilities inert."""
 
     why: ClassVar[str] = "no exec gives more than the process has"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """PR_SET_NO_NEW_PRIVS, prctl(2). It is for good, and inherited."""

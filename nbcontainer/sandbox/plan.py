@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
@@ -51,7 +52,7 @@ TTY_GROUP = 5
 
 @functools.cache
 def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
-    """The first part of every plan: what needs no knowledge of the image. A spare init has done it."""
+    """The first part of every plan: what needs no knowledge of the image."""
     host_network = network == "host"
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
     return (
@@ -72,14 +73,18 @@ def build(spec: Spec, idmap: IdMap) -> Plan:
         setup = (ImportModule(spec.process.module), _root_step(spec.root), PivotRoot())
         return Plan(prepare_steps(idmap), setup, _work_enter(spec.process))
     return Plan(
-        ahead(spec.root, idmap, spec.network),
+        _with_root(spec.root, idmap, spec.network),
         _program_setup(spec, spec.process),
         _program_enter(spec, spec.process, idmap),
     )
 
 
-def ahead(root: Overlay | Directory, idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
-    """All that can be done for a container once its root is known: the first part of its plan."""
+def ahead(todo: Plan) -> tuple[Step, ...]:
+    """The beginning of a plan that can be done before its cell is there."""
+    return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, (*todo.setup, *todo.enter)))
+
+
+def _with_root(root: Overlay | Directory, idmap: IdMap, network: str) -> tuple[Step, ...]:
     attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
     return (*prepare_steps(idmap, network), _root_step(root), *attach)
 
@@ -92,8 +97,6 @@ def _root_step(root: Overlay | Directory) -> Step:
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     steps: list[Step] = [SetHostname(spec.hostname)]
-    if spec.script >= 0:
-        steps.append(WriteScript(spec.script))
     if program.terminal:
         steps.append(OpenTerminal())
     if spec.network == "host":
@@ -117,13 +120,14 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
     # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
     kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
     return (
-        ConnectStreams(),
-        CloseDescriptors(),
         SetLimits(),
         SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
         DropCapabilities(kept),
         NoNewPrivileges(),
         InstallSeccomp(spec.capabilities),
+        *(() if spec.script < 0 else (WriteScript(spec.script),)),
+        ConnectStreams(),
+        CloseDescriptors(),
         Execute(program.argv, program.env, program.cwd, program.terminal),
     )
 

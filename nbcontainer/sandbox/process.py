@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nbcontainer.sandbox.devices import DEVICES
+from nbcontainer.sandbox.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.lockdown import identity, read_text
 from nbcontainer.sandbox.rootfs import ROOT
 from nbcontainer.sandbox.steps import Step
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
-
-SCRIPT = "/dev/cell"
-"""Container path of the cell's body. /dev is the container's own tmpfs, so that no image and no volume can be in
-the way, and it is in no layer and no commit."""
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 """The numbers of the first three travelling descriptors."""
@@ -44,14 +40,13 @@ class WriteScript(Step):
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Copies it to the container's /dev, executable, so that the kernel reads its `#!` line."""
-        path = ROOT + SCRIPT
-        target = kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o555)
+        """Copies it to the file in /dev that is there for it, and closes that to writing."""
+        target = kernel.open(SCRIPT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         offset = 0
         while sent := kernel.sendfile(target, files[self.source], offset, 1 << 30):
             offset += sent
         kernel.close(target)
-        kernel.chmod(path, 0o555)
+        kernel.chmod(SCRIPT, 0o555)
 
 
 @dataclass(frozen=True)

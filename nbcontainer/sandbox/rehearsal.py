@@ -13,20 +13,28 @@ from typing import TYPE_CHECKING, cast
 
 from nbcontainer.linux.seccomp import SECCOMP_MODE_FILTER
 from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.idmap import host_map
-from nbcontainer.sandbox.process import SCRIPT
-from nbcontainer.sandbox.rootfs import open_in_root
+from nbcontainer.sandbox.rootfs import PivotRoot, open_in_root
 from nbcontainer.sandbox.spec import DEFAULT_PATH, Overlay, Program, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.steps import Step
 
 _PLAIN = plan.build(
     Spec(Overlay(("layer",)), Program(("/bin/sh", SCRIPT), (f"PATH={DEFAULT_PATH}", "TERM=dumb")), script=3), host_map()
 )
-_REQUEST = wire.encode({"setup": plan.encode(_PLAIN.setup), "enter": plan.encode(_PLAIN.enter)})
+
+
+def _request(done: int) -> bytes:
+    setup, enter = _PLAIN.setup[done:], _PLAIN.enter[max(0, done - len(_PLAIN.setup)) :]
+    return wire.encode({"setup": plan.encode(setup), "enter": plan.encode(enter)})
+
+
+_WHOLE, _REST = _request(0), _request(len(plan.ahead(_PLAIN)) - len(_PLAIN.prepare))
 
 _LIKELY = ("/bin/sh", "/etc/passwd", "/etc/group")
 
@@ -53,16 +61,24 @@ def idle_kernel() -> Kernel:
 
 
 @contextlib.contextmanager
-def plain_request() -> Iterator[socket.socket]:
-    """A channel that holds the request for a plain cell, with descriptors of nothing."""
+def plain_request(done: Sequence[Step]) -> Iterator[socket.socket]:
+    """A channel that holds the request for a plain cell after `done`, with descriptors of nothing."""
+    request = _REST if _switched(done) else _WHOLE
     ours, theirs = wire.pair()
     with ours, theirs, open(os.devnull, "rb") as nothing:  # noqa: PTH123 - the host's, and nothing of the store's
-        socket.send_fds(theirs, [_REQUEST], [nothing.fileno()] * 4)
+        socket.send_fds(theirs, [request], [nothing.fileno()] * 4)
         yield ours
 
 
-def look_up_likely(kernel: Kernel) -> None:
-    """Looks up, in the root that is mounted if one is, what nearly every cell will."""
+def look_up_likely(kernel: Kernel, done: Sequence[Step]) -> None:
+    """Looks up, in the root that is there after `done`, what nearly every cell will."""
     for path in _LIKELY:
         with contextlib.suppress(OSError):
-            kernel.close(open_in_root(kernel, path, os.O_PATH))
+            if _switched(done):
+                kernel.close(kernel.open(path, os.O_PATH | os.O_CLOEXEC))
+            else:
+                kernel.close(open_in_root(kernel, path, os.O_PATH))
+
+
+def _switched(done: Sequence[Step]) -> bool:
+    return any(isinstance(step, PivotRoot) for step in done)

@@ -254,6 +254,7 @@ class ReadOnlyRoot(Step):
     """`--read-only`: the root refuses writes; volumes and tmpfs keep their own flags."""
 
     why: ClassVar[str] = "the cell asked for a root that cannot be written"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes the root mount itself, not those below it, read-only."""
@@ -265,6 +266,7 @@ class PivotRoot(Step):
     """Makes the assembled tree the root, and takes the old one away."""
 
     why: ClassVar[str] = "the host's files are no longer there to be named"
+    ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "the notebook's own root is an initramfs, which the kernel cannot pivot away from: "
         "run it from a disk or a chroot",
@@ -285,6 +287,7 @@ class MakeWorkdir(Step):
     path: str
 
     why: ClassVar[str] = "the program starts in a directory that is there, inside the root"
+    ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOTDIR: "it is a file in the image: choose another with -w",
         errno.ELOOP: "it leads through a link that containers may not follow: choose another with -w",

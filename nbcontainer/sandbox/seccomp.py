@@ -154,6 +154,7 @@ class InstallSeccomp(Step):
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
 
     why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
+    ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "this kernel has no filters of system calls: use one built with CONFIG_SECCOMP_FILTER",
         errno.ENOSYS: "filters of system calls are known for x86_64, aarch64 and riscv64, and need a kernel built with "

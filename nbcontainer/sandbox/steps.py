@@ -32,6 +32,9 @@ class Step:
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {}
     """By errno: what finds the one thing to do by a look at the machine, where it depends on that."""
 
+    ahead: ClassVar[bool] = False
+    """Whether it may be done before there is a cell: it takes nothing of a cell, and holds nothing of the host."""
+
     by_name: ClassVar[dict[str, type[Step]]] = {}
     """Every class of step, by the name it travels under."""
 
@@ -70,8 +73,9 @@ def advice_for(step: type[Step], code: int, machine: Machine | None = None) -> s
 class Plan:
     """The whole of a container, in order.
 
-    `prepare` needs no knowledge of the image, so a spare init has it behind it before it is asked for; `setup` makes
-    the rest of the container; `enter` makes the process what the cell may be, and its last step starts the cell.
+    `prepare` makes a container with a root, for any cell on those layers; `setup` adds what this one is to find there;
+    `enter` makes the process what the cell may be, and its last step starts the cell. A spare init has all of it behind
+    it, until the first step that is not to be done `ahead`, when it is asked for.
     """
 
     prepare: tuple[Step, ...]

@@ -116,6 +116,7 @@ class MountTmpfs(Step):
     size: int | None = None
 
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
+    ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

@@ -34,6 +34,7 @@ from nbcontainer.sandbox.devices import (
     MountSys,
     RaiseLoopback,
     ReadOnlyPaths,
+    ReserveScript,
     device_steps,
 )
 from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
@@ -80,6 +81,14 @@ def test_dev_is_empty_but_for_links() -> None:
         call("symlink", "/proc/kcore", "stage/dev/core"),
         call("symlink", "pts/ptmx", "stage/dev/ptmx"),
     ]
+
+
+def test_the_body_has_a_place() -> None:
+    """An empty file that only its owner can write, made where nothing of the image's is."""
+    kernel = RecordingKernel()
+    ReserveScript().apply(kernel, ())
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    assert kernel.calls == [call("open", "stage/dev/cell", flags, 0o755), call("close", FIRST_DESCRIPTOR)]
 
 
 @pytest.mark.parametrize(("name", "numbers"), DEVICES.items())

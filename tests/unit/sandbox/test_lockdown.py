@@ -125,6 +125,7 @@ def test_the_user_is_set_from_the_groups_to_the_uid(etc: dict[str, str]) -> None
     assert kernel.calls == [
         call("prctl", PR_SET_KEEPCAPS, 0),
         call("setgroups", [10, 44]),
+        call("chown", "/dev/cell", 1000, 1000),
         call("setresgid", 1000, 1000, 1000),
         call("setresuid", 1000, 1000, 1000),
     ]
@@ -133,9 +134,9 @@ def test_the_user_is_set_from_the_groups_to_the_uid(etc: dict[str, str]) -> None
 def test_the_terminal_becomes_the_users(etc: dict[str, str]) -> None:
     """Its owner is changed while there is still the right to: the user opens it by /dev/stdout."""
     kernel = RecordingKernel()
-    SetUser("alice", terminal=True).apply(kernel, ())
-    assert kernel.names() == ["prctl", "setgroups", "fchown", "setresgid", "setresuid"]
-    assert kernel.only("fchown") == [call("fchown", 0, 1000, -1)]
+    SetUser("alice", terminal=True).apply(kernel, (20, 20, 20))
+    assert kernel.names() == ["prctl", "setgroups", "chown", "fchown", "setresgid", "setresuid"]
+    assert kernel.only("fchown") == [call("fchown", 20, 1000, -1)]
 
 
 def test_no_groups_are_dropped_where_the_kernel_denies_it(etc: dict[str, str]) -> None:

@@ -70,11 +70,11 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
         *("CloneInit", "SlaveMounts", "MountStage", "MountProc", "MountSys", "MountDev"),
         *("BindDevice",) * 6,
         *("MountDevDirectory",) * 3,
-        *("ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "NewSessionKeyring", "DropBounding"),
+        *("ReserveScript", "ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "NewSessionKeyring", "DropBounding"),
         *("MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
-        *("SetHostname", "WriteScript", "PivotRoot"),
-        *("ConnectStreams", "CloseDescriptors", "SetLimits", "SetUser"),
-        *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp", "Execute"),
+        *("SetHostname", "PivotRoot", "SetLimits", "SetUser"),
+        *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp"),
+        *("WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"),
     ]
 
 
@@ -82,11 +82,14 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
 @pytest.mark.parametrize("network", ["none", "host"])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal: bool) -> None:
-    """Whatever is asked for, the last steps drop the user, the capabilities and new privileges, and then execute."""
+    """Whatever is asked for: the user, the capabilities, new privileges and system calls go, in this order, once the
+    root is switched; what is left to do after them needs none.
+    """
     program = dataclasses.replace(PROGRAM, terminal=terminal, user="33", cwd="/work")
     asked = Spec(ROOT, program, network=network, read_only=True, script=3, tmpfs=(Tmpfs("/t"),))
     built = plan.build(asked, ids)
-    assert kinds(built)[-5:] == ["SetUser", "DropCapabilities", "NoNewPrivileges", "InstallSeccomp", "Execute"]
+    drops = ["SetLimits", "SetUser", "DropCapabilities", "NoNewPrivileges", "InstallSeccomp"]
+    assert kinds(built.enter) == [*drops, "WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"]
     assert kinds(built).index("DropBounding") < kinds(built).index("MountOverlay")
     assert kinds(built.setup)[-1] == "PivotRoot"
     assert [step for step in built.enter if type(step).__module__.endswith(("rootfs", "volumes", "devices"))] == []
@@ -105,7 +108,30 @@ def test_prepared_steps_need_no_knowledge_of_the_cell() -> None:
     """Two cells on the same layers begin with equal steps, whatever they run: a spare serves both."""
     other = Spec(ROOT, Program(("true",), user="1"), "other", (Volume("/a", "/b"),), read_only=True)
     assert plan.build(other, FULL).prepare == plan.build(SPEC, FULL).prepare
-    assert plan.ahead(ROOT, FULL) == plan.build(SPEC, FULL).prepare
+
+
+def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
+    """What is left of a plain cell when it comes is its body, its streams and its program."""
+    built = plan.build(SPEC, FULL)
+    done = plan.ahead(built)
+    assert tuple(built)[: len(done)] == done
+    assert kinds(tuple(built)[len(done) :]) == ["WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"]
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"volumes": (Volume("/a", "/b"),), "tmpfs": (Tmpfs("/t"),)}, "BindVolume"),
+        ({"network": "host"}, "BindResolver"),
+        ({"process": dataclasses.replace(PROGRAM, terminal=True)}, "OpenTerminal"),
+        ({"process": Work("nbcontainer.images.work", "f")}, "ImportModule"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_nothing_of_the_hosts_is_held_by_a_spare(change: dict[str, Any], first: str) -> None:
+    """What mounts the host's files, or sends the notebook something, waits for the cell, and all after it too."""
+    built = plan.build(dataclasses.replace(SPEC, **change), FULL)
+    assert kinds(tuple(built)[len(plan.ahead(built)) :])[0] == first
 
 
 def test_the_host_network_is_the_hosts() -> None:
@@ -309,5 +335,5 @@ def test_first_come_first_served() -> None:
     assert plan.build(SPEC, FULL).prepare[1:3] == (SlaveMounts(), MountStage())
     assert isinstance(plan.build(SPEC, FULL).prepare[0], CloneInit)
     assert AttachStaged("proc") in plan.build(SPEC, FULL).prepare
-    assert isinstance(plan.build(SPEC, FULL).enter[1], CloseDescriptors)
+    assert isinstance(plan.build(SPEC, FULL).enter[-2], CloseDescriptors)
     assert plan.build(SPEC, FULL).enter[-1] == Execute(PROGRAM.argv, PROGRAM.env, "/")

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.sandbox import process
-from nbcontainer.sandbox.process import SCRIPT, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
+from nbcontainer.sandbox.devices import SCRIPT
+from nbcontainer.sandbox.process import ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
 from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 
 
 PID = 2
@@ -37,18 +36,18 @@ def machine(*programs: str, codes: dict[str, int] | None = None) -> RecordingKer
     return RecordingKernel(posix_spawn=posix_spawn)
 
 
-def test_the_body_is_copied_to_a_new_file() -> None:
-    """The body goes from its descriptor to /dev/cell, which nothing of the image's can be, executable by everybody."""
+def test_the_body_is_copied_to_its_file() -> None:
+    """The body goes from its descriptor to /dev/cell, which nothing of the image's can be, and is closed to writing."""
     kernel = RecordingKernel(content=(1 << 30) + 5)
     WriteScript(3).apply(kernel, (10, 11, 12, 13))
     target = FIRST_DESCRIPTOR
     assert kernel.calls == [
-        call("open", "stage/root/dev/cell", NEW_FILE, 0o555),
+        call("open", "/dev/cell", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC),
         call("sendfile", target, 13, 0, 1 << 30),
         call("sendfile", target, 13, 1 << 30, 1 << 30),
         call("sendfile", target, 13, (1 << 30) + 5, 1 << 30),
         call("close", target),
-        call("chmod", "stage/root/dev/cell", 0o555),
+        call("chmod", "/dev/cell", 0o555),
     ]
 
 

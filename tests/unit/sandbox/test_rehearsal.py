@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+import pytest
 
 from nbcontainer.sandbox import plan, rehearsal, wire
+from nbcontainer.sandbox.idmap import host_map
 from nbcontainer.sandbox.process import Execute
+from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from tests.recording import RecordingKernel
 
+if TYPE_CHECKING:
+    from nbcontainer.sandbox.steps import Step
 
-def test_every_step_of_a_plain_cell_is_gone_through() -> None:
-    """No step takes the idle kernel's answers for a failure, which would end the rehearsal there."""
+
+PLAIN = plan.build(Spec(Overlay(("a/diff",)), Program(("true",)), script=3), host_map())
+
+
+@pytest.mark.parametrize("done", [PLAIN.prepare, plan.ahead(PLAIN)], ids=["root", "ahead"])
+def test_every_step_of_a_plain_cell_is_gone_through(done: tuple[Step, ...]) -> None:
+    """What is left after `done` is rehearsed, and no step takes the idle kernel's answers for a failure."""
     files: list[int] = []
-    with rehearsal.plain_request() as channel:
+    with rehearsal.plain_request(done) as channel:
         request = wire.receive(channel, files)
     assert request is not None
     try:
         steps = (*plan.decode(request["setup"]), *plan.decode(request["enter"]))
+        assert [type(step) for step in steps] == [type(step) for step in tuple(PLAIN)[len(done) :]]
         for step in steps:
             step.apply(rehearsal.idle_kernel(), files)
         assert isinstance(steps[-1], Execute)
@@ -27,7 +40,11 @@ def test_every_step_of_a_plain_cell_is_gone_through() -> None:
 
 def test_what_is_looked_up_is_closed_again() -> None:
     """The likely files are looked up inside the root and let go again; one that is missing is no error."""
-    kernel = RecordingKernel(missing=("stage/root/etc/group",))
-    rehearsal.look_up_likely(kernel)
-    assert [made.args[1] for made in kernel.only("openat2")] == ["/bin/sh", "/etc/passwd", "/etc/group"]
-    assert kernel.left_open == set()
+    likely = ["/bin/sh", "/etc/passwd", "/etc/group"]
+    staged = RecordingKernel(missing=("stage/root/etc/group",))
+    rehearsal.look_up_likely(staged, PLAIN.prepare)
+    assert [made.args[1] for made in staged.only("openat2")] == likely
+    switched = RecordingKernel(missing=("/etc/group",))
+    rehearsal.look_up_likely(switched, plan.ahead(PLAIN))
+    assert [made.args[0] for made in switched.only("open")] == likely
+    assert staged.left_open | switched.left_open == set()

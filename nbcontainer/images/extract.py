@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import HostileArchive, ImageError
+from nbcontainer.errors import HostileArchive
 from nbcontainer.images import tar_format as tar
 from nbcontainer.images.limits import Limits, shown
+from nbcontainer.images.metadata import UNKNOWN, Metadata, kept_xattrs
 from nbcontainer.images.tree import Place, Tree
 
 if TYPE_CHECKING:
@@ -21,11 +21,8 @@ OPAQUE_XATTR = "user.overlay.opaque"
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ID_MAX = 2**32 - 2  # one more is -1, "leave it as it is"
 _TARGET_MAX = 4095  # PATH_MAX without its zero byte
-_NOT_KEPT = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP})
 _DEVICE_TYPES = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}
-_IGNORED = frozenset({tar.SOCKET, tar.GNU_VOLUME})
 
 
 class Extractor:
@@ -38,13 +35,23 @@ class Extractor:
     def __init__(self, root_fd: int, reader: TarReader, limits: Limits, *, single_id: bool, whiteouts: bool) -> None:
         self._reader = reader
         self._limits = limits
-        self._single_id = single_id
         self._whiteouts_allowed = whiteouts
         self._tree = Tree(root_fd, limits, self._made)
-        self._directories: dict[bytes, Member | None] = {b"": None}
+        self._metadata = Metadata(root_fd, single_id=single_id)
+        self._directories: dict[bytes, tuple[Member | None, int]] = {b"": (None, UNKNOWN)}
         self._whiteouts: set[bytes] = set()
         self._opaque: set[bytes] = set()
         self._skipped: dict[bytes, None] = {}
+        self._makers = {
+            tar.REGULAR: self._file,
+            tar.DIRECTORY: self._directory,
+            tar.GNU_DUMP_DIRECTORY: self._directory,
+            tar.SYMLINK: self._symlink,
+            tar.HARD_LINK: self._hard_link,
+            tar.CHAR: self._node,
+            tar.BLOCK_DEVICE: self._node,
+            tar.FIFO: self._node,
+        }
         self.size = 0
         self.entries = 0
 
@@ -61,26 +68,20 @@ class Extractor:
         """Makes one entry, over whatever stands there. Raises `HostileArchive`, `ImageError`, `OSError`."""
         self.entries += 1
         self.size += member.size
-        self._check_totals(member)
-        if member.type in _IGNORED:
-            return
+        if self.entries > self._limits.entries or self.size > self._limits.bytes:
+            self._past_limits(member)
+        make = self._makers.get(member.type)
+        if make is None:
+            return  # a socket or a volume's label: nothing in an image
         if member.xattrs:
-            member.xattrs = _kept_xattrs(member)
+            member.xattrs = kept_xattrs(member.name, member.xattrs)
         place = self._tree.place(member.name)
         if place is None:
             self._root(member)
         elif place.name.startswith(WHITEOUT):
             self._whiteout(member, place)
-        elif member.type == tar.REGULAR:
-            self._file(member, place)
-        elif member.type == tar.DIRECTORY or member.type == tar.GNU_DUMP_DIRECTORY:
-            self._directory(member, place)
-        elif member.type == tar.SYMLINK:
-            self._symlink(member, place)
-        elif member.type == tar.HARD_LINK:
-            self._hard_link(member, place)
         else:
-            self._node(member, place)
+            make(member, place)
 
     def finish(self) -> None:
         """Makes the whiteouts, then sets the directories' metadata, deepest first. Raises as `add` does."""
@@ -92,37 +93,32 @@ class Extractor:
         )[::-1]:
             self._finish_directory(path)
 
-    def _check_totals(self, member: Member) -> None:
-        limits = self._limits
-        if self.entries > limits.entries:
-            raise HostileArchive(
-                f"the archive has more than {limits.entries} entries, which is the limit, at {shown(member.name)}"
-            )
-        if self.size > limits.bytes:
-            raise HostileArchive(
-                f"the archive has more than {limits.bytes} bytes of data, which is the limit, at {shown(member.name)}"
-            )
+    def _past_limits(self, member: Member) -> None:
+        entries, size = self._limits.entries, self._limits.bytes
+        what = f"{entries} entries" if self.entries > entries else f"{size} bytes of data"
+        raise HostileArchive(f"the archive has more than {what}, which is the limit, at {shown(member.name)}")
 
     # --- what an entry can be
 
     def _root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
             raise HostileArchive(f"the archive's root {shown(member.name)} is no directory")
-        self._directories[b""] = member
+        self._directories[b""] = (member, UNKNOWN)
 
     def _file(self, member: Member, place: Place) -> None:
+        mode = self._metadata.mode_to_make(member)
         try:
-            fd = os.open(place.name, _CREATE, 0o600, dir_fd=place.directory)
+            fd = os.open(place.name, _CREATE, mode, dir_fd=place.directory)
         except FileExistsError:
             self._tree.remove(place)
-            fd = os.open(place.name, _CREATE, 0o600, dir_fd=place.directory)
+            fd = os.open(place.name, _CREATE, mode, dir_fd=place.directory)
         try:
             if member.sparse is None:
                 if member.size:
                     self._reader.copy(fd, member.size)
             else:
                 self._sparse(fd, member, member.sparse)
-            self._metadata(fd, member)
+            self._metadata.set(fd, member, mode)
         finally:
             os.close(fd)
 
@@ -133,13 +129,16 @@ class Extractor:
         os.ftruncate(fd, member.real_size)
 
     def _directory(self, member: Member, place: Place) -> None:
+        mode = self._metadata.directory_mode_to_make(member)
         try:
-            os.mkdir(place.name, 0o700, dir_fd=place.directory)
+            os.mkdir(place.name, mode, dir_fd=place.directory)
         except FileExistsError:
-            if not _is_directory(place):
+            if _is_directory(place):
+                mode = UNKNOWN
+            else:
                 self._tree.remove(place)
-                os.mkdir(place.name, 0o700, dir_fd=place.directory)
-        self._directories[place.path] = member
+                os.mkdir(place.name, mode, dir_fd=place.directory)
+        self._directories[place.path] = (member, mode)
 
     def _symlink(self, member: Member, place: Place) -> None:
         target = member.link
@@ -150,7 +149,7 @@ class Extractor:
         except FileExistsError:
             self._tree.remove(place)
             os.symlink(target, place.name, dir_fd=place.directory)
-        self._chown_at(member, place)
+        self._metadata.set_owner_at(member, place)
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.directory, follow_symlinks=False)
 
     def _hard_link(self, member: Member, place: Place) -> None:
@@ -208,7 +207,7 @@ class Extractor:
                 raise
             self._skipped[place.path] = None
             return
-        self._chown_at(member, place)
+        self._metadata.set_owner_at(member, place)
         # Follows links, but this name was made just now, and is none.
         os.chmod(place.name, member.mode, dir_fd=place.directory)
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.directory)
@@ -243,72 +242,42 @@ class Extractor:
             if stat.S_ISDIR(mode):
                 self._opaque.add(path)
 
-    # --- metadata
+    # --- directories
 
     def _made(self, path: bytes) -> None:
-        self._directories[path] = None
+        self._directories[path] = (None, 0o755)
 
     def _finish_directory(self, path: bytes) -> None:
-        name, directory = b".", self._tree.root_fd
+        member, mode = self._directories.get(path, (None, UNKNOWN))
         try:
-            if path:
-                place = self._tree.place(path, create=False)
-                if place is None or place.path != path:
-                    return
-                name, directory = place.name, place.directory
-            fd = os.open(name, _LIST, dir_fd=directory)
+            place = self._tree.place(path, create=False) if path else Place(self._tree.root_fd, b".", b"")
+            if place is None or (path and place.path != path):
+                return
+            if (
+                mode >= 0
+                and self._metadata.is_done(member, mode)
+                and path not in self._opaque
+                and not self._tree.removed
+            ):
+                time = member.mtime if member else 0
+                os.utime(place.name, ns=(time, time), dir_fd=place.directory)
+                return
+            fd = os.open(place.name, _LIST, dir_fd=place.directory)
         except (FileNotFoundError, NotADirectoryError, HostileArchive):
             return  # it, or what it stood in, has given way to something else in this archive
         try:
-            member = self._directories.get(path)
             if path in self._opaque:
                 os.setxattr(fd, OPAQUE_XATTR, b"y")
             if member is not None:
-                self._metadata(fd, member)
+                self._metadata.set(fd, member, mode)
             elif path in self._directories:
-                os.fchmod(fd, 0o755)
-                os.utime(fd, ns=(0, 0))  # not the time of the import: the same archive gives the same tree
+                self._metadata.set_unnamed(fd)
         finally:
             os.close(fd)
-
-    def _metadata(self, fd: int, member: Member) -> None:
-        # chown clears set-id bits and security.capability, a read-only mode may forbid attributes.
-        if not self._single_id:
-            self._check_owner(member)
-            try:
-                os.fchown(fd, member.uid, member.gid)
-            except OSError as error:
-                raise _owner_error(member, error) from error
-        for name, value in member.xattrs.items():
-            _set_xattr(fd, name, value)
-        os.fchmod(fd, member.mode)
-        os.utime(fd, ns=(member.mtime, member.mtime))
-
-    def _chown_at(self, member: Member, place: Place) -> None:
-        if self._single_id:
-            return
-        self._check_owner(member)
-        try:
-            os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
-        except OSError as error:
-            raise _owner_error(member, error) from error
-
-    def _check_owner(self, member: Member) -> None:
-        if not (0 <= member.uid <= _ID_MAX and 0 <= member.gid <= _ID_MAX):
-            raise HostileArchive(
-                f"{shown(member.name)} belongs to {member.uid}:{member.gid}, which are no ids of Linux"
-            )
 
 
 def _link(source: Place, place: Place) -> None:
     os.link(source.name, place.name, src_dir_fd=source.directory, dst_dir_fd=place.directory, follow_symlinks=False)
-
-
-def _owner_error(member: Member, error: OSError) -> Exception:
-    if error.errno not in (errno.EINVAL, errno.EPERM):
-        return error
-    why = "outside the ids mapped here" if error.errno == errno.EINVAL else "which this process may not give it"
-    return ImageError(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, {why}")
 
 
 def _is_directory(place: Place) -> bool:
@@ -322,27 +291,3 @@ def _device(member: Member) -> int:
     if member.type == tar.CHAR and major == minor == 0:
         raise HostileArchive(f"the archive has a forged whiteout: {shown(member.name)} is the device 0:0")
     return os.makedev(major, minor)
-
-
-def _kept_xattrs(member: Member) -> dict[bytes, bytes]:
-    """Those that can be given to a file here: user.* and capabilities; overlayfs' own are refused."""
-    kept = {}
-    for name, value in member.xattrs.items():
-        if name.startswith((b"user.overlay.", b"trusted.overlay.")):
-            raise HostileArchive(f"{shown(member.name)} has a forged attribute of overlayfs, {shown(name)}")
-        if b"\0" in name or len(name) > 255:
-            raise HostileArchive(f"{shown(member.name)} has an attribute with a bad name, {shown(name)}")
-        if name.startswith(b"user.") or name == b"security.capability":
-            kept[name] = value
-    return kept
-
-
-def _set_xattr(fd: int, name: bytes, value: bytes) -> None:
-    """Sets an attribute, or leaves it out where the filesystem or the user namespace does not let it be."""
-    try:
-        os.setxattr(fd, name, value)
-    except OSError as error:
-        # EINVAL is the kernel's word for a security.capability that is none.
-        if error.errno in _NOT_KEPT or (error.errno == errno.EINVAL and name == b"security.capability"):
-            return
-        raise

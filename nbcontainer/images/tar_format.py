@@ -11,6 +11,7 @@ import struct
 from functools import lru_cache
 from os import major as major_of
 from os import minor as minor_of
+from typing import NamedTuple
 from zlib import adler32
 
 from nbcontainer.errors import HostileArchive
@@ -20,6 +21,8 @@ ZEROS = bytes(BLOCK)
 
 # name mode uid gid size mtime checksum type linkname magic+version uname gname devmajor devminor prefix+rest
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+# The same as a reader wants it: mode, uid and gid together, the device's numbers too, no checksum and no owners' names
+_READ = struct.Struct("100s24s12s12s8xc100s8s64x16s155s12x")
 
 REGULAR, HARD_LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % n for n in range(7))
 CONTIGUOUS = b"7"
@@ -37,21 +40,46 @@ Sparse = list[tuple[int, int]]
 
 _DECIMAL = re.compile(rb"-?\d{1,20}(?:\.\d{0,64})?", re.ASCII)
 _UNSIGNED = re.compile(rb"\d{1,20}", re.ASCII)
-_SECONDS_MAX = 1 << 40  # filesystems clamp to their own range; this keeps the arithmetic in range
+TIME_MAX = (1 << 40) * 10**9  # nanoseconds; file systems clamp to their own range, this keeps the arithmetic in range
 _SPARSE_ENTRY = 24
+
+
+class Header(NamedTuple):
+    """A header's fields as they stand there; `owner` is mode, uid and gid, `device` major and minor."""
+
+    name: bytes
+    owner: bytes
+    size: bytes
+    mtime: bytes
+    kind: bytes
+    link: bytes
+    magic: bytes
+    device: bytes
+    prefix: bytes
+
+
+def read_header(block: bytes) -> Header:
+    """The fields of a header."""
+    return Header._make(_READ.unpack(block))
 
 
 def checksum_fits(block: bytes) -> bool:
     """Whether a header's checksum is right, added up as unsigned or (old tars) as signed bytes."""
     try:
-        wanted = number(block[148:156])
+        wanted = _plain_sum(block[148:156])
     except HostileArchive:
         return False
-    total = checksum(block) + 8 * 32 - sum(block[148:156])
+    total = checksum(block)
     if total == wanted:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte > 127)
     return total - 256 * high == wanted
+
+
+@lru_cache(maxsize=4096)
+def _plain_sum(field: bytes) -> int:
+    """The sum of a header's bytes, those of the checksum too, that its checksum (counted as spaces) asks for."""
+    return number(field) - 8 * 32 + sum(field)
 
 
 def checksum(block: bytes) -> int:
@@ -107,6 +135,12 @@ def split_name(path: bytes) -> tuple[bytes | None, bytes]:
     return None, b""
 
 
+@lru_cache(maxsize=1024)
+def mode_and_owner(field: bytes) -> tuple[int, int, int]:
+    """(permissions, uid, gid) of a header's three fields. Raises `HostileArchive`."""
+    return number(field[:8]) & 0o7777, number(field[8:16]), number(field[16:])
+
+
 @lru_cache(maxsize=4096)
 def number(field: bytes) -> int:
     """A number field: octal digits, or base 256 as GNU tar writes what does not fit. Raises `HostileArchive`."""
@@ -144,8 +178,7 @@ def nanoseconds(value: bytes) -> int:
 
 def clamp_time(value: int) -> int:
     """`value` nanoseconds, brought into a range every system call takes."""
-    limit = _SECONDS_MAX * 10**9
-    return max(-limit, min(limit, value))
+    return max(-TIME_MAX, min(TIME_MAX, value))
 
 
 def pax_records(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import HostileArchive
@@ -17,6 +17,7 @@ _BUFFER = 1 << 20
 _EXTENSIONS = 16  # extended headers in a row before one entry
 _GLOBALS = 100
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
+_DEVICES = frozenset({tar.CHAR, tar.BLOCK_DEVICE})
 _FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
 _KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME, tar.SOCKET}
 
@@ -34,10 +35,10 @@ class Member:
     mtime: int
     """Nanoseconds since 1970."""
     link: bytes
-    device: tuple[int, int]
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
+    real_size: int
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] | None = None
     sparse: tar.Sparse | None = None
-    real_size: int = 0
 
 
 class _Extension:
@@ -69,12 +70,22 @@ class Stream:
 
     def block(self) -> bytes:
         """The next 512 bytes; fewer only at the end of the stream."""
-        start = self._start
-        if self._end - start < tar.BLOCK:
+        if self._end - self._start < tar.BLOCK:
             self._fill(tar.BLOCK)
-            start = self._start
-        self._start = min(start + tar.BLOCK, self._end)
-        return bytes(self._view[start : self._start])
+        start = self._start
+        self._start = end = min(start + tar.BLOCK, self._end)
+        return bytes(self._view[start:end])
+
+    def skip(self, size: int) -> bool:
+        """Passes over the next `size` bytes; False if the stream ends before."""
+        while size > self._end - self._start:
+            size -= self._end - self._start
+            self._start = self._end
+            self._fill(1)
+            if self._end == 0:
+                return False
+        self._start += size
+        return True
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the stream."""
@@ -142,14 +153,13 @@ class TarReader:
             if not self._is_header(block, inside=extension is not None):
                 return None
             self._headers += 1
-            fields = tar.HEADER.unpack(block)
-            kind = fields[7]
-            if kind in _KNOWN:
-                return self._member(block, fields, extension)
-            if kind == tar.PAX_GLOBAL:
-                self._global(tar.number(fields[4]))
+            header = tar.read_header(block)
+            if header.kind in _KNOWN:
+                return self._member(block, header, extension)
+            if header.kind == tar.PAX_GLOBAL:
+                self._global(tar.number(header.size))
             else:
-                extension = self._extend(extension or _Extension(), kind, fields)
+                extension = self._extend(extension or _Extension(), header)
 
     def copy(self, fd: int, size: int) -> None:
         """Writes the next `size` bytes of the current entry's data to `fd`. Raises `OSError` from writing."""
@@ -195,14 +205,15 @@ class TarReader:
         if second and second != tar.ZEROS[: len(second)]:
             raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
 
-    def _extend(self, extension: _Extension, kind: bytes, fields: tuple[bytes, ...]) -> _Extension:
+    def _extend(self, extension: _Extension, header: tar.Header) -> _Extension:
+        kind = header.kind
         extension.count += 1
         if extension.count > _EXTENSIONS:
             raise HostileArchive(f"the archive is damaged: too many extended headers after {shown(self.current)}")
         if kind not in (tar.PAX, tar.PAX_SOLARIS, tar.GNU_LONG_NAME, tar.GNU_LONG_LINK):
-            name = shown(fields[0].partition(b"\0")[0])
+            name = shown(header.name.partition(b"\0")[0])
             raise HostileArchive(f"the archive has an entry of unknown type {kind!r}: {name}")
-        data = self._small_data(tar.number(fields[4]))
+        data = self._small_data(tar.number(header.size))
         if kind == tar.GNU_LONG_NAME:
             extension.name = data.partition(b"\0")[0]
         elif kind == tar.GNU_LONG_LINK:
@@ -226,7 +237,7 @@ class TarReader:
                 f"the archive has an extended header of {size} bytes after {shown(self.current)}, "
                 f"the limit is {self._limits.pax_header}"
             )
-        self._set_data(size)
+        self._left, self._padding = size, -size % tar.BLOCK
         return self._read_data(size)
 
     def _read_data(self, size: int) -> bytes:
@@ -236,20 +247,11 @@ class TarReader:
         self._left -= size
         return data
 
-    def _set_data(self, size: int) -> None:
-        self._left = size
-        self._padding = -size % tar.BLOCK
-
     def _skip_rest(self) -> None:
-        size = self._left + self._padding
-        if not size:
-            return
-        self._left = self._padding = 0
-        while size:
-            part = self._stream.some(size)
-            if not part:
+        if size := self._left + self._padding:
+            self._left = self._padding = 0
+            if not self._stream.skip(size):
                 raise self._cut_off()
-            size -= len(part)
 
     def _record(self, extension: _Extension, key: bytes, value: bytes) -> None:
         if key.startswith(tar.XATTR_PREFIX):
@@ -267,46 +269,53 @@ class TarReader:
         else:
             extension.pax.pop(key, None)
 
-    def _member(self, block: bytes, fields: tuple[bytes, ...], extension: _Extension | None) -> Member:
-        (name, mode, uid, gid, size, mtime, _, kind, link, magic, _, _, major, minor, prefix, _) = fields
-        number = tar.number
+    def _member(self, block: bytes, header: tar.Header, extension: _Extension | None) -> Member:
+        name, owner, size_field, mtime, kind, link, magic, device, prefix = header
         name = name.partition(b"\0")[0]
         if prefix[0] and magic.startswith(tar.USTAR_MAGIC):
             if block.endswith(b"tar\0"):
                 prefix = prefix[:131]  # star keeps two times behind it
             name = prefix.partition(b"\0")[0] + b"/" + name
+        mode, uid, gid = tar.mode_and_owner(owner)
         member = Member(
             name,
-            kind if kind not in _FILES else tar.REGULAR,
-            number(mode) & 0o7777,
-            number(uid),
-            number(gid),
-            number(size),
-            number(mtime) * 1_000_000_000,
+            tar.REGULAR if kind in _FILES else kind,
+            mode,
+            uid,
+            gid,
+            tar.number(size_field),
+            tar.number(mtime) * 1_000_000_000,
             link.partition(b"\0")[0],
-            (number(major), number(minor)) if kind in (tar.CHAR, tar.BLOCK_DEVICE) else (0, 0),
+            0,
         )
         if extension or self._globals:
             self._apply(member, extension or _Extension())
+        self.current = member.name
+        if not -tar.TIME_MAX < member.mtime < tar.TIME_MAX:
+            member.mtime = tar.clamp_time(member.mtime)
+        if kind in _DEVICES:
+            member.device = (tar.number(device[:8]), tar.number(device[8:]))
         if kind in _HEADER_ONLY:
             member.size = 0  # old tars write the size of a hard link's file
-        self.current = name = member.name
-        member.mtime = tar.clamp_time(member.mtime)
-        if member.size < 0:
-            raise HostileArchive(f"{shown(name)} has a negative size")
-        if name.endswith(b"/") and member.type == tar.REGULAR:
+        else:
+            self._find_data(member, kind, block, extension)
+        return member
+
+    def _find_data(self, member: Member, kind: bytes, block: bytes, extension: _Extension | None) -> None:
+        size = member.real_size = member.size
+        if size < 0:
+            raise HostileArchive(f"{shown(member.name)} has a negative size")
+        self._left, self._padding = size, -size % tar.BLOCK
+        if member.name.endswith(b"/") and member.type == tar.REGULAR:
             member.type = tar.DIRECTORY  # V7's way to say directory; what data it has is skipped
-        self._set_data(member.size)
-        member.real_size = member.size
         if kind == tar.GNU_SPARSE:
             self._old_sparse(member, block)
         elif extension and member.type == tar.REGULAR:
             self._pax_sparse(member, extension)
         if member.real_size > self._limits.apparent_size:
             raise HostileArchive(
-                f"{shown(name)} is {member.real_size} bytes long, the limit is {self._limits.apparent_size}"
+                f"{shown(member.name)} is {member.real_size} bytes long, the limit is {self._limits.apparent_size}"
             )
-        return member
 
     def _apply(self, member: Member, extension: _Extension) -> None:
         if extension.name is not None:

@@ -29,12 +29,17 @@ class Place(NamedTuple):
     """Where an entry belongs: a name inside an open directory.
 
     `directory` is an O_PATH descriptor owned by the tree, good for the next few look-ups and until `remove`.
-    `path` is the true path below the root, all links resolved.
+    `above` is the true path of that directory below the root, all links resolved.
     """
 
     directory: int
     name: bytes
-    path: bytes
+    above: bytes
+
+    @property
+    def path(self) -> bytes:
+        """The entry's true path below the root."""
+        return join(self.above, self.name)
 
 
 def join(head: bytes, name: bytes) -> bytes:
@@ -54,7 +59,11 @@ class Tree:
         self._limits = limits
         self._made = made
         self._parents: dict[bytes, tuple[int, bytes]] = {}
+        self._newest: bytes | None = None  # the parent that was looked up last, found again without a search
+        self._directory, self._above = root_fd, b""
         self._steps = 0
+        self.removed = False
+        """Whether a directory has given way to something else."""
 
     def close(self) -> None:
         """Closes the directories kept open."""
@@ -69,8 +78,10 @@ class Tree:
         head, leaf = self._split(name)
         if not leaf:
             return None
-        directory, path = self._parent(head, create=create)
-        return Place(directory, leaf, join(path, leaf))
+        if head != self._newest:
+            self._directory, self._above = self._parent(head, create=create)
+            self._newest = head
+        return Place(self._directory, leaf, self._above)
 
     def remove(self, place: Place) -> None:
         """Removes what stands at `place`, a directory with all below it. Never follows a link. Raises `OSError`.
@@ -85,6 +96,7 @@ class Tree:
             finally:
                 os.close(fd)
             os.rmdir(place.name, dir_fd=place.directory)
+            self.removed = True
         else:
             os.unlink(place.name, dir_fd=place.directory)
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
@@ -119,6 +131,7 @@ class Tree:
         return found
 
     def _forget(self, keep: int) -> None:
+        self._newest = None
         for head, (fd, _) in list(self._parents.items()):
             if fd != keep:
                 del self._parents[head]
@@ -129,7 +142,13 @@ class Tree:
         pending = _parent_parts(rest, head)[::-1]
         walked = path.split(b"/") if path else []
         links = self._steps = 0
-        fd = self._open(b".", base)
+        fd = base
+
+        def move(new: int) -> int:
+            if fd != base:
+                os.close(fd)
+            return new
+
         try:
             while pending:
                 part = pending.pop()
@@ -137,9 +156,9 @@ class Tree:
                     raise _too_long(part, self._limits)
                 if part == b"..":
                     del walked[-1:]
-                    fd = _moved(fd, self._rewalk(walked))
+                    fd = move(self._rewalk(walked))
                 elif (step := self._step(fd, part, head, join(b"/".join(walked), part), create)) >= 0:
-                    fd = _moved(fd, step)
+                    fd = move(step)
                     walked.append(part)
                 else:
                     links += 1
@@ -148,12 +167,12 @@ class Tree:
                     target = os.readlink(part, dir_fd=fd)
                     if target.startswith(b"/"):
                         walked.clear()
-                        fd = _moved(fd, self._rewalk(walked))
+                        fd = move(self._rewalk(walked))
                     pending.extend(reversed(_parts(target)))
+            return self._open(b".", fd) if fd == base else fd, b"/".join(walked)
         except BaseException:
-            os.close(fd)
+            move(-1)
             raise
-        return fd, b"/".join(walked)
 
     def _nearest(self, head: bytes) -> tuple[int, bytes, bytes]:
         """(descriptor, true path, rest of the name) of the nearest directory above that is open already."""
@@ -192,17 +211,12 @@ class Tree:
     def _rewalk(self, walked: list[bytes]) -> int:
         fd = self._open(b".", self.root_fd)
         for part in walked:
+            above = fd
             try:
-                fd = _moved(fd, self._open(part, fd))
-            except BaseException:
-                os.close(fd)
-                raise
+                fd = self._open(part, above)
+            finally:
+                os.close(above)
         return fd
-
-
-def _moved(old: int, new: int) -> int:
-    os.close(old)
-    return new
 
 
 def _parts(path: bytes) -> list[bytes]:

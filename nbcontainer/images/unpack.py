@@ -7,6 +7,7 @@ nothing to import from.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,7 @@ def unpack(
     for an owner outside the mapped ids; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
     """
     feeder = Feeder(source_fd, blob_fd, limits)
+    umask = os.umask(0)
     extractor: Extractor | None = None
     try:
         stream = Stream(feeder.fd, feeder.report)
@@ -89,6 +91,7 @@ def unpack(
     finally:
         if extractor is not None:
             extractor.close()
+        os.umask(umask)
         feeder.close()
 
 

@@ -50,9 +50,11 @@ def test_an_empty_body_is_a_cell(cell: Cell) -> None:
         assert (ran.outcome.exit_code, ran.stdout, ran.stderr) == (0, b"", b"")
 
 
-def test_a_body_with_a_nul(cell: Cell) -> None:
-    """A NUL is a character like others to the file that the interpreter reads."""
-    assert cell("#!/bin/cat\n\0\n").stdout == b"#!/bin/cat\n\0\n"
+def test_a_body_with_a_nul_is_refused(cell: Cell) -> None:
+    """Shells drop a NUL without a word: the error says how to write one."""
+    with pytest.raises(UsageError, match=r"NUL character.*printf"):
+        cell("echo a\0b")
+    assert cell("printf 'a\\0b'").stdout == b"a\0b"
 
 
 def test_a_body_that_is_no_text_is_refused(cell: Cell) -> None:

@@ -125,21 +125,26 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
 
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[int]:
-    """A descriptor of a new file that takes `target`'s place at the end; pipes and devices are written to."""
-    temporary: Path | None = None
+    """A descriptor of a new file that takes `target`'s place at the end; pipes and devices are written to.
+
+    The file has no name until it is whole, where the file system knows such files (open(2): O_TMPFILE): then nothing
+    of it stays, whatever ends this process.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+            fd, named = os.open(target, os.O_WRONLY | os.O_CLOEXEC), None
         else:
-            temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-            fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+            fd, named = _new_file(part)
         try:
             yield fd
+            if named is False:
+                # With a directory's descriptor Python calls linkat(2), which alone can follow; the path is absolute.
+                os.link(f"/proc/self/fd/{fd}", part, src_dir_fd=fd, follow_symlinks=True)
         finally:
             os.close(fd)
-        if temporary is not None:
-            temporary.replace(target)
-            temporary = None
+        if named is not None:
+            part.replace(target)
     except BrokenPipeError:
         raise  # whoever read it has had enough
     except OSError as error:
@@ -151,5 +156,16 @@ def _replacing(target: Path) -> Iterator[int]:
         hint = hints.get(error.errno or 0, "check the path's permissions")
         raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> tuple[int, bool]:
+    """A descriptor of a new file on `path`'s file system, and whether it has that name already."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(path.parent, flags | os.O_TMPFILE, 0o666), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True

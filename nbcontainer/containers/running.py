@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import StoreError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.store import Store
+
+
+_SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01
+"""How often, and after how many seconds, to look whether a stopped container is free."""
 
 
 def running_containers(store: Store) -> dict[str, dict[str, Any]]:
@@ -39,7 +47,10 @@ def _is_init(pid: int, born: str) -> bool:
 
 
 def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
-    """Asks a running container's cell to end, and ends it after `grace` seconds. False where nothing of it runs."""
+    """Asks a running container's cell to end, and ends it after `grace` seconds. False where nothing of it runs.
+
+    Whoever ran it has put its files in order when this returns, so that the container can be used at once.
+    """
     facts = running_containers(engine.store).get(name)
     if facts is None:
         return False
@@ -57,8 +68,27 @@ def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
             if not poll.poll(grace * 1000):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 poll.poll()
+        _wait_until_settled(engine.store.path / "containers" / name / "lock")
         return True
     except PermissionError as error:
         raise StoreError(f"container {name} belongs to another user", hint="ask them, or be root") from error
     finally:
         os.close(pidfd)
+
+
+def _wait_until_settled(lock: Path) -> None:
+    """Waits until nobody holds the container; flock(2) itself would wait for the next cell's end too."""
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # an anonymous one, which only its own notebook uses
+    try:
+        for _ in range(_SETTLE_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_SETTLE_PAUSE)
+            else:
+                return
+    finally:
+        os.close(fd)

@@ -7,7 +7,7 @@ import pytest
 from nbcontainer.containers.options import RunOptions, command_line, environment
 from nbcontainer.errors import UsageError
 from nbcontainer.images.oci import ImageConfig
-from nbcontainer.sandbox.process import SCRIPT
+from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.spec import DEFAULT_PATH
 
 PLAIN = ("HOSTNAME=box", f"PATH={DEFAULT_PATH}", "TERM=dumb")

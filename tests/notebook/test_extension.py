@@ -1,0 +1,141 @@
+"""Loading the extension, loading it again, and taking it out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers import engine as engines
+from nbcontainer.containers.engine import Engine
+from nbcontainer.notebook.magics import ContainerMagics
+from tests.running import all_dead, descendants, pidfds
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from tests.notebook.conftest import Notebook
+
+
+@pytest.fixture(autouse=True)
+def _a_store_of_the_tests(monkeypatch: pytest.MonkeyPatch, store_path: Path) -> None:
+    """An engine that is opened anew is on the tests' store."""
+    monkeypatch.setenv("NBCONTAINER_HOME", str(store_path))
+
+
+def launchers() -> set[int]:
+    """The children of this process that are launchers."""
+    found = set()
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/comm").read_text() == "nbcontainer\n":
+                found.add(pid)
+    return found
+
+
+def names(shell: InteractiveShell) -> set[str]:
+    known = shell.magics_manager.magics
+    return {f"%{name}" for name in known["line"]} | {f"%%{name}" for name in known["cell"]}
+
+
+def test_loading_twice_starts_one_launcher(notebook: Notebook, engine: Engine) -> None:
+    """`%load_ext` again changes nothing: the same magics, on the same launcher."""
+    launcher = engine.launcher.pid
+    magics = notebook.shell.magics_manager.registry["ContainerMagics"]
+    notebook.run("%load_ext nbcontainer")
+    from nbcontainer import load_ipython_extension
+
+    load_ipython_extension(notebook.shell)
+    assert notebook.shell.magics_manager.registry["ContainerMagics"] is magics
+    assert [c for c in notebook.shell.configurables if isinstance(c, ContainerMagics)] == [magics]
+    assert engine.launcher.pid == launcher
+    assert launchers() == {launcher}
+
+
+def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> None:
+    """`%unload_ext` takes away the magics, the configuration and the launcher with all that it started."""
+    engines.set_default_engine(engine)
+    shell.run_line_magic("load_ext", "nbcontainer")  # IPython makes some things of its own at their first use
+    shell.run_line_magic("unload_ext", "nbcontainer")
+    engine = Engine(engine.store.path)
+    engines.set_default_engine(engine)
+    before = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
+    matchers = list(shell.Completer.custom_matchers)
+    shell.run_line_magic("load_ext", "nbcontainer")
+    assert names(shell) - before[0] == {"%container", "%%container", "%commit"}
+    shell.run_cell_magic("container", "busybox", "true")  # type: ignore[no-untyped-call]
+    below = pidfds(descendants(os.getpid()) - before[3])
+    assert below
+    shell.run_line_magic("unload_ext", "nbcontainer")
+    assert all_dead(below)
+    after = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
+    assert after == before
+    assert matchers == list(shell.Completer.custom_matchers)
+    assert engine.closed
+    assert not (engine.store.path / "sessions" / engine.store.session).exists()
+    shell.run_line_magic("unload_ext", "nbcontainer")
+
+
+def test_reloading_starts_anew(notebook: Notebook, engine: Engine) -> None:
+    """`%reload_ext` ends the old launcher and goes on with a new one; named containers are still there."""
+    notebook.good("%%container busybox --name dev\necho kept > /file")
+    old = pidfds([engine.launcher.pid])
+    notebook.good("%reload_ext nbcontainer")
+    assert all_dead(old)
+    assert notebook.good("%%container --name dev\ncat /file") == "kept\n"
+    assert len(launchers()) == 1
+    notebook.good("%container rm dev")
+
+
+def test_defaults_can_be_configured(notebook: Notebook, tmp_path: Path) -> None:
+    """`%config ContainerMagics` sets the image, volumes, network and time limit of cells that do not say."""
+    assert notebook.fails("%%container\necho").startswith("UsageError: no image; name one")
+    notebook.good("%config ContainerMagics.image = 'busybox'")
+    assert notebook.good("%%container\necho here") == "here\n"
+    (tmp_path / "file").write_text("found\n")
+    notebook.shell.run_line_magic("config", f"ContainerMagics.volumes = ['{tmp_path}:/d:ro']")
+    assert notebook.good("%%container\ncat /d/file") == "found\n"
+    notebook["place"] = tmp_path
+    assert notebook.good("%%container -v {place}:/too:ro\ncat /d/file /too/file") == "found\n" * 2
+    notebook.good("%config ContainerMagics.timeout = 0.3")
+    assert "time limit (0." in notebook.fails("%%container\nsleep 100")
+    assert notebook.good("%%container --timeout 1m\nsleep 0.5; echo over") == "over\n"
+    notebook.good("%config ContainerMagics.network = 'host'")
+    assert notebook.good("%%container\nreadlink /proc/self/ns/net | wc -l") == "1\n"
+    notebook.good("%config ContainerMagics.network = 'none'")
+    notebook.good("%config ContainerMagics.raise_error = False")
+    assert notebook.good("%%container\necho out; exit 3") == "out\n"
+
+
+def test_a_default_does_not_stop_a_named_container(notebook: Notebook) -> None:
+    """A configured image is for cells that name neither an image nor a container: a named one keeps its own."""
+    notebook.good("%%container busybox --name dev\ntrue")
+    notebook.good("%config ContainerMagics.image = 'another'")
+    assert notebook.good("%%container --name dev\necho on") == "on\n"
+    notebook.good("%container rm dev")
+
+
+def test_the_page_has_a_limit(notebook: Notebook) -> None:
+    """Output past `output_limit` is cut in the middle, and all of it is in the file that is named."""
+    notebook.good("%config ContainerMagics.output_limit = 1000")
+    said = notebook.good("%%container busybox\nseq 100000")
+    assert said.startswith("1\n2\n")
+    assert "\n99999\n100000\n" in said
+    assert len(said) < 20_000
+    path = said.split(" bytes of output are in ")[1].split(" until ")[0]
+    assert Path(path).read_text() == "".join(f"{number}\n" for number in range(1, 100_001))
+
+
+def test_another_store_can_be_configured(notebook: Notebook, tmp_path: Path) -> None:
+    """`ContainerMagics.store` moves the notebook to a store of its own, and back."""
+    notebook.good("%%container busybox --name dev\ntrue")
+    notebook.shell.run_line_magic("config", f"ContainerMagics.store = '{tmp_path}/other'")
+    assert notebook.run("%container ps").value.rows == ()
+    assert notebook.good("%%container busybox\necho here") == "here\n"
+    assert (tmp_path / "other" / "oci-layout").exists()
+    notebook.good("%config ContainerMagics.store = ''")
+    assert [row[0] for row in notebook.run("%container ps").value.rows if row[0] == "dev"] == ["dev"]
+    notebook.good("%container rm dev")

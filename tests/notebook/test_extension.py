@@ -103,6 +103,7 @@ def test_defaults_can_be_configured(notebook: Notebook, tmp_path: Path) -> None:
     notebook.good("%config ContainerMagics.timeout = 0.3")
     assert "time limit (0." in notebook.fails("%%container\nsleep 100")
     assert notebook.good("%%container --timeout 1m\nsleep 0.5; echo over") == "over\n"
+    notebook.good("%config ContainerMagics.timeout = 0")
     notebook.good("%config ContainerMagics.network = 'host'")
     assert notebook.good("%%container\nreadlink /proc/self/ns/net | wc -l") == "1\n"
     notebook.good("%config ContainerMagics.network = 'none'")

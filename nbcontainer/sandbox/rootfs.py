@@ -239,7 +239,7 @@ class AttachStaged(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches it; a missing directory is made."""
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+        flags = os.O_PATH | os.O_DIRECTORY
         try:
             target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
         except FileNotFoundError:

@@ -148,13 +148,16 @@ class Attacker:
         self.engine = engine
         self.folder = folder
         self._build = plan.build
-        self.nodes = busybox_nodes() | python_nodes()
+        self.busybox = busybox_nodes()
+        self.nodes = self.busybox | python_nodes()
         self.image = self.image_of("attacker", {})
 
-    def image_of(self, name: str, nodes: Mapping[str, Node], *, base: bool = True) -> str:
+    def image_of(self, name: str, nodes: Mapping[str, Node], *, python: bool = True) -> str:
         """An image of the attacker's, with these entries besides or instead: the path of its tar (host)."""
         path = self.folder / f"{name}.tar"
-        path.write_bytes(archive((self.nodes if base else {}) | dict(nodes)))
+        content = archive((self.nodes if python else self.busybox) | dict(nodes))
+        if not path.exists() or path.read_bytes() != content:  # the same file is unpacked once
+            path.write_bytes(content)
         return str(path)
 
     def __call__(
@@ -178,9 +181,10 @@ class Attacker:
         without: tuple[type[Step], ...] = (),
         change: Callable[[Step], Step] = lambda step: step,
         image: str = "",
+        remove: bool = False,
         **options: Any,
     ) -> Attacked:
-        """Runs a cell to its end."""
+        """Runs a cell to its end. With `remove`, its container is not kept as the last one, so that two may run."""
 
         def build(spec: Spec, idmap: IdMap) -> Plan:
             whole = self._build(spec, idmap)
@@ -192,10 +196,10 @@ class Attacker:
 
         out: list[bytes] = []
         err: list[bytes] = []
-        request = run.Request(image or self.image, "", command, script, options=RunOptions(**options))
+        request = run.Request(image or self.image, "", command, script, remove, RunOptions(**options))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan, "build", build)
             # A container made ahead has an upper that another plan's cannot mount as well.
-            patch.setattr(self.engine, "foresee", lambda lowers: None)
+            patch.setattr(self.engine, "foresee", lambda *_, **__: None)
             _, outcome = run.run(self.engine, request, run.Streams(out.append, err.append))
         return Attacked(outcome, b"".join(out), b"".join(err))

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 def status() -> object:
     """This process's proc_pid_status(5)."""
-    return dict(line.rstrip("\n").split(":\t", 1) for line in open("/proc/self/status") if ":\t" in line)
+    with open("/proc/self/status") as lines:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
 
 
 @pytest.mark.parametrize("way", WAYS)

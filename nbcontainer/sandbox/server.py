@@ -96,10 +96,10 @@ class ForkServer:
             pid, pidfd, channel = self._clone(order["prepare"])
         except OSError as error:
             failed = {"step": "CloneInit", "errno": error.errno, "error": error.strerror, "path": ""}
-            wire.send(self.control, {"failed": failed})
+            wire.send(self.control, {"order": order["order"], "failed": failed})
             return True
         with channel:
-            wire.send(self.control, {"pid": pid}, [pidfd, channel.fileno()])
+            wire.send(self.control, {"order": order["order"], "pid": pid}, [pidfd, channel.fileno()])
         return True
 
     def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:

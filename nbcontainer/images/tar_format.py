@@ -11,7 +11,6 @@ import struct
 from functools import lru_cache
 from os import major as major_of
 from os import minor as minor_of
-from typing import NamedTuple
 from zlib import adler32
 
 from nbcontainer.errors import HostileArchive
@@ -21,8 +20,8 @@ ZEROS = bytes(BLOCK)
 
 # name mode uid gid size mtime checksum type linkname magic+version uname gname devmajor devminor prefix+rest
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
-# The same as a reader wants it: mode, uid and gid together, the device's numbers too, no checksum and no owners' names
-_READ = struct.Struct("100s24s12s12s8xc100s8s64x16s155s12x")
+# The same as a reader wants them: name mode+uid+gid size mtime type linkname magic devmajor+devminor prefix
+FIELDS = struct.Struct("100s24s12s12s8xc100s8s64x16s155s12x")
 
 REGULAR, HARD_LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % n for n in range(7))
 CONTIGUOUS = b"7"
@@ -42,25 +41,6 @@ _DECIMAL = re.compile(rb"-?\d{1,20}(?:\.\d{0,64})?", re.ASCII)
 _UNSIGNED = re.compile(rb"\d{1,20}", re.ASCII)
 TIME_MAX = (1 << 40) * 10**9  # nanoseconds; file systems clamp to their own range, this keeps the arithmetic in range
 _SPARSE_ENTRY = 24
-
-
-class Header(NamedTuple):
-    """A header's fields as they stand there; `owner` is mode, uid and gid, `device` major and minor."""
-
-    name: bytes
-    owner: bytes
-    size: bytes
-    mtime: bytes
-    kind: bytes
-    link: bytes
-    magic: bytes
-    device: bytes
-    prefix: bytes
-
-
-def read_header(block: bytes) -> Header:
-    """The fields of a header."""
-    return Header._make(_READ.unpack(block))
 
 
 def checksum_fits(block: bytes) -> bool:

@@ -65,27 +65,22 @@ class Stream:
     def __init__(self, fd: int, at_end: Callable[[], object]) -> None:
         self._fd = fd
         self._at_end = at_end
-        self._view = memoryview(bytearray(_BUFFER))
-        self._start = self._end = 0
+        self._data = b""
+        self._view = memoryview(b"")
+        self._start = 0  # of what was not given out yet
 
     def block(self) -> bytes:
         """The next 512 bytes; fewer only at the end of the stream."""
-        if self._end - self._start < tar.BLOCK:
-            self._fill(tar.BLOCK)
         start = self._start
-        self._start = end = min(start + tar.BLOCK, self._end)
-        return bytes(self._view[start:end])
+        self._start = end = start + tar.BLOCK
+        block = self._data[start:end]
+        return block if len(block) == tar.BLOCK else self._broken_block(block)
 
-    def skip(self, size: int) -> bool:
-        """Passes over the next `size` bytes; False if the stream ends before."""
-        while size > self._end - self._start:
-            size -= self._end - self._start
-            self._start = self._end
-            self._fill(1)
-            if self._end == 0:
-                return False
-        self._start += size
-        return True
+    def _broken_block(self, block: bytes) -> bytes:
+        while len(block) < tar.BLOCK and self._fill():
+            self._start = tar.BLOCK - len(block)
+            block += self._data[: self._start]
+        return block
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the stream."""
@@ -96,12 +91,23 @@ class Stream:
         return b"".join(parts)
 
     def some(self, size: int) -> memoryview:
-        """Between 1 and `size` of the next bytes, valid until the next call; none at the end of the stream."""
-        if self._start == self._end:
-            self._fill(1)
+        """Between 1 and `size` of the next bytes; none at the end of the stream."""
         start = self._start
-        self._start = min(start + size, self._end)
+        if start >= len(self._data):
+            self._fill()
+            start = 0
+        self._start = start + size
         return self._view[start : self._start]
+
+    def skip(self, size: int) -> bool:
+        """Passes over the next `size` bytes; False if the stream ends before."""
+        self._start += size
+        while self._start > len(self._data):
+            beyond = self._start - len(self._data)
+            if not self._fill():
+                return False
+            self._start = beyond
+        return True
 
     def drain(self, limit: int) -> None:
         """Reads to the end of the stream. Raises `HostileArchive` past `limit` bytes."""
@@ -110,17 +116,14 @@ class Stream:
             if limit < 0:
                 raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
 
-    def _fill(self, wanted: int) -> None:
-        left = self._end - self._start
-        if left:
-            self._view[:left] = bytes(self._view[self._start : self._end])
-        self._start, self._end = 0, left
-        while self._end < wanted:
-            got = os.readv(self._fd, [self._view[self._end :]])
-            if not got:
-                self._at_end()
-                return
-            self._end += got
+    def _fill(self) -> bool:
+        """Reads on, when all that was read has been given out; False at the end of the stream."""
+        self._data = os.read(self._fd, _BUFFER)
+        self._view = memoryview(self._data)
+        self._start = 0
+        if not self._data:
+            self._at_end()
+        return bool(self._data)
 
 
 class TarReader:
@@ -153,13 +156,14 @@ class TarReader:
             if not self._is_header(block, inside=extension is not None):
                 return None
             self._headers += 1
-            header = tar.read_header(block)
-            if header.kind in _KNOWN:
-                return self._member(block, header, extension)
-            if header.kind == tar.PAX_GLOBAL:
-                self._global(tar.number(header.size))
+            kind = block[156:157]
+            if kind in _KNOWN:
+                return self._member(block, extension)
+            size = tar.number(block[124:136])
+            if kind == tar.PAX_GLOBAL:
+                self._global(size)
             else:
-                extension = self._extend(extension or _Extension(), header)
+                extension = self._extend(extension or _Extension(), kind, size, block)
 
     def copy(self, fd: int, size: int) -> None:
         """Writes the next `size` bytes of the current entry's data to `fd`. Raises `OSError` from writing."""
@@ -205,15 +209,14 @@ class TarReader:
         if second and second != tar.ZEROS[: len(second)]:
             raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
 
-    def _extend(self, extension: _Extension, header: tar.Header) -> _Extension:
-        kind = header.kind
+    def _extend(self, extension: _Extension, kind: bytes, size: int, block: bytes) -> _Extension:
         extension.count += 1
         if extension.count > _EXTENSIONS:
             raise HostileArchive(f"the archive is damaged: too many extended headers after {shown(self.current)}")
         if kind not in (tar.PAX, tar.PAX_SOLARIS, tar.GNU_LONG_NAME, tar.GNU_LONG_LINK):
-            name = shown(header.name.partition(b"\0")[0])
+            name = shown(block[:100].partition(b"\0")[0])
             raise HostileArchive(f"the archive has an entry of unknown type {kind!r}: {name}")
-        data = self._small_data(tar.number(header.size))
+        data = self._small_data(size)
         if kind == tar.GNU_LONG_NAME:
             extension.name = data.partition(b"\0")[0]
         elif kind == tar.GNU_LONG_LINK:
@@ -269,8 +272,8 @@ class TarReader:
         else:
             extension.pax.pop(key, None)
 
-    def _member(self, block: bytes, header: tar.Header, extension: _Extension | None) -> Member:
-        name, owner, size_field, mtime, kind, link, magic, device, prefix = header
+    def _member(self, block: bytes, extension: _Extension | None) -> Member:
+        name, owner, size, mtime, kind, link, magic, device, prefix = tar.FIELDS.unpack(block)
         name = name.partition(b"\0")[0]
         if prefix[0] and magic.startswith(tar.USTAR_MAGIC):
             if block.endswith(b"tar\0"):
@@ -283,7 +286,7 @@ class TarReader:
             mode,
             uid,
             gid,
-            tar.number(size_field),
+            tar.number(size),
             tar.number(mtime) * 1_000_000_000,
             link.partition(b"\0")[0],
             0,

@@ -22,6 +22,7 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
 _STEPS_MAX = 10_000  # directories opened on the way to one name: what links can make of it
 _CACHED = 64
+_NO_NAMES = frozenset({b"", b".", b".."})
 _WHITEOUT = b".wh."
 
 
@@ -57,6 +58,7 @@ class Tree:
     def __init__(self, root_fd: int, limits: Limits, made: Callable[[bytes], None]) -> None:
         self.root_fd = root_fd
         self._limits = limits
+        self._name_max, self._leaf_max = limits.path, limits.component
         self._made = made
         self._parents: dict[bytes, tuple[int, bytes]] = {}
         self._newest: bytes | None = None  # the parent that was looked up last, found again without a search
@@ -75,10 +77,11 @@ class Tree:
         Missing parents are made 0755 if `create`, else FileNotFoundError. Raises `HostileArchive` for names with
         `..`, too long ones, and ones below something that is no directory; `OSError`.
         """
-        head, leaf = self._split(name)
-        if not leaf:
-            return None
-        if head != self._newest:
+        head, _, leaf = name.rpartition(b"/")
+        if head != self._newest or leaf in _NO_NAMES or len(leaf) > self._leaf_max or len(name) > self._name_max:
+            head, leaf = self._split(name)
+            if not leaf:
+                return None
             self._directory, self._above = self._parent(head, create=create)
             self._newest = head
         return Place(self._directory, leaf, self._above)
@@ -107,7 +110,7 @@ class Tree:
         if len(name) > limits.path:
             raise HostileArchive(f"{shown(name)} has a name of {len(name)} bytes, the limit is {limits.path}")
         head, _, leaf = name.strip(b"/").rpartition(b"/")
-        if leaf in (b"", b".", b".."):
+        if leaf in _NO_NAMES:
             parts = _parts(name)
             if not name:
                 raise HostileArchive("the archive has an entry without a name")
@@ -123,7 +126,7 @@ class Tree:
             return self.root_fd, b""
         found = self._parents.pop(head, None)
         if found is None:
-            found = self._walk(head, create=create)
+            found = self._step_down(head, create=create) or self._walk(head, create=create)
             if len(self._parents) >= _CACHED:
                 oldest = next(iter(self._parents))
                 os.close(self._parents.pop(oldest)[0])
@@ -136,6 +139,17 @@ class Tree:
             if fd != keep:
                 del self._parents[head]
                 os.close(fd)
+
+    def _step_down(self, head: bytes, *, create: bool) -> tuple[int, bytes] | None:
+        """The directory, where it is one step down from one that is open; None for all that is not that simple."""
+        above, _, part = head.rpartition(b"/")
+        known = self._parents.get(above) if above else (self.root_fd, b"")
+        if known is None or part in _NO_NAMES or part.startswith(_WHITEOUT) or len(part) > self._limits.component:
+            return None
+        path = join(known[1], part)
+        self._steps = 0
+        fd = self._step(known[0], part, head, path, create)
+        return (fd, path) if fd >= 0 else None
 
     def _walk(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
         base, path, rest = self._nearest(head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from nbcontainer.errors import NbcontainerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from nbclient import NotebookClient
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -31,11 +34,18 @@ def show() -> int:
         raise NbcontainerError(f"the demo executes a notebook, which needs {error.name}", hint=hint) from None
     notebook: Any = nbformat.read(quickstart(), as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=300, allow_errors=True)
-    manager = client.create_kernel_manager()
-    manager.transport = "ipc"  # nobody else on the machine can listen
+    with tempfile.TemporaryDirectory(prefix="nbcontainer-") as folder:
+        manager = client.create_kernel_manager()
+        manager.transport = "ipc"  # nobody else on the machine can listen
+        manager.connection_file = f"{folder}/kernel.json"  # its sockets are beside it: short, and not where people work
+        return int(_execute(client))
+
+
+def _execute(client: NotebookClient) -> bool:
+    """Executes the notebook, cell by cell; whether one failed."""
     failed = False
     with client.setup_kernel():
-        for index, cell in enumerate(notebook.cells):
+        for index, cell in enumerate(client.nb.cells):
             print(_source(cell), flush=True)
             if cell.cell_type == "code":
                 client.execute_cell(cell, index)
@@ -43,7 +53,7 @@ def show() -> int:
                     print(text.rstrip("\n"), flush=True)
                 failed = failed or any(output.output_type == "error" for output in cell.outputs)
             print(flush=True)
-    return int(failed)
+    return failed
 
 
 def _source(cell: Any) -> str:

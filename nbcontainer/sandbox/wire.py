@@ -65,7 +65,7 @@ def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str,
 
     Raises `OSError` for what `send` did not write.
     """
-    data, ancillary, flags, _ = channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, flags = _take(channel)
     came = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -82,6 +82,14 @@ def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str,
     else:
         files.extend(came)
     return message
+
+
+def _take(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+    try:
+        return channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)[:3]
+    except ConnectionResetError:
+        # Told once, where the peer died with a message of ours unread. What it had sent is still to be read.
+        return channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)[:3]
 
 
 def _message(data: bytes, came: array.array[int]) -> dict[str, Any] | None:

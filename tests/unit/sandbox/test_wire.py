@@ -107,6 +107,15 @@ def test_a_closed_peer_is_the_end(pair: Pair) -> None:
     assert wire.receive(pair[1]) is None
 
 
+def test_a_peer_that_died_with_mail_unread_is_the_end(pair: Pair) -> None:
+    """What it sent before is read, though it read nothing of what it was sent; then there is the end."""
+    wire.send(pair[1], {"unread": 1})
+    wire.send(pair[0], {"last": 1})
+    pair[0].close()
+    assert wire.receive(pair[1]) == {"last": 1}
+    assert wire.receive(pair[1]) is None
+
+
 def test_sending_to_nobody_is_an_error_and_no_signal(pair: Pair) -> None:
     """EPIPE is raised, and SIGPIPE does not end the process."""
     pair[1].close()

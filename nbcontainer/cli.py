@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nbcontainer import __version__
+from nbcontainer._version import __version__
 from nbcontainer.containers import verbs
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.grammar import Command, Option, parse

@@ -5,6 +5,7 @@ NbcontainerError
 ├── StoreError            the store cannot be used (permissions, space, another version)
 ├── ImageError            an image cannot be found, read or written
 │   ├── ImageNotFound
+│   ├── RegistryError     a registry cannot be reached, refuses, or does not keep to the protocol
 │   └── HostileArchive    an archive that breaks the rules, or is cut off
 ├── SandboxError          this machine cannot set a container up
 │   ├── LauncherError     the fork server cannot start or has gone
@@ -49,6 +50,10 @@ class ImageError(NbcontainerError):
 
 class ImageNotFound(ImageError):
     """No image of that name is in the store or can be made."""
+
+
+class RegistryError(ImageError):
+    """A registry cannot be reached, refuses what was asked of it, or answers something else."""
 
 
 class HostileArchive(ImageError):

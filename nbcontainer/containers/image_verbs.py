@@ -12,14 +12,17 @@ from nbcontainer.containers.sweep import prune
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Note, Table, short, size
 from nbcontainer.errors import UsageError
-from nbcontainer.images import instructions, platforms, reference
+from nbcontainer.images import instructions, library, platforms, reference
+from nbcontainer.images.compression import Compression
 
 if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.verb import Call, View
     from nbcontainer.images.loading import Wish
     from nbcontainer.images.oci import Image
 
 PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
+COMPRESS = Option(("--compress",), "none|gzip|zstd", "how layers that are plain in the store are compressed")
 CHANGE = Option(
     ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
 )
@@ -89,11 +92,60 @@ def _bring_in(call: Call, file: str, wish: Wish) -> View:
     return Note("\n".join(describe(image) for image in images))
 
 
-def _tag(call: Call) -> View:
+def _pull(call: Call) -> View:
+    from nbcontainer.images.registry.pulling import pull
+
+    engine, text = call.engine, call.words.one("platform")
+    platform = platforms.parse(text) if text else None
+    wanted = [reference.parse(word) for word in call.words.operands]
+    images = [pull(engine.store, engine, one, platform=platform, listener=call.listener) for one in wanted]
+    return Note("\n".join(describe(image) for image in images))
+
+
+def _push(call: Call) -> View:
+    from nbcontainer.images.registry.pushing import push
+
+    source, *target = call.words.operands
+    image = known(call.engine, source)
+    wanted = reference.parse(new_name(target[0] if target else source))
+    compression = _compression(call, Compression.GZIP)
+    manifest = push(call.engine.store, image, wanted, compression=compression, listener=call.listener)
+    return Note(f"{wanted.canonical}@{manifest.digest}")
+
+
+def _save(call: Call) -> View:
+    from nbcontainer.images import saving
+
+    target = call.words.one("output")
+    if not target:
+        raise UsageError("save: no file to write", hint="write save IMAGE... -o FILE.tar, or -o DIR/ for a layout")
+    images = [known(call.engine, name) for name in call.words.operands]
+    path = reference.host_path("/dev/stdout" if target == "-" else target)
+    layers = _compression(call, Compression.NONE)
     store = call.engine.store
+    with call.tracker(f"save {' '.join(call.words.operands)}") as tracker:
+        if target.endswith("/") or path.is_dir():
+            saving.save_directory(store, images, path, tracker, layers)
+            return Note(f"{target}  {count(len(images), 'image')}")
+        written = saving.save_archive(store, images, path, tracker, layers)
+    return None if target == "-" else Note(f"{target}  {count(len(images), 'image')}, {size(written)}")
+
+
+def _compression(call: Call, default: Compression) -> Compression:
+    text = call.words.one("compress", str(default))
+    if text not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
+        raise UsageError(f"--compress {text} is not known", hint="choose one of none, gzip, zstd")
+    return Compression(text)
+
+
+def known(engine: Engine, name: str) -> Image:
+    """The image of the store, or of a local recipe, that a word means. Raises `ImageNotFound`, `UsageError`."""
+    return library.find(engine.store, engine, name, pull=library.NEVER)
+
+
+def _tag(call: Call) -> View:
     source, target = call.words.operands
-    image = store.tag(store.image(reference.parse(source).familiar), new_name(target))
-    return Note(describe(image))
+    return Note(describe(call.engine.store.tag(known(call.engine, source), new_name(target))))
 
 
 def _rmi(call: Call) -> View:
@@ -135,6 +187,32 @@ IMAGE_VERBS = (
             most=1,
         ),
         _load,
+    ),
+    Verb(Command("pull", "IMAGE...", "Brings images in from their registries.", (PLATFORM,), least=1, most=999), _pull),
+    Verb(
+        Command(
+            "push",
+            "IMAGE [NAME]",
+            "Puts an image into a registry, by its own name or another.",
+            (COMPRESS,),
+            least=1,
+            most=2,
+        ),
+        _push,
+    ),
+    Verb(
+        Command(
+            "save",
+            "IMAGE...",
+            "Writes images to an archive that OCI readers and docker load take, or into a layout directory.",
+            (
+                Option(("-o", "--output"), "FILE|DIR/", ".tar, .tar.gz or .tar.zst; a directory where it ends with /"),
+                COMPRESS,
+            ),
+            least=1,
+            most=999,
+        ),
+        _save,
     ),
     Verb(Command("tag", "IMAGE NAME", "Gives an image one more name.", least=2, most=2), _tag),
     Verb(Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi),

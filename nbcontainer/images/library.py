@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import ImageError, ImageNotFound, UsageError
+from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
 from nbcontainer.images import oci, platforms, recipes, reference
 from nbcontainer.images.discard import discard as discard
 from nbcontainer.images.times import timestamp
@@ -64,12 +64,21 @@ def find(
         try:
             return _known(store, wanted, wanted_platform)
         except ImageNotFound:
-            if wanted.familiar == "busybox" and wanted_platform in (None, platforms.host()):
-                return _busybox(store, runner)
             if Path(word).is_file() or Path(word, "oci-layout").exists():
                 raise ImageNotFound(f"no image {word!r} in the store", hint=f"for the file, write ./{word}") from None
-            raise
-    return _known(store, wanted, wanted_platform)
+            if wanted.familiar == "busybox" and wanted_platform in (None, platforms.host()):
+                return _busybox(store, runner, pull, progress)
+            if pull == NEVER:
+                raise
+    return _pull(store, runner, wanted, wanted_platform, progress)
+
+
+def _pull(
+    store: Store, runner: Runner, wanted: Reference, platform: Platform | None, progress: Listener | None
+) -> Image:
+    from nbcontainer.images.registry.pulling import pull
+
+    return pull(store, runner, wanted, platform=platform, listener=progress)
 
 
 def _known(store: Store, wanted: Reference, platform: Platform | None) -> Image:
@@ -80,10 +89,19 @@ def _known(store: Store, wanted: Reference, platform: Platform | None) -> Image:
     return image
 
 
-def _busybox(store: Store, runner: Runner) -> Image:
+def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None) -> Image:
+    """busybox without a network, where there is one on this machine, else from the registry."""
     from nbcontainer.images.loading import Wish, load  # the first cell of an image that is there needs none of it
 
-    tar, origin = recipes.busybox()
+    try:
+        tar, origin = recipes.busybox()
+    except ImageNotFound as error:
+        if pull == NEVER:
+            raise
+        try:
+            return _pull(store, runner, reference.parse("busybox"), None, progress)
+        except RegistryError as other:
+            raise ImageNotFound(f"{error.message}; {other.message}", hint=error.hint) from None
     source = os.memfd_create("busybox.tar", os.MFD_CLOEXEC)
     try:
         with open(source, "wb", closefd=False) as file:

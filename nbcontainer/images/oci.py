@@ -38,6 +38,8 @@ _LAYERS = {
     f"{_DOCKER_LAYER}.zstd": f"{LAYER}+zstd",
 }
 
+PLAIN_LAYERS = frozenset({LAYER, _DOCKER_LAYER})
+
 _CONFIG_FIELDS = frozenset({"Env", "Entrypoint", "Cmd", "WorkingDir", "User", "Shell", "Labels"})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _SIZE_MAX = 1 << 62

@@ -114,6 +114,10 @@ class Part:
         self.done = done
         self._tracker.show()
 
+    def add(self, more: int) -> None:
+        """Says that so many bytes more are done. Raises `Stopped`."""
+        self(self.done + more)
+
     def check(self, _: int = 0) -> None:
         """Counts nothing. Raises `Stopped`."""
         self._tracker.check()

@@ -12,7 +12,7 @@ import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images import source as sources
@@ -106,7 +106,7 @@ def _layers(
                 for layer, stack in zip(wanted, stacks, strict=True)
             ]
             try:
-                _follow(jobs, tracker)
+                follow(jobs, tracker)
             except BaseException:
                 tracker.stop()
                 source.abort()
@@ -120,9 +120,9 @@ def _layers(
             stack.close()
 
 
-def _follow(jobs: Sequence[Future[_Ready]], tracker: Tracker) -> None:
-    """Waits for all jobs; raises what the first that failed did."""
-    waiting: set[Future[_Ready]] = set(jobs)
+def follow(jobs: Sequence[Future[Any]], tracker: Tracker) -> None:
+    """Waits for all jobs, telling how far they are; raises what the first that failed did."""
+    waiting = set(jobs)
     while waiting:
         done, waiting = wait(waiting, timeout=_LOOK, return_when=FIRST_COMPLETED)
         tracker.show()

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-import json
+import importlib
+import multiprocessing
 import os
-import subprocess
-import sys
+from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer import errors
+from nbcontainer.errors import NbcontainerError
 from tests.unit.images.in_process import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
-_CODE = """
-import importlib, json, os, sys
-from nbcontainer.errors import NbcontainerError
-from nbcontainer.images import work
-module, function, root, files, arguments = json.loads(sys.argv[1])
-work._root = lambda: os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-try:
-    answer = {"result": getattr(importlib.import_module(module), function)(files, lambda _: None, **arguments)}
-except NbcontainerError as error:
-    answer = {"raised": type(error).__name__, "message": error.message}
-except OSError as error:
-    answer = {"errno": error.errno}
-print(json.dumps(answer))
-"""
+# Its processes are forked from one that has no threads and has all loaded.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["nbcontainer.images.work", __name__])
+
+
+class _File:
+    """A descriptor that another process gets."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> Any:
+        return _detach, (reduction.DupFd(self.fd),)
+
+
+def _detach(travelling: Any) -> _File:
+    return _File(travelling.detach())
+
+
+def _do(
+    answer: Connection, module: str, function: str, root: str, files: list[_File], arguments: dict[str, Any]
+) -> None:
+    from nbcontainer.images import work
+
+    work._root = lambda: os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    fds = [file.fd for file in files]
+    try:
+        done = getattr(importlib.import_module(module), function)(fds, lambda _: None, **arguments)
+        answer.send(("result", done))
+    except NbcontainerError as error:
+        answer.send((type(error).__name__, error.message))
+    except OSError as error:
+        answer.send(("errno", error.errno))
 
 
 class Apart:
@@ -53,15 +74,20 @@ class Apart:
         **arguments: Any,
     ) -> Any:
         """Calls the function in another process, with the store's directory in place of the root."""
-        words = [function.__module__, function.__name__, str(self.store / path), list(files), arguments]
-        command = [sys.executable, "-c", _CODE, json.dumps(words)]
-        done = subprocess.run(command, pass_fds=files, stdout=subprocess.PIPE, check=True)
-        answer = json.loads(done.stdout)
-        if "raised" in answer:
-            raise getattr(errors, answer["raised"])(answer["message"])
-        if "errno" in answer:
-            raise OSError(answer["errno"], os.strerror(answer["errno"]))
-        return answer["result"]
+        receiving, sending = _PROCESSES.Pipe(duplex=False)
+        words = (function.__module__, function.__name__, str(self.store / path), [_File(fd) for fd in files], arguments)
+        process = _PROCESSES.Process(target=_do, args=(sending, *words))
+        process.start()
+        sending.close()
+        kind, value = receiving.recv()
+        process.join()
+        process.close()
+        receiving.close()
+        if kind == "errno":
+            raise OSError(value, os.strerror(value))
+        if kind != "result":
+            raise getattr(errors, kind)(value)
+        return value
 
     def on_layers(
         self,

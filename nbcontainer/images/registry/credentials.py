@@ -1,0 +1,144 @@
+"""Who people are to registries: what `docker login` and `podman login` wrote down (containers-auth.json(5))."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import RegistryError
+from nbcontainer.images import documents
+from nbcontainer.images.reference import HUB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", HUB, "registry-1.docker.io")
+_HELPER = re.compile(r"[A-Za-z0-9._-]+")
+_HELPER_TIMEOUT = 30  # seconds
+_TOKEN_USER = "<token>"  # a helper's way to say that the secret is an identity token
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A user and a password, or an identity token (OAuth 2 refresh token) alone."""
+
+    user: str = ""
+    password: str = ""
+    identity: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(user={self.user!r})"  # and no secret, whoever prints it
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header (RFC 7617)."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def credential_files() -> list[Path]:
+    """Where people's credentials may be, in the order they are asked."""
+    if chosen := os.environ.get("REGISTRY_AUTH_FILE"):
+        return [Path(chosen)]
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    return [Path(runtime) / "containers/auth.json", config / "containers/auth.json", docker / "config.json"]
+
+
+def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentials | None:
+    """The credentials for the repository `path` on `host`, those of the nearest name above it; None for nobody's.
+
+    Raises `RegistryError` for a file or a helper that does not do what it should.
+    """
+    for file in credential_files() if files is None else files:
+        try:
+            data = file.read_bytes()
+        except OSError:
+            continue
+        try:
+            document = documents.parse(data, str(file))
+            found = _in_file(document, host, path)
+        except RegistryError:
+            raise
+        except Exception as error:
+            raise RegistryError(f"{file} cannot be read: {error}", hint="repair it, or log in again") from None
+        if found is not None:
+            return found
+    return None
+
+
+def _in_file(document: dict[str, Any], host: str, path: str) -> Credentials | None:
+    keys = _keys(host, path)
+    helpers = documents.mapping(document, "credHelpers", "credHelpers")
+    for key in keys:
+        if isinstance(helper := helpers.get(key), str):
+            return _from_helper(helper, key)
+    auths = documents.mapping(document, "auths", "auths")
+    known = {_plain(key): value for key, value in auths.items() if isinstance(value, dict)}
+    for key in keys:
+        if (found := _from_entry(known.get(_plain(key), {}))) is not None:
+            return found
+    store = documents.text(document, "credsStore", "credsStore")
+    if store:
+        for key in _HUB_KEYS[:1] if host == HUB else (host,):
+            if (found := _from_helper(store, key)) is not None:
+                return found
+    return None
+
+
+def _keys(host: str, path: str) -> list[str]:
+    """The names that a repository's credentials may be under, the nearest first."""
+    parts = path.split("/")
+    names = [f"{host}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
+    return [*names, *(_HUB_KEYS if host == HUB else (host,))]
+
+
+def _plain(key: str) -> str:
+    """Old files have URLs for names."""
+    bare = re.sub(r"^https?://", "", key)
+    return re.sub(r"/v[12]/?$", "", bare).rstrip("/")
+
+
+def _from_entry(entry: dict[str, Any]) -> Credentials | None:
+    if identity := entry.get("identitytoken"):
+        return Credentials(identity=str(identity))
+    if auth := entry.get("auth"):
+        user, colon, password = base64.b64decode(str(auth), validate=True).decode().partition(":")
+        if not colon:
+            raise ValueError("an auth value has no colon in it")
+        return Credentials(user, password.rstrip("\0"))
+    if entry.get("username") and entry.get("password"):
+        return Credentials(str(entry["username"]), str(entry["password"]))
+    return None
+
+
+def _from_helper(name: str, key: str) -> Credentials | None:
+    """What `docker-credential-NAME get` says (docker-credential-helpers); None where it knows nobody."""
+    if not _HELPER.fullmatch(name):
+        raise RegistryError(f"{name!r} is no name for a credential helper", hint="repair your docker or podman login")
+    program = f"docker-credential-{name}"
+    try:
+        done = subprocess.run(
+            [program, "get"], input=key, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RegistryError(
+            f"cannot ask {program} for the password: {error}", hint="install it, or log in again"
+        ) from None
+    if done.returncode != 0:
+        if "not found" in (done.stdout + done.stderr).lower():
+            return None
+        said = " ".join((done.stdout or done.stderr).split())[:200]
+        raise RegistryError(f"{program} failed: {said}", hint="log in again")
+    try:
+        answer = json.loads(done.stdout)
+        user, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise RegistryError(f"{program} did not answer as it should", hint="log in again") from None
+    return Credentials(identity=secret) if user == _TOKEN_USER else Credentials(user, secret)

@@ -1,0 +1,114 @@
+"""Where a name's registry is: itself, or what registries.conf says (containers-registries.conf(5), version 2)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import RegistryError
+from nbcontainer.images.reference import HUB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.images.reference import Reference
+
+_HUB_HOST = "registry-1.docker.io"
+_LOCATION = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::\d+)?(?:/[a-z0-9._-]+)*/?")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A registry's host (with its port), the repository's path there, and whether TLS may be missing or unverified."""
+
+    host: str
+    path: str
+    insecure: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where it is on the network: docker.io is elsewhere."""
+        return _HUB_HOST if self.host == HUB else self.host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, with or without a port, is this machine itself."""
+    name = re.sub(r":\d+$", "", host).strip("[]").lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def configuration_files() -> list[Path]:
+    """The files of registries.conf that there are: the user's or the system's, then those of the drop-in folders."""
+    if chosen := os.environ.get("CONTAINERS_REGISTRIES_CONF"):
+        return [Path(chosen)]
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers"
+    system = Path("/etc/containers")
+    main = [path for path in (home / "registries.conf", system / "registries.conf") if path.exists()][:1]
+    return main + [path for top in (system, home) for path in sorted((top / "registries.conf.d").glob("*.conf"))]
+
+
+def endpoints(wanted: Reference, files: Iterable[Path] | None = None, *, push: bool = False) -> tuple[Endpoint, ...]:
+    """Where to look for an image, in order: the mirrors of its registry, then the registry itself, alone for a push.
+
+    Raises `RegistryError` for a registry that is blocked, or a file that cannot be read.
+    """
+    own = Endpoint(wanted.host, wanted.path, insecure=is_loopback(wanted.host))
+    rule = _rule_for(wanted.name, configuration_files() if files is None else files)
+    if rule is None:
+        return (own,)
+    if rule.get("blocked") is True:
+        raise RegistryError(f"registry {wanted.host} is blocked", hint="see registries.conf")
+    prefix = _prefix(rule)
+    rest = "" if prefix.startswith("*.") else wanted.name[len(prefix) :]
+    found = []
+    if not push:
+        for mirror in rule.get("mirror", []):
+            if isinstance(mirror, dict) and isinstance(mirror.get("location"), str):
+                found.append(_endpoint(mirror["location"], rest, insecure=mirror.get("insecure") is True))
+    location = rule.get("location")
+    insecure = rule.get("insecure") is True
+    if isinstance(location, str) and location and not prefix.startswith("*."):
+        found.append(_endpoint(location, rest, insecure=insecure))
+    else:
+        found.append(Endpoint(wanted.host, wanted.path, insecure=insecure or own.insecure))
+    return tuple(found)
+
+
+def _endpoint(location: str, rest: str, *, insecure: bool) -> Endpoint:
+    if not _LOCATION.fullmatch(location):
+        raise RegistryError(f"registries.conf: {location!r} is no place of a registry")
+    host, _, path = f"{location.rstrip('/')}{rest}".partition("/")
+    return Endpoint(host, path, insecure=insecure or is_loopback(host))
+
+
+def _rule_for(name: str, files: Iterable[Path]) -> dict[str, Any] | None:
+    """The rule with the longest prefix of `name` at whose end a part of the name ends."""
+    rules = [rule for path in files for rule in _rules(path)]
+    fitting = [rule for rule in rules if _fits(_prefix(rule), name)]
+    return max(fitting, key=lambda rule: len(_prefix(rule)), default=None)
+
+
+def _rules(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = tomllib.loads(path.read_text()).get("registry", [])
+    except (OSError, ValueError) as error:
+        raise RegistryError(f"{path} cannot be read: {error}", hint="repair it") from None
+    return [rule for rule in found if isinstance(rule, dict) and _prefix(rule)] if isinstance(found, list) else []
+
+
+def _prefix(rule: dict[str, Any]) -> str:
+    return str(rule.get("prefix") or rule.get("location") or "").rstrip("/")
+
+
+def _fits(prefix: str, name: str) -> bool:
+    if prefix.startswith("*."):
+        return name.partition("/")[0].endswith(prefix[1:])
+    return name == prefix or name.startswith(f"{prefix}/")

@@ -1,0 +1,198 @@
+"""Images to files: an archive that OCI readers and `docker load` take, and layout directories.
+
+Sources: image-spec, image-layout.md; moby, image/spec/v1.2.md for manifest.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import ImageError
+from nbcontainer.images import documents, oci, reference
+from nbcontainer.images import tar_format as tar
+from nbcontainer.images.compression import Compression
+from nbcontainer.images.outgoing import Outgoing, prepare, read_blob
+from nbcontainer.images.store import cannot
+from nbcontainer.images.tar_writer import TarWriter
+from nbcontainer.images.target import compression_of, replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from nbcontainer.images.oci import Descriptor, Image
+    from nbcontainer.images.progress import Part, Tracker
+    from nbcontainer.images.store import Store
+
+_FULL_NAME = "io.containerd.image.name"
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+def save_archive(
+    store: Store, images: Sequence[Image], target: Path, tracker: Tracker, layers: Compression = Compression.NONE
+) -> int:
+    """Writes images to the host file `target`, each blob once; its size in bytes.
+
+    `layers` is what plain layers are compressed with. The file is compressed as its name says; it is there whole or,
+    on any error, as it was before. The same images give the same bytes. Raises `ImageError`, `StoreError`.
+    """
+    compression = compression_of(target)
+    with contextlib.ExitStack() as stack:
+        outgoing = _prepared(store, images, layers, stack, tracker)
+        with replacing(target) as fd, TarWriter(fd, compression) as writer:
+            for name in ("blobs/", "blobs/sha256/"):
+                writer.entry(name.encode(), tar.DIRECTORY, 0o755, 0, 0, 0, 0)
+            _add_blobs(writer, outgoing, tracker)
+            for name, data in _files(images, outgoing).items():
+                _add(writer, name, len(data), [data])
+            return writer.finish()[2]
+
+
+def save_directory(
+    store: Store, images: Sequence[Image], target: Path, tracker: Tracker, layers: Compression = Compression.NONE
+) -> None:
+    """Writes images into the layout directory `target` (host), beside what is there; makes it where it is missing.
+
+    Readers see the old index.json or the new one. Raises `ImageError`, `StoreError`.
+    """
+    with contextlib.ExitStack() as stack:
+        outgoing = _prepared(store, images, layers, stack, tracker)
+        try:
+            entries = _entries_of(target)
+            (target / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+            _copy_blobs(target, outgoing, tracker)
+            for image, one in zip(images, outgoing, strict=True):
+                new = _entry(image, one, images)
+                entries = [old for old in entries if old.get("annotations") != new.get("annotations")] + [new]
+            _put(target / "oci-layout", [_LAYOUT])
+            _put(target / "index.json", [oci.canonical(_index(entries))])
+        except OSError as error:
+            hint = "check the path's permissions and the space"
+            raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
+
+
+def _entries_of(target: Path) -> list[dict[str, Any]]:
+    """The entries of the layout that is there. Raises `ImageError` where something else is."""
+    if not target.exists() or not any(target.iterdir()):
+        return []
+    try:
+        data = (target / "index.json").read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{target} is no image layout", hint="name a new or an empty directory") from None
+    return documents.objects(documents.parse(data, f"{target}/index.json"), "manifests", f"{target}/index.json")
+
+
+def _copy_blobs(target: Path, outgoing: Sequence[Outgoing], tracker: Tracker) -> None:
+    part = tracker.part()
+    for one in outgoing:
+        for blob, data in one.documents:
+            _put(target / _place(blob), [data])
+    for blob, path in _layers(outgoing):
+        there = target / _place(blob)
+        if there.exists() and there.stat().st_size == blob.size:
+            part.add(blob.size)
+        else:
+            _put(there, _counted(read_blob(path, blob), part))
+
+
+def _put(path: Path, chunks: Iterable[bytes]) -> None:
+    """Writes a file: temp, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("xb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _prepared(
+    store: Store, images: Sequence[Image], layers: Compression, stack: contextlib.ExitStack, tracker: Tracker
+) -> list[Outgoing]:
+    part = tracker.part()
+    try:
+        found = [prepare(store, image, layers, stack, part) for image in images]
+    except OSError as error:
+        raise cannot("compress layers in the store", store.path, error) from error
+    tracker.total = part.done + sum(blob.size for blob, _ in _layers(found))
+    return found
+
+
+def _layers(outgoing: Iterable[Outgoing]) -> Iterator[tuple[Descriptor, Path]]:
+    """Each layer once."""
+    yield from {blob.digest: (blob, path) for one in outgoing for blob, path in one.layers}.values()
+
+
+def _index(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": list(entries)}
+
+
+def _files(images: Sequence[Image], outgoing: Sequence[Outgoing]) -> dict[str, bytes]:
+    """The files of an archive beside its blobs."""
+    pairs = list(zip(images, outgoing, strict=True))
+    described = {
+        one.manifest.digest: {
+            "Config": _place(one.config),
+            "RepoTags": [_full_name(image) for image, other in pairs if other.manifest == one.manifest and _tag(image)],
+            "Layers": [_place(blob) for blob in oci.read_manifest(one.documents[-1][1])[1]],
+        }
+        for one in outgoing
+    }
+    return {
+        "index.json": oci.canonical(_index([_entry(image, one, images) for image, one in pairs])),
+        "manifest.json": oci.canonical(list(described.values())),
+        "oci-layout": _LAYOUT,
+    }
+
+
+def _entry(image: Image, outgoing: Outgoing, images: Sequence[Image]) -> dict[str, Any]:
+    """An image's entry in index.json: by its tag, as `docker save` has it, unless another one has the same tag."""
+    if reference.is_digest(image.name):
+        return outgoing.manifest.as_json()
+    full, tag = _full_name(image), _tag(image)
+    alone = [_tag(other) for other in images].count(tag) == 1
+    annotations = {oci.REF_NAME: tag if tag and alone else full, _FULL_NAME: full}
+    return {**outgoing.manifest.as_json(), "annotations": annotations}
+
+
+def _full_name(image: Image) -> str:
+    return reference.parse(image.name).canonical
+
+
+def _tag(image: Image) -> str:
+    """The image's tag; none of one that goes by a digest."""
+    named = reference.parse(image.name)
+    return "" if named.digest or reference.is_digest(image.name) else named.tag
+
+
+def _place(blob: Descriptor) -> str:
+    return f"blobs/{blob.digest.replace(':', '/', 1)}"
+
+
+def _add_blobs(writer: TarWriter, outgoing: Sequence[Outgoing], tracker: Tracker) -> None:
+    part = tracker.part()
+    written: set[str] = set()
+    for one in outgoing:
+        for blob, data in one.documents:
+            if blob.digest not in written:
+                _add(writer, _place(blob), blob.size, [data])
+            written.add(blob.digest)
+    for blob, path in _layers(outgoing):
+        _add(writer, _place(blob), blob.size, _counted(read_blob(path, blob), part))
+
+
+def _counted(chunks: Iterable[bytes], part: Part) -> Iterator[bytes]:
+    for data in chunks:
+        yield data
+        part.add(len(data))
+
+
+def _add(writer: TarWriter, name: str, size: int, chunks: Iterable[bytes]) -> None:
+    writer.entry(name.encode(), tar.REGULAR, 0o644, 0, 0, size, 0)
+    for data in chunks:
+        writer.data(data)
+    writer.pad(size)

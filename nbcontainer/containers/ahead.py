@@ -27,10 +27,6 @@ class _Ready(NamedTuple):
     upper: Upper
     steps: tuple[Step, ...]
 
-    def serves(self, todo: Plan) -> bool:
-        """Whether a plan begins with what is done."""
-        return tuple(todo)[: len(self.steps)] == self.steps
-
 
 class Ahead:
     """Containers with as much done as can be foreseen, on the layers where the next cell is likely to be.
@@ -52,8 +48,8 @@ class Ahead:
         of those one with the most.
         """
         with self._lock:
-            for one in sorted(self._ready, key=lambda one: -len(one.steps)):
-                if self._waits(one, lowers) and one.serves(todo := plan_for(one.upper)):
+            for one in self._ready:
+                if self._waits(one, lowers) and (todo := plan_for(one.upper)).begins_with(one.steps):
                     self._ready.remove(one)
                     return one.upper, todo
         return None
@@ -89,3 +85,4 @@ class Ahead:
         self._launcher.order(steps)
         with self._lock:
             self._ready.append(_Ready(upper, steps))
+            self._ready.sort(key=lambda one: -len(one.steps))

@@ -143,7 +143,7 @@ def move_away(store: Store, paths: list[Path]) -> list[Path]:
 
 
 def anonymous(engine: Engine, image: Image) -> Container:
-    """A new anonymous container, in memory. Call with the store's lock held, at least shared."""
+    """A new anonymous container, in memory."""
     base = library.lowers(engine.store, image)
     name = secrets.token_hex(6)
     created = times.timestamp()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.ahead import Ahead
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps import Plan
 
 _WORK_MODULES = ("nbcontainer.images.work",)
+
+_QUIET = 0.004
+"""Seconds that the background thread leaves to the one that has something for it: they share an interpreter."""
 
 
 class Engine:
@@ -170,9 +174,13 @@ class Engine:
             self._chores.put(chore)
 
     def _keep_house(self) -> None:
+        busy = False
         while (chore := self._chores.get()) is not None:
+            if not busy:
+                time.sleep(_QUIET)
             with contextlib.suppress(OSError, NbcontainerError):
                 chore()
+            busy = not self._chores.empty()
 
     def settle(self) -> None:
         """Waits until the background thread has done what it was given before."""

@@ -93,8 +93,7 @@ def choose_container(engine: Engine, request: Request, progress: Listener | None
     image = _find(engine, request, progress)
     if request.name:
         return containers.create(engine, image, request.name), image
-    with engine.store.lock(shared=True):
-        return containers.anonymous(engine, image), image
+    return containers.anonymous(engine, image), image
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
@@ -348,8 +347,7 @@ def run(
 def foresee_image(engine: Engine, word: str) -> None:
     """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
     image = engine.store.image(reference.parse(word).familiar)
-    with engine.store.lock(shared=True):
-        container = containers.anonymous(engine, image)
+    container = containers.anonymous(engine, image)
     cell = _Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
     engine.foresee(container.lowers, cell.plan_for)
 
@@ -359,7 +357,7 @@ def _nowhere(_: bytes) -> None:
 
 
 def forget_last(engine: Engine) -> None:
-    """Removes the anonymous container that the last cell left."""
+    """Removes the anonymous container that the last cell left, in the background."""
     last, engine.last = engine.last, None
     if last is not None and last.anonymous and any(cell.layer for cell in last.record.cells):
-        last.remove()
+        engine.later(last.remove)

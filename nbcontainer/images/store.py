@@ -75,6 +75,7 @@ class Store:
         self.in_memory = False
         self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
+        self._told = 0
         self._mutex = threading.RLock()
         self._held = threading.local()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
@@ -197,9 +198,10 @@ class Store:
 
     def tell_session(self, what: dict[str, Any]) -> None:
         """Writes what this process is doing into its session's file, for `sessions` of other processes."""
-        data = json.dumps(what).encode()
+        # One write, over all that was there: whoever reads meanwhile finds the old or the new.
+        data = json.dumps(what).encode().ljust(self._told)
+        self._told = len(data)
         os.pwrite(self._session_fd, data, 0)
-        os.ftruncate(self._session_fd, len(data))
 
     def sessions(self) -> list[dict[str, Any]]:
         """What every process that uses the store says of itself; a file read in the middle of a write is left out."""

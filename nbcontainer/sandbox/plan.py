@@ -67,6 +67,7 @@ def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def build(spec: Spec, idmap: IdMap) -> Plan:
     """The plan for `spec` in the user namespace that `idmap` describes."""
     if isinstance(spec.process, Work):

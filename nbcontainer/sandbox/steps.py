@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from typing import TYPE_CHECKING, Any, ClassVar
+import functools
+from typing import TYPE_CHECKING, ClassVar
 
 from nbcontainer.sandbox.machine import Machine, call_advice
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.machine import Diagnosis
@@ -82,8 +83,15 @@ class Plan:
     setup: tuple[Step, ...]
     enter: tuple[Step, ...]
 
-    def __iter__(self) -> Any:
+    @functools.cached_property
+    def steps(self) -> tuple[Step, ...]:
         """All steps, in the order in which they happen."""
-        yield from self.prepare
-        yield from self.setup
-        yield from self.enter
+        return (*self.prepare, *self.setup, *self.enter)
+
+    def __iter__(self) -> Iterator[Step]:
+        """All steps, in the order in which they happen."""
+        return iter(self.steps)
+
+    def begins_with(self, done: tuple[Step, ...]) -> bool:
+        """Whether these steps are the first ones, and all of `prepare` at least."""
+        return len(done) >= len(self.prepare) and self.steps[: len(done)] == done

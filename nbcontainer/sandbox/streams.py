@@ -88,7 +88,7 @@ class Follow:
                     self._once(poll)
                 except KeyboardInterrupt:
                     self.stop(INTERRUPTED)
-            self._drain()
+            self._drain(poll)
         except BaseException:
             self.running.kill()
             self.running.wait()
@@ -150,21 +150,12 @@ class Follow:
             poll.unregister(self.keyboard)
             os.write(self.running.terminal, b"\x04")
 
-    def _drain(self) -> None:
+    def _drain(self, poll: select.poll) -> None:
         """What the dead left in the pipes. Never waits: a descriptor that got out could be held open for ever."""
-        for fd in self.sinks:
-            os.set_blocking(fd, False)
-            try:
-                while self._take_output(fd):
-                    pass
-            except BlockingIOError:
-                pass
-        self.running.channel.setblocking(False)
-        try:
-            while self.running.read():
-                pass
-        except BlockingIOError:
-            pass
+        while ready := [fd for fd, _ in poll.poll(0) if fd in self.sinks or fd == self.running.channel.fileno()]:
+            for fd in ready:
+                if not (self._take_output(fd) if fd in self.sinks else self.running.read()):
+                    poll.unregister(fd)
 
     def _outcome(self) -> Outcome:
         wall = time.monotonic() - self.started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import select
 import signal
@@ -136,7 +137,8 @@ class Launcher:
         self._namespace = -1
         self._ready = False
         self._owner = 0
-        self._orders: list[tuple[Step, ...]] = []
+        self._numbers = itertools.count()
+        self._orders: dict[int, tuple[Step, ...]] = {}
         self._spares: list[tuple[tuple[Step, ...], Running]] = []
         self._refused: dict[str, Any] = {}
 
@@ -195,12 +197,12 @@ class Launcher:
         """Whether a living spare has done `prepare`, or one is about to."""
         with self._lock:
             spare = next((spare for done, spare in self._spares if done == prepare), None)
-            return prepare in self._orders if spare is None else not readable(spare.pidfd)
+            return prepare in self._orders.values() if spare is None else not readable(spare.pidfd)
 
     def dismiss(self, prepare: tuple[Step, ...]) -> None:
         """Ends a spare that has done `prepare`, if there is one, and waits until its mounts are gone."""
         with self._lock:
-            while prepare in self._orders:
+            while prepare in self._orders.values():
                 self._collect_one()
             found = next((index for index, (done, _) in enumerate(self._spares) if done == prepare), None)
             spare = None if found is None else self._spares.pop(found)[1]
@@ -230,7 +232,7 @@ class Launcher:
             self._ensure()
             if (found := self._spare_for(todo)) is not None:
                 return found
-            if not any(todo.begins_with(order) for order in self._orders):
+            if not any(todo.begins_with(order) for order in self._orders.values()):
                 self._order(todo.prepare)
             while self._orders:
                 self._collect_one()
@@ -247,17 +249,34 @@ class Launcher:
 
     def _order(self, prepare: tuple[Step, ...]) -> None:
         assert self._control is not None
-        message = {"prepare": plan.encode(prepare)}
+        number = next(self._numbers)
+        message = {"prepare": plan.encode(prepare), "order": number}
         try:
             wire.send(self._control, message)
         except (BrokenPipeError, ConnectionError):
             self._forget()
             self._ensure()
             wire.send(self._control, message)
-        self._orders.append(prepare)
+        self._orders[number] = prepare
 
     def _collect_one(self) -> None:
-        """Takes the launcher's answer to the oldest order. Raises `LauncherError` where it has gone."""
+        """Takes the launcher's answer to the oldest order. Raises `LauncherError` where it has gone.
+
+        An order is given up when an interrupt comes in between: its answer must not be taken for that to another.
+        """
+        number = next(iter(self._orders))
+        prepare = self._orders.pop(number)
+        message, files = self._answer()
+        while message["order"] != number:
+            wire.close(files)
+            message, files = self._answer()
+        if "failed" in message:
+            self._refused = message["failed"]
+            return
+        pidfd, channel = files
+        self._spares.append((prepare, Running(socket.socket(fileno=channel), message["pid"], pidfd)))
+
+    def _answer(self) -> tuple[dict[str, Any], list[int]]:
         assert self._control is not None
         files: list[int] = []
         try:
@@ -268,12 +287,7 @@ class Launcher:
             words = self._last_words()
             self._forget()
             raise LauncherError("the launcher ended while it made a container", hint=words)
-        prepare = self._orders.pop(0)
-        if "failed" in message:
-            self._refused = message["failed"]
-            return
-        pidfd, channel = files
-        self._spares.append((prepare, Running(socket.socket(fileno=channel), message["pid"], pidfd)))
+        return message, files
 
     def user_namespace(self) -> int:
         """A descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""
@@ -307,6 +321,9 @@ class Launcher:
             message = {"failed": f"it said nothing for {_START_LIMIT:.0f} s"}
         except OSError as error:
             message = {"failed": str(error)}
+        except BaseException:  # an interrupt: whether the answer is lost is not known
+            self._forget()
+            raise
         if message is None:
             message = {"failed": self._last_words() or "it ended without a word"}
         if "failed" in message:

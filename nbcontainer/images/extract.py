@@ -84,13 +84,11 @@ class Extractor:
             make(member, place)
 
     def finish(self) -> None:
-        """Makes the whiteouts, then sets the directories' metadata, deepest first. Raises as `add` does."""
+        """Makes the whiteouts, then sets the directories' metadata, each after those in it. Raises as `add` does."""
         for path in sorted(self._whiteouts):
             self._make_whiteout(path)
         # A directory's mode may lock a plain user out, and every entry made in it changes its time.
-        for path in sorted(
-            self._directories.keys() | self._opaque, key=lambda path: (path.count(b"/") + bool(path), path)
-        )[::-1]:
+        for path in sorted(self._directories.keys() | self._opaque, reverse=True):
             self._finish_directory(path)
 
     def _past_limits(self, member: Member) -> None:

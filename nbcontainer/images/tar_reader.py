@@ -65,48 +65,41 @@ class Stream:
     def __init__(self, fd: int, at_end: Callable[[], object]) -> None:
         self._fd = fd
         self._at_end = at_end
-        self._data = b""
-        self._view = memoryview(b"")
-        self._start = 0  # of what was not given out yet
+        self._view = memoryview(bytearray(_BUFFER))
+        self._start = self._end = 0  # of what was read and not given out
 
     def block(self) -> bytes:
         """The next 512 bytes; fewer only at the end of the stream."""
         start = self._start
-        self._start = end = start + tar.BLOCK
-        block = self._data[start:end]
-        return block if len(block) == tar.BLOCK else self._broken_block(block)
-
-    def _broken_block(self, block: bytes) -> bytes:
-        while len(block) < tar.BLOCK and self._fill():
-            self._start = tar.BLOCK - len(block)
-            block += self._data[: self._start]
-        return block
+        end = start + tar.BLOCK
+        if end > self._end:
+            return self.read(tar.BLOCK)
+        self._start = end
+        return self._view[start:end].tobytes()
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the stream."""
         parts = []
         while size and (part := self.some(size)):
-            parts.append(bytes(part))
+            parts.append(part.tobytes())
             size -= len(part)
         return b"".join(parts)
 
     def some(self, size: int) -> memoryview:
-        """Between 1 and `size` of the next bytes; none at the end of the stream."""
-        start = self._start
-        if start >= len(self._data):
+        """Between 1 and `size` of the next bytes, valid until the next call; none at the end of the stream."""
+        if self._start == self._end:
             self._fill()
-            start = 0
-        self._start = start + size
+        start = self._start
+        self._start = min(start + size, self._end)
         return self._view[start : self._start]
 
     def skip(self, size: int) -> bool:
         """Passes over the next `size` bytes; False if the stream ends before."""
-        self._start += size
-        while self._start > len(self._data):
-            beyond = self._start - len(self._data)
+        while size > self._end - self._start:
+            size -= self._end - self._start
             if not self._fill():
                 return False
-            self._start = beyond
+        self._start += size
         return True
 
     def drain(self, limit: int) -> None:
@@ -117,13 +110,12 @@ class Stream:
                 raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
 
     def _fill(self) -> bool:
-        """Reads on, when all that was read has been given out; False at the end of the stream."""
-        self._data = os.read(self._fd, _BUFFER)
-        self._view = memoryview(self._data)
+        """Reads on, in the place of all that was read before; False at the end of the stream."""
         self._start = 0
-        if not self._data:
+        self._end = os.readv(self._fd, [self._view])
+        if not self._end:
             self._at_end()
-        return bool(self._data)
+        return self._end > 0
 
 
 class TarReader:

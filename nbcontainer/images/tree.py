@@ -22,6 +22,7 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS_MAX = 40  # as the kernel's MAXSYMLINKS
 _STEPS_MAX = 10_000  # directories opened on the way to one name: what links can make of it
 _CACHED = 64
+_STRIDE = 16  # directories opened at one look-up to be kept: few enough that those of the last look-ups stay
 _NO_NAMES = frozenset({b"", b".", b".."})
 _WHITEOUT = b".wh."
 
@@ -124,13 +125,11 @@ class Tree:
     def _parent(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
         if not head:
             return self.root_fd, b""
-        found = self._parents.pop(head, None)
-        if found is None:
-            found = self._step_down(head, create=create) or self._walk(head, create=create)
-            if len(self._parents) >= _CACHED:
-                oldest = next(iter(self._parents))
-                os.close(self._parents.pop(oldest)[0])
-        self._parents[head] = found
+        if (found := self._parents.pop(head, None)) is not None:
+            self._parents[head] = found
+        elif (found := self._step_down(head, create=create)) is None:
+            found = self._walk(head, create=create)
+            self._keep(head, found)
         return found
 
     def _forget(self, keep: int) -> None:
@@ -141,15 +140,31 @@ class Tree:
                 os.close(fd)
 
     def _step_down(self, head: bytes, *, create: bool) -> tuple[int, bytes] | None:
-        """The directory, where it is one step down from one that is open; None for all that is not that simple."""
-        above, _, part = head.rpartition(b"/")
-        known = self._parents.get(above) if above else (self.root_fd, b"")
-        if known is None or part in _NO_NAMES or part.startswith(_WHITEOUT) or len(part) > self._limits.component:
-            return None
-        path = join(known[1], part)
+        """The directory, a few plain steps down from one that is open; None where there is more to it."""
+        parts: list[bytes] = []
+        above = head
+        while above and above not in self._parents:
+            above, _, part = above.rpartition(b"/")
+            if part in _NO_NAMES or part.startswith(_WHITEOUT) or len(parts) == _STRIDE or len(part) > self._leaf_max:
+                return None
+            parts.append(part)
+        found = self._parents[above] if above else (self.root_fd, b"")
         self._steps = 0
-        fd = self._step(known[0], part, head, path, create)
-        return (fd, path) if fd >= 0 else None
+        for part in reversed(parts):
+            path = join(found[1], part)
+            fd = self._step(found[0], part, head, path, create)
+            if fd < 0:
+                return None
+            found = (fd, path)
+            above = join(above, part)
+            self._keep(above, found)
+        return found
+
+    def _keep(self, head: bytes, found: tuple[int, bytes]) -> None:
+        if len(self._parents) >= _CACHED:
+            oldest = next(iter(self._parents))
+            os.close(self._parents.pop(oldest)[0])
+        self._parents[head] = found
 
     def _walk(self, head: bytes, *, create: bool) -> tuple[int, bytes]:
         base, path, rest = self._nearest(head)

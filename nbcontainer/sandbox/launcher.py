@@ -283,6 +283,9 @@ class Launcher:
             message = wire.receive(self._control, files)
         except ConnectionError:
             message = None
+        except BaseException:
+            wire.close(files)  # an init whose order is given up ends with its channel
+            raise
         if message is None:
             words = self._last_words()
             self._forget()

@@ -225,13 +225,14 @@ class _Cell:
 
     def _run_once(self) -> Outcome:
         with contextlib.ExitStack() as stack:
-            out, out_end = output_pipe()
-            err, err_end = output_pipe()
-            kept, sent = [out, err], [out_end, err_end]
+            kept: list[int] = []
+            sent: list[int] = []
             stack.callback(wire.close, kept)
             closing = contextlib.ExitStack()
             closing.callback(wire.close, sent)
             with closing:
+                out, out_end = _output(kept, sent)
+                err, err_end = _output(kept, sent)
                 files = [self._input(sent), out_end, err_end]
                 volumes = self._add_files(files, sent)
                 plan_for = functools.partial(self.plan_for, volumes=volumes)
@@ -307,6 +308,14 @@ class _Cell:
             script=-1 if script is None else _SCRIPT,
         )
         return plan.build(spec, self.launcher.idmap)
+
+
+def _output(kept: list[int], sent: list[int]) -> tuple[int, int]:
+    """`output_pipe`, each end noted where it is closed, whatever comes next."""
+    reader, writer = output_pipe()
+    kept.append(reader)
+    sent.append(writer)
+    return reader, writer
 
 
 def _encode(text: str) -> bytes:

@@ -53,6 +53,7 @@ _COMMON_ADVICE = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "raise the limit on open files (ulimit -n)",
     errno.ENOMEM: "free some memory",
+    errno.EAGAIN: "too many processes are running: end some, or raise the limit (ulimit -u)",
     errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
 }
 

@@ -1,4 +1,4 @@
-"""A step that fails on purpose. The launcher of these tests loads it ahead."""
+"""A step that fails on purpose, and work that does. The launcher of these tests loads this module ahead."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from nbcontainer.errors import HostileArchive
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -32,3 +33,43 @@ class Fault(Step):
         while self.code == WAIT:
             signal.pause()
         raise OSError(self.code, os.strerror(self.code), "/fault")
+
+
+def answer(files: Sequence[int], progress: Callable[[int], None], *, value: object) -> object:
+    """Work that answers with what it was given."""
+    progress(1)
+    progress(2)
+    return value
+
+
+def look(files: Sequence[int], progress: Callable[[int], None]) -> dict[str, object]:
+    """Work that tells what it sees of the world."""
+    names = sorted(entry.name for entry in os.scandir("/"))
+    return {"root": names, "cwd": os.path.realpath("."), "uid": os.getuid(), "files": len(files)}
+
+
+def fail(files: Sequence[int], progress: Callable[[int], None], *, code: int, path: str) -> None:
+    """Work that raises an OSError."""
+    raise OSError(code, os.strerror(code), path)
+
+
+def refuse(files: Sequence[int], progress: Callable[[int], None]) -> None:
+    """Work that raises an error of this package."""
+    raise HostileArchive("it is hostile", hint="take another")
+
+
+def vanish(files: Sequence[int], progress: Callable[[int], None]) -> None:
+    """Work whose process is gone before it can answer."""
+    os._exit(0)
+
+
+def break_down(files: Sequence[int], progress: Callable[[int], None]) -> None:
+    """Work with a mistake in it."""
+    raise KeyError("a mistake")
+
+
+def never_end(files: Sequence[int], progress: Callable[[int], None]) -> None:
+    """Work that says that it has begun, and goes on until it is killed."""
+    os.write(files[0], b"begun\n")
+    while True:
+        signal.pause()

@@ -80,7 +80,7 @@ def test_every_failure_of_every_step_is_one_clean_line(name: str, code: int) -> 
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM, errno.EAGAIN])
 def test_what_every_step_may_meet_has_a_common_hint(code: int) -> None:
     """Where a step has no advice of its own, the common one is given."""
     assert advice_for(Execute, code)

@@ -1,0 +1,127 @@
+"""Many cells, one after the other and at once: nothing grows, and nothing is left."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.engine import Engine
+from nbcontainer.images import library
+from tests.running import all_dead, descendants, pidfds, run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRIPTS = (
+    "true",
+    "echo x > /f",
+    "rm -r /etc; mkdir /new",
+    "sleep 1000 & setsid sleep 1000 & sleep 0",
+)
+"""Cells that leave nothing, a file, whiteouts, and processes that are to be ended."""
+
+SPARE = 8
+"""Descriptors, processes or directories of the containers that are ready, or just being made or cleared away."""
+
+
+@pytest.fixture
+def own_engine(tmp_path: Path, engine: Engine) -> Iterator[Engine]:
+    """An engine on a store of the test's own, with busybox in it."""
+    own = Engine(tmp_path / "store")
+    own.start()
+    library.find(own.store, own, "busybox")
+    yield own
+    own.close()
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much there is of what could be left behind, once the background thread has nothing to do."""
+
+    processes: int
+    descriptors: int
+    launcher_descriptors: int
+    launcher_memory: int
+    in_tmp: int
+    layers: int
+    containers: int
+
+
+def amounts(engine: Engine) -> Amounts:
+    engine.settle()
+    store, launcher = engine.store.path, engine.launcher
+    return Amounts(
+        len(descendants(launcher.pid)),
+        _entries(Path("/proc/self/fd")),
+        _entries(Path(f"/proc/{launcher.pid}/fd")),
+        launcher.memory(),
+        _entries(store / "tmp"),
+        _entries(store / "layers"),
+        _entries(store / "containers"),
+    )
+
+
+def _entries(folder: Path) -> int:
+    return len(list(folder.iterdir()))
+
+
+def assert_nothing_grew(before: Amounts, after: Amounts) -> None:
+    assert after.processes <= before.processes + SPARE
+    assert after.descriptors <= before.descriptors + SPARE
+    assert after.launcher_descriptors <= before.launcher_descriptors + SPARE
+    assert after.launcher_memory < before.launcher_memory + (1 << 20)
+    assert after.in_tmp <= before.in_tmp + SPARE
+    # The last anonymous container is kept, with its layer.
+    assert (after.layers, after.containers) <= (before.layers + 1, 1)
+
+
+@pytest.mark.slow
+def test_two_hundred_cells_leave_as_much_as_one(own_engine: Engine) -> None:
+    """Neither processes nor descriptors, neither memory nor directories of the store add up, whatever cells do."""
+    for script in SCRIPTS:
+        assert run_script(own_engine, script).outcome.ok
+    before = amounts(own_engine)
+    for number in range(200):
+        assert run_script(own_engine, SCRIPTS[number % len(SCRIPTS)]).outcome.ok
+    assert_nothing_grew(before, amounts(own_engine))
+
+
+@pytest.mark.slow
+def test_twenty_cells_at_once_leave_as_much_as_one(own_engine: Engine) -> None:
+    """Of anonymous containers that run at the same time only one is the last, and the others are gone."""
+    assert run_script(own_engine, SCRIPTS[1]).outcome.ok
+    before = amounts(own_engine)
+    start = threading.Barrier(20)
+    ended: list[bool] = []
+
+    def live(script: str) -> None:
+        start.wait()
+        ended.append(run_script(own_engine, script).outcome.ok)
+
+    threads = [threading.Thread(target=live, args=(SCRIPTS[number % len(SCRIPTS)],)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == [True] * 20
+    assert_nothing_grew(before, amounts(own_engine))
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_closed_leaves_the_image_alone(tmp_path: Path, engine: Engine) -> None:
+    """After the last cell and the close there are the image's layer, and no process and no directory besides."""
+    own = Engine(tmp_path / "store")
+    for script in SCRIPTS * 3:
+        assert run_script(own, script).outcome.ok
+    everybody = pidfds({own.launcher.pid, *descendants(own.launcher.pid)})
+    own.close()
+    assert all_dead(everybody)
+    store = tmp_path / "store"
+    assert [_entries(store / name) for name in ("tmp", "containers", "sessions", "stage")] == [0, 0, 0, 0]
+    layers = {path.name for path in (store / "layers").iterdir()} - {"sha256"}
+    assert layers == {link.readlink().name for link in (store / "layers" / "sha256").iterdir()}
+    assert len(layers) == 1

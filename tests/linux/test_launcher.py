@@ -1,0 +1,302 @@
+"""The launcher and its spares, below what people use."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.errors import LauncherError, SetupFailed
+from nbcontainer.linux.processes import capability_mask
+from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox.launcher import Launcher, wait_readable
+from nbcontainer.sandbox.spec import Overlay, Program, Spec
+from nbcontainer.sandbox.streams import Follow, output_pipe
+from tests.requirements import require_plain_user
+from tests.running import all_dead, descendants, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.launcher import Running
+    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.steps import Plan
+    from tests.running import Ran
+
+    Cell = Callable[..., Ran]
+
+
+class Bench:
+    """Runs programs by a launcher, with nothing of the containers' room but the upper directory."""
+
+    def __init__(self, engine: Engine, lowers: tuple[str, ...]) -> None:
+        self.launcher = engine.launcher
+        self.store = engine.store
+        self.lowers = tuple(f"{layer}/diff" for layer in lowers)
+
+    def spec(self, *argv: str, **more: Any) -> Spec:
+        upper = self.store.new_directory(self.store.path / "tmp" / self.store.unique(), give=False)
+        for name in ("diff", "work"):
+            self.store.new_directory(upper / name)
+        root = Overlay(self.lowers, f"../tmp/{upper.name}/diff", f"../tmp/{upper.name}/work")
+        return Spec(root, Program(argv, ("PATH=/bin:/usr/bin",)), **more)
+
+    def ready(self, todo: Plan) -> Running:
+        """The spare that has done the beginning of a plan, ordered and waited for."""
+        self.launcher.order(todo.prepare)
+        while True:
+            self.launcher.collect()
+            for done, spare in self.launcher._spares:
+                if done == todo.prepare:
+                    return spare
+
+    def run(self, spec: Spec) -> tuple[bytes, Outcome]:
+        read, write = output_pipe()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        said: list[bytes] = []
+        try:
+            with self.launcher.submit(plan.build(spec, self.launcher.idmap), [null, write, write]) as running:
+                os.close(write)
+                outcome = Follow(running, {read: said.append}).to_end()
+                running.wait()
+        finally:
+            wire.close([read, null])
+        return b"".join(said), outcome
+
+
+@pytest.fixture
+def bench(cell: Cell, engine: Engine) -> Bench:
+    """A bench on busybox's layers."""
+    return Bench(engine, cell("true").container.record.base[::-1])
+
+
+def test_a_plan_runs(bench: Bench) -> None:
+    """A Spec made by hand is all that a container takes."""
+    said, outcome = bench.run(bench.spec("echo", "hello"))
+    assert (said, outcome.ok) == (b"hello\n", True)
+
+
+@pytest.mark.parametrize("kept", [(), ("KILL",), ("CHOWN", "SETUID", "SETGID")], ids=str)
+def test_any_set_of_capabilities_runs(bench: Bench, kept: tuple[str, ...]) -> None:
+    """A cell with fewer capabilities than usual, or none, starts, and what it leaves behind is ended."""
+    said, outcome = bench.run(bench.spec("sh", "-c", "sleep 1000 & grep CapEff /proc/self/status", capabilities=kept))
+    assert int(said.split()[1], 16) & ~capability_mask((*kept, "KILL")) == 0
+    assert outcome.ok
+
+
+def test_a_spare_is_taken_by_the_plan_that_begins_so(bench: Bench) -> None:
+    """What was ordered ahead is what the next container with that beginning is."""
+    todo = plan.build(bench.spec("true"), bench.launcher.idmap)
+    spare = bench.ready(todo).pid
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    with bench.launcher.submit(todo, [null] * 3) as running:
+        assert running.pid == spare
+        running.wait()
+    os.close(null)
+
+
+def test_a_spare_that_was_killed_is_replaced(bench: Bench) -> None:
+    """Who kills a spare while it waits costs the next container nothing but time."""
+    spec = bench.spec("echo", "hello")
+    todo = plan.build(spec, bench.launcher.idmap)
+    spare = bench.ready(todo)
+    os.kill(spare.pid, signal.SIGKILL)
+    wait_readable(spare.pidfd)
+    assert not bench.launcher.has(todo.prepare)
+    assert bench.run(spec)[0] == b"hello\n"
+
+
+def test_a_spare_that_is_let_go_is_gone(bench: Bench) -> None:
+    """`dismiss` waits until the spare's processes and mounts are no more."""
+    todo = plan.build(bench.spec("true"), bench.launcher.idmap)
+    fds = pidfds([bench.ready(todo).pid])
+    bench.launcher.dismiss(todo.prepare)
+    assert all_dead(fds, 0.1)
+    assert not bench.launcher.has(todo.prepare)
+
+
+def test_an_interrupt_does_not_mix_answers_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt right after an answer was taken loses that one: no later plan gets what another one ordered."""
+    receive = wire.receive
+
+    def interrupted(*args: Any) -> Any:
+        receive(*args)
+        monkeypatch.setattr(wire, "receive", receive)
+        raise KeyboardInterrupt
+
+    other = plan.build(bench.spec("true", network="host"), bench.launcher.idmap)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    monkeypatch.setattr(wire, "receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.launcher.submit(other, [])
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    said, _ = bench.run(bench.spec("ls", "/sys/class/net"))
+    assert said == b"lo\n"
+
+
+def test_an_interrupted_start_is_no_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt while the launcher starts leaves nothing behind, and the next use starts it anew."""
+    receive = wire.receive
+
+    def interrupted(*args: Any) -> Any:
+        receive(*args)
+        monkeypatch.setattr(wire, "receive", receive)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wire, "receive", interrupted)
+    before = descendants(os.getpid())
+    with pytest.raises(KeyboardInterrupt):
+        _ = engine.launcher.pid
+    assert descendants(os.getpid()) == before
+    assert engine.launcher.pid > 0
+
+
+def test_many_threads_share_a_launcher(cell: Cell) -> None:
+    """Cells of several threads run at once, each with its own output."""
+    found: dict[int, str] = {}
+
+    def one(number: int) -> None:
+        found[number] = cell(f"echo {number}; hostname >&2").text
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: str(number) for number in range(8)}
+
+
+def test_a_store_that_is_not_there(engine: Engine, tmp_path: Path) -> None:
+    """A launcher that cannot start says why, in one line, and leaves no process."""
+    lost = Launcher(tmp_path / "nowhere", engine.idmap)
+    before = descendants(os.getpid())
+    with pytest.raises(LauncherError, match="No such file or directory") as raised:
+        _ = lost.pid
+    assert "\n" not in str(raised.value)
+    assert descendants(os.getpid()) == before
+
+
+def test_a_python_that_is_not_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter that was taken away under the notebook is an error of ours."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(LauncherError, match="cannot start /nowhere/python: No such file"):
+        _ = engine.launcher.pid
+
+
+def test_nothing_of_the_notebook_is_in_the_launcher(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's environment is PATH alone, its directory is /, and it holds few descriptors."""
+    monkeypatch.setenv("SECRET", "of-the-notebook")
+    keep = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(keep, True)
+    proc = Path(f"/proc/{engine.launcher.pid}")
+    try:
+        environment = (proc / "environ").read_bytes()
+        cwd, descriptors = (proc / "cwd").readlink(), list((proc / "fd").iterdir())
+    except PermissionError:
+        pytest.skip("a process that has changed its ids is closed to its own user")
+    finally:
+        os.close(keep)
+    assert [item.partition(b"=")[0] for item in environment.rstrip(b"\0").split(b"\0")] == [b"PATH"]
+    assert str(cwd) == "/"
+    assert len(descriptors) < 12
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from nbcontainer.containers.engine import Engine
+from tests.running import run_script
+
+engine = Engine(Path(sys.argv[1]))
+assert run_script(engine, "echo parent").text == "parent"
+first = engine.launcher.pid
+pid = os.fork()
+if pid == 0:
+    try:
+        assert engine.launcher.pid != first
+        engine.launcher.close()
+    except BaseException as error:
+        print("child:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert engine.launcher.pid == first
+assert run_script(engine, "echo again").text == "again"
+engine.close()
+print("done")
+"""
+
+
+def test_a_fork_has_a_launcher_of_its_own(cell: Cell, store_path: Path) -> None:
+    """A child of os.fork() does not talk to its parent's launcher, and does not end it."""
+    cell("true")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, store_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+LIMITED = """
+import os, resource, sys
+from pathlib import Path
+from nbcontainer.containers.engine import Engine
+from nbcontainer.errors import NbcontainerError
+from tests.running import run_script
+
+engine = Engine(Path(sys.argv[1]))
+assert run_script(engine, "echo one").text == "one"
+engine.settle()
+used = len(os.listdir("/proc/self/fd"))
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+failures = 0
+for room in range(12):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, hard))
+    try:
+        run_script(engine, "true")
+    except (NbcontainerError, OSError) as error:
+        failures += 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    engine.settle()
+    assert run_script(engine, "echo next").text == "next", room
+    engine.settle()
+assert len(os.listdir("/proc/self/fd")) <= used + 2
+print("failures", failures > 0)
+engine.close()
+"""
+
+
+def test_a_notebook_without_descriptors_left(cell: Cell, store_path: Path) -> None:
+    """At the limit of open files a cell fails with an error, leaks none, and runs when there is room again."""
+    cell("true")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, store_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.stdout, done.stderr) == ("failures True\n", "")
+
+
+def test_a_user_with_too_many_processes(cell: Cell, engine: Engine) -> None:
+    """Where no more processes may be made, the error says what to do, and the notebook goes on."""
+    require_plain_user()
+    assert cell("echo first").text == "first"
+    before = resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC)
+    resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, (1, before[1]))
+    with pytest.raises(SetupFailed, match=r"cannot make namespaces: Resource temporarily unavailable; .*ulimit -u"):
+        cell("true", network="host")
+    resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, before)
+    assert cell("echo next").text == "next"

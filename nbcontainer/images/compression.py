@@ -244,16 +244,16 @@ def _encoder(compression: Compression) -> _Encoder:
 
 
 class Writer:
-    """Compresses what is written, writes it to `fd`, and keeps digest and size of what went out.
+    """Compresses what is written, writes it to `fd`, and keeps size and, if `hashed`, digest of what went out.
 
     `compression` is NONE, GZIP or ZSTD (`ValueError` else). `fd` stays the caller's to close. The bytes are the
     same for the same input and the same library versions.
     """
 
-    def __init__(self, fd: int, compression: Compression) -> None:
+    def __init__(self, fd: int, compression: Compression, *, hashed: bool = True) -> None:
         self._fd = fd
         self._encoder = _encoder(compression)
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if hashed else None
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -266,11 +266,12 @@ class Writer:
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of what went out so far."""
-        return f"sha256:{self._hash.hexdigest()}"
+        """`sha256:…` of what went out so far; empty if it was not to be hashed."""
+        return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
 
     def _out(self, data: bytes | memoryview) -> None:
         if data:
-            self._hash.update(data)
+            if self._hash is not None:
+                self._hash.update(data)
             self.size += len(data)
             write_all(self._fd, data)

@@ -35,8 +35,8 @@ _TYPES = {stat.S_IFIFO: tar.FIFO, stat.S_IFCHR: tar.CHAR, stat.S_IFBLK: tar.BLOC
 class Packed:
     """What was packed. All fields are JSON's own types.
 
-    `diff_id` is the digest of the uncompressed tar, `blob_digest` and `blob_size` (bytes) are of what was written,
-    `size` is the bytes of file contents, holes left out.
+    `diff_id` is the digest of a layer's uncompressed tar, `blob_digest` that of what was written, both empty for a
+    tree; `blob_size` is its bytes, `size` those of file contents, holes left out.
     """
 
     diff_id: str
@@ -72,7 +72,7 @@ def pack_tree(
     progress: Callable[[int], None] | None = None,
 ) -> Packed:
     """Writes the tree `root_fd` to `out_fd` as a root file system tar, as `docker export` does. See `pack_layer`."""
-    with TarWriter(out_fd, compression) as out:
+    with TarWriter(out_fd, compression, hashed=False) as out:
         return _Packer(root_fd, out, clamp, progress, layer=False).run()
 
 
@@ -102,8 +102,8 @@ class _Packer:
             below.reverse()
             waiting += below
             self._tell()
-        diff_id, blob, size = self._out.finish()
-        return Packed(diff_id, blob, size, self._size, self._out.entries)
+        written = self._out.finish()
+        return Packed(written.diff_id, written.digest, written.size, self._size, self._out.entries)
 
     def _tell(self) -> None:
         if self._progress is not None and self._out.written - self._told >= _BUFFER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from nbcontainer.images.limits import Limits, shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BUFFER = 1 << 20
+_BUFFER = 256 << 10
+_SPLICED = 64 << 10  # bytes; from here on data goes from the pipe to the file without being copied here
 _EXTENSIONS = 16  # extended headers in a row before one entry
 _GLOBALS = 100
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
@@ -64,6 +66,7 @@ class Stream:
 
     def __init__(self, fd: int, at_end: Callable[[], object]) -> None:
         self._fd = fd
+        self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
         self._at_end = at_end
         self._view = memoryview(bytearray(_BUFFER))
         self._start = self._end = 0  # of what was read and not given out
@@ -87,11 +90,14 @@ class Stream:
 
     def some(self, size: int) -> memoryview:
         """Between 1 and `size` of the next bytes, valid until the next call; none at the end of the stream."""
+        part = self._peek(size)
+        self._start += len(part)
+        return part
+
+    def _peek(self, size: int) -> memoryview:
         if self._start == self._end:
             self._fill()
-        start = self._start
-        self._start = min(start + size, self._end)
-        return self._view[start : self._start]
+        return self._view[self._start : min(self._start + size, self._end)]
 
     def skip(self, size: int) -> bool:
         """Passes over the next `size` bytes; False if the stream ends before."""
@@ -100,6 +106,20 @@ class Stream:
             if not self._fill():
                 return False
         self._start += size
+        return True
+
+    def copy(self, fd: int, size: int) -> bool:
+        """Writes the next `size` bytes to `fd`; False if the stream ends before. Raises `OSError` from writing."""
+        while size:
+            if size >= _SPLICED and self._start == self._end and self._is_pipe:
+                written = os.splice(self._fd, fd, size)
+            else:
+                written = os.write(fd, self._peek(size))
+                self._start += written
+            if not written:
+                self._at_end()
+                return False
+            size -= written
         return True
 
     def drain(self, limit: int) -> None:
@@ -160,14 +180,8 @@ class TarReader:
     def copy(self, fd: int, size: int) -> None:
         """Writes the next `size` bytes of the current entry's data to `fd`. Raises `OSError` from writing."""
         self._left -= size
-        some = self._stream.some
-        while size:
-            part = some(size)
-            if not part:
-                raise self._cut_off()
-            size -= len(part)
-            while (written := os.write(fd, part)) < len(part):
-                part = part[written:]
+        if not self._stream.copy(fd, size):
+            raise self._cut_off()
 
     def _is_header(self, block: bytes, *, inside: bool) -> bool:
         if len(block) < tar.BLOCK:

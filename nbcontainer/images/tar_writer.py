@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.images import tar_format as tar
 from nbcontainer.images.compression import Compression, Writer
@@ -19,6 +19,14 @@ _OCTAL_7, _OCTAL_11 = 8**7 - 1, 8**11 - 1
 _TRAILER = bytes(2 * tar.BLOCK)
 
 
+class Written(NamedTuple):
+    """Digests of the uncompressed tar and of what was written, empty if not hashed; bytes written."""
+
+    diff_id: str
+    digest: str
+    size: int
+
+
 class TarWriter:
     """A tar on its way to descriptor `fd`, which stays the caller's: a context manager.
 
@@ -26,9 +34,9 @@ class TarWriter:
     comes out of the next call.
     """
 
-    def __init__(self, fd: int, compression: Compression) -> None:
-        self._writer = Writer(fd, compression)
-        self._plain_hash = None if compression is Compression.NONE else hashlib.sha256()
+    def __init__(self, fd: int, compression: Compression, *, hashed: bool = True) -> None:
+        self._writer = Writer(fd, compression, hashed=hashed)
+        self._plain_hash = hashlib.sha256() if hashed and compression is not Compression.NONE else None
         self._parts: list[bytes] = []
         self._waiting = 0
         self._queue: queue.Queue[list[bytes] | None] = queue.Queue(_WAITING)
@@ -49,8 +57,8 @@ class TarWriter:
             self._queue.put(None)
             self._thread.join()
 
-    def finish(self) -> tuple[str, str, int]:
-        """Ends the archive: (digest of the uncompressed tar, digest and size of what was written)."""
+    def finish(self) -> Written:
+        """Ends the archive."""
         self.data(_TRAILER)
         self._hand_over()
         self._queue.put(None)
@@ -59,7 +67,7 @@ class TarWriter:
         self._writer.finish()
         blob = self._writer.digest
         plain = blob if self._plain_hash is None else f"sha256:{self._plain_hash.hexdigest()}"
-        return plain, blob, self._writer.size
+        return Written(plain, blob, self._writer.size)
 
     def data(self, data: bytes) -> None:
         """Adds to the current entry's data."""

@@ -53,6 +53,7 @@ class Engine:
         self._housekeeper: threading.Thread | None = None
         self.closed = False
         self.last: Container | None = None
+        self._anonymous: Container | None = None
         self.running: dict[str, dict[str, Any]] = {}
         atexit.register(self.close)
 
@@ -188,6 +189,19 @@ class Engine:
         self.later(done.set)
         if not self.closed:
             done.wait()
+
+    def replace_last(self, container: Container | None) -> None:
+        """Makes `container` the last one; with an anonymous one, or None, the anonymous one before it is removed.
+
+        That is done in the background.
+        """
+        with self._lock:
+            self.last = container
+            if container is not None and not container.anonymous:
+                return
+            before, self._anonymous = self._anonymous, container
+        if before is not None and before is not container and any(cell.layer for cell in before.record.cells):
+            self.later(before.remove)
 
     # What runs now, for other processes to see
 

@@ -338,7 +338,7 @@ def run(
     check_options(request.options)
     container, image = choose_container(engine, request, progress)
     if not request.name:
-        forget_last(engine)
+        engine.replace_last(None)
     keep = not request.remove
     try:
         outcome = run_in(container, image, request, streams)
@@ -349,7 +349,7 @@ def run(
         if not keep:
             container.remove()
         else:
-            engine.last = container
+            engine.replace_last(container)
     return container, outcome
 
 
@@ -363,10 +363,3 @@ def foresee_image(engine: Engine, word: str) -> None:
 
 def _nowhere(_: bytes) -> None:
     pass
-
-
-def forget_last(engine: Engine) -> None:
-    """Removes the anonymous container that the last cell left, in the background."""
-    last, engine.last = engine.last, None
-    if last is not None and last.anonymous and any(cell.layer for cell in last.record.cells):
-        engine.later(last.remove)

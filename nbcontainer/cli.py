@@ -6,6 +6,8 @@ import contextlib
 import errno
 import json
 import os
+import select
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +22,7 @@ from nbcontainer.containers.terminal import WindowSize, raw
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
-from nbcontainer.sandbox.outcome import EXITED
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,28 +63,38 @@ _DEMO = Command("demo", "", "Executes the quick start, and shows its outputs as 
 # Exit codes of docker run: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 _BROKEN_PIPE = 141
+# Exit codes of timeout(1) and of the shell, whatever the container made of the signal it got.
+_TIMED_OUT, _INTERRUPTED = 124, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong words."""
     words = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) ignores one
+            signal.signal(number, _leave)
     try:
         code = _main(words)
-        sys.stdout.flush()
     except UsageError as error:
         code = _complain(error, 2)
     except SetupFailed as error:
         started = {errno.ENOENT: _NOT_FOUND, errno.EACCES: _NOT_EXECUTABLE} if error.step == "Execute" else {}
         code = _complain(error, started.get(error.errno, _CANNOT_START))
     except NbcontainerError as error:
-        code = _complain(error, _CANNOT_START if "run" in words[:3] else 1)
+        code = _complain(error, _CANNOT_START if parse(_TOP, words).tail[:1] == [RUN.name] else 1)
     except KeyboardInterrupt:
-        code = 130
+        code = _INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain about it once more at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = _BROKEN_PIPE
     sys.exit(code)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """Ends the program in good order, and what runs in containers with it; a second signal ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
 
 
 def _complain(error: NbcontainerError, code: int) -> int:
@@ -93,16 +105,16 @@ def _complain(error: NbcontainerError, code: int) -> int:
 def _main(arguments: Sequence[str]) -> int:
     top = parse(_TOP, arguments)
     if top.has("version"):
-        print(f"nbcontainer {__version__}")
+        _say(f"nbcontainer {__version__}")
         return 0
     if top.has("help") or not top.tail:
-        print(_overview())
+        _say(_overview())
         return 0
     name, *rest = top.tail
     command = _command(name)
     words = parse(command, rest)
     if words.has("help"):
-        print(command.describe("nbcontainer "))
+        _say(command.describe("nbcontainer "))
         return 0
     if name == "demo":
         from nbcontainer.demo import show
@@ -126,8 +138,17 @@ def _main(arguments: Sequence[str]) -> int:
 
 def _show(view: Any, top: Words) -> int:
     if view is not None:
-        print(json.dumps(view.as_json(), indent=2) if top.has("json") else view)
+        _say(json.dumps(view.as_json(), indent=2) if top.has("json") else str(view))
     return 0 if getattr(view, "ok", True) else 1
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NbcontainerError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def _listener() -> Listener | None:
@@ -169,15 +190,22 @@ def _run(engine: Engine, words: Words) -> int:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    if outcome.reason != EXITED:
-        print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
-        return outcome.exit_code or 1
-    return outcome.exit_code
+    if outcome.reason == EXITED:
+        return outcome.exit_code
+    print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
+    return {TIMEOUT: _TIMED_OUT, INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
 
 
 def _writer(fd: int) -> Callable[[bytes], None]:
     def write(data: bytes) -> None:
         while data:
-            data = data[os.write(fd, data) :]
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:  # whoever shares the terminal or pipe has set it so
+                select.select((), (fd,), ())
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise NbcontainerError(f"cannot write the container's output: {error.strerror}") from error
 
     return write

@@ -96,6 +96,18 @@ def init_of(word: str) -> int:
     raise AssertionError(f"no container runs {word}")
 
 
+def appear(mark: str, number: int) -> list[int]:
+    """Host pids of the processes with `mark` in their words, when there are `number` of them.
+
+    Nobody tells when a process in another pid namespace starts a program: it has to be looked for.
+    """
+    deadline = time.monotonic() + DEADLINE
+    while len(found := processes_with(mark)) < number:
+        assert time.monotonic() < deadline, f"{len(found)} of {number} processes came up"
+        time.sleep(0.01)
+    return found
+
+
 def descendants(pid: int) -> set[int]:
     """Host pids of the living processes below `pid` in the tree of processes (field 4 of proc_pid_stat(5))."""
     children: dict[int, set[int]] = {}

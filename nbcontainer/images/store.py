@@ -47,6 +47,7 @@ _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
 _SHORT = re.compile(r"[0-9a-f]{12,64}")
 _DIRECTORIES = ("blobs/sha256", "layers/sha256", "partial", "containers", "sessions", "tmp", "stage")
+_ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
 
 def default_path() -> Path:
@@ -87,6 +88,7 @@ class Store:
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_that_nobody_lives_here()
         self._close_to_others(self.path)
         for name in _DIRECTORIES:
             (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -99,6 +101,13 @@ class Store:
         with self.lock():
             if not (self.path / "index.json").exists():
                 self._write_index([])
+
+    def _check_that_nobody_lives_here(self) -> None:
+        """Raises `StoreError` for a directory with something else in it: it would be closed to others, and cleared."""
+        found = {entry.name for entry in self.path.iterdir()}
+        if "oci-layout" not in found and found - _ENTRIES:
+            hint = "set NBCONTAINER_HOME to a new directory"
+            raise StoreError(f"{self.path} is no store and not empty", hint=hint)
 
     def _close_to_others(self, path: Path) -> None:
         if self.owner[0] == os.geteuid():
@@ -402,6 +411,7 @@ def cannot(do: str, path: Path, error: OSError) -> StoreError:
         errno.ENOSPC: FREE_SPACE,
         errno.EDQUOT: FREE_SPACE,
         errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
+        errno.ENOENT: "set NBCONTAINER_HOME to a directory",
         errno.EEXIST: "set NBCONTAINER_HOME to a directory",
     }
     return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))

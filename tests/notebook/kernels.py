@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
 
-from tests.running import DEADLINE, all_dead, descendants, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, descendants, pidfds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,18 +93,6 @@ class Kernel:
         watched = pidfds(descendants(self.pid))
         yield
         assert all_dead(watched)
-
-
-def appear(mark: str, number: int) -> list[int]:
-    """Host pids of the processes with `mark` in their words, when there are `number` of them.
-
-    Nobody tells when a process in another pid namespace starts a program: it has to be looked for.
-    """
-    deadline = time.monotonic() + DEADLINE
-    while len(found := processes_with(mark)) < number:
-        assert time.monotonic() < deadline, f"{len(found)} of {number} processes came up"
-        time.sleep(0.01)
-    return found
 
 
 class Cell:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.notebook.kernels import Kernel, appear
+from tests.notebook.kernels import Kernel
 from tests.requirements import require
-from tests.running import DEADLINE, all_dead, descendants, marker, mounts, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

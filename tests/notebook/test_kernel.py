@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.notebook.kernels import appear
-from tests.running import all_dead, descendants, marker, pidfds, processes_with
+from tests.running import all_dead, appear, descendants, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,367 @@
+"""`nbcontainer` in a process: exit codes, streams, signals, and each verb."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer import __version__
+from nbcontainer.cli import _DEMO, _RUN
+from nbcontainer.containers.verbs import VERBS
+from tests.requirements import require
+from tests.running import all_dead, appear, marker, pidfds, processes_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Program
+
+GATE = "while [ ! -e /gate/open ]; do usleep 10000; done"
+
+
+def test_output_is_the_containers(program: Program) -> None:
+    """What the container writes is what the program writes, stream for stream and byte for byte."""
+    done = program("run", "busybox", "sh", "-c", "echo out; echo err >&2; printf 'no end'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\nno end", "err\n")
+    raw = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from nbcontainer.cli import main; main()",
+            "run",
+            "busybox",
+            "printf",
+            "\\377\\000\\303",
+        ],
+        env=program.env,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert raw.stdout == b"\xff\x00\xc3"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["true"], 0),
+        (["false"], 1),
+        (["sh", "-c", "exit 42"], 42),
+        (["sh", "-c", "exit 255"], 255),
+    ],
+)
+def test_the_exit_code_is_the_containers(program: Program, words: list[str], code: int) -> None:
+    """The program ends as the container did, and says nothing of its own."""
+    done = program("run", "busybox", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["busybox", "sh", "-c", "kill -KILL $$"], 137, "ended by SIGKILL"),
+        (["busybox", "sh", "-c", "kill -SEGV $$"], 139, "ended by SIGSEGV"),
+        (["--timeout", "0.3", "busybox", "sleep", "100"], 124, "stopped after its time limit ("),
+        (["busybox", "no-such-program"], 127, "cannot run no-such-program: No such file or directory"),
+        (["busybox", "/etc/passwd"], 126, "cannot run /etc/passwd: Permission denied"),
+        (["busybox", "/etc"], 126, "cannot run /etc: Permission denied"),
+        (["--pull", "never", "no-such-image", "true"], 125, "no image 'no-such-image' in the store"),
+        (["-v", "/no/such:/x", "busybox", "true"], 125, "the volume's source /no/such does not exist; mkdir -p"),
+        (["-u", "nobody-at-all", "busybox", "true"], 125, "cannot become the user at /etc/passwd: no user"),
+        (["--name", "not/a/name", "busybox", "true"], 2, "'not/a/name' is no name for a container; use letters"),
+        ([], 2, "run: no image; write run [OPTIONS] IMAGE"),
+        (["--volum", "a:b", "busybox"], 2, "run: unknown option --volum; did you mean --volume"),
+        (["-v", "a", "busybox"], 2, "'a' is no volume; write -v SRC:DST"),
+        (["-v"], 2, "--volume has no value; write -v, --volume SRC:DST[:ro]"),
+        (["-it", "busybox"], 2, "-t with -i wants a terminal as standard input; leave out -t, or -i"),
+    ],
+)
+def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], code: int, said: str) -> None:
+    """128 and the signal, 124 to 127 as timeout and docker run have them, 2 for wrong words; and one line."""
+    assert program.fails(code, "run", *words).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["no-such-verb"], 2, "unknown verb 'no-such-verb'"),
+        (["imags"], 2, "unknown verb 'imags'; did you mean images"),
+        (["--no-such-option"], 2, "nbcontainer: unknown option --no-such-option"),
+        (["--store"], 2, "--store has no value"),
+        (["--store", "", "ps"], 2, "'' is no path"),
+        (["ps", "extra"], 2, "ps: 'extra' is too much; write ps"),
+        (["rm"], 2, "rm: too few words; write rm [OPTIONS] CONTAINER..."),
+        (["rm", "no-such-container"], 1, "no container named no-such-container; see `%container ps`"),
+        (["rmi", "no-such-image"], 1, "no image 'no-such-image' in the store; see `%container images`"),
+        (["stop", "no-such-container"], 1, "no container named no-such-container"),
+        (["diff"], 1, "no container yet"),
+        (["inspect", "no-such-thing"], 1, "no container and no image named no-such-thing"),
+        (["export", "busybox"], 2, "export: no file to write; write export NAME -o FILE.tar"),
+        (["export", "no-such-thing", "-o", "x.tar"], 1, "no container and no image named no-such-thing"),
+        (["import", "-"], 2, "import: no name for the image; write import - NAME"),
+        (["import", "/no/such.tar", "x"], 1, "no file /no/such.tar; check the path"),
+        (["commit", "no-such-container", "x"], 1, "no container named no-such-container"),
+    ],
+)
+def test_wrong_words_of_verbs(program: Program, words: list[str], code: int, said: str) -> None:
+    """A verb that cannot do it says in one line why, and ends with 1; wrong words end with 2."""
+    assert program.fails(code, *words).startswith(said)
+
+
+def test_standard_input_is_given_by_i_only(program: Program) -> None:
+    """`-i` hands the standard input on, to its end; without it the container reads nothing."""
+    assert program.good("run", "-i", "busybox", "wc", "-c", stdin="x" * 300_000) == "300000\n"
+    assert program.good("run", "busybox", "wc", "-c", stdin="x" * 300_000) == "0\n"
+
+
+def test_pipes_go_through(program: Program) -> None:
+    """Two containers in a pipeline: one writes, the other reads."""
+    with program.start("run", "busybox", "seq", "1000", stdout=subprocess.PIPE) as first:
+        done = program("run", "-i", "busybox", "tail", "-n", "1", stdin=first.stdout)
+    assert (first.returncode, done.stdout) == (0, "1000\n")
+
+
+def test_a_reader_that_has_had_enough_ends_it(program: Program) -> None:
+    """When nobody reads its output any more, the program ends as `yes` does, says nothing, and leaves nothing."""
+    mark = marker()
+    words = ("run", "busybox", "sh", "-c", f"sleep {mark} & yes")
+    with program.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(2) == b"y\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert not processes_with(mark)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_end_the_container(program: Program, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C, and whoever else ends the program, ends the container, also one that does not care."""
+    mark = marker()
+    words = ("run", "busybox", "sh", "-c", f"trap '' INT TERM HUP; echo up; sleep {mark}; sleep {mark}")
+    with program.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        sleeping = pidfds(appear(mark, 1))
+        process.send_signal(number)
+        assert process.wait(20) == code
+    assert all_dead(sleeping)
+    assert not processes_with(mark)
+
+
+def test_a_killed_program_leaves_nothing(program: Program) -> None:
+    """SIGKILL of the program ends the container too."""
+    mark = marker()
+    words = ("run", "busybox", "sh", "-c", f"trap '' INT TERM HUP; echo up; sleep {mark}; sleep {mark}")
+    with program.start(*words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        sleeping = pidfds(appear(mark, 1))
+        process.kill()
+    assert all_dead(sleeping)
+    assert not processes_with(mark)
+
+
+def test_a_container_goes_on_in_the_next_program(program: Program, tmp_path: Path) -> None:
+    """What `run --name` leaves is there for the next program, which can commit, export, list and remove it."""
+    program.good("run", "--name", "dev", "busybox", "sh", "-c", "echo kept > /file; rm /bin/vi")
+    assert program.good("run", "--name", "dev", "--", "busybox", "cat", "/file") == "kept\n"
+    assert program.good("diff", "dev").split() == ["CHANGE", "PATH", "C", "/bin", "D", "/bin/vi", "A", "/file"]
+    lines = program.good("history", "dev").splitlines()
+    assert [line.split()[0] for line in lines] == ["CELL", "1", "2"]
+    assert program.good("commit", "dev", "app", "--change", 'CMD ["cat", "/file"]').startswith("app  sha256:")
+    assert program.good("run", "app") == "kept\n"
+    assert program.good("export", "app", "-o", str(tmp_path / "app.tar")).startswith(f"{tmp_path}/app.tar  ")
+    with tarfile.open(tmp_path / "app.tar") as tar:
+        assert "file" in tar.getnames()
+        assert "bin/vi" not in tar.getnames()
+    assert program.good("import", str(tmp_path / "app.tar"), "again").startswith("again  sha256:")
+    assert program.good("run", "again", "cat", "/file") == "kept\n"
+    assert program.good("rm", "dev") == "removed dev\n"
+    assert program.good("rmi", "app", "again") == "removed app, again\n"
+
+
+def test_a_tar_goes_through_pipes(program: Program) -> None:
+    """`export -o -` writes to standard output and `import -` reads standard input: images travel by ssh."""
+    export = [sys.executable, "-c", "from nbcontainer.cli import main; main()", "export", "busybox", "-o", "-"]
+    program.good("run", "busybox", "true")
+    with subprocess.Popen(export, env=program.env, stdout=subprocess.PIPE) as first:
+        done = program("import", "-", "piped", stdin=first.stdout)
+    assert done.returncode == 0, done
+    assert program.good("run", "piped", "echo", "here") == "here\n"
+    program.good("rmi", "piped")
+
+
+def test_answers_are_json_where_wanted(program: Program) -> None:
+    """`--json` gives every answer as JSON."""
+    program.good("run", "--name", "dev", "busybox", "true")
+    rows = json.loads(program.good("--json", "ps"))
+    assert [(row["name"], row["image"], row["state"]) for row in rows] == [("dev", "busybox", "stopped")]
+    assert "busybox" in {row["image"] for row in json.loads(program.good("--json", "images"))}
+    assert json.loads(program.good("--json", "diff", "dev")) == []
+    assert json.loads(program.good("--json", "inspect", "dev"))["name"] == "dev"
+    assert json.loads(program.good("inspect", "dev", "busybox"))[1]["name"] == "busybox"
+    assert json.loads(program.good("--json", "rm", "dev")) == "removed dev"
+    assert "removed" in json.loads(program.good("--json", "prune"))
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "run", "demo"])
+def test_every_verb_says_how_it_is_written(program: Program, verb: str) -> None:
+    """`VERB --help` gives the verb's usage and its options, and starts nothing."""
+    command = {"run": _RUN, "demo": _DEMO}.get(verb) or VERBS[verb].command
+    said = program.good(verb, "--help", env={**program.env, "NBCONTAINER_HOME": "/proc/no/such"})
+    assert said.startswith(f"usage: nbcontainer {command.usage}\n")
+    assert said == program.good(verb, "-h", env={**program.env, "NBCONTAINER_HOME": "/proc/no/such"})
+    for option in command.options:
+        assert str(option) in said
+
+
+def test_the_overview_has_every_verb(program: Program) -> None:
+    """Without words, and with `--help`, the program lists what it can do."""
+    said = program.good()
+    assert said == program.good("--help") == program.good("-h")
+    for verb in (*VERBS, "run", "demo"):
+        assert f"\n  {verb} " in said
+    assert program.good("--version") == f"nbcontainer {__version__}\n"
+
+
+def test_the_demo_runs(fresh: Callable[[], Program], tmp_path: Path) -> None:
+    """`nbcontainer demo` executes the quick start for real, shows its outputs, and leaves nothing behind."""
+    program = fresh()
+    work = tmp_path / "work"
+    work.mkdir()
+    said = program.good("demo", cwd=work)
+    for text in (
+        "hello from ",
+        "rain: 15",
+        "it is mine: True",
+        "/bin/vi\n/etc\n",
+        "the answer is 42",
+        "srv/app/run.sh",
+    ):
+        assert text in said
+    assert "Traceback" not in said
+    assert not list(work.iterdir())
+    assert not list((program.store / "sessions").iterdir())
+    assert not list((program.store / "tmp").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        ("/dev/null", "cannot open the store at /dev/null: "),
+        ("/dev/null/store", "cannot open the store at /dev/null/store: Not a directory; set NBCONTAINER_HOME"),
+        ("/proc/store", "cannot open the store at /proc/store: "),
+    ],
+)
+def test_a_store_that_cannot_be(program: Program, home: str, said: str) -> None:
+    """A file, a place in a file and a place where nothing can be made are no stores: one line says what to set."""
+    for words in (("run", "busybox", "true"), ("images",)):
+        complaint = program.fails(
+            125 if words[0] == "run" else 1, *words, env={**program.env, "NBCONTAINER_HOME": home}
+        )
+        assert complaint.startswith(said)
+        assert "NBCONTAINER_HOME" in complaint
+
+
+def test_a_full_directory_does_not_become_a_store(program: Program, tmp_path: Path) -> None:
+    """A directory with something else in it is left as it is: its mode would be changed, and its files be rubbish."""
+    (tmp_path / "thesis.txt").write_text("precious")
+    tmp_path.chmod(0o755)
+    complaint = program.fails(1, "images", env={**program.env, "NBCONTAINER_HOME": str(tmp_path)})
+    assert complaint.startswith(f"{tmp_path} is no store and not empty; set NBCONTAINER_HOME to a new directory")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_store_nobody_may_write_to(program: Program, tmp_path: Path) -> None:
+    """A store on a read-only file system, and one of another's, say so in one line."""
+    require("unshare")
+    place = tmp_path / "place"
+    place.mkdir()
+    script = f'mount -t tmpfs -o ro none {place} && exec "$@"'
+    assert private(program, script, place, "images").startswith(
+        f"cannot open the store at {place}: Read-only file system; set NBCONTAINER_HOME to a directory on a writable"
+    )
+    if os.geteuid() != 0:
+        place.chmod(0o555)
+        complaint = program.fails(1, "images", env={**program.env, "NBCONTAINER_HOME": str(place / "store")})
+        assert complaint == (
+            f"cannot open the store at {place}/store: Permission denied; "
+            "set NBCONTAINER_HOME to a directory of your own"
+        )
+
+
+def test_no_space_left(program: Program, tmp_path: Path) -> None:
+    """A store that is full says so in one line, and has nothing half-made in it."""
+    place = tmp_path / "place"
+    place.mkdir()
+    look = f"; find {place}/tmp {place}/layers {place}/blobs -mindepth 1 ! -name sha256 >&2; exit 5"
+    script = f'mount -t tmpfs -o size=1500k none {place} && ! "$@"{look}'
+    said = private(program, script, place, "run", "busybox", "true", code=5)
+    assert said.startswith(f"cannot bring an image into the store at {place}: No space left on device; free some space")
+
+
+def private(program: Program, script: str, place: Path, *words: str, code: int = 1) -> str:
+    """Runs the program after a shell script in a mount namespace of its own: its complaint, in one line."""
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
+    probe = subprocess.run([*unshare, "mount", "-t", "tmpfs", "none", place], capture_output=True, check=False)
+    require("mounts", available=probe.returncode == 0, why=f"cannot mount in a namespace: {probe.stderr!r}")
+    main = [sys.executable, "-c", "from nbcontainer.cli import main; main()", *words]
+    done = subprocess.run(
+        [*unshare, "sh", "-c", script, "sh", *main],
+        env={**program.env, "NBCONTAINER_HOME": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done
+    assert done.stderr.count("\n") == 1, done
+    return done.stderr.removeprefix("nbcontainer: ").rstrip("\n")
+
+
+def test_a_kernel_without_user_namespaces(program: Program) -> None:
+    """Where no user namespace can be made, the program says in one line what to set, and doctor says the same."""
+    require("unshare")
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        probe = subprocess.run(
+            ["unshare", "-Ur", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces"], check=False, timeout=20
+        )
+        require("namespaces", available=probe.returncode == 0, why="cannot forbid user namespaces in one")
+    main = [sys.executable, "-c", "from nbcontainer.cli import main; main()", "run", "busybox", "true"]
+    done = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh", *main],
+        env=program.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 125, done
+    assert "user.max_user_namespaces" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["run", "busybox", "echo", "x"], ["images"], ["--version"]])
+def test_an_output_that_takes_nothing(program: Program, words: list[str]) -> None:
+    """A disk that is full on the other side of the standard output is said in one line."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        main = [sys.executable, "-c", "from nbcontainer.cli import main; main()", *words]
+        done = subprocess.run(
+            main, env=program.env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode in (1, 125)
+    assert done.stderr.startswith("nbcontainer: cannot write ")
+    assert done.stderr.endswith(": No space left on device\n")
+    assert done.stderr.count("\n") == 1

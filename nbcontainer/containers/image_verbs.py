@@ -155,6 +155,26 @@ def _rmi(call: Call) -> View:
     return Note(f"removed {', '.join(call.words.operands)}")
 
 
+def _df(call: Call) -> View:
+    from nbcontainer.containers.usage import total, usage
+
+    rows = [(one.kind, one.name, size(one.own), size(one.shared)) for one in usage(call.engine)]
+    rows.append(("all, each thing once", "", size(total(call.engine)), ""))
+    return Table(("what", "name", "its own", "shared"), tuple(rows))
+
+
+def _verify(call: Call) -> View:
+    from nbcontainer.images.verifying import verify
+
+    with call.tracker("verify") as tracker:
+        problems = verify(call.engine.store, tracker)
+    if call.words.has("remove"):
+        for path in {problem.blob for problem in problems if problem.blob is not None}:
+            path.unlink(missing_ok=True)
+    rows = tuple((problem.image, problem.what) for problem in problems)
+    return Table(("image", "problem"), rows, "every blob is what its digest says", ok=not problems)
+
+
 def history(image: Image) -> View:
     """The steps that made an image, the first one first, with the size of each one's layer."""
     sizes = iter(layer.blob.size for layer in image.layers)
@@ -215,5 +235,15 @@ IMAGE_VERBS = (
         _save,
     ),
     Verb(Command("tag", "IMAGE NAME", "Gives an image one more name.", least=2, most=2), _tag),
+    Verb(Command("df", "", "Lists what takes space, and by whom; prune frees what is nobody's."), _df),
+    Verb(
+        Command(
+            "verify",
+            "",
+            "Reads every blob again, and lists what is wrong with which image.",
+            (Option(("--remove",), "", "remove damaged blobs, so that pull or load brings them in again"),),
+        ),
+        _verify,
+    ),
     Verb(Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi),
 )

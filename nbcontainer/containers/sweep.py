@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.container import move_away
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
-from nbcontainer.images import library
+from nbcontainer.images import library, partial
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
 
 
-def sweep(engine: Engine) -> int:
+def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
     """Removes the anonymous containers and the unfinished work of sessions whose processes are dead; how many things.
 
     Nothing that is alive, named, or referred to is touched: it happens under the store's exclusive lock, and what is
-    unfinished carries the name of its session.
+    unfinished carries the name of its session. What interrupted transfers left goes when it is `partly` seconds old.
     """
     store = engine.store
     with store.lock():
@@ -30,12 +30,13 @@ def sweep(engine: Engine) -> int:
         rubbish = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
         rubbish += _unused_layers(engine)
         moved = move_away(store, rubbish)
+        parts = partial.left_over(store, partly, remove=lambda path: path.unlink())
     for path in moved:
         if path.is_file():
             path.unlink()
     if folders := [path for path in moved if path.exists()]:
         library.discard(store, engine, folders)
-    return len(moved)
+    return len(moved) + len(parts)
 
 
 def _drop_anonymous(engine: Engine, alive: set[str]) -> None:
@@ -64,7 +65,7 @@ def _unused_layers(engine: Engine) -> list[Path]:
 
 def prune(engine: Engine) -> int:
     """`%container prune`: the sweep, and the layers and blobs that no image and no container has; how many things."""
-    return sweep(engine)
+    return sweep(engine, 0)
 
 
 def forget_session(engine: Engine) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings; `empty` is what to say where there are none."""
+    """Rows under headings; `empty` is what to say where there are none; not `ok` is a failure."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     empty: str = "nothing"
+    ok: bool = True
 
     def __str__(self) -> str:
         if not self.rows:

@@ -58,11 +58,11 @@ def find(
     if reference.is_path(word):
         return _find_file(store, runner, reference.host_path(word), wanted_platform, progress)
     if reference.is_digest(word):
-        return store.image(word)
+        return _whole(store, runner, store.image(word))
     wanted = reference.parse(word)
     if pull != ALWAYS:
         try:
-            return _known(store, wanted, wanted_platform)
+            return _whole(store, runner, _known(store, wanted, wanted_platform))
         except ImageNotFound:
             if Path(word).is_file() or Path(word, "oci-layout").exists():
                 raise ImageNotFound(f"no image {word!r} in the store", hint=f"for the file, write ./{word}") from None
@@ -71,6 +71,15 @@ def find(
             if pull == NEVER:
                 raise
     return _pull(store, runner, wanted, wanted_platform, progress)
+
+
+def _whole(store: Store, runner: Runner, image: Image) -> Image:
+    """The image, with all its layers unpacked: others may put images into the layout that the store is."""
+    if all(store.layer(layer.diff_id) for layer in image.layers):
+        return image
+    from nbcontainer.images.own import restore
+
+    return restore(store, runner, image)
 
 
 def _pull(
@@ -157,8 +166,10 @@ def collect(store: Store, used: set[str], digests: set[str]) -> list[Path]:
     """Under the exclusive lock: unlinks the blobs that no image has, and returns the layers that nobody has.
 
     `used` are the layers that containers have, `digests` the images they were made from. The caller discards what is
-    returned.
+    returned. Raises `ImageError` where an image is damaged: what belongs to it is not known.
     """
+    if damaged := store.damaged():
+        raise ImageError(f"image {damaged[0]} is damaged", hint="see `%container verify`")
     images = [*store.images().values(), *(store.read_image(digest) for digest in digests)]
     blobs = {layer.blob.digest for image in images for layer in image.layers}
     for image in images:

@@ -79,6 +79,7 @@ class Store:
         self._told = 0
         self._mutex = threading.RLock()
         self._held = threading.local()
+        self._damaged: tuple[str, ...] = ()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
         try:
             self._make()
@@ -292,14 +293,23 @@ class Store:
     def _read_images(self) -> dict[str, oci.Image]:
         known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}
         images = {}
+        damaged: list[str] = []
         for entry in self._entries():
             annotations = entry.get("annotations") or {}
+            name = str(annotations.get(oci.REF_NAME) or entry.get("digest"))
+            damaged.append(name)
             with contextlib.suppress(ImageError):  # a damaged image is no image; the others are
                 blob = oci.descriptor(entry)
-                name = str(annotations.get(oci.REF_NAME) or blob.digest)
                 image = known.get(blob.digest) or self.read_image(blob.digest, blob.media_type)
                 images[name] = replace(image, name=name, index=str(annotations.get(_CHOSEN_FROM, "")))
+                damaged.pop()
+        self._damaged = tuple(damaged)
         return images
+
+    def damaged(self) -> tuple[str, ...]:
+        """The names of the images that cannot be read: nobody knows what belongs to them."""
+        self.images()
+        return self._damaged
 
     def read_image(self, digest: str, media_type: str = "") -> oci.Image:
         """The image with that manifest digest. Raises `ImageError`."""

@@ -15,6 +15,7 @@ _LOOKED_AT = 60 << 10  # bytes of the uncompressed archive; they must fit into a
 _COMPRESSED = 1 << 20
 _NAMES = 16
 _BLOCK = 512  # of st_blocks, stat(2)
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def first_names(fd: int) -> list[tuple[str, bool]]:
@@ -62,16 +63,53 @@ def _beginning(fd: int) -> bytes:
 
 
 def usage(root_fd: int) -> dict[str, int]:
-    """Bytes on disk of each directory in the root, all below it counted; hard links count once."""
-    found: dict[str, int] = {}
+    """Bytes on disk of each thing in the root, all below it counted; hard links count once."""
     seen: set[tuple[int, int]] = set()
-    for name in os.listdir(root_fd):
-        found[name] = 0
-        for _, folders, files, fd in os.fwalk(name, dir_fd=root_fd):
-            for one in (*folders, *files):
-                facts = os.lstat(one, dir_fd=fd)
-                key = (facts.st_dev, facts.st_ino)
-                if facts.st_nlink == 1 or stat.S_ISDIR(facts.st_mode) or key not in seen:
-                    found[name] += facts.st_blocks * _BLOCK
-                    seen.add(key)
+    return {name: _size(root_fd, name, seen) for name in _names(root_fd)}
+
+
+def _size(root_fd: int, name: str, seen: set[tuple[int, int]]) -> int:
+    """One thing's, however deep it is: two descriptors are open at most, and the way back is `..`."""
+    total, waiting = _count(root_fd, [name], seen)
+    fd = os.dup(root_fd)
+    ways = [waiting]
+    try:
+        while ways:
+            if ways[-1]:
+                fd = _step(fd, ways[-1].pop())
+                more, waiting = _count(fd, _names(fd), seen)
+                total += more
+                ways.append(waiting)
+            else:
+                ways.pop()
+                if ways:
+                    fd = _step(fd, "..")
+        return total
+    finally:
+        os.close(fd)
+
+
+def _names(fd: int) -> list[str]:
+    with os.scandir(fd) as entries:
+        return [entry.name for entry in entries]
+
+
+def _step(fd: int, name: str) -> int:
+    found = os.open(name, _LIST, dir_fd=fd)
+    os.close(fd)
     return found
+
+
+def _count(fd: int, names: list[str], seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
+    """The bytes on disk of these things in a directory, and which of them are directories."""
+    total, folders = 0, []
+    for name in names:
+        facts = os.lstat(name, dir_fd=fd)
+        if stat.S_ISDIR(facts.st_mode):
+            folders.append(name)
+        elif facts.st_nlink > 1:
+            if (facts.st_dev, facts.st_ino) in seen:
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+        total += facts.st_blocks * _BLOCK
+    return total, folders

@@ -75,6 +75,7 @@ def bring_in(
 
 
 def _name(store: Store, chosen: Chosen, names: Sequence[str]) -> Image:
+    image = chosen.image
     for name in names:
         image = store.put_image(chosen.blob, chosen.documents, name, index=chosen.index)
     return image

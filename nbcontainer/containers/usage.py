@@ -1,0 +1,77 @@
+"""What takes space in a store, and by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.record import records
+from nbcontainer.images import oci, work
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+_BLOCK = 512  # of st_blocks, stat(2)
+_PLACES = ("layers", "blobs", "partial", "tmp", "containers")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes on disk of one user: what it has alone, and what it shares with others."""
+
+    kind: str
+    name: str
+    own: int
+    shared: int = 0
+
+
+def usage(engine: Engine) -> list[Usage]:
+    """The images' and containers' space, and that of what nobody has any more or does not have yet."""
+    store = engine.store
+    trees = {f"layers/{name}": size for name, size in _trees(engine, "layers").items() if name != "sha256"}
+    blobs = {f"sha256:{path.name}": _size(path) for path in (store.path / "blobs/sha256").iterdir()}
+    things = trees | blobs
+    has: dict[tuple[str, str], set[str]] = {}
+    for name, image in sorted(store.images().items()):
+        config, _ = oci.read_manifest(store.read_blob(image.digest))
+        layers = {f"layers/{layer}" for one in image.layers if (layer := store.layer(one.diff_id))}
+        has["image", name] = {
+            image.digest,
+            image.index,
+            config.digest,
+            *(one.blob.digest for one in image.layers),
+        } | layers
+    for record in records(store):
+        has["container", record.name] = {f"layers/{layer}" for layer in record.layers}
+    users = {thing: sum(thing in found for found in has.values()) for thing in things}
+    found = [
+        Usage(
+            kind,
+            name,
+            sum(things[thing] for thing in mine if users.get(thing) == 1),
+            sum(things[thing] for thing in mine if users.get(thing, 0) > 1),
+        )
+        for (kind, name), mine in has.items()
+    ]
+    return [
+        *found,
+        Usage("broken-off transfers", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
+        Usage("work in progress", "", sum(_trees(engine, "tmp").values())),
+        Usage("nobody's", "", sum(size for thing, size in things.items() if not users[thing])),
+    ]
+
+
+def total(engine: Engine) -> int:
+    """Bytes on disk of the whole store, everything once."""
+    return sum(sum(_trees(engine, place).values()) for place in _PLACES)
+
+
+def _trees(engine: Engine, place: str) -> dict[str, int]:
+    """What is in a directory of the store, by name: counted in a sandbox, where its owners are somebody."""
+    return dict(engine.on_directory(work.usage_here, place, read_only=True))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_blocks * _BLOCK

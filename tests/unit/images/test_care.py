@@ -1,0 +1,140 @@
+"""Care of the store: what is verified, what is counted, what is kept, what is brought back."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.errors import ImageError, ImageNotFound
+from nbcontainer.images import library, survey
+from nbcontainer.images.progress import Tracker
+from nbcontainer.images.tree import remove_below
+from nbcontainer.images.verifying import verify
+from tests.unit.images.apart import Apart
+from tests.unit.images.image_files import docker_archive, layer
+from tests.unit.images.test_saving import bring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nbcontainer.images.oci import Image
+    from nbcontainer.images.store import Store
+
+BASE, TOP = layer("base", b"below"), layer("top", b"above" * 10_000)
+
+
+@pytest.fixture
+def image(store: Store) -> Image:
+    """An image of two layers, under two names."""
+    (made,) = bring(store, docker_archive((["a:1", "b:1"], [BASE, TOP])))
+    return made
+
+
+def problems(store: Store) -> list[tuple[str, str]]:
+    """What `verify` finds: image, what is wrong."""
+    with Tracker("verify") as tracker:
+        return [(one.image, one.what) for one in verify(store, tracker)]
+
+
+def test_a_store_in_order(store: Store, image: Image) -> None:
+    """Nothing is wrong with what was brought in just now."""
+    assert problems(store) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "is damaged"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_a_damaged_layer_is_found(store: Store, image: Image, damage: Callable[[Path], object], what: str) -> None:
+    """A blob that is not what its digest says is found, for every image that has it; bringing it in again cures it."""
+    blob = image.layers[1].blob
+    damage(store.blob_path(blob.digest))
+    assert problems(store) == [("a:1", f"{blob.digest} {what}"), ("b:1", f"{blob.digest} {what}")]
+    store.blob_path(blob.digest).unlink(missing_ok=True)
+    bring(store, docker_archive((["a:1", "b:1"], [BASE, TOP])))
+    assert problems(store) == []
+
+
+def test_a_damaged_image_takes_nothing_with_it(store: Store, image: Image) -> None:
+    """While an image cannot be read nobody knows what it needs: nothing is collected until it is gone."""
+    store.blob_path(image.digest).write_bytes(b"{}")
+    os.utime(store.path / "index.json")
+    assert problems(store)[0] == ("a:1", "its documents cannot be read")
+    with store.lock(), pytest.raises(ImageError, match="a:1 is damaged; see `%container verify`"):
+        library.collect(store, set(), set())
+    assert store.blob_path(image.layers[0].blob.digest).exists()
+    store.drop_image("a:1")
+    store.drop_image("b:1")
+    with store.lock():
+        assert len(library.collect(store, set(), set())) == 2
+
+
+def test_a_lost_layer_is_unpacked_again(store: Store, image: Image) -> None:
+    """A layer whose tree is gone and whose blob is there comes back when its image is used."""
+    (store.path / "layers" / image.layers[1].diff_id.replace(":", "/")).unlink()
+    assert problems(store)[0][1] == f"layer {image.layers[1].diff_id} is not unpacked"
+    found = library.find(store, Apart(store.path), "a:1")
+    assert (store.path / "layers" / library.lowers(store, found)[-1] / "diff/top").exists()
+    assert problems(store) == []
+
+
+def test_a_layer_that_is_lost_for_good(store: Store, image: Image) -> None:
+    """A layer with neither tree nor blob is an error with what to do."""
+    (store.path / "layers" / image.layers[1].diff_id.replace(":", "/")).unlink()
+    store.blob_path(image.layers[1].blob.digest).unlink()
+    with pytest.raises(ImageError, match=r"has lost sha256:.*bring it in again"):
+        library.find(store, Apart(store.path), "a:1")
+
+
+def test_an_image_has_many_names(store: Store, image: Image) -> None:
+    """A name more, or one less, changes nothing else; what the last one named is collected."""
+    store.tag(image, "c:1")
+    for name in ("a:1", "b:1"):
+        store.drop_image(name)
+        with store.lock():
+            assert library.collect(store, set(), set()) == []
+    assert store.image("c:1").digest == image.digest
+    with pytest.raises(ImageNotFound):
+        store.image("a:1")
+    store.drop_image("c:1")
+    with store.lock():
+        assert len(library.collect(store, set(), set())) == 2
+    assert list((store.path / "blobs/sha256").iterdir()) == []
+
+
+def test_space_is_counted_as_du_does(tmp_path: Path) -> None:
+    """Bytes on disk are counted for each thing, a hard-linked file once, holes not at all, however deep it is."""
+    top = tmp_path / "top"
+    (top / "a" / "below").mkdir(parents=True)
+    (top / "a" / "below" / "file").write_bytes(b"x" * 10_000)
+    os.link(top / "a" / "below" / "file", top / "a" / "link")
+    (top / "b").write_bytes(b"x")
+    with (top / "a" / "sparse").open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    (top / "a" / "everything").symlink_to("/")
+    fd = os.open(top, os.O_RDONLY)
+    before = os.open(top / "a", os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=before)
+        below = os.open("d", os.O_RDONLY, dir_fd=before)
+        os.close(before)
+        before = below
+    os.close(before)
+    found = survey.usage(fd)
+    os.close(fd)
+    assert set(found) == {"a", "b"}
+    block = (top / "b").stat().st_blocks * 512
+    directories = 3002 * (top / "a" / "below").stat().st_blocks * 512
+    assert found["b"] == block
+    assert found["a"] == directories + (top / "a" / "link").stat().st_blocks * 512
+    fd = os.open(top, os.O_RDONLY)
+    remove_below(fd)  # too deep for pytest
+    os.close(fd)

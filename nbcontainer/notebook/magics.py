@@ -75,7 +75,7 @@ class ContainerMagics(Magics):
     def start(self) -> None:
         """Starts the launcher in the background. A store that cannot be opened is told by its first use."""
         with contextlib.suppress(StoreError):
-            self.engine.start()
+            self.engine.start(self.image or "busybox")
 
     def close(self) -> None:
         """Ends the containers of this notebook."""

@@ -19,15 +19,19 @@ _NESTING = 4  # indexes in indexes
 _ATTESTATION = "vnd.docker.reference.type"
 
 
-class Source(Protocol):
-    """Documents and blobs by digest. Thread-safe. Nothing it gives is trusted: callers check."""
-
-    remote: bool
-    """Whether its bytes come from far, so that they are worth keeping for a second try."""
+class Documents(Protocol):
+    """Documents by digest. Nothing it gives is trusted: callers check."""
 
     def document(self, blob: Descriptor) -> bytes:
         """An index, a manifest or a configuration. Raises `ImageError`."""
         ...
+
+
+class Source(Documents, Protocol):
+    """Documents and blobs by digest. Thread-safe."""
+
+    remote: bool
+    """Whether its bytes come from far, so that they are worth keeping for a second try."""
 
     def candidate(self, blob: Descriptor) -> int | None:
         """A descriptor of a private file with a blob's bytes, to be taken over as it is; the caller closes it."""
@@ -60,7 +64,7 @@ class Chosen:
     index: str = ""
 
 
-def choose(source: Source, blob: Descriptor, platform: Platform | None) -> Chosen:
+def choose(source: Documents, blob: Descriptor, platform: Platform | None) -> Chosen:
     """The image that `blob` is, or that its index has for `platform`; None is this machine's, as far as there is one.
 
     Raises `ImageError` for what is wrong with any document, `ImageNotFound` where the platform is not offered.

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images import oci
 from nbcontainer.images.reference import host_path
+from nbcontainer.images.source import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -199,6 +200,10 @@ class Store:
             raise ImageError(f"{digest} in the store is damaged", hint="remove the image and bring it in again")
         return data
 
+    def document(self, blob: oci.Descriptor) -> bytes:
+        """See `nbcontainer.images.source.Documents`."""
+        return self.read_blob(blob.digest)
+
     def write_blob(self, data: bytes) -> str:
         """Adds a small blob; its digest."""
         digest = oci.digest_of(data)
@@ -300,8 +305,12 @@ class Store:
             damaged.append(name)
             with contextlib.suppress(ImageError):  # a damaged image is no image; the others are
                 blob = oci.descriptor(entry)
-                image = known.get(blob.digest) or self.read_image(blob.digest, blob.media_type)
-                images[name] = replace(image, name=name, index=str(annotations.get(_CHOSEN_FROM, "")))
+                if blob.media_type in oci.INDEXES:  # not from here: another tool put it into the layout
+                    chosen = choose(self, blob, None)
+                    images[name] = replace(chosen.image, name=name, index=chosen.index)
+                else:
+                    image = known.get(blob.digest) or self.read_image(blob.digest, blob.media_type)
+                    images[name] = replace(image, name=name, index=str(annotations.get(_CHOSEN_FROM, "")))
                 damaged.pop()
         self._damaged = tuple(damaged)
         return images

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound
-from nbcontainer.images import library, survey
+from nbcontainer.images import library, platforms, survey
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.tree import remove_below
 from nbcontainer.images.verifying import verify
 from tests.unit.images.apart import Apart
-from tests.unit.images.image_files import docker_archive, layer
+from tests.unit.images.image_files import LayoutFiles, docker_archive, layer, platform
 from tests.unit.images.test_saving import bring
 
 if TYPE_CHECKING:
@@ -84,6 +84,23 @@ def test_a_lost_layer_is_unpacked_again(store: Store, image: Image) -> None:
     found = library.find(store, Apart(store.path), "a:1")
     assert (store.path / "layers" / library.lowers(store, found)[-1] / "diff/top").exists()
     assert problems(store) == []
+
+
+def test_what_another_tool_put_there(store: Store) -> None:
+    """An image, and an index of several, that another tool wrote into the layout are images of the store, and run."""
+    files = LayoutFiles()
+    entries = [platform(files.image(layer(name), architecture=name), name) for name in ("amd64", "arm64")]
+    index = files.index(*entries)
+    files.name(entries[1], "one:1").name(index, "many:1").write(store.path)
+    machine = platforms.host().architecture
+    runner = Apart(store.path)
+    assert library.find(store, runner, "one:1").platform.architecture == "arm64"
+    many = library.find(store, runner, "many:1")
+    assert (many.platform.architecture, many.index) == (machine, index["digest"])
+    assert len(library.lowers(store, many)) == 1
+    with store.lock():
+        library.collect(store, set(), set())
+    assert library.find(store, runner, f"x@{index['digest']}").digest == many.digest
 
 
 def test_a_layer_that_is_lost_for_good(store: Store, image: Image) -> None:

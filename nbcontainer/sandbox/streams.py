@@ -25,6 +25,7 @@ GRACE = 0.4
 
 _CHUNK = 1 << 16
 _PIPE_SIZE = 1 << 20  # bytes; fewer switches between a writing cell and the notebook
+_DRAIN_ROUNDS = 1000  # a terminal gives out a page or less at a time, and holds some dozens of them
 
 
 def output_pipe() -> tuple[int, int]:
@@ -59,6 +60,7 @@ class Follow:
     stopped: str = ""
     _kill_at: float | None = None
     _init_dead: bool = False
+    _typed: bytearray = field(default_factory=bytearray)
 
     def stop(self, reason: str, *, gently: bool = True) -> None:
         """Ends the container: its cell is sent SIGTERM (SIGINT for an interrupt), and everything dies after GRACE."""
@@ -96,15 +98,19 @@ class Follow:
         return self._outcome()
 
     def _once(self, poll: select.poll) -> None:
-        for fd, _ in poll.poll(self._patience()):
+        for fd, event in poll.poll(self._patience()):
+            if event & select.POLLOUT:
+                self._hand_over_typed(poll)
+            if event == select.POLLOUT:
+                continue
             if fd == self.running.pidfd:
                 self._init_dead = True
             elif fd == self.running.channel.fileno():
                 self._take_message(poll, fd)
             elif fd == self.keyboard:
                 self._type(poll)
-            elif not self._take_output(fd):
-                poll.unregister(fd)
+            elif fd in self.sinks and not self._take_output(fd):
+                self._end_of_output(poll, fd)
         now = time.monotonic()
         if self._kill_at is not None and now >= self._kill_at:
             self.running.kill()
@@ -124,6 +130,7 @@ class Follow:
         if not self.running.read():
             poll.unregister(fd)
         if self.running.terminal >= 0 and not had_terminal and self.terminal_sink is not None:
+            os.set_blocking(self.running.terminal, False)
             self.sinks[self.running.terminal] = self.terminal_sink
             poll.register(self.running.terminal, select.POLLIN)
             if self.on_terminal is not None:
@@ -134,6 +141,8 @@ class Follow:
     def _take_output(self, fd: int) -> bool:
         try:
             data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return True
         except OSError as error:
             if error.errno == errno.EIO:  # a terminal whose other end is closed
                 return False
@@ -142,17 +151,36 @@ class Follow:
             self.sinks[fd](data)
         return bool(data)
 
+    def _end_of_output(self, poll: select.poll, fd: int) -> None:
+        poll.unregister(fd)
+        if fd == self.running.terminal and self.keyboard >= 0:  # nobody reads what is typed any more
+            with contextlib.suppress(KeyError):
+                poll.unregister(self.keyboard)
+            self.keyboard = -1
+
     def _type(self, poll: select.poll) -> None:
+        """Takes what was typed, and nothing more until the terminal has that: a cell need not read its input."""
+        poll.unregister(self.keyboard)
         typed = os.read(self.keyboard, _CHUNK)
-        if typed:
-            os.write(self.running.terminal, typed)
-        else:
-            poll.unregister(self.keyboard)
-            os.write(self.running.terminal, b"\x04")
+        if not typed:
+            self.keyboard = -1
+        self._typed += typed or b"\x04"
+        poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
+
+    def _hand_over_typed(self, poll: select.poll) -> None:
+        with contextlib.suppress(BlockingIOError):
+            del self._typed[: os.write(self.running.terminal, self._typed)]
+        if not self._typed:
+            poll.modify(self.running.terminal, select.POLLIN)
+            if self.keyboard >= 0:
+                poll.register(self.keyboard, select.POLLIN)
 
     def _drain(self, poll: select.poll) -> None:
-        """What the dead left in the pipes. Never waits: a descriptor that got out could be held open for ever."""
-        while ready := [fd for fd, _ in poll.poll(0) if fd in self.sinks or fd == self.running.channel.fileno()]:
+        """What the dead left in the pipes. Never waits, nor goes on for ever: one may be in the hands of the living."""
+        for _ in range(_DRAIN_ROUNDS):
+            ready = [fd for fd, _ in poll.poll(0) if fd in self.sinks or fd == self.running.channel.fileno()]
+            if not ready:
+                return
             for fd in ready:
                 if not (self._take_output(fd) if fd in self.sinks else self.running.read()):
                     poll.unregister(fd)

@@ -117,6 +117,16 @@ def set_name(name: str) -> None:
     check(libc.prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")
 
 
+def set_command_line(text: str) -> None:
+    """What ps shows as the arguments of this process and its children, cut to their length; no old one stays.
+
+    They are in the process's own memory, between arg_start and arg_end (proc_pid_stat(5)).
+    """
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memmove(start, os.fsencode(text)[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
 def cloexec_from(first: int) -> None:
     """Marks every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11)."""
     syscall("close_range", unsigned(first), unsigned(0xFFFFFFFF), unsigned(4))

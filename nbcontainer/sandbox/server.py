@@ -17,7 +17,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.kernel import Kernel
-from nbcontainer.linux.processes import last_capability, set_name, set_pdeathsig
+from nbcontainer.linux.processes import last_capability, set_command_line, set_name, set_pdeathsig
 from nbcontainer.sandbox import init, plan, seccomp, wire
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
@@ -53,6 +53,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     if settings["die_with_thread"]:
         set_pdeathsig(signal.SIGKILL)
     set_name("nbcontainer")
+    set_command_line("nbcontainer")  # a cell reads its init's, and is not to learn where the host has what
     gc.collect()
     gc.freeze()
     gc.disable()

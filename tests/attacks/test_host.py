@@ -92,6 +92,17 @@ def test_a_descriptor_is_no_working_directory(number: int, attack: Attacker) -> 
         attack(os_getcwd, workdir=f"/proc/self/fd/{number}")
 
 
+def read_command_line(pid: int) -> object:
+    with open(f"/proc/{pid}/cmdline") as file:
+        return file.read().rstrip("\0")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_inits_arguments_tell_nothing_of_the_host(way: Way, attack: Attacker) -> None:
+    """The command line of init, which anybody in the container may read, has no path of the host's in it."""
+    assert attack(read_command_line, 1, **way.options()) == "nbcontainer"
+
+
 def os_getcwd() -> object:
     return os.getcwd()
 

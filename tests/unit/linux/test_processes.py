@@ -111,6 +111,19 @@ def test_a_process_has_its_name() -> None:
     assert in_a_child(act) == 0
 
 
+@pytest.mark.parametrize("text", ["another", "x" * 100_000])
+def test_a_process_has_its_arguments(text: str) -> None:
+    """What ps shows as arguments is set, cut at the length that they had, and nothing of the old ones is left."""
+
+    def act() -> None:
+        before = Path("/proc/self/cmdline").read_bytes()
+        processes.set_command_line(text)
+        after = Path("/proc/self/cmdline").read_bytes()
+        assert after.rstrip(b"\0") == text.encode()[: len(before) - 1]
+
+    assert in_a_child(act) == 0
+
+
 def test_no_new_privileges_is_for_good() -> None:
     """prctl(2) sets it, /proc says so, and it cannot be taken back."""
 

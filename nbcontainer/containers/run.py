@@ -23,7 +23,7 @@ from nbcontainer.sandbox.streams import Follow, output_pipe
 from nbcontainer.sandbox.volumes import STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nbcontainer.images.progress import Listener
     from nbcontainer.sandbox.launcher import Running
     from nbcontainer.sandbox.outcome import Outcome
-    from nbcontainer.sandbox.spec import Volume
+    from nbcontainer.sandbox.spec import Exchange, Volume
     from nbcontainer.sandbox.steps import Plan
 
     Sink = Callable[[bytes], None]
@@ -66,7 +66,8 @@ class Streams:
     """Where a cell's output goes, and what it reads.
 
     `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
-    `keyboard` is typed into it, and `on_terminal` hears its descriptor.
+    `keyboard` is typed into it, and `on_terminal` hears its descriptor. With an `exchange`, `on_exchange` hears the
+    descriptors of its directory and its terminal, and answers with sinks for more descriptors.
     """
 
     stdout: Sink
@@ -74,6 +75,8 @@ class Streams:
     stdin: int = -1
     keyboard: int = -1
     on_terminal: Callable[[int], None] | None = None
+    exchange: Exchange | None = None
+    on_exchange: Callable[[int, int], Mapping[int, Sink]] | None = None
     on_follow: Callable[[Follow], None] | None = None
 
 
@@ -253,6 +256,7 @@ class _Cell:
                 terminal_sink=self.streams.stdout,
                 keyboard=self.streams.keyboard,
                 on_terminal=self.streams.on_terminal,
+                on_exchange=self.streams.on_exchange,
                 started=started,
             )
             if self.streams.on_follow is not None:
@@ -306,6 +310,7 @@ class _Cell:
             network=options.network,
             read_only=options.read_only,
             script=-1 if script is None else _SCRIPT,
+            exchange=self.streams.exchange,
         )
         return plan.build(spec, self.launcher.idmap)
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.processes import set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, rehearsal, wire
-from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession
+from nbcontainer.sandbox.exchange import MakeExchange, open_exchange
+from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession, SetUser
 from nbcontainer.sandbox.process import Call, Execute, OpenTerminal, open_terminal
 
 if TYPE_CHECKING:
@@ -137,6 +138,10 @@ class _Init:
                 self.files[:3] = [terminal] * 3
             elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
                 return failure
+            elif isinstance(step, MakeExchange):
+                ends = open_exchange(self.kernel)
+                wire.send(self.channel, {"exchange": True}, ends)
+                wire.close(ends)
         return None
 
     def _start(self, enter: Sequence[Step]) -> dict[str, Any] | None:

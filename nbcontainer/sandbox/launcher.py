@@ -44,6 +44,7 @@ class Running:
         self.pid = pid
         self.pidfd = pidfd
         self.terminal = -1
+        self.exchange: tuple[int, ...] = ()
         self.progress = 0
         self.ended: dict[str, Any] | None = None
         self.failed: dict[str, Any] | None = None
@@ -74,6 +75,9 @@ class Running:
             self.progress = int(message["progress"])
         elif "terminal" in message and files:
             self.terminal = files.pop()
+        elif "exchange" in message and len(files) == 2:
+            self.exchange = tuple(files)
+            files.clear()
         elif "answer" in message:
             self.answer = message["answer"]
         elif "failed" in message:
@@ -104,8 +108,9 @@ class Running:
     def close(self) -> None:
         """Closes the descriptors. Idempotent."""
         self.channel.close()
-        wire.close(fd for fd in (self.pidfd, self.terminal) if fd >= 0)
+        wire.close(fd for fd in (self.pidfd, self.terminal, *self.exchange) if fd >= 0)
         self.pidfd = self.terminal = -1
+        self.exchange = ()
 
 
 def wait_readable(fd: int) -> None:

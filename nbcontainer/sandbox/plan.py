@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
+from nbcontainer.sandbox.exchange import make_exchange_step
 from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE
 from nbcontainer.sandbox.limits import SetLimits
 from nbcontainer.sandbox.lockdown import (
@@ -98,6 +99,8 @@ def _root_step(root: Overlay | Directory) -> Step:
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     steps: list[Step] = [SetHostname(spec.hostname)]
+    if spec.exchange is not None:
+        steps.append(make_exchange_step(spec.exchange))
     if program.terminal:
         steps.append(OpenTerminal())
     if spec.network == "host":

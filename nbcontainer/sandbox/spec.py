@@ -67,6 +67,18 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """What is in a directory of /dev that the notebook gets a descriptor of (`nbcontainer.sandbox.exchange`).
+
+    `files` are (name, mode, content), `directories` (name, mode).
+    """
+
+    files: tuple[tuple[str, int, str], ...] = ()
+    pipes: tuple[str, ...] = ()
+    directories: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Work:
     """A function of this package, with its keyword arguments as a JSON object, in place of a program."""
 
@@ -87,4 +99,5 @@ class Spec:
     network: str = "none"
     read_only: bool = False
     script: int = -1
+    exchange: Exchange | None = None
     capabilities: tuple[str, ...] = field(default=DEFAULT_CAPABILITIES)

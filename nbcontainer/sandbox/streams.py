@@ -16,7 +16,7 @@ from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.outcome import INTERRUPTED, KILLED, TIMEOUT, Outcome, from_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nbcontainer.sandbox.launcher import Running
 
@@ -46,7 +46,8 @@ class Follow:
     """One container being followed.
 
     `sinks` take what comes from each descriptor; the terminal's go to `terminal_sink`, and what is read from
-    `keyboard` goes to the terminal. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
+    `keyboard` goes to the terminal. `on_exchange` is told the exchange's directory and terminal, and answers with more
+    sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
     (time.monotonic()).
     """
 
@@ -56,6 +57,7 @@ class Follow:
     terminal_sink: Callable[[bytes], None] | None = None
     keyboard: int = -1
     on_terminal: Callable[[int], None] | None = None
+    on_exchange: Callable[[int, int], Mapping[int, Callable[[bytes], None]]] | None = None
     started: float = field(default_factory=time.monotonic)
     stopped: str = ""
     _kill_at: float | None = None
@@ -126,7 +128,7 @@ class Follow:
         return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
 
     def _take_message(self, poll: select.poll, fd: int) -> None:
-        had_terminal = self.running.terminal >= 0
+        had_terminal, had_exchange = self.running.terminal >= 0, bool(self.running.exchange)
         if not self.running.read():
             poll.unregister(fd)
         if self.running.terminal >= 0 and not had_terminal and self.terminal_sink is not None:
@@ -137,6 +139,11 @@ class Follow:
                 self.on_terminal(self.running.terminal)
             if self.keyboard >= 0:
                 poll.register(self.keyboard, select.POLLIN)
+        if self.running.exchange and not had_exchange and self.on_exchange is not None:
+            directory, terminal = self.running.exchange
+            for more, sink in self.on_exchange(directory, terminal).items():
+                self.sinks[more] = sink
+                poll.register(more, select.POLLIN)
 
     def _take_output(self, fd: int) -> bool:
         try:

@@ -85,8 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; Python would complain about it once more at its own end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _let_go_of_output()
         code = _BROKEN_PIPE
     sys.exit(code)
 
@@ -148,7 +147,13 @@ def _say(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _let_go_of_output()
         raise NbcontainerError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is forgotten: Python would try, and complain, once more at its own end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _listener() -> Listener | None:

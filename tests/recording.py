@@ -154,6 +154,10 @@ class RecordingKernel(Kernel):
     def _stat(self, path: str, *, follow_symlinks: bool = True) -> os.stat_result:
         return self._facts(self._find(path))
 
+    def _listdir(self, path: str) -> list[str]:
+        below = [name.removeprefix(f"{path}/") for name in self.nodes if name.startswith(f"{path}/")]
+        return sorted({name.partition("/")[0] for name in below})
+
     def _readlink(self, path: str) -> str:
         if path == "/proc/self/cwd":
             return "/store"

@@ -58,6 +58,7 @@ class Kernel:
     fstat = staticmethod(os.fstat)
     stat = staticmethod(os.stat)
     readlink = staticmethod(os.readlink)
+    listdir = staticmethod(os.listdir)
     sendfile = staticmethod(os.sendfile)
     setsid = staticmethod(os.setsid)
     setgroups = staticmethod(os.setgroups)

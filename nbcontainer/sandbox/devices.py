@@ -33,7 +33,7 @@ from nbcontainer.sandbox.rootfs import STAGE
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.machine import Diagnosis
@@ -65,6 +65,7 @@ MASKED = (
     "proc/scsi",
     "proc/timer_list",
     "proc/timer_stats",
+    "sys/devices/system/cpu/cpu*/thermal_throttle",
     "sys/devices/virtual/powercap",
     "sys/firmware",
     "sys/fs/selinux",
@@ -181,25 +182,43 @@ class ReserveScript(Step):
 
 @dataclass(frozen=True)
 class MaskPaths(Step):
-    """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out."""
+    """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out.
+
+    A `*` is the rest of a name, as in cpu*.
+    """
 
     paths: tuple[str, ...]
 
     why: ClassVar[str] = "they tell about the host, and are no business of the container's"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Puts the staged null device over each file and an empty, read-only tmpfs over each directory."""
-        for path in self.paths:
-            target = f"{STAGE}/{path}"
+        """Puts the staged null device over each file and one empty, read-only tmpfs over each directory."""
+        empty = ""
+        for target in self._targets(kernel):
             try:
                 found = kernel.stat(target)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if not stat.S_ISDIR(found.st_mode):
+                kernel.mount(f"{STAGE}/dev/null", target, None, MS_BIND, None)
+            elif empty:
+                kernel.mount(empty, target, None, MS_BIND, None)  # it keeps the flags of what it is bound from
+            else:
                 flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
                 kernel.mount("tmpfs", target, "tmpfs", flags, "size=0k,nr_inodes=1")
-            else:
-                kernel.mount(f"{STAGE}/dev/null", target, None, MS_BIND, None)
+                empty = target
+
+    def _targets(self, kernel: Kernel) -> Iterator[str]:
+        for path in self.paths:
+            before, star, after = f"{STAGE}/{path}".partition("*")
+            if not star:
+                yield before
+                continue
+            folder, _, beginning = before.rpartition("/")
+            with contextlib.suppress(FileNotFoundError):
+                for name in sorted(kernel.listdir(folder)):
+                    if name.startswith(beginning):
+                        yield f"{folder}/{name}{after}"
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,25 @@ def test_a_masked_directory_is_an_empty_one() -> None:
     assert kernel.only("mount") == [call("mount", "tmpfs", "stage/proc/acpi", "tmpfs", flags, "size=0k,nr_inodes=1")]
 
 
+def test_masked_directories_are_one() -> None:
+    """The second and every further directory is covered by the same tmpfs, which is cheaper than one more."""
+    kernel = RecordingKernel()
+    MaskPaths(("proc/acpi", "proc/scsi", "sys/firmware")).apply(kernel, ())
+    assert kernel.only("mount")[1:] == [
+        call("mount", "stage/proc/acpi", "stage/proc/scsi", None, MS_BIND, None),
+        call("mount", "stage/proc/acpi", "stage/sys/firmware", None, MS_BIND, None),
+    ]
+
+
+def test_a_mask_may_be_for_every_processor() -> None:
+    """A star in a masked path is the rest of a name: every directory that begins so, and has the rest, is covered."""
+    cpus = "stage/sys/devices/system/cpu"
+    names = ("cpu0", "cpu1", "cpufreq", "online")
+    kernel = RecordingKernel(nodes={f"{cpus}/{name}/x": FILE for name in names}, missing=(f"{cpus}/cpufreq/throttle",))
+    MaskPaths(("sys/devices/system/cpu/cpu*/throttle",)).apply(kernel, ())
+    assert [made.args[1] for made in kernel.only("mount")] == [f"{cpus}/cpu0/throttle", f"{cpus}/cpu1/throttle"]
+
+
 def test_read_only_paths_are_bound_on_themselves() -> None:
     """A part of /proc is bound on itself and then made read-only, keeping the flags that are locked."""
     kernel = RecordingKernel()

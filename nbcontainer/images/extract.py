@@ -13,7 +13,9 @@ from nbcontainer.images.metadata import UNKNOWN, Metadata, kept_xattrs
 from nbcontainer.images.tree import Place, Tree
 
 if TYPE_CHECKING:
-    from nbcontainer.images.tar_reader import Member, TarReader
+    from collections.abc import Callable
+
+    from nbcontainer.images.tar_reader import Member
 
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
@@ -28,12 +30,15 @@ _DEVICE_TYPES = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}
 class Extractor:
     """Makes entries below `root_fd`; `finish` then sets whiteouts and the metadata of directories.
 
-    Owners are numbers; with `single_id` everything stays the caller's own. With `whiteouts`, entries `.wh.NAME`
-    become overlay whiteouts (OCI image-spec layer.md, kernel overlayfs.rst with userxattr), else they are refused.
+    `copy(fd, size)` writes the next bytes of the current entry's data to a descriptor. Owners are numbers; with
+    `single_id` everything stays the caller's own. With `whiteouts`, entries `.wh.NAME` become overlay whiteouts (OCI
+    image-spec layer.md, kernel overlayfs.rst with userxattr), else they are refused.
     """
 
-    def __init__(self, root_fd: int, reader: TarReader, limits: Limits, *, single_id: bool, whiteouts: bool) -> None:
-        self._reader = reader
+    def __init__(
+        self, root_fd: int, copy: Callable[[int, int], None], limits: Limits, *, single_id: bool, whiteouts: bool
+    ) -> None:
+        self._copy = copy
         self._limits = limits
         self._whiteouts_allowed = whiteouts
         self._tree = Tree(root_fd, limits, self._made)
@@ -113,7 +118,7 @@ class Extractor:
         try:
             if member.sparse is None:
                 if member.size:
-                    self._reader.copy(fd, member.size)
+                    self._copy(fd, member.size)
             else:
                 self._sparse(fd, member, member.sparse)
             self._metadata.set(fd, member, mode)
@@ -123,7 +128,7 @@ class Extractor:
     def _sparse(self, fd: int, member: Member, pieces: tar.Sparse) -> None:
         for offset, length in pieces:
             os.lseek(fd, offset, os.SEEK_SET)
-            self._reader.copy(fd, length)
+            self._copy(fd, length)
         os.ftruncate(fd, member.real_size)
 
     def _directory(self, member: Member, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""The feeder: a child process that reads, hashes, decompresses and stores a layer while its parent extracts it."""
+"""The feeder: a child process that hashes, decompresses, stores and reads an archive while its parent extracts it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.compression import Compression, Reader, write_all
+from nbcontainer.images.entries import Receiver, Sender
+from nbcontainer.images.tar_reader import Stream, TarReader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nbcontainer.images.limits import Limits
 
 _PIPE = 1 << 20
@@ -38,30 +42,31 @@ class Fed:
 
 
 class Feeder:
-    """A running feeder. `fd` gives the uncompressed stream, `report` says how it ended, `close` ends it in any case.
+    """A running feeder. `entries` gives the archive's, `report` says how it ended, `close` ends it in any case.
 
     The caller must be single-threaded (fork(2)) and keeps `source_fd` and `blob_fd`. The feeder ends by itself when
-    its parent is gone: nobody reads the pipe then.
+    its parent is gone: nobody reads the pipe then. For `end_needed` see `TarReader`.
     """
 
-    def __init__(self, source_fd: int, blob_fd: int | None, limits: Limits) -> None:
+    def __init__(self, source_fd: int, blob_fd: int | None, limits: Limits, *, end_needed: bool) -> None:
         self._counter = mmap.mmap(-1, mmap.PAGESIZE)
         self._result: Fed | None = None
-        self.fd, data = os.pipe2(os.O_CLOEXEC)
+        self._fd, data = os.pipe2(os.O_CLOEXEC)
         self._report, report = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # past the user's share of pipe memory: slower, not wrong
             fcntl.fcntl(data, fcntl.F_SETPIPE_SZ, _PIPE)
         try:
             pid = os.fork()
         except OSError:
-            for fd in (self.fd, data, self._report, report):
+            for fd in (self._fd, data, self._report, report):
                 os.close(fd)
             raise
         if pid == 0:
-            os.close(self.fd)
+            os.close(self._fd)
             os.close(self._report)
-            _child(_Feed(source_fd, blob_fd, data, limits, self._counter), report)
+            _child(_Feed(source_fd, blob_fd, data, limits, self._counter, end_needed), report)
         self._pid = pid
+        self.entries = Receiver(self._fd, self.report)
         os.close(data)
         os.close(report)
 
@@ -78,7 +83,7 @@ class Feeder:
 
     def close(self) -> None:
         """Ends and reaps the feeder, closes the pipes. To be called once."""
-        os.close(self.fd)
+        os.close(self._fd)
         os.close(self._report)
         os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         os.waitpid(self._pid, 0)
@@ -92,7 +97,7 @@ class Feeder:
             raise HostileArchive("the process that reads the archive was killed")
         words = json.loads(text)
         if "hostile" in words:
-            raise HostileArchive(words["hostile"])
+            raise HostileArchive(words["hostile"], hint=words["hint"])
         if "errno" in words:
             raise OSError(words["errno"], words["strerror"])
         return Fed(**words)
@@ -106,11 +111,11 @@ def _child(feed: _Feed, report_fd: int) -> NoReturn:
         try:
             words = asdict(feed.run())
         except HostileArchive as error:
-            words = {"hostile": str(error)}
+            words = {"hostile": error.message, "hint": error.hint}
         except OSError as error:
             words = {"errno": error.errno or 0, "strerror": error.strerror or str(error)}
         except MemoryError:
-            words = {"hostile": "the archive needs more memory than there is to decompress it"}
+            words = {"hostile": "the archive needs more memory than there is to decompress it", "hint": ""}
         write_all(report_fd, json.dumps(words).encode())
         status = 0
     finally:
@@ -120,12 +125,21 @@ def _child(feed: _Feed, report_fd: int) -> NoReturn:
 class _Feed:
     """The child's work."""
 
-    def __init__(self, source_fd: int, blob_fd: int | None, data_fd: int, limits: Limits, counter: mmap.mmap) -> None:
+    def __init__(
+        self,
+        source_fd: int,
+        blob_fd: int | None,
+        data_fd: int,
+        limits: Limits,
+        counter: mmap.mmap,
+        end_needed: bool,
+    ) -> None:
         self._source = source_fd
         self._blob_fd = blob_fd
         self._data = data_fd
         self._limits = limits
         self._counter = counter
+        self._end_needed = end_needed
         self._read_bytes = 0
         self._given = 0
         self._raw: list[bytes] = []
@@ -137,19 +151,18 @@ class _Feed:
         self._poll.register(data_fd, 0)  # POLLERR when the reading end is closed
 
     def run(self) -> Fed:
-        reader = Reader(self._read)
-        plain = reader.compression is Compression.NONE
-        keep = reader.compression in _KEPT and not plain
+        source = Reader(self._read)
+        keep = source.compression in _KEPT and source.compression is not Compression.NONE
         stream_hash = hashlib.sha256()
-        for chunk in reader.chunks():
-            stream_hash.update(chunk)
-            self._take_raw(keep=keep)
-            if not keep:
-                self._store(chunk, hashed=not plain)
-            self._given += len(chunk)
-            self._check_ratio()
-            write_all(self._data, chunk)
-        self._take_raw(keep=keep)
+        stream = Stream(self._stored_chunks(source, stream_hash, keep=keep))
+        reader = TarReader(stream, self._limits, end_needed=self._end_needed)
+        sender = Sender(self._data)
+        while (member := reader.next()) is not None:
+            sender.entry(member)
+            for piece in reader.data(member) if member.size else ():
+                sender.data(piece)
+        stream.drain(self._limits.bytes)
+        sender.flush()
         os.close(self._data)
         if self._blob_fd is not None:
             os.fsync(self._blob_fd)
@@ -158,8 +171,20 @@ class _Feed:
             diff_id,
             f"sha256:{self._blob_hash.hexdigest()}" if keep else diff_id,
             self._blob_size,
-            str(reader.compression if keep else Compression.NONE),
+            str(source.compression if keep else Compression.NONE),
         )
+
+    def _stored_chunks(self, source: Reader, stream_hash: hashlib._Hash, *, keep: bool) -> Iterator[bytes]:
+        """The uncompressed stream, hashed and stored on the way: as it came if `keep`, else uncompressed."""
+        for chunk in source.chunks():
+            stream_hash.update(chunk)
+            self._take_raw(keep=keep)
+            if not keep:
+                self._store(chunk, hashed=False)
+            self._given += len(chunk)
+            self._check_ratio()
+            yield chunk
+        self._take_raw(keep=keep)
 
     def _read(self, size: int) -> bytes:
         for fd, event in self._poll.poll():

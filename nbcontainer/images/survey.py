@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from nbcontainer.errors import HostileArchive
-from nbcontainer.images.compression import Reader, write_all
+from nbcontainer.images.compression import Reader
 from nbcontainer.images.limits import Limits
 from nbcontainer.images.tar_format import DIRECTORY
 from nbcontainer.images.tar_reader import Stream, TarReader
 
-_LOOKED_AT = 60 << 10  # bytes of the uncompressed archive; they must fit into a pipe
-_COMPRESSED = 1 << 20
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOKED_AT = 1 << 20  # bytes of the archive as it is in the file
 _NAMES = 16
 _BLOCK = 512  # of st_blocks, stat(2)
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,42 +28,26 @@ def first_names(fd: int) -> list[tuple[str, bool]]:
     The file's offset stays as it is. Nothing for what is no archive.
     """
     found: list[tuple[str, bool]] = []
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    try:
-        try:
-            write_all(writing, _beginning(fd))
-        finally:
-            os.close(writing)
-        reader = TarReader(Stream(reading, lambda: None), Limits(), end_needed=False)
+    reader = TarReader(Stream(_beginning(fd)), Limits(), end_needed=False)
+    # The archive is cut off here; what is wrong in truth shows when it is unpacked.
+    with contextlib.suppress(HostileArchive):
         while len(found) < _NAMES and (member := reader.next()) is not None:
             found.append((os.fsdecode(member.name), member.type == DIRECTORY))
             if not found[-1][1]:
                 break
-    except HostileArchive:
-        pass  # it is cut off here; what is wrong in truth shows when it is unpacked
-    finally:
-        os.close(reading)
     return found
 
 
-def _beginning(fd: int) -> bytes:
+def _beginning(fd: int) -> Iterator[bytes]:
     offset = 0
 
     def read(size: int) -> bytes:
         nonlocal offset
-        data = os.pread(fd, min(size, _COMPRESSED - offset), offset)
+        data = os.pread(fd, min(size, _LOOKED_AT - offset), offset)
         offset += len(data)
         return data
 
-    data = b""
-    try:
-        for chunk in Reader(read).chunks():
-            data += chunk
-            if len(data) >= _LOOKED_AT:
-                break
-    except HostileArchive:
-        pass
-    return data[:_LOOKED_AT]
+    return Reader(read).chunks()
 
 
 def usage(root_fd: int) -> dict[str, int]:

@@ -1,9 +1,7 @@
-"""Reads the entries of a tar stream from a pipe, one after the other, without seeking."""
+"""Reads the entries of a tar stream, one after the other, without seeking."""
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +10,8 @@ from nbcontainer.images import tar_format as tar
 from nbcontainer.images.limits import Limits, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-_BUFFER = 256 << 10
-_SPLICED = 64 << 10  # bytes; from here on data goes from the pipe to the file without being copied here
 _EXTENSIONS = 16  # extended headers in a row before one entry
 _GLOBALS = 100
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
@@ -26,7 +22,7 @@ _KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GN
 
 @dataclass(slots=True)
 class Member:
-    """One entry. `size` is what the file has in the archive, `real_size` its length on disk (holes included)."""
+    """One entry. `size` is a file's bytes in the archive, `real_size` its length on disk (holes included)."""
 
     name: bytes
     type: bytes
@@ -59,83 +55,48 @@ class _Extension:
 
 
 class Stream:
-    """The uncompressed bytes, read from descriptor `fd`.
+    """The uncompressed bytes, which come in chunks, none empty; what making them raises comes out of every method."""
 
-    `at_end` is called when they end; it raises where whoever writes them has failed, and so knows better why.
-    """
-
-    def __init__(self, fd: int, at_end: Callable[[], object]) -> None:
-        self._fd = fd
-        self._is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
-        self._at_end = at_end
-        self._view = memoryview(bytearray(_BUFFER))
-        self._start = self._end = 0  # of what was read and not given out
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._view = memoryview(b"")
+        self._start = 0  # of what was not given out yet
 
     def block(self) -> bytes:
         """The next 512 bytes; fewer only at the end of the stream."""
         start = self._start
         end = start + tar.BLOCK
-        if end > self._end:
+        block = self._chunk[start:end]
+        if len(block) < tar.BLOCK:
             return self.read(tar.BLOCK)
         self._start = end
-        return self._view[start:end].tobytes()
+        return block
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end of the stream."""
         parts = []
         while size and (part := self.some(size)):
-            parts.append(part.tobytes())
+            parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
     def some(self, size: int) -> memoryview:
-        """Between 1 and `size` of the next bytes, valid until the next call; none at the end of the stream."""
-        part = self._peek(size)
+        """Between 1 and `size` of the next bytes; none at the end of the stream."""
+        if self._start == len(self._chunk):
+            self._chunk = next(self._chunks, b"")
+            self._view = memoryview(self._chunk)
+            self._start = 0
+        part = self._view[self._start : self._start + size]
         self._start += len(part)
         return part
 
-    def _peek(self, size: int) -> memoryview:
-        if self._start == self._end:
-            self._fill()
-        return self._view[self._start : min(self._start + size, self._end)]
-
-    def skip(self, size: int) -> bool:
-        """Passes over the next `size` bytes; False if the stream ends before."""
-        while size > self._end - self._start:
-            size -= self._end - self._start
-            if not self._fill():
-                return False
-        self._start += size
-        return True
-
-    def copy(self, fd: int, size: int) -> bool:
-        """Writes the next `size` bytes to `fd`; False if the stream ends before. Raises `OSError` from writing."""
-        while size:
-            if size >= _SPLICED and self._start == self._end and self._is_pipe:
-                written = os.splice(self._fd, fd, size)
-            else:
-                written = os.write(fd, self._peek(size))
-                self._start += written
-            if not written:
-                self._at_end()
-                return False
-            size -= written
-        return True
-
     def drain(self, limit: int) -> None:
         """Reads to the end of the stream. Raises `HostileArchive` past `limit` bytes."""
-        while part := self.some(_BUFFER):
+        while part := self.some(limit + 1):
             limit -= len(part)
             if limit < 0:
                 raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
-
-    def _fill(self) -> bool:
-        """Reads on, in the place of all that was read before; False at the end of the stream."""
-        self._start = 0
-        self._end = os.readv(self._fd, [self._view])
-        if not self._end:
-            self._at_end()
-        return self._end > 0
 
 
 class TarReader:
@@ -177,11 +138,14 @@ class TarReader:
             else:
                 extension = self._extend(extension or _Extension(), kind, size, block)
 
-    def copy(self, fd: int, size: int) -> None:
-        """Writes the next `size` bytes of the current entry's data to `fd`. Raises `OSError` from writing."""
-        self._left -= size
-        if not self._stream.copy(fd, size):
-            raise self._cut_off()
+    def data(self, member: Member) -> Iterator[memoryview]:
+        """The contents of the newest entry, in pieces, `member.size` bytes together."""
+        while self._left:
+            part = self._stream.some(self._left)
+            if not part:
+                raise self._cut_off()
+            self._left -= len(part)
+            yield part
 
     def _is_header(self, block: bytes, *, inside: bool) -> bool:
         if len(block) < tar.BLOCK:
@@ -257,10 +221,13 @@ class TarReader:
         return data
 
     def _skip_rest(self) -> None:
-        if size := self._left + self._padding:
-            self._left = self._padding = 0
-            if not self._stream.skip(size):
+        size = self._left + self._padding
+        self._left = self._padding = 0
+        while size:
+            part = self._stream.some(size)
+            if not part:
                 raise self._cut_off()
+            size -= len(part)
 
     def _record(self, extension: _Extension, key: bytes, value: bytes) -> None:
         if key.startswith(tar.XATTR_PREFIX):
@@ -316,10 +283,12 @@ class TarReader:
             raise HostileArchive(f"{shown(member.name)} has a negative size")
         self._left, self._padding = size, -size % tar.BLOCK
         if member.name.endswith(b"/") and member.type == tar.REGULAR:
-            member.type = tar.DIRECTORY  # V7's way to say directory; what data it has is skipped
+            member.type = tar.DIRECTORY  # V7's way to say directory
         if kind == tar.GNU_SPARSE:
             self._old_sparse(member, block)
-        elif extension and member.type == tar.REGULAR:
+        elif member.type != tar.REGULAR:
+            member.size = member.real_size = 0  # what data it has is skipped
+        elif extension:
             self._pax_sparse(member, extension)
         if member.real_size > self._limits.apparent_size:
             raise HostileArchive(
@@ -378,7 +347,8 @@ class TarReader:
             raise HostileArchive(f"{shown(member.name)} has a damaged sparse map")
         member.real_size = tar.unsigned(size)
         member.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
-        tar.check_sparse(member.sparse, stored=self._left, size=member.real_size)
+        member.size = self._left
+        tar.check_sparse(member.sparse, stored=member.size, size=member.real_size)
 
     def _sparse_map(self, member: Member) -> list[int]:
         """Format 1.0: decimal lines in front of the data, padded to whole blocks."""

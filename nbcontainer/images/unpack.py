@@ -15,7 +15,6 @@ from nbcontainer.images.compression import Compression
 from nbcontainer.images.extract import Extractor
 from nbcontainer.images.feeder import Fed, Feeder
 from nbcontainer.images.limits import Limits
-from nbcontainer.images.tar_reader import Stream, TarReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,15 +76,12 @@ def unpack(
     Raises `HostileArchive` for an archive that breaks the rules, passes a limit, is damaged or cut off; `ImageError`
     for an owner outside the mapped ids; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
     """
-    feeder = Feeder(source_fd, blob_fd, limits)
+    feeder = Feeder(source_fd, blob_fd, limits, end_needed=not whiteouts)
     umask = os.umask(0)
     extractor: Extractor | None = None
     try:
-        stream = Stream(feeder.fd, feeder.report)
-        reader = TarReader(stream, limits, end_needed=not whiteouts)
-        extractor = Extractor(root_fd, reader, limits, single_id=single_id, whiteouts=whiteouts)
-        _extract(reader, extractor, feeder, progress)
-        stream.drain(limits.bytes)
+        extractor = Extractor(root_fd, feeder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
+        _extract(feeder, extractor, progress)
         extractor.finish()
         return _unpacked(feeder.report(), extractor)
     finally:
@@ -95,9 +91,9 @@ def unpack(
         feeder.close()
 
 
-def _extract(reader: TarReader, extractor: Extractor, feeder: Feeder, progress: Callable[[int], None] | None) -> None:
+def _extract(feeder: Feeder, extractor: Extractor, progress: Callable[[int], None] | None) -> None:
     told = 0
-    while (member := reader.next()) is not None:
+    while (member := feeder.entries.next()) is not None:
         extractor.add(member)
         if progress is not None and (read := feeder.source_bytes) - told >= _PROGRESS_EVERY:
             progress(read)

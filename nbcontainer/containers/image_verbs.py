@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.grammar import Command, Option
-from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.sweep import sweep
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Note, Table, short, size
 from nbcontainer.errors import UsageError
@@ -149,10 +149,13 @@ def _tag(call: Call) -> View:
 
 
 def _rmi(call: Call) -> View:
-    for name in call.words.operands:
-        call.engine.store.drop_image(reference.parse(name).familiar)
-    call.engine.later(lambda: prune(call.engine))
-    return Note(f"removed {', '.join(call.words.operands)}")
+    store, gone = call.engine.store, []
+    for word in call.words.operands:
+        name = word if reference.is_digest(word) else reference.parse(word).familiar
+        gone.append(name if name in store.damaged() else store.image(name).name)
+        store.drop_image(gone[-1])
+    call.engine.later(lambda: sweep(call.engine))
+    return Note(f"removed {', '.join(gone)}")
 
 
 def _df(call: Call) -> View:

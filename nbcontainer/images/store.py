@@ -78,6 +78,7 @@ class Store:
         self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
         self._told = 0
+        self._layers, self._index = f"{path}/layers", f"{path}/index.json"
         self._mutex = threading.RLock()
         self._held = threading.local()
         self._damaged: tuple[str, ...] = ()
@@ -267,7 +268,8 @@ class Store:
     def layer(self, diff_id: str) -> str | None:
         """The id of the extracted layer with that content, or None."""
         try:
-            return os.path.basename((self.path / "layers" / diff_id.replace(":", "/", 1)).readlink())  # noqa: PTH119
+            # Strings and no Path: it is asked of every layer, on the way of every cell.
+            return os.path.basename(os.readlink(f"{self._layers}/{diff_id.replace(':', '/', 1)}"))  # noqa: PTH115, PTH119
         except FileNotFoundError:
             return None
 
@@ -284,11 +286,10 @@ class Store:
 
     def images(self) -> dict[str, oci.Image]:
         """Every image by name. Read again only when index.json is another file."""
-        path = self.path / "index.json"
         try:
-            found = path.stat()
+            found = os.stat(self._index)  # noqa: PTH116 - as in `layer`
         except FileNotFoundError:
-            raise StoreError(f"{path} is missing", hint="the store was removed: restart the notebook") from None
+            raise StoreError(f"{self._index} is missing", hint="the store was removed: restart the notebook") from None
         stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
         with self._mutex:
             if self._cached is None or self._cached[0] != stamp:
@@ -380,7 +381,7 @@ class Store:
         """Takes a name away. What nothing uses any more is left to the sweep. Raises `ImageNotFound`."""
         with self.lock():
             entries = self._entries()
-            left = [e for e in entries if (e.get("annotations") or {}).get(oci.REF_NAME) != name]
+            left = [e for e in entries if ((e.get("annotations") or {}).get(oci.REF_NAME) or e.get("digest")) != name]
             if len(left) == len(entries):
                 raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
             self._write_index(left)

@@ -182,8 +182,8 @@ class Client:
             response = self._connections.send(method, url, {**headers, **ours}, body)
             if response.status not in _FOLLOWED or method not in ("GET", "HEAD"):
                 return response, url
-            url = self._safe(urljoin(url, response.headers.get("Location", "")))
             response.close()
+            url = self._safe(urljoin(url, response.headers.get("Location", "")))
         raise RegistryError(f"{self.endpoint.host} redirects more than {_REDIRECTS} times")
 
     def _safe(self, url: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,10 +18,11 @@ from tests.unit.images.image_files import LayoutFiles, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Act = Callable[["Exchange"], bool]
 
-USER, PASSWORD, TOKEN = "user", "secret", "a-token"
+USER, PASSWORD, TOKEN, IDENTITY = "user", "secret", "a-token", "an-identity-token"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 
@@ -88,6 +90,13 @@ class Exchange(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _any  # noqa: N815
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not like our TLS is no error here."""
+
+
 @dataclass
 class FakeRegistry:
     """`acts` come before the right answers, and take a request by returning True. `auth` is `token` or `basic`."""
@@ -102,11 +111,14 @@ class FakeRegistry:
     address: str = ""
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[FakeRegistry]:
-        """Serves on a port of loopback until the end."""
+    def running(self, certificate: Path | None = None) -> Iterator[FakeRegistry]:
+        """Serves on a port of loopback until the end, by TLS where there is a file with a certificate and its key."""
         handler = type("Handler", (Exchange,), {"registry": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         self.address = f"127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -152,7 +164,10 @@ class FakeRegistry:
         return not self.auth or said == (f"Bearer {TOKEN}" if self.auth == "token" else BASIC)
 
     def _token(self, exchange: Exchange) -> None:
-        if self.anonymous or exchange.headers.get("Authorization") == BASIC:
+        body = exchange.rfile.read(int(exchange.headers.get("Content-Length", "0")))
+        if parse_qs(body.decode()).get("refresh_token") == [IDENTITY]:
+            exchange.answer(200, json.dumps({"access_token": TOKEN}).encode())
+        elif self.anonymous or exchange.headers.get("Authorization") == BASIC:
             exchange.answer(200, json.dumps({"token": TOKEN, "expires_in": 300}).encode())
         else:
             exchange.answer(401)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import socket
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,15 @@ import pytest
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
 from nbcontainer.images import library, platforms, reference
 from nbcontainer.images.compression import Compression
+from nbcontainer.images.progress import Tracker
+from nbcontainer.images.registry.client import Client
 from nbcontainer.images.registry.connections import Patience
-from nbcontainer.images.registry.pulling import pull
+from nbcontainer.images.registry.endpoints import Endpoint
+from nbcontainer.images.registry.pulling import Remote, pull
 from nbcontainer.images.registry.pushing import push
+from tests.requirements import require
 from tests.unit.images.apart import Apart
-from tests.unit.images.fake_registry import BASIC, TOKEN, Exchange, FakeRegistry
+from tests.unit.images.fake_registry import BASIC, IDENTITY, TOKEN, Exchange, FakeRegistry
 from tests.unit.images.image_files import LayoutFiles, config, layer, platform, sha256
 
 if TYPE_CHECKING:
@@ -254,6 +259,15 @@ def test_an_expired_token_is_fetched_again(puller: Puller, registry: FakeRegistr
     realm = f'Bearer realm="http://{registry.address}/token",service="fake"'
     puller()
     assert len(registry.paths("/token")) == 2
+
+
+def test_an_identity_token_becomes_a_token(puller: Puller, registry: FakeRegistry, nobody: Path) -> None:
+    """Who logged in for an identity token gets in by it, and shows it only where tokens are made."""
+    registry.auth = "token"
+    nobody.write_text(json.dumps({"auths": {registry.address: {"identitytoken": IDENTITY}}}))
+    puller()
+    assert [asked.method for asked in registry.paths("/token")] == ["POST"]
+    assert {asked.authorization for asked in registry.paths("/v2/x/y")} == {f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize("auth", ["token", "basic"])
@@ -510,6 +524,61 @@ def test_nobody_there(store: Store) -> None:
         pull(store, runner, reference.parse(f"127.0.0.1:{port}/x"), patience=HASTY)
     with pytest.raises(RegistryError, match=r"cannot reach nowhere\.invalid: there is no such host, or no network"):
         pull(store, runner, reference.parse("nowhere.invalid/x"), patience=HASTY)
+
+
+# TLS
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A certificate for 127.0.0.1 that nobody has signed, with its key."""
+    require("openssl")
+    path = tmp_path / "tls.pem"
+    words = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    subprocess.run(
+        ["openssl", "req", *words, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "crt"],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "crt").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
+    return path
+
+
+def find(address: str, *, insecure: bool = False) -> str:
+    """The digest of `x/y` in a registry."""
+    with Tracker("find") as tracker:
+        client = Client(Endpoint(address, "x/y", insecure=insecure), tracker, patience=HASTY)
+        with contextlib.closing(client):
+            return Remote(client).find("latest")[0].digest
+
+
+def test_a_certificate_is_looked_at(
+    certificate: Path, tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that nobody trusts is refused, unless the registry may be insecure; a trusted one will do."""
+    files = LayoutFiles()
+    with FakeRegistry().running(certificate) as secure:
+        secure.put(files, files.image(BASE))
+        with pytest.raises(RegistryError, match=r"TLS failed: .*self.signed certificate"):
+            find(secure.address)
+        assert secure.asked == []
+        assert find(secure.address, insecure=True) == sha256(secure.manifests["latest"][1])
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "crt"))
+        assert find(secure.address) == sha256(secure.manifests["latest"][1])
+        secure.acts.append(
+            always(lambda e: e.answer(307, Location=f"http://{registry.address}{e.path}"), "/manifests/")
+        )
+        with pytest.raises(RegistryError, match=r"redirects from https to .http://"):
+            find(secure.address)
+    assert registry.asked == []
+
+
+def test_plain_http_is_not_tried_where_it_may_not_be(registry: FakeRegistry, certificate: Path) -> None:
+    """A registry without TLS is refused where TLS is a must, and is asked nothing."""
+    with pytest.raises(RegistryError, match=r"TLS failed|broke off"):
+        find(registry.address)
+    assert [asked.path for asked in registry.asked if asked.path.startswith("/v2")] == []
 
 
 # Pushing

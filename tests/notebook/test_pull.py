@@ -1,0 +1,46 @@
+"""Pulling in a real kernel: interrupted by a person, and gone on with."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from tests.unit.images.fake_registry import Exchange, FakeRegistry
+from tests.unit.images.image_files import LayoutFiles, layer, sha256
+
+if TYPE_CHECKING:
+    from tests.notebook.kernels import Kernel
+
+
+def test_an_interrupted_pull_goes_on(kernel: Kernel) -> None:
+    """The stop button ends a pull while the registry is silent, and the next pull asks for the rest alone."""
+    data = layer("data", os.urandom(500_000))
+    waiting = threading.Event()
+    silent = True
+
+    def stall(exchange: Exchange) -> bool:
+        if not silent or sha256(data) not in exchange.path:
+            return False
+        exchange.send_response(200)
+        exchange.send_header("Content-Length", str(len(data)))
+        exchange.end_headers()
+        exchange.wfile.write(data[:200_000])
+        exchange.wfile.flush()
+        waiting.set()
+        exchange.wait_for_the_end()
+        return True
+
+    with FakeRegistry(acts=[stall]).running() as registry:
+        files = LayoutFiles()
+        registry.put(files, files.image(data, compress=False))
+        cell = kernel.send(f"%container pull {registry.address}/x/y")
+        assert waiting.wait(60)
+        kernel.interrupt()
+        ended = cell.end()
+        assert ended.error is not None
+        assert ended.error["ename"] == "KeyboardInterrupt"
+        silent = False
+        kernel.run(f"%container pull {registry.address}/x/y").good()
+        begin = int(registry.paths(sha256(data))[-1].headers["range"].removeprefix("bytes=").removesuffix("-"))
+        assert 0 < begin <= 200_000

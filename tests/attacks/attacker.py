@@ -54,10 +54,13 @@ class Node:
     mtime: int = 0
 
 
-def python_nodes() -> dict[str, Node]:
-    """This test's Python as /usr/bin/python3: the program, what attacks import, and the libraries of all that."""
+def python_nodes(program: str = "") -> dict[str, Node]:
+    """This test's Python as /usr/bin/python3: what it is, what attacks import, and the libraries of all that.
+
+    What a `program` imports is added.
+    """
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    listing = inspect.getsource(inside) + _LISTING
+    listing = f"{inspect.getsource(inside)}\n__name__ = 'not to be run'\n{program}\n{_LISTING}"
     said = subprocess.run([base, "-I", "-c", listing], capture_output=True, text=True, check=True).stdout
     library_path = Path(sysconfig.get_path("stdlib"))
     home = f"usr/lib/python{sys.version_info.major}.{sys.version_info.minor}"

@@ -330,6 +330,7 @@ class Launcher:
         except OSError as error:
             message = {"failed": str(error)}
         except BaseException:  # an interrupt: whether the answer is lost is not known
+            wire.close(files)
             self._forget()
             raise
         if message is None:

@@ -137,7 +137,7 @@ def test_an_interrupt_does_not_mix_answers_up(bench: Bench, monkeypatch: pytest.
     monkeypatch.setattr(wire, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.launcher.submit(other, [])
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
     said, _ = bench.run(bench.spec("ls", "/sys/class/net"))
     assert said == b"lo\n"
 
@@ -271,7 +271,8 @@ for room in range(12):
     engine.settle()
     assert run_script(engine, "echo next").text == "next", room
     engine.settle()
-assert len(os.listdir("/proc/self/fd")) <= used + 2
+left = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+assert len(left) <= used + 2, left
 print("failures", failures > 0)
 engine.close()
 """

@@ -41,6 +41,13 @@ class Ahead:
         self._lock = threading.Lock()
         self._ready: list[_Ready] = []
 
+    def expect(self) -> None:
+        """Has the container that the next cell most likely gets shake off its sleep."""
+        with self._lock:
+            likely = next(iter(self._ready), None)
+        if likely is not None:
+            self._launcher.wake(likely.steps)
+
     def take(self, lowers: tuple[str, ...], plan_for: PlanFor) -> tuple[Upper, Plan] | None:
         """The upper of a waiting container on these layers (the topmost first) with its plan, or None.
 

@@ -147,6 +147,10 @@ class Engine:
         upper.make()
         return upper, plan_for(upper)
 
+    def expect(self) -> None:
+        """Says that a cell is about to come: to be said while its words are still being read."""
+        self._ahead.expect()
+
     def foresee(self, lowers: tuple[str, ...], plan_for: PlanFor) -> None:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
         self.later(lambda: self._ahead.prepare(lowers, plan_for))

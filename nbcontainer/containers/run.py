@@ -227,31 +227,40 @@ class _Cell:
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
 
     def _run_once(self) -> Outcome:
-        with contextlib.ExitStack() as stack:
-            kept: list[int] = []
-            sent: list[int] = []
-            stack.callback(wire.close, kept)
-            closing = contextlib.ExitStack()
-            closing.callback(wire.close, sent)
-            with closing:
-                out, out_end = _output(kept, sent)
-                err, err_end = _output(kept, sent)
-                files = [self._input(sent), out_end, err_end]
-                volumes = self._add_files(files, sent)
-                plan_for = functools.partial(self.plan_for, volumes=volumes)
-                self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
-                if self.container.anonymous:
-                    self.container.record = replace(self.container.record, name=self.upper.name)
-                started = time.monotonic()
-                self.running = running = self.launcher.submit(todo, files)
-            facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
-            facts["started"] = times.timestamp(time.time())
-            facts["command"] = self.request.as_text[:200]
-            self.engine.note_running(self.container.name, facts)
-            stack.callback(self.engine.note_running, self.container.name, None)
+        kept: list[int] = []
+        try:
+            started = time.monotonic()
+            running = self._begin(kept)
+            return self._follow(running, kept, started)
+        finally:
+            wire.close(kept)
+
+    def _begin(self, kept: list[int]) -> Running:
+        """Sends it off. The notebook's ends of its output and its errors go to `kept`, for the caller to close."""
+        sent: list[int] = []
+        try:
+            _, out_end = _output(kept, sent)
+            _, err_end = _output(kept, sent)
+            files = [self._input(sent), out_end, err_end]
+            volumes = self._add_files(files, sent)
+            plan_for = functools.partial(self.plan_for, volumes=volumes)
+            self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
+            if self.container.anonymous:
+                self.container.record = replace(self.container.record, name=self.upper.name)
+            self.running = self.launcher.submit(todo, files)
+            return self.running
+        finally:
+            wire.close(sent)
+
+    def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
+        facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
+        facts["started"] = times.timestamp(time.time())
+        facts["command"] = self.request.as_text[:200]
+        self.engine.note_running(self.container.name, facts)
+        try:
             follow = Follow(
                 running,
-                {out: self.streams.stdout, err: self.streams.stderr},
+                dict(zip(outputs, (self.streams.stdout, self.streams.stderr), strict=True)),
                 timeout=self.options.timeout,
                 terminal_sink=self.streams.stdout,
                 keyboard=self.streams.keyboard,
@@ -262,6 +271,8 @@ class _Cell:
             if self.streams.on_follow is not None:
                 self.streams.on_follow(follow)
             return follow.to_end()
+        finally:
+            self.engine.note_running(self.container.name, None)
 
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""

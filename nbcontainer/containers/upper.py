@@ -56,7 +56,7 @@ class Upper:
     def changed(self) -> bool:
         """Whether the cell left anything in it."""
         try:
-            with os.scandir(self.path / "diff") as entries:
+            with os.scandir(f"{self.path}/diff") as entries:
                 return next(entries, None) is not None
         except PermissionError:
             return True  # the cell changed the mode of / itself

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _QUOTED_OR_BRACE = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\{\{?""")
+_SPECIAL = frozenset("'\"\\{")
 _BRACES = re.compile(r"\{\{|\}\}|[{}]")
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"": lambda value: value, "r": repr, "s": str, "a": ascii}
 
@@ -32,6 +33,8 @@ def split(line: str) -> list[str]:
 
     Raises `UsageError`.
     """
+    if line.isascii() and line.isprintable() and _SPECIAL.isdisjoint(line):
+        return line.split()  # as shlex does, which goes by characters, and most lines are so
     parts, at = [], 0
     while found := _QUOTED_OR_BRACE.search(line, at):
         end = found.end()

@@ -86,6 +86,9 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Runs the cell in a container (`%%container IMAGE`), or does `%container VERB`; `--help` says more."""
+        if cell is not None:
+            with contextlib.suppress(StoreError):
+                self.engine.expect()
         words = split(line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)

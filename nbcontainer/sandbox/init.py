@@ -78,6 +78,7 @@ class _Init:
         self.channel = channel
         self.launcher = launcher
         self.files: list[int] = []
+        self.done: Sequence[Step] = ()
         self.cell = 0
 
     def live(self, prepare: Sequence[Step]) -> None:
@@ -88,18 +89,19 @@ class _Init:
         for sig in _FORWARDED:
             signal.signal(sig, self._forward)
         failure = _apply(self.kernel, prepare, ())
-        _end_with(self.launcher)  # a change of user has undone it (prctl(2))
-        self._rehearse(prepare)
+        self._harden()
+        self.done = prepare
+        self._rehearse()
         if self._begin(failure):
             status, usage = _reap_until(self.cell)
             _end_everything()
             with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
                 self._say_ended(status, usage)
 
-    def _rehearse(self, done: Sequence[Step]) -> None:
+    def _rehearse(self) -> None:
         """Goes through all that is left of a cell but its program, and does nothing of it."""
-        rehearsal.look_up_likely(self.kernel, done)
-        with rehearsal.plain_request(done) as channel:
+        rehearsal.look_up_likely(self.kernel, self.done)
+        with rehearsal.plain_request(self.done) as channel:
             double = _Init(rehearsal.idle_kernel(), channel, self.launcher)
             double._begin(None)
             double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
@@ -111,6 +113,9 @@ class _Init:
         `failure` is of what was done ahead.
         """
         request = wire.receive(self.channel, self.files)
+        while request is not None and "soon" in request:
+            self._rehearse()  # the processor's caches have forgotten it meanwhile
+            request = wire.receive(self.channel, self.files)
         if request is None:  # the notebook wants this one no more, or has gone
             return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
@@ -156,17 +161,21 @@ class _Init:
         assert isinstance(last, Execute)
         if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
             return failure
-        _end_with(self.launcher)  # as above; and what comes next it may undo, too
-        HardenInit().apply(self.kernel, ())
+        if any(isinstance(step, SetUser) for step in enter):
+            self._harden()
         try:
             self.cell = last.start(self.kernel)
         except Exception as error:
             return _failure(last, error)
         return None
 
+    def _harden(self) -> None:
+        """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
+        _end_with(self.launcher)
+        HardenInit().apply(self.kernel, ())
+
     def _let_go(self) -> None:
         """Keeps nothing that was for the start, or is the cell's."""
-        HardenInit().apply(self.kernel, ())
         DropCapabilities(("KILL",)).apply(self.kernel, ())
         self.kernel.chdir("/")
         for standard in (0, 1, 2):

@@ -192,6 +192,13 @@ class Launcher:
             self._ensure()
             self._order(prepare)
 
+    def wake(self, prepare: tuple[Step, ...]) -> None:
+        """Tells a spare that has done `prepare`, if there is one, that the rest comes soon."""
+        with self._lock, contextlib.suppress(OSError):
+            spare = next((spare for done, spare in self._spares if done == prepare), None)
+            if spare is not None:
+                wire.send(spare.channel, {"soon": True})
+
     def collect(self) -> None:
         """Takes what the launcher has made by now, so that `submit` need not."""
         with self._lock:

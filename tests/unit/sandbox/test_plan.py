@@ -111,6 +111,17 @@ def test_prepared_steps_need_no_knowledge_of_the_cell() -> None:
     assert plan.build(other, FULL).prepare == plan.build(SPEC, FULL).prepare
 
 
+def test_what_is_done_must_be_a_beginning_with_a_root() -> None:
+    """A spare serves a plan whose first steps it has done, its root among them, on the same upper and no other."""
+    built = plan.build(SPEC, FULL)
+    other = plan.build(dataclasses.replace(SPEC, root=Overlay(ROOT.lowers, "../tmp/v/diff", "../tmp/v/work")), FULL)
+    assert built.begins_with(built.prepare)
+    assert built.begins_with(plan.ahead(built))
+    assert not built.begins_with(built.prepare[:-1])
+    assert not built.begins_with(other.prepare)
+    assert not built.begins_with(plan.ahead(plan.build(dataclasses.replace(SPEC, hostname="other"), FULL)))
+
+
 def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
     """What is left of a plain cell when it comes is its body, its streams and its program."""
     built = plan.build(SPEC, FULL)

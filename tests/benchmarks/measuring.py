@@ -42,9 +42,12 @@ def interleave(subjects: Sequence[Subject], rounds: int, pause: float) -> dict[s
     return times
 
 
-def report(times: dict[str, list[float]], ours: str) -> str:
-    """A table: median with quartiles in milliseconds, and how many times ours each takes (median of the rounds')."""
-    lines = [f"{'':28} {'median':>10} {'quartiles':>19}   times ours (quartiles)"]
+def report(times: dict[str, list[float]], ours: str, whose: str = "ours") -> str:
+    """A table: median with quartiles in milliseconds, and how many times ours each takes (median of the rounds').
+
+    `ours` is the name of the one to compare with, `whose` what the heading says of it.
+    """
+    lines = [f"{'':28} {'median':>10} {'quartiles':>19}   times {whose} (quartiles)"]
     for name, values in times.items():
         low, middle, high = statistics.quantiles(values, n=4)
         ratios = [value / own for value, own in zip(values, times[ours], strict=True)]

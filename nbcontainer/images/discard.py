@@ -23,7 +23,13 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
     cannot be removed now (no launcher any more, say) stays in `tmp` for a later sweep.
     """
     trash = store.path / "tmp" / store.unique()
-    store.new_directory(trash)
+    try:
+        store.new_directory(trash)
+    except OSError:  # no space for one more directory, so all the more they must go
+        for path in paths:
+            _discard_memory(store, runner, path)
+            _discard_tree(runner, path)
+        return
     for path in paths:
         if _discard_memory(store, runner, path):
             with contextlib.suppress(FileNotFoundError):

@@ -109,9 +109,10 @@ def static_busybox() -> Path | None:
 
 
 def _tar_of(binary: Path) -> bytes:
-    listed = subprocess.run([binary, "--list-full"], capture_output=True, text=True, timeout=30, check=False)
-    if listed.returncode != 0 or not listed.stdout:
-        raise ImageError(f"{binary} --list-full failed", hint="is it a busybox for this machine?")
+    try:
+        listed = subprocess.run([binary, "--list-full"], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
+        raise ImageError(f"{binary} --list-full failed: {error}", hint="is it a busybox for this machine?") from error
     return busybox_tar(binary.read_bytes(), listed.stdout.split())
 
 
@@ -138,7 +139,9 @@ def is_static(path: Path) -> bool:
             table = file.read(size * count)
     except OSError:
         return False
-    return all(struct.unpack_from("<I", table, size * i)[0] != 3 for i in range(len(table) // size if size else 0))
+    if size < 4 or len(table) < size * count:
+        return False
+    return all(struct.unpack_from("<I", table, size * i)[0] != 3 for i in range(count))
 
 
 def _from_debian(folder: Path) -> Path | None:

@@ -96,14 +96,18 @@ class Store:
         for name in _DIRECTORIES:
             (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
         (self.path / "lock").touch(mode=0o600)
-        if not (self.path / "oci-layout").exists():
-            self._write("oci-layout", json.dumps(_LAYOUT).encode())
-        found = json.loads((self.path / "oci-layout").read_text())
-        if found != _LAYOUT:
-            raise StoreError(f"{self.path} is an image layout of another version", hint="use another directory")
         with self.lock():
+            if not (self.path / "oci-layout").exists():
+                self._write("oci-layout", json.dumps(_LAYOUT).encode())
             if not (self.path / "index.json").exists():
                 self._write_index([])
+        try:
+            found = json.loads((self.path / "oci-layout").read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if found != _LAYOUT:
+            hint = "set NBCONTAINER_HOME to a new directory"
+            raise StoreError(f"{self.path} is an image layout of another version, or damaged", hint=hint)
 
     def _check_that_nobody_lives_here(self) -> None:
         """Raises `StoreError` for a directory with something else in it: it would be closed to others, and cleared."""
@@ -269,17 +273,22 @@ class Store:
         """The id of the extracted layer with that content, or None."""
         try:
             # Strings and no Path: it is asked of every layer, on the way of every cell.
-            return os.path.basename(os.readlink(f"{self._layers}/{diff_id.replace(':', '/', 1)}"))  # noqa: PTH115, PTH119
+            found = os.path.basename(os.readlink(f"{self._layers}/{diff_id.replace(':', '/', 1)}"))  # noqa: PTH115, PTH119
+            os.stat(f"{self._layers}/{found}/diff")  # noqa: PTH116
         except FileNotFoundError:
             return None
+        return found
 
     def name_layer(self, layer: str, diff_id: str) -> str:
-        """Says that `layer` has that content. Returns the layer that is known by it: an older one stays."""
+        """Says that `layer` has that content. Returns the layer that is known by it: an older one stays.
+
+        Call with the store's exclusive lock held.
+        """
+        if known := self.layer(diff_id):
+            return known
         link = self.path / "layers" / diff_id.replace(":", "/", 1)
-        try:
-            link.symlink_to(f"../{layer}")
-        except FileExistsError:
-            return self.layer(diff_id) or layer
+        link.unlink(missing_ok=True)  # it led to a layer that is lost
+        link.symlink_to(f"../{layer}")
         return layer
 
     # Images
@@ -331,7 +340,7 @@ class Store:
         """The image of that (familiar) name, or with that digest, or the only one whose digest begins so.
 
         A digest is the manifest's, or that of the index it was chosen from; twelve digits are the least.
-        Raises `ImageNotFound`.
+        Raises `ImageNotFound`, and `ImageError` for one that cannot be read.
         """
         images = self.images()
         if name in images:
@@ -344,6 +353,9 @@ class Store:
             found = {image.digest: image for image in images.values() if image.digest[7:].startswith(name)}
             if len(found) == 1:
                 return next(iter(found.values()))
+        if name in self._damaged:
+            hint = "see `%container verify`, or remove the image and bring it in again"
+            raise ImageError(f"image {name!r} in the store is damaged", hint=hint)
         hint = "see `%container images` for those there are, or bring one in with `%container pull` or `import`"
         raise ImageNotFound(f"no image {name!r} in the store", hint=hint)
 
@@ -389,7 +401,9 @@ class Store:
     def _entries(self) -> list[dict[str, Any]]:
         try:
             entries = json.loads((self.path / "index.json").read_text())["manifests"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(entry, dict) for entry in entries):
+                raise TypeError("an entry is no object")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{self.path / 'index.json'} cannot be read: {error}", hint="restore or remove it"
             ) from error

@@ -7,13 +7,15 @@ import time
 
 from nbcontainer.errors import ImageError
 
+_LATEST = 253402300799  # the last second of the year 9999: RFC 3339 has four digits
+
 
 def source_date_epoch() -> int | None:
     """SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, or None. Raises `ImageError` for no number."""
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= _LATEST):
         raise ImageError(f"SOURCE_DATE_EPOCH is {text!r}", hint="set it to seconds since 1970, or unset it")
     return int(text)
 

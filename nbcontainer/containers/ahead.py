@@ -70,7 +70,8 @@ class Ahead:
         with self._lock:
             waiting = [one for one in self._ready if self._waits(one, lowers)]
             alike = [one for one in waiting if one.steps == plan.ahead(plan_for(one.upper))]
-            general = [one for one in waiting if one.steps == plan_for(one.upper).prepare]
+            # One that is like both, where nothing can be done ahead but a root, is there once all the same.
+            general = [one for one in waiting if one not in alike and one.steps == plan_for(one.upper).prepare]
             others = [one for one in self._ready if one not in alike + general]
             self._ready = alike + general
         for one in others:

@@ -291,6 +291,7 @@ def test_no_descriptor_is_left(cell: Cell, engine: Engine) -> None:
 
     every_way()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    for _ in range(3):
+    for _ in range(5):
         every_way()
-    assert len(os.listdir("/proc/self/fd")) <= before + 2  # noqa: PTH208
+    # Six cells each time; and containers that wait ready have two descriptors each.
+    assert len(os.listdir("/proc/self/fd")) <= before + 8  # noqa: PTH208

@@ -13,7 +13,8 @@ NbcontainerError
 ├── ContainerError        a container cannot be handled
 │   ├── ContainerNotFound
 │   ├── ContainerExists
-│   └── ContainerBusy     it runs in another notebook
+│   ├── ContainerBusy     it runs in another notebook
+│   └── ContainerDamaged  what is written down of it cannot be read
 └── CellFailed            the cell ran, and ended badly; carries its outcome
 """
 
@@ -95,6 +96,10 @@ class ContainerExists(ContainerError):
 
 class ContainerBusy(ContainerError):
     """The container is running, here or in another notebook."""
+
+
+class ContainerDamaged(ContainerError):
+    """What is written down of the container cannot be read."""
 
 
 class CellFailed(NbcontainerError):

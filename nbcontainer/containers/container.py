@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
 from nbcontainer.containers.running import running_containers, stop_running
-from nbcontainer.errors import ContainerBusy, ContainerError, ContainerExists, ContainerNotFound, UsageError
+from nbcontainer.errors import (
+    ContainerBusy,
+    ContainerDamaged,
+    ContainerExists,
+    ContainerNotFound,
+    UsageError,
+)
 from nbcontainer.images import library, times
 
 if TYPE_CHECKING:
@@ -76,25 +82,12 @@ class Container:
         if self.anonymous:
             yield
             return
-        try:
-            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise _not_found(self.name) from None
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                hint = f"wait for it, or `%container stop {self.name}`"
-                raise ContainerBusy(
-                    f"container {self.name} is running, here or in another notebook", hint=hint
-                ) from None
+        with _held(self.path):
             try:
                 self.record = read_record(self.path)
             except FileNotFoundError:
                 raise _not_found(self.name) from None
             yield
-        finally:
-            os.close(fd)
 
     def save(self) -> None:
         """Writes the record, atomically."""
@@ -113,8 +106,11 @@ class Container:
             rubbish = [store.path / "layers" / cell.layer for cell in self.record.cells if cell.layer]
             with store.lock():
                 named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
-                shared = named | layers_in_use(store, without=self.name)
-                rubbish = [path for path in rubbish if path.name not in shared]
+                try:
+                    shared = named | layers_in_use(store, without=self.name)
+                    rubbish = [path for path in rubbish if path.name not in shared]
+                except ContainerDamaged:
+                    rubbish = []  # it may share them: the sweep takes them when a person has removed it
                 if self.path.exists():
                     rubbish.append(self.path)
                 trash = move_away(store, rubbish)
@@ -129,6 +125,33 @@ class Container:
         """What `inspect` shows."""
         running = running_containers(self.engine.store).get(self.name)
         return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Holds the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`."""
+    try:
+        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_found(path.name) from None
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = f"wait for it, or `%container stop {path.name}`"
+            raise ContainerBusy(f"container {path.name} is running, here or in another notebook", hint=hint) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def remove_damaged(engine: Engine, name: str) -> None:
+    """Removes a container whose record cannot be read; what it had is rubbish then. Raises `ContainerBusy`."""
+    store = engine.store
+    path = store.path / "containers" / check_name(name)
+    with _held(path), store.lock():
+        trash = move_away(store, [path])
+    engine.later(lambda: library.discard(store, engine, trash))
 
 
 def move_away(store: Store, paths: list[Path]) -> list[Path]:
@@ -180,10 +203,14 @@ def _not_found(name: str) -> ContainerNotFound:
     return ContainerNotFound(f"no container named {name}", hint="see `%container ps` for those there are")
 
 
-def everyone(engine: Engine) -> list[Container]:
-    """All containers on disk, by name; damaged ones are left out."""
-    found = []
+def everyone(engine: Engine) -> tuple[list[Container], list[str]]:
+    """All containers on disk, by name, and the names of those whose records cannot be read."""
+    found, damaged = [], []
     for path in sorted((engine.store.path / "containers").iterdir()):
-        with contextlib.suppress(OSError, ContainerError):
+        try:
             found.append(Container(engine, read_record(path)))
-    return found
+        except ContainerDamaged:
+            damaged.append(path.name)
+        except OSError:
+            continue  # it has just been removed
+    return found, damaged

@@ -8,7 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import ContainerError
+from nbcontainer.errors import ContainerDamaged
 from nbcontainer.images.store import cannot
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """The record in a container's directory. Raises `ContainerError` for a damaged one, FileNotFoundError for none."""
+    """The record in a container's directory. Raises `ContainerDamaged`, and FileNotFoundError for none."""
     try:
         values = json.loads((path / "container.json").read_text())
         cells = tuple(CellRecord(**cell) for cell in values.pop("cells"))
         values["base"] = tuple(values["base"])
         return Record(**values, cells=cells)
     except (ValueError, KeyError, TypeError) as error:
-        raise ContainerError(
+        raise ContainerDamaged(
             f"the record of container {path.name} cannot be read: {error}", hint=f"`%container rm {path.name}`"
         ) from error
 
@@ -80,12 +80,12 @@ def save_record(store: Store, record: Record) -> None:
 
 
 def layers_in_use(store: Store, *, without: str = "") -> set[str]:
-    """The layers that containers have. Raises `ContainerError` for a damaged record: what it has is not known."""
+    """The layers that containers have. Raises `ContainerDamaged`: what a damaged record has is not known."""
     return {layer for record in records(store) if record.name != without for layer in record.layers}
 
 
 def records(store: Store) -> list[Record]:
-    """The records of all containers on disk. Raises `ContainerError` for a damaged one."""
+    """The records of all containers on disk. Raises `ContainerDamaged`."""
     found = []
     for path in (store.path / "containers").iterdir():
         with contextlib.suppress(FileNotFoundError):

@@ -14,7 +14,7 @@ from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.containers.sweep import prune
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Document, Note, Table, size
-from nbcontainer.errors import ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
+from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
 from nbcontainer.images import library, reference
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ def _ps(call: Call) -> View:
     engine = call.engine
     running = running_containers(engine.store)
     rows = []
-    known = {container.name: container for container in containers.everyone(engine)}
+    found, damaged = containers.everyone(engine)
+    known = {container.name: container for container in found}
     if engine.last is not None:
         known.setdefault(engine.last.name, engine.last)
     for name in sorted(known.keys() | running.keys()):
@@ -42,6 +43,7 @@ def _ps(call: Call) -> View:
         created = record.created if record else str(facts["started"]) if facts else ""
         state = "running" if facts else "stopped"
         rows.append((name, image, state, str(cells), created, one_line(command)))
+    rows += [(name, "", "damaged", "", "", "") for name in damaged]
     return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
 
 
@@ -115,7 +117,11 @@ def _commit(call: Call) -> View:
 
 def _rm(call: Call) -> View:
     for name in call.words.operands:
-        container = _container(call.engine, name)
+        try:
+            container = _container(call.engine, name)
+        except ContainerDamaged:
+            containers.remove_damaged(call.engine, name)
+            continue
         if call.words.has("force"):
             container.stop()
         container.remove()

@@ -175,7 +175,7 @@ def test_a_kill_in_the_middle_of_an_import(
     next_start(short_path, store)
     with Kernel(short_path, store) as kernel:
         kernel.run("%load_ext nbcontainer").good()
-        error = kernel.run("%%container half\ntrue").error
+        error = kernel.run("%%container --pull never half\ntrue").error
         assert error is not None
         assert error["ename"] == "ImageNotFound"
         kernel.run(f"%container import {tmp_path}/archive.tar half").good()

@@ -40,9 +40,7 @@ def outputs(notebook: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_without_an_error(
-    path: Path, env: dict[str, str], short_path: Path, tmp_path: Path
-) -> None:
+def test_a_notebook_runs_without_an_error(path: Path, env: dict[str, str], short_path: Path, tmp_path: Path) -> None:
     """Executed by nbclient from top to bottom, no cell of it fails, and its containers' outputs are in it."""
     notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})

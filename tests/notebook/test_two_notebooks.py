@@ -92,7 +92,7 @@ def test_the_others_images_are_seen(pair: tuple[Kernel, Kernel]) -> None:
     one.run("%commit shared").good()
     assert other.run("%%container shared\ncat /file").good().stdout == "shared\n"
     other.run("%container rmi shared").good()
-    error = one.run("%%container shared\ncat /file").error
+    error = one.run("%%container --pull never shared\ncat /file").error
     assert error is not None
     assert error["ename"] == "ImageNotFound"
 

@@ -60,17 +60,31 @@ def find(
     if reference.is_digest(word):
         return _whole(store, runner, store.image(word))
     wanted = reference.parse(word)
+    try:
+        return _named(store, runner, wanted, wanted_platform, pull, progress)
+    except (ImageNotFound, RegistryError) as error:
+        if Path(word).is_file() or Path(word, "oci-layout").exists():
+            raise ImageNotFound(error.message, hint=f"for the file, write ./{word}") from None
+        raise
+
+
+def _named(
+    store: Store,
+    runner: Runner,
+    wanted: Reference,
+    platform: Platform | None,
+    pull: str,
+    progress: Listener | None,
+) -> Image:
     if pull != ALWAYS:
         try:
-            return _whole(store, runner, _known(store, wanted, wanted_platform))
+            return _whole(store, runner, _known(store, wanted, platform))
         except ImageNotFound:
-            if Path(word).is_file() or Path(word, "oci-layout").exists():
-                raise ImageNotFound(f"no image {word!r} in the store", hint=f"for the file, write ./{word}") from None
-            if wanted.familiar == "busybox" and wanted_platform in (None, platforms.host()):
+            if wanted.familiar == "busybox" and platform in (None, platforms.host()):
                 return _busybox(store, runner, pull, progress)
             if pull == NEVER:
                 raise
-    return _pull(store, runner, wanted, wanted_platform, progress)
+    return _pull(store, runner, wanted, platform, progress)
 
 
 def _whole(store: Store, runner: Runner, image: Image) -> Image:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
-from nbcontainer.images import library, platforms, reference
+from nbcontainer.images import library, platforms, recipes, reference
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.registry.client import Client
@@ -219,6 +219,37 @@ def test_policies_of_pulling(puller: Puller, registry: FakeRegistry) -> None:
     registry.put(files, entry)
     assert find(library.MISSING).digest == first.digest
     assert find(library.ALWAYS).digest == entry["digest"] == find(library.NEVER).digest
+
+
+def test_busybox_comes_from_the_registry_at_last(
+    puller: Puller, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this machine has no busybox to make the image of, it is pulled; where nothing is there, a line says so."""
+
+    def nothing() -> None:
+        raise ImageNotFound("no static busybox on PATH", hint="install it")
+
+    monkeypatch.setattr(recipes, "busybox", nothing)
+    conf = tmp_path / "registries.conf"
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    conf.write_text('[[registry]]\nlocation = "docker.io"\nblocked = true\n')
+    with pytest.raises(ImageNotFound, match=r"no static busybox on PATH; .* is blocked; install it"):
+        library.find(puller.store, puller.runner, "busybox")
+    conf.write_text(f'[[registry]]\nprefix = "docker.io"\nlocation = "{registry.address}"\n')
+    assert library.find(puller.store, puller.runner, "busybox").name == "busybox"
+    assert registry.paths("/v2/library/busybox/manifests/latest")
+
+
+def test_a_file_of_that_name_is_pointed_at(
+    puller: Puller, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file in this directory does not stand in the way of a name; where there is no such image, it is a hint."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "busybox").write_text("")
+    (tmp_path / "thing").write_text("")
+    assert library.find(puller.store, puller.runner, "busybox", pull=library.NEVER).name == "busybox"
+    with pytest.raises(ImageNotFound, match=r"no image 'thing' in the store; for the file, write \./thing"):
+        library.find(puller.store, puller.runner, "thing", pull=library.NEVER)
 
 
 # Who we are

@@ -30,6 +30,6 @@ def test_every_attack_is_on_the_page() -> None:
     text = (TOP / "SECURITY.md").read_text()
     controls = {"test_the_mount_refuses_even_who_has_the_capability"}
     for path in sorted(HERE.glob("test_*.py")):
-        if path.name != Path(__file__).name:
+        if path.name not in (Path(__file__).name, "test_programs.py"):
             named = set(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
             assert {name for name in named - controls if f"`{name}`" not in text} == set(), path.name

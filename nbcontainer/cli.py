@@ -60,6 +60,8 @@ _TOP = Command(
 
 _DEMO = Command("demo", "", "Executes the quick start, and shows its outputs as they come.")
 
+_KERNEL = Command("kernel", "install|list|remove ...", "Kernels for notebooks whose cells run in a container.")
+
 # Exit codes of docker run: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 _BROKEN_PIPE = 141
@@ -110,6 +112,8 @@ def _main(arguments: Sequence[str]) -> int:
         _say(_overview())
         return 0
     name, *rest = top.tail
+    if name == _KERNEL.name:
+        return _kernel(rest, top)
     command = _command(name)
     words = parse(command, rest)
     if words.has("help"):
@@ -133,6 +137,18 @@ def _main(arguments: Sequence[str]) -> int:
             return _run(engine, words)
         view = verbs.VERBS[name].run(Call(engine, words, _listener()))
         return _show(view, top)
+
+
+def _kernel(words: Sequence[str], top: Words) -> int:
+    from nbcontainer.notebook.kernel import commands
+
+    with contextlib.ExitStack() as stack:
+
+        def engine() -> Engine:
+            store = host_path(top.one("store")) if top.has("store") else None
+            return stack.enter_context(contextlib.closing(Engine(store)))
+
+        return _show(commands.run(words, engine, _listener()), top)
 
 
 def _show(view: Any, top: Words) -> int:

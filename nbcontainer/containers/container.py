@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
+    from nbcontainer.containers.upper import Upper
     from nbcontainer.images.oci import Image
     from nbcontainer.images.store import Store
 
@@ -45,12 +46,14 @@ class Container:
     """One container of an engine's store, named or anonymous.
 
     An anonymous one belongs to this process and is in memory only until a cell has changed something. At most one
-    process at a time uses a container: `use` holds its lock.
+    process at a time uses a container: `use` holds its lock. `upper` is what a cell writes to that runs in it by this
+    object.
     """
 
     def __init__(self, engine: Engine, record: Record) -> None:
         self.engine = engine
         self.record = record
+        self.upper: Upper | None = None
 
     @property
     def name(self) -> str:

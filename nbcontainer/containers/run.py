@@ -248,6 +248,7 @@ class _Cell:
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
             self.running = self.launcher.submit(todo, files)
+            self.container.upper = self.upper
             return self.running
         finally:
             wire.close(sent)
@@ -272,6 +273,7 @@ class _Cell:
                 self.streams.on_follow(follow)
             return follow.to_end()
         finally:
+            self.container.upper = None
             self.engine.note_running(self.container.name, None)
 
     def _input(self, sent: list[int]) -> int:

@@ -1,0 +1,83 @@
+"""A container as it is now, while something runs in it: a copy to commit, compare or export."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.container import Container
+from nbcontainer.containers.record import CellRecord
+from nbcontainer.images import times, work
+from nbcontainer.images.store import cannot
+from nbcontainer.images.unpacked import unpacked
+from nbcontainer.linux.proc import descendants
+from nbcontainer.sandbox.outcome import EXITED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.upper import Upper
+
+
+@contextlib.contextmanager
+def snapshot(container: Container, init: int, command: str) -> Iterator[Container]:
+    """An anonymous container with the files that `container` has now; it is gone afterwards, and its image is not.
+
+    What runs in it, below the host pid `init`, stands still while what it changed is copied. `command` is what the
+    history says of it. Raises `StoreError`, `ImageError`.
+    """
+    engine, store, upper = container.engine, container.engine.store, container.upper
+    record = replace(container.record, name=secrets.token_hex(6), session=store.session)
+    copy = Container(engine, record)
+    try:
+        if upper is not None and upper.changed():
+            try:
+                _add_copy(engine, copy, upper, init, command)
+            except OSError as error:
+                raise cannot("copy what the container changed", store.path, error) from error
+        yield copy
+    finally:
+        copy.remove()
+
+
+def _add_copy(engine: Engine, copy: Container, upper: Upper, init: int, command: str) -> None:
+    """Adds the upper directory as it is now to `copy`, as a layer of its own."""
+    store = engine.store
+    with store.incoming() as (_, tar):
+        with paused(init):
+            where = f"tmp/{upper.id}/diff"
+            engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
+        os.lseek(tar, 0, os.SEEK_SET)
+        with unpacked(store, engine, [tar], whiteouts=True) as made, store.lock(shared=True):
+            layer = store.unique()
+            place = store.new_directory(store.path / "layers" / layer, give=False)
+            made.tree.rename(place / "diff")
+            copy.add_cell(CellRecord(layer, command, times.timestamp(), EXITED, 0))
+
+
+@contextlib.contextmanager
+def paused(init: int) -> Iterator[None]:
+    """Stops the processes below a container's init, and lets them go on (SIGSTOP and SIGCONT, signal(7)).
+
+    One that was stopped already stays so.
+    """
+    stopped: dict[int, int] = {}
+    try:
+        while found := [pid for pid in descendants(init) if pid not in stopped]:
+            for pid in found:
+                stopped[pid] = -1
+                with contextlib.suppress(OSError):
+                    stopped[pid] = os.pidfd_open(pid)
+                    signal.pidfd_send_signal(stopped[pid], signal.SIGSTOP)
+        yield
+    finally:
+        for pidfd in stopped.values():
+            if pidfd >= 0:
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+                os.close(pidfd)

@@ -1,0 +1,39 @@
+"""Processes as /proc shows them (proc(5)): whose children they are, since when, and in which namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """A process's children (proc_pid_task_tid_children(5)); none of a dead one."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below `pid`, parents first."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def started(pid: int) -> float:
+    """When a process began, in seconds since boot (field 22 of proc_pid_stat(5)). Raises `OSError` for a dead one."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def pid_namespace(pid: int) -> int:
+    """The inode of a process's pid namespace, which tells it (namespaces(7)). Raises `OSError`."""
+    return Path(f"/proc/{pid}/ns/pid").stat().st_ino

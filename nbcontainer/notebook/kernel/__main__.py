@@ -1,0 +1,9 @@
+"""`python -m nbcontainer.notebook.kernel -f CONNECTION_FILE`."""
+
+from nbcontainer.containers.engine import default_engine
+
+default_engine().start()  # the launcher comes up while Jupyter's part is imported
+
+from nbcontainer.notebook.kernel.app import main  # noqa: E402
+
+main()

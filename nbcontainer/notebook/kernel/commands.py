@@ -1,0 +1,121 @@
+"""`nbcontainer kernel install|list|remove`: the verbs for kernelspecs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.containers.requests import RUN_OPTIONS, request_of
+from nbcontainer.containers.run import check_options, choose_container
+from nbcontainer.containers.views import Note, Table
+from nbcontainer.errors import UsageError
+from nbcontainer.images import reference
+from nbcontainer.images.loading import stem_of
+from nbcontainer.images.store import default_path
+from nbcontainer.notebook.kernel import kernelspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.grammar import Words
+    from nbcontainer.images.progress import Listener
+
+_OF_RUN = tuple(option for option in RUN_OPTIONS if option.name not in ("name", "rm"))
+
+INSTALL = Command(
+    "kernel install",
+    "",
+    "Makes a kernel for notebooks whose cells run in a container of IMAGE.",
+    (
+        Option(("--image",), "IMAGE", "the image, as in run"),
+        Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
+        Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
+        Option(("--shell",), "PROGRAM", "the shell, by default bash, or sh where the image has none"),
+        Option(("--container",), "NAME", "go on in the container of that name each time, instead of in a fresh one"),
+        Option(("--prefix",), "DIR", "install below DIR/share/jupyter, instead of for this user"),
+        Option(("--sys-prefix",), "", "install below this Python's prefix"),
+        *_OF_RUN,
+    ),
+)
+LIST = Command("kernel list", "", "Lists the kernels of nbcontainer's that Jupyter finds.")
+REMOVE = Command("kernel remove", "NAME...", "Removes kernels; images and containers stay.", least=1, most=999)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a verb. `engine` opens the store where it is needed; `listener` hears of long work."""
+
+    engine: Callable[[], Engine]
+    words: Words
+    listener: Listener | None = None
+
+
+def _install(use: Use) -> Any:
+    words = use.words
+    image, container = words.one("image"), words.one("container")
+    if not image and not container:
+        raise UsageError("kernel install: no image", hint="write --image IMAGE")
+    if reference.is_path(image):
+        image = str(reference.host_path(image).absolute())
+    run = [image] if image else []
+    run += ["--name", container] if container else []
+    for option in _OF_RUN:
+        for value in words.all(option.name):
+            run += [option.flags[-1], value] if option.value else [option.flags[-1]]
+    request = request_of(parse(Command("run", options=RUN_OPTIONS, most=1), run))
+    check_options(request.options)
+    engine = use.engine()
+    choose_container(engine, request, use.listener)
+    shown = stem_of(reference.host_path(image)) if reference.is_path(image) else image or container
+    name = words.one("name") or kernelspec.name_for(shown)
+    spec = kernelspec.document(
+        run,
+        words.one("display-name") or f"{shown} (container)",
+        shell=words.one("shell"),
+        store=_store_to_name(engine),
+    )
+    prefix = sys.prefix if words.has("sys-prefix") else words.one("prefix")
+    path = kernelspec.install(spec, name, prefix=prefix)
+    return Note(f"{name}  {path}")
+
+
+def _store_to_name(engine: Engine) -> str:
+    """The store, where the kernel would not find it by itself."""
+    chosen = "NBCONTAINER_HOME" in os.environ or engine.store.path != default_path().resolve()
+    return str(engine.store.path) if chosen else ""
+
+
+def _list(_: Use) -> Any:
+    rows = tuple((one.name, one.display_name, one.run, str(one.path)) for one in kernelspec.installed())
+    return Table(("kernel", "shown as", "runs", "where"), rows, "no kernels")
+
+
+def _remove(use: Use) -> Any:
+    return Note("\n".join(f"removed {kernelspec.remove(name)}" for name in use.words.operands))
+
+
+VERBS = {"install": (INSTALL, _install), "list": (LIST, _list), "remove": (REMOVE, _remove)}
+
+
+def overview() -> str:
+    """The verbs, a line each."""
+    return "\n".join(f"  {command.usage}  {command.help}" for command, _ in VERBS.values())
+
+
+def run(words: Sequence[str], engine: Callable[[], Engine], listener: Listener | None = None) -> Any:
+    """Does what the words after `kernel` say: a view. Raises this package's errors."""
+    name = words[0] if words else ""
+    if name not in VERBS:
+        if name in ("", "-h", "--help"):
+            return Note(f"usage: nbcontainer kernel VERB ...\n\nverbs:\n{overview()}")
+        raise UsageError(f"kernel: unknown verb {shlex.quote(name)}", hint=f"choose one of {' '.join(VERBS)}")
+    command, do = VERBS[name]
+    parsed = parse(command, words[1:])
+    if parsed.has("help"):
+        return Note(command.describe("nbcontainer "))
+    return do(Use(engine, parsed, listener))

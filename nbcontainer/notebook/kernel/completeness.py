@@ -1,0 +1,57 @@
+"""Whether a cell is whole, by what the shell in the container says of it without running it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMPLETE, INCOMPLETE, INVALID = "complete", "incomplete", "invalid"
+
+_SCRIPT = """
+case $BASH_VERSION in
+'') "$0" -n /dev/nbcontainer/cell 2>&1 ;;
+*) "$BASH" -O extglob -n /dev/nbcontainer/cell 2>&1 ;;
+esac
+echo "$?"
+"""
+
+_GOES_ON = re.compile(
+    r"unexpected (end of file|EOF)|end of file unexpected|unterminated quoted string|EOF in backquote|missing '\}'"
+    r"|here-document at line \d+ delimited by end-of-file",
+    re.IGNORECASE,
+)
+"""What bash, dash and ash say of a cell that could go on."""
+
+_HERE = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2")
+_BLOCK = re.compile(r"(?:\b(?:then|do|else)|[{(])\s*$")
+
+
+def completeness(code: str, ask: Callable[[str], str]) -> tuple[str, str]:
+    """Complete, incomplete or invalid; and, for an incomplete cell, what its next line begins with.
+
+    The cell is in the shell's file already. `ask` has the shell run a script.
+    """
+    if code.startswith(("#!", "%")) or not code.strip():
+        return COMPLETE, ""
+    *words, status = ask(_SCRIPT).splitlines() or ["1"]
+    said = "\n".join(words)
+    if _GOES_ON.search(said) or code.endswith("\\") or not _here_documents_end(code):
+        return INCOMPLETE, "    " if _BLOCK.search(code) else ""
+    return (COMPLETE if status == "0" else INVALID), ""
+
+
+def _here_documents_end(code: str) -> bool:
+    """Whether each here-document has its last line; dash and ash take the end of the cell for it."""
+    lines = code.splitlines()
+    waiting: list[tuple[bool, str]] = []
+    for line in lines:
+        if waiting:
+            tabs, word = waiting[0]
+            if (line.lstrip("\t") if tabs else line) == word:
+                waiting.pop(0)
+        else:
+            waiting = [(bool(found[1]), found[3]) for found in _HERE.finditer(line)]
+    return not waiting

@@ -1,0 +1,154 @@
+"""The notebook's end of a shell's exchange: pipes, files and a terminal, all of which the container can tamper with.
+
+Whatever is opened is one name in the directory, and only if it is what it should be: no link is followed, nothing is
+waited for, and what comes from the other side is data to be checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import termios
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import ContainerError
+from nbcontainer.notebook.kernel.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
+from nbcontainer.sandbox.exchange import EXCHANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMIT = 64 << 20
+"""Bytes of an answer or of something shown that are read; /dev holds no more."""
+
+_SPARE_TURNS = 3  # lines that wait on `input`: one is read at each turn, and its reader must never find none
+_IN_PIPE = 60_000  # bytes that a pipe surely takes without waiting (pipe(7))
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Whether what is typed into the terminal is echoed, and whether lines are edited (termios(3))."""
+
+    echo: bool
+    canonical: bool
+
+    @property
+    def secret(self) -> bool:
+        """Whether a program reads a line that must not be seen."""
+        return self.canonical and not self.echo
+
+
+class Exchange:
+    """The notebook's end. `directory` and `terminal` stay the caller's, all else is closed by `close`."""
+
+    def __init__(self, directory: int, terminal: int) -> None:
+        """Opens the pipes. Raises `OSError` where one is not what was made."""
+        self.directory = directory
+        self.terminal = terminal
+        self._turns = 0
+        self._echoed = b""
+        self._rest = b""
+        with contextlib.ExitStack() as stack:
+            self.control, self.input, self.channel = (
+                self._open_pipe(name, stack) for name in (CONTROL, INPUT, CHANNEL)
+            )
+            self._stack = stack.pop_all()
+        self._write(self.input, f"case $BASH_VERSION in '') . {EXCHANGE}/ash ;; esac\n")
+        self.turned(0)
+
+    def _open_pipe(self, name: str, stack: contextlib.ExitStack) -> int:
+        """For reading and writing, so that neither end ever waits for the other to be opened, or sees it close."""
+        fd = self._open(name, os.O_RDWR, stat.S_ISFIFO)
+        stack.callback(os.close, fd)
+        return fd
+
+    def _open(self, name: str, flags: int, right: Callable[[int], bool], folder: int = -1) -> int:
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        fd = os.open(name, flags, dir_fd=self.directory if folder < 0 else folder)
+        if not right(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ContainerError(f"/dev/nbcontainer/{name} is not what it was", hint="restart the kernel")
+        return fd
+
+    def close(self) -> None:
+        """Closes the pipes. Idempotent."""
+        self._stack.close()
+
+    def turned(self, number: int) -> None:
+        """The shell has read turn `number`: sees to it that more are there. 0: it can read none of those written."""
+        last = (number or self._turns) + _SPARE_TURNS
+        self._write(self.input, "".join(turn(more) for more in range(self._turns + 1, last + 1)))
+        self._turns = max(self._turns, last)
+
+    def tell(self, line: str) -> None:
+        """Writes a line for the shell, which waits for one."""
+        self._write(self.control, line + "\n")
+
+    def _write(self, fd: int, text: str) -> None:
+        with contextlib.suppress(BlockingIOError):  # a pipe that is full is one that the container has filled
+            os.write(fd, text.encode())
+
+    def put(self, name: str, text: bytes) -> None:
+        """Writes the file of a cell or of a question anew, and closes it, since what is open cannot be executed."""
+        fd = self._open(name, os.O_WRONLY, stat.S_ISREG)
+        try:
+            os.ftruncate(fd, 0)
+            view = memoryview(text)
+            while view:
+                view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise ContainerError(
+                f"cannot hand the cell to the shell: {error.strerror}", hint="/dev holds 64 MiB: make it smaller"
+            ) from error
+        finally:
+            os.close(fd)
+
+    def answer(self) -> bytes:
+        """What the shell wrote into the answer's file."""
+        return self._read(ANSWER)
+
+    def take_shown(self, name: str) -> bytes:
+        """What a program wants to be shown, and removes it. Raises `OSError`, `ContainerError`."""
+        if "/" in name or name in ("", ".", ".."):
+            raise ContainerError(f"{name!r} is no name of something to show")
+        folder = self._open(SHOWN, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
+        try:
+            data = self._read(name, folder)
+            os.unlink(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+        return data
+
+    def _read(self, name: str, folder: int = -1) -> bytes:
+        fd = self._open(name, os.O_RDONLY, stat.S_ISREG, folder)
+        with os.fdopen(fd, "rb") as file:
+            return file.read(LIMIT)
+
+    def lines(self, data: bytes) -> list[list[str]]:
+        """The words of each whole line on the channel, `data` being what has come since."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_IN_PIPE:]
+        return [line.decode("utf-8", "replace").split(" ") for line in lines]
+
+    # The terminal
+
+    def echo(self) -> Echo:
+        """How the terminal is set now."""
+        flags = termios.tcgetattr(self.terminal)[3]
+        return Echo(bool(flags & termios.ECHO), bool(flags & termios.ICANON))
+
+    def type(self, text: str) -> None:
+        """Types a line; what is echoed of it is not shown once more."""
+        data = text.encode("utf-8", "surrogateescape")
+        if "\x04" not in text:
+            data += b"\n"
+        self._echoed = data.replace(b"\n", b"\r\n") if self.echo().echo else b""
+        os.write(self.terminal, data)
+
+    def unechoed(self, data: bytes) -> bytes:
+        """What a program wrote to the terminal, of all that came from there."""
+        while data and self._echoed and data[0] == self._echoed[0]:
+            data, self._echoed = data[1:], self._echoed[1:]
+        return data

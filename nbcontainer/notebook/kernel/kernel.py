@@ -1,0 +1,280 @@
+"""The kernel: Jupyter's messages in terms of one shell (jupyter-client.readthedocs.io, "Messaging in Jupyter")."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+from typing import TYPE_CHECKING, Any
+
+from ipykernel.kernelbase import Kernel
+from traitlets import Bool, Int, Unicode
+
+from nbcontainer import __version__
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.grammar import Command, Words, parse
+from nbcontainer.containers.requests import RUN, request_of
+from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
+from nbcontainer.notebook.kernel.completeness import completeness
+from nbcontainer.notebook.kernel.completion import complete
+from nbcontainer.notebook.kernel.history import History
+from nbcontainer.notebook.kernel.inspection import inspect
+from nbcontainer.notebook.kernel.magics import first_magics, run_magic
+from nbcontainer.notebook.kernel.messages import Frontends, Keyboard, Progress
+from nbcontainer.notebook.kernel.output import Outputs
+from nbcontainer.notebook.kernel.shell import Shell
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from nbcontainer.notebook.kernel.shell import End
+
+RUN_WORDS = Command(
+    "kernel",
+    "[IMAGE]",
+    "Runs a notebook's cells in one container of IMAGE, or in the one named by --name.",
+    tuple(option for option in RUN.options if option.name != "rm"),
+    most=1,
+)
+"""The words of `ContainerKernel.run`."""
+
+_QUESTION = re.compile(r"\s*(?:\?+\s*(\S+)|([^\s?]+)\s*\?+)\s*")
+_FUNCTION = re.compile(r"^\s*(?:function\s+)?([A-Za-z_]\w*)\s*\(\s*\)", re.MULTILINE)
+
+
+class ContainerKernel(Kernel):
+    """A notebook whose cells all run in one container, by one shell that goes on from cell to cell."""
+
+    implementation = "nbcontainer"
+    implementation_version = __version__
+    language_info = {  # noqa: RUF012 - Jupyter's own name and type
+        "name": "bash",
+        "mimetype": "text/x-sh",
+        "file_extension": ".sh",
+        "codemirror_mode": "shell",
+        "pygments_lexer": "bash",
+    }
+
+    run = Unicode("busybox", help="The image and the options, as in %container run IMAGE.").tag(config=True)
+    shell_name = Unicode(
+        "", help="The shell, by its name in the image; empty for bash, or sh where there is none."
+    ).tag(config=True)
+    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
+    raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        self.engine = default_engine()
+        self._words_error: NbcontainerError | None = None
+        self._functions: set[str] = set()
+        self._previous_handler: Any = None
+        self.frontends = Frontends(self)
+        self.history = History(self.engine.store.path / "history.sqlite")
+        self.outputs = Outputs(self.frontends, self.output_limit, self._place)
+        self.cells = self._make_shell()
+
+    def _make_shell(self) -> Shell:
+        """The shell, started already where its image is here. What is wrong with the words, the first cell tells."""
+        try:
+            words = parse(RUN_WORDS, shlex.split(self.run))
+            if not words.operands and not words.has("name"):
+                raise UsageError("no image", hint="name one in ContainerKernel.run")
+            request = request_of(words)
+        except (NbcontainerError, ValueError) as error:
+            self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
+            request = request_of(Words(operands=["busybox"]))
+        shell = Shell(self.engine, request, self.outputs, self.shell_name)
+        if self._words_error is None:
+            with contextlib.suppress(NbcontainerError):  # the first cell meets it
+                shell.begin(here=True)
+        return shell
+
+    def _place(self) -> Path:
+        return self.engine.store.path / "tmp" / self.engine.store.unique()
+
+    @property
+    def banner(self) -> str:  # type: ignore[override]
+        """What a console says first."""
+        return f"nbcontainer {__version__}: cells run in a container of {self.run}"
+
+    @property
+    def kernel_info(self) -> dict[str, Any]:
+        """Without what only IPython's kernel has: a debugger."""
+        return {**super().kernel_info, "supported_features": []}
+
+    # Cells
+
+    async def do_execute(
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: dict[str, str] | None = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: dict[str, Any] | None = None,
+        cell_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Runs a cell. It blocks: nothing else is to be done meanwhile, and an interrupt has a thread of its own."""
+        if store_history and not silent:
+            self.history.add(self.execution_count, code)
+        self.outputs.begin(self.frontends.parent, silent=silent)
+        payload: list[dict[str, Any]] = []
+        try:
+            if self._words_error is not None:
+                raise self._words_error
+            if question := _QUESTION.fullmatch(code):
+                name = question[1] or question[2]
+                text = inspect(name, len(name), self._ask) or f"nothing is known of {name}"
+                payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
+            else:
+                self._run(code, Keyboard(self.frontends, self.outputs.flush) if allow_stdin else None, silent=silent)
+        except NbcontainerError as error:
+            return self._fail(error, silent=silent)
+        finally:
+            self.outputs.finish()
+        return {
+            "status": "ok",
+            "execution_count": self.execution_count,
+            "payload": payload,
+            "user_expressions": {name: self._evaluate(word) for name, word in (user_expressions or {}).items()},
+        }
+
+    def _run(self, code: str, keyboard: Keyboard | None, *, silent: bool) -> None:
+        """Does the magics a cell begins with, and runs the rest. Raises `CellFailed` and what else can be."""
+        magics, rest = first_magics(code)
+        for line in magics:
+            self._show_result(run_magic(line, self.cells, Progress(self.frontends)), silent=silent)
+        if not rest.strip():
+            return
+        self._functions.update(_FUNCTION.findall(rest))
+        self.cells.begin(Progress(self.frontends))
+        end = self.cells.run(rest, keyboard)
+        if end.note:
+            self.outputs.stderr(f"nbcontainer: {end.note}\n".encode())
+        if end.reason != EXITED or (end.status and self.raise_error):
+            raise _failure(end)
+
+    def _show_result(self, view: Any, *, silent: bool) -> None:
+        if view is None or silent:
+            return
+        data = {"text/plain": str(view)}
+        if hasattr(view, "_repr_html_") and (page := view._repr_html_()):
+            data["text/html"] = page
+        content = {"execution_count": self.execution_count, "data": data, "metadata": {}}
+        self.outputs.flush()
+        self.frontends.publish("execute_result", content, self.frontends.parent)
+
+    def _fail(self, error: NbcontainerError, *, silent: bool) -> dict[str, Any]:
+        self.outputs.finish()
+        name = type(error).__name__
+        content = {"ename": name, "evalue": str(error), "traceback": [f"{name}: {error}"]}
+        if not silent:
+            self.frontends.publish("error", content, self.frontends.parent)
+        return {"status": "error", "execution_count": self.execution_count, **content}
+
+    def _evaluate(self, word: str) -> dict[str, Any]:
+        """A word as the shell expands it within double quotes."""
+        try:
+            text = self._ask(f'printf %s "{word}"')
+        except NbcontainerError as error:
+            return {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": []}
+        return {"status": "ok", "data": {"text/plain": text}, "metadata": {}}
+
+    def _ask(self, script: str) -> str:
+        if self._words_error is not None:
+            return ""
+        return self.cells.ask(script)
+
+    # What frontends ask
+
+    async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """Completes what the cursor is in, by the container's own files, commands and variables."""
+        try:
+            found = complete(code[:cursor_pos], self._ask, sorted(self._functions))
+        except NbcontainerError:
+            found = complete("", lambda _: "")
+        return {
+            "status": "ok",
+            "matches": list(found.matches),
+            "cursor_start": found.start,
+            "cursor_end": cursor_pos,
+            "metadata": {},
+        }
+
+    async def do_inspect(
+        self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
+    ) -> dict[str, Any]:
+        """Shows what the container knows of the name at the cursor."""
+        try:
+            text = inspect(code, cursor_pos, self._ask)
+        except NbcontainerError:
+            text = ""
+        return {"status": "ok", "found": bool(text), "data": {"text/plain": text} if text else {}, "metadata": {}}
+
+    async def do_is_complete(self, code: str) -> dict[str, Any]:
+        """Asks the container's shell, which reads the cell and does not run it."""
+        try:
+            status, indent = completeness(code, lambda script: self.cells.ask(script, cell=code))
+        except NbcontainerError:
+            status, indent = "unknown", ""
+        return {"status": status, "indent": indent} if status == "incomplete" else {"status": status}
+
+    async def do_history(
+        self,
+        hist_access_type: str,
+        output: bool,
+        raw: bool,
+        session: int | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+        n: int | None = None,
+        pattern: str | None = None,
+        unique: bool = False,
+    ) -> dict[str, Any]:
+        """Looks back, at the cells of this kernel and of the user's others."""
+        if hist_access_type == "tail":
+            found = self.history.tail(n or 10)
+        elif hist_access_type == "range":
+            found = self.history.range(session or 0, start or 0, stop)
+        else:
+            found = self.history.search(pattern or "*", n, unique=unique)
+        entries = [(s, line, (source, None) if output else source) for s, line, source in found]
+        return {"status": "ok", "history": entries}
+
+    # Interrupts
+
+    async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """Ends the cell. Called by the control channel's thread, while the main one runs it."""
+        self.cells.interrupt()
+        if self.session:
+            self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
+
+    def pre_handler_hook(self) -> None:
+        """Has a SIGINT end the cell, where a frontend interrupts by that."""
+        self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def post_handler_hook(self) -> None:
+        """Ignores SIGINT again."""
+        signal.signal(signal.SIGINT, self._previous_handler)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.cells.interrupt()
+
+    async def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Ends the shell and everything in its container; a cell that runs is the control channel's to stop."""
+        self.cells.close()
+        self.engine.close()
+        return {"status": "ok", "restart": restart}
+
+
+def _failure(end: End) -> NbcontainerError:
+    """The error of a cell that ended badly: one line."""
+    if end.reason == INTERRUPTED:
+        return CellFailed("interrupted", outcome=end)
+    if end.reason == TIMEOUT:
+        return CellFailed("stopped after its time limit", outcome=end, hint="give it more with --timeout")
+    return CellFailed(f"exit code {end.status}", outcome=end)

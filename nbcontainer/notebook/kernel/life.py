@@ -1,0 +1,202 @@
+"""One life of a shell: from the start of its container to the end of everything in that."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import termios
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from nbcontainer.containers.run import Request, Streams, run_in
+from nbcontainer.linux.proc import children
+from nbcontainer.notebook.kernel import contents
+from nbcontainer.notebook.kernel.exchange import Exchange
+from nbcontainer.notebook.kernel.processes import Terminal, Wait
+from nbcontainer.sandbox.launcher import readable
+
+if TYPE_CHECKING:
+    import queue
+    from collections.abc import Callable, Iterable, Mapping
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.streams import Follow
+
+Message = tuple[str, ...]
+"""Words on the channel; and, of our own, `started`, `over` and `interrupt`."""
+
+STARTED, OVER, INTERRUPT = "started", "over", "interrupt"
+
+_CHUNK = 1 << 16
+_TIOCGPTPEER = 0x5441
+
+
+class Listener(Protocol):
+    """Who hears what the cells put out. Called from the thread of a life, as it comes."""
+
+    def stdout(self, data: bytes) -> None:
+        """Standard output, and what is written to the terminal."""
+
+    def stderr(self, data: bytes) -> None:
+        """Standard error."""
+
+    def shown(self, mime: str, data: bytes) -> None:
+        """Something to show."""
+
+    def cleared(self, wait: bool) -> None:
+        """The output is to be cleared, or (wait) when there is more."""
+
+
+class Life:
+    """A shell in its container, run by a thread of its own. What it says goes to `messages`, in order.
+
+    Everything that a cell put out has been heard when the message comes that the cell is done.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        image: Image,
+        request: Request,
+        listener: Listener,
+        messages: queue.SimpleQueue[Message],
+    ) -> None:
+        self.exchange: Exchange | None = None
+        self.shell = 0
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self._container = container
+        self._image = image
+        self._request = request
+        self._listener = listener
+        self._messages = messages
+        self._follow: Follow | None = None
+        self._outputs: list[int] = []
+        self._keyboard: Terminal | None = None
+        self._thread = threading.Thread(target=self._live, name="nbcontainer-shell", daemon=True)
+        self._thread.start()
+
+    def _live(self) -> None:
+        streams = Streams(
+            self._listener.stdout,
+            self._listener.stderr,
+            exchange=contents.exchange(),
+            on_exchange=self._on_exchange,
+            on_follow=self._on_follow,
+        )
+        try:
+            self.outcome = run_in(self._container, self._image, self._request, streams)
+        except Exception as error:  # it is raised where somebody waits
+            self.error = error
+        finally:
+            if self.exchange is not None:
+                self.exchange.close()
+            self._messages.put((OVER,))
+
+    def _on_follow(self, follow: Follow) -> None:
+        self._follow = follow
+        self._outputs = list(follow.sinks)
+
+    def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
+        self.exchange = exchange = Exchange(directory, terminal)
+        peer = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        self._keyboard = Terminal(os.fstat(peer))
+        os.close(peer)
+        self._messages.put((STARTED,))
+        return {exchange.channel: self._hear, terminal: lambda data: self._listener.stdout(exchange.unechoed(data))}
+
+    # What the thread hears
+
+    def _hear(self, data: bytes) -> None:
+        assert self.exchange is not None
+        for word, *rest in self.exchange.lines(data):
+            if word == "again" and len(rest) == 1 and rest[0].isdecimal():
+                self.exchange.turned(int(rest[0]))
+                continue
+            self._take_outputs()
+            if word == "display" and len(rest) == 2:
+                self._show(*rest)
+            elif word == "clear" and len(rest) == 1:
+                self._listener.cleared(rest[0] == "1")
+            else:
+                self._messages.put((word, *rest))
+
+    def _take_outputs(self) -> None:
+        """Takes what is in the pipes of output now, and so was written before what is on the channel."""
+        assert self._follow is not None
+        for fd in self._outputs:
+            left = _waiting_in(fd)
+            while left > 0:
+                data = os.read(fd, min(left, _CHUNK))
+                self._follow.sinks[fd](data)
+                left -= len(data)
+
+    def _show(self, mime: str, name: str) -> None:
+        assert self.exchange is not None
+        try:
+            data = self.exchange.take_shown(name)
+        except Exception as error:
+            self._listener.stderr(f"nbcontainer: cannot show {name}: {error}\n".encode())
+        else:
+            self._listener.shown(mime, data)
+
+    # What others ask of it
+
+    @property
+    def init(self) -> int:
+        """Host pid of the container's init; 0 before there is one."""
+        return self._follow.running.pid if self._follow is not None else 0
+
+    @property
+    def _ended(self) -> bool:
+        """Whether init is dead, so that its processes' numbers may be others'."""
+        return self._follow is None or self._follow.running.pidfd < 0 or readable(self._follow.running.pidfd)
+
+    def find_shell(self) -> int:
+        """Host pid of the shell, init's first child; its process group's number too. 0 where it is gone."""
+        if not self.shell:
+            self.shell = next(iter(children(self.init)), 0)
+        return self.shell
+
+    @property
+    def asks(self) -> Wait | None:
+        """Who waits for input from the terminal, where all output that can be taken is.
+
+        The pipes are only polled here, which never waits. What else is done with one is for the thread.
+        """
+        wait = None if self._keyboard is None else self._keyboard.waiting(self.init)
+        if wait is None or wait.copying or not any(readable(fd) for fd in self._outputs):
+            return wait
+        return None
+
+    def interrupt(self, signals: Iterable[int]) -> None:
+        """Sends the shell, and all that it waits for, the signals that end a cell."""
+        group = self.find_shell()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            for number in signals:
+                if group and not self._ended:
+                    os.killpg(group, number)
+
+    def kill(self) -> None:
+        """Ends everything in the container, at once."""
+        if self._follow is not None:
+            self._follow.stop("killed", gently=False)
+
+    def join(self, patience: float | None = None) -> bool:
+        """Waits until it is over and settled, at most `patience` seconds; whether it is."""
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+
+def _waiting_in(fd: int) -> int:
+    """Bytes that a pipe holds (FIONREAD, pipe(7)); none of one that is closed."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    except OSError:
+        return 0
+    return count[0]

@@ -1,0 +1,104 @@
+"""What the kernel sends to frontends of its own accord, and what it asks them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from nbcontainer.containers.progress import PATIENCE
+from nbcontainer.notebook.progress import Bar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ipykernel.kernelbase import Kernel
+
+    from nbcontainer.images.progress import State
+
+
+class Frontends:
+    """The frontends of a kernel. See `nbcontainer.notebook.kernel.output.Frontends`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel: Any = kernel
+
+    @property
+    def parent(self) -> dict[str, Any]:
+        """The request that is being answered on the shell channel."""
+        found: dict[str, Any] = self._kernel.get_parent("shell")
+        return found
+
+    def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
+        """Sends a message to all of them. From any thread."""
+        kernel = self._kernel
+        if kernel.session:
+            kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kernel._topic(kind))
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Has the thread that publishes call it then."""
+        loop = self._kernel.iopub_thread.io_loop
+        loop.add_callback(loop.call_later, seconds, function)
+
+    def ask(self, secret: bool) -> None:
+        """Sends an `input_request` to the one who made the request. Answers to earlier ones are thrown away."""
+        while self.answer() is not None:
+            pass
+        kernel = self._kernel
+        content = {"prompt": "", "password": secret}
+        kernel.session.send(
+            kernel.stdin_socket, "input_request", content, self.parent, ident=kernel._parent_ident["shell"]
+        )
+
+    def answer(self) -> dict[str, Any] | None:
+        """The content of an `input_reply`, if one has come."""
+        try:
+            _, message = self._kernel.session.recv(self._kernel.stdin_socket, mode=zmq.NOBLOCK)
+        except ValueError:
+            return None  # it is not signed as it must be
+        return None if message is None else message["content"]
+
+
+class Keyboard:
+    """Whoever sent the cell, asked for lines and not waited for (`nbcontainer.notebook.kernel.shell.Keyboard`).
+
+    `flush` sends what the cell has put out, so that it is there before the question.
+    """
+
+    def __init__(self, frontends: Frontends, flush: Callable[[], None]) -> None:
+        self._frontends = frontends
+        self._flush = flush
+
+    def ask(self, secret: bool) -> None:
+        """Asks for a line."""
+        self._flush()
+        self._frontends.ask(secret)
+
+    def answer(self) -> str | None:
+        """The line, if it has come."""
+        content = self._frontends.answer()
+        return None if content is None else str(content.get("value", ""))
+
+
+class Progress:
+    """A listener that keeps one display of the request's up to date, where work takes long enough."""
+
+    _ids = itertools.count(1)
+
+    def __init__(self, frontends: Frontends) -> None:
+        self._frontends = frontends
+        self._parent = frontends.parent
+        self._id = ""
+
+    def __call__(self, state: State) -> None:
+        """Shows a state."""
+        kind = "update_display_data" if self._id else "display_data"
+        if not self._id:
+            if state.seconds < PATIENCE:
+                return
+            self._id = f"nbcontainer-progress-{next(self._ids)}"
+        bar = Bar(state)
+        data = {"text/plain": repr(bar), "text/html": bar._repr_html_()}
+        content = {"data": data, "metadata": {}, "transient": {"display_id": self._id}}
+        self._frontends.publish(kind, content, self._parent)

@@ -1,0 +1,150 @@
+"""What cells put out, on its way to the frontends: as text, in order, a few messages a second, and never a flood."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nbcontainer.containers.output import FloodGate, TextSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+INTERVAL = 0.05
+"""Seconds that output may wait for more, so that many small writes become few messages."""
+
+STDOUT, STDERR = "stdout", "stderr"
+
+
+class Frontends(Protocol):
+    """Whoever looks at the kernel."""
+
+    def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
+        """Sends a message that belongs to the request `parent`. From any thread."""
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Has a thread of its own call it then. From any thread."""
+
+
+class Outputs:
+    """Takes what comes from a shell (`nbcontainer.notebook.kernel.life.Listener`), for one cell after another.
+
+    What jobs in the background put out between cells belongs to the cell before. `limit` is how many bytes of one cell
+    are shown, `place` makes the path (host) of the file for the whole where that is more.
+    """
+
+    def __init__(self, frontends: Frontends, limit: int, place: Callable[[], Path]) -> None:
+        self._frontends = frontends
+        self._limit = limit
+        self._place = place
+        self._lock = threading.RLock()
+        self._texts: list[tuple[str, list[str]]] = []
+        self._waiting = False
+        self._parent: dict[str, Any] = {}
+        self._silent = False
+        self._open()
+
+    def _open(self) -> None:
+        self._gate = FloodGate(self._limit, self._place)
+        self._sinks = {name: TextSink(_Text(self, name), flush=False) for name in (STDOUT, STDERR)}
+        self._takers = {name: self._gate.through(sink) for name, sink in self._sinks.items()}
+
+    def begin(self, parent: dict[str, Any], *, silent: bool = False) -> None:
+        """A cell begins: what comes from now on belongs to request `parent`, and is thrown away if `silent`."""
+        with self._lock:
+            self.finish()
+            self._parent, self._silent = parent, silent
+
+    def finish(self) -> None:
+        """Sends all there is, the end of a flood too."""
+        with self._lock:
+            self._gate.finish(self._sinks[STDOUT])
+            for sink in self._sinks.values():
+                sink.finish()
+            self.flush()
+            self._open()
+
+    def stdout(self, data: bytes) -> None:
+        """Takes some standard output."""
+        self._take(STDOUT, data)
+
+    def stderr(self, data: bytes) -> None:
+        """Takes some standard error."""
+        self._take(STDERR, data)
+
+    def _take(self, name: str, data: bytes) -> None:
+        with self._lock:
+            self._takers[name](data)
+
+    def write(self, name: str, text: str) -> None:
+        """Takes text for a stream, to be sent soon."""
+        with self._lock:
+            if self._silent:
+                return
+            if not self._texts or self._texts[-1][0] != name:
+                self._texts.append((name, []))
+            self._texts[-1][1].append(text)
+            if not self._waiting:
+                self._waiting = True
+                self._frontends.call_later(INTERVAL, self.flush)
+
+    def flush(self) -> None:
+        """Sends what was taken."""
+        with self._lock:
+            texts, self._texts = self._texts, []
+            self._waiting = False
+            for name, parts in texts:
+                self._publish("stream", {"name": name, "text": "".join(parts)})
+
+    def shown(self, mime: str, data: bytes) -> None:
+        """Shows something; what is not what its type says is an error on standard error."""
+        with self._lock:
+            try:
+                content = bundle(mime, data)
+            except ValueError as error:
+                self.write(STDERR, f"display: this is no {mime}: {error}\n")
+                return
+            self.flush()
+            self._publish("display_data", {"data": content, "metadata": {}, "transient": {}})
+
+    def cleared(self, wait: bool) -> None:
+        """Clears the cell's output."""
+        with self._lock:
+            self.flush()
+            self._publish("clear_output", {"wait": wait})
+
+    def _publish(self, kind: str, content: dict[str, Any]) -> None:
+        if not self._silent:
+            self._frontends.publish(kind, content, self._parent)
+
+
+class _Text:
+    """One stream of `Outputs`, as something that text is written to."""
+
+    def __init__(self, outputs: Outputs, name: str) -> None:
+        self._outputs = outputs
+        self._name = name
+
+    def write(self, text: str, /) -> None:
+        self._outputs.write(self._name, text)
+
+    def flush(self) -> None:
+        self._outputs.flush()
+
+
+def bundle(mime: str, data: bytes) -> dict[str, Any]:
+    """What a frontend wants to show `data` of that type: text as text, JSON as a value, all else in base64.
+
+    Raises `ValueError` for text that is no UTF-8, and JSON that is none.
+    """
+    plain = {"text/plain": f"<{mime}, {len(data)} bytes>"}
+    if mime == "application/json" or mime.endswith("+json"):
+        return {**plain, mime: json.loads(data)}
+    if mime.startswith("text/") or mime.endswith("+xml") or mime in ("application/javascript", "application/xml"):
+        text = data.decode()
+        readable = mime in ("text/plain", "text/markdown", "text/latex")
+        return {"text/plain": text, mime: text} if readable else {**plain, mime: text}
+    return {**plain, mime: base64.b64encode(data).decode("ascii")}

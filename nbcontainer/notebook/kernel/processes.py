@@ -1,0 +1,178 @@
+"""A container's processes as the notebook sees them in /proc: who waits for input, and what a cell started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import stat
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from nbcontainer.linux.proc import descendants, pid_namespace, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TTY = os.makedev(5, 0)
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Numbers of the system calls that wait for input (syscalls(2))."""
+
+    read: frozenset[int]
+    splice: frozenset[int]
+    sendfile: frozenset[int]
+    poll: frozenset[int]
+    select: frozenset[int]
+    epoll: frozenset[int]
+
+
+_CALLS = {
+    # read, readv; splice; sendfile; poll, ppoll; select, pselect6; epoll_wait, epoll_pwait, epoll_pwait2
+    "x86_64": _Calls(*map(frozenset, ((0, 19), (275,), (40,), (7, 271), (23, 270), (232, 281, 441)))),
+    "aarch64": _Calls(*map(frozenset, ((63, 65), (76,), (71,), (73,), (72,), (22, 441)))),
+}
+
+
+class Wait(NamedTuple):
+    """A thread that waits for input, for the `turns`th time that it gave up the processor.
+
+    `copying`: in sendfile(2) or splice(2). If it copies to a pipe, the kernel holds that meanwhile, and who reads the
+    pipe waits too, in a way that no signal ends.
+    """
+
+    thread: int
+    turns: int
+    copying: bool
+
+
+def now() -> float:
+    """The time since boot in seconds, to compare with `started`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def kill_since(init: int, since: float, spared: int) -> int:
+    """Kills what has begun below `init` at `since` or later, but not `spared`; how many processes.
+
+    A clock tick earlier counts too: /proc tells no finer. What is forked meanwhile is found in the next round.
+    """
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    killed: set[int] = {spared}
+    while found := [pid for pid in descendants(init) if pid not in killed and _kill(pid, init, since - tick)]:
+        killed.update(found)
+    return len(killed) - 1
+
+
+def _kill(pid: int, init: int, since: float) -> bool:
+    """Kills the process of that pid if it is of init's container and as young; by a descriptor, which no other has."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        mine = pid_namespace(pid) == pid_namespace(init)
+        if not mine or started(pid) < since:
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+class Terminal:
+    """The container's end of a terminal, to be known again among a process's descriptors."""
+
+    def __init__(self, facts: os.stat_result) -> None:
+        self._identity = (facts.st_dev, facts.st_ino)
+
+    def is_open_as(self, pid: int, fd: int) -> bool:
+        """Whether a process has it open under that number, or as its controlling terminal (tty(4))."""
+        try:
+            facts = Path(f"/proc/{pid}/fd/{fd}").stat()
+        except OSError:
+            return False
+        if not stat.S_ISCHR(facts.st_mode):
+            return False
+        return facts.st_rdev == _TTY or (facts.st_dev, facts.st_ino) == self._identity
+
+    def waiting(self, init: int) -> Wait | None:
+        """A thread below `init` that waits for input from here and from nowhere else; None for none.
+
+        What it waits in is the kernel's word, /proc/PID/task/TID/syscall; a loop of events that has other sources
+        too only counts where it is an epoll(7) set, as node's, which has some of its own.
+        """
+        calls = _CALLS.get(platform.machine())
+        if calls is None:
+            return None
+        for pid in descendants(init):
+            for thread in _threads(pid):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    words = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
+                    if not words[0].isdecimal():
+                        continue  # it runs, or is stopped
+                    number, arguments = int(words[0]), [int(word, 16) for word in words[1:]]
+                    if self._waits(pid, calls, number, arguments):
+                        copying = number in calls.splice | calls.sendfile
+                        return Wait(thread, _turns(pid, thread), copying)
+        return None
+
+    def _waits(self, pid: int, calls: _Calls, number: int, arguments: list[int]) -> bool:
+        if number in calls.read | calls.splice:
+            return self.is_open_as(pid, arguments[0])
+        if number in calls.sendfile:
+            return self.is_open_as(pid, arguments[1])
+        if number in calls.epoll:
+            return any(self.is_open_as(pid, fd) for fd in _in_epoll(pid, arguments[0]))
+        if number in calls.poll:
+            watched = _in_poll(pid, arguments[0], arguments[1])
+        elif number in calls.select:
+            watched = _in_select(pid, arguments[0], arguments[1])
+        else:
+            return False
+        return bool(watched) and all(self.is_open_as(pid, fd) for fd in watched)
+
+
+def _threads(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        yield from (int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _turns(pid: int, thread: int) -> int:
+    for line in Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _memory(pid: int, address: int, size: int) -> bytes:
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:  # noqa: PTH123 - pread(2) on what no Path is
+        return os.pread(file.fileno(), size, address)
+
+
+def _in_poll(pid: int, address: int, count: int) -> list[int]:
+    """The descriptors in an array of poll(2)'s; more than a program that asks a person would have are none."""
+    if not 0 < count <= 16:
+        return []
+    return [fd for fd, _, _ in struct.iter_unpack("ihh", _memory(pid, address, count * 8)) if fd >= 0]
+
+
+def _in_select(pid: int, count: int, address: int) -> list[int]:
+    """The descriptors in select(2)'s set of those to read."""
+    if not address or not 0 < count <= 1024:
+        return []
+    bits = int.from_bytes(_memory(pid, address, (count + 63) // 64 * 8), "little")
+    return [fd for fd in range(count) if bits >> fd & 1]
+
+
+def _in_epoll(pid: int, fd: int) -> list[int]:
+    """The descriptors in an epoll(7) set (proc_pid_fdinfo(5))."""
+    lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
+    return [int(line.split()[1]) for line in lines if line.startswith("tfd:")]

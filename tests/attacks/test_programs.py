@@ -25,7 +25,8 @@ until nc 127.0.0.1 4711 2> /dev/null; do :; done
 """
 
 PROGRAM = """
-import asyncio, concurrent.futures.thread, os, pkgutil, random, runpy, selectors, signal, subprocess, tempfile, threading
+import asyncio, concurrent.futures.thread, os, pkgutil, random, runpy, selectors
+import signal, subprocess, tempfile, threading
 import multiprocessing, multiprocessing.connection, multiprocessing.pool, multiprocessing.queues
 import multiprocessing.shared_memory, multiprocessing.popen_fork
 import multiprocessing.forkserver, multiprocessing.popen_forkserver, multiprocessing.popen_spawn_posix

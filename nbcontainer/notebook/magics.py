@@ -21,7 +21,7 @@ from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,6 +151,8 @@ class ContainerMagics(Magics):
         streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)))
         try:
             _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
+        except KeyboardInterrupt:  # before the container ran, or when it was being put away
+            raise failure(from_status(None, stopped=INTERRUPTED, wall_time=0.0)) from None
         finally:
             gate.finish(shown)
             for sink in (shown, shown_err):
@@ -159,7 +161,8 @@ class ContainerMagics(Magics):
                 destination.fill(self._namespace)
         if outcome.ok:
             return
-        if self.raise_error and not words.has("no-raise-error"):
+        # Who presses the stop button wants Run All to stop, whatever the cell says.
+        if outcome.reason == INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
             raise failure(outcome)
         if outcome.reason != EXITED:
             print(outcome.describe(), file=sys.stderr)

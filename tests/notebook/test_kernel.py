@@ -129,6 +129,15 @@ def test_an_interrupt_while_idle_harms_nothing(shared_kernel: Kernel) -> None:
     )
 
 
+def test_an_interrupt_is_always_a_failure(shared_kernel: Kernel) -> None:
+    """The stop button stops Run All, also where a cell's bad end is no error."""
+    cell = shared_kernel.send("%%container busybox --no-raise-error\necho up\nsleep 1000; true").until("up")
+    shared_kernel.interrupt()
+    cell.end()
+    assert cell.error is not None
+    assert cell.error["traceback"] == ["CellFailed: interrupted"]
+
+
 def test_an_impatient_person_interrupts_twice(shared_kernel: Kernel) -> None:
     """A second interrupt does not wait for a cell that ignores the first, and the next cell runs."""
     mark = marker()

@@ -71,7 +71,11 @@ def test_an_empty_word_is_a_word() -> None:
         (RUN, "--quite busybox", "run: unknown option --quite; run knows"),
         (RUN, "-x busybox", "run: unknown option -x; "),
         (RUN, "-ix busybox", "run: unknown option -x; "),
-        (RUN, "--xyzzy=3", "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name -h --help"),
+        (
+            RUN,
+            "--xyzzy=3",
+            "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name -h --help",
+        ),
         (BARE, "--all", "ps: unknown option --all; ps knows -h --help"),
         (RUN, "--name", "--name has no value; write --name NAME"),
         (RUN, "busybox -e", "--env has no value; write -e, --env NAME=VALUE"),

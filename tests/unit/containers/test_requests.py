@@ -49,7 +49,19 @@ def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> N
 
 def test_every_option_is_tried_here() -> None:
     """No option is without a test: a new one fails here until it has a row."""
-    tried = {"tmpfs", "env", "workdir", "user", "hostname", "timeout", "network", "read-only", "userns", "pull", "platform"}
+    tried = {
+        "tmpfs",
+        "env",
+        "workdir",
+        "user",
+        "hostname",
+        "timeout",
+        "network",
+        "read-only",
+        "userns",
+        "pull",
+        "platform",
+    }
     assert {option.name for option in RUN_OPTIONS} == tried | {"volume", "name", "rm", "env-file"}
 
 

@@ -32,6 +32,7 @@ _WORDS = {
     "ReserveScript": "reserve a file for the cell's body",
     "WriteScript": "write the cell's body",
     "OpenTerminal": "open a terminal",
+    "MakeExchange": "make the directory that the notebook and the program talk through",
     "BindResolver": "bind the host's resolv.conf",
     "BindVolume": "mount the volume",
     "MountTmpfs": "mount a tmpfs",

@@ -56,7 +56,7 @@ def read_record(path: Path) -> Record:
         cells = tuple(CellRecord(**cell) for cell in values.pop("cells"))
         values["base"] = tuple(values["base"])
         return Record(**values, cells=cells)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ContainerDamaged(
             f"the record of container {path.name} cannot be read: {error}", hint=f"`%container rm {path.name}`"
         ) from error

@@ -1,0 +1,283 @@
+"""The verbs, on a real store and with the sandboxed work done in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.grammar import parse
+from nbcontainer.containers.record import CellRecord
+from nbcontainer.containers.verb import Call, count, one_line
+from nbcontainer.containers.verbs import VERBS, overview, unknown
+from nbcontainer.errors import (
+    ContainerBusy,
+    ContainerDamaged,
+    ContainerExists,
+    ContainerNotFound,
+    ImageError,
+    ImageNotFound,
+    NbcontainerError,
+    UsageError,
+)
+from tests.unit.images.in_process import InProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.container import Container
+
+
+class Unprivileged(Engine):
+    """An engine that starts no launcher: what would be done in a sandbox is done in this process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.runner = InProcess(self.store.path)
+
+    @property
+    def single_id(self) -> bool:
+        return self.runner.single_id
+
+    def on_directory(self, function: Callable[..., Any], path: str, *args: Any, **keywords: Any) -> Any:
+        return self.runner.on_directory(function, path, *args, **keywords)
+
+    def on_layers(self, function: Callable[..., Any], lowers: Any, *args: Any, **keywords: Any) -> Any:
+        return self.runner.on_layers(function, lowers, *args, **keywords)
+
+
+class Verbs:
+    """Does verbs as a person writes them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(self, line: str) -> Any:
+        name, *words = line.split()
+        return VERBS[name].run(Call(self.engine, parse(VERBS[name].command, words)))
+
+
+@pytest.fixture
+def verbs(tmp_path: Path) -> Iterator[Verbs]:
+    """Verbs on an empty store."""
+    engine = Unprivileged(tmp_path / "store")
+    yield Verbs(engine)
+    engine.close()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A root file system tar with one file."""
+    path = tmp_path / "My Root.v2.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"hello"))
+    return path.rename(tmp_path / "My_Root.v2.tar")
+
+
+@pytest.fixture
+def dev(verbs: Verbs, archive: Path) -> Container:
+    """A container with two cells, of which one changed something."""
+    verbs(f"import {archive} base")
+    engine = verbs.engine
+    made = containers.create(engine, engine.store.image("base"), "dev")
+    place = engine.store.new_directory(engine.store.path / "layers" / engine.store.unique(), give=False)
+    (engine.store.new_directory(place / "diff") / "added").write_text("new")
+    with made.use():
+        made.add_cell(CellRecord(place.name, "echo new > /added\n", "2026-11-24T20:00:00Z", "exited", 0))
+        made.add_cell(CellRecord("", "x" * 100, "2026-11-24T20:00:01Z", "signal", 139))
+    return made
+
+
+def test_import_names_the_image_by_its_file(verbs: Verbs, archive: Path) -> None:
+    """Without a name, an import is called as its file is, in what a name may have."""
+    assert str(verbs(f"import {archive}")).startswith("my-root-v2  sha256:")
+    assert [row[0] for row in verbs("images").rows] == ["my-root-v2"]
+
+
+def test_import_sets_the_configuration(verbs: Verbs, archive: Path) -> None:
+    """`--change` is in the image's configuration."""
+    call = Call(
+        verbs.engine, parse(VERBS["import"].command, [str(archive), "base", "--change", 'CMD ["cat", "/file"]'])
+    )
+    VERBS["import"].run(call)
+    assert verbs("inspect base").as_json()["config"]["config"]["Cmd"] == ["cat", "/file"]
+
+
+def test_images_are_listed(verbs: Verbs, archive: Path) -> None:
+    """An empty store says so; an image is listed with its digest, layers and size."""
+    assert str(verbs("images")) == "no images"
+    verbs(f"import {archive} base:1")
+    (row,) = verbs("images").rows
+    assert (row[0], row[2]) == ("base:1", "1")
+    assert verbs.engine.store.image("base:1").digest.startswith(f"sha256:{row[1]}")
+
+
+def test_an_export_is_the_imported_tree(verbs: Verbs, archive: Path, tmp_path: Path) -> None:
+    """What is exported of an image is what was imported."""
+    verbs(f"import {archive} base")
+    assert str(verbs(f"export base -o {tmp_path}/out.tar")).startswith(f"{tmp_path}/out.tar  ")
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        member = tar.extractfile("file")
+        assert member is not None
+        assert member.read() == b"hello"
+
+
+@pytest.mark.usefixtures("dev")
+def test_containers_are_listed(verbs: Verbs) -> None:
+    """`ps` has a container's image, state, number of cells, and the beginning of its last cell."""
+    (row,) = verbs("ps").rows
+    assert row[:4] == ("dev", "base", "stopped", "2")
+    assert row[5] == "x" * 47 + "…"
+
+
+@pytest.mark.usefixtures("dev")
+def test_history_is_the_cells(verbs: Verbs) -> None:
+    """`history` has a line for each cell: how it ended, and whether it changed anything."""
+    rows = verbs("history dev").rows
+    assert [row[0] for row in rows] == ["1", "2"]
+    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "yes", "echo new > /added")
+    assert rows[1][2:5] == ("signal", "139", "")
+
+
+def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> None:
+    """`inspect` gives a container's record or an image's documents, and several as a list."""
+    found = verbs("inspect dev").as_json()
+    assert (found["name"], found["running"], found["layers"]) == ("dev", None, list(dev.record.layers))
+    image = verbs("inspect base").as_json()
+    assert image["manifest"]["schemaVersion"] == 2
+    assert [one["name"] for one in json.loads(str(verbs("inspect dev base")))] == ["dev", "base"]
+
+
+def test_rm_takes_the_container_and_what_only_it_has(verbs: Verbs, dev: Container) -> None:
+    """A removed container's record and layers are gone; its image stays."""
+    store = verbs.engine.store
+    layer = dev.record.cells[0].layer
+    assert str(verbs("rm dev")) == "removed dev"
+    assert not (store.path / "containers" / "dev").exists()
+    assert not (store.path / "layers" / layer).exists()
+    assert str(verbs("ps")) == "no containers"
+    assert store.image("base").name == "base"
+
+
+def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:
+    """A layer that another container has too is not removed with the first."""
+    engine = verbs.engine
+    other = containers.create(engine, engine.store.image("base"), "other")
+    with other.use():
+        other.add_cell(dev.record.cells[0])
+    verbs("rm dev")
+    assert (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
+    verbs("rm other")
+    assert not (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
+
+
+def test_an_image_in_use_stays_for_its_container(verbs: Verbs, dev: Container) -> None:
+    """`rmi` takes the name away; what a container needs of the image stays until that is gone, too."""
+    store = verbs.engine.store
+    assert str(verbs("rmi base")) == "removed base"
+    verbs.engine.settle()
+    verbs("prune")
+    assert dev.image().layers
+    assert all((store.path / "layers" / layer).exists() for layer in dev.record.layers)
+    verbs("rm dev")
+    verbs.engine.settle()
+    verbs("prune")
+    assert [path.name for path in (store.path / "layers").iterdir()] == ["sha256"]
+    assert not list((store.path / "blobs" / "sha256").iterdir())
+
+
+@pytest.mark.usefixtures("dev")
+def test_a_damaged_container_can_be_seen_and_removed(verbs: Verbs) -> None:
+    """`ps` says that its record cannot be read, using it fails, and `rm` removes it."""
+    (verbs.engine.store.path / "containers" / "dev" / "container.json").write_text("{")
+    assert [row[:3] for row in verbs("ps").rows] == [("dev", "", "damaged")]
+    with pytest.raises(ContainerDamaged):
+        verbs("history dev")
+    verbs("rm dev")
+    assert str(verbs("ps")) == "no containers"
+
+
+def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) -> None:
+    """While somebody holds a container it is busy for all others, and free again afterwards."""
+    with dev.use(), pytest.raises(ContainerBusy, match="container dev is running, here or in another notebook; wait"):
+        verbs("rm dev")
+    verbs("rm dev")
+
+
+@pytest.mark.usefixtures("dev")
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("rm nope", ContainerNotFound, "no container named nope; see `%container ps`"),
+        ("rm ../x", UsageError, "'../x' is no name for a container"),
+        ("stop nope", ContainerNotFound, "no container named nope"),
+        ("history nope", ContainerNotFound, "no container and no image named nope"),
+        ("inspect nope", ContainerNotFound, "no container and no image named nope"),
+        ("export nope -o x.tar", ContainerNotFound, "no container and no image named nope"),
+        ("export base", UsageError, "export: no file to write; write export NAME -o FILE.tar"),
+        ("rmi nope", ImageNotFound, "no image 'nope' in the store"),
+        ("import /no/such.tar", ImageNotFound, "no file /no/such.tar; check the path"),
+        ("import -", UsageError, "import: no name for the image"),
+        ("import / base", ImageError, ""),
+        ("commit dev Upper", UsageError, "'Upper' is no image name"),
+        ("history", ContainerNotFound, "no container yet in this notebook; run a cell"),
+    ],
+)
+def test_what_cannot_be_done(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
+    """A verb that cannot do it says why and what to do, and changes nothing."""
+    before = str(verbs("ps")), str(verbs("images"))
+    with pytest.raises(error) as raised:
+        verbs(line)
+    assert str(raised.value).startswith(message)
+    assert raised.value.hint
+    assert (str(verbs("ps")), str(verbs("images"))) == before
+
+
+@pytest.mark.usefixtures("dev")
+def test_a_name_is_taken_once(verbs: Verbs) -> None:
+    """A second container of the same name is refused."""
+    with pytest.raises(ContainerExists, match="a container named dev exists already; go on with it"):
+        containers.create(verbs.engine, verbs.engine.store.image("base"), "dev")
+
+
+@pytest.mark.usefixtures("dev")
+def test_what_does_not_run_is_not_stopped(verbs: Verbs) -> None:
+    """`stop` of a container in which nothing runs says so."""
+    assert str(verbs("stop dev")) == "dev was not running"
+
+
+@pytest.mark.parametrize("name", ["", "-x", ".x", "a/b", "a b", "é", "x" * 64, "..", "a\n"])
+def test_what_is_no_name(name: str) -> None:
+    """A container's name is a directory's and a host's too: others are refused."""
+    with pytest.raises(UsageError, match="is no name for a container; use letters"):
+        containers.check_name(name)
+
+
+def test_unknown_verbs_are_guessed() -> None:
+    """A verb that is nearly one is guessed; an image's name is told how images are run."""
+    assert str(unknown("imges")) == "unknown verb 'imges'; did you mean images"
+    assert "`%container run ubuntu`" in str(unknown("ubuntu"))
+
+
+def test_the_overview_has_a_line_for_each_verb() -> None:
+    """Each verb's usage and what it does stand in one line."""
+    lines = overview("> ").splitlines()
+    assert len(lines) == len(VERBS)
+    for line, verb in zip(lines, VERBS.values(), strict=True):
+        assert line.startswith(f"  > {verb.command.usage} ")
+        assert line.endswith(verb.command.help)
+
+
+def test_words_for_people() -> None:
+    """One is singular, and a long text is cut to one line."""
+    assert (count(1, "layer"), count(2, "layer"), count(0, "thing")) == ("1 layer", "2 layers", "0 things")
+    assert one_line("a\n  b\tc") == "a b c"
+    assert one_line("abcdef", 4) == "abc…"

@@ -9,6 +9,7 @@ NbcontainerError
 │   └── HostileArchive    an archive that breaks the rules, or is cut off
 ├── SandboxError          this machine cannot set a container up
 │   ├── LauncherError     the fork server cannot start or has gone
+│   │   └── ContainerLost it, or a container that waited, was killed before the cell began
 │   └── SetupFailed       one step of the plan failed
 ├── ContainerError        a container cannot be handled
 │   ├── ContainerNotFound
@@ -67,6 +68,10 @@ class SandboxError(NbcontainerError):
 
 class LauncherError(SandboxError):
     """The fork server cannot start, or has gone."""
+
+
+class ContainerLost(LauncherError):
+    """A container was killed before its cell began, alone or with its launcher: nothing of the cell has run."""
 
 
 class SetupFailed(SandboxError):

@@ -14,7 +14,7 @@ from nbcontainer.containers.options import NETWORKS, RunOptions, command_line, e
 from nbcontainer.containers.record import CellRecord
 from nbcontainer.containers.running import birth
 from nbcontainer.containers.volumes import check_targets, idmapped
-from nbcontainer.errors import ContainerError, ContainerNotFound, SetupFailed, UsageError
+from nbcontainer.errors import ContainerError, ContainerLost, ContainerNotFound, SetupFailed, UsageError
 from nbcontainer.images import library, reference, times
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.rootfs import upper_refused
@@ -180,6 +180,10 @@ class _Cell:
         except SetupFailed as error:
             if not self._cured(error):
                 raise
+        except ContainerLost:  # who waits is known again, and who is dead; nothing goes on where another began
+            self.clear_away()
+            with contextlib.suppress(ContainerLost):
+                self.launcher.collect()
         return self._run_once()
 
     def _cured(self, error: SetupFailed) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import LauncherError
+from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 
@@ -225,18 +225,17 @@ class Launcher:
 
     def submit(self, todo: Plan, files: Sequence[int]) -> Running:
         """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`."""
-        for _ in range(2):
-            done, running = self._take(todo)
-            try:
-                running.begin(todo, done, files)
-            except (BrokenPipeError, ConnectionError):
-                running.close()  # the spare was killed while it waited
-            except BaseException:
-                running.close()
-                raise
-            else:
-                return running
-        raise LauncherError("a new container ended before it could begin", hint=self._last_words())
+        done, running = self._take(todo)
+        try:
+            running.begin(todo, done, files)
+        except ConnectionError:  # it was killed while it waited, and the upper that it has mounted is used up
+            running.close()
+            hint = self._last_words() or "run it again"
+            raise ContainerLost("a new container ended before it could begin", hint=hint) from None
+        except BaseException:
+            running.close()
+            raise
+        return running
 
     def _take(self, todo: Plan) -> tuple[int, Running]:
         """A spare that has done the beginning of a plan, as much as there is one for, and how many steps that is."""
@@ -301,7 +300,7 @@ class Launcher:
         if message is None:
             words = self._last_words()
             self._forget()
-            raise LauncherError("the launcher ended while it made a container", hint=words)
+            raise ContainerLost("the launcher ended while it made a container", hint=words or "run it again")
         return message, files
 
     def user_namespace(self) -> int:

@@ -145,7 +145,7 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
                 os.close(fd)
             thread.join(0.05)
-    assert set(ends) <= {"killed", "LauncherError"}
+    assert set(ends) <= {"killed", "ContainerLost"}
     faults.at = -1
     assert cell("echo last").text == "last"
     nothing_is_left(engine)

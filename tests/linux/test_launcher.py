@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.errors import LauncherError, SetupFailed
+from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
 from nbcontainer.linux.processes import capability_mask
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.launcher import Launcher, wait_readable
@@ -103,15 +103,31 @@ def test_a_spare_is_taken_by_the_plan_that_begins_so(bench: Bench) -> None:
     os.close(null)
 
 
-def test_a_spare_that_was_killed_is_replaced(bench: Bench) -> None:
-    """Who kills a spare while it waits costs the next container nothing but time."""
+def test_a_spare_that_was_killed_is_an_error_once(bench: Bench) -> None:
+    """Who kills a container while it waits is told of it by the next one, if nobody has looked before, and no more."""
     spec = bench.spec("echo", "hello")
     todo = plan.build(spec, bench.launcher.idmap)
     spare = bench.ready(todo)
     os.kill(spare.pid, signal.SIGKILL)
     wait_readable(spare.pidfd)
     assert not bench.launcher.has(todo.prepare)
-    assert bench.run(spec)[0] == b"hello\n"
+    with pytest.raises(ContainerLost, match="a new container ended before it could begin"):
+        bench.run(spec)
+    assert bench.run(bench.spec("echo", "hello"))[0] == b"hello\n"
+
+
+def test_waiting_containers_that_were_killed_are_replaced(cell: Cell, engine: Engine) -> None:
+    """What waits for the next cell may be killed, where memory is short for one: the cell does not notice."""
+    cell("true")
+    engine.settle()
+    fds = pidfds(descendants(engine.launcher.pid))
+    assert fds
+    for fd in fds:
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
+    assert all_dead(fds)
+    in_memory = engine.store.in_memory
+    assert cell("echo hello").text == "hello"
+    assert engine.store.in_memory == in_memory
 
 
 def test_a_spare_that_is_let_go_is_gone(bench: Bench) -> None:

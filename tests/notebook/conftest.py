@@ -16,6 +16,7 @@ from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
 from tests.notebook.kernels import Kernel
+from tests.notebook.shell_kernels import rootfs_of_this_machine
 from tests.requirements import require
 
 if TYPE_CHECKING:
@@ -125,3 +126,11 @@ def shared_kernel(short_path: Path, store_path: Path, _containers_work: str) -> 
     with Kernel(short_path, store_path) as started:
         started.run("%load_ext nbcontainer").good()
         yield started
+
+
+@pytest.fixture(scope="session")
+def shells_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with this machine's bash and dash."""
+    for name in ("bash", "dash", "ldd"):
+        require(name)
+    return rootfs_of_this_machine(tmp_path_factory.mktemp("rootfs") / "shells.tar")

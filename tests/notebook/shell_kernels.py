@@ -46,9 +46,10 @@ def rootfs_of_this_machine(target: Path, programs: Iterable[str] = PROGRAMS) -> 
             entry.mode, entry.size = 0o755, path.stat().st_size
             with path.open("rb") as file:
                 tar.addfile(entry, file)
-        folder = tarfile.TarInfo("tmp")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
-        tar.addfile(folder)
+        for name, mode in (("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("tmp", 0o1777)):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            tar.addfile(folder)
         for name, text in (("usr/bin/sh", ""), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("root/.keep", "")):
             entry = tarfile.TarInfo(name)
             if name == "usr/bin/sh":

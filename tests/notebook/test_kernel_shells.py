@@ -13,8 +13,6 @@ from nbcontainer.containers.run import Request
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel.shell import End, Shell
 from nbcontainer.sandbox.outcome import EXITED
-from tests.notebook.shell_kernels import rootfs_of_this_machine
-from tests.requirements import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,14 +93,6 @@ class Cells:
         ran = self(code, keyboard)
         assert ran.end == End(0), ran
         return ran.out
-
-
-@pytest.fixture(scope="session")
-def shells_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root file system with this machine's bash and dash."""
-    for name in ("bash", "dash", "ldd"):
-        require(name)
-    return rootfs_of_this_machine(tmp_path_factory.mktemp("rootfs") / "shells.tar")
 
 
 @pytest.fixture

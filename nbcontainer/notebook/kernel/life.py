@@ -14,6 +14,7 @@ from nbcontainer.containers.run import Request, Streams, run_in
 from nbcontainer.linux.proc import children
 from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange
+from nbcontainer.notebook.kernel.observer import Observer
 from nbcontainer.notebook.kernel.processes import Terminal, Wait
 from nbcontainer.sandbox.launcher import readable
 
@@ -77,6 +78,7 @@ class Life:
         self._follow: Follow | None = None
         self._outputs: list[int] = []
         self._keyboard: Terminal | None = None
+        self._observer = Observer(container.engine.launcher_for(request.options.userns))
         self._thread = threading.Thread(target=self._live, name="nbcontainer-shell", daemon=True)
         self._thread.start()
 
@@ -104,8 +106,9 @@ class Life:
     def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
         self.exchange = exchange = Exchange(directory, terminal)
         peer = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        self._keyboard = Terminal(os.fstat(peer))
+        facts = os.fstat(peer)
         os.close(peer)
+        self._keyboard = Terminal(facts.st_dev, facts.st_ino)
         self._messages.put((STARTED,))
         return {exchange.channel: self._hear, terminal: lambda data: self._listener.stdout(exchange.unechoed(data))}
 
@@ -168,7 +171,12 @@ class Life:
 
         The pipes are only polled here, which never waits. What else is done with one is for the thread.
         """
-        wait = None if self._keyboard is None else self._keyboard.waiting(self.init)
+        if self._keyboard is None:
+            return None
+        try:
+            wait = self._keyboard.waiting(self.init)
+        except PermissionError:
+            wait = self._observer.waiting(self._keyboard, self.init)
         if wait is None or wait.copying or not any(readable(fd) for fd in self._outputs):
             return wait
         return None
@@ -189,7 +197,10 @@ class Life:
     def join(self, patience: float | None = None) -> bool:
         """Waits until it is over and settled, at most `patience` seconds; whether it is."""
         self._thread.join(patience)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._observer.close()
+        return True
 
 
 def _waiting_in(fd: int) -> int:

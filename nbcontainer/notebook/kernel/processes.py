@@ -57,27 +57,31 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def kill_since(init: int, since: float, spared: int) -> int:
-    """Kills what has begun below `init` at `since` or later, but not `spared`; how many processes.
+def kill_since(init: int, since: float, shell: int) -> int:
+    """Kills what has begun below `init` at `since` or later, but not the shell; how many processes.
 
     A clock tick earlier counts too: /proc tells no finer. What is forked meanwhile is found in the next round.
     """
+    if not shell:
+        return 0
     tick = 1 / os.sysconf("SC_CLK_TCK")
-    killed: set[int] = {spared}
-    while found := [pid for pid in descendants(init) if pid not in killed and _kill(pid, init, since - tick)]:
+    killed: set[int] = {shell}
+    while found := [pid for pid in descendants(init) if pid not in killed and _kill(pid, shell, since - tick)]:
         killed.update(found)
     return len(killed) - 1
 
 
-def _kill(pid: int, init: int, since: float) -> bool:
-    """Kills the process of that pid if it is of init's container and as young; by a descriptor, which no other has."""
+def _kill(pid: int, shell: int, since: float) -> bool:
+    """Kills the process of that pid if it is of the shell's container and as young; by a descriptor, which is its own.
+
+    Compared with the shell, and not with init, which nobody but root may look into.
+    """
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        mine = pid_namespace(pid) == pid_namespace(init)
-        if not mine or started(pid) < since:
+        if pid_namespace(pid) != pid_namespace(shell) or started(pid) < since:
             return False
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except OSError:
@@ -88,10 +92,10 @@ def _kill(pid: int, init: int, since: float) -> bool:
 
 
 class Terminal:
-    """The container's end of a terminal, to be known again among a process's descriptors."""
+    """The container's end of a terminal, by its device and inode, to be known among a process's descriptors."""
 
-    def __init__(self, facts: os.stat_result) -> None:
-        self._identity = (facts.st_dev, facts.st_ino)
+    def __init__(self, device: int, inode: int) -> None:
+        self.identity = (device, inode)
 
     def is_open_as(self, pid: int, fd: int) -> bool:
         """Whether a process has it open under that number, or as its controlling terminal (tty(4))."""
@@ -101,28 +105,42 @@ class Terminal:
             return False
         if not stat.S_ISCHR(facts.st_mode):
             return False
-        return facts.st_rdev == _TTY or (facts.st_dev, facts.st_ino) == self._identity
+        return facts.st_rdev == _TTY or (facts.st_dev, facts.st_ino) == self.identity
 
     def waiting(self, init: int) -> Wait | None:
         """A thread below `init` that waits for input from here and from nowhere else; None for none.
 
         What it waits in is the kernel's word, /proc/PID/task/TID/syscall; a loop of events that has other sources
-        too only counts where it is an epoll(7) set, as node's, which has some of its own.
+        too only counts where it is an epoll(7) set, as node's, which has some of its own. Raises `PermissionError`
+        where there is none among the processes that this one may look into, and there are others.
         """
         calls = _CALLS.get(platform.machine())
         if calls is None:
             return None
+        denied: PermissionError | None = None
         for pid in descendants(init):
             for thread in _threads(pid):
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    words = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
-                    if not words[0].isdecimal():
-                        continue  # it runs, or is stopped
-                    number, arguments = int(words[0]), [int(word, 16) for word in words[1:]]
-                    if self._waits(pid, calls, number, arguments):
-                        copying = number in calls.splice | calls.sendfile
-                        return Wait(thread, _turns(pid, thread), copying)
+                try:
+                    found = self._wait_of(pid, thread, calls)
+                except PermissionError as error:
+                    denied = error
+                except (OSError, ValueError, IndexError):
+                    continue
+                else:
+                    if found is not None:
+                        return found
+        if denied is not None:
+            raise denied
         return None
+
+    def _wait_of(self, pid: int, thread: int, calls: _Calls) -> Wait | None:
+        words = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
+        if not words[0].isdecimal():
+            return None  # it runs, or is stopped
+        number, arguments = int(words[0]), [int(word, 16) for word in words[1:]]
+        if not self._waits(pid, calls, number, arguments):
+            return None
+        return Wait(thread, _turns(pid, thread), number in calls.splice | calls.sendfile)
 
     def _waits(self, pid: int, calls: _Calls, number: int, arguments: list[int]) -> bool:
         if number in calls.read | calls.splice:

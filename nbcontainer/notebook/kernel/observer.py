@@ -1,0 +1,87 @@
+"""Looking at processes that a plain user may not look into: those of the containers' other users.
+
+Their files in /proc belong to ids of the user's range, and only the root of the containers' user namespace may read
+them. So a process of this module enters that namespace (setns(2)), and is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from nbcontainer.linux.namespaces import CLONE_NEWUSER, setns
+from nbcontainer.notebook.kernel.processes import Terminal, Wait
+
+if TYPE_CHECKING:
+    from nbcontainer.sandbox.launcher import Launcher
+
+_PACKAGES = str(Path(__file__).resolve().parents[3])
+_BOOT = f"import sys; sys.path += sys.argv[2:]; from {__name__} import main; main(int(sys.argv[1]))"
+
+
+class Observer:
+    """One such process, started when it is first asked, for the containers of `launcher`. `close` ends it."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def waiting(self, terminal: Terminal, init: int) -> Wait | None:
+        """See `Terminal.waiting`; None where it cannot be told."""
+        if self._process is None:
+            self._start()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps([*terminal.identity, init]).encode() + b"\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline() or "null")
+        except (OSError, ValueError):
+            return None
+        return None if answer is None else Wait(*answer)
+
+    def _start(self) -> None:
+        namespace = self._launcher.user_namespace()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(namespace), _PACKAGES],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[namespace],
+                start_new_session=True,
+                env={},
+            )
+        finally:
+            os.close(namespace)
+
+    def close(self) -> None:
+        """Ends the process. Idempotent."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+
+def main(namespace: int) -> None:
+    """The process: answers until there is nobody left to ask."""
+    setns(namespace, CLONE_NEWUSER)
+    os.close(namespace)
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Answers each line of `questions` with one."""
+    for line in questions:
+        device, inode, init = json.loads(line)
+        found = None
+        with contextlib.suppress(PermissionError):
+            found = Terminal(device, inode).waiting(init)
+        answers.write(json.dumps(found).encode() + b"\n")
+        answers.flush()

@@ -8,15 +8,17 @@ import hashlib
 import json
 import mmap
 import os
+import queue
 import select
 import signal
 import struct
+import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.compression import Compression, Reader, write_all
-from nbcontainer.images.entries import Receiver, Sender
+from nbcontainer.images.entries import IN_PIPE, Receiver, Sender
 from nbcontainer.images.tar_reader import Stream, TarReader
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ class Fed:
 class Feeder:
     """A running feeder. `entries` gives the archive's, `report` says how it ended, `close` ends it in any case.
 
-    The caller must be single-threaded (fork(2)) and keeps `source_fd` and `blob_fd`. The feeder ends by itself when
-    its parent is gone: nobody reads the pipe then. For `end_needed` see `TarReader`.
+    The caller must be single-threaded (fork(2)) and keeps `source_fd` and `blob_fd`, which is read too. The feeder
+    ends by itself when its parent is gone: nobody reads the pipe then. For `end_needed` see `TarReader`.
     """
 
     def __init__(self, source_fd: int, blob_fd: int | None, limits: Limits, *, end_needed: bool) -> None:
@@ -64,9 +66,10 @@ class Feeder:
         if pid == 0:
             os.close(self._fd)
             os.close(self._report)
-            _child(_Feed(source_fd, blob_fd, data, limits, self._counter, end_needed), report)
+            blob = None if blob_fd is None else Blob(blob_fd)
+            _child(_Feed(source_fd, blob, data, limits, self._counter, end_needed), report)
         self._pid = pid
-        self.entries = Receiver(self._fd, self.report)
+        self.entries = Receiver(self._fd, blob_fd, self.report)
         os.close(data)
         os.close(report)
 
@@ -128,24 +131,24 @@ class _Feed:
     def __init__(
         self,
         source_fd: int,
-        blob_fd: int | None,
+        blob: Blob | None,
         data_fd: int,
         limits: Limits,
         counter: mmap.mmap,
         end_needed: bool,
     ) -> None:
         self._source = source_fd
-        self._blob_fd = blob_fd
+        self._blob = blob
         self._data = data_fd
         self._limits = limits
         self._counter = counter
         self._end_needed = end_needed
+        self._sender = Sender(data_fd)
         self._read_bytes = 0
         self._given = 0
         self._raw: list[bytes] = []
-        self._blob_hash = hashlib.sha256()
-        self._blob_size = 0
-        self._synced = 0
+        self._raw_hash = hashlib.sha256()
+        self._stream_hash = hashlib.sha256()
         self._poll = select.poll()
         self._poll.register(source_fd, select.POLLIN)
         self._poll.register(data_fd, 0)  # POLLERR when the reading end is closed
@@ -153,38 +156,52 @@ class _Feed:
     def run(self) -> Fed:
         source = Reader(self._read)
         keep = source.compression in _KEPT and source.compression is not Compression.NONE
-        stream_hash = hashlib.sha256()
-        stream = Stream(self._stored_chunks(source, stream_hash, keep=keep))
-        reader = TarReader(stream, self._limits, end_needed=self._end_needed)
-        sender = Sender(self._data)
-        while (member := reader.next()) is not None:
-            sender.entry(member)
-            for piece in reader.data(member) if member.size else ():
-                sender.data(piece)
+        stream = Stream(self._stored_chunks(source, keep=keep))
+        self._send(stream, stored=self._blob is not None and not keep)
         stream.drain(self._limits.bytes)
-        sender.flush()
+        self._sender.flush()
         os.close(self._data)
-        if self._blob_fd is not None:
-            os.fsync(self._blob_fd)
-        diff_id = f"sha256:{stream_hash.hexdigest()}"
+        size = self._blob.finish() if self._blob else self._read_bytes if keep else self._given
+        diff_id = f"sha256:{self._stream_hash.hexdigest()}"
         return Fed(
             diff_id,
-            f"sha256:{self._blob_hash.hexdigest()}" if keep else diff_id,
-            self._blob_size,
+            f"sha256:{self._raw_hash.hexdigest()}" if keep else diff_id,
+            size,
             str(source.compression if keep else Compression.NONE),
         )
 
-    def _stored_chunks(self, source: Reader, stream_hash: hashlib._Hash, *, keep: bool) -> Iterator[bytes]:
+    def _send(self, stream: Stream, *, stored: bool) -> None:
+        reader = TarReader(stream, self._limits, end_needed=self._end_needed)
+        sender = self._sender
+        start = self._blob.start if self._blob else 0
+        while (member := reader.next()) is not None:
+            sender.entry(member, start + stream.offset if stored else IN_PIPE)
+            if member.size:
+                for piece in reader.data(member):
+                    if not stored:
+                        sender.data(piece)
+
+    def _stored_chunks(self, source: Reader, *, keep: bool) -> Iterator[bytes]:
         """The uncompressed stream, hashed and stored on the way: as it came if `keep`, else uncompressed."""
         for chunk in source.chunks():
-            stream_hash.update(chunk)
-            self._take_raw(keep=keep)
-            if not keep:
-                self._store(chunk, hashed=False)
+            self._stream_hash.update(chunk)
+            if keep:
+                self._keep_raw()
+            elif self._blob is not None:
+                self._sender.stored(self._blob.write(chunk))
+            self._raw.clear()
             self._given += len(chunk)
             self._check_ratio()
             yield chunk
-        self._take_raw(keep=keep)
+        if keep:
+            self._keep_raw()
+
+    def _keep_raw(self) -> None:
+        for data in self._raw:
+            self._raw_hash.update(data)
+            if self._blob is not None:
+                self._blob.write(data)
+        self._raw.clear()
 
     def _read(self, size: int) -> bytes:
         for fd, event in self._poll.poll():
@@ -196,27 +213,47 @@ class _Feed:
         self._raw.append(data)
         return data
 
-    def _take_raw(self, *, keep: bool) -> None:
-        if keep:
-            for data in self._raw:
-                self._store(data, hashed=True)
-        self._raw.clear()
-
-    def _store(self, data: bytes, *, hashed: bool) -> None:
-        self._blob_size += len(data)
-        if hashed:
-            self._blob_hash.update(data)
-        if self._blob_fd is None:
-            return
-        write_all(self._blob_fd, data)
-        if self._blob_size - self._synced >= _WRITEBACK:
-            # Starts the write-back early, so that the fsync at the end finds little to do.
-            os.posix_fadvise(self._blob_fd, self._synced, _WRITEBACK, os.POSIX_FADV_DONTNEED)
-            self._synced += _WRITEBACK
-
     def _check_ratio(self) -> None:
         limits = self._limits
         if self._given > limits.ratio_from and self._given > limits.ratio * self._read_bytes:
             raise HostileArchive(
                 f"the archive decompresses to more than {limits.ratio} times its size, which is the limit"
             )
+
+
+class Blob:
+    """A file that is written from where descriptor `fd` stands, and brought to disk by a thread on the way."""
+
+    def __init__(self, fd: int) -> None:
+        self.start = self._end = os.lseek(fd, 0, os.SEEK_CUR)
+        self._fd = fd
+        self._told = self.start
+        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes `data`; the offset of its end."""
+        write_all(self._fd, data)
+        self._end += len(data)
+        if self._end - self._told >= _WRITEBACK:
+            self._told = self._end
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write_back, daemon=True)
+                self._thread.start()
+            self._queue.put(self._end)
+        return self._end
+
+    def finish(self) -> int:
+        """Waits until all is on disk; the number of bytes. Raises `OSError`."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+        os.fsync(self._fd)
+        return self._end - self.start
+
+    def _write_back(self) -> None:
+        """Starts writing to the disk early, so that the fsync at the end finds little to do."""
+        start = self.start
+        while (end := self._queue.get()) is not None:
+            os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
+            start = end

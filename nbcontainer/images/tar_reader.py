@@ -61,7 +61,13 @@ class Stream:
         self._chunks = chunks
         self._chunk = b""
         self._view = memoryview(b"")
+        self._before = 0  # bytes of earlier chunks
         self._start = 0  # of what was not given out yet
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were given out."""
+        return self._before + self._start
 
     def block(self) -> bytes:
         """The next 512 bytes; fewer only at the end of the stream."""
@@ -84,6 +90,7 @@ class Stream:
     def some(self, size: int) -> memoryview:
         """Between 1 and `size` of the next bytes; none at the end of the stream."""
         if self._start == len(self._chunk):
+            self._before += self._start
             self._chunk = next(self._chunks, b"")
             self._view = memoryview(self._chunk)
             self._start = 0

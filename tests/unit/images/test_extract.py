@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import resource
@@ -20,6 +21,7 @@ from tests.unit.images.in_process import opened
 from tests.unit.images.tars import archive, directory, entry, hard_link, pax, symlink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.images.in_process import Unpacker
@@ -497,6 +499,15 @@ def test_a_whiteout_through_a_link(unpacker: Unpacker) -> None:
     )
     inside = unpacker.root / str(unpacker.witness)[1:] / "secret"
     assert stat.S_ISCHR(inside.lstat().st_mode)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_whiteout_with_data(unpacker: Unpacker, compress: Callable[[bytes], bytes]) -> None:
+    """A whiteout should be empty; what data it has is passed over."""
+    data = archive(entry(b".wh.f", b"why not" * 100), entry(b"after", b"data"))
+    unpacker(compress(data), whiteouts=True)
+    assert (unpacker.root / "after").read_bytes() == b"data"
+    assert stat.S_ISCHR((unpacker.root / "f").lstat().st_mode)
 
 
 FORGED = {

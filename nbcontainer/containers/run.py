@@ -233,9 +233,9 @@ class _Cell:
     def _run_once(self) -> Outcome:
         kept: list[int] = []
         try:
-            started = time.monotonic()
             running = self._begin(kept)
-            return self._follow(running, kept, started)
+            # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
+            return self._follow(running, kept, time.monotonic())
         finally:
             wire.close(kept)
 

@@ -35,8 +35,9 @@ def _ps(call: Call) -> View:
     for name in sorted(known.keys() | running.keys()):
         record = known[name].record if name in known else None
         facts = running.get(name)
-        if record is not None and record.session and record.session != engine.store.session and facts is None:
-            continue  # another notebook's last container
+        last = engine.last is not None and name == engine.last.name
+        if record is not None and record.session and facts is None and not last:
+            continue  # another notebook's last container, or one that is being removed
         image = record.image if record else str(facts["image"]) if facts else ""
         cells = len(record.cells) if record else 0
         command = str(facts.get("command", "")) if facts else record.cells[-1].command if record and cells else ""

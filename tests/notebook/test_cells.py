@@ -229,7 +229,9 @@ def test_the_last_container_is_what_the_last_cell_left(notebook: Notebook) -> No
     notebook.good("%%container busybox\ntrue")
     assert notebook.run("%container diff").value.rows == ()
     assert [row[5] for row in notebook.run("%container history").value.rows] == ["true"]
-    (row,) = notebook.run("%container ps").value.rows
+    rows = notebook.run("%container ps").value.rows
+    assert len(rows) == 1, rows
+    row = rows[0]
     assert (row[1], row[2], row[5]) == ("busybox", "stopped", "true")
 
 

@@ -281,3 +281,12 @@ def test_words_for_people() -> None:
     assert (count(1, "layer"), count(2, "layer"), count(0, "thing")) == ("1 layer", "2 layers", "0 things")
     assert one_line("a\n  b\tc") == "a b c"
     assert one_line("abcdef", 4) == "abc…"
+
+
+def test_a_container_that_is_being_removed_is_not_listed(verbs: Verbs, dev: Container) -> None:
+    """Of anonymous containers on disk, `ps` lists the last one; the one before is removed behind the cell's back."""
+    engine = verbs.engine
+    engine.last = containers.anonymous(engine, engine.store.image("base"))
+    before = containers.anonymous(engine, engine.store.image("base"))
+    before.add_cell(dev.record.cells[0])
+    assert {row[0] for row in verbs("ps").rows} == {"dev", engine.last.name}

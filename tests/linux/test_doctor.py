@@ -115,7 +115,13 @@ def tell(
     if setup:
         child = ["sh", "-e", "-c", f'{setup}\nexec "$@"', "sh", *child]
     done = subprocess.run(
-        [*before, *child], capture_output=True, text=True, timeout=90, check=False, env=os.environ | (env or {})
+        [*before, *child],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        # chroot is not on every plain user's path.
+        env=os.environ | {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"} | (env or {}),
     )
     assert done.returncode == 0, done.stderr
     return Told(**json.loads(done.stdout))

@@ -15,12 +15,16 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.run import Request
+from nbcontainer.notebook.kernel.shell import Shell
 from tests.notebook.kernels import Kernel
-from tests.notebook.shell_kernels import rootfs_of_this_machine
+from tests.notebook.shell_cells import SHELLS, Cells, Heard
+from tests.notebook.shell_kernels import ShellKernel, rootfs_of_this_machine
 from tests.requirements import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.engine import Engine
 
@@ -134,3 +138,35 @@ def shells_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bash", "dash", "ldd"):
         require(name)
     return rootfs_of_this_machine(tmp_path_factory.mktemp("rootfs") / "shells.tar")
+
+
+@pytest.fixture
+def make_cells(engine: Engine, shells_tar: Path) -> Iterator[Callable[..., Cells]]:
+    """Makes cells of a shell by its name; options are those of `RunOptions`."""
+    made: list[Shell] = []
+
+    def make(name: str, **options: object) -> Cells:
+        heard = Heard()
+        image, program = ("busybox", "") if name == "ash" else (str(shells_tar), name)
+        request = Request(image, options=RunOptions(**options))  # type: ignore[arg-type]
+        made.append(Shell(engine, request, heard, program))
+        return Cells(made[-1], heard, name)
+
+    yield make
+    for shell in made:
+        shell.close()
+
+
+@pytest.fixture(params=SHELLS)
+def cells(request: pytest.FixtureRequest, make_cells: Callable[..., Cells]) -> Cells:
+    """Cells of each shell in turn."""
+    return make_cells(request.param)
+
+
+@pytest.fixture
+def shell_kernel(short_path: Path, store_path: Path, _containers_work: str) -> Iterator[ShellKernel]:
+    """A kernel of the test's own, whose cells run in a busybox."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    kernel = ShellKernel(short_path, store_path, ("busybox",))
+    with kernel:
+        yield kernel

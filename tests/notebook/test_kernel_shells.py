@@ -3,119 +3,24 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import Request
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.kernel.shell import End, Shell
+from nbcontainer.notebook.kernel.shell import Shell
+from nbcontainer.notebook.kernel.watch import End
 from nbcontainer.sandbox.outcome import EXITED
+from tests.notebook.shell_cells import Heard, Typist
+from tests.running import all_dead, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-
-SHELLS = ("ash", "dash", "bash")
-
-
-@dataclass
-class Heard:
-    """A listener that remembers."""
-
-    out: list[bytes] = field(default_factory=list)
-    err: list[bytes] = field(default_factory=list)
-    things: list[tuple[str, bytes]] = field(default_factory=list)
-    clears: list[bool] = field(default_factory=list)
-
-    def stdout(self, data: bytes) -> None:
-        self.out.append(data)
-
-    def stderr(self, data: bytes) -> None:
-        self.err.append(data)
-
-    def shown(self, mime: str, data: bytes) -> None:
-        self.things.append((mime, data))
-
-    def cleared(self, wait: bool) -> None:
-        self.clears.append(wait)
-
-
-class Typist:
-    """A keyboard with its answers ready."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked: list[bool] = []
-
-    def ask(self, secret: bool) -> None:
-        self.asked.append(secret)
-
-    def answer(self) -> str | None:
-        return self.answers.pop(0)
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A cell that ended: its end, and what it put out."""
-
-    end: End
-    out: str
-    err: str
-    heard: Heard
-
-    @property
-    def status(self) -> int:
-        return self.end.status
-
-
-class Cells:
-    """Cells for one shell."""
-
-    def __init__(self, shell: Shell, heard: Heard, name: str) -> None:
-        self.shell = shell
-        self.heard = heard
-        self.name = name
-
-    def __call__(self, code: str, keyboard: Typist | None = None) -> Ran:
-        """Runs a cell."""
-        for kept in (self.heard.out, self.heard.err):
-            kept.clear()
-        end = self.shell.run(code, keyboard)
-        return Ran(end, b"".join(self.heard.out).decode(), b"".join(self.heard.err).decode(), self.heard)
-
-    def good(self, code: str, keyboard: Typist | None = None) -> str:
-        """Runs a cell that must end well, and without a note; its output."""
-        ran = self(code, keyboard)
-        assert ran.end == End(0), ran
-        return ran.out
-
-
-@pytest.fixture
-def make_cells(engine: Engine, shells_tar: Path) -> Iterator[Callable[..., Cells]]:
-    """Makes cells of a shell by its name; options are those of `RunOptions`."""
-    made: list[Shell] = []
-
-    def make(name: str, **options: object) -> Cells:
-        heard = Heard()
-        image, program = ("busybox", "") if name == "ash" else (str(shells_tar), name)
-        request = Request(image, options=RunOptions(**options))  # type: ignore[arg-type]
-        made.append(Shell(engine, request, heard, program))
-        return Cells(made[-1], heard, name)
-
-    yield make
-    for shell in made:
-        shell.close()
-
-
-@pytest.fixture(params=SHELLS)
-def cells(request: pytest.FixtureRequest, make_cells: Callable[..., Cells]) -> Cells:
-    """Cells of each shell in turn."""
-    return make_cells(request.param)
+    from tests.notebook.shell_cells import Cells
 
 
 def test_a_shell_keeps_what_a_person_expects_it_to_keep(cells: Cells) -> None:
@@ -333,8 +238,6 @@ def test_files_stay_when_the_container_is_a_named_one(make_cells: Callable[..., 
 
 def test_everything_of_a_shell_ends_with_it(make_cells: Callable[..., Cells]) -> None:
     """Closing a shell runs its exit trap, and leaves no process of its container."""
-    from tests.running import all_dead, marker, pidfds, processes_with
-
     seconds = marker()
     cells = make_cells("ash")
     cells.good(f"setsid sleep {seconds} & trap 'echo bye' EXIT")

@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import termios
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Exchange:
         """Opens the pipes. Raises `OSError` where one is not what was made."""
         self.directory = directory
         self.terminal = terminal
+        self._lock = threading.Lock()
+        self._closed = False
         self._turns = 0
         self._echoed = b""
         self._rest = b""
@@ -66,15 +69,21 @@ class Exchange:
 
     def _open(self, name: str, flags: int, right: Callable[[int], bool], folder: int = -1) -> int:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        fd = os.open(name, flags, dir_fd=self.directory if folder < 0 else folder)
+        changed = ContainerError(f"/dev/nbcontainer/{name} is not what it was", hint="restart the kernel")
+        try:
+            fd = os.open(name, flags, dir_fd=self.directory if folder < 0 else folder)
+        except OSError as error:
+            raise changed from error
         if not right(os.fstat(fd).st_mode):
             os.close(fd)
-            raise ContainerError(f"/dev/nbcontainer/{name} is not what it was", hint="restart the kernel")
+            raise changed
         return fd
 
     def close(self) -> None:
-        """Closes the pipes. Idempotent."""
-        self._stack.close()
+        """Closes the pipes; nothing is written any more. Idempotent. From any thread."""
+        with self._lock:
+            self._closed = True
+            self._stack.close()
 
     def turned(self, number: int) -> None:
         """The shell has read turn `number`: sees to it that more are there. 0: it can read none of those written."""
@@ -87,12 +96,20 @@ class Exchange:
         self._write(self.control, line + "\n")
 
     def _write(self, fd: int, text: str) -> None:
-        with contextlib.suppress(BlockingIOError):  # a pipe that is full is one that the container has filled
-            os.write(fd, text.encode())
+        # A pipe that is full is one that the container has filled.
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._closed:
+                os.write(fd, text.encode())
 
-    def put(self, name: str, text: bytes) -> None:
-        """Writes the file of a cell or of a question anew, and closes it, since what is open cannot be executed."""
-        fd = self._open(name, os.O_WRONLY, stat.S_ISREG)
+    def put(self, name: str, text: bytes) -> bool:
+        """Writes the file of a cell or of a question anew, and closes it, since what is open cannot be executed.
+
+        False where nobody is there any more to read it. Raises `ContainerError`.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            fd = self._open(name, os.O_WRONLY, stat.S_ISREG)
         try:
             os.ftruncate(fd, 0)
             view = memoryview(text)
@@ -104,6 +121,7 @@ class Exchange:
             ) from error
         finally:
             os.close(fd)
+        return True
 
     def answer(self) -> bytes:
         """What the shell wrote into the answer's file."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from nbcontainer.notebook.kernel.shell import End
+    from nbcontainer.notebook.kernel.watch import End
 
 RUN_WORDS = Command(
     "kernel",

@@ -6,6 +6,7 @@ import array
 import contextlib
 import fcntl
 import os
+import signal
 import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +16,7 @@ from nbcontainer.linux.proc import children
 from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange
 from nbcontainer.notebook.kernel.observer import Observer
-from nbcontainer.notebook.kernel.processes import Terminal, Wait
+from nbcontainer.notebook.kernel.processes import Terminal, Wait, missed_interrupt
 from nbcontainer.sandbox.launcher import readable
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Life:
         self._listener = listener
         self._messages = messages
         self._follow: Follow | None = None
+        self._pidfd = -1
         self._outputs: list[int] = []
         self._keyboard: Terminal | None = None
         self._observer = Observer(container.engine.launcher_for(request.options.userns))
@@ -101,6 +103,7 @@ class Life:
 
     def _on_follow(self, follow: Follow) -> None:
         self._follow = follow
+        self._pidfd = os.dup(follow.running.pidfd)  # the other one is closed by the thread, whenever that ends
         self._outputs = list(follow.sinks)
 
     def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
@@ -157,7 +160,7 @@ class Life:
     @property
     def _ended(self) -> bool:
         """Whether init is dead, so that its processes' numbers may be others'."""
-        return self._follow is None or self._follow.running.pidfd < 0 or readable(self._follow.running.pidfd)
+        return self._pidfd < 0 or readable(self._pidfd)
 
     def find_shell(self) -> int:
         """Host pid of the shell, init's first child; its process group's number too. 0 where it is gone."""
@@ -189,10 +192,19 @@ class Life:
                 if group and not self._ended:
                     os.killpg(group, number)
 
+    def interrupt_rest(self, since: float, seen: set[int]) -> None:
+        """Sends SIGINT to those that have missed it (`processes.missed_interrupt`)."""
+        group = self.find_shell()
+        if group and not self._ended:
+            for pid in missed_interrupt(self.init, since, group, seen):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGINT)
+
     def kill(self) -> None:
         """Ends everything in the container, at once."""
-        if self._follow is not None:
-            self._follow.stop("killed", gently=False)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def join(self, patience: float | None = None) -> bool:
         """Waits until it is over and settled, at most `patience` seconds; whether it is."""
@@ -200,6 +212,9 @@ class Life:
         if self._thread.is_alive():
             return False
         self._observer.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         return True
 
 

@@ -91,6 +91,37 @@ def _kill(pid: int, shell: int, since: float) -> bool:
     return True
 
 
+def missed_interrupt(init: int, since: float, group: int, seen: set[int]) -> list[int]:
+    """Those that an interrupt has not reached, of the processes of `group` below `init` that began at `since` or later.
+
+    A shell may take a signal just before, or just after, it forks, and its child never hears of it. A process that
+    neither catches nor ignores SIGINT and is alive has had none; one that catches it may be at work on that, unless it
+    is not among `seen`, which were there when the interrupt was sent. They are added to `seen`.
+    """
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    found = []
+    for pid in descendants(init):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if pid == group or os.getpgid(pid) != group or started(pid) < since - tick:
+                continue
+            caught, ignored = _takes(pid, signal.SIGINT)
+            if not ignored and (not caught or pid not in seen):
+                found.append(pid)
+                seen.add(pid)
+    return found
+
+
+def _takes(pid: int, number: int) -> tuple[bool, bool]:
+    """Whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
+    masks = {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in masks:
+            masks[name] = int(value, 16)
+    bit = 1 << (number - 1)
+    return bool(masks["SigCgt"] & bit), bool((masks["SigIgn"] | masks["SigBlk"]) & bit)
+
+
 class Terminal:
     """The container's end of a terminal, by its device and inode, to be known among a process's descriptors."""
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
-import signal
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nbcontainer.containers.run import Request, choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.notebook.kernel import contents, processes
+from nbcontainer.notebook.kernel import contents, processes, watch
 from nbcontainer.notebook.kernel.life import INTERRUPT, OVER, STARTED, Life
 from nbcontainer.sandbox.exchange import EXCHANGE
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
@@ -25,40 +23,16 @@ if TYPE_CHECKING:
     from nbcontainer.images.progress import Listener as Progress
     from nbcontainer.notebook.kernel.exchange import Exchange
     from nbcontainer.notebook.kernel.life import Listener, Message
-    from nbcontainer.notebook.kernel.processes import Wait
+    from nbcontainer.notebook.kernel.watch import End, Keyboard
 
-GRACE = 3.0
-"""Seconds that an interrupted cell has to end before what it started is killed."""
 
-_LAST_GRACE = 1.0  # seconds from there until the shell itself is
 _FAREWELL = 0.5  # seconds that a shell has to end by itself
-_INSIST = 0.1  # seconds between the signals of an interrupt, where they must not come together
-_GLANCE = 0.05  # seconds between looks at who waits for input
 _QUESTION_LIMIT = 4.0  # seconds that an answer may take
 
 _HISTORY = 4000  # characters of the cells, as those of a cell in a record
 _KEPT_OPTIONS = "aefuvxC"  # those that common.sh puts away between cells
 _MAY_BE_STRICT = re.compile(r"\b(?:set|shopt)\b")
 _MAY_END = re.compile(r"\b(?:exit|exec|kill)\b")
-
-
-class Keyboard(Protocol):
-    """A person who can be asked for a line."""
-
-    def ask(self, secret: bool) -> None:
-        """Asks for one; `secret` if it must not be seen."""
-
-    def answer(self) -> str | None:
-        """What was answered, without its line's end; None as long as nothing was."""
-
-
-@dataclass(frozen=True)
-class End:
-    """How a cell ended: its exit status, `reason` as in an outcome, and what there is to say of the shell."""
-
-    status: int
-    reason: str = EXITED
-    note: str = ""
 
 
 class Shell:
@@ -81,6 +55,7 @@ class Shell:
         self._busy = False
         self._options = ""
         self._told: list[str] = []
+        self._lost = ""
 
     @property
     def init(self) -> int:
@@ -124,6 +99,8 @@ class Shell:
         """Whether it ended while nobody looked; if so it is forgotten."""
         if not life.join(0):
             return False
+        if life.outcome is not None:
+            self._lost = f"the shell had ended before this cell ({life.outcome.describe()}): this is a new one"
         self._forget()
         return True
 
@@ -155,20 +132,42 @@ class Shell:
             life, exchange = self._exchange()
             if not program:
                 text = (f"set -{self._options}; ".encode() if self._options else b"") + text
-            exchange.put(contents.CELL, text)
-            watch = _Watch(self._number, life, self._messages, keyboard, self._timeout)
+            while not exchange.put(contents.CELL, text):
+                life, exchange = self._exchange()
             stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
-            exchange.tell(f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}")
-            end = watch.to_end()
+            line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
+            watched = watch.Watch(self._number, line, life, self._messages, keyboard, self._timeout)
+            end = watched.to_end()
         finally:
             self._busy = False
         self._told.append(code)
-        if watch.over:
+        if watched.signalled and not watched.over:
+            watched.over = not self._let_signals_pass(exchange)
+            watched.interrupt_rest()
+        if watched.over:
             life.join()
             self._forget()
-        elif watch.options is not None:
-            self._options = "".join(letter for letter in watch.options if letter in _KEPT_OPTIONS)
-        return end
+        elif watched.options is not None:
+            self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
+        notes, self._lost = [self._lost, end.note], ""
+        return replace(end, note="; ".join(filter(None, notes)))
+
+    def _let_signals_pass(self, exchange: Exchange) -> bool:
+        """Waits until the shell has behind it what it was sent to end a cell, or the next cell would have it; whether.
+
+        A signal that was sent before a line is taken before that line is answered.
+        """
+        self._number += 1
+        number = str(self._number)
+        while True:
+            exchange.tell(f"sync {number}")
+            message = self._next(watch.REPEAT)
+            while message is not None:
+                if message == ("synced", number):
+                    return True
+                if message == (OVER,):
+                    return False
+                message = self._next(watch.REPEAT)
 
     def _hints(self, code: str) -> str:
         """What the shells want to know: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
@@ -196,21 +195,29 @@ class Shell:
         number = str(self._number)
         since = processes.now()
         exchange.put(contents.QUESTION, encoded(script))
+        deadline = time.monotonic() + _QUESTION_LIMIT
         exchange.tell(f"ask {number}")
-        for patience in (_QUESTION_LIMIT, _LAST_GRACE):
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    message = self._messages.get(timeout=patience)
-                    if message == ("asked", number):
-                        answer = exchange.answer() if patience == _QUESTION_LIMIT else b""
-                        return answer.decode("utf-8", "replace")
-                    if message[0] == OVER:
-                        life.join()
-                        self._forget()
-                        return ""
-            processes.kill_since(life.init, since, life.find_shell())
+        while (left := deadline - time.monotonic()) > 0:
+            message = self._next(min(left, watch.REPEAT))
+            if message == ("asked", number):
+                return exchange.answer().decode("utf-8", "replace")
+            if message == (OVER,):
+                life.join()
+                self._forget()
+                return ""
+            if message is None:
+                exchange.tell(f"ask {number}")
+        processes.kill_since(life.init, since, life.find_shell())
+        while (message := self._next(watch.LAST_GRACE)) is not None:
+            if message == ("asked", number):
+                return ""
         life.kill()
         return ""
+
+    def _next(self, patience: float) -> Message | None:
+        with contextlib.suppress(queue.Empty):
+            return self._messages.get(timeout=patience)
+        return None
 
     # The end
 
@@ -221,154 +228,10 @@ class Shell:
             return
         if life.exchange is not None and not self._busy:
             with contextlib.suppress(OSError):
-                life.exchange.tell("end")
+                life.exchange.tell(f"end {self._number + 1}")
             life.join(_FAREWELL)
         life.kill()
         life.join()
-
-
-class _Watch:
-    """One cell, from before the shell is told of it to its end."""
-
-    def __init__(
-        self,
-        number: int,
-        life: Life,
-        messages: queue.SimpleQueue[Message],
-        keyboard: Keyboard | None,
-        timeout: float | None,
-    ) -> None:
-        self.options: str | None = None
-        self.over = False
-        self._number = str(number)
-        self._life = life
-        self._messages = messages
-        self._keyboard = keyboard
-        self._since = processes.now()
-        self._times_out = None if timeout is None else time.monotonic() + timeout
-        self._begun = False
-        self._gently = False
-        self._insist: float | None = None
-        self._reason = EXITED
-        self._stage = 0
-        self._deadline: float | None = None
-        self._killed = False
-        self._asked: Wait | None = None
-        self._answered: Wait | None = None
-        self._end: End | None = None
-
-    def to_end(self) -> End:
-        """Sees the cell through."""
-        while self._end is None:
-            try:
-                message = self._messages.get(timeout=self._patience())
-            except queue.Empty:
-                self._look_around()
-            else:
-                self._take(message)
-        return self._end
-
-    def _patience(self) -> float | None:
-        moments = [moment for moment in (self._deadline, self._times_out, self._insist) if moment is not None]
-        wait = max(0.0, min(moments) - time.monotonic()) if moments else None
-        if self._keyboard is not None:
-            wait = _GLANCE if wait is None else min(wait, _GLANCE)
-        return wait
-
-    def _take(self, message: Message) -> None:
-        match message:
-            case ("begun", self._number, how):
-                self._begun = True
-                self._gently = how == "one"
-                if self._stage:
-                    self._interrupt()
-            case ("done", self._number, status, *options):
-                self.options = options[0] if options else ""
-                self._finish(_number(status), "the cell did not end when it was told to: it was killed")
-            case ("fell", status):
-                self._finish(
-                    _number(status),
-                    "the shell has ended: variables and functions are as they were before this cell",
-                    always=True,
-                )
-            case (first, *_) if first == OVER:
-                self._is_over()
-            case (first, self._number) if first == INTERRUPT:
-                self._stop(INTERRUPTED)
-
-    def _finish(self, status: int, note: str, *, always: bool = False) -> None:
-        reason = self._reason if status else EXITED
-        self._end = End(status, reason, note if always or self._killed else "")
-
-    def _is_over(self) -> None:
-        self.over = True
-        if self._life.error is not None:
-            raise self._life.error
-        outcome = self._life.outcome
-        assert outcome is not None
-        stopped = self._reason != EXITED
-        how = "was killed, since it did not end the cell" if stopped else f"has ended ({outcome.describe()})"
-        note = f"the shell {how}: the next cell begins in a new one; files are kept, variables and background jobs not"
-        self._end = End(outcome.exit_code, self._reason if stopped else outcome.reason, note)
-
-    def _look_around(self) -> None:
-        now = time.monotonic()
-        if self._insist is not None and now >= self._insist:
-            self._insist = None
-            self._life.interrupt((signal.SIGURG,))
-        elif self._deadline is not None and now >= self._deadline:
-            self._go_further()
-        elif self._times_out is not None and now >= self._times_out:
-            self._times_out = None
-            self._stop(TIMEOUT)
-        elif self._keyboard is not None and not self._stage:
-            self._look_for_input(self._keyboard)
-
-    # Ending it
-
-    def _stop(self, reason: str) -> None:
-        if self._reason == EXITED:
-            self._reason = reason
-        self._go_further()
-
-    def _go_further(self) -> None:
-        """Interrupts the cell; if that was of no use, kills what it started; and at last the shell."""
-        self._stage += 1
-        if self._stage == 1:
-            self._deadline = time.monotonic() + GRACE
-            if self._begun:
-                self._interrupt()
-        elif self._stage == 2 and self._begun:
-            self._deadline = time.monotonic() + _LAST_GRACE
-            self._killed = bool(processes.kill_since(self._life.init, self._since, self._life.find_shell()))
-        else:
-            self._deadline = None
-            self._life.kill()
-
-    def _interrupt(self) -> None:
-        # bash may lose the second one where a trap of the cell's own takes the first.
-        self._insist = time.monotonic() + _INSIST
-        self._life.interrupt((signal.SIGINT,) if self._gently else (signal.SIGURG, signal.SIGINT))
-
-    # Its input
-
-    def _look_for_input(self, keyboard: Keyboard) -> None:
-        exchange = self._life.exchange
-        assert exchange is not None
-        if self._asked is not None:
-            answer = keyboard.answer()
-            if answer is not None:
-                exchange.type(answer)
-                self._answered, self._asked = self._asked, None
-            return
-        wait = self._life.asks
-        if wait is not None and wait != self._answered:
-            self._asked = wait
-            keyboard.ask(exchange.echo().secret)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 1
 
 
 def encoded(text: str, *, program: bool = False) -> bytes:

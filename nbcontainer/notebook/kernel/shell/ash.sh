@@ -9,8 +9,10 @@
 
 _nb_throw() { : "${_nb_unset?}"; } 2>/dev/null
 
+# In a subshell. A signal may end the read.
 _nb_inside() {
-    IFS=' ' read -r _nb_pid _nb_rest </proc/self/stat
+    _nb_pid=
+    until [ -n "$_nb_pid" ]; do IFS=' ' read -r _nb_pid _nb_rest </proc/self/stat || :; done
     [ "$_nb_pid" != "$_nb_self" ]
 }
 
@@ -95,7 +97,8 @@ _nb_one() {
 }
 
 _nb_copy() {
-    IFS=' ' read -r _nb_self _nb_rest </proc/self/stat
+    _nb_inside
+    _nb_self=$_nb_pid
     eval "$_nb_saved"
     _nb_traps
 }

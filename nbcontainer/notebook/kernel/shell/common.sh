@@ -5,7 +5,7 @@
 # `input`: the same loop each time, which is gone through anew after whatever ended the last one.
 
 _nb_dir=/dev/nbcontainer
-_nb_cell= _nb_status= _nb_running= _nb_late= _nb_last=0
+_nb_cell= _nb_status= _nb_running= _nb_late= _nb_last=0 _nb_seen=0
 
 # Without its pipes it cannot be told anything: it ends, and the notebook hears that.
 _nb_leave() { trap - EXIT; command exit 1; }
@@ -21,11 +21,18 @@ clear() { "$_nb_dir/bin/display" --clear "$@"; }
 # Waits for the next cell; answers questions in between.
 _nb_next() {
     while :; do
-        until IFS=' ' read -r _nb_word _nb_number _nb_input _nb_how _nb_hints <"$_nb_dir/control"; do
+        # A signal may end a read, and ash may call that a success; part of a line is lost then. The notebook writes it
+        # again until it is answered, so some come twice.
+        _nb_word= _nb_number=
+        IFS=' ' read -r _nb_word _nb_number _nb_input _nb_how _nb_hints <"$_nb_dir/control" ||
             [ -p "$_nb_dir/control" ] || _nb_leave
-        done
+        case $_nb_number in '' | *[!0-9]*) continue ;; esac
         case $_nb_word in
-        run) break ;;
+        run)
+            [ "$_nb_number" -gt "$_nb_seen" ] || continue
+            break
+            ;;
+        sync) _nb_say 'synced %s\n' "$_nb_number" ;;
         ask)
             (. "$_nb_dir/question") >|"$_nb_dir/answer" 2>/dev/null </dev/null
             _nb_say 'asked %s\n' "$_nb_number"
@@ -34,7 +41,7 @@ _nb_next() {
         esac
     done
     _nb_late= _nb_status=
-    _nb_cell=$_nb_number
+    _nb_cell=$_nb_number _nb_seen=$_nb_number
     _nb_prepare
     _nb_say 'begun %s %s\n' "$_nb_cell" "$_nb_how_to_end"
 }

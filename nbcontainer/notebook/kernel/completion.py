@@ -89,7 +89,7 @@ def complete(text: str, ask: Ask, functions: Iterable[str] = ()) -> Completion:
             return _sorted(where.start, _variables(where.word, ask))
         if where.command in _OF_COMMANDS and "/" not in where.word:
             return _sorted(where.start, _commands(where.word, ask, functions))
-        if where.command and where.word.startswith("-"):
+        if where.command and where.word.startswith("-") and "=" not in where.word:
             return _sorted(where.start, _options(where, ask))
     return _sorted(where.start, _files(where, ask))
 

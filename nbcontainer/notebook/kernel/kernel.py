@@ -42,7 +42,8 @@ RUN_WORDS = Command(
 """The words of `ContainerKernel.run`."""
 
 _QUESTION = re.compile(r"\s*(?:\?+\s*(\S+)|([^\s?]+)\s*\?+)\s*")
-_FUNCTION = re.compile(r"^\s*(?:function\s+)?([A-Za-z_]\w*)\s*\(\s*\)", re.MULTILINE)
+_FUNCTION = re.compile(r"(?:^|[\s;&|{(])([A-Za-z_]\w*)\s*\(\s*\)")
+"""What may define a function; a shell that cannot list its own is asked for each when it matters."""
 
 
 class ContainerKernel(Kernel):

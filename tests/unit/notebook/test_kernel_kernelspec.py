@@ -1,0 +1,92 @@
+"""Kernelspecs: made, listed, removed, and the one that comes with the package."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from nbcontainer.errors import UsageError
+from nbcontainer.notebook.kernel import kernelspec
+
+OURS = Path(__file__).parents[3] / "kernelspec" / "kernel.json"
+
+
+@pytest.fixture(autouse=True)
+def _jupyter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user with nothing installed."""
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "elsewhere"))
+
+
+def names() -> list[str]:
+    return [one.name for one in kernelspec.installed()]
+
+
+def test_a_kernel_is_installed_listed_and_removed(tmp_path: Path) -> None:
+    """What is listed has the words of its container; another one's kernel is nobody's to remove."""
+    before = names()
+    spec = kernelspec.document(["debian:12", "-v", "/a b:/data"], "Debian", shell="dash", store="/store")
+    path = kernelspec.install(spec, "deb")
+    assert path == tmp_path / "data" / "kernels" / "deb"
+    found = next(one for one in kernelspec.installed() if one.name == "deb")
+    assert (found.display_name, shlex.split(found.run)) == ("Debian", ["debian:12", "-v", "/a b:/data"])
+    assert kernelspec.remove("deb") == path
+    assert not path.exists()
+    assert names() == before
+    for name in ("deb", "python3"):
+        with pytest.raises(UsageError, match=name):
+            kernelspec.remove(name)
+
+
+def test_a_document_is_one_that_jupyter_reads() -> None:
+    """This Python runs the kernel, with the store and the shell that were asked for."""
+    spec = kernelspec.document(["busybox"], "shown", shell="dash", store="/store")
+    assert spec["argv"][0] == sys.executable
+    assert "{connection_file}" in spec["argv"]
+    assert "--ContainerKernel.shell_name=dash" in spec["argv"]
+    assert spec["env"] == {"NBCONTAINER_HOME": "/store"}
+    assert spec["interrupt_mode"] == "message"
+    assert kernelspec.document(["busybox"], "shown")["env"] == {}
+
+
+def test_a_kernel_is_installed_below_a_prefix(tmp_path: Path) -> None:
+    """As `jupyter kernelspec install --prefix` does; what cannot be written is told in one line."""
+    spec = kernelspec.document(["busybox"], "shown")
+    assert kernelspec.install(spec, "b", prefix=str(tmp_path)) == tmp_path / "share/jupyter/kernels/b"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot install a kernel"):
+        kernelspec.install(spec, "b", prefix=str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("busybox", "nbcontainer-busybox"),
+        ("docker.io/library/debian:12", "nbcontainer-debian-12"),
+        ("/a/My Rootfs.tar.gz", "nbcontainer-my-rootfs"),
+        ("", "nbcontainer"),
+    ],
+)
+def test_a_name_is_made_of_the_images(image: str, name: str) -> None:
+    """One that Jupyter takes."""
+    assert kernelspec.check_name(kernelspec.name_for(image)) == name
+
+
+def test_a_name_that_jupyter_does_not_take_is_refused() -> None:
+    """Before anything is written."""
+    with pytest.raises(UsageError, match="no name for a kernel"):
+        kernelspec.install({}, "a b")
+
+
+def test_the_kernel_that_comes_with_the_package_is_a_kernel_of_ours() -> None:
+    """Its argv is that of any other, but for the interpreter, which Jupyter finds."""
+    spec = json.loads(OURS.read_text())
+    made = kernelspec.document(["busybox"], spec["display_name"])
+    assert spec["argv"] == ["python", *made["argv"][1:]]
+    assert {name: made[name] for name in spec if name != "argv"} == {
+        name: spec[name] for name in spec if name != "argv"
+    }

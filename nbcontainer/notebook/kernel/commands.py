@@ -35,6 +35,8 @@ INSTALL = Command(
         Option(("--image",), "IMAGE", "the image, as in run"),
         Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
         Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
+        Option(("--kernel",), "NAME", "run this kernel, which the image must have, instead of a shell"),
+        Option(("--notebooks",), "ro|rw", "with --kernel, show the notebook's directory at the same path"),
         Option(("--shell",), "PROGRAM", "the shell, by default bash, or sh where the image has none"),
         Option(("--container",), "NAME", "go on in the container of that name each time, instead of in a fresh one"),
         Option(("--prefix",), "DIR", "install below DIR/share/jupyter, instead of for this user"),
@@ -73,15 +75,25 @@ def _install(use: Use) -> Any:
     choose_container(engine, request, use.listener)
     shown = stem_of(reference.host_path(image)) if reference.is_path(image) else image or container
     name = words.one("name") or kernelspec.name_for(shown)
-    spec = kernelspec.document(
-        run,
-        words.one("display-name") or f"{shown} (container)",
-        shell=words.one("shell"),
-        store=_store_to_name(engine),
-    )
+    spec = _document(words, run, shown, _store_to_name(engine))
     prefix = sys.prefix if words.has("sys-prefix") else words.one("prefix")
     path = kernelspec.install(spec, name, prefix=prefix)
     return Note(f"{name}  {path}")
+
+
+def _document(words: Words, run: list[str], shown: str, store: str) -> dict[str, Any]:
+    kernel, notebooks = words.one("kernel"), words.one("notebooks")
+    if not kernel:
+        if notebooks:
+            raise UsageError("--notebooks is for --kernel", hint=f"write -v DIR:DIR:{notebooks}")
+        title = words.one("display-name") or f"{shown} (container)"
+        return kernelspec.document(run, title, shell=words.one("shell"), store=store)
+    if notebooks not in ("", "ro", "rw"):
+        raise UsageError(f"--notebooks {notebooks} is not known", hint="write ro or rw")
+    if words.has("shell"):
+        raise UsageError("--shell is not for --kernel", hint="leave one of them out")
+    title = words.one("display-name") or f"{kernel} in {shown} (container)"
+    return kernelspec.document_inside(kernel, run, title, notebooks=notebooks)
 
 
 def _store_to_name(engine: Engine) -> str:

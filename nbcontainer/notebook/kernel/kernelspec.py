@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MODULE = "nbcontainer.notebook.kernel"
+PROVISIONER = "nbcontainer"
+"""The entry point's name (`nbcontainer.notebook.provisioner`)."""
+
 _NAME = re.compile(r"[a-z0-9._-]+")
 _RUN = "--ContainerKernel.run="
 _SHELL = "--ContainerKernel.shell_name="
@@ -63,6 +66,29 @@ def document(run: Sequence[str], display_name: str, *, shell: str = "", store: s
     }
 
 
+def document_inside(kernel: str, run: Sequence[str], display_name: str, *, notebooks: str = "") -> dict[str, Any]:
+    """kernel.json for the kernel of that name, as it is installed here, in a container of `%container run` with `run`.
+
+    It is what it is, but for its interpreter, which is the image's own, and for who launches it. `notebooks` is ro, rw
+    or empty. Raises `UsageError`.
+    """
+    try:
+        found = KernelSpecManager().get_kernel_spec(kernel)
+    except NoSuchKernel:
+        hint = "see `jupyter kernelspec list`"
+        raise UsageError(f"no kernel {kernel} is installed", hint=hint) from None
+    spec: dict[str, Any] = found.to_dict()
+    program = Path(spec["argv"][0]).name if spec["argv"] else ""
+    if program.startswith("python"):
+        program = "python3"  # an image has that name for any
+    spec["argv"] = [program, *spec["argv"][1:]]
+    spec["display_name"] = display_name
+    config = {"run": shlex.join(run), "notebooks": notebooks}
+    provisioner = {"provisioner_name": PROVISIONER, "config": config}
+    spec["metadata"] = {**spec["metadata"], "kernel_provisioner": provisioner}
+    return spec
+
+
 def install(spec: Mapping[str, Any], name: str, *, prefix: str = "") -> Path:
     """Writes a kernelspec, in place of one of that name; its directory (host).
 
@@ -88,13 +114,23 @@ def installed() -> list[Installed]:
     for name, path in sorted(KernelSpecManager(ensure_native_kernel=False).find_kernel_specs().items()):
         try:
             spec = json.loads((Path(path) / "kernel.json").read_text())
-            argv = [str(word) for word in spec["argv"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            run = _run_of(spec)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if MODULE in argv:
-            run = next((word.removeprefix(_RUN) for word in argv if word.startswith(_RUN)), "busybox")
+        if run is not None:
             found.append(Installed(name, str(spec.get("display_name", "")), run, Path(path)))
     return found
+
+
+def _run_of(spec: dict[str, Any]) -> str | None:
+    """The words of the container that a kernelspec's kernel runs in; None for one that is not of ours."""
+    provisioner = spec.get("metadata", {}).get("kernel_provisioner", {})
+    if provisioner.get("provisioner_name") == PROVISIONER:
+        return str(provisioner["config"]["run"])
+    argv = [str(word) for word in spec["argv"]]
+    if MODULE not in argv:
+        return None
+    return next((word.removeprefix(_RUN) for word in argv if word.startswith(_RUN)), "busybox")
 
 
 def remove(name: str) -> Path:

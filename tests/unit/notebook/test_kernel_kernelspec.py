@@ -62,6 +62,25 @@ def test_a_kernel_is_installed_below_a_prefix(tmp_path: Path) -> None:
         kernelspec.install(spec, "b", prefix=str(tmp_path / "file"))
 
 
+def test_an_installed_kernel_is_made_one_inside_a_container(tmp_path: Path) -> None:
+    """Its words stay, but for the interpreter, which is the image's; the provisioner launches it."""
+    place = tmp_path / "elsewhere" / "kernels" / "own"
+    place.mkdir(parents=True)
+    argv = ["/opt/venv/bin/python3.12", "-m", "own", "-f", "{connection_file}"]
+    (place / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Own", "env": {"A": "1"}}))
+    spec = kernelspec.document_inside("own", ["my-python", "-m", "1g"], "Own inside", notebooks="ro")
+    assert spec["argv"] == ["python3", *argv[1:]]
+    assert spec["env"] == {"A": "1"}
+    assert spec["metadata"]["kernel_provisioner"] == {
+        "provisioner_name": "nbcontainer",
+        "config": {"run": "my-python -m 1g", "notebooks": "ro"},
+    }
+    kernelspec.install(spec, "inside")
+    assert next(one.run for one in kernelspec.installed() if one.name == "inside") == "my-python -m 1g"
+    with pytest.raises(UsageError, match="no kernel nosuch"):
+        kernelspec.document_inside("nosuch", ["x"], "x")
+
+
 @pytest.mark.parametrize(
     ("image", "name"),
     [

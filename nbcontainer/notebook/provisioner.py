@@ -1,0 +1,216 @@
+"""Any kernel inside a container: a provisioner, of the entry points `jupyter_client.kernel_provisioners`.
+
+The kernel and whoever talks to it share one directory, with the connection file and the sockets in it; the container
+has no network unless it is asked for. jupyter_client calls the methods in the order of their docstrings' words
+(jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from traitlets import Unicode
+
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.grammar import Command, parse
+from nbcontainer.containers.requests import RUN_OPTIONS, request_of
+from nbcontainer.containers.run import Streams, check_options, choose_container, run_in
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jupyter_client.connect import KernelConnectionInfo
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.run import Request
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.streams import Follow
+
+RUN_WORDS = Command(
+    "provisioner",
+    "IMAGE",
+    "Runs a kernel in a container of IMAGE, or in the one named by --name.",
+    tuple(option for option in RUN_OPTIONS if option.name not in ("rm", "timeout")),
+    most=1,
+)
+
+_START_LIMIT = 60.0  # seconds until a container must have begun
+
+
+class ContainerProcess:
+    """A program in a container, as `subprocess.Popen` has one: what `LocalProvisioner` asks of it.
+
+    `pid` is init's on the host. Everything in the container ends when the program does, or this process.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, container: Container, image: Image, request: Request, output: Callable[[bytes], None]) -> None:
+        """Starts it. Raises this package's errors where it cannot."""
+        self.pid = 0
+        self.returncode: int | None = None
+        self._error: Exception | None = None
+        self._pidfd = -1
+        self._begun = threading.Event()
+        # It dies with the thread that starts it, and the server's own is the main one.
+        container.engine.launcher_for(request.options.userns).start()
+        streams = Streams(output, output, on_follow=self._on_follow)
+        self._thread = threading.Thread(
+            target=self._run, args=(container, image, request, streams), name="nbcontainer-kernel", daemon=True
+        )
+        self._thread.start()
+        self._begun.wait(_START_LIMIT)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, container: Container, image: Image, request: Request, streams: Streams) -> None:
+        code = 1
+        try:
+            code = run_in(container, image, request, streams).exit_code
+        except Exception as error:  # it is raised where somebody waits
+            self._error = error
+        finally:
+            if container.anonymous:
+                container.remove()
+            self.returncode = code
+            self._begun.set()
+
+    def _on_follow(self, follow: Follow) -> None:
+        self.pid = follow.running.pid
+        self._pidfd = os.dup(follow.running.pidfd)
+        self._begun.set()
+
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+        return None if self._thread.is_alive() else self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end; the exit code. Raises `subprocess.TimeoutExpired`."""
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise subprocess.TimeoutExpired("kernel", timeout or 0.0)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Sends the program, and what else is of its process group, a signal; SIGKILL ends the whole container."""
+        if self._pidfd >= 0 and self._thread.is_alive():
+            signal.pidfd_send_signal(self._pidfd, signal.Signals(number))
+
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it and everything else in the container."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ContainerProvisioner(LocalProvisioner):
+    """Launches the kernel in a container of the words `run`, as in `%container run IMAGE`."""
+
+    run = Unicode("", help="The image and the options, as in %container run IMAGE.").tag(config=True)
+    notebooks = Unicode("", help="Show the notebook's directory at the same path: ro or rw.").tag(config=True)
+
+    process: Any = None
+    _folder: str = ""
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Before each start: a directory for the sockets, and the kernel's command in the container's own terms."""
+        manager: Any = self.parent
+        if not self._folder:
+            # Short, since the path of a socket is (unix(7)); closed to others, since who may connect may run code.
+            self._folder = tempfile.mkdtemp(prefix="nbk-", dir=_runtime_directory())
+            inner = Path(self._folder) / "k"
+            inner.mkdir()
+            manager.cache_ports = False
+            manager.transport = "ipc"
+            manager.connection_file = str(inner / "kernel.json")
+            manager.ip = str(inner / "s")
+        found: dict[str, Any] = await super().pre_launch(**kwargs)
+        Path(manager.connection_file).chmod(0o644)
+        (Path(self._folder) / "k").chmod(0o777)
+        command = found["cmd"]
+        if command[:1] == [sys.executable]:
+            # jupyter_client has put its own interpreter in the place of `python`.
+            command[0] = self.kernel_spec.argv[0]
+        return found
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        """Starts the container. Raises this package's errors."""
+        try:
+            request = self._request(cmd, kwargs.get("cwd") or "", kwargs.get("env") or {})
+            container, image = choose_container(default_engine(), request)
+            self.process = ContainerProcess(container, image, request, _writer(kwargs.get("stderr")))
+        except BaseException:
+            self._remove_folder()
+            raise
+        self.pid, self.pgid = self.process.pid, None
+        return self.connection_info
+
+    def _request(self, command: list[str], cwd: str, env: dict[str, str]) -> Request:
+        words = parse(RUN_WORDS, shlex.split(self.run))
+        if not words.operands and not words.has("name"):
+            raise UsageError(f"kernel {self.kernel_spec.display_name}: no image", hint="name one in `run`")
+        volumes = [f"{self._folder}/k:{self._folder}/k"]
+        if self.notebooks:
+            if self.notebooks not in ("ro", "rw"):
+                raise UsageError(f"notebooks: {self.notebooks!r} is not known", hint="write ro or rw")
+            place = str(Path(cwd or os.curdir).resolve())
+            volumes.append(f"{place}:{place}" + (":ro" if self.notebooks == "ro" else ""))
+            words.options.setdefault("workdir", [place])
+        words.options["volume"] = [*words.all("volume"), *volumes]
+        own = {**self.kernel_spec.env, **{name: value for name, value in env.items() if name == "JPY_SESSION_NAME"}}
+        words.options["env"] = [*(f"{name}={value}" for name, value in own.items()), *words.all("env")]
+        # A script, and no command, which an image's entry point would take for its own; what other users of the
+        # container make, the server's must be able to connect to.
+        request = request_of(words, script=f"#!/bin/sh\numask 0\nexec {shlex.join(command)}\n")
+        check_options(request.options)
+        return request
+
+    async def send_signal(self, signum: int) -> None:
+        """Hands a signal to init, which hands it on."""
+        if self.process is not None:
+            self.process.send_signal(signum)
+
+    async def cleanup(self, restart: bool = False) -> None:
+        """After the end: the directory goes, unless the kernel comes again."""
+        await super().cleanup(restart)
+        if not restart:
+            self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = ""
+
+
+def _runtime_directory() -> str | None:
+    """The user's own place for sockets, None for the machine's temporary one."""
+    place = os.environ.get("XDG_RUNTIME_DIR", "")
+    return place if place and len(place) < 40 and os.access(place, os.W_OK) else None
+
+
+def _writer(target: Any) -> Callable[[bytes], None]:
+    """Where the kernel's own output goes, which is no cell's: a descriptor or file, by default standard error."""
+    fd = target if isinstance(target, int) and target >= 0 else target.fileno() if hasattr(target, "fileno") else 2
+
+    def write(data: bytes) -> None:
+        while data:
+            data = data[os.write(fd, data) :]
+
+    return write

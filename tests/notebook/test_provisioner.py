@@ -1,0 +1,290 @@
+"""The provisioner: IPython's kernel inside a container, as a frontend and as the host see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import jupyter_kernel_test
+import pytest
+
+from nbcontainer.containers import engine as engines
+from tests.notebook.provisioned import ProvisionedKernel, python_places
+from tests.notebook.shell_cells import wait_for
+from tests.requirements import require
+from tests.running import all_dead, descendants, marker, mounts, pidfds, processes_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.fixture
+def make_inside(
+    short_path: Path, store_path: Path, shells_tar: Path, engine: Engine
+) -> Iterator[Callable[..., ProvisionedKernel]]:
+    """Makes IPython's kernels inside containers, and starts them; the engine is this process's, as a server's is."""
+    engines.set_default_engine(engine)
+    made: list[ProvisionedKernel] = []
+
+    def make(*words: str, notebooks: str = "", start: bool = True, **how: Any) -> ProvisionedKernel:
+        kernel = ProvisionedKernel(short_path, store_path, str(shells_tar), words, notebooks=notebooks)
+        if start:
+            kernel.manager.start_kernel(env=kernel.env, **how)
+            made.append(kernel)
+            kernel.connect()
+        return kernel
+
+    yield make
+    for kernel in made:
+        kernel.client.stop_channels()
+        kernel.manager.shutdown_kernel(now=True)
+    engines.set_default_engine(None)
+
+
+@pytest.fixture
+def inside(make_inside: Callable[..., ProvisionedKernel]) -> ProvisionedKernel:
+    """IPython's kernel inside a container."""
+    return make_inside()
+
+
+def folder_of(kernel: ProvisionedKernel) -> Path:
+    """The directory that a kernel and the server share."""
+    return Path(kernel.manager.connection_file).parent
+
+
+def test_a_kernel_runs_inside_a_container(inside: ProvisionedKernel) -> None:
+    """It is pid 2 of its own machine, with the image's files, no network but lo, and nothing of the server's."""
+    assert inside.value("__import__('os').getpid()") == "2"
+    assert inside.value("sorted(__import__('os').listdir('/sys/class/net'))") == "['lo']"
+    assert inside.value("__import__('os').path.exists('/etc/shadow')") == "False"
+    assert inside.value("__import__('os').environ.get('FROM_SPEC')") == "'yes'"
+    assert inside.value("'NBCONTAINER_HOME' in __import__('os').environ") == "False"
+
+
+def test_what_a_kernel_changes_changes_nothing_outside(inside: ProvisionedKernel) -> None:
+    """Files come and go in its own layer; the interpreter, shown read-only, cannot be changed."""
+    assert inside.run("open('/etc/made', 'w').write('x'); import os; os.remove('/etc/passwd')").good()
+    assert not Path("/etc/made").exists()
+    assert Path("/etc/passwd").exists()
+    error = inside.run("import os, sys; os.remove(os.path.realpath(sys.executable))").error
+    assert error is not None
+    assert error["ename"] == "OSError"
+
+
+def test_the_sockets_directory_is_all_that_is_shared(inside: ProvisionedKernel) -> None:
+    """By ipc, in a directory that nobody else may enter; all else that is mounted is what Python needs, read-only."""
+    assert inside.manager.transport == "ipc"
+    folder = folder_of(inside)
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    targets = json.loads(
+        inside.run(
+            "import json; print(json.dumps([l.split()[4] for l in open('/proc/self/mountinfo')]), end='')"
+        ).stdout
+    )
+    own = {one for one in targets if one.split("/")[1] not in ("", "proc", "sys", "dev", "lib")}
+    assert own == {str(folder), *python_places()}
+
+
+def test_an_interrupt_reaches_the_kernel(inside: ProvisionedKernel) -> None:
+    """The stop button raises KeyboardInterrupt in the cell, and ends a program that it waits for."""
+    for code in ("import time; time.sleep(1000)", "__import__('subprocess').run(['sleep', '1000'])"):
+        cell = inside.send(f"x = 1; print('ready', flush=True); {code}").until("ready")
+        inside.interrupt()
+        cell.end()
+        assert cell.error is not None
+        assert cell.error["ename"] == "KeyboardInterrupt"
+        assert inside.value("x") == "1"
+
+
+def test_a_restart_is_a_new_kernel_on_a_fresh_container(inside: ProvisionedKernel) -> None:
+    """Three times: neither variables nor files nor processes of the one before, and the same connection file."""
+    place = inside.manager.connection_file
+    for _ in range(3):
+        seconds = marker()
+        inside.run(f"x = 1; open('/made', 'w'); __import__('os').system('setsid sleep {seconds} &')").good()
+        wait_for(partial(processes_with, seconds))
+        inside.restart()
+        assert not processes_with(seconds)
+        assert inside.value("('x' in globals(), __import__('os').path.exists('/made'))") == "(False, False)"
+    assert inside.manager.connection_file == place
+
+
+def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel], engine: Engine) -> None:
+    """No process, no mount, no socket, no directory, no container."""
+    before = mounts()
+    kernel = make_inside()
+    kernel.run("import os; os.system('setsid sleep 1000 &'); open('/made', 'w')").good()
+    folder, watched = folder_of(kernel), pidfds(descendants(engine.launcher.pid))
+    assert watched
+    kernel.client.stop_channels()
+    kernel.manager.shutdown_kernel()
+    for name in (folder, folder.parent):
+        assert not name.exists()
+    engine.settle()
+    assert mounts() == before
+    assert list((engine.store.path / "containers").iterdir()) == []
+    # Spare inits, which wait for the next cell, are not the kernel's.
+    assert not [
+        fd for fd in watched if Path(f"/proc/self/fdinfo/{fd}").read_text().count("Pid:\t-1") == 0 and _runs(fd)
+    ]
+    for fd in watched:
+        os.close(fd)
+
+
+def _runs(pidfd: int) -> bool:
+    """Whether a process is alive and is none of this package's own."""
+    pid = next(
+        int(line.split()[1])
+        for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+        if line.startswith("Pid:")
+    )
+    return pid > 0 and not Path(f"/proc/{pid}/comm").read_text().startswith("nbcontainer")
+
+
+def test_a_kernel_that_dies_takes_everything_with_it(inside: ProvisionedKernel) -> None:
+    """SIGKILL to it from inside: its children end, and the manager sees that it is dead, with its exit code."""
+    seconds = marker()
+    inside.run(f"import os; os.system('setsid sleep {seconds} &')").good()
+    wait_for(lambda: processes_with(seconds))
+    inside.send("os.kill(os.getpid(), 9)")
+    wait_for(lambda: not inside.manager.is_alive())
+    assert not processes_with(seconds)
+
+
+def test_a_killed_server_takes_everything_with_it(
+    make_inside: Callable[..., ProvisionedKernel], short_path: Path
+) -> None:
+    """SIGKILL to the process that started the kernel ends the kernel and all of its container."""
+    kernel = make_inside(start=False)
+    folder = kernel.manager.kernel_spec_manager.kernel_dirs[0]
+    seconds = marker()
+    script = f"""
+import sys
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
+manager = KernelManager(kernel_name="inside", kernel_spec_manager=KernelSpecManager(kernel_dirs=[{folder!r}]))
+manager.start_kernel()
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+client.execute("__import__('os').system('setsid sleep {seconds} & sleep {seconds}')")
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], env=kernel.env, stdin=subprocess.PIPE) as server:
+        wait_for(lambda: len(processes_with(seconds)) == 2)
+        watched = pidfds(descendants(server.pid))
+        os.kill(server.pid, signal.SIGKILL)
+        assert all_dead(watched)
+    assert not processes_with(seconds)
+
+
+@pytest.mark.parametrize("how", ["ro", "rw"])
+def test_the_notebooks_directory_is_shown_as_asked(
+    make_inside: Callable[..., ProvisionedKernel], tmp_path: Path, how: str
+) -> None:
+    """At the same path, as the working directory, read-only or not; what is written there is the user's own."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "data.csv").write_text("a,b\n")
+    kernel = make_inside(notebooks=how, cwd=str(tmp_path))
+    assert kernel.value("(__import__('os').getcwd(), open('data.csv').read())") == repr((str(tmp_path), "a,b\n"))
+    cell = kernel.run("open('new', 'w').write('x')")
+    if how == "ro":
+        assert cell.error is not None
+        assert cell.error["evalue"].startswith("[Errno 30]")
+        assert not (tmp_path / "new").exists()
+    else:
+        assert (tmp_path / "new").stat().st_uid == os.geteuid()
+
+
+def test_options_are_those_of_run(make_inside: Callable[..., ProvisionedKernel], tmp_path: Path) -> None:
+    """Volumes, variables, host name and a read-only root, as in the magic."""
+    (tmp_path / "file").write_text("text")
+    tmp_path.chmod(0o755)
+    words = ("-v", f"{tmp_path}:/data:ro", "-e", "GIVEN=1", "--hostname", "inside", "--read-only", "--tmpfs", "/tmp")
+    kernel = make_inside(*words)
+    assert kernel.value("(open('/data/file').read(), __import__('os').environ['GIVEN'])") == "('text', '1')"
+    assert kernel.value("__import__('socket').gethostname()") == "'inside'"
+    assert kernel.run("open('/made', 'w')").error is not None
+
+
+def test_a_kernel_runs_as_another_user(make_inside: Callable[..., ProvisionedKernel], engine: Engine) -> None:
+    """With --user, the kernel is that one's, and its sockets are still the server's to connect to."""
+    if engine.single_id:
+        pytest.skip("a container has a single user here")
+    kernel = make_inside("--user", "1000", "-e", "HOME=/tmp")
+    assert kernel.value("__import__('os').getuid()") == "1000"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--nosuch",), "unknown option --nosuch"), (("-v", "/nonexistent:/data"), "/nonexistent")],
+)
+def test_what_cannot_start_is_told(
+    make_inside: Callable[..., ProvisionedKernel], words: tuple[str, ...], said: str
+) -> None:
+    """The start fails with this package's one line, and leaves no directory."""
+    kernel = make_inside(*words, start=False)
+    with pytest.raises(Exception, match=said):
+        kernel.manager.start_kernel(env=kernel.env)
+    assert folder_of(kernel).parent.name.startswith("nbk-")
+    assert not folder_of(kernel).parent.exists()
+
+
+class TestSuite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
+    """jupyter_kernel_test for ipykernel, whole, as ipykernel's own tests have it."""
+
+    language_name = "python"
+    file_extension = ".py"
+    code_hello_world = "print('hello, world')"
+    code_stderr = "import sys; print('test', file=sys.stderr)"
+    completion_samples: ClassVar = [
+        {"text": "zi", "matches": {"zip"}},
+        {"text": "import getpas", "matches": {"getpass"}},
+    ]
+    complete_code_samples: ClassVar = ["1", "print('hello, world')", "def f(x):\n  return x*2\n\n\n"]
+    incomplete_code_samples: ClassVar = ["print('''hello", "def f(x):\n  x*2"]
+    invalid_code_samples: ClassVar = ["import = 7q"]
+    code_page_something = "zip?"
+    code_generate_error = "raise"
+    code_execute_result: ClassVar = [
+        {"code": "1+2+3", "result": "6"},
+        {"code": "[n*n for n in range(1, 4)]", "result": "[1, 4, 9]"},
+    ]
+    code_display_data: ClassVar = [
+        {"code": "from IPython.display import HTML, display; display(HTML('<b>test</b>'))", "mime": "text/html"},
+        {"code": "from IPython.display import Math, display; display(Math('\\\\frac{1}{2}'))", "mime": "text/latex"},
+    ]
+    code_history_pattern = "1?2*"
+    # Not "range": of its own session, ipykernel answers with number 0 and not with the one it was asked for.
+    supported_history_operations = ("tail", "search")
+    code_inspect_sample = "zip"
+    code_clear_output = "from IPython.display import clear_output; clear_output()"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """The kernel is a fixture's."""
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """The kernel is a fixture's."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _kernel(cls, short_path: Path, store_path: Path, shells_tar: Path, _containers_work: str) -> Iterator[None]:
+        require("namespaces", available=not _containers_work, why=_containers_work)
+        engine = engines.Engine(store_path)
+        engines.set_default_engine(engine)
+        kernel = ProvisionedKernel(short_path, store_path, str(shells_tar))
+        with kernel:
+            cls.km, cls.kc = kernel.manager, kernel.client
+            yield
+        engines.set_default_engine(None)
+        engine.close()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import KernelManager
 
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.notebook.kernel import kernelspec
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.notebook.provisioned import python_volumes
+from tests.notebook.shell_kernels import rootfs_of_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KERNELSPEC = Path(__file__).parents[2] / "kernelspec"
 
-KERNELS = {"nbcontainer": "true", "bash": "true", "python3": "pass"}
-"""The kernels by name, and what does nothing in each."""
+KERNELS = {"nbcontainer": "true", "bash": "true", "python3": "pass", "python3-inside": "pass"}
+"""The kernels by name, and what does nothing in each. The last is ipykernel again, launched by the provisioner."""
 
 PATIENCE = 60.0  # seconds
 
@@ -59,6 +65,12 @@ def kernelspecs() -> Iterator[None]:
         place = Path(folder) / "kernels" / "nbcontainer"
         place.mkdir(parents=True)
         (place / "kernel.json").write_text((KERNELSPEC / "kernel.json").read_text())
+        inside = place.with_name("python3-inside")
+        inside.mkdir()
+        image = rootfs_of_this_machine(Path(folder) / "image.tar")
+        spec = kernelspec.document_inside("python3", [str(image), *python_volumes()], "inside")
+        spec["argv"][0] = sys.executable
+        (inside / "kernel.json").write_text(json.dumps(spec))
         os.environ["JUPYTER_PATH"] = folder
         os.environ["NBCONTAINER_HOME"] = f"{folder}/store"
         yield
@@ -101,6 +113,7 @@ def main() -> None:
         times = interleave(subjects, chosen.cells, pause=0.02)
         print(f"\na cell's round trip, {chosen.cells} rounds")
         print(report(times, "nbcontainer"))
+        stack.callback(default_engine().close)
 
 
 if __name__ == "__main__":

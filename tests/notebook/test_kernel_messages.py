@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from nbcontainer.containers.engine import Engine
 from tests.notebook.shell_cells import wait_for
@@ -402,3 +405,21 @@ sys.stdin.read()
         os.kill(server.pid, signal.SIGKILL)
         assert all_dead(watched)
     assert not processes_with(seconds)
+
+
+@pytest.mark.usefixtures("engine")
+def test_nbclient_executes_a_notebook(short_path: Path, store_path: Path) -> None:
+    """Run All from top to bottom, without anybody to ask: outputs are in the notebook, and an error ends it."""
+    kernel = ShellKernel(short_path, store_path, ("busybox",))
+    cells = ['x=1; echo "$x"', "echo '<b>2</b>' | display -t html", 'read y; echo "[$y]"', "echo 3 >&2; exit 4", "echo"]
+    v4: Any = nbformat.v4
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(code) for code in cells])
+    client = NotebookClient(notebook, km=kernel.manager)
+    with pytest.raises(CellExecutionError, match="exit code 4"):
+        client.execute(env=kernel.env)
+    first, second, third, fourth, fifth = (cell.outputs for cell in notebook.cells)
+    assert first[0].text == "1\n"
+    assert second[0].data["text/html"] == "<b>2</b>\n"
+    assert third[0].text == "[]\n"
+    assert [output.output_type for output in fourth] == ["stream", "error"]
+    assert fifth == []

@@ -186,7 +186,7 @@ def _command(name: str) -> Command:
 
 
 def _overview() -> str:
-    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, _DEMO))
+    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, _DEMO, _KERNEL))
     return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{verbs.overview('')}"
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,8 @@ class ProvisionedKernel(Kernel):
         self, folder: Path, store: Path, image: str, words: Iterable[str] = (), *, notebooks: str = "", **env: str
     ) -> None:
         super().__init__(folder, store, **env)
-        specs = folder / f"specs-{id(self)}"
-        (specs / "inside").mkdir(parents=True)
+        specs = Path(tempfile.mkdtemp(prefix="specs-", dir=folder))
+        (specs / "inside").mkdir()
         run = shlex.join([image, *python_volumes(), *words])
         spec = {
             "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],

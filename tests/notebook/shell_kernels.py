@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,8 @@ class ShellKernel(Kernel):
 
     def __init__(self, folder: Path, store: Path, run: tuple[str, ...], shell: str = "", **env: str) -> None:
         super().__init__(folder, store, **env)
-        specs = folder / f"specs-{id(self)}"
-        (specs / "ours").mkdir(parents=True)
+        specs = Path(tempfile.mkdtemp(prefix="specs-", dir=folder))
+        (specs / "ours").mkdir()
         (specs / "ours" / "kernel.json").write_text(json.dumps(kernelspec.document(run, "ours", shell=shell)))
         self.manager = KernelManager(
             kernel_name="ours",

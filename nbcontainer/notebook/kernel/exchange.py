@@ -19,7 +19,7 @@ from nbcontainer.notebook.kernel.contents import ANSWER, CHANNEL, CONTROL, INPUT
 from nbcontainer.sandbox.exchange import EXCHANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIMIT = 64 << 20
 """Bytes of an answer or of something shown that are read; /dev holds no more."""
@@ -128,16 +128,28 @@ class Exchange:
         return self._read(ANSWER)
 
     def take_shown(self, name: str) -> bytes:
-        """What a program wants to be shown, and removes it. Raises `OSError`, `ContainerError`."""
+        """What a program wants to be shown. Raises `OSError`, `ContainerError`."""
+        with self._shown(name) as folder:
+            return self._read(name, folder)
+
+    def sign(self, name: str) -> None:
+        """Lets a program go on that waits, at the pipe of that name, until what it told is done."""
+        with contextlib.suppress(OSError, ContainerError), self._shown(name) as folder:
+            fd = self._open(name, os.O_WRONLY, stat.S_ISFIFO, folder)
+            try:
+                os.write(fd, b"\n")
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _shown(self, name: str) -> Iterator[int]:
         if "/" in name or name in ("", ".", ".."):
             raise ContainerError(f"{name!r} is no name of something to show")
         folder = self._open(SHOWN, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
         try:
-            data = self._read(name, folder)
-            os.unlink(name, dir_fd=folder)
+            yield folder
         finally:
             os.close(folder)
-        return data
 
     def _read(self, name: str, folder: int = -1) -> bytes:
         fd = self._open(name, os.O_RDONLY, stat.S_ISREG, folder)

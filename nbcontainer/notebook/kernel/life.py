@@ -124,10 +124,12 @@ class Life:
                 self.exchange.turned(int(rest[0]))
                 continue
             self._take_outputs()
-            if word == "display" and len(rest) == 2:
-                self._show(*rest)
-            elif word == "clear" and len(rest) == 1:
+            if word == "display" and len(rest) == 3:
+                self._show(*rest[:2])
+                self.exchange.sign(rest[2])
+            elif word == "clear" and len(rest) == 2:
                 self._listener.cleared(rest[0] == "1")
+                self.exchange.sign(rest[1])
             else:
                 self._messages.put((word, *rest))
 

@@ -38,29 +38,41 @@ mime_of() {
     esac
 }
 
+# Tells the notebook (WORDS...), and waits until it has done it: what is written next is to come after it.
+tell() {
+    sign=$dir/shown/$$.sign
+    trap 'rm -f "$sign" "$copy"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    mkfifo -m 666 "$sign" && exec 9<>"$sign" || fail "cannot ask the notebook"
+    printf '%s %s\n' "$*" "$$.sign" >"$dir/channel"
+    read -r done <&9
+    exec 9<&-
+    rm -f "$sign" "$copy"
+}
+
 # The notebook reads a copy, made before it is told: what becomes of the file then is of no matter.
 show() {
     ending=${1##*/}
     case $ending in *.*) ending=${ending##*.} ;; *) ending= ;; esac
     mime=$(mime_of "${type:-$ending}") || fail "cannot tell what $1 is; name its type with -t, as in -t png" 2
     case $mime in *[!A-Za-z0-9.+/_-]*) fail "$mime is no MIME type" 2 ;; esac
-    name=$$.$((count = ${count:-0} + 1))
-    trap 'rm -f "$dir/shown/$name"' EXIT
+    copy=$dir/shown/$$.copy
+    trap 'rm -f "$copy"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    if [ "$1" = - ]; then cat; else cat -- "$1"; fi >"$dir/shown/$name" || fail "cannot read $1, or /dev is full"
-    trap - EXIT
-    printf 'display %s %s\n' "$mime" "$name" >"$dir/channel"
+    if [ "$1" = - ]; then cat; else cat -- "$1"; fi >"$copy" || fail "cannot read $1, or /dev is full"
+    tell display "$mime" "$$.copy"
 }
 
-type=
+type= copy= sign=
 while :; do
     case $1 in
     -h | --help) usage; exit 0 ;;
     --clear)
         wait=0
         [ "$2" = --wait ] && wait=1
-        printf 'clear %s\n' "$wait" >"$dir/channel"
+        tell clear "$wait"
         exit 0
         ;;
     -t | --type)

@@ -47,7 +47,7 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
         {"code": "echo '<b>a</b>' | display -t html", "mime": "text/html"},
         {"code": "echo '$a$' | display -t latex", "mime": "text/latex"},
     ]
-    code_history_pattern = "%container d*"
+    code_history_pattern = "%container dif?"
     supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "cat"
     code_clear_output = "clear"

@@ -39,7 +39,9 @@ def header(
     rest: bytes = b"",
     checksum: bytes | None = None,
 ) -> bytes:
-    """One header block. Numbers given as bytes are written as they are; without `checksum` it is the right one."""
+    """A header block, after a pax header for a name or target past its field. Numbers given as bytes are written as
+    they are; without `checksum` it is the right one.
+    """
 
     def octal(value: int | bytes, width: int) -> bytes:
         return value if isinstance(value, bytes) else b"%0*o\0" % (width - 1, value)
@@ -63,7 +65,8 @@ def header(
         rest,
     )
     checked = b"%06o\0 " % sum(block) if checksum is None else checksum
-    return block[:148] + checked.ljust(8, b"\0") + block[156:]
+    long = {key: value for key, value in ((b"path", name), (b"linkpath", link)) if len(value) > 100}
+    return (pax(long) if long else b"") + block[:148] + checked.ljust(8, b"\0") + block[156:]
 
 
 def padded(data: bytes) -> bytes:

@@ -5,7 +5,7 @@
 # `input`: the same loop each time, which is gone through anew after whatever ended the last one.
 
 _nb_dir=/dev/nbcontainer
-_nb_cell= _nb_status= _nb_running= _nb_late= _nb_last=0 _nb_seen=0
+_nb_cell= _nb_status= _nb_running= _nb_late= _nb_last=0 _nb_seen=0 _nb_asked=0
 
 # Without its pipes it cannot be told anything: it ends, and the notebook hears that.
 _nb_leave() { trap - EXIT; command exit 1; }
@@ -34,7 +34,10 @@ _nb_next() {
             ;;
         sync) _nb_say 'synced %s\n' "$_nb_number" ;;
         ask)
-            (. "$_nb_dir/question") >|"$_nb_dir/answer" 2>/dev/null </dev/null
+            if [ "$_nb_number" -gt "$_nb_asked" ]; then
+                _nb_asked=$_nb_number
+                (. "$_nb_dir/question") >|"$_nb_dir/answer" 2>/dev/null </dev/null
+            fi
             _nb_say 'asked %s\n' "$_nb_number"
             ;;
         end) _nb_end ;;

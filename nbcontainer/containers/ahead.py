@@ -1,4 +1,4 @@
-"""Containers that are made before anybody asks for them."""
+"""Containers, and pipes for their output, that are made before anybody asks for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.containers.upper import Upper
-from nbcontainer.sandbox import plan
+from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox.streams import output_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,8 @@ class Ahead:
     """Containers with as much done as can be foreseen, on the layers where the next cell is likely to be.
 
     DEPTH of them have all done that the last cell's plan let be done before there was a cell; one more has a root and
-    nothing else, for a cell that is another: with volumes, say. Thread-safe: one thread prepares, any may take.
+    nothing else, for a cell that is another: with volumes, say. Thread-safe: one thread prepares, any may take; who
+    has it calls `close`.
     """
 
     def __init__(self, store: Store, launcher: Launcher) -> None:
@@ -40,6 +42,20 @@ class Ahead:
         self._launcher = launcher
         self._lock = threading.Lock()
         self._ready: list[_Ready] = []
+        self._pipes: list[tuple[int, int]] = []
+
+    def close(self) -> None:
+        """Closes the pipes that wait. The containers end with their launcher."""
+        with self._lock:
+            pipes, self._pipes = self._pipes, []
+        wire.close(end for pipe in pipes for end in pipe)
+
+    def output_pipe(self) -> tuple[int, int]:
+        """A pipe as `streams.output_pipe` makes them: one that waits, if there is one. The caller closes both ends."""
+        with self._lock:
+            if self._pipes:
+                return self._pipes.pop()
+        return output_pipe()
 
     def expect(self) -> None:
         """Has the container that the next cell most likely gets shake off its sleep."""
@@ -81,6 +97,10 @@ class Ahead:
             self._make(lowers, lambda upper: plan.ahead(plan_for(upper)))
         if not general:
             self._make(lowers, lambda upper: plan_for(upper).prepare)
+        for _ in range(2 * DEPTH - len(self._pipes)):
+            pipe = output_pipe()
+            with self._lock:
+                self._pipes.append(pipe)
 
     def _waits(self, one: _Ready, lowers: tuple[str, ...]) -> bool:
         upper = one.upper

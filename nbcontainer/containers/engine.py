@@ -86,6 +86,7 @@ class Engine:
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
+        self._ahead.close()
         with contextlib.suppress(OSError):
             self.store.memory.rmdir()
         self.store.close()
@@ -151,6 +152,10 @@ class Engine:
         """Says that a cell is about to come: to be said while its words are still being read."""
         self._ahead.expect()
 
+    def output_pipe(self) -> tuple[int, int]:
+        """A pipe for one stream of a cell, made ahead or now: (read end, write end). The caller closes both."""
+        return self._ahead.output_pipe()
+
     def foresee(self, lowers: tuple[str, ...], plan_for: PlanFor) -> None:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
         self.later(lambda: self._ahead.prepare(lowers, plan_for))
@@ -213,7 +218,8 @@ class Engine:
         """Says, in the session's file, that a container runs (or, with None, no more)."""
         with self._lock:
             if facts is None:
-                self.running.pop(name, None)
+                if self.running.pop(name, None) is None:
+                    return
             else:
                 self.running[name] = facts
             self.store.tell_session({"pid": os.getpid(), "running": self.running})

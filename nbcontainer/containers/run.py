@@ -19,7 +19,7 @@ from nbcontainer.images import library, reference, times
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.rootfs import upper_refused
 from nbcontainer.sandbox.spec import Program, Spec
-from nbcontainer.sandbox.streams import Follow, output_pipe
+from nbcontainer.sandbox.streams import Follow
 from nbcontainer.sandbox.volumes import STALE
 
 if TYPE_CHECKING:
@@ -243,9 +243,11 @@ class _Cell:
         """Sends it off. The notebook's ends of its output and its errors go to `kept`, for the caller to close."""
         sent: list[int] = []
         try:
-            _, out_end = _output(kept, sent)
-            _, err_end = _output(kept, sent)
-            files = [self._input(sent), out_end, err_end]
+            for _ in ("output", "errors"):
+                reader, writer = self.engine.output_pipe()
+                kept.append(reader)
+                sent.append(writer)
+            files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
             self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
@@ -258,10 +260,6 @@ class _Cell:
             wire.close(sent)
 
     def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
-        facts = {"pid": running.pid, "born": birth(running.pid), "image": self.image.name}
-        facts["started"] = times.timestamp(time.time())
-        facts["command"] = self.request.as_text[:200]
-        self.engine.note_running(self.container.name, facts)
         try:
             follow = Follow(
                 running,
@@ -271,6 +269,7 @@ class _Cell:
                 keyboard=self.streams.keyboard,
                 on_terminal=self.streams.on_terminal,
                 on_exchange=self.streams.on_exchange,
+                on_lasting=self._tell,
                 started=started,
             )
             if self.streams.on_follow is not None:
@@ -279,6 +278,14 @@ class _Cell:
         finally:
             self.container.upper = None
             self.engine.note_running(self.container.name, None)
+
+    def _tell(self) -> None:
+        """Says that the cell runs, for `ps` and `stop` in whichever process."""
+        assert self.running is not None
+        pid = self.running.pid
+        facts = {"pid": pid, "born": birth(pid), "image": self.image.name, "started": times.timestamp(time.time())}
+        facts["command"] = self.request.as_text[:200]
+        self.engine.note_running(self.container.name, facts)
 
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
@@ -330,14 +337,6 @@ class _Cell:
             exchange=self.streams.exchange,
         )
         return plan.build(spec, self.launcher.idmap)
-
-
-def _output(kept: list[int], sent: list[int]) -> tuple[int, int]:
-    """`output_pipe`, each end noted where it is closed, whatever comes next."""
-    reader, writer = output_pipe()
-    kept.append(reader)
-    sent.append(writer)
-    return reader, writer
 
 
 def _encode(text: str) -> bytes:

@@ -57,11 +57,19 @@ def find(
     wanted_platform = platforms.parse(platform) if platform else None
     if reference.is_path(word):
         return _find_file(store, runner, reference.host_path(word), wanted_platform, progress)
+    if pull == ALWAYS:
+        return _find_name(store, runner, word, wanted_platform, pull, progress)
+    return store.recall(f"{platform} {word}", lambda: _find_name(store, runner, word, wanted_platform, pull, progress))
+
+
+def _find_name(
+    store: Store, runner: Runner, word: str, platform: Platform | None, pull: str, progress: Listener | None
+) -> Image:
     if reference.is_digest(word):
         return _whole(store, runner, store.image(word))
     wanted = reference.parse(word)
     try:
-        return _named(store, runner, wanted, wanted_platform, pull, progress)
+        return _named(store, runner, wanted, platform, pull, progress)
     except (ImageNotFound, RegistryError) as error:
         if Path(word).is_file() or Path(word, "oci-layout").exists():
             raise ImageNotFound(error.message, hint=f"for the file, write ./{word}") from None

@@ -37,7 +37,7 @@ from nbcontainer.images.reference import host_path
 from nbcontainer.images.source import choose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 MEMORY = Path("/dev/shm")
 """A tmpfs that every process may write to (shm_overview(7)), in Docker too."""
@@ -83,6 +83,7 @@ class Store:
         self._held = threading.local()
         self._damaged: tuple[str, ...] = ()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
+        self._recalled: tuple[dict[str, oci.Image] | None, dict[str, oci.Image]] = (None, {})
         try:
             self._make()
             self.session = self._begin_session()
@@ -304,6 +305,17 @@ class Store:
             if self._cached is None or self._cached[0] != stamp:
                 self._cached = (stamp, self._read_images())
             return self._cached[1]
+
+    def recall(self, question: str, find: Callable[[], oci.Image]) -> oci.Image:
+        """What `find` finds; asked the same again, what it found before, as long as index.json is the same file."""
+        images = self.images()
+        with self._mutex:
+            if self._recalled[0] is not images:
+                self._recalled = (images, {})
+            known = self._recalled[1]
+        if (found := known.get(question)) is None:
+            found = known[question] = find()
+        return found
 
     def _read_images(self) -> dict[str, oci.Image]:
         known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}

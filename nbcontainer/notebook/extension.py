@@ -15,6 +15,7 @@ def load(shell: InteractiveShell) -> None:
     if _loaded(shell) is None:
         magics = ContainerMagics(shell=shell)
         shell.register_magics(magics)
+        shell.events.register("pre_run_cell", magics.expect)
         magics.start()
 
 
@@ -29,6 +30,7 @@ def unload(shell: InteractiveShell) -> None:
             del known[name]
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, ContainerMagics)]
+    shell.events.unregister("pre_run_cell", magics.expect)
     magics.close()
 
 

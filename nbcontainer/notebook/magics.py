@@ -26,6 +26,8 @@ from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, from_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from IPython.core.interactiveshell import ExecutionInfo
+
     from nbcontainer.sandbox.outcome import Outcome
 
 _CELL_OPTIONS = (
@@ -77,6 +79,12 @@ class ContainerMagics(Magics):
         with contextlib.suppress(StoreError):
             self.engine.start(self.image or "busybox")
 
+    def expect(self, info: ExecutionInfo) -> None:
+        """Has the next container ready by the time that IPython has taken a `%%container` cell apart."""
+        if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
+            with contextlib.suppress(StoreError):
+                self.engine.expect()
+
     def close(self) -> None:
         """Ends the containers of this notebook."""
         with contextlib.suppress(StoreError):
@@ -86,9 +94,6 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Runs the cell in a container (`%%container IMAGE`), or does `%container VERB`; `--help` says more."""
-        if cell is not None:
-            with contextlib.suppress(StoreError):
-                self.engine.expect()
         words = split(line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps import Step
+
+_SOON = 0.001
+"""Seconds within which the rest of a plan comes that was announced."""
 
 _FORWARDED = (
     signal.SIGINT,
@@ -115,6 +119,7 @@ class _Init:
         request = wire.receive(self.channel, self.files)
         while request is not None and "soon" in request:
             self._rehearse()  # the processor's caches have forgotten it meanwhile
+            self._stay_awake()
             request = wire.receive(self.channel, self.files)
         if request is None:  # the notebook wants this one no more, or has gone
             return False
@@ -125,6 +130,14 @@ class _Init:
             return False
         self._let_go()
         return True
+
+    def _stay_awake(self) -> None:
+        """Looks for the request again and again for a moment: waking a process up takes as long as a step."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        end = time.monotonic() + _SOON
+        while not poll.poll(0) and time.monotonic() < end:
+            os.sched_yield()
 
     def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
         cpu_time = usage.ru_utime + usage.ru_stime

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GRACE = 0.4
 """Seconds between asking a cell to end and ending it."""
 
+BRIEF = 0.005
+"""Seconds in which a cell that shows nothing comes and goes without anybody being told."""
+
 _CHUNK = 1 << 16
 _PIPE_SIZE = 1 << 20  # bytes; fewer switches between a writing cell and the notebook
 _DRAIN_ROUNDS = 1000  # a terminal gives out a page or less at a time, and holds some dozens of them
@@ -47,8 +50,9 @@ class Follow:
 
     `sinks` take what comes from each descriptor; the terminal's go to `terminal_sink`, and what is read from
     `keyboard` goes to the terminal. `on_exchange` is told the exchange's directory and terminal, and answers with more
-    sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
-    (time.monotonic()).
+    sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off (time.monotonic()).
+    `on_lasting` is called once there is something to see of the cell: before its first output or terminal is handed
+    on, or when it has not ended within BRIEF.
     """
 
     running: Running
@@ -58,6 +62,7 @@ class Follow:
     keyboard: int = -1
     on_terminal: Callable[[int], None] | None = None
     on_exchange: Callable[[int, int], Mapping[int, Callable[[bytes], None]]] | None = None
+    on_lasting: Callable[[], None] | None = None
     started: float = field(default_factory=time.monotonic)
     stopped: str = ""
     _kill_at: float | None = None
@@ -113,7 +118,11 @@ class Follow:
                 self._type(poll)
             elif fd in self.sinks and not self._take_output(fd):
                 self._end_of_output(poll, fd)
-        now = time.monotonic()
+        self._look_at_the_clock(time.monotonic())
+
+    def _look_at_the_clock(self, now: float) -> None:
+        if now - self.started >= BRIEF:
+            self._lasts()
         if self._kill_at is not None and now >= self._kill_at:
             self.running.kill()
             self._kill_at = None
@@ -123,14 +132,23 @@ class Follow:
     def _patience(self) -> float | None:
         """Milliseconds to the next thing to do without being asked; None for none."""
         deadlines = [] if self._kill_at is None else [self._kill_at]
+        if self.on_lasting is not None:
+            deadlines.append(self.started + BRIEF)
         if self.timeout is not None and not self.stopped:
             deadlines.append(self.started + self.timeout)
         return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
+
+    def _lasts(self) -> None:
+        if self.on_lasting is not None and self.running.ended is None:
+            tell, self.on_lasting = self.on_lasting, None
+            tell()
 
     def _take_message(self, poll: select.poll, fd: int) -> None:
         had_terminal, had_exchange = self.running.terminal >= 0, bool(self.running.exchange)
         if not self.running.read():
             poll.unregister(fd)
+        if self.running.terminal >= 0 or self.running.exchange:
+            self._lasts()
         if self.running.terminal >= 0 and not had_terminal and self.terminal_sink is not None:
             os.set_blocking(self.running.terminal, False)
             self.sinks[self.running.terminal] = self.terminal_sink
@@ -155,6 +173,7 @@ class Follow:
                 return False
             raise
         if data:
+            self._lasts()
             self.sinks[fd](data)
         return bool(data)
 

@@ -44,8 +44,10 @@ def main() -> None:
         rootfs = _rootfs(engine, place)
         shell: Any = InteractiveShell.instance()
         shell.run_line_magic("load_ext", "nbcontainer")
-        ours = Subject(OURS, lambda: shell.run_cell_magic("container", "busybox", "true"))
-        quick = [ours, Subject("%%sh", lambda: shell.run_cell_magic("sh", "", "true")), *_bwrap(rootfs), *_runc(place)]
+        # Whole cells, as a notebook runs them: IPython's reading of them is part of both.
+        ours = Subject(OURS, lambda: shell.run_cell(f"{OURS}\ntrue").raise_error())
+        theirs = Subject("%%sh", lambda: shell.run_cell("%%sh\ntrue").raise_error())
+        quick = [ours, theirs, *_bwrap(rootfs), *_runc(place)]
         print(machine())
         print(f"\n`true`, {options.rounds} rounds, taking turns, {options.pause * 1e3:.0f} ms apart:\n")
         print(report(interleave(quick, options.rounds, options.pause), OURS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> No
     engines.set_default_engine(engine)
     before = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
     matchers = list(shell.Completer.custom_matchers)
+    heard = list(shell.events.callbacks["pre_run_cell"])
     shell.run_line_magic("load_ext", "nbcontainer")
     assert names(shell) - before[0] == {"%container", "%%container", "%commit"}
     shell.run_cell_magic("container", "busybox", "true")  # type: ignore[no-untyped-call]
@@ -74,9 +76,28 @@ def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> No
     after = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
     assert after == before
     assert matchers == list(shell.Completer.custom_matchers)
+    assert heard == shell.events.callbacks["pre_run_cell"]
     assert engine.closed
     assert not (engine.store.path / "sessions" / engine.store.session).exists()
     shell.run_line_magic("unload_ext", "nbcontainer")
+
+
+def test_a_cell_is_expected_before_it_is_read(
+    notebook: Notebook, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container for a `%%container` cell wakes up while IPython still compiles the cell; for no other cell."""
+    heard = []
+
+    class Listening(ast.NodeTransformer):
+        def visit_Module(self, node: ast.Module) -> ast.Module:
+            heard.append("compiled")
+            return node
+
+    monkeypatch.setattr(engine, "expect", lambda: heard.append("expected"))
+    monkeypatch.setattr(notebook.shell, "ast_transformers", [Listening()])
+    notebook.good("print()")
+    notebook.good("%%container busybox\ntrue")
+    assert heard == ["compiled", "expected", "compiled"]
 
 
 def test_reloading_starts_anew(notebook: Notebook, engine: Engine) -> None:

@@ -44,6 +44,22 @@ def test_a_store_in_order(store: Store, image: Image) -> None:
     assert problems(store) == []
 
 
+def test_an_image_is_looked_for_once(store: Store, image: Image) -> None:
+    """What a name means is found out anew only when the store's index is another."""
+    asked = []
+
+    def find() -> Image:
+        asked.append("a:1")
+        return store.image("a:1")
+
+    assert store.recall("a", find) is store.recall("a", find)
+    assert store.recall("b", find).digest == image.digest
+    assert asked == ["a:1"] * 2
+    store.tag(image, "c:1")
+    store.recall("a", find)
+    assert asked == ["a:1"] * 3
+
+
 @pytest.mark.parametrize(
     ("damage", "what"),
     [

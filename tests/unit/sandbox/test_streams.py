@@ -91,6 +91,41 @@ def test_a_failure_is_raised(init: Init) -> None:
         Follow(init.running, {}).to_end()
 
 
+def test_a_brief_cell_is_told_to_nobody(init: Init, pipe: tuple[int, int]) -> None:
+    """Of a cell that has shown nothing and is over, nobody hears; nor of what it left in its pipes."""
+    told: list[str] = []
+    init.say(ended=0, cpu=0, peak_memory=0)
+    Follow(init.running, {}, on_lasting=lambda: told.append("lasts")).to_end()
+    os.write(pipe[1], b"left")
+    Follow(init.running, {pipe[0]: lambda _: told.append("shown")}, on_lasting=lambda: told.append("lasts")).to_end()
+    assert told == ["shown"]
+
+
+def test_a_cell_is_told_before_it_is_seen(init: Init, pipe: tuple[int, int]) -> None:
+    """Whoever has seen something of a cell finds it running: once, before its first output is handed on."""
+    told: list[str] = []
+
+    def shown(_: bytes) -> None:
+        told.append("shown")
+        init.say(ended=0, cpu=0, peak_memory=0)
+
+    os.write(pipe[1], b"x")
+    Follow(init.running, {pipe[0]: shown}, on_lasting=lambda: told.append("lasts")).to_end()
+    assert told == ["lasts", "shown"]
+
+
+def test_a_cell_that_goes_on_is_told(init: Init) -> None:
+    """A cell that shows nothing and does not end is told by itself."""
+    told = []
+
+    def lasts() -> None:
+        told.append("lasts")
+        init.say(ended=0, cpu=0, peak_memory=0)
+
+    Follow(init.running, {}, on_lasting=lasts).to_end()
+    assert told == ["lasts"]
+
+
 @pytest.mark.timeout(60)
 def test_a_pipe_that_somebody_else_fills_does_not_hold_up(init: Init, pipe: tuple[int, int]) -> None:
     """Where a living process has got hold of the cell's output and writes without end, the cell ends all the same."""

@@ -10,6 +10,7 @@ NbcontainerError
 ├── SandboxError          this machine cannot set a container up
 │   ├── LauncherError     the fork server cannot start or has gone
 │   │   └── ContainerLost it, or a container that waited, was killed before the cell began
+│   ├── LimitUnavailable  a limit that was asked for cannot be enforced
 │   └── SetupFailed       one step of the plan failed
 ├── ContainerError        a container cannot be handled
 │   ├── ContainerNotFound
@@ -72,6 +73,10 @@ class LauncherError(SandboxError):
 
 class ContainerLost(LauncherError):
     """A container was killed before its cell began, alone or with its launcher: nothing of the cell has run."""
+
+
+class LimitUnavailable(SandboxError):
+    """A limit cannot be enforced here, so what it was for is not begun."""
 
 
 class SetupFailed(SandboxError):

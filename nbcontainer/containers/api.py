@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as containers
+from nbcontainer.containers import limits
 from nbcontainer.containers import run as running
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
@@ -58,6 +59,12 @@ def run(
     userns: str = "",
     platform: str = "",
     pull: str = library.MISSING,
+    memory: str = "",
+    memory_swap: str = "",
+    cpus: float | None = None,
+    pids_limit: int | None = None,
+    ulimits: Mapping[str, str | int] | None = None,
+    shm_size: str = "",
     remove: bool = False,
     check: bool = True,
     stdout: Callable[[bytes], None] | None = None,
@@ -67,8 +74,9 @@ def run(
     """Runs `command` in a container of `image`, or `script` as a file for its shell; with both, it is the input.
 
     The options are those of `%%container`: `volumes` as SRC:DST[:ro] strings or a {SRC: DST[:ro]} mapping, `timeout` in
-    seconds. `stdout` and `stderr` get the output as it comes, in place of the result. With `name` it goes on in that
-    container. Raises `CellFailed` where the run ends badly, unless `check` is false, and the package's other errors.
+    seconds, `memory` and other sizes as in "512m", `ulimits` as in {"nofile": "1024:4096"}. `stdout` and `stderr` get
+    the output as it comes, in place of the result. With `name` it goes on in that container. Raises `CellFailed` where
+    the run ends badly, unless `check` is false, and the package's other errors.
     """
     pairs = [f"{source}:{target}" for source, target in volumes.items()] if isinstance(volumes, Mapping) else volumes
     options = RunOptions(
@@ -84,6 +92,9 @@ def run(
         userns=userns,
         platform=platform,
         pull=pull,
+        together=limits.group_limits(memory, memory_swap, str(cpus or ""), str(pids_limit or "")),
+        ulimits=tuple(limits.parse_ulimit(f"{key}={value}") for key, value in (ulimits or {}).items()),
+        shm_size=limits.shm_size(shm_size),
     )
     request = running.Request(image, name, tuple(command), script, remove, options)
     out: list[bytes] = []

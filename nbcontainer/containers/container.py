@@ -170,7 +170,7 @@ def move_away(store: Store, paths: list[Path]) -> list[Path]:
 
 def anonymous(engine: Engine, image: Image) -> Container:
     """A new anonymous container, in memory."""
-    base = library.lowers(engine.store, image)
+    base = engine.store.recall(f"layers of {image.digest}", lambda: library.lowers(engine.store, image))
     name = secrets.token_hex(6)
     created = times.timestamp()
     return Container(engine, Record(name, image.name, image.digest, base, created, session=engine.store.session))

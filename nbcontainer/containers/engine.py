@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
+    from nbcontainer.sandbox.groups import Group
     from nbcontainer.sandbox.launcher import Running
     from nbcontainer.sandbox.steps import Plan
 
@@ -50,6 +51,7 @@ class Engine:
         self._lock = threading.RLock()
         self._ahead = Ahead(self.store, self.launcher)
         self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._held: list[Callable[[], object]] | None = None
         self._housekeeper: threading.Thread | None = None
         self.closed = False
         self.last: Container | None = None
@@ -160,22 +162,39 @@ class Engine:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
         self.later(lambda: self._ahead.prepare(lowers, plan_for))
 
-    def clear_away(self, upper: Upper, running: Running | None = None) -> None:
+    def clear_away(self, upper: Upper | None, running: Running | None = None, group: Group | None = None) -> None:
         """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""
-        self.later(lambda: self._clear_away(upper, running))
+        self.later(lambda: self._clear_away(upper, running, group))
 
-    def _clear_away(self, upper: Upper, running: Running | None) -> None:
+    def _clear_away(self, upper: Upper | None, running: Running | None, group: Group | None) -> None:
         if running is not None:
             with running:
                 running.wait()
-        if not upper.remove():
+        if group is not None:
+            group.remove()
+        if upper is not None and not upper.remove():
             library.discard(self.store, self, [upper.path])
         self.launcher.collect()
+
+    def hold(self) -> None:
+        """Keeps what is for the background thread until `go_on`: it would be in the way of a cell that ends."""
+        with self._lock:
+            self._held = [] if self._held is None else self._held
+
+    def go_on(self) -> None:
+        """Hands what `hold` kept to the background thread."""
+        with self._lock:
+            held, self._held = self._held, None
+        for chore in held or ():
+            self.later(chore)
 
     def later(self, chore: Callable[[], object]) -> None:
         """Has a background thread do it: what nobody waits for. Its errors are nobody's: the next use meets them."""
         with self._lock:
             if self.closed:
+                return
+            if self._held is not None:
+                self._held.append(chore)
                 return
             if self._housekeeper is None or not self._housekeeper.is_alive():
                 name = "nbcontainer-housekeeper"
@@ -194,6 +213,7 @@ class Engine:
 
     def settle(self) -> None:
         """Waits until the background thread has done what it was given before."""
+        self.go_on()
         done = threading.Event()
         self.later(done.set)
         if not self.closed:

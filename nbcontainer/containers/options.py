@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.groups import GroupLimits
+from nbcontainer.sandbox.limits import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.spec import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from nbcontainer.images.oci import ImageConfig
+    from nbcontainer.sandbox.limits import Limit
     from nbcontainer.sandbox.spec import Tmpfs, Volume
 
 NETWORKS = ("none", "host")
@@ -18,7 +21,8 @@ NETWORKS = ("none", "host")
 @dataclass(frozen=True)
 class RunOptions:
     """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty,
-    `platform` and `pull` are those of `nbcontainer.images.library.find`.
+    `platform` and `pull` are those of `nbcontainer.images.library.find`. `together` are the limits of all its
+    processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -34,6 +38,18 @@ class RunOptions:
     terminal: bool = False
     platform: str = ""
     pull: str = "missing"
+    together: GroupLimits = field(default_factory=GroupLimits)
+    ulimits: tuple[Limit, ...] = ()
+    shm_size: int | None = None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits of each process: the usual ones, but for those that are asked for."""
+        asked = {limit.name: limit for limit in self.ulimits}
+        kept = [limit for limit in DEFAULT_LIMITS if limit.name not in asked]
+        if self.together.pids is not None:  # it takes the place of the usual one
+            kept = [limit for limit in kept if limit.name != PROCESSES]
+        return (*kept, *asked.values())
 
 
 def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.grammar import Command, Option
+from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
@@ -30,6 +31,7 @@ RUN_OPTIONS = (
     Option(("--hostname",), "NAME", "the container's host name"),
     Option(("--timeout",), "SECONDS", "end everything after so long"),
     Option(("--network",), "none|host", "none (the default) has only lo; host is the host's"),
+    *LIMIT_OPTIONS,
     Option(("--read-only",), "", "the root refuses writes"),
     Option(("--userns",), "host", "no user namespace, for root only"),
     Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64"),
@@ -68,6 +70,9 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             terminal=terminal,
             platform=words.one("platform"),
             pull=words.one("pull", library.MISSING),
+            together=group_limits(*map(words.one, ("memory", "memory-swap", "cpus", "pids-limit"))),
+            ulimits=tuple(parse_ulimit(text) for text in words.all("ulimit")),
+            shm_size=shm_size(words.one("shm-size")),
         ),
     )
 

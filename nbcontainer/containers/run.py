@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.options import NETWORKS, RunOptions, command_line, environment
 from nbcontainer.containers.record import CellRecord
-from nbcontainer.containers.running import birth
 from nbcontainer.containers.volumes import check_targets, idmapped
 from nbcontainer.errors import ContainerError, ContainerLost, ContainerNotFound, SetupFailed, UsageError
 from nbcontainer.images import library, reference, times
+from nbcontainer.linux.proc import birth
 from nbcontainer.sandbox import idmap, plan, wire
+from nbcontainer.sandbox.groups import Group
 from nbcontainer.sandbox.rootfs import upper_refused
-from nbcontainer.sandbox.spec import Program, Spec
+from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.streams import Follow
 from nbcontainer.sandbox.volumes import STALE
 
@@ -172,6 +173,7 @@ class _Cell:
         self.launcher = engine.launcher_for(self.options.userns)
         self.upper: Upper | None = None
         self.running: Running | None = None
+        self.group: Group | None = None
 
     def run(self) -> Outcome:
         """Runs it; once more where the first try showed what to do about its failure."""
@@ -197,9 +199,9 @@ class _Cell:
 
     def clear_away(self) -> None:
         """Has what nobody wants of it removed."""
-        if self.upper is not None:
-            self.engine.clear_away(self.upper, self.running)
-        self.upper = self.running = None
+        if self.upper is not None or self.group is not None:
+            self.engine.clear_away(self.upper, self.running, self.group)
+        self.upper = self.running = self.group = None
 
     def _use_memory(self, advice: str) -> bool:
         """Has uppers made in memory from now on, and tells it, once; False where they are, or cannot be, already."""
@@ -253,11 +255,18 @@ class _Cell:
             self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
-            self.running = self.launcher.submit(todo, files)
+            self.running = self.launcher.submit(todo, files, before=self._limit())
             self.container.upper = self.upper
             return self.running
         finally:
             wire.close(sent)
+
+    def _limit(self) -> Callable[[int], None] | None:
+        """What puts init into a group with the cell's limits, where it has some of that kind. Raises `SandboxError`."""
+        if not self.options.together.controllers:
+            return None
+        self.group = Group(self.options.together)
+        return self.group.enter
 
     def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
         try:
@@ -274,7 +283,8 @@ class _Cell:
             )
             if self.streams.on_follow is not None:
                 self.streams.on_follow(follow)
-            return follow.to_end()
+            outcome = follow.to_end()
+            return outcome if self.group is None else self.group.explain(outcome)
         finally:
             self.container.upper = None
             self.engine.note_running(self.container.name, None)
@@ -333,6 +343,8 @@ class _Cell:
             tmpfs=options.tmpfs,
             network=options.network,
             read_only=options.read_only,
+            limits=options.limits,
+            shm_size=options.shm_size or SHM_SIZE,
             script=-1 if script is None else _SCRIPT,
             exchange=self.streams.exchange,
         )

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import StoreError
+from nbcontainer.linux.proc import birth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +32,6 @@ def running_containers(store: Store) -> dict[str, dict[str, Any]]:
             if _is_init(int(facts.get("pid", 0)), str(facts.get("born", ""))):
                 found[name] = facts
     return found
-
-
-def birth(pid: int) -> str:
-    """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - on the way of every cell
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        return ""
 
 
 def _is_init(pid: int, born: str) -> bool:

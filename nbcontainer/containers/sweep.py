@@ -9,6 +9,8 @@ from nbcontainer.containers.container import move_away
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import library, partial
+from nbcontainer.sandbox import groups
+from nbcontainer.sandbox.machine import Machine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,7 @@ def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
     unfinished carries the name of its session. What interrupted transfers left goes when it is `partly` seconds old.
     """
     store = engine.store
+    groups.sweep(Machine())
     with store.lock():
         store.dead_sessions()
         alive = store.live_sessions()

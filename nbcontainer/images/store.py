@@ -29,7 +29,7 @@ import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images import oci
@@ -38,6 +38,8 @@ from nbcontainer.images.source import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    Answer = TypeVar("Answer")
 
 MEMORY = Path("/dev/shm")
 """A tmpfs that every process may write to (shm_overview(7)), in Docker too."""
@@ -83,7 +85,7 @@ class Store:
         self._held = threading.local()
         self._damaged: tuple[str, ...] = ()
         self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
-        self._recalled: tuple[dict[str, oci.Image] | None, dict[str, oci.Image]] = (None, {})
+        self._recalled: tuple[dict[str, oci.Image] | None, dict[str, Any]] = (None, {})
         try:
             self._make()
             self.session = self._begin_session()
@@ -306,16 +308,16 @@ class Store:
                 self._cached = (stamp, self._read_images())
             return self._cached[1]
 
-    def recall(self, question: str, find: Callable[[], oci.Image]) -> oci.Image:
+    def recall(self, question: str, find: Callable[[], Answer]) -> Answer:
         """What `find` finds; asked the same again, what it found before, as long as index.json is the same file."""
         images = self.images()
         with self._mutex:
             if self._recalled[0] is not images:
                 self._recalled = (images, {})
             known = self._recalled[1]
-        if (found := known.get(question)) is None:
-            found = known[question] = find()
-        return found
+        if question not in known:
+            known[question] = find()
+        return cast("Answer", known[question])
 
     def _read_images(self) -> dict[str, oci.Image]:
         known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}

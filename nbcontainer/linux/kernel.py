@@ -38,6 +38,7 @@ class Kernel:
     clear_ambient = staticmethod(processes.clear_ambient)
     close_all_but = staticmethod(processes.close_all_but)
     cloexec_from = staticmethod(processes.cloexec_from)
+    counts_by_namespace = staticmethod(processes.counts_by_namespace)
     join_session_keyring = staticmethod(processes.join_session_keyring)
     seccomp_set_mode_filter = staticmethod(seccomp.seccomp_set_mode_filter)
     getrlimit = staticmethod(resource.getrlimit)

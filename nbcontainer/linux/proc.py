@@ -34,6 +34,14 @@ def started(pid: int) -> float:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def birth(pid: int) -> str:
+    """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for a dead one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
+
+
 def pid_namespace(pid: int) -> int:
     """The inode of a process's pid namespace, which tells it (namespaces(7)). Raises `OSError`."""
     return Path(f"/proc/{pid}/ns/pid").stat().st_ino

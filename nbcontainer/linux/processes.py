@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import struct
 from ctypes import c_int, c_ulong
 from pathlib import Path
@@ -125,6 +126,13 @@ def set_command_line(text: str) -> None:
     fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     ctypes.memmove(start, os.fsencode(text)[: end - start - 1].ljust(end - start, b"\0"), end - start)
+
+
+@functools.cache
+def counts_by_namespace() -> bool:
+    """Whether a user's processes are counted in each user namespace apart (Linux 5.14, kernel/ucount.c)."""
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and (int(found[1]), int(found[2])) >= (5, 14)
 
 
 def cloexec_from(first: int) -> None:

@@ -15,7 +15,8 @@ def load(shell: InteractiveShell) -> None:
     if _loaded(shell) is None:
         magics = ContainerMagics(shell=shell)
         shell.register_magics(magics)
-        shell.events.register("pre_run_cell", magics.expect)
+        shell.events.register("pre_run_cell", magics.before_cell)
+        shell.events.register("post_run_cell", magics.after_cell)
         magics.start()
 
 
@@ -30,7 +31,8 @@ def unload(shell: InteractiveShell) -> None:
             del known[name]
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, ContainerMagics)]
-    shell.events.unregister("pre_run_cell", magics.expect)
+    shell.events.unregister("pre_run_cell", magics.before_cell)
+    shell.events.unregister("post_run_cell", magics.after_cell)
     magics.close()
 
 

@@ -21,12 +21,12 @@ from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, from_status
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, TIMEOUT, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from IPython.core.interactiveshell import ExecutionInfo
+    from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from nbcontainer.sandbox.outcome import Outcome
 
@@ -64,6 +64,7 @@ class ContainerMagics(Magics):
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
 
     _engine: Engine | None = None
+    _holding: Engine | None = None
 
     @property
     def engine(self) -> Engine:
@@ -79,11 +80,19 @@ class ContainerMagics(Magics):
         with contextlib.suppress(StoreError):
             self.engine.start(self.image or "busybox")
 
-    def expect(self, info: ExecutionInfo) -> None:
-        """Has the next container ready by the time that IPython has taken a `%%container` cell apart."""
+    def before_cell(self, info: ExecutionInfo) -> None:
+        """Wakes the container for a `%%container` cell, which IPython has still to compile."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
             with contextlib.suppress(StoreError):
-                self.engine.expect()
+                self._holding = self.engine
+                self._holding.hold()
+                self._holding.expect()
+
+    def after_cell(self, _: ExecutionResult) -> None:
+        """Lets the next container be made, now that the cell is over for IPython too."""
+        holding, self._holding = self._holding, None
+        if holding is not None:
+            holding.go_on()
 
     def close(self) -> None:
         """Ends the containers of this notebook."""
@@ -205,7 +214,11 @@ class _Destination:
 
 def failure(outcome: Outcome) -> CellFailed:
     """The error that a cell which ended badly raises: one line."""
-    hints = {INTERRUPTED: "", "timeout": "give it more with --timeout"}
+    hints = {
+        TIMEOUT: "give it more with --timeout",
+        MEMORY: "give it more with -m",
+        PROCESSES: "give it more with --pids-limit",
+    }
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
 
 

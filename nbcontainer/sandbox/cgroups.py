@@ -9,12 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from nbcontainer.sandbox.machine import Machine
 
 WANTED = ("cpu", "memory", "pids")
 """The controllers that limits for a cell need."""
+
+PREFIX = "nbcontainer-"
+"""How the names of the groups that are made here begin."""
 
 V1, V2, HYBRID, NONE = "v1", "v2", "hybrid", "none"
 
@@ -23,13 +26,14 @@ V1, V2, HYBRID, NONE = "v1", "v2", "hybrid", "none"
 class Cgroups:
     """This process's own groups, as host paths, and their controllers.
 
-    `unified` is the one of version 2 (None where that is not mounted) and has `controllers`; `legacy` are those of
-    version 1 by their controller.
+    `unified` is the one of version 2 (None where that is not mounted) and has `controllers`; `top` is where that
+    hierarchy is mounted. `legacy` are those of version 1 by their controller.
     """
 
     unified: Path | None = None
     controllers: tuple[str, ...] = ()
     legacy: dict[str, Path] = field(default_factory=dict)
+    top: Path | None = None
 
     @property
     def version(self) -> str:
@@ -39,22 +43,64 @@ class Cgroups:
         return HYBRID if self.legacy else V2
 
     def usable(self, can_make: Callable[[Path], bool]) -> tuple[str, ...]:
-        """The wanted controllers that this process can use, by trying: below which of its groups it can make one."""
-        own = can_make(self.unified) if self.unified is not None else False
-        found = {name for name in WANTED if own and name in self.controllers}
-        found |= {name for name in WANTED if name in self.legacy and can_make(self.legacy[name])}
-        return tuple(sorted(found))
+        """The wanted controllers that this process can use, by trying."""
+        return tuple(sorted(name for name in WANTED if self.parents((name,), can_make)))
+
+    def parents(self, needed: Iterable[str], can_make: Callable[[Path], bool]) -> dict[Path, tuple[str, ...]]:
+        """Below which groups one for a cell can be made, and for which of the needed controllers each is.
+
+        Empty where not all of them can be had. A process is in one group of version 2, so what is not in `legacy` must
+        be had from the same: the nearest above this process whose children get it, this process's own among them.
+        """
+        found: dict[Path, tuple[str, ...]] = {}
+        unified = []
+        for name in needed:
+            if name not in self.legacy:
+                unified.append(name)
+            elif can_make(self.legacy[name]):
+                found[self.legacy[name]] = (*found.get(self.legacy[name], ()), name)
+            else:
+                return {}
+        if unified:
+            fit = next((path for path in self._above() if _gives(path, unified) and can_make(path)), None)
+            if fit is None:
+                return {}
+            found[fit] = tuple(unified)
+        return found
+
+    def places(self) -> tuple[Path, ...]:
+        """Every group that one for a cell may have been made in."""
+        return tuple(dict.fromkeys((*self.legacy.values(), *self._above())))
+
+    def _above(self) -> Iterator[Path]:
+        """The own group of version 2 and those above it, as far as they can be seen."""
+        if self.unified is not None and self.top is not None:
+            yield self.unified
+            yield from (path for path in self.unified.parents if path.is_relative_to(self.top))
+
+
+def _gives(group: Path, controllers: Iterable[str]) -> bool:
+    """Whether the groups below one have the controllers, or would if they were asked for.
+
+    They are given on where cgroup.subtree_control says so; in a group that has processes only the hierarchy's root,
+    which has no cgroup.events, can be told to (cgroup-v2.rst, "No Internal Process Constraint").
+    """
+    given = (_text(group / "cgroup.subtree_control")).split()
+    if not (group / "cgroup.events").exists():
+        given += _text(group / "cgroup.controllers").split()
+    return set(controllers) <= set(given)
 
 
 def look(machine: Machine) -> Cgroups:
     """The groups of this process, by its cgroups(7) file and where they are mounted."""
     own = [line.split(":", 2) for line in machine.read("self/cgroup").splitlines()]
-    unified: Path | None = None
+    unified = top = None
     legacy: dict[str, Path] = {}
     for mount in machine.mounts():
         if mount.fstype == "cgroup2":
             path = next((path for number, names, path in own if number == "0" and not names), None)
             unified = _seen(mount.root, mount.target, path) if path is not None else None
+            top = Path(mount.target)
         elif mount.fstype == "cgroup":
             for _, names, path in own:
                 for name in set(names.split(",")) & set(mount.super_options):
@@ -62,7 +108,7 @@ def look(machine: Machine) -> Cgroups:
     controllers: tuple[str, ...] = ()
     if unified is not None:
         controllers = tuple((_text(unified / "cgroup.controllers")).split())
-    return Cgroups(unified, controllers, {name: path for name, path in legacy.items() if "=" not in name})
+    return Cgroups(unified, controllers, {name: path for name, path in legacy.items() if "=" not in name}, top)
 
 
 def _seen(root: str, target: str, path: str) -> Path:
@@ -79,8 +125,13 @@ def _text(path: Path) -> str:
 
 
 def can_make_group(parent: Path) -> bool:
-    """Whether a group can be made below `parent`; it is removed again."""
-    path = parent / f"nbcontainer-{os.getpid()}-{secrets.token_hex(4)}"
+    """Whether a group can be made below `parent`, and processes of this one's groups moved there; it is removed again.
+
+    Who moves a process must be able to write to the group that both have above them.
+    """
+    path = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    if not os.access(parent / "cgroup.procs", os.W_OK):
+        return False
     try:
         path.mkdir()
         path.rmdir()

@@ -252,7 +252,7 @@ class RaiseLoopback(Step):
         kernel.raise_interface("lo")
 
 
-def device_steps(*, host_network: bool, tty_group: int | None) -> tuple[Step, ...]:
+def device_steps(*, host_network: bool, tty_group: int | None, shm_size: int) -> tuple[Step, ...]:
     """The steps for /proc, /dev and /sys. `tty_group` is the group of terminals, None where it cannot be mapped."""
     group = "" if tty_group is None else f",gid={tty_group}"
     return (
@@ -261,7 +261,7 @@ def device_steps(*, host_network: bool, tty_group: int | None) -> tuple[Step, ..
         MountDev(),
         *(BindDevice(name, *numbers) for name, numbers in DEVICES.items()),
         MountDevDirectory("pts", "devpts", f"newinstance,ptmxmode=0666,mode=0620{group}"),
-        MountDevDirectory("shm", "tmpfs", "mode=1777,size=65536k"),
+        MountDevDirectory("shm", "tmpfs", f"mode=1777,size={shm_size}"),
         MountDevDirectory("mqueue", "mqueue", ""),
         ReserveScript(),
         ReadOnlyPaths(READ_ONLY),

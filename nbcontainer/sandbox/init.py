@@ -16,7 +16,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps import Step
-
-_SOON = 0.001
-"""Seconds within which the rest of a plan comes that was announced."""
 
 _FORWARDED = (
     signal.SIGINT,
@@ -117,9 +113,7 @@ class _Init:
         `failure` is of what was done ahead.
         """
         request = wire.receive(self.channel, self.files)
-        while request is not None and "soon" in request:
-            self._rehearse()  # the processor's caches have forgotten it meanwhile
-            self._stay_awake()
+        while request is not None and "soon" in request:  # to wake up by: anything more would slow the notebook down
             request = wire.receive(self.channel, self.files)
         if request is None:  # the notebook wants this one no more, or has gone
             return False
@@ -130,14 +124,6 @@ class _Init:
             return False
         self._let_go()
         return True
-
-    def _stay_awake(self) -> None:
-        """Looks for the request again and again for a moment: waking a process up takes as long as a step."""
-        poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        end = time.monotonic() + _SOON
-        while not poll.poll(0) and time.monotonic() < end:
-            os.sched_yield()
 
     def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
         cpu_time = usage.ru_utime + usage.ru_stime

@@ -21,7 +21,7 @@ from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.steps import Plan, Step
@@ -223,10 +223,15 @@ class Launcher:
                 spare.channel.close()
                 wait_readable(spare.pidfd)
 
-    def submit(self, todo: Plan, files: Sequence[int]) -> Running:
-        """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`."""
+    def submit(self, todo: Plan, files: Sequence[int], *, before: Callable[[int], None] | None = None) -> Running:
+        """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`.
+
+        `before` is told init's pid (host) when nothing of the cell has begun.
+        """
         done, running = self._take(todo)
         try:
+            if before is not None:
+                before(running.pid)
             running.begin(todo, done, files)
         except ConnectionError:  # it was killed while it waited, and the upper that it has mounted is used up
             running.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from nbcontainer.sandbox.steps import Step
 
@@ -13,19 +13,31 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
 
+
+class Limit(NamedTuple):
+    """A limit of each process: `name` is that of setrlimit(2) without RLIMIT_."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+PROCESSES = "nproc"
+
 DEFAULT_LIMITS = (
-    ("core", 1, 1),  # too little for a file, and unlike 0 a word to run no crash handler of the host's either (core(5))
-    ("nice", 0, 0),  # no process goes before the notebook's,
-    ("rtprio", 0, 0),  # nor before everything else on the machine
-    ("nofile", 1024, 524288),  # select(2) ends at 1024; programs that know better raise it, as under systemd
+    Limit("core", 1, 1),  # too little for a file, and unlike 0 a word to run no crash handler of the host's (core(5))
+    Limit("nice", 0, 0),  # no process goes before the notebook's,
+    Limit("rtprio", 0, 0),  # nor before everything else on the machine
+    Limit("nofile", 1024, 524288),  # select(2) ends at 1024; programs that know better raise it, as under systemd
+    Limit(PROCESSES, 4096, 4096),  # of one user in all of a notebook's containers: a fork bomb ends there
 )
 
 
 @dataclass(frozen=True)
 class SetLimits(Step):
-    """Limits of each process: (name, soft, hard), the names being those of setrlimit(2) without RLIMIT_.
+    """Limits of each process, as (name, soft, hard). None of them is more than the notebook itself has.
 
-    None of them is more than the notebook itself has.
+    Where a user's processes are counted on the whole machine, those in containers cannot be limited by their number.
     """
 
     limits: tuple[tuple[str, int, int], ...] = DEFAULT_LIMITS
@@ -36,6 +48,8 @@ class SetLimits(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setrlimit(2)."""
         for name, soft, hard in self.limits:
+            if name == PROCESSES and not kernel.counts_by_namespace():
+                continue
             number = getattr(resource, f"RLIMIT_{name.upper()}")
             _, most = kernel.getrlimit(number)
             kernel.setrlimit(number, (_lower(soft, most), _lower(hard, most)))

@@ -12,15 +12,18 @@ SIGNAL = "signal"
 TIMEOUT = "timeout"
 INTERRUPTED = "interrupted"
 KILLED = "killed"
+MEMORY = "out of memory"
+PROCESSES = "too many processes"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Who ended a cell, and what it cost.
 
-    `reason` is `exited`, `signal` (it died of one of its own), `timeout`, `interrupted`, or `killed` (from outside).
+    `reason` is `exited`, `signal` (it died of one of its own), `timeout`, `interrupted`, `killed` (from outside),
+    `out of memory` or `too many processes` (it came to that limit, `limit` bytes or processes, and ended badly).
     `exit_code` is the shell's: 128 and the signal where there was one. Times in seconds, `peak_memory` in bytes, of
-    the largest process.
+    the largest process, or of all together where memory was limited.
     """
 
     reason: str
@@ -29,6 +32,7 @@ class Outcome:
     wall_time: float = 0.0
     cpu_time: float = 0.0
     peak_memory: int = 0
+    limit: int = 0
 
     @property
     def ok(self) -> bool:
@@ -45,11 +49,19 @@ class Outcome:
             return f"stopped after its time limit ({self.wall_time:.1f} s)"
         if self.reason == INTERRUPTED:
             return "interrupted"
+        if self.reason == MEMORY:
+            return f"out of memory (limit {_mebibytes(self.limit)}, peak {_mebibytes(self.peak_memory)})"
+        if self.reason == PROCESSES:
+            return f"too many processes (limit {self.limit})"
         return "killed from outside the container"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, for JSON."""
         return asdict(self)
+
+
+def _mebibytes(number: int) -> str:
+    return f"{number / (1 << 20):.4g} MiB"
 
 
 def signal_name(number: int) -> str:

@@ -34,7 +34,7 @@ from nbcontainer.sandbox.rootfs import (
     StoreAsHost,
 )
 from nbcontainer.sandbox.seccomp import InstallSeccomp
-from nbcontainer.sandbox.spec import Directory, Overlay, Program, Work
+from nbcontainer.sandbox.spec import SHM_SIZE, Directory, Overlay, Program, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
 
@@ -52,7 +52,7 @@ TTY_GROUP = 5
 
 
 @functools.cache
-def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
+def prepare_steps(idmap: IdMap, network: str = "none", shm_size: int = SHM_SIZE) -> tuple[Step, ...]:
     """The first part of every plan: what needs no knowledge of the image."""
     host_network = network == "host"
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
@@ -61,7 +61,11 @@ def prepare_steps(idmap: IdMap, network: str = "none") -> tuple[Step, ...]:
         SlaveMounts(),
         *(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp") if idmap.kind == HOST),
         MountStage(),
-        *device_steps(host_network=host_network, tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None),
+        *device_steps(
+            host_network=host_network,
+            tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None,
+            shm_size=shm_size,
+        ),
         *(() if host_network else (RaiseLoopback(),)),
         NewSessionKeyring(),
         DropBounding(),
@@ -75,7 +79,7 @@ def build(spec: Spec, idmap: IdMap) -> Plan:
         setup = (ImportModule(spec.process.module), _root_step(spec.root), PivotRoot())
         return Plan(prepare_steps(idmap), setup, _work_enter(spec.process))
     return Plan(
-        _with_root(spec.root, idmap, spec.network),
+        _with_root(spec, idmap),
         _program_setup(spec, spec.process),
         _program_enter(spec, spec.process, idmap),
     )
@@ -86,9 +90,9 @@ def ahead(todo: Plan) -> tuple[Step, ...]:
     return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, (*todo.setup, *todo.enter)))
 
 
-def _with_root(root: Overlay | Directory, idmap: IdMap, network: str) -> tuple[Step, ...]:
+def _with_root(spec: Spec, idmap: IdMap) -> tuple[Step, ...]:
     attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
-    return (*prepare_steps(idmap, network), _root_step(root), *attach)
+    return (*prepare_steps(idmap, spec.network, spec.shm_size), _root_step(spec.root), *attach)
 
 
 def _root_step(root: Overlay | Directory) -> Step:
@@ -124,7 +128,7 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
     # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
     kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
     return (
-        SetLimits(),
+        SetLimits(spec.limits),
         SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
         DropCapabilities(kept),
         NoNewPrivileges(),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+
+SHM_SIZE = 64 << 20
+"""Bytes of /dev/shm, as Docker has it."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -89,7 +93,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Spec:
-    """A container. `script` is the number of the travelling descriptor that holds the cell's body, -1 for none."""
+    """A container. `script` is the number of the travelling descriptor that holds the cell's body, -1 for none.
+
+    `limits` are those of each process, `shm_size` the bytes of /dev/shm.
+    """
 
     root: Overlay | Directory
     process: Program | Work
@@ -100,4 +107,6 @@ class Spec:
     read_only: bool = False
     script: int = -1
     exchange: Exchange | None = None
+    limits: tuple[Limit, ...] = DEFAULT_LIMITS
+    shm_size: int = SHM_SIZE
     capabilities: tuple[str, ...] = field(default=DEFAULT_CAPABILITIES)

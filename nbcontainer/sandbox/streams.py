@@ -116,7 +116,7 @@ class Follow:
                 self._take_message(poll, fd)
             elif fd == self.keyboard:
                 self._type(poll)
-            elif fd in self.sinks and not self._take_output(fd):
+            elif fd in self.sinks and (event == select.POLLHUP or not self._take_output(fd)):
                 self._end_of_output(poll, fd)
         self._look_at_the_clock(time.monotonic())
 

@@ -6,7 +6,7 @@ import ast
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> No
     engines.set_default_engine(engine)
     before = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
     matchers = list(shell.Completer.custom_matchers)
-    heard = list(shell.events.callbacks["pre_run_cell"])
+    heard = {name: list(known) for name, known in shell.events.callbacks.items()}
     shell.run_line_magic("load_ext", "nbcontainer")
     assert names(shell) - before[0] == {"%container", "%%container", "%commit"}
     shell.run_cell_magic("container", "busybox", "true")  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> No
     after = names(shell), list(shell.configurables), dict(shell.magics_manager.registry), descendants(os.getpid())
     assert after == before
     assert matchers == list(shell.Completer.custom_matchers)
-    assert heard == shell.events.callbacks["pre_run_cell"]
+    assert heard == shell.events.callbacks
     assert engine.closed
     assert not (engine.store.path / "sessions" / engine.store.session).exists()
     shell.run_line_magic("unload_ext", "nbcontainer")
@@ -98,6 +98,32 @@ def test_a_cell_is_expected_before_it_is_read(
     notebook.good("print()")
     notebook.good("%%container busybox\ntrue")
     assert heard == ["compiled", "expected", "compiled"]
+
+
+def test_the_next_container_is_made_when_the_cell_is_over(
+    notebook: Notebook, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is prepared for the next cell is not in the way of the end of this one, and is not forgotten."""
+    engine.settle()  # what loading the extension prepared
+    heard = []
+    foresee = engine.foresee
+
+    def asked(*words: Any) -> None:
+        heard.append("asked")
+        foresee(*words)
+
+    def over(_: object) -> None:
+        heard.append("over")
+
+    monkeypatch.setattr(engine, "foresee", asked)
+    monkeypatch.setattr(engine._ahead, "prepare", lambda *_: heard.append("made"))
+    notebook.shell.events.callbacks["post_run_cell"].insert(0, over)
+    try:
+        notebook.good("%%container busybox\ntrue")
+    finally:
+        notebook.shell.events.unregister("post_run_cell", over)
+    engine.settle()
+    assert heard == ["asked", "over", "made"]
 
 
 def test_reloading_starts_anew(notebook: Notebook, engine: Engine) -> None:

@@ -12,6 +12,8 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.requests import RUN, RUN_OPTIONS, request_of, seconds
 from nbcontainer.containers.run import Request
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
+from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
+from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 
 if TYPE_CHECKING:
@@ -40,6 +42,15 @@ def request(*words: str, **keywords: Any) -> Request:
         (["--userns=host"], {"userns": "host"}),
         (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
         (["--pull", "never"], {"pull": "never"}),
+        (["-m", "64m"], {"together": GroupLimits(memory=64 << 20)}),
+        (["-m64m", "--memory-swap", "1g"], {"together": GroupLimits(64 << 20, (1 << 30) - (64 << 20))}),
+        (["-m", "1g", "--memory-swap=-1"], {"together": GroupLimits(1 << 30, UNLIMITED)}),
+        (["--cpus", "1.5"], {"together": GroupLimits(cpus=1.5)}),
+        (["--pids-limit", "100"], {"together": GroupLimits(pids=100)}),
+        (["--pids-limit", "-1"], {"together": GroupLimits(pids=UNLIMITED)}),
+        (["--ulimit", "nofile=10:20"], {"ulimits": (Limit("nofile", 10, 20),)}),
+        (["--ulimit", "cpu=5", "--ulimit", "core=0"], {"ulimits": (Limit("cpu", 5, 5), Limit("core", 0, 0))}),
+        (["--shm-size", "1m"], {"shm_size": 1 << 20}),
     ],
 )
 def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> None:
@@ -61,8 +72,25 @@ def test_every_option_is_tried_here() -> None:
         "userns",
         "pull",
         "platform",
+        "memory",
+        "memory-swap",
+        "cpus",
+        "pids-limit",
+        "ulimit",
+        "shm-size",
     }
     assert {option.name for option in RUN_OPTIONS} == tried | {"volume", "name", "rm", "env-file"}
+
+
+def test_what_is_asked_for_takes_the_place_of_the_usual() -> None:
+    """A limit of each process that is asked for, and the one of processes where all together have one."""
+    usual = {limit.name: limit for limit in DEFAULT_LIMITS}
+    assert RunOptions().limits == DEFAULT_LIMITS
+    asked = {limit.name: limit for limit in request("busybox", "--ulimit", "nofile=7").options.limits}
+    assert asked == usual | {"nofile": Limit("nofile", 7, 7)}
+    for pids in ("100", "-1"):
+        left = request("busybox", "--pids-limit", pids).options.limits
+        assert {limit.name for limit in left} == usual.keys() - {"nproc"}
 
 
 def test_the_rest_of_the_words_are_the_run() -> None:
@@ -122,6 +150,25 @@ def test_what_is_no_time_limit(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
+        (["-m", "x"], UsageError, "'x' is no size; write a number with b, k, m or g"),
+        (["-m", "1m"], UsageError, "-m 1m is too little to start in; give it 6m or more"),
+        (["--memory-swap", "1g"], UsageError, "--memory-swap is memory and swap together; give -m too"),
+        (["-m", "2g", "--memory-swap", "1g"], UsageError, "--memory-swap 1g is less than -m"),
+        (["--cpus", "0"], UsageError, "--cpus 0 is no number of processors; write a number of 0.01 or more"),
+        (["--cpus", "nan"], UsageError, "--cpus nan is no number of processors"),
+        (["--cpus", "two"], UsageError, "--cpus two is no number of processors"),
+        (["--pids-limit", "-2"], UsageError, "--pids-limit -2 is no number of processes; write a number, or -1"),
+        (["--pids-limit", "many"], UsageError, "--pids-limit many is no number of processes"),
+        (["--ulimit", "nofile"], UsageError, "--ulimit nofile is no limit; write --ulimit NAME=SOFT[:HARD]"),
+        (["--ulimit", "files=1"], UsageError, "--ulimit files=1 is no limit"),
+        (["--ulimit", "nofile=x"], UsageError, "--ulimit nofile=x has no number"),
+        (["--ulimit", "nofile=2:1"], UsageError, "--ulimit nofile=2:1 has more for the soft limit than for the hard"),
+        (
+            ["--ulimit", "nofile=99999999999"],
+            UsageError,
+            "--ulimit nofile=99999999999 is more than this notebook's own",
+        ),
+        (["--shm-size", "0"], UsageError, "--shm-size 0 is no memory; write a size, as in 256m"),
         (["-v", "data"], UsageError, "'data' is no volume; write -v SRC:DST"),
         (["-v", ":/x"], UsageError, "':/x' is no volume"),
         (["-v", "/tmp:"], UsageError, "'/tmp:' is no volume"),

@@ -219,7 +219,7 @@ def test_covers_come_after_what_they_cover() -> None:
 
     A recursive bind of /proc/sys made after a mask would be a second way to what is below it.
     """
-    names = [type(step).__name__ for step in device_steps(host_network=False, tty_group=5)]
+    names = [type(step).__name__ for step in device_steps(host_network=False, tty_group=5, shm_size=1 << 20)]
     assert (
         names.index("MountProc") < names.index("BindDevice") < names.index("ReadOnlyPaths") < names.index("MaskPaths")
     )
@@ -227,7 +227,11 @@ def test_covers_come_after_what_they_cover() -> None:
 
 def test_every_program_finds_its_devices() -> None:
     """Null, zero, full, random, urandom and tty are there with the kernel's numbers, and no other device."""
-    found = [step for step in device_steps(host_network=False, tty_group=None) if isinstance(step, BindDevice)]
+    found = [
+        step
+        for step in device_steps(host_network=False, tty_group=None, shm_size=1 << 20)
+        if isinstance(step, BindDevice)
+    ]
     assert {step.name: (step.major, step.minor) for step in found} == {
         "null": (1, 3),
         "zero": (1, 5),

@@ -8,15 +8,24 @@ import resource
 import pytest
 
 from nbcontainer.sandbox.failure import setup_failed
-from nbcontainer.sandbox.limits import DEFAULT_LIMITS, SetLimits
+from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit, SetLimits
 from nbcontainer.sandbox.lockdown import NewSessionKeyring
 from tests.recording import RecordingKernel, call
 
 
 def test_the_defaults_leave_no_core_and_no_priority() -> None:
-    """A cell's process dumps no core, takes no priority, and may open what programs expect."""
+    """A cell's process dumps no core, takes no priority, may open what programs expect, and be one of 4096."""
     limits = {name: (soft, hard) for name, soft, hard in DEFAULT_LIMITS}
-    assert limits == {"core": (1, 1), "nice": (0, 0), "rtprio": (0, 0), "nofile": (1024, 524288)}
+    usual = {"core": (1, 1), "nice": (0, 0), "rtprio": (0, 0), "nofile": (1024, 524288), "nproc": (4096, 4096)}
+    assert limits == usual
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_processes_are_limited_where_those_of_containers_are_counted_apart(apart: bool) -> None:
+    """Where the kernel counts all of a user's processes together, a limit would be met by those outside."""
+    kernel = RecordingKernel(counts_by_namespace=lambda: apart, getrlimit=lambda _: (0, resource.RLIM_INFINITY))
+    SetLimits().apply(kernel, ())
+    assert (call("setrlimit", resource.RLIMIT_NPROC, (4096, 4096)) in kernel.calls) == apart
 
 
 @pytest.mark.parametrize(
@@ -31,14 +40,14 @@ def test_the_defaults_leave_no_core_and_no_priority() -> None:
 def test_no_limit_is_more_than_the_notebooks(most: int, set_to: tuple[int, int]) -> None:
     """A limit is lowered to the hard one that this process has, and never asks for more, which would be refused."""
     kernel = RecordingKernel(getrlimit=lambda _: (0, most))
-    SetLimits((("nofile", 1024, 524288),)).apply(kernel, ())
+    SetLimits((Limit("nofile", 1024, 524288),)).apply(kernel, ())
     assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_NOFILE, set_to)]
 
 
 def test_unlimited_is_the_most_there_is() -> None:
     """A limit of RLIM_INFINITY is what this process has."""
     kernel = RecordingKernel(getrlimit=lambda _: (0, 4096))
-    SetLimits((("nofile", resource.RLIM_INFINITY, resource.RLIM_INFINITY),)).apply(kernel, ())
+    SetLimits((Limit("nofile", resource.RLIM_INFINITY, resource.RLIM_INFINITY),)).apply(kernel, ())
     assert kernel.only("setrlimit") == [call("setrlimit", resource.RLIMIT_NOFILE, (4096, 4096))]
 
 

@@ -1,0 +1,182 @@
+"""Limits of all of a cell's processes together, by the kernel's control groups, and what the outcome says of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nbcontainer
+from nbcontainer.containers.sweep import sweep
+from nbcontainer.errors import LimitUnavailable, NbcontainerError
+from nbcontainer.sandbox import cgroups
+from nbcontainer.sandbox.machine import Machine
+from tests.requirements import require
+from tests.running import all_dead, descendants, pidfds
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.api import Result
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.outcome import Outcome
+
+MIB = 1 << 20
+
+USABLE = cgroups.look(Machine()).usable(cgroups.can_make_group)
+
+
+@pytest.fixture
+def enforced() -> None:
+    """Skips the test where this user can set no limits; root must be able to in CI."""
+    able = set(cgroups.WANTED) <= set(USABLE)
+    if os.geteuid() != 0 and not able:
+        pytest.skip("this user has no control groups")
+    require("control groups", available=able)
+
+
+def run(engine: Engine, script: str, **options: object) -> Result:
+    return nbcontainer.run("busybox", script=script, engine=engine, check=False, **options)  # type: ignore[arg-type]
+
+
+def outcome(engine: Engine, script: str, **options: object) -> Outcome:
+    return run(engine, script, **options).outcome
+
+
+def left() -> list[Path]:
+    """The groups that are there."""
+    return [
+        path for place in cgroups.look(Machine()).places() for path in place.glob(f"{cgroups.PREFIX}{os.getpid()}-*")
+    ]
+
+
+@pytest.mark.usefixtures("enforced")
+class TestEnforced:
+    def test_too_much_memory_is_the_reason(self, engine: Engine) -> None:
+        """A process that takes more than all may have is ended, and the outcome has the limit and the peak."""
+        ended = outcome(engine, "tail /dev/zero", memory="32m")
+        assert (ended.reason, ended.limit) == ("out of memory", 32 * MIB)
+        assert 24 * MIB < ended.peak_memory <= 32 * MIB
+        assert not ended.ok
+        assert ended.describe().startswith("out of memory (limit 32 MiB, peak ")
+
+    def test_many_processes_take_memory_together(self, engine: Engine) -> None:
+        """None of them takes too much, and all of them do: what is in /dev/shm counts as well."""
+        script = "head -c 20m /dev/zero >/dev/shm/a && head -c 20m /dev/zero >/dev/shm/b"
+        assert outcome(engine, script, memory="32m").reason == "out of memory"
+        assert outcome(engine, script, memory="96m").ok
+
+    def test_who_stays_below_is_left_alone(self, engine: Engine) -> None:
+        """A cell within its limits ends as it would without, and its peak is that of all its processes."""
+        ended = outcome(engine, "head -c 20m /dev/zero >/dev/shm/a; exit 3", memory="64m", pids_limit=50, cpus=2)
+        assert (ended.reason, ended.exit_code, ended.limit) == ("exited", 3, 0)
+        assert 20 * MIB < ended.peak_memory < 64 * MIB
+
+    def test_a_status_is_no_proof(self, engine: Engine) -> None:
+        """What a cell says by its exit code or dies of is not taken for a limit that it did not meet."""
+        assert outcome(engine, "exit 137", memory="64m").reason == "exited"
+        ended = outcome(engine, "kill -KILL $$", memory="64m", pids_limit=9)
+        assert (ended.reason, ended.signal) == ("signal", signal.SIGKILL)
+
+    def test_too_many_processes_are_the_reason(self, engine: Engine) -> None:
+        """A fork bomb comes to its limit, and everything of it is gone with the cell."""
+        before = set(descendants(engine.launcher.pid))
+        result = run(engine, "bomb() { bomb | bomb & bomb; }; bomb", pids_limit=30)
+        assert (result.outcome.reason, result.outcome.limit) == ("too many processes", 30)
+        assert "can't fork" in result.stderr.decode()
+        engine.settle()
+        assert len(set(descendants(engine.launcher.pid)) - before) <= 4  # those that wait for the next cells
+
+    def test_processors_are_shared_out(self, engine: Engine) -> None:
+        """A cell that counts gets a fifth of one processor: it takes five times as long as it computes."""
+        ended = outcome(engine, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done", cpus=0.2)
+        assert ended.ok
+        assert ended.wall_time > 3 * ended.cpu_time
+
+    def test_a_time_limit_comes_first(self, engine: Engine) -> None:
+        """Who was ended by the clock was not ended by a limit that it met on the way."""
+        script = "i=0; while :; do sleep 60 & done"
+        assert outcome(engine, f"({script}); sleep 60", pids_limit=20, timeout=1).reason == "timeout"
+
+    def test_the_cell_starts_inside(self, engine: Engine) -> None:
+        """The cell's first process, and so every one, is in the group: it was never outside."""
+        inside = run(engine, "cat /proc/self/cgroup; cat /proc/1/cgroup", memory="64m", cpus=1, pids_limit=100).text
+        assert inside.count(f"/{cgroups.PREFIX}{os.getpid()}-") >= 2
+
+    def test_it_cannot_leave(self, engine: Engine) -> None:
+        """A cell can neither see the files of its group nor mount a hierarchy to change them."""
+        script = (
+            "ls /sys/fs/cgroup; for t in cgroup cgroup2; do mount -t $t -o pids none /mnt && echo OUT; "
+            "mount -t $t none /mnt && echo OUT; done; unshare -UCm true && echo OUT; true"
+        )
+        assert "OUT" not in run(engine, script, pids_limit=100).text
+
+    @pytest.mark.parametrize("userns", ["", "host"])
+    def test_nothing_is_left(self, engine: Engine, userns: str) -> None:
+        """A cell's groups go with it, however it ended."""
+        if userns and os.geteuid() != 0:
+            pytest.skip("needs root")
+        run(engine, "true", memory="64m", pids_limit=100, cpus=1, userns=userns)
+        run(engine, "tail /dev/zero", memory="32m", userns=userns)
+        run(engine, "sleep 60", memory="64m", timeout=0.2, userns=userns)
+        with pytest.raises(NbcontainerError):
+            run(engine, "true", memory="64m", workdir="/etc/passwd", userns=userns)
+        engine.settle()
+        assert left() == []
+
+    def test_what_a_dead_notebook_left_is_swept(self, engine: Engine) -> None:
+        """kill -9 of the notebook leaves its cell's group; the next start takes it away."""
+        script = (
+            "import sys, nbcontainer\n"
+            "from pathlib import Path\n"
+            "from nbcontainer.containers.engine import Engine\n"
+            "engine = Engine(Path(sys.argv[1]))\n"
+            "nbcontainer.run('busybox', script='echo up; sleep 1000', pids_limit=50, engine=engine,\n"
+            "                stdout=lambda data: print(data.decode(), end='', flush=True))\n"
+        )
+        command = [sys.executable, "-c", script, str(engine.store.path)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            places = cgroups.look(Machine()).places()
+            name = f"{cgroups.PREFIX}{process.pid}-*"
+            below = pidfds(descendants(process.pid))
+            assert [path for place in places for path in place.glob(name)]
+            process.kill()
+        assert all_dead(below)
+        sweep(engine)
+        assert not [path for place in places for path in place.glob(name)]
+
+
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [({"memory": "64m"}, "memory"), ({"pids_limit": 9}, "processes"), ({"cpus": 1}, "processors")],
+)
+def test_a_limit_that_cannot_be_enforced_is_no_cell(
+    engine: Engine, tmp_path: Path, option: dict[str, object], what: str
+) -> None:
+    """Where a limit cannot be set nothing runs, and one line says what to do about it."""
+    if set(cgroups.WANTED) & set(USABLE):
+        pytest.skip("this user has control groups")
+    with pytest.raises(LimitUnavailable, match=f"this notebook cannot limit a cell's {what} .*; .") as raised:
+        run(engine, "echo ran >/volume/file", volumes=[f"{tmp_path}:/volume"], **option)
+    assert len(str(raised.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+    assert run(engine, "echo next").text == "next\n"
+
+
+def test_limits_of_each_process(engine: Engine) -> None:
+    """`--ulimit` and `--shm-size` need nobody's permission, and take the place of the usual ones."""
+    script = (
+        "ulimit -n; ulimit -Hn; sed -n 's/^Max processes *//p' /proc/self/limits; "
+        "df -k /dev/shm | sed -n 's/^tmpfs *//p'"
+    )
+    usual = run(engine, script).text.split()
+    assert usual[:2] == ["1024", "524288"] or int(usual[1]) < 524288
+    assert (usual[2:4], usual[5]) == (["4096", "4096"], "65536")
+    found = run(engine, script, ulimits={"nofile": "77:88", "nproc": 200}, shm_size="100m").text.split()
+    assert (found[:4], found[5]) == (["77", "88", "200", "200"], "102400")

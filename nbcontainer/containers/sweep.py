@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.container import move_away
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
-from nbcontainer.images import library, partial
+from nbcontainer.images import durable, library, partial
 from nbcontainer.sandbox import groups
 from nbcontainer.sandbox.machine import Machine
 
@@ -27,6 +27,7 @@ def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
     store = engine.store
     groups.sweep(Machine())
     with store.lock():
+        durable.look_again(store)
         store.dead_sessions()
         alive = store.live_sessions()
         _drop_anonymous(engine, alive)

@@ -8,11 +8,9 @@ import hashlib
 import json
 import mmap
 import os
-import queue
 import select
 import signal
 import struct
-import threading
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from nbcontainer.images.limits import Limits
 
 _PIPE = 1 << 20
-_WRITEBACK = 8 << 20
 _REPORT = 64 << 10
 _COUNTER = struct.Struct("Q")
 _KEPT = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
@@ -161,7 +158,7 @@ class _Feed:
         stream.drain(self._limits.bytes)
         self._sender.flush()
         os.close(self._data)
-        size = self._blob.finish() if self._blob else self._read_bytes if keep else self._given
+        size = self._blob.size if self._blob else self._read_bytes if keep else self._given
         diff_id = f"sha256:{self._stream_hash.hexdigest()}"
         return Fed(
             diff_id,
@@ -222,38 +219,19 @@ class _Feed:
 
 
 class Blob:
-    """A file that is written from where descriptor `fd` stands, and brought to disk by a thread on the way."""
+    """A file that is written from where descriptor `fd` stands."""
 
     def __init__(self, fd: int) -> None:
         self.start = self._end = os.lseek(fd, 0, os.SEEK_CUR)
         self._fd = fd
-        self._told = self.start
-        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
 
     def write(self, data: bytes) -> int:
         """Writes `data`; the offset of its end."""
         write_all(self._fd, data)
         self._end += len(data)
-        if self._end - self._told >= _WRITEBACK:
-            self._told = self._end
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write_back, daemon=True)
-                self._thread.start()
-            self._queue.put(self._end)
         return self._end
 
-    def finish(self) -> int:
-        """Waits until all is on disk; the number of bytes. Raises `OSError`."""
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
-        os.fsync(self._fd)
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
         return self._end - self.start
-
-    def _write_back(self) -> None:
-        """Starts writing to the disk early, so that the fsync at the end finds little to do."""
-        start = self.start
-        while (end := self._queue.get()) is not None:
-            os.posix_fadvise(self._fd, start, end - start, os.POSIX_FADV_DONTNEED)
-            start = end

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import oci, platforms, recipes, work
+from nbcontainer.images import durable, oci, platforms, recipes, work
 from nbcontainer.images.docker_archive import DockerArchive, is_docker_archive
 from nbcontainer.images.folder import Folder
 from nbcontainer.images.layout import Layout, is_layout
@@ -144,9 +144,12 @@ def _load_any(store: Store, runner: Runner, fd: int, wish: Wish, listener: Liste
         )
         # Named under the same lock, or a prune in between could take the layer away.
         with store.lock():
+            durable.mark(store, made.blob.digest)
             store.adopt_blob(blob_path, made.blob.digest)
             made.adopt(store)
-            return [store.add_image(image, wish.name or wish.stem)]
+            image = store.add_image(image, wish.name or wish.stem)
+        runner.later(lambda: durable.settle(store))
+        return [image]
 
 
 def _reading(fd: int, wish: Wish, listener: Listener | None) -> Tracker:

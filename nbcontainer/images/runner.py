@@ -16,6 +16,10 @@ class Runner(Protocol):
         """Whether only one user id exists there, so that owners cannot be kept."""
         ...
 
+    def later(self, chore: Callable[[], object]) -> None:
+        """Does it in the background; its errors are nobody's."""
+        ...
+
     def on_directory(
         self,
         function: Callable[..., Any],

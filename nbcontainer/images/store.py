@@ -7,6 +7,7 @@
     sessions/ID                               locked by the process that uses the store
     partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
     tmp/                                      what is being made, or being removed
+    unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
     stage/                                    empty; where containers assemble their mounts
 
 Guarantees: a blob is there whole or not at all; index.json is the old one or the new one; names are added and taken
@@ -49,7 +50,7 @@ FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
 _SHORT = re.compile(r"[0-9a-f]{12,64}")
-_DIRECTORIES = ("blobs/sha256", "layers/sha256", "partial", "containers", "sessions", "tmp", "stage")
+_DIRECTORIES = ("blobs/sha256", "layers/sha256", "partial", "containers", "sessions", "tmp", "stage", "unsynced")
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
 
@@ -101,7 +102,7 @@ class Store:
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
             if not (self.path / "oci-layout").exists():
-                self._write("oci-layout", json.dumps(_LAYOUT).encode())
+                self.write_file("oci-layout", json.dumps(_LAYOUT).encode())
             if not (self.path / "index.json").exists():
                 self._write_index([])
         try:
@@ -216,7 +217,7 @@ class Store:
         """Adds a small blob; its digest."""
         digest = oci.digest_of(data)
         if not self.blob_path(digest).exists():
-            self._write(f"blobs/{digest.replace(':', '/', 1)}", data)
+            self.write_file(f"blobs/{digest.replace(':', '/', 1)}", data)
         return digest
 
     def tell_session(self, what: dict[str, Any]) -> None:
@@ -246,7 +247,7 @@ class Store:
             path.unlink(missing_ok=True)
 
     def adopt_blob(self, path: Path, digest: str) -> None:
-        """Moves a complete, synced file of `tmp` to its place among the blobs."""
+        """Moves a complete file of `tmp` to its place among the blobs: a synced one, or one with a mark (`durable`)."""
         path.replace(self.blob_path(digest))
         _sync_directory(self.path / "blobs" / "sha256")
 
@@ -425,9 +426,9 @@ class Store:
 
     def _write_index(self, entries: list[dict[str, Any]]) -> None:
         document = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}
-        self._write("index.json", oci.canonical(document))
+        self.write_file("index.json", oci.canonical(document))
 
-    def _write(self, name: str, data: bytes) -> None:
+    def write_file(self, name: str, data: bytes) -> None:
         """Replaces a file: the old one or the new one is there, whatever happens (temp, fsync, rename)."""
         temporary = self.path / "tmp" / f"{getattr(self, 'session', 'new')}.{secrets.token_hex(4)}"
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
+from nbcontainer.images import durable
 from nbcontainer.images import source as sources
 from nbcontainer.images.partial import Partial, WrongBytes
 from nbcontainer.images.progress import Stopped
@@ -70,7 +71,9 @@ def bring_in(
                 layer.unpacked.adopt(store)
             # A prune in another process may have taken a layer away that nobody else had, since it was looked for.
             if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.unpacked.diff_id) for r in ready}):
-                return _name(store, chosen, names)
+                image = _name(store, chosen, names)
+                runner.later(lambda: durable.settle(store))
+                return image
     raise ImageError("another process removes the layers of the image all the time", hint="try again")
 
 

@@ -63,7 +63,7 @@ def unpack(
     progress: Callable[[int], None] | None = None,
     whiteouts: bool = True,
 ) -> Unpacked:
-    """Extracts the tar on `source_fd` below `root_fd` and writes its blob to `blob_fd`, synced to disk.
+    """Extracts the tar on `source_fd` below `root_fd` and writes its blob to `blob_fd`, without waiting for the disk.
 
     The source is plain or compressed (gzip, zstd, xz, bzip2) and may be a pipe. The blob has the source's own bytes,
     or for xz and bzip2, which OCI does not know, the uncompressed tar. `progress` gets the source bytes read so far,

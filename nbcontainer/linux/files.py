@@ -1,11 +1,11 @@
-"""openat2(2): opening inside a root without being led out of it."""
+"""openat2(2): opening inside a root without being led out of it; and syncfs(2)."""
 
 from __future__ import annotations
 
 import ctypes
 from ctypes import c_uint64
 
-from nbcontainer.linux.libc import encode, int_, syscall
+from nbcontainer.linux.libc import check, encode, int_, libc, syscall
 
 # <linux/openat2.h>
 RESOLVE_NO_XDEV = 0x01
@@ -29,3 +29,8 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     name = path if isinstance(path, str) else path.decode("utf-8", "replace")
     size = ctypes.c_size_t(ctypes.sizeof(how))
     return syscall("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): brings the file system of `fd` to disk. Raises `OSError`, for failed writes since Linux 5.8."""
+    check(libc.syncfs(fd), "syncfs")

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.archives [--rounds 7] [--directory /var/tmp]
 
 The tree is made of this machine's own files, the same each time. What is measured ends when the data is with the
-kernel: `tar -x` syncs nothing, an import here syncs the image's blob (not the files unpacked beside it). Everything
-takes turns, and starts with nothing left to write back. Each run writes to a place of its own and all are removed at
-the end: after a removal ext4 takes minutes to make new files at its usual speed.
+kernel: `tar -x` syncs nothing, an import here is synced in the background, before the next run begins. Everything takes
+turns, and starts with nothing left to write back. Each run writes to a place of its own and all are removed at the end:
+after a removal ext4 takes minutes to make new files at its usual speed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Ours:
         sync(self.place)
 
     def import_archive(self) -> None:
-        """Imports the tar, from opening it to having the image."""
+        """Imports the tar, from opening it to having the image, which cells can run on."""
         source = loading.open_file(self.place / "tree.tar")
         try:
             (self.image,) = loading.load(self.engine.store, self.engine, source, loading.Wish("tree"))

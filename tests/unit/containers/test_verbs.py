@@ -45,6 +45,9 @@ class Unprivileged(Engine):
     def single_id(self) -> bool:
         return self.runner.single_id
 
+    def later(self, chore: Callable[[], object]) -> None:
+        chore()
+
     def on_directory(self, function: Callable[..., Any], path: str, *args: Any, **keywords: Any) -> Any:
         return self.runner.on_directory(function, path, *args, **keywords)
 

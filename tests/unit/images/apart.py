@@ -63,6 +63,10 @@ class Apart:
         """Owners are kept where root runs the tests."""
         return not ROOT
 
+    def later(self, chore: Callable[[], object]) -> None:
+        """Does it now."""
+        chore()
+
     def on_directory(
         self,
         function: Callable[..., Any],

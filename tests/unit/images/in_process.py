@@ -65,6 +65,10 @@ class InProcess:
             os.umask(umask)
             os.close(root)
 
+    def later(self, chore: Callable[[], object]) -> None:
+        """Does it now."""
+        chore()
+
     def on_layers(
         self,
         function: Callable[..., Any],

@@ -10,6 +10,7 @@ from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import limits
 from nbcontainer.containers import run as running
+from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
@@ -59,6 +60,8 @@ def run(
     userns: str = "",
     platform: str = "",
     pull: str = library.MISSING,
+    cap_add: Sequence[str] = (),
+    cap_drop: Sequence[str] = (),
     memory: str = "",
     memory_swap: str = "",
     cpus: float | None = None,
@@ -92,6 +95,7 @@ def run(
         userns=userns,
         platform=platform,
         pull=pull,
+        capabilities=chosen(cap_add, cap_drop),
         together=limits.group_limits(memory, memory_swap, str(cpus or ""), str(pids_limit or "")),
         ulimits=tuple(limits.parse_ulimit(f"{key}={value}") for key, value in (ulimits or {}).items()),
         shm_size=limits.shm_size(shm_size),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.groups import GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, PROCESSES
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.spec import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ NETWORKS = ("none", "host")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty,
-    `platform` and `pull` are those of `nbcontainer.images.library.find`. `together` are the limits of all its
-    processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual.
+    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
+    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `together` the limits of all
+    its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -38,6 +39,7 @@ class RunOptions:
     terminal: bool = False
     platform: str = ""
     pull: str = "missing"
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     together: GroupLimits = field(default_factory=GroupLimits)
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None

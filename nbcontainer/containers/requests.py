@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.grammar import Command, Option
 from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size
 from nbcontainer.containers.options import RunOptions
@@ -33,6 +34,8 @@ RUN_OPTIONS = (
     Option(("--network",), "none|host", "none (the default) has only lo; host is the host's"),
     *LIMIT_OPTIONS,
     Option(("--read-only",), "", "the root refuses writes"),
+    Option(("--cap-add",), "NAME", "a capability more for root in it, ALL for every one (capabilities(7))"),
+    Option(("--cap-drop",), "NAME", "one less, ALL for every one"),
     Option(("--userns",), "host", "no user namespace, for root only"),
     Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64"),
     Option(("--pull",), "always|missing|never", "ask the registry each time, if the store lacks the image, or never"),
@@ -70,6 +73,7 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             terminal=terminal,
             platform=words.one("platform"),
             pull=words.one("pull", library.MISSING),
+            capabilities=chosen(words.all("cap-add"), words.all("cap-drop")),
             together=group_limits(*map(words.one, ("memory", "memory-swap", "cpus", "pids-limit"))),
             ulimits=tuple(parse_ulimit(text) for text in words.all("ulimit")),
             shm_size=shm_size(words.one("shm-size")),

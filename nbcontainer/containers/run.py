@@ -344,6 +344,7 @@ class _Cell:
             network=options.network,
             read_only=options.read_only,
             limits=options.limits,
+            capabilities=options.capabilities,
             shm_size=options.shm_size or SHM_SIZE,
             script=-1 if script is None else _SCRIPT,
             exchange=self.streams.exchange,

@@ -127,6 +127,7 @@ class DropBounding(Step):
     keep: tuple[str, ...] = DEFAULT_CAPABILITIES
 
     why: ClassVar[str] = "no program of the container's, setuid or not, can gain more than these capabilities"
+    ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """PR_CAPBSET_DROP for each that is not kept, capabilities(7)."""

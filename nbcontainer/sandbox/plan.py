@@ -11,6 +11,7 @@ from nbcontainer.sandbox.exchange import make_exchange_step
 from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE
 from nbcontainer.sandbox.limits import SetLimits
 from nbcontainer.sandbox.lockdown import (
+    DEFAULT_CAPABILITIES,
     CloneInit,
     CloseDescriptors,
     DropBounding,
@@ -52,8 +53,10 @@ TTY_GROUP = 5
 
 
 @functools.cache
-def prepare_steps(idmap: IdMap, network: str = "none", shm_size: int = SHM_SIZE) -> tuple[Step, ...]:
-    """The first part of every plan: what needs no knowledge of the image."""
+def prepare_steps(
+    idmap: IdMap, network: str = "none", shm_size: int = SHM_SIZE, more: tuple[str, ...] = ()
+) -> tuple[Step, ...]:
+    """The first part of every plan: what needs no knowledge of the image. `more` are unusual capabilities to keep."""
     host_network = network == "host"
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
     return (
@@ -68,7 +71,7 @@ def prepare_steps(idmap: IdMap, network: str = "none", shm_size: int = SHM_SIZE)
         ),
         *(() if host_network else (RaiseLoopback(),)),
         NewSessionKeyring(),
-        DropBounding(),
+        DropBounding((*DEFAULT_CAPABILITIES, *more)),
     )
 
 
@@ -92,7 +95,8 @@ def ahead(todo: Plan) -> tuple[Step, ...]:
 
 def _with_root(spec: Spec, idmap: IdMap) -> tuple[Step, ...]:
     attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
-    return (*prepare_steps(idmap, spec.network, spec.shm_size), _root_step(spec.root), *attach)
+    more = tuple(name for name in spec.capabilities if name not in DEFAULT_CAPABILITIES)
+    return (*prepare_steps(idmap, spec.network, spec.shm_size, more), _root_step(spec.root), *attach)
 
 
 def _root_step(root: Overlay | Directory) -> Step:
@@ -127,8 +131,11 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:
     # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
     kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
+    fewer = set(DEFAULT_CAPABILITIES) - set(spec.capabilities)
     return (
         SetLimits(spec.limits),
+        # What init keeps for itself, the cell loses as it is executed.
+        *((DropBounding(spec.capabilities),) if fewer else ()),
         SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
         DropCapabilities(kept),
         NoNewPrivileges(),

@@ -14,10 +14,14 @@ from nbcontainer.containers.run import Request
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+FEWER_AND_ONE = tuple(sorted({*DEFAULT_CAPABILITIES, "NET_RAW"} - {"KILL"}))
 
 
 def request(*words: str, **keywords: Any) -> Request:
@@ -42,6 +46,9 @@ def request(*words: str, **keywords: Any) -> Request:
         (["--userns=host"], {"userns": "host"}),
         (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
         (["--pull", "never"], {"pull": "never"}),
+        (["--cap-drop", "ALL"], {"capabilities": ()}),
+        (["--cap-drop", "all", "--cap-add", "CAP_CHOWN"], {"capabilities": ("CHOWN",)}),
+        (["--cap-add", "net_raw", "--cap-drop", "KILL"], {"capabilities": FEWER_AND_ONE}),
         (["-m", "64m"], {"together": GroupLimits(memory=64 << 20)}),
         (["-m64m", "--memory-swap", "1g"], {"together": GroupLimits(64 << 20, (1 << 30) - (64 << 20))}),
         (["-m", "1g", "--memory-swap=-1"], {"together": GroupLimits(1 << 30, UNLIMITED)}),
@@ -72,6 +79,8 @@ def test_every_option_is_tried_here() -> None:
         "userns",
         "pull",
         "platform",
+        "cap-add",
+        "cap-drop",
         "memory",
         "memory-swap",
         "cpus",
@@ -150,6 +159,9 @@ def test_what_is_no_time_limit(text: str) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
+        (["--cap-add", "chow"], UsageError, "--cap-add chow is no capability; did you mean CHOWN"),
+        (["--cap-drop", "x"], UsageError, "--cap-drop x is no capability; see capabilities(7)"),
+        (["--cap-drop", "KILL", "--cap-add", "kill"], UsageError, "KILL is both added and dropped"),
         (["-m", "x"], UsageError, "'x' is no size; write a number with b, k, m or g"),
         (["-m", "1m"], UsageError, "-m 1m is too little to start in; give it 6m or more"),
         (["--memory-swap", "1g"], UsageError, "--memory-swap is memory and swap together; give -m too"),

@@ -14,7 +14,7 @@ import pytest
 from nbcontainer.sandbox import idmap, plan
 from nbcontainer.sandbox.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.idmap import COUNT, ROOT_BASE, IdMap, Range
-from nbcontainer.sandbox.limits import SetLimits
+from nbcontainer.sandbox.limits import Limit, SetLimits
 from nbcontainer.sandbox.lockdown import (
     DEFAULT_CAPABILITIES,
     CloneInit,
@@ -49,6 +49,7 @@ MAPS = pytest.mark.parametrize("ids", [FULL, SINGLE, HOST], ids=["range", "singl
 
 ROOT = Overlay(("a/diff", "b/diff"), "../tmp/u/diff", "../tmp/u/work")
 PROGRAM = Program(("/bin/sh", "/dev/cell"), ("PATH=/bin",))
+MORE = (*DEFAULT_CAPABILITIES, "SYS_PTRACE")
 SPEC = Spec(ROOT, PROGRAM, hostname="box", script=3)
 
 STEPS = sorted((name, step) for name, step in Step.by_name.items() if step.__module__.startswith("nbcontainer."))
@@ -216,8 +217,20 @@ def test_a_volume_keeps_its_facts() -> None:
         ({"hostname": "other"}, [SetHostname("other")]),
         ({"script": 5}, [WriteScript(5)]),
         ({"root": Directory("some/where")}, [BindRoot("some/where")]),
-        ({"capabilities": ("CHOWN",)}, [DropCapabilities(("CHOWN", "KILL")), InstallSeccomp(("CHOWN",))]),
-        ({"capabilities": ("KILL",)}, [DropCapabilities(("KILL",)), InstallSeccomp(("KILL",))]),
+        (
+            {"capabilities": ("CHOWN",)},
+            [DropBounding(("CHOWN",)), DropCapabilities(("CHOWN", "KILL")), InstallSeccomp(("CHOWN",))],
+        ),
+        (
+            {"capabilities": ("KILL",)},
+            [DropBounding(("KILL",)), DropCapabilities(("KILL",)), InstallSeccomp(("KILL",))],
+        ),
+        (
+            {"capabilities": MORE},
+            [DropBounding(MORE), DropCapabilities(MORE), InstallSeccomp(MORE)],
+        ),
+        ({"limits": (Limit("nofile", 1, 2),)}, [SetLimits((Limit("nofile", 1, 2),))]),
+        ({"shm_size": 4096}, [MountDevDirectory("shm", "tmpfs", "mode=1777,size=4096")]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,0 +1,45 @@
+"""`--cap-add` and `--cap-drop`: from the words to the set of capabilities that root has in a container."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import UsageError
+from nbcontainer.linux.processes import CAPABILITIES
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ALL = "ALL"
+_EVERY = set(CAPABILITIES)
+
+
+def chosen(add: Sequence[str], drop: Sequence[str]) -> tuple[str, ...]:
+    """The usual set without some and with others, by name. Raises `UsageError`.
+
+    The names have CAP_ before them or not; ALL is all of them, before the names of the other option.
+    """
+    if not add and not drop:
+        return DEFAULT_CAPABILITIES
+    added, dropped = _names("--cap-add", add), _names("--cap-drop", drop)
+    if (both := added & dropped) and _EVERY not in (added, dropped):
+        raise UsageError(f"{min(both)} is both added and dropped", hint="leave one of the two out")
+    kept = added - dropped if added == _EVERY else (set(DEFAULT_CAPABILITIES) - dropped) | added
+    return tuple(sorted(kept))
+
+
+def _names(option: str, words: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for word in words:
+        name = word.upper().removeprefix("CAP_")
+        if name == _ALL:
+            found |= _EVERY
+        elif name in CAPABILITIES:
+            found.add(name)
+        else:
+            near = difflib.get_close_matches(name, CAPABILITIES, 1)
+            hint = f"did you mean {near[0]}" if near else "see capabilities(7) for those there are"
+            raise UsageError(f"{option} {word} is no capability", hint=hint)
+    return found

@@ -242,7 +242,7 @@ class Engine:
                     return
             else:
                 self.running[name] = facts
-            self.store.tell_session({"pid": os.getpid(), "running": self.running})
+            self.store.sessions.tell({"pid": os.getpid(), "running": self.running})
 
 
 _default: Engine | None = None

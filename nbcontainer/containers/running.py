@@ -27,7 +27,7 @@ _SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01
 def running_containers(store: Store) -> dict[str, dict[str, Any]]:
     """What runs now, in any process that uses the store: by name, with `pid` (init's, host), `image`, `started`."""
     found: dict[str, dict[str, Any]] = {}
-    for session in store.sessions():
+    for session in store.sessions.said():
         for name, facts in dict(session.get("running", {})).items():
             if _is_init(int(facts.get("pid", 0)), str(facts.get("born", ""))):
                 found[name] = facts

@@ -28,8 +28,8 @@ def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
     groups.sweep(Machine())
     with store.lock():
         durable.look_again(store)
-        store.dead_sessions()
-        alive = store.live_sessions()
+        store.sessions.dead()
+        alive = store.sessions.alive()
         _drop_anonymous(engine, alive)
         rubbish = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
         rubbish += _unused_layers(engine)
@@ -76,7 +76,7 @@ def forget_session(engine: Engine) -> None:
     """Removes this process's anonymous containers and whatever it has in `tmp`: at its end."""
     store = engine.store
     with store.lock():
-        _drop_anonymous(engine, store.live_sessions() - {store.session})
+        _drop_anonymous(engine, store.sessions.alive() - {store.session})
         mine = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
         rubbish = mine + _unused_layers(engine)
         if not rubbish:

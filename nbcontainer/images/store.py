@@ -4,7 +4,7 @@
     layers/ID/diff                            a layer's files: a lower of overlay mounts, never written again
     layers/sha256/HEX -> ../ID                the layer whose content that is
     containers/NAME/                          see `nbcontainer.containers`
-    sessions/ID                               locked by the process that uses the store
+    sessions/ID                               locked by the process that uses the store (`nbcontainer.images.sessions`)
     partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
     tmp/                                      what is being made, or being removed
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images import oci
 from nbcontainer.images.reference import host_path
+from nbcontainer.images.sessions import Sessions
 from nbcontainer.images.source import choose
 
 if TYPE_CHECKING:
@@ -80,7 +81,6 @@ class Store:
         self.in_memory = False
         self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
-        self._told = 0
         self._layers, self._index = f"{path}/layers", f"{path}/index.json"
         self._mutex = threading.RLock()
         self._held = threading.local()
@@ -89,7 +89,8 @@ class Store:
         self._recalled: tuple[dict[str, oci.Image] | None, dict[str, Any]] = (None, {})
         try:
             self._make()
-            self.session = self._begin_session()
+            self.sessions = Sessions(path / "sessions")
+            self.session = self.sessions.name
         except OSError as error:
             raise cannot("open the store", path, error) from error
 
@@ -127,46 +128,9 @@ class Store:
             os.chown(path, os.geteuid(), self.owner[1])
             path.chmod(0o710)
 
-    # Sessions
-
-    def _begin_session(self) -> str:
-        while True:
-            name = secrets.token_hex(3)
-            path = self.path / "sessions" / name
-            try:
-                self._session_fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                continue
-            fcntl.flock(self._session_fd, fcntl.LOCK_EX)
-            # A sweep may have taken the file away between the two calls.
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(self._session_fd).st_ino:
-                    return name
-            os.close(self._session_fd)
-
     def close(self) -> None:
         """Ends this process's session. Idempotent."""
-        if self._session_fd >= 0:
-            with contextlib.suppress(OSError):
-                (self.path / "sessions" / self.session).unlink()
-            os.close(self._session_fd)
-            self._session_fd = -1
-
-    def dead_sessions(self) -> set[str]:
-        """Forgets the sessions whose processes have ended, and returns them."""
-        dead = set()
-        for path in (self.path / "sessions").iterdir():
-            if path.name == self.session:
-                continue
-            with contextlib.suppress(OSError), path.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-                dead.add(path.name)
-        return dead
-
-    def live_sessions(self) -> set[str]:
-        """The sessions that have a file: after `dead_sessions`, those whose processes are alive."""
-        return {path.name for path in (self.path / "sessions").iterdir()}
+        self.sessions.close()
 
     def unique(self) -> str:
         """A name that nothing in the store has, which tells this session."""
@@ -219,21 +183,6 @@ class Store:
         if not self.blob_path(digest).exists():
             self.write_file(f"blobs/{digest.replace(':', '/', 1)}", data)
         return digest
-
-    def tell_session(self, what: dict[str, Any]) -> None:
-        """Writes what this process is doing into its session's file, for `sessions` of other processes."""
-        # One write, over all that was there: whoever reads meanwhile finds the old or the new.
-        data = json.dumps(what).encode().ljust(self._told)
-        self._told = len(data)
-        os.pwrite(self._session_fd, data, 0)
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """What every process that uses the store says of itself; a file read in the middle of a write is left out."""
-        found = []
-        for path in (self.path / "sessions").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                found.append(json.loads(path.read_text()))
-        return found
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[tuple[Path, int]]:

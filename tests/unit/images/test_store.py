@@ -266,13 +266,13 @@ def test_a_killed_process_frees_the_lock(store: Store, elsewhere: subprocess.Pop
 def test_dead_sessions_are_recognised(store: Store, elsewhere: subprocess.Popen[str]) -> None:
     """A session is alive while its process is, and dead, once, when that was killed."""
     session = line(elsewhere)
-    assert store.live_sessions() == {store.session, session}
-    assert store.dead_sessions() == set()
+    assert store.sessions.alive() == {store.session, session}
+    assert store.sessions.dead() == set()
     elsewhere.send_signal(signal.SIGKILL)
     elsewhere.wait()
-    assert store.dead_sessions() == {session}
-    assert store.live_sessions() == {store.session}
-    assert store.dead_sessions() == set()
+    assert store.sessions.dead() == {session}
+    assert store.sessions.alive() == {store.session}
+    assert store.sessions.dead() == set()
 
 
 def test_a_closed_session_is_gone(store: Store) -> None:
@@ -280,16 +280,16 @@ def test_a_closed_session_is_gone(store: Store) -> None:
     other = Store(store.path, OWNER)
     other.close()
     other.close()
-    assert store.live_sessions() == {store.session}
+    assert store.sessions.alive() == {store.session}
 
 
 def test_sessions_say_what_they_do(store: Store) -> None:
     """What one process says of itself the others read, the newest word alone."""
     with another(store.path) as other:
-        other.tell_session({"pid": 1, "running": {"a-long-name": {}}})
-        other.tell_session({"pid": 1, "running": {}})
-        store.tell_session({"pid": 2})
-        assert sorted(store.sessions(), key=lambda said: said["pid"]) == [{"pid": 1, "running": {}}, {"pid": 2}]
+        other.sessions.tell({"pid": 1, "running": {"a-long-name": {}}})
+        other.sessions.tell({"pid": 1, "running": {}})
+        store.sessions.tell({"pid": 2})
+        assert sorted(store.sessions.said(), key=lambda said: said["pid"]) == [{"pid": 1, "running": {}}, {"pid": 2}]
 
 
 def test_names_are_of_one_session(store: Store) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.volumes import check_targets
 from nbcontainer.errors import UsageError
+from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.groups import GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
@@ -52,6 +55,21 @@ class RunOptions:
         if self.together.pids is not None:  # it takes the place of the usual one
             kept = [limit for limit in kept if limit.name != PROCESSES]
         return (*kept, *asked.values())
+
+
+def check_options(options: RunOptions) -> None:
+    """Raises `UsageError` for what no run can be asked for."""
+    check_targets(options.volumes, options.tmpfs)
+    if options.network not in NETWORKS:
+        raise UsageError(f"--network {options.network} is not known", hint=f"choose one of {', '.join(NETWORKS)}")
+    if options.userns not in ("", idmap.HOST):
+        raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
+    if options.userns == idmap.HOST and os.geteuid() != 0:
+        raise UsageError("--userns=host is for root", hint="leave it out")
+    if options.workdir and not options.workdir.startswith("/"):
+        raise UsageError(f"the working directory {options.workdir} is not absolute", hint="start it with /")
+    if options.timeout is not None and not options.timeout > 0:
+        raise UsageError(f"--timeout {options.timeout:g} is no time limit", hint="give seconds above 0")
 
 
 def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:

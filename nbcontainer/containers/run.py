@@ -10,10 +10,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.options import NETWORKS, RunOptions, command_line, environment
+from nbcontainer.containers.options import RunOptions, check_options, command_line, environment
 from nbcontainer.containers.record import CellRecord
-from nbcontainer.containers.volumes import check_targets, idmapped
-from nbcontainer.errors import ContainerError, ContainerLost, ContainerNotFound, SetupFailed, UsageError
+from nbcontainer.containers.volumes import idmapped
+from nbcontainer.errors import (
+    ContainerError,
+    ContainerLost,
+    ContainerNotFound,
+    LimitUnavailable,
+    SetupFailed,
+    UsageError,
+)
 from nbcontainer.images import library, reference, times
 from nbcontainer.linux.proc import birth
 from nbcontainer.sandbox import idmap, plan, wire
@@ -115,21 +122,6 @@ def _check_same_image(engine: Engine, found: Container, request: Request, progre
         return
     hint = f"leave the image out to go on with {found.name}, or choose another name"
     raise ContainerError(f"container {found.name} was made from {found.record.image}, not from {word}", hint=hint)
-
-
-def check_options(options: RunOptions) -> None:
-    """Raises `UsageError` for what no run can be asked for."""
-    check_targets(options.volumes, options.tmpfs)
-    if options.network not in NETWORKS:
-        raise UsageError(f"--network {options.network} is not known", hint=f"choose one of {', '.join(NETWORKS)}")
-    if options.userns not in ("", idmap.HOST):
-        raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
-    if options.userns == idmap.HOST and os.geteuid() != 0:
-        raise UsageError("--userns=host is for root", hint="leave it out")
-    if options.workdir and not options.workdir.startswith("/"):
-        raise UsageError(f"the working directory {options.workdir} is not absolute", hint="start it with /")
-    if options.timeout is not None and not options.timeout > 0:
-        raise UsageError(f"--timeout {options.timeout:g} is no time limit", hint="give seconds above 0")
 
 
 def run_in(container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
@@ -376,7 +368,7 @@ def run(
     keep = not request.remove
     try:
         outcome = run_in(container, image, request, streams)
-    except SetupFailed:
+    except (SetupFailed, LimitUnavailable):
         keep = keep and bool(request.name)
         raise
     finally:

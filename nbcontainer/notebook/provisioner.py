@@ -23,8 +23,9 @@ from traitlets import Unicode
 
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.grammar import Command, parse
+from nbcontainer.containers.options import check_options
 from nbcontainer.containers.requests import RUN_OPTIONS, request_of
-from nbcontainer.containers.run import Streams, check_options, choose_container, run_in
+from nbcontainer.containers.run import Streams, choose_container, run_in
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -166,6 +166,7 @@ def test_a_limit_that_cannot_be_enforced_is_no_cell(
         run(engine, "echo ran >/volume/file", volumes=[f"{tmp_path}:/volume"], **option)
     assert len(str(raised.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
+    assert engine.last is None or not engine.last.anonymous
     assert run(engine, "echo next").text == "next\n"
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.containers.options import check_options
 from nbcontainer.containers.requests import RUN_OPTIONS, request_of
-from nbcontainer.containers.run import check_options, choose_container
+from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
 from nbcontainer.images import reference

@@ -73,6 +73,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends everything of this process. Idempotent."""
+        self.go_on()
         with self._lock:
             if self.closed:
                 return

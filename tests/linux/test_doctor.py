@@ -150,7 +150,7 @@ def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> 
         folder = engine.store.path
         files = {str(path.relative_to(folder)) for name in ("", "tmp", "layers") for path in (folder / name).iterdir()}
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob("nbcontainer-*"))
+        groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob(f"nbcontainer-{os.getpid()}-*"))
         return files, set(tmp_path.iterdir()), memory(), descendants(os.getpid()), mounts(), descriptors, groups
 
     before = everything()

@@ -12,6 +12,7 @@ import pytest
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers.engine import Engine
+from nbcontainer.linux.proc import children
 from nbcontainer.notebook.magics import ContainerMagics
 from tests.running import all_dead, descendants, pidfds
 
@@ -28,9 +29,9 @@ def _a_store_of_the_tests(monkeypatch: pytest.MonkeyPatch, store_path: Path) -> 
 
 
 def launchers() -> set[int]:
-    """The children of this process that are launchers."""
+    """The children of this process that are launchers; theirs have the same name until they give themselves another."""
     found = set()
-    for pid in descendants(os.getpid()):
+    for pid in children(os.getpid()):
         with contextlib.suppress(FileNotFoundError):
             if Path(f"/proc/{pid}/comm").read_text() == "nbcontainer\n":
                 found.add(pid)

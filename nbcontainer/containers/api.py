@@ -96,7 +96,12 @@ def run(
         platform=platform,
         pull=pull,
         capabilities=chosen(cap_add, cap_drop),
-        together=limits.group_limits(memory, memory_swap, str(cpus or ""), str(pids_limit or "")),
+        together=limits.group_limits(
+            memory,
+            memory_swap,
+            cpus="" if cpus is None else str(cpus),
+            pids="" if pids_limit is None else str(pids_limit),
+        ),
         ulimits=tuple(limits.parse_ulimit(f"{key}={value}") for key, value in (ulimits or {}).items()),
         shm_size=limits.shm_size(shm_size),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer.containers.sweep import sweep
-from nbcontainer.errors import LimitUnavailable, NbcontainerError
+from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
 from nbcontainer.sandbox import cgroups
 from nbcontainer.sandbox.machine import Machine
 from tests.requirements import require
@@ -168,6 +169,15 @@ def test_a_limit_that_cannot_be_enforced_is_no_cell(
     assert not list(tmp_path.iterdir())
     assert engine.last is None or not engine.last.anonymous
     assert run(engine, "echo next").text == "next\n"
+
+
+def test_nothing_is_no_number_of_processors(engine: Engine) -> None:
+    """From Python, too, a limit of 0 is refused where it is none, and is no limit of processes as in Docker."""
+    with pytest.raises(UsageError, match="--cpus 0 is no number of processors"):
+        run(engine, "true", cpus=0)
+    own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    found = run(engine, "sed -n 's/^Max processes *//p' /proc/self/limits", pids_limit=0).text.split()[0]
+    assert found == ("unlimited" if own == resource.RLIM_INFINITY else str(own))
 
 
 def test_limits_of_each_process(engine: Engine) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
     from nbcontainer.sandbox.groups import Group
-    from nbcontainer.sandbox.launcher import Running
+    from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.steps import Plan
 
 _WORK_MODULES = ("nbcontainer.images.work",)

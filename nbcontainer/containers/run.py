@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.upper import Upper
     from nbcontainer.images.oci import Image
     from nbcontainer.images.progress import Listener
-    from nbcontainer.sandbox.launcher import Running
     from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.spec import Exchange, Volume
     from nbcontainer.sandbox.steps import Plan
 

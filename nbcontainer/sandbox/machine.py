@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.mountinfo import read_mounts
 from nbcontainer.linux.processes import capability_mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from nbcontainer.linux.mountinfo import Mount
 
 NEWEST_CALL = (5, 12)
 """The kernel that has every system call a container needs: mount_setattr(2) is the youngest of them."""
@@ -28,17 +31,6 @@ _MOUNT_POINTS = (
     *("/sys/fs/", "/sys/kernel/", "/sys/firmware/efi/efivars", "/sys/hypervisor"),
 )
 """Directories that the kernel keeps empty for mounts: what covers them hides nothing (fs/namespace.c)."""
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is seen at `target`."""
-
-    root: str
-    target: str
-    options: tuple[str, ...]
-    fstype: str
-    super_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,15 +98,7 @@ class Machine:
 
     def mounts(self) -> list[Mount]:
         """What is mounted, in the order of proc_pid_mountinfo(5); a later one covers an earlier one."""
-        found = []
-        for line in self.read("self/mountinfo").splitlines():
-            before, _, after = line.partition(" - ")
-            words, rest = before.split(" "), after.split(" ")
-            if len(words) < 6 or len(rest) < 3:
-                continue
-            root, target = _plain(words[3]), _plain(words[4])
-            found.append(Mount(root, target, tuple(words[5].split(",")), rest[0], tuple(rest[2].split(","))))
-        return found
+        return read_mounts(self.read("self/mountinfo"))
 
     def mount_of(self, path: Path) -> Mount | None:
         """The mount that an absolute path, which need not be there, is on."""
@@ -132,11 +116,6 @@ class Machine:
 
 Diagnosis = Callable[[Machine, int], str]
 """What finds the one thing to do where a step failed with an errno, by a look at the machine."""
-
-
-def _plain(word: str) -> str:
-    """A path as mountinfo writes it, with its octal escapes undone."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
 
 
 def namespace_advice(machine: Machine, code: int = errno.EPERM) -> str:

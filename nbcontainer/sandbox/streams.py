@@ -18,7 +18,7 @@ from nbcontainer.sandbox.outcome import INTERRUPTED, KILLED, TIMEOUT, Outcome, f
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from nbcontainer.sandbox.launcher import Running
+    from nbcontainer.sandbox.running import Running
 
 GRACE = 0.4
 """Seconds between asking a cell to end and ending it."""

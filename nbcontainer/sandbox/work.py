@@ -10,14 +10,15 @@ from nbcontainer import errors
 from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.failure import setup_failed
-from nbcontainer.sandbox.launcher import wait_readable
 from nbcontainer.sandbox.process import Call
+from nbcontainer.sandbox.running import wait_readable
 from nbcontainer.sandbox.spec import Spec, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nbcontainer.sandbox.launcher import Launcher, Running
+    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.spec import Directory, Overlay
     from nbcontainer.sandbox.steps import Plan
 

@@ -16,7 +16,8 @@ import pytest
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
 from nbcontainer.linux.processes import capability_mask
 from nbcontainer.sandbox import plan, wire
-from nbcontainer.sandbox.launcher import Launcher, wait_readable
+from nbcontainer.sandbox.launcher import Launcher
+from nbcontainer.sandbox.running import wait_readable
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.streams import Follow, output_pipe
 from tests.requirements import require_plain_user
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.launcher import Running
     from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.steps import Plan
     from tests.running import Ran
 

@@ -17,7 +17,7 @@ from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange
 from nbcontainer.notebook.kernel.observer import Observer
 from nbcontainer.notebook.kernel.processes import Terminal, Wait, missed_interrupt
-from nbcontainer.sandbox.launcher import readable
+from nbcontainer.sandbox.running import readable
 
 if TYPE_CHECKING:
     import queue

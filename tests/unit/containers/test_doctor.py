@@ -30,9 +30,10 @@ from nbcontainer.containers.doctor import (
 from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed, StoreError
 from nbcontainer.images.recipes import INSTALL_BUSYBOX
 from nbcontainer.images.store import FREE_SPACE, cannot
+from nbcontainer.linux.mountinfo import Mount
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
-from nbcontainer.sandbox.machine import Machine, Mount
+from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.rootfs import UPPER_ADVICE
 from nbcontainer.sandbox.trials import TRIALS
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nbcontainer.linux.mountinfo import Mount
 from nbcontainer.sandbox.failure import launcher_failed
 from nbcontainer.sandbox.machine import (
     Machine,
-    Mount,
     call_advice,
     limits_advice,
     map_advice,

@@ -11,7 +11,7 @@ import pytest
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox import wire
-from nbcontainer.sandbox.launcher import Running
+from nbcontainer.sandbox.running import Running
 from nbcontainer.sandbox.streams import Follow, output_pipe
 
 if TYPE_CHECKING:

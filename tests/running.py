@@ -85,8 +85,11 @@ def processes_with(word: str) -> list[int]:
 
 
 def init_of(word: str) -> int:
-    """Host pid of the pid 1 above the processes with `word` in their command line (NSpid in proc_pid_status(5))."""
-    for found in processes_with(word):
+    """Host pid of the pid 1 above the processes with `word` in their command line (NSpid in proc_pid_status(5)).
+
+    Waits until there is one: a shell says its next word before what it has forked is the program.
+    """
+    for found in appear(word, 1):
         pid = found
         while pid > 1:
             status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -103,7 +106,7 @@ def appear(mark: str, number: int) -> list[int]:
     """
     deadline = time.monotonic() + DEADLINE
     while len(found := processes_with(mark)) < number:
-        assert time.monotonic() < deadline, f"{len(found)} of {number} processes came up"
+        assert time.monotonic() < deadline, f"{len(found)} of {number} processes with {mark} came up"
         time.sleep(0.01)
     return found
 

@@ -141,9 +141,10 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
         thread = threading.Thread(target=run)
         thread.start()
         while thread.is_alive():
-            for fd in pidfds(descendants(engine.launcher.pid)):
+            killed = pidfds(descendants(engine.launcher.pid))
+            for fd in killed:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
-                os.close(fd)
+            assert all_dead(killed)
             thread.join(0.05)
     assert set(ends) <= {"killed", "ContainerLost"}
     faults.at = -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbcontainer.containers.host import view
 from nbcontainer.containers.upper import Upper
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.streams import output_pipe
@@ -107,7 +108,7 @@ class Ahead:
         return (upper.lowers, upper.in_memory) == (lowers, self._store.in_memory) and self._launcher.has(one.steps)
 
     def _make(self, lowers: tuple[str, ...], steps_for: Callable[[Upper], tuple[Step, ...]]) -> None:
-        upper = Upper(self._store, lowers)
+        upper = Upper(self._store, lowers, view(self._store, self._launcher, lowers))
         upper.make()
         steps = steps_for(upper)
         self._launcher.order(steps)

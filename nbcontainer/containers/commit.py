@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import UsageError
 from nbcontainer.images import instructions, library, oci, reference, times, work
 from nbcontainer.images.store import cannot
 from nbcontainer.images.target import compression_of, replacing
@@ -38,9 +37,7 @@ def commit(
     is that of the changes. The same changes give the same digest under SOURCE_DATE_EPOCH.
     Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
     """
-    wanted = reference.parse(name)
-    if wanted.digest:
-        raise UsageError(f"{name!r} names a digest, which a new image does not have yet", hint="leave out the @ part")
+    wanted = reference.parse_new(name)
     engine, store = container.engine, container.engine.store
     base = container.image()
     config = base.config

@@ -11,8 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.ahead import Ahead
+from nbcontainer.containers.host import view
 from nbcontainer.containers.upper import Upper
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.images.store import Store, default_path
 from nbcontainer.sandbox import idmap, work
@@ -124,7 +125,9 @@ class Engine:
         **arguments: Any,
     ) -> Any:
         """See `Runner`."""
-        root = Overlay(tuple(f"{layer}/diff" for layer in lowers))
+        layers = tuple(lowers)
+        below = view(self.store, self.launcher, layers)
+        root = Overlay(tuple(f"{layer}/diff" for layer in layers)) if below is None else below.root(layers, None)
         return work.call(self.launcher, function, root, files, progress=progress, **arguments)
 
     # Launchers
@@ -147,7 +150,10 @@ class Engine:
         """
         if launcher is self.launcher and (ready := self._ahead.take(lowers, plan_for)) is not None:
             return ready
-        upper = Upper(self.store, lowers)
+        below = view(self.store, self.launcher, lowers)
+        if below is not None and launcher is not self.launcher:
+            raise UsageError("the image host needs a user namespace", hint="leave out --userns=host")
+        upper = Upper(self.store, lowers, below)
         upper.make()
         return upper, plan_for(upper)
 

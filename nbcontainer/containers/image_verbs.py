@@ -36,14 +36,6 @@ def _images(call: Call) -> View:
     return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
 
 
-def new_name(word: str) -> str:
-    """The familiar form of a name for a new image. Raises `UsageError`."""
-    wanted = reference.parse(word)
-    if wanted.digest:
-        raise UsageError(f"{word!r} names a digest, which an image brings itself", hint="leave out the @ part")
-    return wanted.familiar
-
-
 def describe(image: Image) -> str:
     """One line about an image that came or was made."""
     return f"{image.name}  {image.digest}  {count(len(image.layers), 'layer')}, {size(image.size)}"
@@ -56,7 +48,7 @@ def _import(call: Call) -> View:
     from nbcontainer.images.loading import Wish
 
     changes = call.words.all("change")
-    wish = Wish(new_name(names[0]) if names else "", only_root=bool(changes))
+    wish = Wish(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
     config = wish.config
     for instruction in changes:
         config = instructions.apply(config, instruction)
@@ -98,6 +90,8 @@ def _pull(call: Call) -> View:
     engine, text = call.engine, call.words.one("platform")
     platform = platforms.parse(text) if text else None
     wanted = [reference.parse(word) for word in call.words.operands]
+    if any(one.familiar == reference.HOST for one in wanted):
+        raise UsageError("host is this machine, and in no registry", hint="use it as it is: %%container host")
     images = [pull(engine.store, engine, one, platform=platform, listener=call.listener) for one in wanted]
     return Note("\n".join(describe(image) for image in images))
 
@@ -107,7 +101,7 @@ def _push(call: Call) -> View:
 
     source, *target = call.words.operands
     image = known(call.engine, source)
-    wanted = reference.parse(new_name(target[0] if target else source))
+    wanted = reference.parse_new(target[0] if target else source)
     compression = _compression(call, Compression.GZIP)
     manifest = push(call.engine.store, image, wanted, compression=compression, listener=call.listener)
     return Note(f"{wanted.canonical}@{manifest.digest}")
@@ -145,7 +139,7 @@ def known(engine: Engine, name: str) -> Image:
 
 def _tag(call: Call) -> View:
     source, target = call.words.operands
-    return Note(describe(call.engine.store.tag(known(call.engine, source), new_name(target))))
+    return Note(describe(call.engine.store.tag(known(call.engine, source), reference.parse_new(target).familiar)))
 
 
 def _rmi(call: Call) -> View:

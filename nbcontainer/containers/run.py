@@ -220,7 +220,7 @@ class _Cell:
         if outcome is not None:
             written = changed or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
-                layer = self.upper.keep() if changed and self.upper is not None else ""
+                layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = times.timestamp(time.time())
                 self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import Container
 from nbcontainer.containers.record import CellRecord
-from nbcontainer.images import times, work
+from nbcontainer.images import host, times, work
 from nbcontainer.images.store import cannot
 from nbcontainer.images.unpacked import unpacked
 from nbcontainer.linux.proc import descendants
@@ -48,15 +48,24 @@ def snapshot(container: Container, init: int, command: str) -> Iterator[Containe
 def _add_copy(engine: Engine, copy: Container, upper: Upper, init: int, command: str) -> None:
     """Adds the upper directory as it is now to `copy`, as a layer of its own."""
     store = engine.store
-    with store.incoming() as (_, tar):
+    parts = upper.changed_parts()
+    names = ["diff", *(name for name, _ in parts)]
+    with contextlib.ExitStack() as stack:
+        tars = [stack.enter_context(store.incoming())[1] for _ in names]
         with paused(init):
-            where = f"tmp/{upper.id}/diff"
-            engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
-        os.lseek(tar, 0, os.SEEK_SET)
-        with unpacked(store, engine, [tar], whiteouts=True) as made, store.lock(shared=True):
-            layer = store.unique()
-            place = store.new_directory(store.path / "layers" / layer, give=False)
-            made.tree.rename(place / "diff")
+            for name, tar in zip(names, tars, strict=True):
+                where = f"tmp/{upper.id}/{name}"
+                engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
+        layer = store.unique()
+        place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
+        for name, tar in zip(names, tars, strict=True):
+            os.lseek(tar, 0, os.SEEK_SET)
+            stack.enter_context(unpacked(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
+        if parts:
+            host.graft(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
+            store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))
+        with store.lock(shared=True):
+            place.rename(store.path / "layers" / layer)
             copy.add_cell(CellRecord(layer, command, times.timestamp(), EXITED, 0))
 
 

@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.images import host
 from nbcontainer.sandbox.spec import Overlay
 
 if TYPE_CHECKING:
+    from nbcontainer.containers.host import HostView
+    from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
 
 # What overlay makes in a work directory (fs/overlayfs/super.c): directories that nobody may enter, and a file.
-_WORK = ("work/work", "work/work/incompat", "work/work/incompat/volatile")
-_DIRTY = "work/work/incompat/volatile/dirty"
+_WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
+_DIRTY = "/work/incompat/volatile/dirty"
 
 
 class Upper:
     """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
 
-    `lowers` are the layers below it, the topmost first; `name` is for an anonymous container on it. With `in_memory`,
-    as the store has it when this is made, the directories are links to some in the store's `memory`.
+    `lowers` are the layers below it, the topmost first, and the machine is `below` those, if it is; `name` is for an
+    anonymous container on it. With `in_memory`, as the store has it when this is made, the directories are in the
+    store's `memory`, and their places links to them.
     """
 
-    def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
+    def __init__(self, store: Store, lowers: tuple[str, ...], below: HostView | None = None) -> None:
         self.store = store
         self.lowers = lowers
         self.name = secrets.token_hex(6)
@@ -32,59 +37,92 @@ class Upper:
         self.path = store.path / "tmp" / self.id
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
-        self.root = Overlay(
-            tuple(f"{layer}/diff" for layer in lowers), f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work"
+        self.parts = below.parts if below is not None else ()
+        """The machine's directories (absolute) that have an upper of their own, `diff.0` and so on."""
+        places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
+        self.root = (
+            Overlay(tuple(f"{layer}/diff" for layer in lowers), *places)
+            if below is None
+            else below.root(lowers, places)
         )
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return ("", *(f".{number}" for number in range(len(self.parts))))
 
     def make(self) -> None:
         """Makes the directories. The upper's own mode is the merged root's, so it is the image's (overlayfs.rst)."""
-        self.store.new_directory(self.path, give=False)
+        self.store.new_directory(self.path, give=bool(self.parts))
         if self.in_memory:
             self.store.use_memory()  # another process that had nothing in there may have removed it
-            self.store.new_directory(self._home, give=False)
-            for name in ("diff", "work"):
-                (self.path / name).symlink_to(self._home / name)
-        upper = self.store.new_directory(self._home / "diff")
-        self.store.new_directory(self._home / "work")
-        try:
-            mode = (self.store.path / "layers" / self.lowers[0] / "diff").stat().st_mode & 0o7777
-        except PermissionError:
-            return  # the image's root is closed to its owner: so is nobody's
+            self.store.new_directory(self._home, give=bool(self.parts))
+        for suffix in self._suffixes:
+            self.store.new_directory(self._home / f"diff{suffix}")
+            self.store.new_directory(self._home / f"work{suffix}")
+            if self.in_memory:
+                for name in (f"diff{suffix}", f"work{suffix}"):
+                    (self.path / name).symlink_to(self._home / name)
+        with contextlib.suppress(PermissionError):  # the image's root is closed to its owner: so is nobody's
+            self._like("diff", self.store.path / "layers" / self.lowers[0] / "diff")
+        for number, part in enumerate(self.parts):
+            self._like(f"diff.{number}", Path(part))
+
+    def _like(self, name: str, model: Path) -> None:
+        mode = model.stat().st_mode & 0o7777
         if mode != 0o755:
-            upper.chmod(mode)
+            (self._home / name).chmod(mode)
 
     def changed(self) -> bool:
         """Whether the cell left anything in it."""
+        return any(self._has_something(f"diff{suffix}") for suffix in self._suffixes)
+
+    def changed_parts(self) -> list[tuple[str, str]]:
+        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
+        names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
+        return [(name, part) for name, part in names if self._has_something(name)]
+
+    def _has_something(self, name: str) -> bool:
         try:
-            with os.scandir(f"{self.path}/diff") as entries:
+            with os.scandir(f"{self.path}/{name}") as entries:
                 return next(entries, None) is not None
         except PermissionError:
             return True  # the cell changed the mode of / itself
 
-    def keep(self) -> str:
+    def keep(self, runner: Runner) -> str:
         """Makes the upper a layer of the store; its id. No mount may have it any more (overlayfs.rst)."""
         place = self.store.path / "layers" / self.id
+        found = self.changed_parts()
+        if found:
+            home = str(self._home) if self.in_memory else f"tmp/{self.id}"
+            host.graft(self.store, runner, home, found, self.lowers[-1])
         self.store.new_directory(place, give=False)
         (self.path / "diff").rename(place / "diff")
+        if found:
+            host.write_beside(self.store, self.id, [part for _, part in found])
         return self.id
 
     def remove(self) -> bool:
         """Removes what is there of it, as overlay leaves it; False where a cell has left more than that."""
-        for name in _WORK:
+        for suffix in self._suffixes:
+            work = f"work{suffix}"
+            for name in _WORK:
+                with contextlib.suppress(OSError):
+                    (self._home / f"{work}{name}").chmod(0o700)
             with contextlib.suppress(OSError):
-                (self._home / name).chmod(0o700)
+                (self._home / f"{work}{_DIRTY}").unlink()
+            for name in (*(f"{work}{below}" for below in (*reversed(_WORK), "/index", "")), f"diff{suffix}"):
+                with contextlib.suppress(OSError):
+                    (self._home / name).rmdir()
         with contextlib.suppress(OSError):
-            (self._home / _DIRTY).unlink()
-        for name in (*reversed(_WORK), "work/index", "work", "diff", ""):
-            with contextlib.suppress(OSError):
-                (self._home / name).rmdir()
+            self._home.rmdir()
         if self.in_memory:
             self._remove_links()
         return not self.path.exists()
 
     def _remove_links(self) -> None:
-        for link in (self.path / "work", self.path / "diff"):
-            if not link.exists():
-                link.unlink(missing_ok=True)
+        for suffix in self._suffixes:
+            for link in (self.path / f"work{suffix}", self.path / f"diff{suffix}"):
+                if not link.exists():
+                    link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()

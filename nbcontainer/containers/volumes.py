@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images.reference import host_path
-from nbcontainer.linux import mounts
 from nbcontainer.sandbox.spec import Tmpfs, Volume
+from nbcontainer.sandbox.trees import idmapped_tree
 from nbcontainer.sandbox.wire import FILES_LIMIT
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
 _RESERVED = ("/proc", "/sys", "/dev")
+_NO_IDMAP = "its file system has no idmapped mounts: copy the data to another, or add --userns=host"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -117,7 +117,7 @@ def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tup
     namespace = launcher.user_namespace()
     try:
         for volume in volumes:
-            trees.append(_idmapped_tree(volume, namespace))
+            trees.append(idmapped_tree(volume.source, namespace, "the volume", recursive=True, hint=_NO_IDMAP))
             numbered.append(replace(volume, tree=first + len(trees) - 1))
     except BaseException:
         for tree in trees:
@@ -126,28 +126,3 @@ def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tup
     finally:
         os.close(namespace)
     return tuple(numbered), trees
-
-
-def _idmapped_tree(volume: Volume, namespace: int) -> int:
-    flags = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_RECURSIVE
-    try:
-        tree = mounts.open_tree(mounts.AT_FDCWD, volume.source, flags)
-    except OSError as error:
-        hint = "give the notebook the capability SYS_ADMIN, without which root may not mount"
-        hint = hint if error.errno == errno.EPERM else ""
-        raise ContainerError(f"cannot open the volume {volume.source}: {error.strerror}", hint=hint) from error
-    try:
-        mounts.mount_setattr(
-            tree,
-            "",
-            mounts.AT_EMPTY_PATH | mounts.AT_RECURSIVE,
-            attr_set=mounts.MOUNT_ATTR_IDMAP,
-            userns_fd=namespace,
-        )
-    except OSError as error:
-        os.close(tree)
-        hint = "its file system has no idmapped mounts: copy the data to another, or add --userns=host"
-        raise ContainerError(
-            f"cannot map the owners of the volume {volume.source}: {error.strerror}", hint=hint
-        ) from error
-    return tree

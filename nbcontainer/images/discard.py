@@ -40,7 +40,7 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
 def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
     """Removes what a layer has in the store's `memory`, which `path` only links to; False where it cannot be, now."""
     done = True
-    for link in (path / "work", path / "diff"):
+    for link in (*path.glob("work*"), *path.glob("diff*")):
         if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
             done = _discard_tree(runner, folder) and done
             with contextlib.suppress(OSError):  # a layer that was kept has left its work directory behind

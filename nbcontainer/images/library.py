@@ -84,6 +84,12 @@ def _named(
     pull: str,
     progress: Listener | None,
 ) -> Image:
+    if wanted.familiar == reference.HOST:
+        from nbcontainer.images.host import host  # nothing else needs any of it
+
+        if platform not in (None, platforms.host()):
+            raise ImageNotFound(f"host is this machine, which is {platforms.host()}", hint="leave --platform out")
+        return host(store, runner)
     if pull != ALWAYS:
         try:
             return _whole(store, runner, _known(store, wanted, platform))

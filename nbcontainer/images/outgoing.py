@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import ImageError
 from nbcontainer.images import oci
 from nbcontainer.images.compression import Compression
+from nbcontainer.images.host import is_of_this_machine
 from nbcontainer.images.parallel import compressor
 from nbcontainer.images.unpack import media_type
 
@@ -46,6 +47,9 @@ def prepare(store: Store, image: Image, compression: Compression, stack: context
     it are gone when `stack` is closed.
     Raises `ImageError`, `OSError`.
     """
+    if is_of_this_machine(store, image):
+        hint = "`%container export` writes all that one of its containers sees, as a tar"
+        raise ImageError(f"{image.name} is this machine with changes, and nothing without this machine", hint=hint)
     data = store.read_blob(image.digest)
     described, blobs = oci.read_manifest(data, image.media_type)
     config = store.read_blob(described.digest)

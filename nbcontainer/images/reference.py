@@ -11,6 +11,9 @@ from nbcontainer.errors import UsageError
 HUB = "docker.io"
 """The registry of names that do not say one."""
 
+HOST = "host"
+"""The name of this machine as an image (`nbcontainer.images.host`): no other image can have it."""
+
 _OFFICIAL = "library/"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)"
@@ -77,6 +80,16 @@ def parse(text: str) -> Reference:
         raise UsageError(f"the image name {text[:40]!r}… is longer than {_NAME_LIMIT} characters", hint="shorten it")
     digest = found["digest"] or ""
     return Reference(host, path, found["tag"] or ("" if digest else "latest"), digest)
+
+
+def parse_new(text: str) -> Reference:
+    """The reference that `text` writes, as the name of a new image. Raises `UsageError`."""
+    wanted = parse(text)
+    if wanted.digest:
+        raise UsageError(f"{text!r} names a digest, which an image brings itself", hint="leave out the @ part")
+    if wanted.familiar == HOST:
+        raise UsageError("host is this machine, and no other image", hint="choose another name")
+    return wanted
 
 
 def is_digest(text: str) -> bool:

@@ -8,7 +8,7 @@
     partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
     tmp/                                      what is being made, or being removed
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
-    stage/                                    empty; where containers assemble their mounts
+    stage/ host/                              empty; where containers assemble their mounts, and find the machine's
 
 Guarantees: a blob is there whole or not at all; index.json is the old one or the new one; names are added and taken
 away under an exclusive lock, and used under a shared one. Everything in `tmp`, and every layer that nothing refers
@@ -51,7 +51,17 @@ FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
 _SHORT = re.compile(r"[0-9a-f]{12,64}")
-_DIRECTORIES = ("blobs/sha256", "layers/sha256", "partial", "containers", "sessions", "tmp", "stage", "unsynced")
+_DIRECTORIES = (
+    "blobs/sha256",
+    "layers/sha256",
+    "partial",
+    "containers",
+    "sessions",
+    "tmp",
+    "stage",
+    "host",
+    "unsynced",
+)
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.images.changes import list_changes, look_up
 from nbcontainer.images.compression import Compression
+from nbcontainer.images.graft import graft
 from nbcontainer.images.pack import pack_layer, pack_tree
 from nbcontainer.images.survey import first_names, usage
 from nbcontainer.images.tree import remove_below
@@ -67,6 +68,11 @@ def look_up_here(
 ) -> tuple[list[str], dict[str, list[str]]]:
     """See `look_up`, with the root as the tree."""
     return look_up(_root(), paths, replaced)
+
+
+def graft_here(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, str]], modes: dict[str, int]) -> None:
+    """See `graft`, in the root."""
+    graft(_root(), parts, modes)
 
 
 def remove_here(_files: Sequence[int], _: Progress) -> None:

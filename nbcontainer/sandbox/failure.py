@@ -25,6 +25,7 @@ _WORDS = {
     "MaskPaths": "hide a part of /proc or /sys",
     "RaiseLoopback": "set the loopback interface up",
     "DropBounding": "cut the bounding set of capabilities",
+    "ShowHost": "show this machine's files",
     "MountOverlay": "mount the overlay",
     "BindRoot": "bind the root",
     "AttachStaged": "attach a mount",

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
+from nbcontainer.sandbox.rootfs import HOST_TREES
 from nbcontainer.sandbox.running import Running, readable, wait_readable
+from nbcontainer.sandbox.trees import idmapped_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +53,8 @@ class Launcher:
         self._orders: dict[int, tuple[Step, ...]] = {}
         self._spares: list[tuple[tuple[Step, ...], Running]] = []
         self._refused: dict[str, Any] = {}
+        self._shown: list[str] = []
+        """Directories of the host, in the order of their numbers in `HOST_TREES`."""
 
     @property
     def pid(self) -> int:
@@ -213,6 +217,34 @@ class Launcher:
             raise ContainerLost("the launcher ended while it made a container", hint=words or "run it again")
         return message, files
 
+    def show(self, directories: Sequence[str]) -> tuple[str, ...]:
+        """Where containers find directories of the host's (absolute), as a path each from the store's `layers`.
+
+        Where they are not the containers' root's own, they are shown with its ids, without what is mounted in them,
+        for as long as this launcher is; else they are where they are. Raises `ContainerError`, `LauncherError`.
+        """
+        if self.idmap.root_uid == os.geteuid():
+            return tuple(directories)
+        with self._lock:
+            self._ensure()
+            new = [directory for directory in directories if directory not in self._shown]
+            self._send_trees(new, len(self._shown))
+            self._shown += new
+            return tuple(f"../{HOST_TREES}/{self._shown.index(directory)}" for directory in directories)
+
+    def _send_trees(self, directories: Sequence[str], first: int) -> None:
+        if not directories:
+            return
+        assert self._control is not None
+        trees: list[int] = []
+        try:
+            for directory in directories:
+                hint = "its file system has no idmapped mounts, so it cannot be an image: use another"
+                trees.append(idmapped_tree(directory, self._namespace, "the host's", recursive=False, hint=hint))
+            wire.send(self._control, {"show": first}, trees)
+        finally:
+            wire.close(trees)
+
     def user_namespace(self) -> int:
         """A descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""
         with self._lock:
@@ -291,6 +323,7 @@ class Launcher:
             spare.close()
         self._orders.clear()
         self._spares.clear()
+        self._shown.clear()
         self._control, self._process, self._ready = None, None, False
         self._words = self._namespace = -1
 

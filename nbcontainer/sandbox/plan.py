@@ -24,6 +24,7 @@ from nbcontainer.sandbox.lockdown import (
 from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
 from nbcontainer.sandbox.rootfs import (
     LAYERS,
+    STAGE,
     AttachStaged,
     BindRoot,
     MakeWorkdir,
@@ -31,6 +32,7 @@ from nbcontainer.sandbox.rootfs import (
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
+    ShowHost,
     SlaveMounts,
     StoreAsHost,
 )
@@ -40,7 +42,7 @@ from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.spec import Spec
@@ -79,7 +81,7 @@ def prepare_steps(
 def build(spec: Spec, idmap: IdMap) -> Plan:
     """The plan for `spec` in the user namespace that `idmap` describes."""
     if isinstance(spec.process, Work):
-        setup = (ImportModule(spec.process.module), _root_step(spec.root), PivotRoot())
+        setup = (ImportModule(spec.process.module), *_root_steps(spec.root), PivotRoot())
         return Plan(prepare_steps(idmap), setup, _work_enter(spec.process))
     return Plan(
         _with_root(spec, idmap),
@@ -96,13 +98,22 @@ def ahead(todo: Plan) -> tuple[Step, ...]:
 def _with_root(spec: Spec, idmap: IdMap) -> tuple[Step, ...]:
     attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
     more = tuple(name for name in spec.capabilities if name not in DEFAULT_CAPABILITIES)
-    return (*prepare_steps(idmap, spec.network, spec.shm_size, more), _root_step(spec.root), *attach)
+    return (*prepare_steps(idmap, spec.network, spec.shm_size, more), *_root_steps(spec.root), *attach)
 
 
-def _root_step(root: Overlay | Directory) -> Step:
-    if isinstance(root, Overlay):
-        return MountOverlay(root.lowers, root.upper, root.work)
-    return BindRoot(root.path, root.read_only)
+def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
+    if isinstance(root, Directory):
+        yield BindRoot(root.path, root.read_only)
+        return
+    for number, overlay in enumerate((root, *root.parts)):
+        host = overlay.host
+        lowers = overlay.lowers
+        if host is not None and host.around:
+            yield ShowHost(host.path, f"host{number}")
+            lowers += (f"../{STAGE}/host{number}",)
+        elif host is not None:
+            lowers += (host.path,)
+        yield MountOverlay(lowers, overlay.upper, overlay.work, overlay.target)
 
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:

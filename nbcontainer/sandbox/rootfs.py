@@ -46,6 +46,9 @@ ROOT = f"{STAGE}/root"
 LAYERS = "layers"
 """The store's directory of layers. Overlay is mounted from inside it: its option string is cut at a page."""
 
+HOST_TREES = "host"
+"""A directory of the store where a launcher shows, to its containers alone, directories of the host's by their ids."""
+
 _OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
 
 # A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
@@ -81,18 +84,53 @@ class MountStage(Step):
 
 
 @dataclass(frozen=True)
-class MountOverlay(Step):
-    """The container's root: the image's layers below, this cell's own layer above.
+class ShowHost(Step):
+    """A directory of this machine as a read-only file system of its own, in the stage's directory `name`.
 
-    `lowers` (the topmost first), `upper` and `work` are paths below the store's `layers`, of `[0-9a-f/]` and `diff`
-    or `work` only. Without an upper the view is read-only. `userxattr` lets deletes and renames work in a user
-    namespace (Documentation/filesystems/overlayfs.rst); `volatile` (Linux 5.10) leaves out syncing what no crash
-    needs to survive.
+    `source` is as in `HostLower`. The second layer is there because overlayfs wants two where nothing is written.
+    """
+
+    source: str
+    name: str
+
+    why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it."""
+        empty = f"{STAGE}/{self.name}-empty"
+        for path in (empty, f"{STAGE}/{self.name}"):
+            kernel.mkdir(path, 0o755)
+        kernel.chdir(LAYERS)
+        lowers = f"{escaped(self.source)}:../{empty}"
+        data = f"lowerdir={lowers},userxattr,index=off,metacopy=off"
+        kernel.mount("overlay", f"../{STAGE}/{self.name}", "overlay", MS_NODEV | MS_NOSUID | MS_RDONLY, data)
+        kernel.chdir("..")
+
+
+def escaped(path: str) -> str:
+    """A path as one of overlay's `lowerdir` option."""
+    for letter in "\\:,":
+        path = path.replace(letter, f"\\{letter}")
+    return path
+
+
+@dataclass(frozen=True)
+class MountOverlay(Step):
+    """The container's root: the image's layers below, this cell's own layer above. Or a part of it, at `target`.
+
+    `lowers` (the topmost first), `upper` and `work` are paths below the store's `layers`; the last lower may be the
+    host's. Without an upper the view is read-only. `userxattr` lets deletes and renames work in a user namespace
+    (Documentation/filesystems/overlayfs.rst); `volatile` (Linux 5.10) leaves out syncing what no crash needs to
+    survive.
     """
 
     lowers: tuple[str, ...]
     upper: str | None = None
     work: str | None = None
+    target: str = "/"
 
     why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
     advice: ClassVar[Mapping[int, str]] = {
@@ -110,23 +148,35 @@ class MountOverlay(Step):
         return options
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage's root: by one mount(2) where the options fit a page, else layer by layer."""
-        if self.upper is None and len(self.lowers) == 1:
-            # Overlay wants an upper or two lowers.
-            BindRoot(f"{LAYERS}/{self.lowers[0]}", read_only=True).apply(kernel, files)
+        """Mounts it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
+        if self.target == "/":
+            self._mount(kernel, ROOT)
             return
-        words = [f"lowerdir={':'.join(self.lowers)}"]
+        place = f"{STAGE}/part{self.target.replace('/', '-')}"
+        kernel.mkdir(place, 0o755)
+        self._mount(kernel, place)
+        target = open_in_root(kernel, self.target, os.O_PATH | os.O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+        kernel.move_mount(AT_FDCWD, place, target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+
+    def _mount(self, kernel: Kernel, place: str) -> None:
+        """By one mount(2) where the options fit a page, else layer by layer."""
+        kernel.chdir(LAYERS)
+        if self.upper is None and len(self.lowers) == 1:
+            bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay wants an upper or two lowers
+            kernel.chdir("..")
+            return
+        words = [f"lowerdir={':'.join(map(escaped, self.lowers))}"]
         words += [key if value is None else f"{key}={value}" for key, value in self.options()]
         data = ",".join(words)
-        kernel.chdir(LAYERS)
         if len(data) <= _OPTIONS_LIMIT:
             flags = MS_NODEV | (MS_RDONLY if self.upper is None else 0)
-            kernel.mount("overlay", f"../{ROOT}", "overlay", flags, data)
+            kernel.mount("overlay", f"../{place}", "overlay", flags, data)
         else:
-            self._mount_layer_by_layer(kernel)
+            self._mount_layer_by_layer(kernel, place)
         kernel.chdir("..")
 
-    def _mount_layer_by_layer(self, kernel: Kernel) -> None:
+    def _mount_layer_by_layer(self, kernel: Kernel, place: str) -> None:
         """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
         context = kernel.fsopen("overlay")
         for lower in self.lowers:
@@ -136,7 +186,7 @@ class MountOverlay(Step):
         kernel.fsconfig_create(context)
         attributes = MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0)
         mounted = kernel.fsmount(context, attributes)
-        kernel.move_mount(mounted, "", AT_FDCWD, f"../{ROOT}", MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
         kernel.close(mounted)
         kernel.close(context)
 
@@ -157,11 +207,18 @@ class BindRoot(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds it on the stage's root."""
-        kernel.mount(self.source, ROOT, None, MS_BIND, None)
         if self.read_only:
-            # A remount would have to name every flag that the host's mount has, noexec for one (mount_namespaces(7)).
-            attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
-            kernel.mount_setattr(AT_FDCWD, ROOT, 0, attr_set=attributes)
+            bind_read_only(kernel, self.source, ROOT)
+        else:
+            kernel.mount(self.source, ROOT, None, MS_BIND, None)
+
+
+def bind_read_only(kernel: Kernel, source: str, target: str) -> None:
+    """Binds a directory so that nothing can be written by it."""
+    kernel.mount(source, target, None, MS_BIND, None)
+    # A remount would have to name every flag that the host's mount has, noexec for one (mount_namespaces(7)).
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
+    kernel.mount_setattr(AT_FDCWD, target, 0, attr_set=attributes)
 
 
 def open_in_root(kernel: Kernel, target: str, flags: int, resolve: int = 0) -> int:

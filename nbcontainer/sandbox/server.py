@@ -17,10 +17,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.kernel import Kernel
+from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
 from nbcontainer.linux.processes import last_capability, set_command_line, set_name, set_pdeathsig
 from nbcontainer.sandbox import init, plan, seccomp, wire
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
+from nbcontainer.sandbox.rootfs import HOST_TREES
 
 if TYPE_CHECKING:
     import socket
@@ -90,9 +92,13 @@ class ForkServer:
                     return
 
     def _take_order(self) -> bool:
-        order = wire.receive(self.control)
+        files: list[int] = []
+        order = wire.receive(self.control, files)
         if order is None:
             return False
+        if "show" in order:
+            self._show(order["show"], files)
+            return True
         try:
             pid, pidfd, channel = self._clone(order["prepare"])
         except OSError as error:
@@ -102,6 +108,22 @@ class ForkServer:
         with channel:
             wire.send(self.control, {"order": order["order"], "pid": pid}, [pidfd, channel.fileno()])
         return True
+
+    def _show(self, first: int, trees: list[int]) -> None:
+        """Puts detached mounts of the host's directories at `host/N` of the store, N from `first` on."""
+        os.fchdir(self.store)
+        try:
+            if first == 0:
+                self.kernel.mount("tmpfs", HOST_TREES, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+            for number, tree in enumerate(trees, first):
+                self.kernel.mkdir(f"{HOST_TREES}/{number}", 0o755)
+                self.kernel.move_mount(tree, "", AT_FDCWD, f"{HOST_TREES}/{number}", MOVE_MOUNT_F_EMPTY_PATH)
+        except OSError as error:
+            # A container that wants one of them says which: it is not there.
+            os.write(2, f"{error.strerror}: {error.filename}\n".encode())
+        finally:
+            os.chdir("/")
+            wire.close(trees)
 
     def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:
         """A new init at work on `prepare`: its pid, a pidfd that stays this object's, and its channel's other end."""

@@ -14,15 +14,31 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
+class HostLower:
+    """A directory of this machine as the lowest layer of an overlay.
+
+    `path` is absolute (host), or relative to the store's `layers` where the launcher shows it (`Launcher.show`).
+    `around` says that the layers lie in it: overlayfs refuses one lower inside another (fs/overlayfs/super.c).
+    """
+
+    path: str
+    around: bool = False
+
+
+@dataclass(frozen=True)
 class Overlay:
     """A root of layers: paths below the store's `layers` directory, the topmost lower first.
 
-    Without an upper the view is read-only.
+    Without an upper the view is read-only. Below all may be a directory of the `host`; `parts` are overlays at places
+    of their own in the root, their `target` (container, absolute).
     """
 
     lowers: tuple[str, ...]
     upper: str | None = None
     work: str | None = None
+    host: HostLower | None = None
+    target: str = "/"
+    parts: tuple[Overlay, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""IPython's kernel in a container, by the provisioner: with this very Python, shown to it read-only."""
+"""IPython's kernel in a container, by the provisioner: with this very Python, shown to it, or a part of `host`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ProvisionedKernel(Kernel):
         super().__init__(folder, store, **env)
         specs = Path(tempfile.mkdtemp(prefix="specs-", dir=folder))
         (specs / "inside").mkdir()
-        run = shlex.join([image, *python_volumes(), *words])
+        run = shlex.join([image, *(python_volumes() if image != "host" else []), *words])
         spec = {
             "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             "display_name": "inside",

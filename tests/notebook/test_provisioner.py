@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import ipykernel
 import jupyter_kernel_test
 import pytest
 
@@ -34,8 +35,8 @@ def make_inside(
     engines.set_default_engine(engine)
     made: list[ProvisionedKernel] = []
 
-    def make(*words: str, notebooks: str = "", start: bool = True, **how: Any) -> ProvisionedKernel:
-        kernel = ProvisionedKernel(short_path, store_path, str(shells_tar), words, notebooks=notebooks)
+    def make(*words: str, image: str = "", notebooks: str = "", start: bool = True, **how: Any) -> ProvisionedKernel:
+        kernel = ProvisionedKernel(short_path, store_path, image or str(shells_tar), words, notebooks=notebooks)
         if start:
             kernel.manager.start_kernel(env=kernel.env, **how)
             made.append(kernel)
@@ -77,6 +78,20 @@ def test_what_a_kernel_changes_changes_nothing_outside(inside: ProvisionedKernel
     error = inside.run("import os, sys; os.remove(os.path.realpath(sys.executable))").error
     assert error is not None
     assert error["ename"] == "OSError"
+
+
+def test_a_kernel_in_host_changes_nothing_of_the_machine(make_inside: Callable[..., ProvisionedKernel]) -> None:
+    """This machine's own kernel, copy on write: what it installs for itself and what it removes is inside alone."""
+    kernel = make_inside(image="host")
+    assert kernel.value("__import__('sys').prefix") == repr(sys.prefix)
+    assert kernel.value("__import__('os').listdir('/sys/class/net')") == "['lo']"
+    place = Path(ipykernel.__file__).parent
+    if not os.access(place, os.W_OK):
+        pytest.skip("the interpreter's packages are not this user's")
+    kernel.run(f"import shutil; shutil.rmtree({str(place)!r}); open('/etc/made', 'w')").good()
+    assert kernel.value(f"__import__('os').path.exists({str(place)!r})") == "False"
+    assert place.is_dir()
+    assert not Path("/etc/made").exists()
 
 
 def test_the_sockets_directory_is_all_that_is_shared(inside: ProvisionedKernel) -> None:
@@ -238,8 +253,11 @@ def test_what_cannot_start_is_told(
     assert not folder_of(kernel).parent.exists()
 
 
-class TestSuite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
+class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     """jupyter_kernel_test for ipykernel, whole, as ipykernel's own tests have it."""
+
+    __test__ = False
+    image = ""
 
     language_name = "python"
     file_extension = ".py"
@@ -282,9 +300,22 @@ class TestSuite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
         require("namespaces", available=not _containers_work, why=_containers_work)
         engine = engines.Engine(store_path)
         engines.set_default_engine(engine)
-        kernel = ProvisionedKernel(short_path, store_path, str(shells_tar))
+        kernel = ProvisionedKernel(short_path, store_path, cls.image or str(shells_tar))
         with kernel:
             cls.km, cls.kc = kernel.manager, kernel.client
             yield
         engines.set_default_engine(None)
         engine.close()
+
+
+class TestSuite(_Suite):
+    """In an image that is shown this Python."""
+
+    __test__ = True
+
+
+class TestHostSuite(_Suite):
+    """In this machine, copy on write."""
+
+    __test__ = True
+    image = "host"

@@ -34,11 +34,12 @@ from nbcontainer.sandbox.rootfs import (
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
+    ShowHost,
     SlaveMounts,
     StoreAsHost,
 )
 from nbcontainer.sandbox.seccomp import InstallSeccomp
-from nbcontainer.sandbox.spec import Directory, Overlay, Program, Spec, Tmpfs, Volume, Work
+from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
 
@@ -362,3 +363,19 @@ def test_first_come_first_served() -> None:
     assert AttachStaged("proc") in plan.build(SPEC, FULL).prepare
     assert isinstance(plan.build(SPEC, FULL).enter[-2], CloseDescriptors)
     assert plan.build(SPEC, FULL).enter[-1] == Execute(PROGRAM.argv, PROGRAM.env, "/")
+
+
+def test_a_root_on_this_machine_is_made_of_parts() -> None:
+    """The machine below the layers comes apart where the store lies in it, and each part is an overlay of its own."""
+    part = Overlay(("b/diff/opt",), "../tmp/u/diff.0", "../tmp/u/work.0", HostLower("/opt"), "/opt")
+    root = dataclasses.replace(ROOT, host=HostLower("../host/0", around=True), parts=(part,))
+    steps = [
+        step
+        for step in plan.build(dataclasses.replace(SPEC, root=root), FULL).prepare
+        if isinstance(step, ShowHost | MountOverlay)
+    ]
+    assert steps == [
+        ShowHost("../host/0", "host0"),
+        MountOverlay(("a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),
+        MountOverlay(("b/diff/opt", "/opt"), "../tmp/u/diff.0", "../tmp/u/work.0", "/opt"),
+    ]

@@ -36,8 +36,10 @@ from nbcontainer.sandbox.rootfs import (
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
+    ShowHost,
     SlaveMounts,
     StoreAsHost,
+    escaped,
     make_target,
     open_in_root,
 )
@@ -93,8 +95,10 @@ def test_one_layer_alone_is_bound_read_only() -> None:
     kernel = RecordingKernel()
     MountOverlay(("a/diff",)).apply(kernel, ())
     assert kernel.calls == [
-        call("mount", "layers/a/diff", "stage/root", None, MS_BIND, None),
-        call("mount_setattr", AT_FDCWD, "stage/root", 0, attr_set=READ_ONLY),
+        call("chdir", "layers"),
+        call("mount", "a/diff", "../stage/root", None, MS_BIND, None),
+        call("mount_setattr", AT_FDCWD, "../stage/root", 0, attr_set=READ_ONLY),
+        call("chdir", ".."),
     ]
 
 
@@ -112,6 +116,45 @@ def test_many_layers_are_added_one_by_one() -> None:
     moved = call("move_mount", context + 1, "", AT_FDCWD, "../stage/root", MOVE_MOUNT_F_EMPTY_PATH)
     assert kernel.only("move_mount") == [moved]
     assert not kernel.left_open
+
+
+def test_a_part_is_moved_to_a_real_directory() -> None:
+    """An overlay for a part of the root is mounted beside it, and attached where no link of the image's can lead."""
+    kernel = RecordingKernel()
+    MountOverlay(("a/diff/usr", "/usr"), "../tmp/u/diff.0", "../tmp/u/work.0", "/usr").apply(kernel, ())
+    (mounted,) = kernel.only("mount")
+    assert mounted.args[1] == "../stage/part-usr"
+    assert mounted.args[4].startswith("lowerdir=a/diff/usr:/usr,userxattr")
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS
+    root = FIRST_DESCRIPTOR
+    assert call("openat2", root, "/usr", flags, resolve=resolve) in kernel.calls
+    moved = call("move_mount", AT_FDCWD, "stage/part-usr", root + 1, "", MOVE_MOUNT_T_EMPTY_PATH)
+    assert kernel.only("move_mount") == [moved]
+    assert not kernel.left_open
+
+
+def test_the_machine_is_shown_apart_from_the_layers() -> None:
+    """A directory that the store lies in becomes a read-only file system of its own, over an empty one."""
+    kernel = RecordingKernel()
+    ShowHost("../host/0", "host0").apply(kernel, ())
+    data = "lowerdir=../host/0:../stage/host0-empty,userxattr,index=off,metacopy=off"
+    flags = MS_NODEV | MS_NOSUID | MS_RDONLY
+    assert kernel.calls == [
+        call("mkdir", "stage/host0-empty", 0o755),
+        call("mkdir", "stage/host0", 0o755),
+        call("chdir", "layers"),
+        call("mount", "overlay", "../stage/host0", "overlay", flags, data),
+        call("chdir", ".."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "written"), [("/a:b", r"/a\:b"), ("/a,b", r"/a\,b"), (r"/a\b", r"/a\\b"), ("/plain", "/plain")]
+)
+def test_separators_in_a_path_are_escaped(path: str, written: str) -> None:
+    """What separates options and layers is a part of a host's path where a backslash is before it."""
+    assert escaped(path) == written
 
 
 @pytest.mark.parametrize("count", [2, 60, 200, 400])

@@ -1,0 +1,76 @@
+"""Roots that have this machine below them: what of it, where the launcher shows it, and what a cell writes to it.
+
+Each of the machine's directories is an overlay of its own, with an upper of its own while the cell runs. What was
+written goes to its place in the cell's layer afterwards, so that a layer is one tree, as it is for any other image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.images import host
+from nbcontainer.sandbox.spec import HostLower, Overlay
+
+if TYPE_CHECKING:
+    from nbcontainer.images.store import Store
+    from nbcontainer.sandbox.launcher import Launcher
+
+
+@dataclass(frozen=True)
+class HostView:
+    """The machine's directories below some layers (the topmost first).
+
+    `lowers` are those of the layers that have something of a directory, `shown` is where containers find it.
+    """
+
+    directories: tuple[str, ...]
+    lowers: tuple[tuple[str, ...], ...]
+    shown: tuple[HostLower, ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The directories that are not the root itself, each after those that it is in."""
+        return tuple(directory for directory in self.directories if directory != "/")
+
+    def root(self, layers: tuple[str, ...], writes_to: tuple[str, str] | None) -> Overlay:
+        """The root of a container on these layers. `writes_to` are its upper and work directories, from `layers`.
+
+        A part's are called the same, with its number behind a dot. Without them the view is read-only.
+        """
+        parts: list[Overlay] = []
+        whole = None
+        for directory, lowers, shown in zip(self.directories, self.lowers, self.shown, strict=True):
+            if directory == "/":
+                whole = shown
+                continue
+            upper, work = (None, None) if writes_to is None else (f"{to}.{len(parts)}" for to in writes_to)
+            below = tuple(f"{layer}/diff{directory}" for layer in lowers)
+            parts.append(Overlay(below, upper, work, shown, directory))
+        upper, work = writes_to or (None, None)
+        return Overlay(tuple(f"{layer}/diff" for layer in layers), upper, work, whole, parts=tuple(parts))
+
+
+def view(store: Store, launcher: Launcher, layers: tuple[str, ...]) -> HostView | None:
+    """What of the machine is below layers (the topmost first); None for those of any image but `host`.
+
+    Raises `ContainerError`, `LauncherError`.
+    """
+    directories = host.directories(store, layers[-1])
+    if not directories:
+        return None
+    changed = {layer: host.directories(store, layer) for layer in layers}
+    return HostView(
+        directories,
+        tuple(tuple(layer for layer in layers if directory in changed[layer]) for directory in directories),
+        tuple(
+            HostLower(path, _around(store, directory))
+            for directory, path in zip(directories, launcher.show(directories), strict=True)
+        ),
+    )
+
+
+def _around(store: Store, directory: str) -> bool:
+    """Whether the store lies in a directory, on the same file system."""
+    return store.path.is_relative_to(directory) and Path(directory).stat().st_dev == store.path.stat().st_dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from nbcontainer.errors import UsageError
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.groups import GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.spec import DEFAULT_PATH
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, is_id
+from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
 
 if TYPE_CHECKING:
     from nbcontainer.images.oci import ImageConfig
@@ -111,3 +112,13 @@ def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str |
         if "\0" in word:
             raise UsageError("an argument has a NUL character, which no program can be given", hint="leave it out")
     return argv
+
+
+def stop_signal(config: ImageConfig) -> int:
+    """The signal that asks the image's program to end (its StopSignal, by name or number), else SIGTERM.
+
+    One that init does not hand on (signal(7): the realtime ones, say) is taken for SIGTERM.
+    """
+    word = str(config.other.get("StopSignal", "")).upper()
+    number = int(word) if is_id(word) else getattr(signal, f"SIG{word.removeprefix('SIG')}", signal.SIGTERM)
+    return int(number) if number in (*FORWARDED, signal.SIGKILL) else signal.SIGTERM

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.options import RunOptions, check_options, command_line, environment
+from nbcontainer.containers.options import RunOptions, check_options, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import (
@@ -286,7 +286,7 @@ class _Cell:
         assert self.running is not None
         pid = self.running.pid
         facts = {"pid": pid, "born": birth(pid), "image": self.image.name, "started": times.timestamp(time.time())}
-        facts["command"] = self.request.as_text[:200]
+        facts |= {"command": self.request.as_text[:200], "stop": stop_signal(self.image.config)}
         self.engine.note_running(self.container.name, facts)
 
     def _input(self, sent: list[int]) -> int:

@@ -39,8 +39,9 @@ def _is_init(pid: int, born: str) -> bool:
 
 
 def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
-    """Asks a running container's cell to end, and ends it after `grace` seconds. False where nothing of it runs.
+    """Asks a running container's cell to end, by its image's signal, and ends it after `grace` seconds.
 
+    False where nothing of it runs.
     Whoever ran it has put its files in order when this returns, so that the container can be used at once.
     """
     facts = running_containers(engine.store).get(name)
@@ -56,7 +57,7 @@ def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            signal.pidfd_send_signal(pidfd, signal.Signals(facts.get("stop", signal.SIGTERM)))
             if not poll.poll(grace * 1000):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 poll.poll()

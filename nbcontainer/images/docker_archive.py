@@ -18,6 +18,7 @@ from nbcontainer.images.unpack import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from nbcontainer.images.folder import Folder
     from nbcontainer.images.oci import Descriptor
@@ -46,10 +47,15 @@ class DockerArchive:
 
     remote = False
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, decompress: Callable[[int], tuple[Path, Descriptor]]) -> None:
+        """`decompress` makes a plain tar of a layer that is compressed as OCI's are not: its host path, and what it is.
+
+        The file is there for as long as the archive is read.
+        """
         self._folder = folder
+        self._decompress = decompress
         self._documents: dict[str, bytes] = {}
-        self._files: dict[str, str] = {}
+        self._files: dict[str, str | Path] = {}
 
     def offers(self, _stem: str = "") -> list[Offer]:
         """The images in it. Reads every layer, for its digest. Raises `ImageError`."""
@@ -88,14 +94,19 @@ class DockerArchive:
         with os.fdopen(fd, "rb") as file:
             kind = compression.detect(file.read(_SIGNATURE))
             if kind not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
-                raise ImageError(f"layer {path[:200]!r} is compressed with {kind}, which no image's layers are")
+                os.lseek(fd, 0, os.SEEK_SET)
+                plain, blob = self._decompress(fd)
+                self._files[blob.digest] = plain
+                return blob
             file.seek(0)
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             size = os.fstat(fd).st_size
         self._files[digest] = path
         return oci.Descriptor(media_type(kind), digest, size)
 
-    def _open(self, path: str) -> int:
+    def _open(self, path: str | Path) -> int:
+        if not isinstance(path, str):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return self._folder.open(path)
         except FileNotFoundError:

@@ -27,7 +27,7 @@ from nbcontainer.images.unpacked import scratch, unpacked
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.oci import Image, ImageConfig
+    from nbcontainer.images.oci import Descriptor, Image, ImageConfig
     from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Listener
     from nbcontainer.images.runner import Runner
@@ -120,7 +120,7 @@ def _load_images(store: Store, runner: Runner, fd: int, wish: Wish, listener: Li
             made = unpacked(store, runner, [fd], whiteouts=False, single_id=True, progress=tracker.part())
             tree = stack.enter_context(made).tree
         folder = stack.enter_context(contextlib.closing(Folder(tree)))
-        source = _source(folder)
+        source = _source(store, runner, folder, stack)
         return None if source is None else _take(store, runner, source, wish, listener)
 
 
@@ -131,7 +131,7 @@ def _load_any(store: Store, runner: Runner, fd: int, wish: Wish, listener: Liste
         with _reading(fd, wish, listener) as tracker:
             made = stack.enter_context(unpacked(store, runner, [fd, blob_fd], whiteouts=False, progress=tracker.part()))
         with contextlib.closing(Folder(made.tree)) as folder:
-            source = _source(folder)
+            source = _source(store, runner, folder, stack)
             if source is not None:
                 return _take(store, runner, source, wish, listener)
         created = wish.created or timestamp()
@@ -156,10 +156,16 @@ def _reading(fd: int, wish: Wish, listener: Listener | None) -> Tracker:
     return Tracker(f"read {wish.stem}", listener, total=os.fstat(fd).st_size)
 
 
-def _source(folder: Folder) -> Layout | DockerArchive | None:
+def _source(store: Store, runner: Runner, folder: Folder, stack: contextlib.ExitStack) -> Layout | DockerArchive | None:
     if is_layout(folder):
         return Layout(folder, private=True)
-    return DockerArchive(folder) if is_docker_archive(folder) else None
+
+    def decompress(fd: int) -> tuple[Path, Descriptor]:
+        path, blob = stack.enter_context(store.incoming())
+        with unpacked(store, runner, [fd, blob], whiteouts=True) as made:
+            return path, made.blob
+
+    return DockerArchive(folder, decompress) if is_docker_archive(folder) else None
 
 
 def _take(

@@ -24,23 +24,13 @@ from nbcontainer.sandbox import plan, rehearsal, wire
 from nbcontainer.sandbox.exchange import MakeExchange, open_exchange
 from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession, SetUser
 from nbcontainer.sandbox.process import Call, Execute, OpenTerminal, open_terminal
+from nbcontainer.sandbox.spec import FORWARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps import Step
-
-_FORWARDED = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGCONT,
-)
 
 
 def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[Any]) -> NoReturn:
@@ -85,8 +75,8 @@ class _Init:
         """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell."""
         self.kernel.umask(0o022)
         # A signal that comes before there is a cell to hand it to waits for one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
-        for sig in _FORWARDED:
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        for sig in FORWARDED:
             signal.signal(sig, self._forward)
         failure = _apply(self.kernel, prepare, ())
         self._harden()
@@ -180,7 +170,7 @@ class _Init:
         for standard in (0, 1, 2):
             self.kernel.close(standard)
         self.kernel.close_all_but((self.channel.fileno(), self.launcher))
-        self.kernel.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        self.kernel.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
     def _call(self, enter: Sequence[Step], call: Call) -> NoReturn:
         """The cell that is a function of this package: sends what comes of it. Ends the process."""
@@ -188,9 +178,9 @@ class _Init:
             os.close(self.launcher)
             NewSession().apply(self.kernel, ())
             # What this interpreter, and init, changed: the rest is as the kernel made it.
-            for sig in (*_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+            for sig in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(sig, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             failure = _apply(self.kernel, enter, self.files)
             wire.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
             os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
@@ -9,6 +10,18 @@ from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 
 SHM_SIZE = 64 << 20
 """Bytes of /dev/shm, as Docker has it."""
+
+FORWARDED = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+)
+"""The signals that init hands on to the cell (signal(7))."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -10,7 +10,6 @@ after a removal ext4 takes minutes to make new files at its usual speed.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import itertools
@@ -25,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images import library, loading
-from tests.benchmarks.measuring import Subject, interleave, machine, report
+from nbcontainer.images.progress import Tracker
+from nbcontainer.images.saving import save_archive
+from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,13 +38,8 @@ _SLACK = 16 << 20  # bytes by which the tree may run ahead of its average file
 
 
 def main() -> None:
-    """Prints two tables: import and export."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--directory", help="where to work (default: the temporary directory)")
-    parser.add_argument("--files", type=int, default=11_000)
-    parser.add_argument("--bytes", type=int, default=300_000_000)
-    options = parser.parse_args()
+    """Prints two tables: import; export and save."""
+    options = arguments(__doc__, 7)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbc-bench-", dir=options.directory)))
         count, size = build_tree(place / "tree", options.files, options.bytes)
@@ -113,6 +109,11 @@ class Ours:
         """Exports the image of the newest import."""
         export(self.engine, library.lowers(self.engine.store, self.image), self.place / "ours.tar")
 
+    def save(self) -> None:
+        """Saves it as an archive that OCI readers and `docker load` take."""
+        with Tracker("save") as tracker:
+            save_archive(self.engine.store, [self.image], self.place / "saved.tar", tracker)
+
 
 def _imports(ours: Ours, place: Path, rounds: int, stack: contextlib.ExitStack) -> None:
     folders = itertools.count()
@@ -149,8 +150,9 @@ def _exports(ours: Ours, place: Path, rounds: int) -> None:
     subjects = [
         Subject("GNU tar -c", tar, before("gnu.tar")),
         Subject("nbcontainer export", ours.export, before("ours.tar")),
+        Subject("nbcontainer save", ours.save, before("saved.tar")),
     ]
-    print(f"\nexport, {rounds} rounds, taking turns:\n")
+    print(f"\nexport and save, {rounds} rounds, taking turns:\n")
     print(report(interleave(subjects, rounds, 0), "GNU tar -c", "tar's"))
 
 

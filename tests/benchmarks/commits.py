@@ -8,7 +8,6 @@ layer, its digest and the image's documents are in the store. All take turns; po
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import os
@@ -22,7 +21,7 @@ from nbcontainer.containers import api
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images import loading
 from tests.benchmarks.archives import build_tree, run, sync
-from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +34,7 @@ _CHANGE = 'find /tree ! -type d | head -n "$1" | while read -r file; do rm "$fil
 
 def main() -> None:
     """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--directory", help="where to work (default: the temporary directory)")
-    parser.add_argument("--files", type=int, default=11_000)
-    parser.add_argument("--bytes", type=int, default=300_000_000)
-    options = parser.parse_args()
+    options = arguments(__doc__, 15)
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbc-bench-", dir=options.directory)))
         large, small = place / "large.tar", place / "small.tar"

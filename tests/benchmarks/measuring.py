@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -21,6 +22,16 @@ class Subject:
     name: str
     run: Callable[[], object]
     before: Callable[[], object] = lambda: None
+
+
+def arguments(description: str | None, rounds: int) -> argparse.Namespace:
+    """The options of a benchmark on a tree of files: how often, where, how many files and bytes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--directory", help="where to work (default: the temporary directory)")
+    parser.add_argument("--files", type=int, default=11_000)
+    parser.add_argument("--bytes", type=int, default=300_000_000)
+    return parser.parse_args()
 
 
 def interleave(subjects: Sequence[Subject], rounds: int, pause: float) -> dict[str, list[float]]:

@@ -145,3 +145,50 @@ def test_docker_archives_go_both_ways(fresh: Ours, tmp_path: Path) -> None:
     fresh("load", tmp_path / "theirs.tar")
     assert fresh.image("came/back:1").layers[0].diff_id == fresh.image("busybox").layers[0].diff_id
     assert fresh.image("came/back:1").config == fresh.image("busybox").config
+
+
+def test_the_same_script_leaves_the_same_tree_in_podman(
+    podman: Podman, built: str, fresh: Ours, tmp_path: Path
+) -> None:
+    """One script on one image leaves the same tree here and in podman, to the byte, the owner and the mode."""
+    podman("save", "--format", "oci-archive", "-o", tmp_path / "image.tar", built)
+    fresh("load", tmp_path / "image.tar")
+    script = """set -e
+    mkdir -p /data/deep && echo x > /data/x && ln /data/x /data/y && ln -s ../x /data/deep/link && mkfifo /data/pipe
+    chown 5:6 /data/x && chmod 2751 /data/deep && truncate -s 1M /data/sparse && printf 'a\\0b' > /data/bytes
+    rm -r /var/spool /bin/vi && mkdir /var/spool && mv /app /moved && cp -a /moved /copied
+    sed -i s/text/new/ /moved/file
+    touch "/data/$(printf 'odd\\nname')" && id -u > /data/id && id -g >> /data/id && umask > /data/umask
+    pwd > /data/pwd
+    find /data /moved /copied /var/spool -exec touch -h -d @1000000000 {} +
+    """
+    run_script(fresh.engine, script, image=built, name="box", user="0")
+    fresh("export", "box", "-o", tmp_path / "ours.tar")
+    words = ("--user", "0", "--network", "none", "--security-opt", "no-new-privileges")
+    podman("run", "--name", "same-script", *words, built, "sh", "-c", script)
+    podman("export", "-o", tmp_path / "theirs.tar", "same-script")
+    podman("rm", "same-script")
+    found = []
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        run("tar", "-C", tmp_path / name, "-xpf", tmp_path / f"{name}.tar", "--numeric-owner")
+        found.append(snapshot(tmp_path / name))
+    mine, theirs = found
+    # What podman puts into a container's own root beside the image's.
+    added = {b"etc/hosts", b"etc/resolv.conf", b"etc/hostname", b"run/.containerenv", b"run/secrets", b"etc/mtab"}
+    changed = {
+        b".",
+        b"",
+        b"etc",
+        b"var",
+        b"bin",
+        b"run",
+        b"dev",
+        b"proc",
+        b"sys",
+    }  # by the script, or by runtimes: their times
+    assert mine.keys() - added == theirs.keys() - added
+    for path, node in mine.items():
+        if path not in added:
+            other = replace(theirs[path], mtime=node.mtime) if path in changed else theirs[path]
+            assert other == node, path

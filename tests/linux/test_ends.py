@@ -5,13 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers import api
+from nbcontainer.images import library
 from nbcontainer.sandbox.streams import GRACE
-from tests.running import DEADLINE, all_dead, descendants, init_of, marker, mounts_of, pidfds, processes_with
+from tests.running import (
+    DEADLINE,
+    all_dead,
+    descendants,
+    init_of,
+    marker,
+    mounts_of,
+    pidfds,
+    processes_with,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -295,3 +309,23 @@ def test_no_descriptor_is_left(cell: Cell, engine: Engine) -> None:
         every_way()
     # Six cells each time; and containers that wait ready have two descriptors each.
     assert len(os.listdir("/proc/self/fd")) <= before + 8  # noqa: PTH208
+
+
+def test_stop_asks_by_the_images_signal(engine: Engine) -> None:
+    """An image with a StopSignal is asked to end by that; its program ends by itself, and says what it heard."""
+    busybox = library.find(engine.store, engine, "busybox")
+    config = replace(busybox.config, other={"StopSignal": "SIGUSR1"})
+    engine.store.add_image(replace(busybox, config=config), "stops-by-usr1")
+    said: list[bytes] = []
+    stopping = threading.Thread(target=lambda: api.get("to-stop", engine=engine).stop())
+
+    def hear(data: bytes) -> None:
+        said.append(data)
+        if data == b"ready\n":
+            stopping.start()
+
+    script = "trap 'echo asked; exit 7' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    ran = run_script(engine, script, image="stops-by-usr1", name="to-stop", stdout=hear)
+    stopping.join()
+    assert (b"".join(said), ran.outcome.exit_code) == (b"ready\nasked\n", 7)
+    ran.container.remove()

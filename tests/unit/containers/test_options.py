@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from nbcontainer.containers.options import RunOptions, command_line, environment
+from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
 from nbcontainer.errors import UsageError
 from nbcontainer.images.oci import ImageConfig
 from nbcontainer.sandbox.devices import SCRIPT
@@ -89,3 +91,15 @@ def test_what_cannot_run(command: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         command_line(ImageConfig(), command, script=None)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        *(("SIGINT", signal.SIGINT), ("quit", signal.SIGQUIT), ("10", signal.SIGUSR1), ("SIGKILL", signal.SIGKILL)),
+        *(("", signal.SIGTERM), ("SIGRTMIN+3", signal.SIGTERM), ("NOSUCH", signal.SIGTERM), ("99", signal.SIGTERM)),
+    ],
+)
+def test_the_signal_that_stops_is_the_images(word: str, number: int) -> None:
+    """By name or number, in any case; what init does not hand on is SIGTERM."""
+    assert stop_signal(ImageConfig(other={"StopSignal": word})) == number

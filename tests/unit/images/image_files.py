@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.unit.images import tars
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 OCI = "application/vnd.oci.image"
@@ -100,8 +101,16 @@ def platform(entry: dict[str, Any], architecture: str, variant: str = "") -> dic
     return {**entry, "platform": {"os": "linux", "architecture": architecture, "variant": variant}}
 
 
-def docker_archive(*images: tuple[list[str], list[bytes]], links: bool = False, **changes: Any) -> bytes:
-    """What `docker save` writes: (tags, layers) each. With `links` in the old form, shared layers being links."""
+def docker_archive(
+    *images: tuple[list[str], list[bytes]],
+    links: bool = False,
+    pack: Callable[[bytes], bytes] = bytes,
+    **changes: Any,
+) -> bytes:
+    """What `docker save` writes: (tags, layers) each. With `links` in the old form, shared layers being links.
+
+    `pack` compresses each layer.
+    """
     entries: list[bytes] = []
     manifest = []
     written: dict[bytes, str] = {}
@@ -112,7 +121,7 @@ def docker_archive(*images: tuple[list[str], list[bytes]], links: bool = False, 
             if links and data in written:
                 entries.append(tars.symlink(path.encode(), f"../{written[data]}".encode()))
             elif data not in written:
-                entries.append(tars.entry(path.encode(), data))
+                entries.append(tars.entry(path.encode(), pack(data)))
                 written[data] = path
             paths.append(path)
         settings = config(*layers, **changes)

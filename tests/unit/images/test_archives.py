@@ -127,6 +127,18 @@ def test_a_docker_archive(shelf: Shelf, links: object) -> None:
     assert (shelf.tree(image, 0) / "base").read_bytes() == b"below"
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress, zstd.compress])
+def test_a_docker_archives_layers_are_compressed(shelf: Shelf, pack: Callable[[bytes], bytes]) -> None:
+    """gzip and zstd layers are kept as they are; xz and bzip2, which OCI has no type for, become plain ones."""
+    images = shelf.load(docker_archive((["a:1"], [BASE, TOP]), (["b:1"], [BASE]), pack=pack))
+    for image in images:
+        assert (shelf.tree(image, 0) / "base").read_bytes() == b"below"
+    kept = pack in (gzip.compress, zstd.compress)
+    assert {one.blob.media_type == LAYER for image in images for one in image.layers} == {not kept}
+    assert len(shelf.contents()["layers/sha256"]) == 2
+    assert shelf.contents()["tmp"] == []
+
+
 @pytest.mark.parametrize("links", [False, True], ids=["new form", "old form"])
 def test_several_images_share_their_layers(shelf: Shelf, links: object) -> None:
     """Two images of one archive are both there, and the layer they share is there once, as blob and as tree."""

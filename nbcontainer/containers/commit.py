@@ -11,7 +11,7 @@ from nbcontainer.images.store import cannot
 from nbcontainer.images.target import compression_of, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
@@ -29,12 +29,13 @@ def commit(
     message: str = "",
     author: str = "",
     changes: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Image:
     """Makes image `name` of the container's image and a layer for each of its cells that changed something.
 
-    `changes` are instructions as in `docker commit --change`. What the image had is referred to, not copied; the cost
-    is that of the changes. The same changes give the same digest under SOURCE_DATE_EPOCH.
+    `changes` are instructions as in `docker commit --change`, `labels` some more. What the image had is referred to,
+    not copied; the cost is that of the changes. The same changes give the same digest under SOURCE_DATE_EPOCH.
     Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
     """
     wanted = reference.parse_new(name)
@@ -43,6 +44,7 @@ def commit(
     config = base.config
     for instruction in changes:
         config = instructions.apply(config, instruction)
+    config = replace(config, labels={**config.labels, **(labels or {})})
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
         packed = [_packed(engine, stack, cell, progress) for cell in cells]

@@ -53,7 +53,10 @@ _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows the
 
 @dataclass(frozen=True)
 class Request:
-    """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input."""
+    """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
+
+    `kernel` are the words of the run in the kernelspec that it is of, empty for a cell.
+    """
 
     image: str = ""
     name: str = ""
@@ -61,6 +64,7 @@ class Request:
     script: str | None = None
     remove: bool = False
     options: RunOptions = field(default_factory=RunOptions)
+    kernel: str = ""
 
     @property
     def as_text(self) -> str:
@@ -282,11 +286,22 @@ class _Cell:
             self.engine.note_running(self.container.name, None)
 
     def _tell(self) -> None:
-        """Says that the cell runs, for `ps` and `stop` in whichever process."""
+        """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""
         assert self.running is not None
-        pid = self.running.pid
-        facts = {"pid": pid, "born": birth(pid), "image": self.image.name, "started": times.timestamp(time.time())}
-        facts |= {"command": self.request.as_text[:200], "stop": stop_signal(self.image.config)}
+        assert self.upper is not None
+        facts = {
+            "pid": self.running.pid,
+            "born": birth(self.running.pid),
+            "image": self.image.name,
+            "digest": self.image.digest,
+            "started": times.timestamp(time.time()),
+            "command": self.request.as_text[:200],
+            "kernel": self.request.kernel,
+            "stop": stop_signal(self.image.config),
+            "upper": self.upper.id,
+            "lowers": self.upper.lowers,
+            "parts": self.upper.parts,
+        }
         self.engine.note_running(self.container.name, facts)
 
     def _input(self, sent: list[int]) -> int:

@@ -9,8 +9,10 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.container import Container
-from nbcontainer.containers.record import CellRecord
+from nbcontainer.containers.container import Container, get
+from nbcontainer.containers.record import CellRecord, Record, read_record
+from nbcontainer.containers.running import running_containers
+from nbcontainer.containers.upper import Written
 from nbcontainer.images import host, times, work
 from nbcontainer.images.store import cannot
 from nbcontainer.images.unpacked import unpacked
@@ -21,17 +23,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.upper import Upper
 
 
 @contextlib.contextmanager
-def snapshot(container: Container, init: int, command: str) -> Iterator[Container]:
+def as_it_is(engine: Engine, name: str) -> Iterator[Container]:
+    """A copy of what runs by this name, in whichever process; the container itself where nothing does.
+
+    Raises `ContainerNotFound`, `StoreError`, `ImageError`.
+    """
+    facts = running_containers(engine.store).get(name)
+    if facts is None:
+        yield get(engine, name)
+        return
+    lowers = tuple(facts["lowers"])
+    try:
+        record = read_record(engine.store.path / "containers" / name)
+    except (FileNotFoundError, NotADirectoryError):  # an anonymous one, which is written down when it has a layer
+        record = Record(name, facts["image"], facts["digest"], lowers[::-1], facts["started"])
+    upper = Written(engine.store, facts["upper"], lowers, tuple(facts["parts"]))
+    with snapshot(Container(engine, record), facts["pid"], facts["command"], upper) as copy:
+        yield copy
+
+
+@contextlib.contextmanager
+def snapshot(container: Container, init: int, command: str, upper: Written | None = None) -> Iterator[Container]:
     """An anonymous container with the files that `container` has now; it is gone afterwards, and its image is not.
 
-    What runs in it, below the host pid `init`, stands still while what it changed is copied. `command` is what the
-    history says of it. Raises `StoreError`, `ImageError`.
+    What runs in it, below the host pid `init`, stands still while what it changed, in `upper`, is copied. `command` is
+    what the history says of it. Raises `StoreError`, `ImageError`.
     """
-    engine, store, upper = container.engine, container.engine.store, container.upper
+    engine, store, upper = container.engine, container.engine.store, upper or container.upper
     record = replace(container.record, name=secrets.token_hex(6), session=store.session)
     copy = Container(engine, record)
     try:
@@ -45,7 +66,7 @@ def snapshot(container: Container, init: int, command: str) -> Iterator[Containe
         copy.remove()
 
 
-def _add_copy(engine: Engine, copy: Container, upper: Upper, init: int, command: str) -> None:
+def _add_copy(engine: Engine, copy: Container, upper: Written, init: int, command: str) -> None:
     """Adds the upper directory as it is now to `copy`, as a layer of its own."""
     store = engine.store
     parts = upper.changed_parts()

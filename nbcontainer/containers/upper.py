@@ -21,7 +21,38 @@ _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
 
 
-class Upper:
+class Written:
+    """What a cell has written so far: the upper directories of one that runs, in whichever process.
+
+    `id` is the name of their place in the store's `tmp`, `lowers` are the layers below, the topmost first, and `parts`
+    the machine's directories (absolute) that have an upper of their own, `diff.0` and so on.
+    """
+
+    def __init__(self, store: Store, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
+        self.store = store
+        self.id = upper
+        self.path = store.path / "tmp" / upper
+        self.lowers = lowers
+        self.parts = parts
+
+    def changed(self) -> bool:
+        """Whether the cell left anything in it."""
+        return self._has_something("diff") or bool(self.changed_parts())
+
+    def changed_parts(self) -> list[tuple[str, str]]:
+        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
+        names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
+        return [(name, part) for name, part in names if self._has_something(name)]
+
+    def _has_something(self, name: str) -> bool:
+        try:
+            with os.scandir(f"{self.path}/{name}") as entries:
+                return next(entries, None) is not None
+        except PermissionError:
+            return True  # the cell changed the mode of / itself
+
+
+class Upper(Written):
     """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
 
     `lowers` are the layers below it, the topmost first, and the machine is `below` those, if it is; `name` is for an
@@ -30,15 +61,10 @@ class Upper:
     """
 
     def __init__(self, store: Store, lowers: tuple[str, ...], below: HostView | None = None) -> None:
-        self.store = store
-        self.lowers = lowers
+        super().__init__(store, store.unique(), lowers, below.parts if below is not None else ())
         self.name = secrets.token_hex(6)
-        self.id = store.unique()
-        self.path = store.path / "tmp" / self.id
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
-        self.parts = below.parts if below is not None else ()
-        """The machine's directories (absolute) that have an upper of their own, `diff.0` and so on."""
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
             Overlay(tuple(f"{layer}/diff" for layer in lowers), *places)
@@ -71,22 +97,6 @@ class Upper:
         mode = model.stat().st_mode & 0o7777
         if mode != 0o755:
             (self._home / name).chmod(mode)
-
-    def changed(self) -> bool:
-        """Whether the cell left anything in it."""
-        return any(self._has_something(f"diff{suffix}") for suffix in self._suffixes)
-
-    def changed_parts(self) -> list[tuple[str, str]]:
-        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
-        names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
-        return [(name, part) for name, part in names if self._has_something(name)]
-
-    def _has_something(self, name: str) -> bool:
-        try:
-            with os.scandir(f"{self.path}/{name}") as entries:
-                return next(entries, None) is not None
-        except PermissionError:
-            return True  # the cell changed the mode of / itself
 
     def keep(self, runner: Runner) -> str:
         """Makes the upper a layer of the store; its id. No mount may have it any more (overlayfs.rst)."""

@@ -11,6 +11,7 @@ from nbcontainer.containers.diff import diff
 from nbcontainer.containers.grammar import Command, Option
 from nbcontainer.containers.image_verbs import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.containers.running import running_containers, stop_running
+from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.sweep import prune
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Document, Note, Table, size
@@ -18,6 +19,8 @@ from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFoun
 from nbcontainer.images import library, reference
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.verb import Call, View
@@ -53,8 +56,8 @@ def _export(call: Call) -> View:
     target = call.words.one("output")
     if not target:
         raise UsageError("export: no file to write", hint="write export NAME -o FILE.tar")
-    layers = _layers_of(call.engine, name)
-    written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
+    with _layers_of(call.engine, name) as layers:
+        written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
     return None if target == "-" else Note(f"{target}  {size(written)}")
 
 
@@ -63,14 +66,18 @@ def _export_to(call: Call, layers: tuple[str, ...], target: str) -> int:
         return export(call.engine, layers, reference.host_path(target), progress=tracker.part())
 
 
-def _layers_of(engine: Engine, name: str) -> tuple[str, ...]:
+@contextlib.contextmanager
+def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
     """The layers of a container, or of an image, from the bottom up."""
-    with contextlib.suppress(ContainerNotFound, UsageError):
-        return _container(engine, name).record.layers
-    try:
-        return library.lowers(engine.store, library.find(engine.store, engine, name, pull=library.NEVER))
-    except ImageNotFound as error:
-        raise _neither(name) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            layers = stack.enter_context(_now(engine, name)).record.layers
+        except (ContainerNotFound, UsageError):
+            try:
+                layers = library.lowers(engine.store, library.find(engine.store, engine, name, pull=library.NEVER))
+            except ImageNotFound as error:
+                raise _neither(name) from error
+        yield layers
 
 
 def _image(engine: Engine, name: str) -> Image:
@@ -97,10 +104,22 @@ def _container(engine: Engine, name: str = "") -> Container:
     return containers.get(engine, name)
 
 
+@contextlib.contextmanager
+def _now(engine: Engine, name: str = "") -> Iterator[Container]:
+    """A container to look at; of one that runs, here or in another notebook, a copy of what it is now."""
+    if name in running_containers(engine.store):
+        with as_it_is(engine, name) as copy:
+            yield copy
+    else:
+        yield _container(engine, name)
+
+
 def _commit(call: Call) -> View:
     operands = call.words.operands
-    container = _container(call.engine, operands[0] if len(operands) > 1 else "")
-    with call.tracker(f"commit {operands[-1]}") as tracker:
+    with (
+        _now(call.engine, operands[0] if len(operands) > 1 else "") as container,
+        call.tracker(f"commit {operands[-1]}") as tracker,
+    ):
         image = commit(
             container,
             operands[-1],
@@ -109,10 +128,10 @@ def _commit(call: Call) -> View:
             changes=call.words.all("change"),
             progress=tracker.part(),
         )
-    lines = [describe(image)]
-    if target := call.words.one("output"):
-        written = _export_to(call, container.record.layers, target)
-        lines.append(f"{target}  {size(written)}")
+        lines = [describe(image)]
+        if target := call.words.one("output"):
+            written = _export_to(call, container.record.layers, target)
+            lines.append(f"{target}  {size(written)}")
     return Note("\n".join(lines))
 
 
@@ -142,7 +161,8 @@ def _stop(call: Call) -> View:
 
 
 def _diff(call: Call) -> View:
-    changes = diff(_container(call.engine, *call.words.operands))
+    with _now(call.engine, *call.words.operands) as container:
+        changes = diff(container)
     return Table(("change", "path"), tuple((change.kind, change.path) for change in changes), "no changes")
 
 

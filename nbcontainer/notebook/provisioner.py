@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ class ContainerProvisioner(LocalProvisioner):
         # container make, the server's must be able to connect to.
         request = request_of(words, script=f"#!/bin/sh\numask 0\nexec {shlex.join(command)}\n")
         check_options(request.options)
-        return request
+        return replace(request, kernel=self.run)
 
     async def send_signal(self, signum: int) -> None:
         """Hands a signal to init, which hands it on."""

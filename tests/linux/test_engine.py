@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.grammar import parse
+from nbcontainer.containers.running import running_containers
+from nbcontainer.containers.verb import Call
+from nbcontainer.containers.verbs import VERBS
+from nbcontainer.containers.volumes import parse_volume
+from tests.running import run_script
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 def test_what_is_held_is_done_later_in_its_order(store_path: Path) -> None:
@@ -48,3 +56,44 @@ def test_waiting_for_the_background_ends_the_hold(store_path: Path) -> None:
         engine.later(lambda: done.append("held"))
         engine.settle()
         assert done == ["held"]
+
+
+def test_a_running_container_is_committed_from_elsewhere(store_path: Path, engine: Engine, tmp_path: Path) -> None:
+    """Another process's engine makes an image of what a cell has written so far, and exports it; it goes on."""
+    elsewhere = Engine(store_path)
+    done: list[str] = []
+
+    def verb(name: str, *words: str) -> str:
+        chosen = VERBS[name]
+        return str(chosen.run(Call(elsewhere, parse(chosen.command, list(words)))))
+
+    def hear(data: bytes) -> None:
+        (name,) = (name for name, facts in running_containers(elsewhere.store).items() if "so far" in facts["command"])
+        done.append(verb("commit", name, "so-far"))
+        done.append(verb("diff", name))
+        done.append(verb("export", name, "-o", str(tmp_path / "so-far.tar")))
+        Path(volume, "go").touch()
+
+    volume = tmp_path / "volume"
+    volume.mkdir(mode=0o755)
+    tmp_path.chmod(0o755)
+    script = "echo so far > /made; echo ready; until [ -e /v/go ]; do sleep 0.05; done; cat /made"
+    ran = run_script(engine, script, stdout=hear_once(hear), volumes=(parse_volume(f"{volume}:/v:ro"),))
+    assert ran.outcome.ok
+    assert "A       /made" in done[1].splitlines()
+    with tarfile.open(tmp_path / "so-far.tar") as tar:
+        assert "made" in tar.getnames()
+    assert run_script(elsewhere, "cat /made", image="so-far").text == "so far"
+    elsewhere.close()
+
+
+def hear_once(hear: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Has a sink hear the first thing that a cell says, and nothing more."""
+    heard: list[bytes] = []
+
+    def sink(data: bytes) -> None:
+        heard.append(data)
+        if len(heard) == 1:
+            hear(data)
+
+    return sink

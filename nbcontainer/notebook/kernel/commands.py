@@ -1,4 +1,4 @@
-"""`nbcontainer kernel install|list|remove`: the verbs for kernelspecs."""
+"""`nbcontainer kernel install|freeze|list|remove`: the verbs for kernelspecs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nbcontainer.images import reference
 from nbcontainer.images.loading import stem_of
 from nbcontainer.images.store import default_path
 from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.freezing import FREEZE, RUN_WORDS, freeze, run_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,11 @@ INSTALL = Command(
         Option(("--image",), "IMAGE", "the image, as in run"),
         Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
         Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
-        Option(("--kernel",), "NAME", "run this kernel, which the image must have, instead of a shell"),
+        Option(
+            ("--kernel",),
+            "NAME",
+            "run this kernel, which the image must have, instead of a shell",
+        ),
         Option(("--notebooks",), "ro|rw", "with --kernel, show the notebook's directory at the same path"),
         Option(("--shell",), "PROGRAM", "the shell, by default bash, or sh where the image has none"),
         Option(("--container",), "NAME", "go on in the container of that name each time, instead of in a fresh one"),
@@ -65,32 +70,31 @@ def _install(use: Use) -> Any:
         raise UsageError("kernel install: no image", hint="write --image IMAGE")
     if reference.is_path(image):
         image = str(reference.host_path(image).absolute())
-    run = [image] if image else []
-    run += ["--name", container] if container else []
-    for option in _OF_RUN:
-        for value in words.all(option.name):
-            run += [option.flags[-1], value] if option.value else [option.flags[-1]]
-    request = request_of(parse(Command("run", options=RUN_OPTIONS, most=1), run))
+    run = run_words(image, container, words)
+    request = request_of(parse(RUN_WORDS, run))
     check_options(request.options)
     engine = use.engine()
-    choose_container(engine, request, use.listener)
+    _, found = choose_container(engine, request, use.listener)
     shown = stem_of(reference.host_path(image)) if reference.is_path(image) else image or container
     name = words.one("name") or kernelspec.name_for(shown)
-    spec = _document(words, run, shown, _store_to_name(engine))
+    spec = _document(words, run, shown, _store_to_name(engine), found.config.labels.get(kernelspec.LABEL, ""))
     prefix = sys.prefix if words.has("sys-prefix") else words.one("prefix")
     path = kernelspec.install(spec, name, prefix=prefix)
     return Note(f"{name}  {path}")
 
 
-def _document(words: Words, run: list[str], shown: str, store: str) -> dict[str, Any]:
+def _document(words: Words, run: list[str], shown: str, store: str, label: str) -> dict[str, Any]:
     kernel, notebooks = words.one("kernel"), words.one("notebooks")
+    if notebooks not in ("", "ro", "rw"):
+        raise UsageError(f"--notebooks {notebooks} is not known", hint="write ro or rw")
+    if label and not kernel and not words.has("shell"):
+        title = words.one("display-name") or f"{shown} (container)"
+        return kernelspec.document_labelled(label, run, title, notebooks=notebooks, store=store)
     if not kernel:
         if notebooks:
             raise UsageError("--notebooks is for --kernel", hint=f"write -v DIR:DIR:{notebooks}")
         title = words.one("display-name") or f"{shown} (container)"
         return kernelspec.document(run, title, shell=words.one("shell"), store=store)
-    if notebooks not in ("", "ro", "rw"):
-        raise UsageError(f"--notebooks {notebooks} is not known", hint="write ro or rw")
     if words.has("shell"):
         raise UsageError("--shell is not for --kernel", hint="leave one of them out")
     title = words.one("display-name") or f"{kernel} in {shown} (container)"
@@ -112,7 +116,16 @@ def _remove(use: Use) -> Any:
     return Note("\n".join(f"removed {kernelspec.remove(name)}" for name in use.words.operands))
 
 
-VERBS = {"install": (INSTALL, _install), "list": (LIST, _list), "remove": (REMOVE, _remove)}
+def _freeze(use: Use) -> Any:
+    return freeze(use.engine(), use.words, use.listener)
+
+
+VERBS = {
+    "install": (INSTALL, _install),
+    "freeze": (FREEZE, _freeze),
+    "list": (LIST, _list),
+    "remove": (REMOVE, _remove),
+}
 
 
 def overview() -> str:

@@ -6,6 +6,7 @@ import contextlib
 import re
 import shlex
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelbase import Kernel
@@ -83,7 +84,7 @@ class ContainerKernel(Kernel):
             words = parse(RUN_WORDS, shlex.split(self.run))
             if not words.operands and not words.has("name"):
                 raise UsageError("no image", hint="name one in ContainerKernel.run")
-            request = request_of(words)
+            request = replace(request_of(words), kernel=self.run)
         except (NbcontainerError, ValueError) as error:
             self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
             request = request_of(Words(operands=["busybox"]))

@@ -22,6 +22,11 @@ MODULE = "nbcontainer.notebook.kernel"
 PROVISIONER = "nbcontainer"
 """The entry point's name (`nbcontainer.notebook.provisioner`)."""
 
+LABEL = "org.nbcontainer.kernel"
+"""The label of an image that says which kernel is in it."""
+
+_INSIDE = ("argv", "language", "interrupt_mode")  # what a label says of a kernelspec, and no more
+
 _NAME = re.compile(r"[a-z0-9._-]+")
 _RUN = "--ContainerKernel.run="
 _SHELL = "--ContainerKernel.shell_name="
@@ -83,10 +88,62 @@ def document_inside(kernel: str, run: Sequence[str], display_name: str, *, noteb
         program = "python3"  # an image has that name for any
     spec["argv"] = [program, *spec["argv"][1:]]
     spec["display_name"] = display_name
-    config = {"run": shlex.join(run), "notebooks": notebooks}
-    provisioner = {"provisioner_name": PROVISIONER, "config": config}
-    spec["metadata"] = {**spec["metadata"], "kernel_provisioner": provisioner}
+    spec["metadata"] = {**spec["metadata"], "kernel_provisioner": _provisioner(run, notebooks)}
     return spec
+
+
+def _provisioner(run: Sequence[str], notebooks: str) -> dict[str, Any]:
+    return {"provisioner_name": PROVISIONER, "config": {"run": shlex.join(run), "notebooks": notebooks}}
+
+
+def _provisioned(spec: dict[str, Any]) -> bool:
+    """Whether a kernelspec's kernel is launched by the provisioner, and is not this package's own."""
+    return bool(spec.get("metadata", {}).get("kernel_provisioner", {}).get("provisioner_name") == PROVISIONER)
+
+
+def label(spec: dict[str, Any]) -> str:
+    """What an image's label says of the kernel in it: only what is done inside, and nothing of this machine's."""
+    if _provisioned(spec):
+        return json.dumps({key: spec[key] for key in _INSIDE if key in spec}, sort_keys=True)
+    shell = next((word.removeprefix(_SHELL) for word in spec["argv"] if word.startswith(_SHELL)), "")
+    return json.dumps({"shell": shell})
+
+
+def document_labelled(text: str, run: Sequence[str], title: str, *, notebooks: str, store: str) -> dict[str, Any]:
+    """kernel.json for the kernel that an image's label tells of. Raises `UsageError` for one that says nothing."""
+    try:
+        told = json.loads(text)
+        if "argv" not in told:
+            return document(run, title, shell=str(told["shell"]), store=store)
+        spec: dict[str, Any] = {
+            "argv": [str(word) for word in told["argv"]],
+            "display_name": title,
+            "language": str(told["language"]),
+            "interrupt_mode": str(told.get("interrupt_mode", "signal")),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"the image's label {LABEL} tells of no kernel: {error}", hint="name one by --kernel"
+        ) from None
+    spec["metadata"] = {"kernel_provisioner": _provisioner(run, notebooks)}
+    return spec
+
+
+def with_run(spec: dict[str, Any], run: Sequence[str], title: str) -> dict[str, Any]:
+    """A kernelspec of this package's with other words for its container."""
+    words = shlex.join(run)
+    if _provisioned(spec):
+        config = {**spec["metadata"]["kernel_provisioner"]["config"], "run": words}
+        provisioner = {**spec["metadata"]["kernel_provisioner"], "config": config}
+        return {**spec, "display_name": title, "metadata": {**spec["metadata"], "kernel_provisioner": provisioner}}
+    argv = [word for word in spec["argv"] if not word.startswith(_RUN)]
+    return {**spec, "display_name": title, "argv": [*argv, _RUN + words]}
+
+
+def read(kernel: Installed) -> dict[str, Any]:
+    """The kernel.json of an installed kernel."""
+    found: dict[str, Any] = json.loads((kernel.path / "kernel.json").read_text())
+    return found
 
 
 def install(spec: Mapping[str, Any], name: str, *, prefix: str = "") -> Path:
@@ -124,9 +181,8 @@ def installed() -> list[Installed]:
 
 def _run_of(spec: dict[str, Any]) -> str | None:
     """The words of the container that a kernelspec's kernel runs in; None for one that is not of ours."""
-    provisioner = spec.get("metadata", {}).get("kernel_provisioner", {})
-    if provisioner.get("provisioner_name") == PROVISIONER:
-        return str(provisioner["config"]["run"])
+    if _provisioned(spec):
+        return str(spec["metadata"]["kernel_provisioner"]["config"]["run"])
     argv = [str(word) for word in spec["argv"]]
     if MODULE not in argv:
         return None

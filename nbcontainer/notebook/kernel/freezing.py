@@ -1,0 +1,91 @@
+"""`nbcontainer kernel freeze`: what was installed by hand in a notebook becomes an image, and a kernel of its own.
+
+The image says in a label which kernel is in it, so that `kernel install --image` makes the same one elsewhere.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.commit import commit
+from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.containers.image_verbs import describe
+from nbcontainer.containers.requests import RUN_OPTIONS
+from nbcontainer.containers.running import running_containers
+from nbcontainer.containers.snapshot import as_it_is
+from nbcontainer.containers.views import Note
+from nbcontainer.errors import UsageError
+from nbcontainer.images import reference
+from nbcontainer.images.progress import Tracker
+from nbcontainer.images.saving import save_archive
+from nbcontainer.notebook.kernel import kernelspec
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.grammar import Words
+    from nbcontainer.images.progress import Listener
+    from nbcontainer.notebook.kernel.kernelspec import Installed
+
+FREEZE = Command(
+    "kernel freeze",
+    "KERNEL IMAGE",
+    "Makes IMAGE of what a running notebook of KERNEL has installed, and a kernel for it.",
+    (
+        Option(("--container",), "NAME", "which, where several notebooks of that kernel run"),
+        Option(("--name",), "NAME", "the new kernel's name, by default made of the image's"),
+        Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
+        Option(("-o", "--output"), "FILE", "write the image there too, for `kernel install --image FILE` elsewhere"),
+    ),
+    least=2,
+    most=2,
+)
+
+RUN_WORDS = Command("run", options=RUN_OPTIONS, most=1)
+
+
+def run_words(image: str, container: str, words: Words) -> list[str]:
+    """The words of a run of `image`, in the container of that name if there is one, with the options of `words`."""
+    run = [image] if image else []
+    run += ["--name", container] if container else []
+    for option in RUN_OPTIONS:
+        if option.name not in ("name", "rm"):
+            for value in words.all(option.name):
+                run += [option.flags[-1], value] if option.value else [option.flags[-1]]
+    return run
+
+
+def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> Note:
+    """Does what the words of FREEZE say. The notebook stands still for a moment. Raises this package's errors."""
+    kernel, word = words.operands
+    found = next((one for one in kernelspec.installed() if one.name == kernel), None)
+    if found is None:
+        raise UsageError(f"no kernel of nbcontainer's is named {kernel}", hint="see `nbcontainer kernel list`")
+    wanted = reference.parse_new(word).familiar
+    name = kernelspec.check_name(words.one("name") or kernelspec.name_for(wanted))
+    spec = kernelspec.read(found)
+    old = parse(RUN_WORDS, shlex.split(found.run))
+    container = words.one("container") or _container_of(engine, found, old.one("name"))
+    labels = {kernelspec.LABEL: kernelspec.label(spec)}
+    with as_it_is(engine, container) as copy, Tracker(f"freeze {wanted}", listener) as tracker:
+        image = commit(copy, wanted, labels=labels, message=f"frozen from {kernel}", progress=tracker.part())
+    title = words.one("display-name") or f"{wanted} (container)"
+    path = kernelspec.install(kernelspec.with_run(spec, run_words(wanted, "", old), title), name)
+    lines = [describe(image), f"{name}  {path}"]
+    if target := words.one("output"):
+        with Tracker(f"save {wanted}", listener) as tracker:
+            save_archive(engine.store, [image], reference.host_path(target), tracker)
+        lines.append(f"{target}  nbcontainer kernel install --image {shlex.quote(target)}")
+    return Note("\n".join(lines))
+
+
+def _container_of(engine: Engine, kernel: Installed, named: str) -> str:
+    """The container that a notebook of the kernel runs in, or the one that its notebooks go on in."""
+    running = [name for name, facts in running_containers(engine.store).items() if facts["kernel"] == kernel.run]
+    if len(running) > 1:
+        names = " ".join(sorted(running))
+        raise UsageError(f"{len(running)} notebooks of {kernel.name} run: {names}", hint="choose one by --container")
+    if not running and not named:
+        hint = "open one, install what is to be in the image, and freeze it while it runs"
+        raise UsageError(f"no notebook of {kernel.name} runs", hint=hint)
+    return running[0] if running else named

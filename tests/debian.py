@@ -1,4 +1,4 @@
-"""A Debian root file system with Python, as debootstrap makes it: once for a machine, since it takes a minute.
+"""A Debian root file system with Python and ipykernel, by debootstrap and pip: once for a machine, as it takes long.
 
 Root makes it; plain users take what root has made.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from nbcontainer.containers.volumes import parse_volume
 from tests.requirements import require
 
-SUITE = "bookworm"
+SUITE, PYTHON = "bookworm", "3.11"
 KEPT = Path(f"/var/tmp/nbcontainer-tests-{SUITE}.tar")
 """Root's own, so that nobody else can put something else there."""
 
@@ -42,6 +43,10 @@ def _make() -> None:
         words = ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", SUITE, str(root)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        packages = root / f"usr/local/lib/python{PYTHON}/dist-packages"
+        words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", str(packages)]
+        words += ["--python-version", PYTHON, "--only-binary", ":all:", "ipykernel"]
+        subprocess.run(words, check=True)
         leave_out = ["--exclude=./var/cache/apt/archives/*.deb", "--exclude=./dev/*"]
         subprocess.run(["tar", "-C", root, *leave_out, "-cf", made, "."], check=True)
         made.chmod(0o644)

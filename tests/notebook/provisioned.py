@@ -33,17 +33,29 @@ def python_places() -> list[str]:
 
 
 class ProvisionedKernel(Kernel):
-    """An ipykernel in a container of `image`, with more words of `run` and more of the provisioner's settings."""
+    """An ipykernel in a container of `image`, with more words of `run` and more of the provisioner's settings.
+
+    `python` is the interpreter inside; this one's is shown to the image, unless that has it, as `host` does.
+    """
 
     def __init__(
-        self, folder: Path, store: Path, image: str, words: Iterable[str] = (), *, notebooks: str = "", **env: str
+        self,
+        folder: Path,
+        store: Path,
+        image: str,
+        words: Iterable[str] = (),
+        *,
+        notebooks: str = "",
+        python: str = sys.executable,
+        **env: str,
     ) -> None:
         super().__init__(folder, store, **env)
         specs = Path(tempfile.mkdtemp(prefix="specs-", dir=folder))
         (specs / "inside").mkdir()
-        run = shlex.join([image, *(python_volumes() if image != "host" else []), *words])
+        shown = python_volumes() if python == sys.executable and image != "host" else []
+        run = shlex.join([image, *shown, *words])
         spec = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             "display_name": "inside",
             "language": "python",
             "env": {"IPYTHONDIR": "/tmp/ipython", "FROM_SPEC": "yes"},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import jupyter_kernel_test
 import pytest
 
+from tests.debian import debian_tar
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require
 
@@ -20,6 +21,7 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
 
     __test__ = False
     shell = ""
+    debian = False
 
     language_name = "bash"
     file_extension = ".sh"
@@ -64,7 +66,7 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     @classmethod
     def _kernel(cls, short_path: Path, store_path: Path, shells_tar: Path, _containers_work: str) -> Iterator[None]:
         require("namespaces", available=not _containers_work, why=_containers_work)
-        image = str(shells_tar) if cls.shell else "busybox"
+        image = str(debian_tar()) if cls.debian else str(shells_tar) if cls.shell else "busybox"
         with ShellKernel(short_path, store_path, (image,), cls.shell) as kernel:
             cls.km, cls.kc = kernel.manager, kernel.client
             yield
@@ -81,6 +83,19 @@ class TestBash(_Suite):
 
     __test__ = True
     shell = "bash"
+
+
+class TestDebian(_Suite):
+    """bash, in Debian."""
+
+    __test__ = True
+    shell = "bash"
+    debian = True
+    completion_samples: ClassVar = [
+        {"text": "unali", "matches": {"unalias"}},
+        {"text": "cat /etc/debian_ver", "matches": {"/etc/debian_version"}},
+        {"text": "apt-ge", "matches": {"apt-get"}},
+    ]
 
 
 class TestDash(_Suite):

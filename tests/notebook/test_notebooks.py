@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.notebook import science
 from tests.requirements import require
 
 if TYPE_CHECKING:
@@ -69,3 +70,19 @@ def test_the_quick_start_by_jupyter_execute(env: dict[str, str], tmp_path: Path)
     assert "/bin/vi\n/etc\n" in text
     assert "the answer is 42" in text
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
+
+
+@pytest.mark.parametrize("kernel", science.KERNELS)
+def test_a_table_and_a_plot_by_nbclient(
+    kernel: str, env: dict[str, str], store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executed by nbclient, a kernel in a container without a network leaves a DataFrame and a plot in the notebook."""
+    science.require_packages()
+    science.write_all(tmp_path, tmp_path / "jupyter/kernels", store_path)
+    for name, value in {**env, "JUPYTER_DATA_DIR": str(tmp_path / "jupyter")}.items():
+        monkeypatch.setenv(name, value)
+    notebook: Any = nbformat.read(tmp_path / f"{kernel}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    kinds = {kind for output in outputs(notebook) for kind in output.get("data", {})}
+    assert {"text/html", "image/png"} <= kinds
+    assert "interfaces: lo\n" in [output.get("text") for output in outputs(notebook)]

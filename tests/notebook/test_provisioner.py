@@ -16,6 +16,7 @@ import jupyter_kernel_test
 import pytest
 
 from nbcontainer.containers import engine as engines
+from tests.debian import debian_tar
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
@@ -300,7 +301,9 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
         require("namespaces", available=not _containers_work, why=_containers_work)
         engine = engines.Engine(store_path)
         engines.set_default_engine(engine)
-        kernel = ProvisionedKernel(short_path, store_path, cls.image or str(shells_tar))
+        image = str(debian_tar()) if cls.image == "debian" else cls.image or str(shells_tar)
+        python = "python3" if cls.image == "debian" else sys.executable
+        kernel = ProvisionedKernel(short_path, store_path, image, python=python)
         with kernel:
             cls.km, cls.kc = kernel.manager, kernel.client
             yield
@@ -319,3 +322,10 @@ class TestHostSuite(_Suite):
 
     __test__ = True
     image = "host"
+
+
+class TestDebianSuite(_Suite):
+    """In a Debian image, with its own Python and packages."""
+
+    __test__ = True
+    image = "debian"

@@ -11,6 +11,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from nbcontainer import cli
+from nbcontainer.containers import api
 from nbcontainer.containers import engine as engines
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel import kernelspec
@@ -116,6 +117,7 @@ def test_a_container_that_goes_on_is_frozen_when_it_rests(short_path: Path, kern
         assert run("cat /opt/installed") == "1\n"
     spec = json.loads((kernels / "nbcontainer-rested/kernel.json").read_text())
     assert "--name" not in spec["argv"][-1]
+    api.get("goes-on").remove()
 
 
 def test_of_several_notebooks_one_is_chosen(short_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import stat
 import sys
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 BESIDE = "host.json"
 """The name of the file beside a layer's `diff`."""
 
+_KEY = "host.key"
 _TYPES = {machine.DIRECTORY: tar.DIRECTORY, machine.EMPTY: tar.DIRECTORY, machine.LINK: tar.SYMLINK}
 
 
@@ -50,7 +52,7 @@ def host(store: Store, runner: Runner, outside: Surroundings | None = None) -> I
 def _kept(store: Store, runner: Runner, view: MachineView) -> Image:
     source = os.memfd_create("host.tar", os.MFD_CLOEXEC)
     try:
-        diff_id = write_layer(source, view.entries)
+        diff_id = write_layer(source, {**view.entries, f"/{_secret(store)}": machine.Entry(machine.GONE)})
         known = store.images().get(reference.HOST)
         if known is None or known.layers[0].diff_id != diff_id or known.config != _config():
             known = _added(store, runner, source)
@@ -64,6 +66,18 @@ def _kept(store: Store, runner: Runner, view: MachineView) -> Image:
         return known
     finally:
         os.close(source)
+
+
+def _secret(store: Store) -> str:
+    """A name that only this store knows.
+
+    A whiteout for it makes the layer one that no image from elsewhere can have: with it goes the sight of this machine.
+    """
+    try:
+        return (store.path / _KEY).read_text()
+    except FileNotFoundError:
+        store.write_file(_KEY, secrets.token_hex(16).encode())
+        return (store.path / _KEY).read_text()
 
 
 def _added(store: Store, runner: Runner, source: int) -> Image:

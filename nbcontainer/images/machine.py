@@ -166,6 +166,7 @@ class _Survey:
             with contextlib.suppress(OSError):
                 text = self._host(path).read_bytes()
                 facts = self._entry(FILE, path)
+                self._add_parents(path)
                 self.entries[path] = Entry(FILE, facts.mode, facts.uid, facts.gid, _without_hashes(text))
 
     def reveal(self, path: str) -> None:

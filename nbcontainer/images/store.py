@@ -7,6 +7,7 @@
     sessions/ID                               locked by the process that uses the store (`nbcontainer.images.sessions`)
     partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
     tmp/                                      what is being made, or being removed
+    host.key                                  see `nbcontainer.images.host`
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
     stage/ host/                              empty; where containers assemble their mounts, and find the machine's
 

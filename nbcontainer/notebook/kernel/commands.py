@@ -37,11 +37,7 @@ INSTALL = Command(
         Option(("--image",), "IMAGE", "the image, as in run"),
         Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
         Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
-        Option(
-            ("--kernel",),
-            "NAME",
-            "run this kernel, which the image must have, instead of a shell",
-        ),
+        Option(("--kernel",), "NAME", "run this kernel, which the image must have, instead of a shell"),
         Option(("--notebooks",), "ro|rw", "with --kernel, show the notebook's directory at the same path"),
         Option(("--shell",), "PROGRAM", "the shell, by default bash, or sh where the image has none"),
         Option(("--container",), "NAME", "go on in the container of that name each time, instead of in a fresh one"),

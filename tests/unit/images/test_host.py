@@ -194,6 +194,19 @@ def test_the_image_is_made_once(store: Store, runner: Runner, outside: Surroundi
     assert store.image("host").digest == second.digest
 
 
+def test_no_image_from_elsewhere_has_the_layer(
+    store: Store, runner: Runner, outside: Surroundings, tmp_path: Path
+) -> None:
+    """Who knows all that the layer hides cannot make the same one, and so see the machine: it has a secret in it."""
+    with (tmp_path / "guessed.tar").open("wb") as file:
+        guessed = host.write_layer(file.fileno(), survey(outside).entries)
+    image = host.host(store, runner, outside)
+    assert image.layers[0].diff_id != guessed
+    assert store.layer(guessed) is None
+    (store.path / "host.key").unlink()
+    assert host.host(store, runner, outside).digest != image.digest
+
+
 def test_what_lies_below_is_written_beside(store: Store, runner: Runner, outside: Surroundings) -> None:
     """The machine's directories are said beside the layer, and said anew where they are others."""
     image = host.host(store, runner, outside)

@@ -7,6 +7,7 @@ has no network unless it is asked for. jupyter_client calls the methods in the o
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from jupyter_client.connect import KernelConnectionInfo
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.run import Request
     from nbcontainer.images.oci import Image
     from nbcontainer.sandbox.streams import Follow
@@ -65,8 +67,6 @@ class ContainerProcess:
         self._error: Exception | None = None
         self._pidfd = -1
         self._begun = threading.Event()
-        # It dies with the thread that starts it, and the server's own is the main one.
-        container.engine.launcher_for(request.options.userns).start()
         streams = Streams(output, output, on_follow=self._on_follow)
         self._thread = threading.Thread(
             target=self._run, args=(container, image, request, streams), name="nbcontainer-kernel", daemon=True
@@ -156,8 +156,7 @@ class ContainerProvisioner(LocalProvisioner):
         """Starts the container. Raises this package's errors."""
         try:
             request = self._request(cmd, kwargs.get("cwd") or "", kwargs.get("env") or {})
-            container, image = choose_container(default_engine(), request)
-            self.process = ContainerProcess(container, image, request, _writer(kwargs.get("stderr")))
+            self.process = await _start(default_engine(), request, _writer(kwargs.get("stderr")))
         except BaseException:
             self._remove_folder()
             raise
@@ -199,6 +198,30 @@ class ContainerProvisioner(LocalProvisioner):
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
+
+
+async def _start(engine: Engine, request: Request, output: Callable[[bytes], None]) -> ContainerProcess:
+    """Starts a container in a thread, since an image may have to come first, and a server has others to serve."""
+    # A launcher dies with the thread that starts it, and the server's own is the main one.
+    for launcher in (engine.launcher, engine.launcher_for(request.options.userns)):
+        launcher.start()
+
+    made: list[ContainerProcess] = []
+    given_up = threading.Event()
+
+    def start() -> ContainerProcess:
+        made.append(ContainerProcess(*choose_container(engine, request), request, output))
+        if given_up.is_set():
+            made[0].kill()
+        return made[0]
+
+    try:
+        return await asyncio.to_thread(start)
+    except asyncio.CancelledError:  # which ends the wait, and not the thread
+        given_up.set()
+        for process in made:
+            process.kill()
+        raise
 
 
 def _runtime_directory() -> str | None:

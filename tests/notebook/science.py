@@ -50,14 +50,15 @@ def spec(kernel: str, store: Path) -> dict[str, Any]:
     return kernelspec.document_labelled(json.dumps(label), ["host"], kernel, notebooks="", store=str(store))
 
 
-def notebook(kernel: str) -> dict[str, Any]:
-    """The notebook for one of KERNELS (nbformat 4.5)."""
-    codes = _SHELL if kernel == "shell-in-host" else _PYTHON
+def notebook(kernel: str, codes: list[str] | None = None) -> dict[str, Any]:
+    """A notebook for one of KERNELS (nbformat 4.5), with a table and a plot, or with these cells."""
+    codes = codes or (_SHELL if kernel == "shell-in-host" else _PYTHON)
     cells: list[dict[str, Any]] = [
         {"cell_type": "code", "id": f"cell{n}", "source": code, "metadata": {}, "outputs": [], "execution_count": None}
         for n, code in enumerate(codes)
     ]
-    metadata = {"kernelspec": {"name": kernel, "display_name": kernel}}
+    language = "bash" if kernel == "shell-in-host" else "python"
+    metadata = {"kernelspec": {"name": kernel, "display_name": kernel, "language": language}}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 

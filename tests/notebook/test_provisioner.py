@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,13 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import ipykernel
 import jupyter_kernel_test
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 
 from nbcontainer.containers import engine as engines
+from nbcontainer.containers import run
+from nbcontainer.notebook import provisioner
 from tests.debian import debian_tar
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
-from tests.running import all_dead, descendants, marker, mounts, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,6 +257,62 @@ def test_what_cannot_start_is_told(
         kernel.manager.start_kernel(env=kernel.env)
     assert folder_of(kernel).parent.name.startswith("nbk-")
     assert not folder_of(kernel).parent.exists()
+
+
+def test_a_server_serves_others_meanwhile(
+    make_inside: Callable[..., ProvisionedKernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a kernel's image is looked for, which may be a long download, the server's loop runs."""
+    specs = make_inside(start=False).manager.kernel_spec_manager
+    choose = run.choose_container
+
+    async def start() -> None:
+        loop, served = asyncio.get_running_loop(), threading.Event()
+
+        def slow(*arguments: Any) -> Any:
+            loop.call_soon_threadsafe(served.set)
+            assert served.wait(DEADLINE), "the loop stands still"
+            return choose(*arguments)
+
+        monkeypatch.setattr(provisioner, "choose_container", slow)
+        manager = AsyncKernelManager(kernel_name="inside", kernel_spec_manager=specs)
+        await manager.start_kernel()
+        await manager.shutdown_kernel(now=True)
+        assert served.is_set()
+
+    asyncio.run(start())
+
+
+def test_a_start_that_is_given_up_leaves_nothing(
+    make_inside: Callable[..., ProvisionedKernel], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops waiting for a kernel while its container begins has no container that runs on."""
+    specs, seconds = make_inside(start=False).manager.kernel_spec_manager, marker()
+    spec = Path(specs.kernel_dirs[0]) / "inside/kernel.json"
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "argv": ["sleep", seconds]}))
+    process, made = provisioner.ContainerProcess, []
+
+    async def start() -> None:
+        loop, asked, given_up = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+        def slow(*arguments: Any) -> Any:
+            made.append(process(*arguments))
+            appear(seconds, 1)
+            loop.call_soon_threadsafe(asked.set)
+            assert given_up.wait(DEADLINE)
+            return made[0]
+
+        monkeypatch.setattr(provisioner, "ContainerProcess", slow)
+        manager = AsyncKernelManager(kernel_name="inside", kernel_spec_manager=specs)
+        starting = asyncio.ensure_future(manager.start_kernel())
+        await asyncio.wait_for(asked.wait(), DEADLINE)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        given_up.set()
+
+    asyncio.run(start())
+    made[0].wait(DEADLINE)
 
 
 class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]

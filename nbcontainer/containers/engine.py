@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
-    from nbcontainer.sandbox.groups import Group
+    from nbcontainer.sandbox.groups import Group, GroupLimits
     from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.steps import Plan
 
@@ -87,10 +87,10 @@ class Engine:
 
         with contextlib.suppress(OSError, NbcontainerError):
             forget_session(self)
+        self._ahead.close()
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
-        self._ahead.close()
         with contextlib.suppress(OSError):
             self.store.memory.rmdir()
         self.store.close()
@@ -143,19 +143,23 @@ class Engine:
 
     # Upper directories, made ahead where the next cell can be foreseen
 
-    def begin(self, launcher: Launcher, lowers: tuple[str, ...], plan_for: PlanFor) -> tuple[Upper, Plan]:
+    def begin(
+        self, launcher: Launcher, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor
+    ) -> tuple[Upper, Plan, Group | None]:
         """A fresh upper for a cell on these layers (the topmost first), and the plan that `plan_for` makes on it.
 
-        Where a container waits that the plan fits, it is that one's.
+        Where a container waits that the plan fits, it is that one's; where it waits in a group with these limits,
+        that is the third, for the caller to remove.
         """
-        if launcher is self.launcher and (ready := self._ahead.take(lowers, plan_for)) is not None:
-            return ready
+        if launcher is self.launcher and (found := self._ahead.take(lowers, limits, plan_for)) is not None:
+            ready, todo = found
+            return ready.upper, todo, ready.group
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image host needs a user namespace", hint="leave out --userns=host")
         upper = Upper(self.store, lowers, below)
         upper.make()
-        return upper, plan_for(upper)
+        return upper, plan_for(upper), None
 
     def expect(self) -> None:
         """Says that a cell is about to come: to be said while its words are still being read."""
@@ -165,9 +169,9 @@ class Engine:
         """A pipe for one stream of a cell, made ahead or now: (read end, write end). The caller closes both."""
         return self._ahead.output_pipe()
 
-    def foresee(self, lowers: tuple[str, ...], plan_for: PlanFor) -> None:
+    def foresee(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
-        self.later(lambda: self._ahead.prepare(lowers, plan_for))
+        self.later(lambda: self._ahead.prepare(lowers, limits, plan_for))
 
     def clear_away(self, upper: Upper | None, running: Running | None = None, group: Group | None = None) -> None:
         """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""

@@ -144,7 +144,8 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
             cell.settle(outcome)
             if outcome is not None and request.options.userns != idmap.HOST:
                 # The next cell is most likely like this one: anonymous on the same image, or in this container.
-                engine.foresee(container.record.base[::-1] if container.anonymous else container.lowers, cell.plan_for)
+                lowers = container.record.base[::-1] if container.anonymous else container.lowers
+                engine.foresee(lowers, request.options.together, cell.plan_for)
             cell.clear_away()
         return outcome
 
@@ -248,7 +249,8 @@ class _Cell:
             files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
-            self.upper, todo = self.engine.begin(self.launcher, self.container.lowers, plan_for)
+            limits = self.options.together
+            self.upper, todo, self.group = self.engine.begin(self.launcher, self.container.lowers, limits, plan_for)
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
             self.running = self.launcher.submit(todo, files, before=self._limit())
@@ -261,7 +263,7 @@ class _Cell:
         """What puts init into a group with the cell's limits, where it has some of that kind. Raises `SandboxError`."""
         if not self.options.together.controllers:
             return None
-        self.group = Group(self.options.together)
+        self.group = self.group or Group(self.options.together)
         return self.group.enter
 
     def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
@@ -399,7 +401,7 @@ def foresee_image(engine: Engine, word: str) -> None:
     image = engine.store.image(reference.parse(word).familiar)
     container = containers.anonymous(engine, image)
     cell = _Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
-    engine.foresee(container.lowers, cell.plan_for)
+    engine.foresee(container.lowers, cell.options.together, cell.plan_for)
 
 
 def _nowhere(_: bytes) -> None:

@@ -95,6 +95,7 @@ class Group:
         """Makes them. Raises `LimitUnavailable` where a limit cannot be enforced; nothing is left then."""
         self.limits = limits
         self._paths: dict[str, Path] = {}
+        self._inside: tuple[int, str] | None = None
         machine = machine or Machine()
         groups = cgroups.look(machine)
         parents = groups.parents(limits.controllers, can_make)
@@ -126,7 +127,10 @@ class Group:
                 _write(path / file, value)
 
     def enter(self, pid: int) -> None:
-        """Moves a process into it. Raises `LimitUnavailable`."""
+        """Moves a process (host pid) into it, unless it is the one that was moved last. Raises `LimitUnavailable`."""
+        process = (pid, birth(pid))
+        if process == self._inside:
+            return
         try:
             for path in set(self._paths.values()):
                 _write(path / "cgroup.procs", str(pid))
@@ -134,6 +138,7 @@ class Group:
             raise LimitUnavailable(
                 f"cannot move a container to {error.filename}: {error.strerror}", hint="leave the limits out"
             ) from error
+        self._inside = process
 
     def explain(self, outcome: Outcome) -> Outcome:
         """The outcome with what the kernel counted: a cell that ended badly at a limit was ended by it."""

@@ -120,6 +120,16 @@ class Launcher:
             spare = next((spare for done, spare in self._spares if done == prepare), None)
             return prepare in self._orders.values() if spare is None else not readable(spare.pidfd)
 
+    def pid_of(self, prepare: tuple[Step, ...]) -> int:
+        """The host pid of the init that has done `prepare`, or is about to: waits for it. Raises `ContainerLost`."""
+        with self._lock:
+            while prepare in self._orders.values():
+                self._collect_one()
+            for done, spare in self._spares:
+                if done == prepare:
+                    return spare.pid
+        raise ContainerLost("a container ended while it waited", hint="run the cell again")
+
     def dismiss(self, prepare: tuple[Step, ...]) -> None:
         """Ends a spare that has done `prepare`, if there is one, and waits until its mounts are gone."""
         with self._lock:

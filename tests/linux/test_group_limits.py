@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
+from nbcontainer.containers import ahead
 from nbcontainer.containers.sweep import sweep
 from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
 from nbcontainer.sandbox import cgroups
@@ -52,6 +54,11 @@ def left() -> list[Path]:
     return [
         path for place in cgroups.look(Machine()).places() for path in place.glob(f"{cgroups.PREFIX}{os.getpid()}-*")
     ]
+
+
+def names(result: Result) -> list[str]:
+    """The names of this process's groups in a cell's cgroups(7) file."""
+    return sorted(set(re.findall(f"{cgroups.PREFIX}{os.getpid()}-[0-9-]*", result.text)))
 
 
 @pytest.mark.usefixtures("enforced")
@@ -125,8 +132,42 @@ class TestEnforced:
         run(engine, "sleep 60", memory="64m", timeout=0.2, userns=userns)
         with pytest.raises(NbcontainerError):
             run(engine, "true", memory="64m", workdir="/etc/passwd", userns=userns)
-        engine.settle()
+        engine.close()  # with the containers that wait for a cell like the last one
         assert left() == []
+
+    def test_the_next_cell_like_it_waits_inside(self, engine: Engine) -> None:
+        """A move between groups takes the kernel some 10 ms: the next cell's container has it behind it."""
+        limits = {"memory": "64m", "cpus": 1, "pids_limit": 100}
+        run(engine, "true", **limits)
+        engine.settle()
+        waiting = {path.name for path in left() if (path / "cgroup.procs").read_text().count("\n") == 1}
+        assert len(waiting) == ahead.DEPTH
+        assert set(names(run(engine, "cat /proc/self/cgroup", **limits))) <= waiting
+        engine.settle()
+        assert len({path.name for path in left()}) == ahead.DEPTH
+
+    def test_another_cell_is_not_put_there(self, engine: Engine) -> None:
+        """One with other limits has those, and one without is in no group, whatever waits."""
+        run(engine, "true", memory="64m")
+        engine.settle()
+        assert names(run(engine, "cat /proc/self/cgroup")) == []
+        run(engine, "true", memory="64m")
+        engine.settle()
+        assert outcome(engine, "tail /dev/zero", memory="32m").limit == 32 * MIB
+        engine.settle()
+        assert outcome(engine, "head -c 40m /dev/zero >/dev/shm/a", memory="64m", pids_limit=9).ok
+
+    def test_a_dead_one_is_no_way_out(self, engine: Engine) -> None:
+        """Where those that wait were killed, the next cell's container is moved as if there had been none."""
+        run(engine, "true", memory="64m")
+        engine.settle()
+        waiting = [int(path.joinpath("cgroup.procs").read_text()) for path in left()]
+        watched = pidfds(waiting)
+        for pid in waiting:
+            os.kill(pid, signal.SIGKILL)
+        assert len(watched) == ahead.DEPTH
+        assert all_dead(watched)
+        assert len(names(run(engine, "cat /proc/self/cgroup", memory="64m"))) == 1
 
     def test_what_a_dead_notebook_left_is_swept(self, engine: Engine) -> None:
         """kill -9 of the notebook leaves its cell's group; the next start takes it away."""

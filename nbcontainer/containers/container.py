@@ -22,7 +22,7 @@ from nbcontainer.errors import (
 from nbcontainer.images import library, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
@@ -47,13 +47,14 @@ class Container:
 
     An anonymous one belongs to this process and is in memory only until a cell has changed something. At most one
     process at a time uses a container: `use` holds its lock. `upper` is what a cell writes to that runs in it by this
-    object.
+    object, and `confinement` says what the last cell that ran so was kept in.
     """
 
     def __init__(self, engine: Engine, record: Record) -> None:
         self.engine = engine
         self.record = record
         self.upper: Upper | None = None
+        self.confinement: Callable[[], dict[str, Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +95,13 @@ class Container:
 
     def save(self) -> None:
         """Writes the record, atomically."""
+        self._note_confinement()
         save_record(self.engine.store, self.record)
+
+    def _note_confinement(self) -> None:
+        if self.confinement is not None:
+            self.record = replace(self.record, confinement=self.confinement())
+            self.confinement = None
 
     def add_cell(self, cell: CellRecord) -> None:
         """Adds a cell that has ended; an anonymous container is written down once it has a layer."""
@@ -126,6 +133,7 @@ class Container:
 
     def as_dict(self) -> dict[str, Any]:
         """What `inspect` shows."""
+        self._note_confinement()
         running = running_containers(self.engine.store).get(self.name)
         return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerDamaged
 from nbcontainer.images.store import cannot
@@ -15,24 +15,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.images.store import Store
+    from nbcontainer.sandbox.groups import GroupLimits
+    from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.steps import Plan
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One cell that ran: its layer's id (empty where it changed nothing), what it was, when, and how it ended."""
+    """One cell that ran: its layer's id (empty where it changed nothing), what it was, when, and how it ended.
+
+    From `reason` on as in `nbcontainer.sandbox.outcome.Outcome`.
+    """
 
     layer: str
     command: str
     created: str
     reason: str
     exit_code: int
+    signal: int = 0
+    wall_time: float = 0.0
+    cpu_time: float = 0.0
+    peak_memory: int = 0
+    limit: int = 0
 
 
 @dataclass(frozen=True)
 class Record:
     """What is kept of a container.
 
-    `base` are its image's layers, from the bottom up; `session` is an anonymous one's.
+    `base` are its image's layers, from the bottom up; `session` is an anonymous one's. `confinement` is what the last
+    cell was kept in, as `describe_confinement` says it; None where none ran.
     """
 
     name: str
@@ -42,11 +54,22 @@ class Record:
     created: str
     session: str = ""
     cells: tuple[CellRecord, ...] = ()
+    confinement: dict[str, Any] | None = None
 
     @property
     def layers(self) -> tuple[str, ...]:
         """All layers, from the bottom up."""
         return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
+
+
+def describe_confinement(todo: Plan, limits: GroupLimits, idmap: IdMap) -> dict[str, Any]:
+    """What a cell is kept in: its user namespace, what all its processes may use, and the steps that made the rest.
+
+    The steps, each with what it is for, are the plan that ran and not a description of it: what is not there was not
+    done.
+    """
+    steps = [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo]
+    return {"user_namespace": asdict(idmap), "limits": asdict(limits), "steps": steps}
 
 
 def read_record(path: Path) -> Record:

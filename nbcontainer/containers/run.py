@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.options import RunOptions, check_options, command_line, environment, stop_signal
-from nbcontainer.containers.record import CellRecord
+from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import (
     ContainerError,
@@ -227,7 +227,7 @@ class _Cell:
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = times.timestamp(time.time())
-                self.container.add_cell(CellRecord(layer, self.request.as_text, now, outcome.reason, outcome.exit_code))
+                self.container.add_cell(CellRecord(layer, self.request.as_text, now, **outcome.as_dict()))
 
     def _run_once(self) -> Outcome:
         kept: list[int] = []
@@ -253,6 +253,7 @@ class _Cell:
             self.upper, todo, self.group = self.engine.begin(self.launcher, self.container.lowers, limits, plan_for)
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
+            self.container.confinement = functools.partial(describe_confinement, todo, limits, self.launcher.idmap)
             self.running = self.launcher.submit(todo, files, before=self._limit())
             self.container.upper = self.upper
             return self.running
@@ -303,6 +304,7 @@ class _Cell:
             "upper": self.upper.id,
             "lowers": self.upper.lowers,
             "parts": self.upper.parts,
+            "confinement": self.container.confinement and self.container.confinement(),
         }
         self.engine.note_running(self.container.name, facts)
 

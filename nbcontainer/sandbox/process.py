@@ -9,7 +9,7 @@ import os
 import signal
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.sandbox.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.lockdown import identity, read_text
@@ -140,6 +140,10 @@ class Execute(Step):
         errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
     }
+
+    def shown(self) -> dict[str, Any]:
+        """Its fields; of the environment the names alone, since values may be secrets and this is written down."""
+        return {**super().shown(), "env": [item.partition("=")[0] for item in self.env]}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Starts it and throws the pid away: for explaining. Init calls `start`."""

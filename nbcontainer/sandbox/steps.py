@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.sandbox.machine import Machine, call_advice
 
@@ -42,6 +42,10 @@ class Step:
     def __init_subclass__(cls) -> None:
         """Makes the class known by its name, which is how it travels."""
         Step.by_name[cls.__name__] = cls
+
+    def shown(self) -> dict[str, Any]:
+        """Its fields, as `inspect` shows them."""
+        return dict(vars(self))
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes the step's system calls. `files` are the descriptors that came with the plan. Raises `OSError`."""

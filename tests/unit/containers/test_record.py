@@ -38,6 +38,19 @@ def test_a_record_is_read_as_it_was_written(store: Store) -> None:
     assert read_record(store.path / "containers" / "dev") == RECORD
 
 
+def test_a_record_of_an_older_version_is_read(store: Store) -> None:
+    """What it did not write down is zero, and of its confinement nothing is said."""
+    save_record(store, RECORD)
+    path = store.path / "containers" / "dev" / "container.json"
+    values = json.loads(path.read_text())
+    del values["confinement"]
+    for cell in values["cells"]:
+        for name in ("signal", "wall_time", "cpu_time", "peak_memory", "limit"):
+            del cell[name]
+    path.write_text(json.dumps(values))
+    assert read_record(path.parent) == RECORD
+
+
 def test_layers_are_the_images_and_the_cells_that_changed_something() -> None:
     """The layers stand from the bottom up: the image's, then one for each cell that changed something."""
     assert RECORD.layers == ("base.1", "base.2", "layer.1", "layer.2")

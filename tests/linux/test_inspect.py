@@ -1,0 +1,98 @@
+"""What `inspect` says a cell was kept in is what the kernel says of the cell from inside, and what the cell cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer.containers import container as containers
+from nbcontainer.errors import ContainerNotFound
+from nbcontainer.linux.processes import capability_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+FACTS = """
+cat /proc/self/uid_map /proc/self/limits
+sed -n 's/^\\(CapBnd\\|NoNewPrivs\\|Seccomp\\):.//p' /proc/self/status
+hostname
+"""
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[str]:
+    """A name for a container that is removed at the end."""
+    chosen = f"inspect-{os.urandom(4).hex()}"
+    yield chosen
+    with contextlib.suppress(ContainerNotFound):
+        containers.get(engine, chosen).remove()
+
+
+def steps(confinement: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [step for step in confinement["steps"] if step["step"] == name]
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_what_is_on_is_what_the_kernel_says(engine: Engine, name: str, anonymous: bool) -> None:
+    """Capabilities, limits, the filter, the ids: of the last cell, for anonymous containers and for named ones."""
+    result = nbcontainer.run(
+        "busybox",
+        script=FACTS,
+        engine=engine,
+        name="" if anonymous else name,
+        hostname="kept-in",
+        cap_drop=["MKNOD"],
+        ulimits={"nofile": "77:88"},
+        env={"TOKEN": "secret"},
+    )
+    shown = result.container.as_dict() if anonymous else containers.get(engine, name).as_dict()
+    confinement = shown["confinement"]
+    lines = result.text.splitlines()
+    uids = confinement["user_namespace"]["uids"]
+    assert [int(line.split()[2]) for line in lines[: len(uids)]] == [one["count"] for one in uids]
+    bounding, no_new_privs, seccomp, hostname = lines[-4:]
+    kept = steps(confinement, "DropBounding")[-1]["keep"]
+    assert "MKNOD" not in kept
+    assert int(bounding, 16) == capability_mask(kept)
+    assert no_new_privs == str(len(steps(confinement, "NoNewPrivileges")))
+    assert seccomp == "2"
+    assert len(steps(confinement, "InstallSeccomp")) == 1
+    assert steps(confinement, "SetHostname")[0]["name"] == hostname == "kept-in"
+    assert ["nofile", 77, 88] in [list(one) for one in steps(confinement, "SetLimits")[0]["limits"]]
+    assert "TOKEN" in steps(confinement, "Execute")[0]["env"]
+    assert "secret" not in json.dumps(shown)
+
+
+def test_each_cell_has_its_outcome(engine: Engine, name: str) -> None:
+    """Who ended it, times and memory: of every cell, in Python and in what is written down."""
+    before = nbcontainer.run(
+        "busybox", script="head -c 20m /dev/zero | tail -c 19m >/dev/null", engine=engine, name=name
+    )
+    after = nbcontainer.run(script="sleep 60", engine=engine, name=name, timeout=0.2, check=False)
+    cells = containers.get(engine, name).as_dict()["cells"]
+    for cell, result in zip(cells, (before, after), strict=True):
+        assert {name: cell[name] for name in result.outcome.as_dict()} == result.outcome.as_dict()
+    assert cells[0]["peak_memory"] > 19 << 20
+    assert cells[0]["cpu_time"] > 0
+    assert (cells[1]["reason"], cells[1]["exit_code"]) == ("timeout", 143)
+    assert cells[1]["wall_time"] >= 0.2
+
+
+def test_of_one_that_runs(engine: Engine, name: str) -> None:
+    """While a cell runs, its confinement is there for every process of this user to see."""
+    seen: list[dict[str, Any]] = []
+
+    def look(_: bytes) -> None:
+        seen.append(containers.get(engine, name).as_dict()["running"])
+
+    nbcontainer.run(
+        "busybox", script="echo up; sleep 60", engine=engine, name=name, timeout=0.5, stdout=look, check=False
+    )
+    assert steps(seen[0]["confinement"], "NoNewPrivileges")

@@ -43,7 +43,7 @@ Code = list[tuple[int, int, int, int]]
 
 
 def refuse(error: int) -> int:
-    """The verdict that answers a call with this errno and does not make it (SECCOMP_RET_ERRNO)."""
+    """The verdict that answers a call with this errno, 0 for success, and does not make it (SECCOMP_RET_ERRNO)."""
     return _ERRNO | error
 
 
@@ -51,13 +51,13 @@ def refuse(error: int) -> int:
 class Check:
     """A verdict that hangs on the low 32 bits of argument `argument`, for arguments that the kernel takes as an int.
 
-    Where they, under `mask`, are one of `values`, it is `then`, else `otherwise`. The high 32 bits are not looked at,
-    as the kernel does not, so that no call passes by setting them.
+    Where they, under `mask`, are one of `values`, it is `then`, which may be a look at another argument, else
+    `otherwise`. The high 32 bits are not looked at, as the kernel does not, so that no call passes by setting them.
     """
 
     argument: int
     values: tuple[int, ...]
-    then: int
+    then: Verdict
     otherwise: int
     mask: int = 0xFFFFFFFF
 
@@ -113,7 +113,7 @@ def _leaf(verdict: Verdict) -> Code:
         code.append((_AND, 0, 0, verdict.mask))
     for left, value in zip(range(len(verdict.values), 0, -1), verdict.values, strict=True):
         code.append((_JUMP_EQUAL, left, 0, value))
-    return [*code, (_RETURN, 0, 0, verdict.otherwise), (_RETURN, 0, 0, verdict.then)]
+    return [*code, (_RETURN, 0, 0, verdict.otherwise), *_leaf(verdict.then)]
 
 
 class _Program(ctypes.Structure):

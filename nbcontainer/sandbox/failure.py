@@ -31,6 +31,7 @@ _WORDS = {
     "AttachStaged": "attach a mount",
     "SetHostname": "set the host name",
     "ReserveScript": "reserve a file for the cell's body",
+    "WriteAptConfig": "write settings for apt",
     "WriteScript": "write the cell's body",
     "OpenTerminal": "open a terminal",
     "MakeExchange": "make the directory that the notebook and the program talk through",

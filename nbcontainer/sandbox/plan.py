@@ -6,9 +6,10 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.sandbox import single_id
 from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
 from nbcontainer.sandbox.exchange import make_exchange_step
-from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE
+from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE, SINGLE
 from nbcontainer.sandbox.limits import SetLimits
 from nbcontainer.sandbox.lockdown import (
     DEFAULT_CAPABILITIES,
@@ -71,6 +72,7 @@ def prepare_steps(
             tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None,
             shm_size=shm_size,
         ),
+        *((single_id.WriteAptConfig(),) if idmap.kind == SINGLE else ()),
         *(() if host_network else (RaiseLoopback(),)),
         NewSessionKeyring(),
         DropBounding((*DEFAULT_CAPABILITIES, *more)),
@@ -143,6 +145,8 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
     # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
     kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
     fewer = set(DEFAULT_CAPABILITIES) - set(spec.capabilities)
+    single = idmap.kind == SINGLE
+    env = single_id.environment(program.env) if single else program.env
     return (
         SetLimits(spec.limits),
         # What init keeps for itself, the cell loses as it is executed.
@@ -150,11 +154,11 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
         SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
         DropCapabilities(kept),
         NoNewPrivileges(),
-        InstallSeccomp(spec.capabilities),
+        InstallSeccomp(spec.capabilities, single),
         *(() if spec.script < 0 else (WriteScript(spec.script),)),
         ConnectStreams(),
         CloseDescriptors(),
-        Execute(program.argv, program.env, program.cwd, program.terminal),
+        Execute(program.argv, env, program.cwd, program.terminal),
     )
 
 

@@ -123,24 +123,39 @@ CHECKED: Mapping[str, Verdict] = {
 }
 """What hangs on the arguments, or is answered in another way, where no capability allows it."""
 
+_OWN = (0, 0xFFFFFFFF)  # root's id, and -1 for "leave it"
 
-def verdicts(machine: str, capabilities: tuple[str, ...]) -> dict[int, Verdict]:
+
+def _chown(owner: int) -> Check:
+    """A change of owner, the argument `owner`, and of group, the next: made for ids that are there, else answered."""
+    done = refuse(0)
+    return Check(owner, _OWN, Check(owner + 1, _OWN, ALLOW, done), done)
+
+
+CHOWN = {"chown": _chown(1), "fchown": _chown(1), "lchown": _chown(1), "fchownat": _chown(2)}
+"""With a single id in a container, the kernel refuses all others (EINVAL, user_namespaces(7)): programs that unpack
+packages stop for it. They are told that it is done, as every file is root's there in any case."""
+
+
+def verdicts(machine: str, capabilities: tuple[str, ...], *, single_id: bool = False) -> dict[int, Verdict]:
     """The verdict on every call of the table, by its number, for a container with these capabilities.
 
-    `machine` is as uname(2) names it. Raises `OSError` (ENOSYS) for one that has no table.
+    `machine` is as uname(2) names it; `single_id` says that root's is the only id. Raises `OSError` (ENOSYS) for a
+    machine that has no table.
     """
     try:
         numbers = NUMBERS[machine]
     except KeyError:
         raise OSError(errno.ENOSYS, f"no table of the system calls of {machine}") from None
     allowed = ALLOWED.union(*(ALLOWED_WITH.get(capability, ()) for capability in capabilities))
-    return {number: ALLOW if name in allowed else CHECKED.get(name, _DENIED) for name, number in numbers.items()}
+    found = {number: ALLOW if name in allowed else CHECKED.get(name, _DENIED) for name, number in numbers.items()}
+    return found | {numbers[name]: check for name, check in CHOWN.items() if single_id and name in numbers}
 
 
 @functools.cache
-def program(machine: str, capabilities: tuple[str, ...]) -> bytes:
+def program(machine: str, capabilities: tuple[str, ...], single_id: bool = False) -> bytes:
     """The filter for a container with these capabilities, made once. Raises `OSError` as `verdicts` does."""
-    known = verdicts(machine, capabilities)
+    known = verdicts(machine, capabilities, single_id=single_id)
     return assemble(ARCHITECTURES[machine], known, _UNKNOWN)
 
 
@@ -148,10 +163,12 @@ def program(machine: str, capabilities: tuple[str, ...]) -> bytes:
 class InstallSeccomp(Step):
     """The filter of system calls. It is the last to come before the program: the steps need calls that it takes away.
 
-    `capabilities` are those of the container, some of which allow more calls (`ALLOWED_WITH`).
+    `capabilities` are those of the container, some of which allow more calls (`ALLOWED_WITH`). With `single_id`,
+    changes of owner that the kernel would refuse are answered as done (`CHOWN`).
     """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    single_id: bool = False
 
     why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
     ahead: ClassVar[bool] = True
@@ -163,7 +180,7 @@ class InstallSeccomp(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """seccomp(2), once no_new_privs is on; then asks the kernel whether it filters (PR_GET_SECCOMP, prctl(2))."""
-        code = program(os.uname().machine, self.capabilities)
+        code = program(os.uname().machine, self.capabilities, self.single_id)
         # Without the flag a kernel before 5.16 slows the whole program down against a fault that browsers fear.
         kernel.seccomp_set_mode_filter(code, SECCOMP_FILTER_FLAG_SPEC_ALLOW)
         if kernel.prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:

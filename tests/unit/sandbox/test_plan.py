@@ -39,6 +39,7 @@ from nbcontainer.sandbox.rootfs import (
     StoreAsHost,
 )
 from nbcontainer.sandbox.seccomp import InstallSeccomp
+from nbcontainer.sandbox.single_id import APT_CONFIG
 from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
 from nbcontainer.sandbox.steps import Plan, Step
 from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
@@ -183,6 +184,15 @@ def test_a_single_id_has_no_groups_and_no_terminal_group(ids: IdMap) -> None:
     pts = next(step for step in built if isinstance(step, MountDevDirectory) and step.name == "pts")
     assert ("gid=5" in pts.options) == (ids is not SINGLE)
     assert one(built, SetUser).drop_groups == (ids is not SINGLE)
+
+
+@MAPS
+def test_a_single_id_is_made_to_do_for_packages(ids: IdMap) -> None:
+    """Where one id is mapped, changes of owner are answered and apt is told to stay root; nowhere else."""
+    built = plan.build(SPEC, ids)
+    assert one(built, InstallSeccomp).single_id == (ids is SINGLE)
+    assert ("WriteAptConfig" in kinds(built)) == (ids is SINGLE)
+    assert (f"APT_CONFIG={APT_CONFIG}" in one(built, Execute).env) == (ids is SINGLE)
 
 
 def test_mounts_are_made_from_the_top_down() -> None:

@@ -18,7 +18,7 @@ from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.plan import WORK_CAPABILITIES
-from nbcontainer.sandbox.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program
+from nbcontainer.sandbox.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program, verdicts
 from tests.recording import RecordingKernel
 from tests.requirements import require
 
@@ -26,7 +26,7 @@ from tests.requirements import require
 # the code is not a slip here too.
 ALLOW = 0x7FFF0000
 KILL_PROCESS = 0x80000000
-EPERM, ENOSYS, EAFNOSUPPORT = 0x00050001, 0x00050026, 0x00050061
+DONE, EPERM, ENOSYS, EAFNOSUPPORT = 0x00050000, 0x00050001, 0x00050026, 0x00050061
 X86_64, I386, AARCH64, ARM, RISCV64 = 0xC000003E, 0x40000003, 0xC00000B7, 0x40000028, 0xC00000F3
 ARCHITECTURES = {"x86_64": X86_64, "aarch64": AARCH64, "riscv64": RISCV64}
 X32_BIT = 0x40000000
@@ -85,8 +85,15 @@ def run(code: bytes, architecture: int, number: int, arguments: tuple[int, ...] 
                 raise AssertionError(f"operation {operation:#x}")
 
 
-def verdict(name: str, *arguments: int, machine: str = "x86_64", keep: tuple[str, ...] = DEFAULT_CAPABILITIES) -> int:
-    return run(program(machine, keep), ARCHITECTURES[machine], NUMBERS[machine][name], arguments).verdict
+def verdict(
+    name: str,
+    *arguments: int,
+    machine: str = "x86_64",
+    keep: tuple[str, ...] = DEFAULT_CAPABILITIES,
+    single_id: bool = False,
+) -> int:
+    code = program(machine, keep, single_id)
+    return run(code, ARCHITECTURES[machine], NUMBERS[machine][name], arguments).verdict
 
 
 @MACHINES
@@ -130,6 +137,28 @@ def test_the_x32_entry_is_closed() -> None:
 def test_what_is_newer_than_the_table_is_unknown(machine: str, number: int) -> None:
     """Any higher number is ENOSYS, so that programs fall back on what they know."""
     assert run(program(machine, DEFAULT_CAPABILITIES), ARCHITECTURES[machine], number).verdict == ENOSYS
+
+
+@MACHINES
+@given(owner=WORDS, group=WORDS)
+def test_with_a_single_id_no_change_of_owner_fails(machine: str, owner: int, group: int) -> None:
+    """Ids that are there, root's and -1, are the kernel's to set; all others are answered with success."""
+    own = {owner & 0xFFFFFFFF, group & 0xFFFFFFFF} <= {0, 0xFFFFFFFF}
+    for arguments, verdict_ in (((owner, group), ALLOW if own else DONE), ((0, -1 % 2**64), ALLOW), ((0, 1), DONE)):
+        for name in {"chown", "fchown", "lchown"} & set(NUMBERS[machine]):
+            assert verdict(name, 7, *arguments, machine=machine, single_id=True) == verdict_
+            assert verdict(name, 7, *arguments, machine=machine) == ALLOW
+        assert verdict("fchownat", 7, 7, *arguments, machine=machine, single_id=True) == verdict_
+
+
+@MACHINES
+def test_with_a_single_id_all_else_is_as_ever(machine: str) -> None:
+    """No other call has another verdict for it."""
+    usual, single = (verdicts(machine, DEFAULT_CAPABILITIES, single_id=single_id) for single_id in (False, True))
+    assert {number for number in usual if usual[number] != single[number]} == {
+        NUMBERS[machine][name] for name in ("chown", "fchown", "lchown", "fchownat") if name in NUMBERS[machine]
+    }
+    assert usual.keys() == single.keys()
 
 
 @MACHINES

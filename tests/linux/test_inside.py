@@ -103,8 +103,11 @@ def test_it_cannot_look_into_init(cell: Cell) -> None:
     assert ran.stdout == b""
 
 
-def test_dev_has_these_and_no_others(cell: Cell) -> None:
-    """/dev has the devices that every program expects, the usual links, and the cell's own body."""
+def test_dev_has_these_and_no_others(cell: Cell, engine: Engine) -> None:
+    """/dev has the devices that every program expects, the usual links, and the cell's own body.
+
+    With a single id, apt's settings are there, too.
+    """
     ran = cell(
         """
         cd /dev
@@ -117,6 +120,7 @@ def test_dev_has_these_and_no_others(cell: Cell) -> None:
     assert set(ran.lines) == {
         *("-cell", "cfull", "cnull", "crandom", "ctty", "curandom", "czero"),
         *("dmqueue", "dpts", "dshm"),
+        *(("-apt.conf",) if engine.single_id else ()),
         *("lcore", "lfd", "lptmx", "lstderr", "lstdin", "lstdout"),
     }
 
@@ -197,7 +201,7 @@ def test_no_mount_leads_back(cell: Cell) -> None:
     assert not re.search(r" shared:\d+", cell("cat /proc/self/mountinfo").text)
 
 
-def test_the_environment_is_these_and_no_others(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_these_and_no_others(cell: Cell, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """PATH, HOME, TERM and HOSTNAME, and nothing of the notebook's environment, be it secret or not."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-host's-secret")
     ran = cell(None, command=("env",))
@@ -207,6 +211,7 @@ def test_the_environment_is_these_and_no_others(cell: Cell, monkeypatch: pytest.
         "HOME": "/root",
         "TERM": "dumb",
         "HOSTNAME": ran.container.name,
+        **({"APT_CONFIG": "/dev/apt.conf"} if engine.single_id else {}),
     }
     everything = cell("cat /proc/[0-9]*/environ | tr '\\0' '\\n'").text
     assert "secret" not in everything

@@ -68,6 +68,7 @@ def run(
     pids_limit: int | None = None,
     ulimits: Mapping[str, str | int] | None = None,
     shm_size: str = "",
+    storage: str = "",
     remove: bool = False,
     check: bool = True,
     stdout: Callable[[bytes], None] | None = None,
@@ -104,6 +105,7 @@ def run(
         ),
         ulimits=tuple(limits.parse_ulimit(f"{key}={value}") for key, value in (ulimits or {}).items()),
         shm_size=limits.shm_size(shm_size),
+        storage=limits.storage(storage),
     )
     request = running.Request(image, name, tuple(command), script, remove, options)
     out: list[bytes] = []

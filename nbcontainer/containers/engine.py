@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.ahead import Ahead
 from nbcontainer.containers.host import view
+from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.upper import Upper
 from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.images import library
@@ -142,6 +143,12 @@ class Engine:
             return self._host_launcher
 
     # Upper directories, made ahead where the next cell can be foreseen
+
+    def limited(self, lowers: tuple[str, ...], size: int) -> LimitedUpper:
+        """A fresh upper on these layers (the topmost first) that holds `size` bytes. Raises `LauncherError`."""
+        upper = LimitedUpper(self, lowers, view(self.store, self.launcher, lowers), size)
+        upper.make()
+        return upper
 
     def begin(
         self, launcher: Launcher, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor

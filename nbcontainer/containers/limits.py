@@ -17,9 +17,11 @@ LIMIT_OPTIONS = (
     Option(("--pids-limit",), "NUMBER", "processes at a time, -1 for no limit"),
     Option(("--ulimit",), "NAME=SOFT[:HARD]", "a limit of each process, as in nofile=4096"),
     Option(("--shm-size",), "SIZE", "what /dev/shm holds, 64m without it"),
+    Option(("--storage",), "SIZE", "what it may write but to volumes, which is in memory until it has ended"),
 )
 
 _LEAST_MEMORY = 6 << 20  # as Docker has it; a shell and init have to start
+_LEAST_STORAGE = 1 << 20  # overlay's own directories, and what is made on the way to the program
 _NAMES = {name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_")}
 
 
@@ -94,6 +96,16 @@ def _more(one: int, other: int) -> bool:
     if other == resource.RLIM_INFINITY:
         return False
     return one == resource.RLIM_INFINITY or one > other
+
+
+def storage(text: str) -> int | None:
+    """Bytes that a run may write, None where nobody asked. Raises `UsageError`."""
+    if not text:
+        return None
+    size = size_in_bytes(text)
+    if size < _LEAST_STORAGE:
+        raise UsageError(f"--storage {text} is too little to start in", hint="give it 1m or more")
+    return size
 
 
 def shm_size(text: str) -> int | None:

@@ -27,7 +27,8 @@ NETWORKS = ("none", "host")
 class RunOptions:
     """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
     those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `together` the limits of all
-    its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual.
+    its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual, and `storage`, what the run may
+    write, in bytes or None for no limit.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -47,6 +48,7 @@ class RunOptions:
     together: GroupLimits = field(default_factory=GroupLimits)
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None
+    storage: int | None = None
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -67,6 +69,8 @@ def check_options(options: RunOptions) -> None:
         raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
     if options.userns == idmap.HOST and os.geteuid() != 0:
         raise UsageError("--userns=host is for root", hint="leave it out")
+    if options.userns == idmap.HOST and options.storage is not None:
+        raise UsageError("--storage needs a user namespace", hint="leave out --userns=host")
     if options.workdir and not options.workdir.startswith("/"):
         raise UsageError(f"the working directory {options.workdir} is not absolute", hint="start it with /")
     if options.timeout is not None and not options.timeout > 0:

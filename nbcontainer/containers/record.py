@@ -62,14 +62,14 @@ class Record:
         return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
 
 
-def describe_confinement(todo: Plan, limits: GroupLimits, idmap: IdMap) -> dict[str, Any]:
+def describe_confinement(todo: Plan, limits: GroupLimits, storage: int | None, idmap: IdMap) -> dict[str, Any]:
     """What a cell is kept in: its user namespace, what all its processes may use, and the steps that made the rest.
 
     The steps, each with what it is for, are the plan that ran and not a description of it: what is not there was not
     done.
     """
     steps = [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo]
-    return {"user_namespace": asdict(idmap), "limits": asdict(limits), "steps": steps}
+    return {"user_namespace": asdict(idmap), "limits": {**asdict(limits), "storage": storage}, "steps": steps}
 
 
 def read_record(path: Path) -> Record:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.grammar import Command, Option
-from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size
+from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size, storage
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
@@ -77,6 +77,7 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             together=group_limits(*map(words.one, ("memory", "memory-swap", "cpus", "pids-limit"))),
             ulimits=tuple(parse_ulimit(text) for text in words.all("ulimit")),
             shm_size=shm_size(words.one("shm-size")),
+            storage=storage(words.one("storage")),
         ),
     )
 

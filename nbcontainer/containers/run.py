@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.options import RunOptions, check_options, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
+from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import (
     ContainerError,
@@ -249,11 +250,18 @@ class _Cell:
             files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
-            limits = self.options.together
-            self.upper, todo, self.group = self.engine.begin(self.launcher, self.container.lowers, limits, plan_for)
+            limits, storage = self.options.together, self.options.storage
+            if storage is not None:
+                self.upper = self.engine.limited(self.container.lowers, storage)
+                todo = plan_for(self.upper)
+            else:
+                lowers = self.container.lowers
+                self.upper, todo, self.group = self.engine.begin(self.launcher, lowers, limits, plan_for)
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
-            self.container.confinement = functools.partial(describe_confinement, todo, limits, self.launcher.idmap)
+            self.container.confinement = functools.partial(
+                describe_confinement, todo, limits, storage, self.launcher.idmap
+            )
             self.running = self.launcher.submit(todo, files, before=self._limit())
             self.container.upper = self.upper
             return self.running
@@ -283,7 +291,12 @@ class _Cell:
             if self.streams.on_follow is not None:
                 self.streams.on_follow(follow)
             outcome = follow.to_end()
-            return outcome if self.group is None else self.group.explain(outcome)
+            if self.group is not None:
+                outcome = self.group.explain(outcome)
+            if isinstance(self.upper, LimitedUpper):
+                running.wait()
+                outcome = self.upper.explain(outcome)
+            return outcome
         finally:
             self.container.upper = None
             self.engine.note_running(self.container.name, None)
@@ -304,6 +317,7 @@ class _Cell:
             "upper": self.upper.id,
             "lowers": self.upper.lowers,
             "parts": self.upper.parts,
+            "storage": self.options.storage,
             "confinement": self.container.confinement and self.container.confinement(),
         }
         self.engine.note_running(self.container.name, facts)

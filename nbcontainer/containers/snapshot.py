@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import Container, get
+from nbcontainer.containers.copying import copied
 from nbcontainer.containers.record import CellRecord, Record, read_record
 from nbcontainer.containers.running import running_containers
+from nbcontainer.containers.storage import LimitedWritten
 from nbcontainer.containers.upper import Written
-from nbcontainer.images import host, times, work
+from nbcontainer.errors import ContainerBusy
+from nbcontainer.images import times
 from nbcontainer.images.store import cannot
-from nbcontainer.images.unpacked import unpacked
 from nbcontainer.linux.proc import descendants
 from nbcontainer.sandbox.outcome import EXITED
 
@@ -35,12 +37,19 @@ def as_it_is(engine: Engine, name: str) -> Iterator[Container]:
     if facts is None:
         yield get(engine, name)
         return
+    if facts.get("storage") and name not in engine.running:
+        hint = "do it there, or when the cell has ended"
+        raise ContainerBusy(f"what {name} writes is in memory of another notebook (--storage)", hint=hint)
     lowers = tuple(facts["lowers"])
     try:
         record = read_record(engine.store.path / "containers" / name)
     except (FileNotFoundError, NotADirectoryError):  # an anonymous one, which is written down when it has a layer
         record = Record(name, facts["image"], facts["digest"], lowers[::-1], facts["started"])
-    upper = Written(engine.store, facts["upper"], lowers, tuple(facts["parts"]))
+    parts = tuple(facts["parts"])
+    if facts.get("storage"):
+        upper: Written = LimitedWritten(engine, facts["upper"], lowers, parts)
+    else:
+        upper = Written(engine.store, facts["upper"], lowers, parts)
     with snapshot(Container(engine, record), facts["pid"], facts["command"], upper) as copy:
         yield copy
 
@@ -68,26 +77,9 @@ def snapshot(container: Container, init: int, command: str, upper: Written | Non
 
 def _add_copy(engine: Engine, copy: Container, upper: Written, init: int, command: str) -> None:
     """Adds the upper directory as it is now to `copy`, as a layer of its own."""
-    store = engine.store
-    parts = upper.changed_parts()
-    names = ["diff", *(name for name, _ in parts)]
-    with contextlib.ExitStack() as stack:
-        tars = [stack.enter_context(store.incoming())[1] for _ in names]
-        with paused(init):
-            for name, tar in zip(names, tars, strict=True):
-                where = f"tmp/{upper.id}/{name}"
-                engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
-        layer = store.unique()
-        place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
-        for name, tar in zip(names, tars, strict=True):
-            os.lseek(tar, 0, os.SEEK_SET)
-            stack.enter_context(unpacked(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
-        if parts:
-            host.graft(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
-            store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))
-        with store.lock(shared=True):
-            place.rename(store.path / "layers" / layer)
-            copy.add_cell(CellRecord(layer, command, times.timestamp(), EXITED, 0))
+    with copied(engine, upper, paused(init)) as place, engine.store.lock(shared=True):
+        place.rename(engine.store.path / "layers" / place.name)
+        copy.add_cell(CellRecord(place.name, command, times.timestamp(), EXITED, 0))
 
 
 @contextlib.contextmanager

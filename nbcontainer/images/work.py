@@ -85,6 +85,16 @@ def first_names_here(files: Sequence[int], _: Progress) -> list[tuple[str, bool]
     return first_names(files[0])
 
 
+def examine_here(_files: Sequence[int], _: Progress) -> dict[str, Any]:
+    """Of a root with directories: the names of those that are not empty, and the blocks or inodes that are free.
+
+    The latter is the lesser of both, as statvfs(3) has them.
+    """
+    filled = [entry.name for entry in os.scandir("/") if entry.name.startswith("diff") and os.listdir(entry.path)]  # noqa: PTH208
+    free = os.statvfs("/")
+    return {"filled": filled, "free": min(free.f_bfree, free.f_ffree)}
+
+
 def usage_here(_files: Sequence[int], _: Progress) -> dict[str, int]:
     """See `usage`, of the root."""
     return usage(_root())

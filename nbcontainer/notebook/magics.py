@@ -21,7 +21,7 @@ from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, TIMEOUT, from_status
+from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,6 +218,7 @@ def failure(outcome: Outcome) -> CellFailed:
         TIMEOUT: "give it more with --timeout",
         MEMORY: "give it more with -m",
         PROCESSES: "give it more with --pids-limit",
+        STORAGE: "give it more with --storage, or a volume",
     }
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
 

@@ -255,6 +255,18 @@ class Launcher:
         finally:
             wire.close(trees)
 
+    def limit(self, path: str, size: int, directories: Sequence[tuple[str, int]]) -> None:
+        """Mounts memory of `size` bytes over a directory, and makes directories in it, by their names and modes.
+
+        `path` is from the store; the mount is the launcher's and its containers', who get it with their first order
+        from now on, and goes with the directory. Where it cannot be made, a container that is to have it says that the
+        directories are not there. Raises `LauncherError`.
+        """
+        with self._lock:
+            self._ensure()
+            assert self._control is not None
+            wire.send(self._control, {"limit": path, "size": size, "directories": directories})
+
     def user_namespace(self) -> int:
         """A descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""
         with self._lock:

@@ -14,6 +14,7 @@ INTERRUPTED = "interrupted"
 KILLED = "killed"
 MEMORY = "out of memory"
 PROCESSES = "too many processes"
+STORAGE = "disk quota"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Outcome:
     """Who ended a cell, and what it cost.
 
     `reason` is `exited`, `signal` (it died of one of its own), `timeout`, `interrupted`, `killed` (from outside),
-    `out of memory` or `too many processes` (it came to that limit, `limit` bytes or processes, and ended badly).
+    `out of memory`, `too many processes` or `disk quota` (it came to that limit, `limit` bytes or processes, and ended
+    badly).
     `exit_code` is the shell's: 128 and the signal where there was one. Times in seconds, `peak_memory` in bytes, of
     the largest process, or of all together where memory was limited.
     """
@@ -53,6 +55,8 @@ class Outcome:
             return f"out of memory (limit {_mebibytes(self.limit)}, peak {_mebibytes(self.peak_memory)})"
         if self.reason == PROCESSES:
             return f"too many processes (limit {self.limit})"
+        if self.reason == STORAGE:
+            return f"no space left of its disk quota (limit {_mebibytes(self.limit)})"
         return "killed from outside the container"
 
     def as_dict(self) -> dict[str, Any]:

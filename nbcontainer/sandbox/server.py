@@ -99,6 +99,9 @@ class ForkServer:
         if "show" in order:
             self._show(order["show"], files)
             return True
+        if "limit" in order:
+            self._limit(order["limit"], order["size"], order["directories"])
+            return True
         try:
             pid, pidfd, channel = self._clone(order["prepare"])
         except OSError as error:
@@ -124,6 +127,20 @@ class ForkServer:
         finally:
             os.chdir("/")
             wire.close(trees)
+
+    def _limit(self, path: str, size: int, directories: list[tuple[str, int]]) -> None:
+        """Mounts a tmpfs of `size` bytes at `path` of the store, with directories in it."""
+        os.fchdir(self.store)
+        try:
+            options = f"mode=755,size={size},nr_inodes={max(1024, size // 4096)}"
+            self.kernel.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options)
+            for name, mode in directories:
+                self.kernel.mkdir(f"{path}/{name}", 0o700)
+                self.kernel.chmod(f"{path}/{name}", mode)
+        except OSError as error:
+            os.write(2, f"{error.strerror}: {error.filename}\n".encode())
+        finally:
+            os.chdir("/")
 
     def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:
         """A new init at work on `prepare`: its pid, a pidfd that stays this object's, and its channel's other end."""

@@ -58,6 +58,7 @@ def request(*words: str, **keywords: Any) -> Request:
         (["--ulimit", "nofile=10:20"], {"ulimits": (Limit("nofile", 10, 20),)}),
         (["--ulimit", "cpu=5", "--ulimit", "core=0"], {"ulimits": (Limit("cpu", 5, 5), Limit("core", 0, 0))}),
         (["--shm-size", "1m"], {"shm_size": 1 << 20}),
+        (["--storage", "1g"], {"storage": 1 << 30}),
     ],
 )
 def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> None:
@@ -87,6 +88,7 @@ def test_every_option_is_tried_here() -> None:
         "pids-limit",
         "ulimit",
         "shm-size",
+        "storage",
     }
     assert {option.name for option in RUN_OPTIONS} == tried | {"volume", "name", "rm", "env-file"}
 
@@ -180,6 +182,7 @@ def test_what_is_no_time_limit(text: str) -> None:
             UsageError,
             "--ulimit nofile=99999999999 is more than this notebook's own",
         ),
+        (["--storage", "9k"], UsageError, "--storage 9k is too little to start in; give it 1m or more"),
         (["--shm-size", "0"], UsageError, "--shm-size 0 is no memory; write a size, as in 256m"),
         (["-v", "data"], UsageError, "'data' is no volume; write -v SRC:DST"),
         (["-v", ":/x"], UsageError, "':/x' is no volume"),

@@ -1,0 +1,45 @@
+"""Copies of what cells have written, where it cannot be moved: a cell still writes there, or it is only in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from nbcontainer.images import host, work
+from nbcontainer.images.unpacked import unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.upper import Written
+
+
+@contextlib.contextmanager
+def copied(engine: Engine, upper: Written, still: AbstractContextManager[None] | None = None) -> Iterator[Path]:
+    """The directory (host, in the store's `tmp`) of a layer with what is in the upper directories now.
+
+    Who wants it moves it to the store's `layers` under its own name; else it is swept. `still` is entered while the
+    uppers are read. Raises `OSError`, `ImageError`.
+    """
+    store = engine.store
+    parts = upper.changed_parts()
+    names = ["diff", *(name for name, _ in parts)]
+    with contextlib.ExitStack() as stack:
+        tars = [stack.enter_context(store.incoming())[1] for _ in names]
+        with still or contextlib.nullcontext():
+            for name, tar in zip(names, tars, strict=True):
+                where = f"tmp/{upper.id}/{name}"
+                engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
+        layer = store.unique()
+        place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
+        for name, tar in zip(names, tars, strict=True):
+            os.lseek(tar, 0, os.SEEK_SET)
+            stack.enter_context(unpacked(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
+        if parts:
+            host.graft(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
+            store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))
+        yield place

@@ -1,0 +1,97 @@
+"""`--storage`: an upper that holds so much and no more.
+
+A file system that counts is what it takes: a tmpfs, which only the launcher's mount namespace has, so that a plain user
+may have one and nothing of it is left wherever the notebook ends. What lasts is copied from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.copying import copied
+from nbcontainer.containers.upper import Upper, Written
+from nbcontainer.images import work
+from nbcontainer.sandbox.outcome import EXITED, KILLED, SIGNAL, STORAGE
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.host import HostView
+    from nbcontainer.images.runner import Runner
+    from nbcontainer.sandbox.outcome import Outcome
+
+
+class LimitedWritten(Written):
+    """What a cell has written to a limited upper, of this process's launcher."""
+
+    def __init__(self, engine: Engine, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
+        super().__init__(engine.store, upper, lowers, parts)
+        self.engine = engine
+
+    def examine(self) -> dict[str, Any]:
+        """See `nbcontainer.images.work.examine_here`: what the launcher sees, and this process does not."""
+        found: dict[str, Any] = self.engine.on_directory(work.examine_here, f"tmp/{self.id}", read_only=True)
+        return found
+
+    def changed(self) -> bool:
+        """Whether the cell left anything in it."""
+        return bool(self.examine()["filled"])
+
+    def changed_parts(self) -> list[tuple[str, str]]:
+        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
+        filled = self.examine()["filled"]
+        names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
+        return [(name, part) for name, part in names if name in filled]
+
+
+class LimitedUpper(LimitedWritten, Upper):
+    """An upper of `size` bytes, and an inode for each 4096 of them, in memory."""
+
+    def __init__(self, engine: Engine, lowers: tuple[str, ...], below: HostView | None, size: int) -> None:
+        Upper.__init__(self, engine.store, lowers, below)
+        self.engine = engine
+        self.size = size
+        self.in_memory = False  # of the store's, where its file system can hold no upper
+        self._home = self.path
+
+    def make(self) -> None:
+        """Has the launcher mount it and make its directories. Raises `LauncherError`."""
+        self.store.new_directory(self.path, give=False)
+        models = [self.store.path / "layers" / self.lowers[0] / "diff", *map(Path, self.parts)]
+        directories = []
+        for suffix, model in zip(self._suffixes, models, strict=True):
+            directories += [(f"diff{suffix}", _mode(model)), (f"work{suffix}", 0o755)]
+        self.engine.launcher.limit(f"tmp/{self.id}", self.size, directories)
+
+    def explain(self, outcome: Outcome) -> Outcome:
+        """The outcome of a cell that ended badly with all of it used is that it came to this limit."""
+        if outcome.ok or outcome.reason not in (EXITED, SIGNAL, KILLED) or self.examine()["free"] > 0:
+            return outcome
+        return replace(outcome, reason=STORAGE, limit=self.size)
+
+    def keep(self, runner: Runner) -> str:
+        """Copies it to a layer of the store; the layer's id."""
+        del runner
+        with copied(self.engine, self) as place:
+            place.rename(self.store.path / "layers" / place.name)
+            return place.name
+
+    def remove(self) -> bool:
+        """Removes it, the launcher's mount with it: a mount of another namespace is no hindrance (rmdir(2), 3.18)."""
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                self.path.rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+        return not self.path.exists()
+
+
+def _mode(model: Path) -> int:
+    try:
+        return model.stat().st_mode & 0o7777
+    except PermissionError:  # the image's root is closed to its owner: so is nobody's
+        return 0o755

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
@@ -34,6 +33,8 @@ def parse_port(text: str) -> Port:
 def _address(text: str, word: str) -> str:
     if word.startswith("[") and word.endswith("]"):
         raise UsageError(f"--publish {text}: a private network is IPv4 alone", hint="name an IPv4 address, or none")
+    import ipaddress
+
     try:
         return str(ipaddress.IPv4Address(word))
     except ValueError:

@@ -170,6 +170,8 @@ class Launcher:
             while message["order"] != number:  # an interrupt's, see `_collect_one`
                 wire.close(came)
                 message, came = self._answer()
+        if message.get("failed"):
+            raise LauncherError(f"cannot start {path}: {message['failed']}")
         if "failed" in message:
             raise ContainerLost("a new container ended before it could begin", hint="run it again")
         return came[0]

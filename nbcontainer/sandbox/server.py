@@ -151,17 +151,22 @@ class ForkServer:
         return pid, self._watch(pid), theirs
 
     def _help(self, order: dict[str, Any], files: list[int]) -> None:
-        """Runs a program for an init; the answer is its pidfd, or that the init is dead."""
+        """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""
         owner = next((pidfd for pidfd, pid in self.children.items() if pid == order["help"]), None)
-        if owner is None:
-            wire.send(self.control, {"order": order["order"], "failed": True})
-        else:
-            pid = os.fork()
-            if pid == 0:
+        answer: dict[str, Any] = {"order": order["order"]}
+        pidfds: list[int] = []
+        try:
+            if owner is None:
+                answer["failed"] = ""
+            elif (pid := os.fork()) == 0:
                 self._run_helper(order["path"], order["argv"], files)
-            self.helpers[owner] = pidfd = self._watch(pid)
-            wire.send(self.control, {"order": order["order"]}, [pidfd])
+            else:
+                self.helpers[owner] = self._watch(pid)
+                pidfds.append(self.helpers[owner])
+        except OSError as error:
+            answer["failed"] = error.strerror
         wire.close(files)
+        wire.send(self.control, answer, pidfds)
 
     def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
         """A helper's process until it is the program, with `files` and nothing else of this one's."""

@@ -12,11 +12,9 @@ import pytest
 
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.launcher import Launcher
-from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import Tool
 from tests.attacks.inside import attempt
-from tests.attacks.ways import open_to_all
-from tests.requirements import require
+from tests.requirements import require_private_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,10 +28,7 @@ SECRET = b"the notebook's own"
 def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The program that makes the network, as if no other were installed."""
     name: str = request.param
-    require(name)
-    require("tun", available=open_to_all("/dev/net/tun"), why="/dev/net/tun is not for everybody here")
-    if name == "pasta":
-        require("route", available=network.has_default_route(Machine()), why="this machine has no default route")
+    require_private_network(name)
     monkeypatch.setattr(network, "find_tools", lambda _: [Tool(name, str(shutil.which(name)))])
     return name
 

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import find_tools
-from tests.requirements import require, require_root
-
-
-def open_to_all(device: str) -> bool:
-    """Whether every user may open a device."""
-    path = Path(device)
-    return path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o006 == 0o006
+from tests.requirements import require_private_network, require_root
 
 
 @dataclass(frozen=True)
@@ -33,8 +23,7 @@ class Way:
         if self.root:
             require_root()
         if ("network", "private") in self.chosen:
-            require("tun", available=open_to_all("/dev/net/tun"), why="/dev/net/tun is not for everybody here")
-            require("pasta or slirp4netns", available=bool(find_tools(Machine())), why="neither is installed")
+            require_private_network()
         return dict(self.chosen)
 
 

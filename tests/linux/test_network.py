@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -19,13 +20,12 @@ import pytest
 
 from nbcontainer.containers.container import get
 from nbcontainer.containers.ports import parse_port
-from nbcontainer.errors import NetworkUnavailable
+from nbcontainer.errors import LauncherError, NetworkUnavailable
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import Tool
 from tests.attacks.attacker import Attacker
-from tests.attacks.ways import open_to_all
-from tests.requirements import require, require_root
+from tests.requirements import require, require_private_network, require_root
 from tests.running import DEADLINE, all_dead, descendants, init_of, marker, pidfds, run_script
 
 if TYPE_CHECKING:
@@ -42,19 +42,11 @@ PROGRAMS = {"pasta", "passt", "passt.avx2", "slirp4netns"}
 """What the programs call themselves (proc_pid_comm(5)): pasta runs itself anew as what the processor can do best."""
 
 
-def require_tool(name: str) -> None:
-    """Skips the test where a program is not installed, or nobody may open what each of them needs."""
-    require(name)
-    require("tun", available=open_to_all("/dev/net/tun"), why="/dev/net/tun is not for everybody here")
-
-
 @pytest.fixture(params=["pasta", "slirp4netns"])
 def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The program that makes the network, as if no other were installed."""
     name: str = request.param
-    require_tool(name)
-    if name == "pasta":
-        require("route", available=network.has_default_route(Machine()), why="this machine has no default route")
+    require_private_network(name)
     installed = network.find_tools(Machine())
     monkeypatch.setattr(network, "find_tools", lambda _: [tool for tool in installed if tool.name == name])
     return name
@@ -199,6 +191,17 @@ def test_a_named_container_and_another_user_have_it_too(cell: Cell, engine: Engi
         assert cell(ask, name="net-box", read_only=True, **PRIVATE).text == "hello"
         if not engine.single_id:
             assert cell(ask, name="net-box", user="1000", **PRIVATE).text == "hello"
+
+
+@pytest.mark.parametrize("wanted", ["private", "host"])
+@pytest.mark.parametrize("to", ["../run/systemd/resolve/stub-resolv.conf", "/tmp/there"])
+def test_a_link_in_the_resolvers_place_is_no_hindrance(cell: Cell, tool: str, wanted: str, to: str) -> None:
+    """Debian's and Ubuntu's own is one, to where no container has anything; it stays as it is."""
+    name = f"net-link-{wanted}-{len(to)}"
+    cell(f"touch /tmp/there; ln -sf {to} /etc/resolv.conf", name=name)
+    shown = cell("cat /etc/resolv.conf", name=name, network=wanted).text
+    assert shown == (network.resolver_text() if wanted == "private" else Path("/etc/resolv.conf").read_text()).rstrip()
+    assert cell("readlink /etc/resolv.conf", name=name).text == to
 
 
 # What reaches a cell
@@ -421,6 +424,20 @@ def test_without_a_program_the_cell_says_what_to_install(cell: Cell, monkeypatch
         cell("echo run", **PRIVATE)
 
 
+def test_where_no_process_can_be_made_nothing_has_run(engine: Engine, cell: Cell, tool: str) -> None:
+    """The launcher says why, and goes on for the next one."""
+    cell("true", **PRIVATE)
+    engine.settle()  # a container waits, and needs no more than the program
+    before = resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC)
+    resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, (1, before[1]))
+    try:
+        with pytest.raises(LauncherError, match=rf"cannot start /\S+{tool}: Resource temporarily unavailable"):
+            cell("echo run", **PRIVATE)
+    finally:
+        resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, before)
+    assert cell("echo run", **PRIVATE).text == "run"
+
+
 def test_what_cannot_be_run_is_named(cell: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A program that is no program is refused in the kernel's words, and nothing waits for it."""
     broken = tmp_path / "pasta"
@@ -506,7 +523,8 @@ def made(tmp_path: Path, _containers_work: str) -> Callable[..., dict[str, str]]
     def run(script: str, *tools: str, route: str = "ip route add default via 203.0.113.2") -> dict[str, str]:
         place = ("unshare", "--user", "--map-root-user", "--mount", "--net")
         for name in tools:
-            require_tool(name)
+            require(name)
+        require_private_network()
         words = [f"{name}={shutil.which(name)}" for name in tools]
         child = [sys.executable, "-c", CHILD, str(tmp_path / "store"), script, *words]
         done = subprocess.run(

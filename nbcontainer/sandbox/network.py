@@ -276,7 +276,7 @@ def _wait_ready(reader: int, words: int, tool: Tool, machine: Machine) -> None:
     """Waits until a program is ready: it writes then, or ends. Raises `NetworkUnavailable` where that is not to be."""
     end = time.monotonic() + START_LIMIT
     if not readable(reader, max(0.0, end - time.monotonic()) * 1000):
-        raise _refused(tool, f"it is not ready after {START_LIMIT:.0f} s", words, machine)
+        raise _refused(tool, f"it is not ready after {START_LIMIT:g} s", words, machine)
     if not os.read(reader, 64):
         raise _refused(tool, "it ended without a word", words, machine)
 

@@ -12,21 +12,34 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nbcontainer
 from nbcontainer.containers.container import get
+from nbcontainer.containers.doctor import LIMITED, OK, Check, examine
 from nbcontainer.containers.ports import parse_port
-from nbcontainer.errors import LauncherError, NetworkUnavailable
+from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import Tool
 from tests.attacks.attacker import Attacker
 from tests.requirements import require, require_private_network, require_root
-from tests.running import DEADLINE, all_dead, descendants, init_of, marker, pidfds, run_script
+from tests.running import (
+    DEADLINE,
+    all_dead,
+    appear,
+    descendants,
+    init_of,
+    marker,
+    pidfds,
+    processes_with,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -319,6 +332,17 @@ def test_inspect_shows_the_network_of_what_runs(engine: Engine, tool: str) -> No
         assert (found["network"], found["ports"]) == ("private", [f"127.0.0.1:{port}:80/tcp"])
 
 
+def test_python_asks_for_it_too(engine: Engine, tool: str) -> None:
+    """`nbcontainer.run(network="private", publish=…)`."""
+    published = [f"{free_port()}:80"]
+    with greeting(own_address()) as port:
+        script = asking(own_address(), port)
+        found = nbcontainer.run("busybox", script=script, network="private", publish=published, engine=engine)
+    assert found.text == "hello\n"
+    with pytest.raises(UsageError, match="web is no port"):
+        nbcontainer.run("busybox", script="true", network="private", publish=["web:80"], engine=engine)
+
+
 # What is left
 
 
@@ -424,6 +448,19 @@ def test_without_a_program_the_cell_says_what_to_install(cell: Cell, monkeypatch
         cell("echo run", **PRIVATE)
 
 
+def test_doctor_and_a_cell_say_the_same(engine: Engine, cell: Cell, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doctor makes a network by the program that a cell would have; without one, it has the cell's words."""
+
+    def look() -> Check:
+        return next(check for check in examine(engine).checks if check.name == "private network")
+
+    assert look() == Check("private network", OK, f"a way out and ports, by {tool}")
+    monkeypatch.setattr(network, "find_tools", lambda _: [])
+    with pytest.raises(NetworkUnavailable) as raised:
+        cell("echo run", **PRIVATE)
+    assert look() == Check("private network", LIMITED, raised.value.message, raised.value.hint)
+
+
 def test_where_no_process_can_be_made_nothing_has_run(engine: Engine, cell: Cell, tool: str) -> None:
     """The launcher says why, and goes on for the next one."""
     cell("true", **PRIVATE)
@@ -438,27 +475,71 @@ def test_where_no_process_can_be_made_nothing_has_run(engine: Engine, cell: Cell
     assert cell("echo run", **PRIVATE).text == "run"
 
 
-def test_what_cannot_be_run_is_named(cell: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A program that is no program is refused in the kernel's words, and nothing waits for it."""
-    broken = tmp_path / "pasta"
-    broken.write_bytes(b"\x7fELF")
-    broken.chmod(0o755)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        with contextlib.suppress(OSError):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    monkeypatch.setattr(network, "find_tools", lambda _: [Tool("pasta", str(broken))])
-    with pytest.raises(NetworkUnavailable, match=r"cannot make a private network: pasta: .*Exec format error"):
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
+    """Has a file with this content be all the pasta that is installed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # where root's launcher may go, too
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "pasta"
+
+        def write(content: bytes) -> None:
+            path.write_bytes(content)
+            path.chmod(0o755)
+            monkeypatch.setattr(network, "find_tools", lambda _: [Tool("pasta", str(path))])
+
+        yield write
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x7fELF", "Exec format error"),
+        (b"#!/no/such/program\n", "No such file or directory"),
+        (b"#!/bin/sh\nexit 0\n", "it ended without a word"),
+        (b"#!/bin/sh\necho one >&2; echo 'No such luck' >&2; exit 1\n", "No such luck"),
+        (b"#!/bin/sh\nprintf 'not \\033[1m fine' >&2; exit 1\n", r"'not \\x1b\[1m fine'"),
+        (b"#!/bin/sh\nhead -c 1000000 /dev/zero >&2 && echo never >&2\n", "."),
+    ],
+    ids=["no program", "no interpreter", "silent", "last line", "not printable", "too many words"],
+)
+def test_what_a_program_says_is_said(cell: Cell, program: Callable[[bytes], None], content: bytes, said: str) -> None:
+    """In one line, the last it said, and nothing of the cell has run."""
+    program(content)
+    with pytest.raises(NetworkUnavailable, match=rf"^cannot make a private network: pasta: .*{said}") as raised:
         cell("echo run", **PRIVATE)
+    assert str(raised.value).isprintable()
     assert helpers() == []
 
 
-def test_a_program_that_never_is_ready_is_ended(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its time; the cell has not run."""
-    monkeypatch.setattr(network, "find_tools", lambda _: [Tool("pasta", str(shutil.which("yes")))])
-    monkeypatch.setattr(network, "START_LIMIT", 0.2)
-    with pytest.raises(NetworkUnavailable, match=r"pasta: "):
+def test_a_program_that_never_is_ready_is_ended(
+    cell: Cell, program: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its time, which is said."""
+    seconds = marker()
+    program(f"#!/bin/sh\nexec sleep {seconds}\n".encode())
+    monkeypatch.setattr(network, "START_LIMIT", 0.5)
+    with pytest.raises(NetworkUnavailable, match=r"pasta: it is not ready after 0\.5 s"):
         cell("echo run", **PRIVATE)
-    assert helpers() == []
+    assert processes_with(seconds) == []
+
+
+def test_an_interrupt_does_not_wait_for_a_program(cell: Cell, program: Callable[[bytes], None]) -> None:
+    """It ends what is being started, and the next cell runs."""
+    seconds = marker()
+    program(f"#!/bin/sh\nexec sleep {seconds}\n".encode())
+    cell("true")
+
+    def interrupt() -> None:
+        appear(seconds, 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        cell("echo run", **PRIVATE)
+    thread.join()
+    assert processes_with(seconds) == []
+    assert cell("echo run").text == "run"
 
 
 # On a machine that is made for it

@@ -11,6 +11,7 @@ NbcontainerError
 │   ├── LauncherError     the fork server cannot start or has gone
 │   │   └── ContainerLost it, or a container that waited, was killed before the cell began
 │   ├── LimitUnavailable  a limit that was asked for cannot be enforced
+│   ├── NetworkUnavailable  a network that was asked for cannot be made
 │   └── SetupFailed       one step of the plan failed
 ├── ContainerError        a container cannot be handled
 │   ├── ContainerNotFound
@@ -77,6 +78,10 @@ class ContainerLost(LauncherError):
 
 class LimitUnavailable(SandboxError):
     """A limit cannot be enforced here, so what it was for is not begun."""
+
+
+class NetworkUnavailable(SandboxError):
+    """A network, or a port of this machine's for it, cannot be had here, so what it was for is not begun."""
 
 
 class SetupFailed(SandboxError):

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
+from pathlib import Path
 
 import pytest
+
+from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.network import find_tools, has_default_route
 
 
 def require(name: str, *, available: bool | None = None, why: str = "") -> None:
@@ -21,6 +26,20 @@ def require(name: str, *, available: bool | None = None, why: str = "") -> None:
     if name in wanted or "all" in wanted:
         pytest.fail(f"this run must have {name}: {reason}")
     pytest.skip(reason)
+
+
+def require_private_network(program: str = "") -> None:
+    """Skips the test where this machine has no private networks, or none by a program of that name."""
+    tun = Path("/dev/net/tun")
+    open_to_all = tun.exists() and stat.S_IMODE(tun.stat().st_mode) & 0o006 == 0o006
+    require("tun", available=open_to_all, why="/dev/net/tun is not for everybody here")
+    if program:
+        require(program)
+    else:
+        there = bool(find_tools(Machine()))
+        require("pasta or slirp4netns", available=there, why="neither pasta nor slirp4netns is installed")
+    if program == "pasta":
+        require("route", available=has_default_route(Machine()), why="this machine has no default route")
 
 
 def require_root() -> None:

@@ -13,6 +13,7 @@ from nbcontainer.containers import run as running
 from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import CellFailed
 from nbcontainer.images import library
@@ -55,6 +56,7 @@ def run(
     user: str = "",
     hostname: str = "",
     network: str = "none",
+    publish: Iterable[str] = (),
     read_only: bool = False,
     timeout: float | None = None,
     userns: str = "",
@@ -77,10 +79,11 @@ def run(
 ) -> Result:
     """Runs `command` in a container of `image`, or `script` as a file for its shell; with both, it is the input.
 
-    The options are those of `%%container`: `volumes` as SRC:DST[:ro] strings or a {SRC: DST[:ro]} mapping, `timeout` in
-    seconds, `memory` and other sizes as in "512m", `ulimits` as in {"nofile": "1024:4096"}. `stdout` and `stderr` get
-    the output as it comes, in place of the result. With `name` it goes on in that container. Raises `CellFailed` where
-    the run ends badly, unless `check` is false, and the package's other errors.
+    The options are those of `%%container`: `volumes` as SRC:DST[:ro] strings or a {SRC: DST[:ro]} mapping, `publish` as
+    [IP:]HOST:PORT[/udp] strings, `timeout` in seconds, `memory` and other sizes as in "512m", `ulimits` as in
+    {"nofile": "1024:4096"}. `stdout` and `stderr` get the output as it comes, in place of the result. With `name` it
+    goes on in that container. Raises `CellFailed` where the run ends badly, unless `check` is false, and the package's
+    other errors.
     """
     pairs = [f"{source}:{target}" for source, target in volumes.items()] if isinstance(volumes, Mapping) else volumes
     options = RunOptions(
@@ -91,6 +94,7 @@ def run(
         user=user,
         hostname=hostname,
         network=network,
+        ports=tuple(parse_port(text) for text in publish),
         read_only=read_only,
         timeout=timeout,
         userns=userns,

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import LauncherError
 from nbcontainer.images.store import MEMORY, Store, cannot
-from nbcontainer.sandbox import trials, wire
+from nbcontainer.sandbox import network, trials, wire
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.spec import Volume
 from nbcontainer.sandbox.work import perform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.running import Running
 
 _NOWHERE = Path("/nonexistent")
 
@@ -108,7 +111,18 @@ class Bench:
             self._unusable = error
             raise
 
-    def run(self, name: str) -> None:
+    def connect(self) -> str:
+        """Gives a container a private network; the name of the program. Raises `SandboxError` or `OSError`."""
+        found: list[str] = []
+
+        def connect(running: Running) -> None:
+            assert self._launcher is not None
+            found.append(network.connect(self._launcher, running, scratch="tmp/network"))
+
+        self.run("network", before=connect)
+        return found[-1]
+
+    def run(self, name: str, *, before: Callable[[Running], None] | None = None) -> None:
         """Runs a trial (`nbcontainer.sandbox.trials`). Raises `SandboxError` or `OSError`."""
         self.start()
         assert self._launcher is not None
@@ -121,7 +135,7 @@ class Bench:
             self._give(path)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, seen), [null] * 3)
+            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, seen), [null] * 3, before=before)
         finally:
             os.close(null)
 

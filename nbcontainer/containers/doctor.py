@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from nbcontainer.containers.bench import Bench
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.views import Table, size
-from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed, StoreError
+from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images import recipes
 from nbcontainer.images.store import FREE_SPACE, default_path
 from nbcontainer.sandbox import cgroups, idmap
@@ -96,6 +96,10 @@ class Trials(Protocol):
 
     def run(self, name: str) -> None:
         """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
+        ...
+
+    def connect(self) -> str:
+        """Gives a container a private network; the name of the program. Raises `SandboxError` or `OSError`."""
         ...
 
     def use_memory(self) -> None:
@@ -207,6 +211,14 @@ def look_at_overlay(patient: Patient) -> Finding:
     return Finding(OK, "what cells write, remove and rename goes to a layer of their own")
 
 
+def look_at_private_network(patient: Patient) -> Finding:
+    """Whether a cell can have a way out, and by which program; without one, it has the host's network, or none."""
+    try:
+        return Finding(OK, f"a way out and ports, by {patient.trials.connect()}")
+    except NetworkUnavailable as error:
+        return Finding(LIMITED, error.message, error.hint)
+
+
 def look_at_hostname(patient: Patient) -> Finding:
     """Whether a container has a name of its own: what the notebook runs in may refuse that, and a cell runs without."""
     try:
@@ -259,6 +271,7 @@ PROBES = (
     trial("/proc", "a fresh one"),
     trial("/dev", "devices, terminals, shared memory, message queues"),
     trial("network", "the container's own, lo is up"),
+    Probe("private network", look_at_private_network),
     trial("/sys", "read-only"),
     Probe("host name", look_at_hostname),
     Probe("store", look_at_store),

@@ -7,6 +7,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.ports import check_ports
 from nbcontainer.containers.volumes import check_targets
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox import idmap
@@ -18,9 +19,11 @@ from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
 if TYPE_CHECKING:
     from nbcontainer.images.oci import ImageConfig
     from nbcontainer.sandbox.limits import Limit
-    from nbcontainer.sandbox.spec import Tmpfs, Volume
+    from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 
-NETWORKS = ("none", "host")
+PRIVATE = "private"
+
+NETWORKS = ("none", "host", PRIVATE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class RunOptions:
     user: str = ""
     hostname: str = ""
     network: str = "none"
+    ports: tuple[Port, ...] = ()
     read_only: bool = False
     timeout: float | None = None
     userns: str = ""
@@ -65,6 +69,9 @@ def check_options(options: RunOptions) -> None:
     check_targets(options.volumes, options.tmpfs)
     if options.network not in NETWORKS:
         raise UsageError(f"--network {options.network} is not known", hint=f"choose one of {', '.join(NETWORKS)}")
+    check_ports(options.ports, options.network)
+    if options.network == PRIVATE and options.userns == idmap.HOST:
+        raise UsageError("--network private needs a user namespace", hint="leave out --userns=host")
     if options.userns not in ("", idmap.HOST):
         raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
     if options.userns == idmap.HOST and os.geteuid() != 0:

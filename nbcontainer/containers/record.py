@@ -14,8 +14,8 @@ from nbcontainer.images.store import cannot
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.options import RunOptions
     from nbcontainer.images.store import Store
-    from nbcontainer.sandbox.groups import GroupLimits
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.steps import Plan
 
@@ -62,14 +62,19 @@ class Record:
         return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
 
 
-def describe_confinement(todo: Plan, limits: GroupLimits, storage: int | None, idmap: IdMap) -> dict[str, Any]:
-    """What a cell is kept in: its user namespace, what all its processes may use, and the steps that made the rest.
+def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
+    """What a cell is kept in: user namespace, network, what its processes may use together, and the steps for the rest.
 
     The steps, each with what it is for, are the plan that ran and not a description of it: what is not there was not
     done.
     """
-    steps = [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo]
-    return {"user_namespace": asdict(idmap), "limits": {**asdict(limits), "storage": storage}, "steps": steps}
+    return {
+        "user_namespace": asdict(idmap),
+        "network": options.network,
+        "ports": [asdict(port) for port in options.ports],
+        "limits": {**asdict(options.together), "storage": options.storage},
+        "steps": [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo],
+    }
 
 
 def read_record(path: Path) -> Record:

@@ -9,6 +9,7 @@ from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.grammar import Command, Option
 from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size, storage
 from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
@@ -31,7 +32,8 @@ RUN_OPTIONS = (
     Option(("-u", "--user"), "USER[:GROUP]", "user, by name or number in the image"),
     Option(("--hostname",), "NAME", "the container's host name"),
     Option(("--timeout",), "SECONDS", "end everything after so long"),
-    Option(("--network",), "none|host", "none (the default) has only lo; host is the host's"),
+    Option(("--network",), "none|host|private", "none (the default) has only lo; host: the host's; private: a way out"),
+    Option(("-p", "--publish"), "[IP:]HOST:PORT[/udp]", "with --network private: a port of the host's, at 127.0.0.1"),
     *LIMIT_OPTIONS,
     Option(("--read-only",), "", "the root refuses writes"),
     Option(("--cap-add",), "NAME", "a capability more for root in it, ALL for every one (capabilities(7))"),
@@ -67,6 +69,7 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             user=words.one("user"),
             hostname=words.one("hostname"),
             network=words.one("network", "none"),
+            ports=tuple(parse_port(text) for text in words.all("publish")),
             read_only=words.has("read-only"),
             timeout=seconds(words.one("timeout")),
             userns=words.one("userns"),

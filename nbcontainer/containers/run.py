@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.options import RunOptions, check_options, command_line, environment, stop_signal
+from nbcontainer.containers.options import PRIVATE, RunOptions, check_options, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.volumes import idmapped
@@ -19,6 +19,7 @@ from nbcontainer.errors import (
     ContainerLost,
     ContainerNotFound,
     LimitUnavailable,
+    NetworkUnavailable,
     SetupFailed,
     UsageError,
 )
@@ -220,8 +221,9 @@ class _Cell:
         if self.running is not None:
             if outcome is None:
                 self.running.kill()
-            if changed or self.options.volumes:
-                # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk.
+            if changed or self.options.volumes or self.options.ports:
+                # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk, nor may a
+                # port that is published be in the next one's.
                 self.running.wait()
         if outcome is not None:
             written = changed or not self.container.anonymous
@@ -259,21 +261,31 @@ class _Cell:
                 self.upper, todo, self.group = self.engine.begin(self.launcher, lowers, limits, plan_for)
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
-            self.container.confinement = functools.partial(
-                describe_confinement, todo, limits, storage, self.launcher.idmap
-            )
-            self.running = self.launcher.submit(todo, files, before=self._limit())
+            idmap_ = self.launcher.idmap
+            self.container.confinement = functools.partial(describe_confinement, todo, self.options, idmap_)
+            self.running = self.launcher.submit(todo, files, before=self._before())
             self.container.upper = self.upper
             return self.running
         finally:
             wire.close(sent)
 
-    def _limit(self) -> Callable[[int], None] | None:
-        """What puts init into a group with the cell's limits, where it has some of that kind. Raises `SandboxError`."""
-        if not self.options.together.controllers:
+    def _before(self) -> Callable[[Running], None] | None:
+        """What is done to init before there is a cell, where there is something to do. Raises `SandboxError`."""
+        if self.options.together.controllers:
+            self.group = self.group or Group(self.options.together)
+        elif self.options.network != PRIVATE:
             return None
-        self.group = self.group or Group(self.options.together)
-        return self.group.enter
+        return self._ready
+
+    def _ready(self, running: Running) -> None:
+        """Puts init into a group with the cell's limits, and connects it to its network. Raises `SandboxError`."""
+        if self.group is not None:
+            self.group.enter(running.pid)
+        if self.options.network == PRIVATE:
+            from nbcontainer.sandbox import network
+
+            store = self.engine.store
+            network.connect(self.launcher, running, self.options.ports, scratch=f"tmp/{store.unique()}")
 
     def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
         try:
@@ -313,6 +325,8 @@ class _Cell:
             "started": times.timestamp(time.time()),
             "command": self.request.as_text[:200],
             "kernel": self.request.kernel,
+            "network": self.options.network,
+            "ports": [str(port) for port in self.options.ports],
             "stop": stop_signal(self.image.config),
             "upper": self.upper.id,
             "lowers": self.upper.lowers,
@@ -367,6 +381,7 @@ class _Cell:
             volumes=options.volumes if volumes is None else volumes,
             tmpfs=options.tmpfs,
             network=options.network,
+            resolver=_resolver(options),
             read_only=options.read_only,
             limits=options.limits,
             capabilities=options.capabilities,
@@ -375,6 +390,15 @@ class _Cell:
             exchange=self.streams.exchange,
         )
         return plan.build(spec, self.launcher.idmap)
+
+
+def _resolver(options: RunOptions) -> str:
+    """The text of the resolv.conf of a private network."""
+    if options.network != PRIVATE:
+        return ""
+    from nbcontainer.sandbox import network
+
+    return network.resolver_text()
 
 
 def _encode(text: str) -> bytes:
@@ -401,7 +425,7 @@ def run(
     keep = not request.remove
     try:
         outcome = run_in(container, image, request, streams)
-    except (SetupFailed, LimitUnavailable):
+    except (SetupFailed, LimitUnavailable, NetworkUnavailable):
         keep = keep and bool(request.name)
         raise
     finally:

@@ -58,7 +58,7 @@ class ContainerMagics(Magics):
     image = Unicode("", help="The image of cells that name neither an image nor a container.").tag(config=True)
     volumes = List(Unicode(), help="Volumes of every cell, as SRC:DST[:ro].").tag(config=True)
     timeout = Float(0.0, help="Seconds that a cell may take, 0 for no limit; --timeout comes first.").tag(config=True)
-    network = Unicode("none", help="The network of cells that do not say: none or host.").tag(config=True)
+    network = Unicode("none", help="The network of cells that do not say: none, host or private.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)

@@ -36,6 +36,7 @@ _WORDS = {
     "OpenTerminal": "open a terminal",
     "MakeExchange": "make the directory that the notebook and the program talk through",
     "BindResolver": "bind the host's resolv.conf",
+    "MakeResolver": "make the container's resolv.conf",
     "BindVolume": "mount the volume",
     "MountTmpfs": "mount a tmpfs",
     "MakeWorkdir": "enter the working directory",

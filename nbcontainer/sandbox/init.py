@@ -40,7 +40,7 @@ def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[An
     is what can be done ahead, as `plan.encode` wrote it.
     """
     try:
-        _end_with(launcher)
+        end_with(launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
         _Init(kernel, channel, launcher).live(plan.decode(prepare))
@@ -51,7 +51,7 @@ def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[An
         os._exit(0)
 
 
-def _end_with(launcher: int) -> None:
+def end_with(launcher: int) -> None:
     """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
     set_pdeathsig(signal.SIGKILL)
     poll = select.poll()
@@ -103,7 +103,9 @@ class _Init:
         `failure` is of what was done ahead.
         """
         request = wire.receive(self.channel, self.files)
-        while request is not None and "soon" in request:  # to wake up by: anything more would slow the notebook down
+        while request is not None and "setup" not in request:
+            if "network" in request:
+                self._show_network()  # else it is to wake up by: anything more would slow the notebook down
             request = wire.receive(self.channel, self.files)
         if request is None:  # the notebook wants this one no more, or has gone
             return False
@@ -114,6 +116,12 @@ class _Init:
             return False
         self._let_go()
         return True
+
+    def _show_network(self) -> None:
+        """Hands out its network namespace: nobody else can open it by this process, which cannot be looked into."""
+        namespace = self.kernel.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        wire.send(self.channel, {"network": True}, [namespace])
+        self.kernel.close(namespace)
 
     def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
         cpu_time = usage.ru_utime + usage.ru_stime
@@ -160,7 +168,7 @@ class _Init:
 
     def _harden(self) -> None:
         """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
-        _end_with(self.launcher)
+        end_with(self.launcher)
         HardenInit().apply(self.kernel, ())
 
     def _let_go(self) -> None:

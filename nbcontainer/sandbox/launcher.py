@@ -142,15 +142,15 @@ class Launcher:
                 spare.channel.close()
                 wait_readable(spare.pidfd)
 
-    def submit(self, todo: Plan, files: Sequence[int], *, before: Callable[[int], None] | None = None) -> Running:
+    def submit(self, todo: Plan, files: Sequence[int], *, before: Callable[[Running], None] | None = None) -> Running:
         """Starts a container with copies of `files` (0, 1 and 2 are the cell's streams). Raises `SandboxError`.
 
-        `before` is told init's pid (host) when nothing of the cell has begun.
+        `before` is handed it when nothing of the cell has begun.
         """
         done, running = self._take(todo)
         try:
             if before is not None:
-                before(running.pid)
+                before(running)
             running.begin(todo, done, files)
         except ConnectionError:  # it was killed while it waited, and the upper that it has mounted is used up
             running.close()
@@ -160,6 +160,31 @@ class Launcher:
             running.close()
             raise
         return running
+
+    def help(self, running: Running, path: str, argv: Sequence[str], files: Sequence[int]) -> int:
+        """Runs a program of the host's for a container that waits, and ends it with that; its pidfd, for the caller.
+
+        `path` is absolute (host), `files` are copied to its descriptors from 0 on, and it has no others. It is
+        container root in the launcher's namespaces, in the store's directory, without an environment. A program that
+        cannot be run says why on descriptor 2. Raises `LauncherError`.
+        """
+        with self._lock:
+            self._ensure()
+            assert self._control is not None
+            while self._orders:  # answers come in the order of the orders
+                self._collect_one()
+            number = next(self._numbers)
+            order = {"help": running.pid, "path": path, "argv": list(argv), "order": number}
+            wire.send(self._control, order, files)
+            message, came = self._answer()
+            while message["order"] != number:  # an interrupt's, see `_collect_one`
+                wire.close(came)
+                message, came = self._answer()
+        if message.get("failed"):
+            raise LauncherError(f"cannot start {path}: {message['failed']}")
+        if "failed" in message:
+            raise ContainerLost("a new container ended before it could begin", hint="run it again")
+        return came[0]
 
     def _take(self, todo: Plan) -> tuple[int, Running]:
         """A spare that has done the beginning of a plan, as much as there is one for, and how many steps that is."""

@@ -42,6 +42,7 @@ class Machine:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     uid: int = field(default_factory=os.geteuid)
     gid: int = field(default_factory=os.getegid)
+    dev: Path = Path("/dev")
 
     def read(self, name: str) -> str:
         """The text of a file below /proc, without white space around it; empty where it cannot be read."""

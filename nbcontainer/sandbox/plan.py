@@ -40,7 +40,7 @@ from nbcontainer.sandbox.rootfs import (
 from nbcontainer.sandbox.seccomp import InstallSeccomp
 from nbcontainer.sandbox.spec import SHM_SIZE, Directory, Overlay, Program, Work
 from nbcontainer.sandbox.steps import Plan, Step
-from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
+from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MakeResolver, MountTmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -126,6 +126,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(OpenTerminal())
     if spec.network == "host":
         steps.append(BindResolver())
+    elif spec.network == "private":
+        steps.append(MakeResolver(spec.resolver))
     mounts: list[MountTmpfs | BindVolume] = [
         *(MountTmpfs(t.target, t.size) for t in spec.tmpfs),
         *(BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode) for v in spec.volumes),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import select
 import signal
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 class Running:
     """One init: first a spare that waits for the rest of its plan, then a container.
 
+    `helper` is a pidfd of the program that carries its network, -1 for none.
+
     `pid` is init's, on the host; `pidfd` becomes readable when init is dead, and with it every process, mount and
     namespace of the container (the kernel's do_exit lets go of them before it tells). The caller closes it, being a
     context manager too: that ends a spare, and leaves a container running, which `kill` ends.
@@ -28,6 +32,7 @@ class Running:
         self.channel = channel
         self.pid = pid
         self.pidfd = pidfd
+        self.helper = -1
         self.terminal = -1
         self.exchange: tuple[int, ...] = ()
         self.progress = 0
@@ -49,6 +54,16 @@ class Running:
         done -= len(todo.prepare)
         setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
         wire.send(self.channel, {"setup": plan.encode(setup), "enter": plan.encode(enter)}, files)
+
+    def network(self) -> int:
+        """A descriptor of a spare's network namespace; the caller closes it. Raises `OSError`."""
+        wire.send(self.channel, {"network": True})
+        files: list[int] = []
+        message = wire.receive(self.channel, files)
+        if message is None or len(files) != 1:
+            wire.close(files)
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return files[0]
 
     def read(self) -> bool:
         """Takes one message; False at the end. Raises `OSError` for what no init of ours would send."""
@@ -83,18 +98,19 @@ class Running:
         self.signal(signal.SIGKILL)
 
     def wait(self) -> None:
-        """Waits until init is dead and its last words are read."""
+        """Waits until init is dead and its last words are read, and until its helper has let go of its ports."""
         with contextlib.suppress(OSError):
             while self.read():
                 pass
-        if self.pidfd >= 0:
-            wait_readable(self.pidfd)
+        for process in (self.pidfd, self.helper):
+            if process >= 0:
+                wait_readable(process)
 
     def close(self) -> None:
         """Closes the descriptors. Idempotent."""
         self.channel.close()
-        wire.close(fd for fd in (self.pidfd, self.terminal, *self.exchange) if fd >= 0)
-        self.pidfd = self.terminal = -1
+        wire.close(fd for fd in (self.pidfd, self.helper, self.terminal, *self.exchange) if fd >= 0)
+        self.pidfd = self.helper = self.terminal = -1
         self.exchange = ()
 
 

@@ -7,6 +7,7 @@ otherwise only listens.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import os
@@ -14,7 +15,7 @@ import resource  # noqa: F401 - os.wait4 wants it, and would look for it in the 
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
@@ -76,6 +77,9 @@ class ForkServer:
         self.store = store
         self.itself = os.pidfd_open(os.getpid())
         self.children: dict[int, int] = {}
+        """Pids of inits and helpers, by their pidfds."""
+        self.helpers: dict[int, int] = {}
+        """Pidfds of helpers, by those of the inits that they are for."""
         self.poll = select.poll()
 
     def serve(self) -> None:
@@ -101,6 +105,9 @@ class ForkServer:
             return True
         if "limit" in order:
             self._limit(order["limit"], order["size"], order["directories"])
+            return True
+        if "help" in order:
+            self._help(order, files)
             return True
         try:
             pid, pidfd, channel = self._clone(order["prepare"])
@@ -158,12 +165,53 @@ class ForkServer:
         finally:
             os.chdir("/")
             channel.close()
+        return pid, self._watch(pid), theirs
+
+    def _help(self, order: dict[str, Any], files: list[int]) -> None:
+        """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""
+        owner = next((pidfd for pidfd, pid in self.children.items() if pid == order["help"]), None)
+        answer: dict[str, Any] = {"order": order["order"]}
+        pidfds: list[int] = []
+        try:
+            if owner is None:
+                answer["failed"] = ""
+            elif (pid := os.fork()) == 0:
+                self._run_helper(order["path"], order["argv"], files)
+            else:
+                self.helpers[owner] = self._watch(pid)
+                pidfds.append(self.helpers[owner])
+        except OSError as error:
+            answer["failed"] = error.strerror
+        wire.close(files)
+        wire.send(self.control, answer, pidfds)
+
+    def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
+        """A helper's process until it is the program, with `files` and nothing else of this one's."""
+        try:
+            init.end_with(self.itself)
+            os.fchdir(self.store)
+            for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(files)) for fd in files]):
+                os.dup2(fd, number)
+            self.kernel.close_all_but(tuple(range(len(files))))
+            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # those that an interpreter ignores
+                signal.signal(ignored, signal.SIG_DFL)
+            os.execve(path, argv, {})
+        except OSError as error:
+            os.write(2, f"{path}: {error.strerror}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _watch(self, pid: int) -> int:
         pidfd = os.pidfd_open(pid)
         self.children[pidfd] = pid
         self.poll.register(pidfd, select.POLLIN)
-        return pid, pidfd, theirs
+        return pidfd
 
     def _reap(self, pidfd: int) -> None:
+        """Lets go of a child that is dead; the helper of an init dies with it."""
+        if (helper := self.helpers.pop(pidfd, None)) is not None:
+            signal.pidfd_send_signal(helper, signal.SIGKILL)
+        self.helpers = {owner: helper for owner, helper in self.helpers.items() if helper != pidfd}
         self.poll.unregister(pidfd)
         os.waitpid(self.children.pop(pidfd), 0)
         os.close(pidfd)

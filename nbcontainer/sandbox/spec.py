@@ -89,6 +89,19 @@ class Tmpfs:
 
 
 @dataclass(frozen=True)
+class Port:
+    """A port of this machine, at `address` (IPv4), that leads to one of the container's. `protocol` is tcp or udp."""
+
+    address: str
+    host: int
+    container: int
+    protocol: str = "tcp"
+
+    def __str__(self) -> str:
+        return f"{self.address}:{self.host}:{self.container}/{self.protocol}"
+
+
+@dataclass(frozen=True)
 class Program:
     """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`."""
 
@@ -124,7 +137,8 @@ class Work:
 class Spec:
     """A container. `script` is the number of the travelling descriptor that holds the cell's body, -1 for none.
 
-    `limits` are those of each process, `shm_size` the bytes of /dev/shm.
+    `network` is none, host or private; `resolver` is the text of a private one's /etc/resolv.conf. `limits` are
+    those of each process, `shm_size` the bytes of /dev/shm.
     """
 
     root: Overlay | Directory
@@ -133,6 +147,7 @@ class Spec:
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     network: str = "none"
+    resolver: str = ""
     read_only: bool = False
     script: int = -1
     exchange: Exchange | None = None

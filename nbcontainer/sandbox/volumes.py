@@ -22,7 +22,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.rootfs import ROOT, STAGE, make_target
+from nbcontainer.sandbox.rootfs import ROOT, STAGE, make_target, open_in_root
 from nbcontainer.sandbox.steps import Step
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ STALE = errno.ESTALE
 """What a volume's step fails with when the launcher does not see the host path that the notebook sees."""
 
 _RESERVED = ("proc", "sys", "dev")
+
+_RESOLVER = "/etc/resolv.conf"
 
 _TARGET_ADVICE = {
     errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
@@ -140,12 +142,38 @@ class BindResolver(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds what the host's link, if it is one, points to; a host without one is left alone."""
         try:
-            tree = kernel.open_tree(AT_FDCWD, "/etc/resolv.conf", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+            tree = kernel.open_tree(AT_FDCWD, _RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         except FileNotFoundError:
             return
-        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
-        kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
-        target = make_target(kernel, "/etc/resolv.conf", directory=False)
-        kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
-        kernel.close(target)
-        kernel.close(tree)
+        _attach_resolver(kernel, tree)
+
+
+@dataclass(frozen=True)
+class MakeResolver(Step):
+    """An /etc/resolv.conf of the container's own, read-only, for a container in a private network."""
+
+    text: str
+
+    why: ClassVar[str] = "names are asked of who answers in the container's network"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes it on the stage, and mounts it over the image's."""
+        name = f"{STAGE}/resolv.conf"
+        file = kernel.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        kernel.write(file, self.text.encode())
+        kernel.close(file)
+        _attach_resolver(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC))
+
+
+def _attach_resolver(kernel: Kernel, tree: int) -> None:
+    """Puts a detached mount of a file, which is closed then, in the place of the root's /etc/resolv.conf."""
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
+    try:
+        target = make_target(kernel, _RESOLVER, directory=False)
+    except FileExistsError:  # a link to nowhere, as systemd-resolved's is without its /run: over the link itself
+        target = open_in_root(kernel, _RESOLVER, os.O_PATH | os.O_NOFOLLOW)
+    kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    kernel.close(target)
+    kernel.close(tree)

@@ -11,7 +11,6 @@ from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.process import Call
-from nbcontainer.sandbox.running import wait_readable
 from nbcontainer.sandbox.spec import Spec, Work
 
 if TYPE_CHECKING:
@@ -44,12 +43,17 @@ def call(
 
 
 def perform(
-    launcher: Launcher, steps: Plan, files: Sequence[int] = (), *, progress: Callable[[int], None] | None = None
+    launcher: Launcher,
+    steps: Plan,
+    files: Sequence[int] = (),
+    *,
+    progress: Callable[[int], None] | None = None,
+    before: Callable[[Running], None] | None = None,
 ) -> Any:
-    """Carries out a plan that ends in a `Call`, and returns what the function returns; see `call`."""
+    """Carries out a plan that ends in a `Call`: what the function returns; see `call`, and `submit` for `before`."""
     last = steps.enter[-1]
     assert isinstance(last, Call)
-    with launcher.submit(steps, files) as running:
+    with launcher.submit(steps, files, before=before) as running:
         try:
             _follow(running, progress)
         except BaseException:
@@ -65,7 +69,7 @@ def _follow(running: Running, progress: Callable[[int], None] | None) -> None:
         if progress is not None and running.progress != seen:
             seen = running.progress
             progress(seen)
-    wait_readable(running.pidfd)
+    running.wait()
 
 
 def _answer(running: Running, name: str) -> Any:

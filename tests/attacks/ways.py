@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.requirements import require_root
+from tests.requirements import require_private_network, require_root
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Way:
         """The options of `RunOptions`. Skips the test for a user who has no such way."""
         if self.root:
             require_root()
+        if ("network", "private") in self.chosen:
+            require_private_network()
         return dict(self.chosen)
 
 
@@ -30,6 +32,7 @@ WAYS = [
     for way in (
         Way("default"),
         Way("network=host", (("network", "host"),)),
+        Way("network=private", (("network", "private"),)),
         Way("userns=host", (("userns", "host"),), root=True),
     )
 ]

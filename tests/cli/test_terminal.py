@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.conftest import PROGRAM
-from tests.requirements import require
+from tests.requirements import require, require_private_network
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
@@ -52,6 +52,17 @@ def ended(child: pexpect.spawn[str]) -> int:
     child.expect(pexpect.EOF)
     child.close()
     return int(child.exitstatus if child.exitstatus is not None else 128 + int(child.signalstatus or 0))
+
+
+def test_a_terminal_has_the_network_that_it_asks_for(terminal: Callable[..., pexpect.spawn[str]]) -> None:
+    """A private one, say: before the first prompt."""
+    require_private_network()
+    child = terminal("run", "-it", "--network", "private", "busybox", "sh")
+    child.expect_exact(PROMPT)
+    child.sendline("cat /etc/resolv.conf; ls /sys/class/net | wc -l; exit 3")
+    child.expect_exact("nameserver 10.0.2.3")
+    child.expect_exact("2\r\n")
+    assert ended(child) == 3
 
 
 def test_a_shell_in_a_container(terminal: Callable[..., pexpect.spawn[str]]) -> None:

@@ -111,6 +111,8 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%%container busybox -u 99999999999\nls", "SetupFailed: cannot become the user"),
         ("%%container busybox -w rel\nls", "UsageError: the working directory rel is not absolute; start it with /"),
         ("%%container busybox --network mars\nls", "UsageError: --network mars is not known; choose one of"),
+        ("%%container busybox -p 80\nls", "UsageError: --publish 80: one of the two ports is missing; write"),
+        ("%%container busybox -p 8080:80\nls", "UsageError: --publish with --network none: nothing leads into"),
         ("%%container busybox --userns=mine\nls", "UsageError: --userns mine is not known; leave it out"),
         ("%%container busybox --timeout never\nls", "UsageError: --timeout never is no time limit; write seconds"),
         ("%%container busybox --env-file /no/such\nls", "UsageError: cannot read --env-file /no/such: "),

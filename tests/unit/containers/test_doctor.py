@@ -27,13 +27,14 @@ from nbcontainer.containers.doctor import (
     look_at_busybox,
     look_at_volumes,
 )
-from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed, StoreError
+from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.recipes import INSTALL_BUSYBOX
 from nbcontainer.images.store import FREE_SPACE, cannot
 from nbcontainer.linux.mountinfo import Mount
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.network import INSTALL
 from nbcontainer.sandbox.rootfs import UPPER_ADVICE
 from nbcontainer.sandbox.trials import TRIALS
 
@@ -104,6 +105,7 @@ class Tried:
     bytes_free: int = 10**12
     has_busybox: bool = False
     in_memory: bool = False
+    network: NetworkUnavailable | None = None
     keeps_name: bool = False
     ran: list[str] = field(default_factory=list)
 
@@ -112,6 +114,9 @@ class Tried:
 
     def run(self, name: str) -> None:
         self.ran.append(name)
+        self._try(name)
+
+    def _try(self, name: str) -> None:
         if self.launcher:
             raise launcher_failed(self.launcher, self.machine)
         if name == "host name" and self.keeps_name:
@@ -119,6 +124,12 @@ class Tried:
         for step in TRIALS[name].plan(self.ids, "../tmp/1"):
             if (code := self.refused(step)) and not (self.in_memory and code == errno.EINVAL):
                 raise setup_failed(init_report(step, code), self.machine)
+
+    def connect(self) -> str:
+        self._try("network")
+        if self.network is not None:
+            raise self.network
+        return "pasta"
 
     def map_volume(self) -> None:
         if self.volume:
@@ -160,6 +171,14 @@ def report(someone: Patient) -> Report:
 
 def check(found: Report, name: str) -> Check:
     return next(check for check in found.checks if check.name == name)
+
+
+def test_without_a_program_for_private_networks_all_else_works(host: Host) -> None:
+    """That is a limit, in the words of a cell that asks for one."""
+    found = report(patient(host, network=NetworkUnavailable("neither is here", hint=INSTALL)))
+    assert check(found, "private network") == Check("private network", LIMITED, "neither is here", INSTALL)
+    assert [c.name for c in found.checks if c.state != OK] == ["private network"]
+    assert found.ok
 
 
 @pytest.mark.parametrize("uid", [0, UID])

@@ -15,7 +15,7 @@ from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.spec import Tmpfs, Volume
+from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,9 @@ FEWER_AND_ONE = tuple(sorted({*DEFAULT_CAPABILITIES, "NET_RAW"} - {"KILL"}))
 
 def request(*words: str, **keywords: Any) -> Request:
     return request_of(parse(RUN, words), **keywords)
+
+
+EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +45,8 @@ def request(*words: str, **keywords: Any) -> Request:
         (["--hostname", "box"], {"hostname": "box"}),
         (["--timeout", "1.5"], {"timeout": 1.5}),
         (["--network", "host"], {"network": "host"}),
+        (["-p", "8080:80"], {"ports": (Port("127.0.0.1", 8080, 80),)}),
+        (["-p8080:80", "--publish=0.0.0.0:53:5353/udp"], {"ports": (Port("127.0.0.1", 8080, 80), EVERYWHERE)}),
         (["--read-only"], {"read_only": True}),
         (["--userns=host"], {"userns": "host"}),
         (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
@@ -76,6 +81,7 @@ def test_every_option_is_tried_here() -> None:
         "hostname",
         "timeout",
         "network",
+        "publish",
         "read-only",
         "userns",
         "pull",

@@ -42,7 +42,7 @@ from nbcontainer.sandbox.seccomp import InstallSeccomp
 from nbcontainer.sandbox.single_id import APT_CONFIG
 from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
 from nbcontainer.sandbox.steps import Plan, Step
-from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MountTmpfs
+from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MakeResolver, MountTmpfs
 
 FULL = IdMap(idmap.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
 SINGLE = idmap.single_map(1000, 1000)
@@ -83,7 +83,7 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
 
 
 @MAPS
-@pytest.mark.parametrize("network", ["none", "host"])
+@pytest.mark.parametrize("network", ["none", "host", "private"])
 @pytest.mark.parametrize("terminal", [False, True])
 def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal: bool) -> None:
     """Whatever is asked for: the user, the capabilities, new privileges and system calls go, in this order, once the
@@ -158,7 +158,16 @@ def test_the_host_network_is_the_hosts() -> None:
     assert one(built, BindResolver)
 
 
-def test_a_private_network_is_the_default() -> None:
+def test_a_private_network_is_a_lonely_one_with_a_resolver() -> None:
+    """What is prepared is the same, so that the same spares serve; names are asked of who is there, ahead of time."""
+    lonely = plan.build(SPEC, FULL)
+    built = plan.build(dataclasses.replace(SPEC, network="private", resolver="nameserver 10.0.2.3\n"), FULL)
+    assert built.prepare == lonely.prepare
+    assert one(built, MakeResolver) == MakeResolver("nameserver 10.0.2.3\n")
+    assert MakeResolver in [type(step) for step in plan.ahead(built)]
+
+
+def test_a_network_with_nobody_in_it_is_the_default() -> None:
     """Without a word about it, a cell has all six namespaces and the loopback interface alone."""
     built = plan.build(SPEC, FULL)
     assert set(one(built, CloneInit).namespaces) == {"mount", "pid", "uts", "ipc", "cgroup", "net"}

@@ -23,7 +23,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.volumes import STALE, BindResolver, BindVolume, MountTmpfs
+from nbcontainer.sandbox.volumes import STALE, BindResolver, BindVolume, MakeResolver, MountTmpfs
 from tests.recording import RecordingKernel, call
 
 HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -174,3 +174,17 @@ def test_a_host_without_a_resolver_has_none_to_give() -> None:
     kernel = RecordingKernel(missing=("/etc/resolv.conf",))
     BindResolver().apply(kernel, ())
     assert kernel.names() == ["open_tree"]
+
+
+def test_a_private_networks_resolver_is_the_containers_own_and_read_only() -> None:
+    """It is written on the stage, and mounted over the image's file, which keeps what it says."""
+    kernel = RecordingKernel(nodes={"stage/root/etc/resolv.conf": stat.S_IFREG | 0o644})
+    MakeResolver("nameserver 10.0.2.3\n").apply(kernel, ())
+    (written,) = kernel.only("write")
+    assert (kernel.paths[written.args[0]], written.args[1]) == ("stage/resolv.conf", b"nameserver 10.0.2.3\n")
+    tree = kernel.only("open_tree")[0]
+    assert tree.args[1] == "stage/resolv.conf"
+    (attributes,) = kernel.only("mount_setattr")
+    assert attributes.args[-1] == ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY)
+    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open

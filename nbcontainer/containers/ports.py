@@ -1,0 +1,64 @@
+"""`-p/--publish`: the words for a port of this machine that leads to one of a container's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.spec import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LOOPBACK = "127.0.0.1"
+"""Where a port is published that names no address: for this machine alone."""
+
+_HINT = "write [IP:]HOST:PORT[/tcp|udp], as in 8080:80 or 0.0.0.0:8080:80"
+
+
+def parse_port(text: str) -> Port:
+    """`8080:80`, `0.0.0.0:8080:80/tcp` or `5353:53/udp`: Docker's grammar. Raises `UsageError`."""
+    words, slash, protocol = text.partition("/")
+    if slash and protocol not in ("tcp", "udp"):
+        raise UsageError(f"--publish {text}: {protocol or 'nothing'} is neither tcp nor udp", hint=_HINT)
+    address, _, rest = words.rpartition(":")
+    if not address:
+        raise UsageError(f"--publish {text}: one of the two ports is missing", hint=_HINT)
+    address, colon, host = address.rpartition(":")
+    return Port(
+        _address(text, address) if colon else LOOPBACK, _number(text, host), _number(text, rest), protocol or "tcp"
+    )
+
+
+def _address(text: str, word: str) -> str:
+    if word.startswith("[") and word.endswith("]"):
+        raise UsageError(f"--publish {text}: a private network is IPv4 alone", hint="name an IPv4 address, or none")
+    import ipaddress
+
+    try:
+        return str(ipaddress.IPv4Address(word))
+    except ValueError:
+        raise UsageError(f"--publish {text}: {word or 'nothing'} is no IPv4 address", hint=_HINT) from None
+
+
+def _number(text: str, word: str) -> int:
+    """A port by its number."""
+    if not (word.isascii() and word.isdecimal() and len(word) <= 5 and 0 < int(word) < 1 << 16):
+        raise UsageError(f"--publish {text}: {word or 'nothing'} is no port from 1 to 65535", hint=_HINT)
+    return int(word)
+
+
+def check_ports(ports: Sequence[Port], network: str) -> None:
+    """Raises `UsageError` for ports that a network does not publish, and for one of the host's that is named twice."""
+    if not ports:
+        return
+    if network == "host":
+        raise UsageError("--publish with --network host: its ports are the host's already", hint="leave --publish out")
+    if network != "private":
+        hint = "add --network private, or leave --publish out"
+        raise UsageError(f"--publish with --network {network}: nothing leads into the container", hint=hint)
+    seen = set()
+    for port in ports:
+        if (port.host, port.protocol) in seen:
+            raise UsageError(f"--publish names port {port.host}/{port.protocol} twice", hint="leave one out")
+        seen.add((port.host, port.protocol))

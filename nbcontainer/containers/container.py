@@ -15,6 +15,7 @@ from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
+    ContainerError,
     ContainerExists,
     ContainerNotFound,
     UsageError,
@@ -22,7 +23,7 @@ from nbcontainer.errors import (
 from nbcontainer.images import library, times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
@@ -111,20 +112,43 @@ class Container:
 
     def remove(self) -> None:
         """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""
+        with self.use(), self.engine.store.lock():
+            self._throw_away([*self._own_layers(self.record.cells), self.path])
+
+    def undo(self) -> CellRecord:
+        """Takes back the last cell that changed something, with those after it; the cell.
+
+        What the next cell sees is what that one saw. Raises `ContainerBusy`, `ContainerError` where there is none.
+        """
+        if self.anonymous and self.name in running_containers(self.engine.store):
+            hint = "restart it to take back all of its cells"
+            raise ContainerBusy(f"container {self.name} is running: its cells are one", hint=hint)
+        with self.use(), self.engine.store.lock():
+            cells = self.record.cells
+            last = max((number for number, cell in enumerate(cells) if cell.layer), default=-1)
+            if last < 0:
+                raise ContainerError(
+                    f"no cell of container {self.name} changed anything", hint="see `%container history`"
+                )
+            self.confinement = None
+            self.record = replace(self.record, cells=cells[:last], confinement=None)
+            self.save()
+            self._throw_away(self._own_layers(cells[last:]))
+        return cells[last]
+
+    def _own_layers(self, cells: Iterable[CellRecord]) -> list[Path]:
+        """The directories of cells' layers, but for what an image or another container has. The store is locked."""
         store = self.engine.store
-        with self.use():
-            rubbish = [store.path / "layers" / cell.layer for cell in self.record.cells if cell.layer]
-            with store.lock():
-                named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
-                try:
-                    shared = named | layers_in_use(store, without=self.name)
-                    rubbish = [path for path in rubbish if path.name not in shared]
-                except ContainerDamaged:
-                    rubbish = []  # it may share them: the sweep takes them when a person has removed it
-                if self.path.exists():
-                    rubbish.append(self.path)
-                trash = move_away(store, rubbish)
-        if trash:
+        named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
+        try:
+            shared = named | layers_in_use(store, without=self.name)
+        except ContainerDamaged:
+            return []  # it may share them: the sweep takes them when a person has removed it
+        return [store.path / "layers" / cell.layer for cell in cells if cell.layer and cell.layer not in shared]
+
+    def _throw_away(self, paths: list[Path]) -> None:
+        store = self.engine.store
+        if trash := move_away(store, paths):
             self.engine.later(lambda: library.discard(store, self.engine, trash))
 
     def stop(self) -> bool:

@@ -187,6 +187,12 @@ def _history(call: Call) -> View:
     return Table(("cell", "when", "ended", "code", "changed", "what"), tuple(rows), "no cells")
 
 
+def _undo(call: Call) -> View:
+    container = _container(call.engine, *call.words.operands)
+    cell = container.undo()
+    return Note(f"{container.name} is as it was before: {one_line(cell.command)}")
+
+
 def _inspect(call: Call) -> View:
     found = []
     for name in call.words.operands or [""]:
@@ -252,6 +258,7 @@ VERBS: dict[str, Verb] = {
             Command("history", "[CONTAINER|IMAGE]", "Lists a container's cells, or what made an image.", most=1),
             _history,
         ),
+        Verb(Command("undo", "[CONTAINER]", "Takes back the last cell that changed something.", most=1), _undo),
         Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Shows all there is to know, as JSON.", most=999), _inspect),
         Verb(Command("prune", "", "Removes what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Says what this machine can do, by trying."), _doctor),

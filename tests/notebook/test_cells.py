@@ -235,6 +235,23 @@ def test_the_last_container_is_what_the_last_cell_left(notebook: Notebook) -> No
     assert (row[1], row[2], row[5]) == ("busybox", "stopped", "true")
 
 
+def test_undo_takes_back_the_last_change(notebook: Notebook) -> None:
+    """The next cell sees what the undone one saw, in a named container and in the last one; then there is no more."""
+    for words in ("busybox --name dev", "--name dev"):
+        notebook.good(f"%%container {words}\necho x >> /lines; rm -f /bin/vi")
+    notebook.good("%%container --name dev\nrm -rf /etc")
+    notebook.good("%%container --name dev\ntrue")
+    assert str(notebook.run("%container undo dev").value) == "dev is as it was before: rm -rf /etc"
+    assert notebook.good("%%container --name dev\nls -d /etc; wc -l </lines") == "/etc\n2\n"
+    notebook.run("%container undo dev")
+    assert notebook.good("%%container --name dev\nwc -l </lines") == "1\n"
+    notebook.good("%container rm dev")
+    notebook.good("%%container busybox\necho > /one")
+    assert str(notebook.run("%container undo").value).endswith(" is as it was before: echo > /one")
+    assert notebook.run("%container diff").value.rows == ()
+    assert "no cell of container" in notebook.fails("%container undo")
+
+
 def test_a_commit_of_nothing_is_the_image(notebook: Notebook) -> None:
     """A cell that changed nothing commits to the image it ran in, layer for layer."""
     notebook.good("%%container busybox\ntrue")

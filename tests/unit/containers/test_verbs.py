@@ -18,6 +18,7 @@ from nbcontainer.containers.verbs import VERBS, overview, unknown
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
+    ContainerError,
     ContainerExists,
     ContainerNotFound,
     ImageError,
@@ -180,6 +181,26 @@ def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:
     assert (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
     verbs("rm other")
     assert not (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
+
+
+def test_undo_takes_back_the_last_change(verbs: Verbs, dev: Container) -> None:
+    """The last cell that changed something goes, with its layer and the cells after it; there is none before it."""
+    layer = verbs.engine.store.path / "layers" / dev.record.cells[0].layer
+    assert str(verbs("undo dev")) == "dev is as it was before: echo new > /added"
+    assert verbs("history dev").rows == ()
+    assert not layer.exists()
+    with pytest.raises(ContainerError, match="no cell of container dev changed anything"):
+        verbs("undo dev")
+
+
+def test_undo_leaves_a_layer_that_is_shared(verbs: Verbs, dev: Container) -> None:
+    """What another container has too stays for that one."""
+    engine = verbs.engine
+    other = containers.create(engine, engine.store.image("base"), "other")
+    with other.use():
+        other.add_cell(dev.record.cells[0])
+    verbs("undo dev")
+    assert (engine.store.path / "layers" / other.record.cells[0].layer).exists()
 
 
 def test_an_image_in_use_stays_for_its_container(verbs: Verbs, dev: Container) -> None:

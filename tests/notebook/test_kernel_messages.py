@@ -318,7 +318,12 @@ def test_magics_may_stand_above_a_script(shell_kernel: ShellKernel) -> None:
     cell = shell_kernel.run("%container diff\n\necho rest").good()
     assert (cell.result, cell.stdout) == ("no changes", "rest\n")
     assert "verbs" in shell_kernel.run("%container").good().result or shell_kernel.run("%container").good().result
-    for code, said in (("%nosuch", "no magic here"), ("%%bash", "#!"), ("%container run x", "in a cell")):
+    for code, said in (
+        ("%nosuch", "no magic here"),
+        ("%%bash", "#!"),
+        ("%container run x", "in a cell"),
+        ("%container undo", "is running"),
+    ):
         error = shell_kernel.run(code).error
         assert error is not None
         assert said in error["evalue"]

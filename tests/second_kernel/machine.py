@@ -103,7 +103,7 @@ def _initramfs(folder: Path, modules: dict[str, Path], program: list[str]) -> Pa
     (tree / "init").chmod(0o755)
     names = "\n".join(path.name for path in tree.iterdir())
     with archive.open("wb") as output:
-        pack = [tree / "busybox", "cpio", "-o", "-H", "newc"]
+        pack = [str(tree / "busybox"), "cpio", "-o", "-H", "newc"]
         subprocess.run(pack, cwd=tree, input=names.encode(), stdout=output, stderr=subprocess.DEVNULL, check=True)
     return archive
 

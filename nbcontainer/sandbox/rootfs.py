@@ -54,6 +54,9 @@ _OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
 # A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
 UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
 
+FEW_CHANGES = "directories of an image can be neither removed nor renamed there (tmpfs: before Linux 6.6)"
+"""What an upper's file system without attributes of users is a limit for, in the same words."""
+
 _NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
 
 

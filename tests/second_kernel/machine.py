@@ -71,7 +71,7 @@ def run_machine(folder: Path, program: list[str]) -> Ended:
     subprocess.run(["mkfs.ext4", "-q", storage], check=True)
     with console.open("wb") as output, _files(str(daemon), folder / "files", output) as files:
         words: list[str | Path] = ["qemu-system-x86_64", *_hardware(files, (results, storage)), "-kernel", kernel.image]
-        words += ["-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 edd=off"]
+        words += ["-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 edd=off mitigations=off"]
         with contextlib.suppress(subprocess.TimeoutExpired):  # the results tell: there are none
             nothing = subprocess.DEVNULL
             subprocess.run(words, stdin=nothing, stdout=output, stderr=output, timeout=SECONDS, check=False)
@@ -81,7 +81,7 @@ def run_machine(folder: Path, program: list[str]) -> Ended:
 
 def _hardware(files: Path, disks: tuple[Path, ...]) -> Iterator[str | Path]:
     """Qemu's words for the machine: a file system by its daemon's socket, disks, and a console on standard output."""
-    yield from ("-accel", accelerator(), "-cpu", "max", "-smp", str(PROCESSORS), "-m", MEMORY)
+    yield from ("-accel", accelerator(), "-cpu", "max,la57=off", "-smp", str(PROCESSORS), "-m", MEMORY)
     yield from ("-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on")  # the daemon's too
     yield from ("-machine", "q35,memory-backend=memory")
     yield from ("-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=host")

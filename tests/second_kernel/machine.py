@@ -31,6 +31,9 @@ MODULES = (
 )  # fmt: skip
 """The kernel's modules that it needs, each after those that it depends on (depmod.d(5) is not there to say)."""
 
+_COMMAND_LINE = "console=ttyS0 quiet panic=-1 edd=off mitigations=off no_timer_check"
+"""In software the timer may be too slow for the check that it works, which is a panic (kernel-parameters.txt)."""
+
 _DAEMONS = "/usr/libexec:/usr/lib/qemu"
 
 
@@ -71,7 +74,7 @@ def run_machine(folder: Path, program: list[str]) -> Ended:
     subprocess.run(["mkfs.ext4", "-q", storage], check=True)
     with console.open("wb") as output, _files(str(daemon), folder / "files", output) as files:
         words: list[str | Path] = ["qemu-system-x86_64", *_hardware(files, (results, storage)), "-kernel", kernel.image]
-        words += ["-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 edd=off mitigations=off"]
+        words += ["-initrd", initramfs, "-append", _COMMAND_LINE]
         with contextlib.suppress(subprocess.TimeoutExpired):  # the results tell: there are none
             nothing = subprocess.DEVNULL
             subprocess.run(words, stdin=nothing, stdout=output, stderr=output, timeout=SECONDS, check=False)

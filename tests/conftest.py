@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
 
 from nbcontainer.containers.engine import Engine
@@ -16,10 +15,6 @@ from tests.running import Ran, run_script
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-# No database of examples, which a plain user could not write beside the tests; no time limit on a busy machine.
-hypothesis.settings.register_profile("nbcontainer", database=None, deadline=None)
-hypothesis.settings.load_profile("nbcontainer")
 
 
 @pytest.fixture(scope="session")

@@ -198,17 +198,34 @@ def look_at_store(patient: Patient) -> Finding:
 
 def look_at_overlay(patient: Patient) -> Finding:
     """Whether what a cell writes, removes and renames goes to a layer of its own, and where that can be."""
+    found, advice = "what cells write goes to a layer of their own", UPPER_ADVICE
     try:
-        patient.trials.run("overlay")
+        if not (limit := _limit(patient, "overlay")):
+            return Finding(OK, "what cells write, remove and rename goes to a layer of their own")
     except SetupFailed as error:
         if not upper_refused(error):
             raise
+        found, advice = f"what cells write is in memory, since {patient.file_system} cannot hold it", error.hint
         patient.trials.use_memory()
-        patient.trials.run("overlay")
-        return Finding(
-            LIMITED, f"what cells write is in memory, since {patient.file_system} cannot hold it", error.hint
-        )
-    return Finding(OK, "what cells write, remove and rename goes to a layer of their own")
+        limit = _limit(patient, "overlay")
+    return Finding(LIMITED, f"{found}; {limit}" if limit else found, advice)
+
+
+def look_at_container(patient: Patient) -> Finding:
+    """Whether a cell's whole plan can be carried out."""
+    limit = _limit(patient, "container")
+    return Finding(LIMITED, limit, UPPER_ADVICE) if limit else Finding(OK, "all steps of a cell's plan")
+
+
+def _limit(patient: Patient, name: str) -> str:
+    """Tries it; what does not work where uppers are, or nothing. Raises as the trial does for anything else."""
+    try:
+        patient.trials.run(name)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            raise
+        return error.strerror or ""
+    return ""
 
 
 def look_at_private_network(patient: Patient) -> Finding:
@@ -277,7 +294,7 @@ PROBES = (
     Probe("store", look_at_store),
     Probe("overlay", look_at_overlay),
     Probe("volumes", look_at_volumes),
-    trial("container", "all steps of a cell's plan"),
+    Probe("container", look_at_container),
     Probe("cgroups", look_at_cgroups),
     Probe("busybox", look_at_busybox),
 )

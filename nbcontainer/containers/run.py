@@ -24,10 +24,11 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.images import library, reference, times
+from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.proc import birth
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.groups import Group
-from nbcontainer.sandbox.rootfs import upper_refused
+from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.streams import Follow
 from nbcontainer.sandbox.volumes import STALE
@@ -209,9 +210,10 @@ class _Cell:
             return False
         try:
             store.use_memory()
+            limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
         except OSError:
             return False
-        told = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {advice}\n"
+        told = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
         self.streams.stderr(told.encode())
         return True
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import os
 from ctypes import c_uint64
 
 from nbcontainer.linux.libc import check, encode, int_, libc, syscall
@@ -34,3 +37,20 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
 def syncfs(fd: int) -> None:
     """syncfs(2): brings the file system of `fd` to disk. Raises `OSError`, for failed writes since Linux 5.8."""
     check(libc.syncfs(fd), "syncfs")
+
+
+def keeps_attributes(path: str) -> bool:
+    """Whether the file system of a directory keeps attributes of users (xattr(7)); a tmpfs does since Linux 6.6.
+
+    It is tried on the directory, which must be writable. Raises `OSError` where something else is wrong.
+    """
+    name = "user.nbcontainer"
+    try:
+        os.setxattr(path, name, b"")
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return False
+        raise
+    with contextlib.suppress(OSError):
+        os.removexattr(path, name)
+    return True

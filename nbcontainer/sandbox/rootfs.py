@@ -54,7 +54,12 @@ _OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
 # A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
 UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
 
+FEW_CHANGES = "directories of an image can be neither removed nor renamed there (tmpfs: before Linux 6.6)"
+"""What an upper's file system without attributes of users is a limit for, in the same words."""
+
 _NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
+
+_MANY_LAYERS = "it has more layers than this kernel takes: export it and import that, as one, or use Linux 6.5 or later"
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ class MountOverlay(Step):
         errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",
         errno.ENODEV: _NO_OVERLAY,
         errno.EPERM: _NO_OVERLAY,
+        errno.E2BIG: _MANY_LAYERS,
     }
 
     def options(self) -> list[tuple[str, str | None]]:
@@ -179,8 +185,14 @@ class MountOverlay(Step):
     def _mount_layer_by_layer(self, kernel: Kernel, place: str) -> None:
         """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
         context = kernel.fsopen("overlay")
-        for lower in self.lowers:
-            kernel.fsconfig(context, "lowerdir+", lower)
+        try:
+            for lower in self.lowers:
+                kernel.fsconfig(context, "lowerdir+", lower)
+        except OSError as error:
+            kernel.close(context)
+            if error.errno != errno.EINVAL:
+                raise
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
         for key, value in self.options():
             kernel.fsconfig(context, key, value)
         kernel.fsconfig_create(context)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.devices import BindDevice, MountDev, MountDevDirectory, MountProc, MountSys, RaiseLoopback
 from nbcontainer.sandbox.lockdown import CloneInit, SetHostname
 from nbcontainer.sandbox.process import Call
-from nbcontainer.sandbox.rootfs import STAGE, MountOverlay, MountStage, PivotRoot, SlaveMounts, StoreAsHost
+from nbcontainer.sandbox.rootfs import FEW_CHANGES, STAGE, MountOverlay, MountStage, PivotRoot, SlaveMounts, StoreAsHost
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps import Plan
 
@@ -91,14 +92,20 @@ def tell_hostname(_files: Sequence[int], _: Progress) -> None:
 def change_lower(_files: Sequence[int], _: Progress) -> None:
     """Writes to, removes and renames what is in the lower layer, which is the root here. Raises `OSError`.
 
-    Without `userxattr` the last two are EIO in a user namespace; EXDEV is how overlay has a program copy a directory
-    instead of renaming it (Documentation/filesystems/overlayfs.rst).
+    Without `userxattr` the last two are EIO in a user namespace; ENOTSUP where the upper's file system cannot keep what
+    they take. EXDEV is how overlay has a program copy a directory instead of renaming it
+    (Documentation/filesystems/overlayfs.rst).
     """
     with Path("/kept/file").open("ab") as file:
         file.write(b"upper")
     gone = Path("/gone")
     (gone / "file").unlink()
-    gone.rmdir()
+    try:
+        gone.rmdir()
+    except OSError as error:
+        if error.errno != errno.EIO or keeps_attributes("/kept"):
+            raise
+        raise OSError(errno.ENOTSUP, FEW_CHANGES, "/gone") from error
     gone.mkdir()
     if list(gone.iterdir()):
         raise OSError(errno.EIO, "a directory that was removed and made again is not empty", "/gone")

@@ -35,7 +35,7 @@ from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import INSTALL
-from nbcontainer.sandbox.rootfs import UPPER_ADVICE
+from nbcontainer.sandbox.rootfs import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.sandbox.trials import TRIALS
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ class Tried:
     has_busybox: bool = False
     in_memory: bool = False
     network: NetworkUnavailable | None = None
+    few_changes: bool = False
     keeps_name: bool = False
     ran: list[str] = field(default_factory=list)
 
@@ -124,6 +125,8 @@ class Tried:
         for step in TRIALS[name].plan(self.ids, "../tmp/1"):
             if (code := self.refused(step)) and not (self.in_memory and code == errno.EINVAL):
                 raise setup_failed(init_report(step, code), self.machine)
+        if name in ("overlay", "container") and self.few_changes:
+            raise OSError(errno.ENOTSUP, FEW_CHANGES, "/gone")
 
     def connect(self) -> str:
         self._try("network")
@@ -488,6 +491,18 @@ def test_a_store_that_holds_no_upper_is_a_limit(host: Host, fstype: str) -> None
     assert fstype in overlay.found
     assert "memory" in overlay.found
     assert check(found, "container").state == OK
+    assert found.ok
+
+
+@pytest.mark.parametrize("code", [0, errno.EINVAL], ids=["the store's", "memory"])
+def test_an_upper_that_keeps_no_attributes_is_a_limit(host: Host, code: int) -> None:
+    """Where overlay cannot say that a directory is gone, files are changed all the same."""
+    found = report(patient(host, refused=at("MountOverlay", code), few_changes=True))
+    overlay = check(found, "overlay")
+    assert (overlay.state, overlay.advice) == (LIMITED, UPPER_ADVICE)
+    assert overlay.found.endswith(f"; {FEW_CHANGES}")
+    assert ("memory" in overlay.found) == bool(code)
+    assert check(found, "container") == Check("container", LIMITED, FEW_CHANGES, UPPER_ADVICE)
     assert found.ok
 
 

@@ -1,7 +1,8 @@
-"""openat2(2) in a directory of the test's own."""
+"""openat2(2) in a directory of the test's own, and what file systems keep."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from nbcontainer.linux.files import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
+    keeps_attributes,
     openat2,
 )
+from tests.requirements import require_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +93,20 @@ def test_a_file_is_made_with_its_mode(root: int, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError) as raised:
         openat2(root, b"caf\xe9", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     assert isinstance(raised.value.filename, str)
+
+
+def test_attributes_are_tried_and_nothing_stays(tmp_path: Path) -> None:
+    """What was tried is what the directory has no more, and one that may not be written is an error."""
+    with contextlib.suppress(OSError):
+        os.setxattr(tmp_path, "user.other", b"1")
+    before = os.listxattr(tmp_path)
+    assert keeps_attributes(str(tmp_path)) == bool(before)
+    assert os.listxattr(tmp_path) == before
+    with pytest.raises(FileNotFoundError):
+        keeps_attributes(str(tmp_path / "gone"))
+
+
+def test_proc_keeps_none() -> None:
+    """A file system that has none says so."""
+    require_root()
+    assert not keeps_attributes("/proc")

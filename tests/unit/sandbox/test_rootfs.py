@@ -43,6 +43,7 @@ from nbcontainer.sandbox.rootfs import (
     make_target,
     open_in_root,
 )
+from nbcontainer.sandbox.steps import advice_for
 from tests.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -115,6 +116,22 @@ def test_many_layers_are_added_one_by_one() -> None:
     assert kernel.names()[-6:] == ["fsconfig_create", "fsmount", "move_mount", "close", "close", "chdir"]
     moved = call("move_mount", context + 1, "", AT_FDCWD, "../stage/root", MOVE_MOUNT_F_EMPTY_PATH)
     assert kernel.only("move_mount") == [moved]
+    assert not kernel.left_open
+
+
+def test_many_layers_are_too_many_before_linux_6_5() -> None:
+    """Such a kernel knows no `lowerdir+`: that is not taken for a file system that cannot hold an upper."""
+
+    def unknown(_context: int, key: str, _value: str | None) -> None:
+        if key == "lowerdir+":
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    lowers = tuple(f"{number:06x}.1/diff" for number in range(400))
+    kernel = RecordingKernel(fsconfig=unknown)
+    with pytest.raises(OSError, match="too long") as raised:
+        MountOverlay(lowers, "../tmp/u/diff", "../tmp/u/work").apply(kernel, ())
+    assert raised.value.errno == errno.E2BIG
+    assert "as one, or use Linux 6.5" in advice_for(MountOverlay, errno.E2BIG)
     assert not kernel.left_open
 
 

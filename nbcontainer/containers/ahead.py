@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from nbcontainer.sandbox.streams import output_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from nbcontainer.images.store import Store
     from nbcontainer.sandbox.launcher import Launcher
@@ -35,12 +37,13 @@ class Ahead:
 
     DEPTH of them have all done that the last cell's plan let be done before there was a cell; one more has a root and
     nothing else, for a cell that is another: with volumes, say. Thread-safe: one thread prepares, any may take; who
-    has it calls `close`.
+    has it calls `close`. `discard` removes the upper of one that has made something in it, a place to mount on, say.
     """
 
-    def __init__(self, store: Store, launcher: Launcher) -> None:
+    def __init__(self, store: Store, launcher: Launcher, discard: Callable[[Path], None]) -> None:
         self._store = store
         self._launcher = launcher
+        self._discard = discard
         self._lock = threading.Lock()
         self._ready: list[_Ready] = []
         self._pipes: list[tuple[int, int]] = []
@@ -93,7 +96,10 @@ class Ahead:
             self._ready = alike + general
         for one in others:
             self._launcher.dismiss(one.steps)
-            one.upper.remove()
+        for one in others:
+            with contextlib.suppress(OSError):  # what cannot be removed now is for the sweep
+                if not one.upper.remove():
+                    self._discard(one.upper.path)
         for _ in range(DEPTH - len(alike)):
             self._make(lowers, lambda upper: plan.ahead(plan_for(upper)))
         if not general:
@@ -110,8 +116,12 @@ class Ahead:
     def _make(self, lowers: tuple[str, ...], steps_for: Callable[[Upper], tuple[Step, ...]]) -> None:
         upper = Upper(self._store, lowers, view(self._store, self._launcher, lowers))
         upper.make()
-        steps = steps_for(upper)
-        self._launcher.order(steps)
+        try:
+            steps = steps_for(upper)
+            self._launcher.order(steps)
+        except BaseException:
+            upper.remove()
+            raise
         with self._lock:
             self._ready.append(_Ready(upper, steps))
             self._ready.sort(key=lambda one: -len(one.steps))

@@ -50,13 +50,14 @@ class Engine:
         self.launcher = Launcher(self.store.path, self.idmap, preload=_WORK_MODULES)
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
-        self._ahead = Ahead(self.store, self.launcher)
+        self._ahead = Ahead(self.store, self.launcher, lambda path: library.discard(self.store, self, [path]))
         self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._held: list[Callable[[], object]] | None = None
         self._housekeeper: threading.Thread | None = None
         self.closed = False
         self.last: Container | None = None
         self._anonymous: Container | None = None
+        self._groups: list[Group] = []
         self.running: dict[str, dict[str, Any]] = {}
         atexit.register(self.close)
 
@@ -91,6 +92,7 @@ class Engine:
         if self._host_launcher is not None:
             self._host_launcher.close()
         self._ahead.close()
+        self._groups = [one for one in self._groups if not one.remove()]
         with contextlib.suppress(OSError):
             self.store.memory.rmdir()
         self.store.close()
@@ -177,11 +179,17 @@ class Engine:
         if running is not None:
             with running:
                 running.wait()
-        if group is not None:
-            group.remove()
+        # One that the kernel did not let go is tried again when the next cell has ended, and at the end.
+        groups = (*self._groups, *(() if group is None else (group,)))
+        self._groups = [one for one in groups if not one.remove()]
         if upper is not None and not upper.remove():
             library.discard(self.store, self, [upper.path])
         self.launcher.collect()
+
+    def drop_layer(self, layer: str) -> None:
+        """Removes a cell's layer that could not be written down, in the background; nothing for no layer."""
+        if layer:
+            self.later(lambda: library.discard(self.store, self, [self.store.path / "layers" / layer]))
 
     def hold(self) -> None:
         """Keeps what is for the background thread until `go_on`: it would be in the way of a cell that ends."""
@@ -243,7 +251,7 @@ class Engine:
 
     def note_running(self, name: str, facts: dict[str, Any] | None) -> None:
         """Says, in the session's file, that a container runs (or, with None, no more)."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk ends no cell: then others do not see it
             if facts is None:
                 if self.running.pop(name, None) is None:
                     return

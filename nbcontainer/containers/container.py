@@ -98,9 +98,13 @@ class Container:
 
     def add_cell(self, cell: CellRecord) -> None:
         """Adds a cell that has ended; an anonymous container is written down once it has a layer."""
-        self.record = replace(self.record, cells=(*self.record.cells, cell))
+        before, self.record = self.record, replace(self.record, cells=(*self.record.cells, cell))
         if cell.layer or not self.anonymous:
-            self.save()
+            try:
+                self.save()
+            except BaseException:
+                self.record = before
+                raise
 
     def remove(self) -> None:
         """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""

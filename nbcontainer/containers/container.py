@@ -20,6 +20,7 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.images import library, times
+from nbcontainer.images.store import cannot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,6 +205,8 @@ def get(engine: Engine, name: str) -> Container:
         return Container(engine, read_record(folder / name))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
+    except OSError as error:
+        raise cannot("read a container's record", folder / name, error) from error
 
 
 def _not_found(name: str) -> ContainerNotFound:

@@ -63,6 +63,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, _containers_work: str) -> It
         ("named", "notebook", "replace", "ENOSPC"),  # a record, an index
         ("named", "notebook", "fsync", "EIO"),
         ("named", "notebook", "flock", "ENOMEM"),
+        ("named", "notebook", "open", "ENOMEM"),  # of a lock, a record, an index
     ],
 )
 def test_a_refused_call_leaves_nothing(scene: Scene, act: str, who: str, point: str, what: str) -> None:

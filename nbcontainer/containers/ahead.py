@@ -15,6 +15,7 @@ from nbcontainer.sandbox.streams import output_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from nbcontainer.images.store import Store
     from nbcontainer.sandbox.launcher import Launcher
@@ -44,12 +45,14 @@ class Ahead:
 
     DEPTH of them have all done that the last cell's plan let be done before there was a cell, and are in groups with
     its limits; one more has a root and nothing else, for a cell that is another: with volumes, say. Thread-safe: one
-    thread prepares, any may take; who has it calls `close`.
+    thread prepares, any may take; who has it calls `close`. `discard` removes the upper of one that has made
+    something in it, a place to mount on, say.
     """
 
-    def __init__(self, store: Store, launcher: Launcher) -> None:
+    def __init__(self, store: Store, launcher: Launcher, discard: Callable[[Path], None]) -> None:
         self._store = store
         self._launcher = launcher
+        self._discard = discard
         self._lock = threading.Lock()
         self._ready: list[Ready] = []
         self._pipes: list[tuple[int, int]] = []
@@ -122,7 +125,9 @@ class Ahead:
 
     def _dismiss(self, one: Ready) -> None:
         self._launcher.dismiss(one.steps)
-        one.upper.remove()
+        with contextlib.suppress(OSError):  # what cannot be removed now is for the sweep
+            if not one.upper.remove():
+                self._discard(one.upper.path)
         if one.group is not None:
             one.group.remove()
 
@@ -156,8 +161,12 @@ class Ahead:
     ) -> None:
         upper = Upper(self._store, lowers, view(self._store, self._launcher, lowers))
         upper.make()
-        steps = steps_for(upper)
-        self._launcher.order(steps)
+        try:
+            steps = steps_for(upper)
+            self._launcher.order(steps)
+        except BaseException:
+            upper.remove()
+            raise
         self._add(Ready(upper, steps, limits))
 
     def _add(self, one: Ready) -> None:

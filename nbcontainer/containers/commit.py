@@ -39,12 +39,28 @@ def commit(
     Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
     """
     wanted = reference.parse_new(name)
+    store = container.engine.store
+    try:
+        return _commit(container, wanted.familiar, message, author, changes, labels or {}, progress)
+    except OSError as error:
+        raise cannot("commit to the store", store.path, error) from error
+
+
+def _commit(
+    container: Container,
+    name: str,
+    message: str,
+    author: str,
+    changes: Sequence[str],
+    labels: Mapping[str, str],
+    progress: Progress | None,
+) -> Image:
     engine, store = container.engine, container.engine.store
     base = container.image()
     config = base.config
     for instruction in changes:
         config = instructions.apply(config, instruction)
-    config = replace(config, labels={**config.labels, **(labels or {})})
+    config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
         packed = [_packed(engine, stack, cell, progress) for cell in cells]
@@ -67,26 +83,22 @@ def commit(
                 store.adopt_blob(path, layer.blob.digest)
                 store.name_layer(cell.layer, layer.diff_id)
             library.lowers(store, image)
-            return store.add_image(image, wanted.familiar)
+            return store.add_image(image, name)
 
 
 def _packed(
     engine: Engine, stack: contextlib.ExitStack, cell: CellRecord, progress: Progress | None
 ) -> tuple[Path, LayerRecord]:
     """The cell's layer as a blob, still in the store's `tmp`."""
-    store = engine.store
-    try:
-        path, blob = stack.enter_context(store.incoming())
-        packed = engine.on_directory(
-            work.pack_layer_here,
-            f"layers/{cell.layer}/diff",
-            [blob],
-            read_only=True,
-            progress=progress,
-            clamp=times.source_date_epoch(),
-        )
-    except OSError as error:
-        raise cannot("commit to the store", store.path, error) from error
+    path, blob = stack.enter_context(engine.store.incoming())
+    packed = engine.on_directory(
+        work.pack_layer_here,
+        f"layers/{cell.layer}/diff",
+        [blob],
+        read_only=True,
+        progress=progress,
+        clamp=times.source_date_epoch(),
+    )
     descriptor = oci.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
     return path, oci.LayerRecord(descriptor, packed["diff_id"])
 

@@ -21,6 +21,7 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.images import library, times
+from nbcontainer.images.store import cannot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -106,9 +107,13 @@ class Container:
 
     def add_cell(self, cell: CellRecord) -> None:
         """Adds a cell that has ended; an anonymous container is written down once it has a layer."""
-        self.record = replace(self.record, cells=(*self.record.cells, cell))
+        before, self.record = self.record, replace(self.record, cells=(*self.record.cells, cell))
         if cell.layer or not self.anonymous:
-            self.save()
+            try:
+                self.save()
+            except BaseException:
+                self.record = before
+                raise
 
     def remove(self) -> None:
         """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""
@@ -232,6 +237,8 @@ def get(engine: Engine, name: str) -> Container:
         return Container(engine, read_record(folder / name))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
+    except OSError as error:
+        raise cannot("read a container's record", folder / name, error) from error
 
 
 def _not_found(name: str) -> ContainerNotFound:

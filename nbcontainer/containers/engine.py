@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.ahead import Ahead
+from nbcontainer.containers.ahead import Ahead, Ready
 from nbcontainer.containers.host import view
 from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.upper import Upper
@@ -51,13 +51,14 @@ class Engine:
         self.launcher = Launcher(self.store.path, self.idmap, preload=_WORK_MODULES)
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
-        self._ahead = Ahead(self.store, self.launcher)
+        self._ahead = Ahead(self.store, self.launcher, lambda path: library.discard(self.store, self, [path]))
         self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._held: list[Callable[[], object]] | None = None
         self._housekeeper: threading.Thread | None = None
         self.closed = False
         self.last: Container | None = None
         self._anonymous: Container | None = None
+        self._groups: list[Group] = []
         self.running: dict[str, dict[str, Any]] = {}
         atexit.register(self.close)
 
@@ -92,6 +93,7 @@ class Engine:
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
+        self._groups = [one for one in self._groups if not one.remove()]
         with contextlib.suppress(OSError):
             self.store.memory.rmdir()
         self.store.close()
@@ -144,29 +146,28 @@ class Engine:
 
     # Upper directories, made ahead where the next cell can be foreseen
 
-    def limited(self, lowers: tuple[str, ...], size: int) -> LimitedUpper:
-        """A fresh upper on these layers (the topmost first) that holds `size` bytes. Raises `LauncherError`."""
-        upper = LimitedUpper(self, lowers, view(self.store, self.launcher, lowers), size)
-        upper.make()
-        return upper
-
     def begin(
-        self, launcher: Launcher, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor
-    ) -> tuple[Upper, Plan, Group | None]:
-        """A fresh upper for a cell on these layers (the topmost first), and the plan that `plan_for` makes on it.
+        self,
+        launcher: Launcher,
+        lowers: tuple[str, ...],
+        plan_for: PlanFor,
+        limits: GroupLimits,
+        storage: int | None = None,
+    ) -> tuple[Ready, Plan]:
+        """A container for a cell on these layers (the topmost first), and the plan that `plan_for` makes on its upper.
 
-        Where a container waits that the plan fits, it is that one's; where it waits in a group with these limits,
-        that is the third, for the caller to remove.
+        It is one that waits, with its group where it is in one, if the plan fits it; else it has nothing behind it but
+        an upper, which holds `storage` bytes where that is given. Upper and group are the caller's to remove.
         """
-        if launcher is self.launcher and (found := self._ahead.take(lowers, limits, plan_for)) is not None:
-            ready, todo = found
-            return ready.upper, todo, ready.group
+        waits = launcher is self.launcher and storage is None
+        if waits and (found := self._ahead.take(lowers, limits, plan_for)) is not None:
+            return found
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image host needs a user namespace", hint="leave out --userns=host")
-        upper = Upper(self.store, lowers, below)
+        upper = Upper(self.store, lowers, below) if storage is None else LimitedUpper(self, lowers, below, storage)
         upper.make()
-        return upper, plan_for(upper), None
+        return Ready(upper, (), limits), plan_for(upper)
 
     def expect(self) -> None:
         """Says that a cell is about to come: to be said while its words are still being read."""
@@ -188,11 +189,17 @@ class Engine:
         if running is not None:
             with running:
                 running.wait()
-        if group is not None:
-            group.remove()
+        # One that the kernel did not let go is tried again when the next cell has ended, and at the end.
+        groups = (*self._groups, *(() if group is None else (group,)))
+        self._groups = [one for one in groups if not one.remove()]
         if upper is not None and not upper.remove():
             library.discard(self.store, self, [upper.path])
         self.launcher.collect()
+
+    def drop_layer(self, layer: str) -> None:
+        """Removes a cell's layer that could not be written down, in the background; nothing for no layer."""
+        if layer:
+            self.later(lambda: library.discard(self.store, self, [self.store.path / "layers" / layer]))
 
     def hold(self) -> None:
         """Keeps what is for the background thread until `go_on`: it would be in the way of a cell that ends."""
@@ -254,7 +261,7 @@ class Engine:
 
     def note_running(self, name: str, facts: dict[str, Any] | None) -> None:
         """Says, in the session's file, that a container runs (or, with None, no more)."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk ends no cell: then others do not see it
             if facts is None:
                 if self.running.pop(name, None) is None:
                     return

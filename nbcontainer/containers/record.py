@@ -93,10 +93,10 @@ def read_record(path: Path) -> Record:
 def save_record(store: Store, record: Record) -> None:
     """Writes a container's record to its directory, making that; the old or the new one is there whatever happens."""
     place = store.path / "containers" / record.name
+    temporary = store.path / "tmp" / store.unique()
     try:
         place.mkdir(mode=0o755, exist_ok=True)
         (place / "lock").touch(mode=0o600)
-        temporary = store.path / "tmp" / store.unique()
         with temporary.open("x") as file:
             json.dump(asdict(record), file)
             if not record.session:
@@ -104,7 +104,17 @@ def save_record(store: Store, record: Record) -> None:
                 os.fsync(file.fileno())
         temporary.replace(place / "container.json")
     except OSError as error:
+        _take_back(place, temporary)
         raise cannot(f"write down container {record.name}", store.path, error) from error
+
+
+def _take_back(place: Path, temporary: Path) -> None:
+    """Leaves nothing of a record that could not be written: no directory either, if it was the first."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        if not (place / "container.json").exists():
+            (place / "lock").unlink(missing_ok=True)
+            place.rmdir()
 
 
 def layers_in_use(store: Store, *, without: str = "") -> set[str]:

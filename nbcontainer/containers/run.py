@@ -24,6 +24,7 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.images import library, reference, times
+from nbcontainer.images.store import cannot
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.proc import birth
 from nbcontainer.sandbox import idmap, plan, wire
@@ -34,7 +35,7 @@ from nbcontainer.sandbox.streams import Follow
 from nbcontainer.sandbox.volumes import STALE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
@@ -95,8 +96,22 @@ class Streams:
     on_follow: Callable[[Follow], None] | None = None
 
 
+@contextlib.contextmanager
+def _told(engine: Engine, do: str) -> Iterator[None]:
+    """What the kernel refuses this process (descriptors, space, memory) becomes the store's error: one line."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot(do, error.filename or engine.store.path, error) from error
+
+
 def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
     """The container that a request means, made where it does not exist, and its image. Raises this package's errors."""
+    with _told(engine, "use a container"):
+        return _choose_container(engine, request, progress)
+
+
+def _choose_container(engine: Engine, request: Request, progress: Listener | None) -> tuple[Container, Image]:
     if not request.image and not request.name:
         raise UsageError("no image", hint="name one, as in %%container busybox, or a container by --name")
     if request.name:
@@ -138,18 +153,23 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
     """
     check_options(request.options)
     engine = container.engine
-    with container.use():
+    with contextlib.ExitStack() as stack:
+        with _told(engine, "use a container"):
+            stack.enter_context(container.use())
         cell = _Cell(engine, container, image, request, streams)
         outcome = None
         try:
             outcome = cell.run()
         finally:
-            cell.settle(outcome)
-            if outcome is not None and request.options.userns != idmap.HOST:
-                # The next cell is most likely like this one: anonymous on the same image, or in this container.
-                lowers = container.record.base[::-1] if container.anonymous else container.lowers
-                engine.foresee(lowers, request.options.together, cell.plan_for)
-            cell.clear_away()
+            try:
+                with _told(engine, "keep what the cell left"):
+                    cell.settle(outcome)
+                if outcome is not None and request.options.userns != idmap.HOST:
+                    # The next cell is most likely like this one: anonymous on the same image, or in this container.
+                    lowers = container.record.base[::-1] if container.anonymous else container.lowers
+                    engine.foresee(lowers, request.options.together, cell.plan_for)
+            finally:
+                cell.clear_away()
         return outcome
 
 
@@ -189,10 +209,17 @@ class _Cell:
         return self._run_once()
 
     def _cured(self, error: SetupFailed) -> bool:
-        """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory."""
+        """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory.
+
+        One that was used before is not what its file system refuses.
+        """
         if error.step == "BindVolume" and error.errno == STALE:
             self.launcher.close()
-        elif not (upper_refused(error) and self._use_memory(error.hint)):
+        elif not upper_refused(error):
+            return False
+        elif self.upper is not None and self.upper.used:
+            pass  # the container that had it waiting was killed, with its launcher: the next has another
+        elif not self._use_memory(error.hint):
             return False
         self.clear_away()
         return True
@@ -232,12 +259,18 @@ class _Cell:
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = times.timestamp(time.time())
-                self.container.add_cell(CellRecord(layer, self.request.as_text, now, **outcome.as_dict()))
+                cell = CellRecord(layer, self.request.as_text, now, **outcome.as_dict())
+                try:
+                    self.container.add_cell(cell)
+                except BaseException:
+                    self.engine.drop_layer(layer)
+                    raise
 
     def _run_once(self) -> Outcome:
         kept: list[int] = []
         try:
-            running = self._begin(kept)
+            with _told(self.engine, "begin a cell"):
+                running = self._begin(kept)
             # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
             return self._follow(running, kept, time.monotonic())
         finally:
@@ -254,18 +287,19 @@ class _Cell:
             files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
-            limits, storage = self.options.together, self.options.storage
-            if storage is not None:
-                self.upper = self.engine.limited(self.container.lowers, storage)
-                todo = plan_for(self.upper)
-            else:
-                lowers = self.container.lowers
-                self.upper, todo, self.group = self.engine.begin(self.launcher, lowers, limits, plan_for)
+            lowers, limits = self.container.lowers, self.options.together
+            ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, self.options.storage)
+            self.upper, self.group = ready.upper, ready.group
+            try:
+                before = self._before()
+            except BaseException:
+                self.launcher.dismiss(ready.steps)
+                raise
             if self.container.anonymous:
                 self.container.record = replace(self.container.record, name=self.upper.name)
             idmap_ = self.launcher.idmap
             self.container.confinement = functools.partial(describe_confinement, todo, self.options, idmap_)
-            self.running = self.launcher.submit(todo, files, before=self._before())
+            self.running = self.launcher.submit(todo, files, before=before)
             self.container.upper = self.upper
             return self.running
         finally:

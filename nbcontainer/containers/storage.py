@@ -48,7 +48,7 @@ class LimitedWritten(Written):
 
 
 class LimitedUpper(LimitedWritten, Upper):
-    """An upper of `size` bytes, and an inode for each 4096 of them, in memory."""
+    """An upper of `size` bytes, and an inode for each 4096 of them, in memory: a mount of the launcher's."""
 
     def __init__(self, engine: Engine, lowers: tuple[str, ...], below: HostView | None, size: int) -> None:
         Upper.__init__(self, engine.store, lowers, below)
@@ -57,8 +57,7 @@ class LimitedUpper(LimitedWritten, Upper):
         self.in_memory = False  # of the store's, where its file system can hold no upper
         self._home = self.path
 
-    def make(self) -> None:
-        """Has the launcher mount it and make its directories. Raises `LauncherError`."""
+    def _make(self) -> None:
         self.store.new_directory(self.path, give=False)
         models = [self.store.path / "layers" / self.lowers[0] / "diff", *map(Path, self.parts)]
         directories = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import host
+from nbcontainer.images.discard import discard
 from nbcontainer.sandbox.spec import Overlay
 
 if TYPE_CHECKING:
@@ -76,8 +77,29 @@ class Upper(Written):
     def _suffixes(self) -> tuple[str, ...]:
         return ("", *(f".{number}" for number in range(len(self.parts))))
 
+    @property
+    def used(self) -> bool:
+        """Whether it was mounted before, by a container that is dead: a volatile upper is once only (overlayfs.rst)."""
+        for suffix in self._suffixes:
+            work = self._home / f"work{suffix}" / "work"
+            with contextlib.suppress(OSError):  # overlay has not made it, then
+                work.chmod(0o700)
+                if (work / "incompat").exists():
+                    return True
+        return False
+
     def make(self) -> None:
-        """Makes the directories. The upper's own mode is the merged root's, so it is the image's (overlayfs.rst)."""
+        """Makes the directories, or none where that fails. Raises `OSError`.
+
+        The upper's own mode is the merged root's, so it is the image's (overlayfs.rst).
+        """
+        try:
+            self._make()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self) -> None:
         self.store.new_directory(self.path, give=bool(self.parts))
         if self.in_memory:
             self.store.use_memory()  # another process that had nothing in there may have removed it
@@ -106,9 +128,13 @@ class Upper(Written):
             home = str(self._home) if self.in_memory else f"tmp/{self.id}"
             host.graft(self.store, runner, home, found, self.lowers[-1])
         self.store.new_directory(place, give=False)
-        (self.path / "diff").rename(place / "diff")
-        if found:
-            host.write_beside(self.store, self.id, [part for _, part in found])
+        try:
+            (self.path / "diff").rename(place / "diff")
+            if found:
+                host.write_beside(self.store, self.id, [part for _, part in found])
+        except BaseException:
+            discard(self.store, runner, [place])
+            raise
         return self.id
 
     def remove(self) -> bool:

@@ -28,13 +28,13 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
     except OSError:  # no space for one more directory, so all the more they must go
         for path in paths:
             _discard_memory(store, runner, path)
-            _discard_tree(runner, path)
+            _discard_tree(store, runner, path)
         return
     for path in paths:
         if _discard_memory(store, runner, path):
             with contextlib.suppress(FileNotFoundError):
                 path.rename(trash / path.name)
-    _discard_tree(runner, trash)
+    _discard_tree(store, runner, trash)
 
 
 def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
@@ -42,19 +42,21 @@ def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
     done = True
     for link in (*path.glob("work*"), *path.glob("diff*")):
         if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
-            done = _discard_tree(runner, folder) and done
+            done = _discard_tree(store, runner, folder) and done
             with contextlib.suppress(OSError):  # a layer that was kept has left its work directory behind
                 folder.parent.rmdir()
     return done
 
 
-def _discard_tree(runner: Runner, tree: Path) -> bool:
+def _discard_tree(store: Store, runner: Runner, tree: Path) -> bool:
     """Removes a tree; False where it cannot be, now."""
+    # By its path in the store: containers' root need not be let through the directories above.
+    seen = tree.relative_to(store.path) if tree.is_relative_to(store.path) else tree
     try:
         shutil.rmtree(tree)
     except (OSError, RecursionError):
         try:
-            runner.on_directory(work.remove_here, str(tree))
+            runner.on_directory(work.remove_here, str(seen))
             tree.rmdir()
         except (OSError, NbcontainerError):
             return False

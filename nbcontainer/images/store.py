@@ -217,7 +217,11 @@ class Store:
         """Makes a directory; with `give` it belongs to the containers' root."""
         path.mkdir(0o755)
         if give and self.owner != (os.geteuid(), os.getegid()):
-            os.chown(path, *self.owner)
+            try:
+                os.chown(path, *self.owner)
+            except OSError:
+                path.rmdir()
+                raise
         return path
 
     def use_memory(self) -> None:
@@ -411,7 +415,7 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def cannot(do: str, path: Path, error: OSError) -> StoreError:
+def cannot(do: str, path: Path | str, error: OSError) -> StoreError:
     """The store's error for an OSError, with what a person can do about it."""
     hints = {
         errno.EACCES: "set NBCONTAINER_HOME to a directory of your own",
@@ -419,6 +423,9 @@ def cannot(do: str, path: Path, error: OSError) -> StoreError:
         errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
         errno.ENOSPC: FREE_SPACE,
         errno.EDQUOT: FREE_SPACE,
+        errno.EMFILE: "raise the limit on open files (ulimit -n)",
+        errno.ENFILE: "raise the limit on open files (ulimit -n)",
+        errno.ENOMEM: "free some memory",
         errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
         errno.ENOENT: "set NBCONTAINER_HOME to a directory",
         errno.EEXIST: "set NBCONTAINER_HOME to a directory",

@@ -19,6 +19,7 @@ from nbcontainer.containers.run import Streams, run
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path
+from nbcontainer.images.store import cannot
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
@@ -134,7 +135,10 @@ class ContainerMagics(Magics):
             from nbcontainer.containers.doctor import examine
 
             return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
-        return verb.run(Call(engine, parsed, listener(self.shell)))
+        try:
+            return verb.run(Call(engine, parsed, listener(self.shell)))
+        except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
+            raise cannot(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 
     def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
         parsed = parse(command, words, fill=self._fill)

@@ -170,7 +170,7 @@ class Group:
         """Removes it; False where a process of it is still there, or may not go."""
         for name, path in list(self._paths.items()):
             with contextlib.suppress(OSError):
-                if path.exists():
+                with contextlib.suppress(FileNotFoundError):  # two controllers may have one
                     path.rmdir()
                 del self._paths[name]
         return not self._paths

@@ -46,7 +46,7 @@ def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[An
         _Init(kernel, channel, launcher).live(plan.decode(prepare))
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.write(2, f"nbcontainer init: {type(error).__name__}: {error}\n".encode())
+            os.write(2, f"{wire.LAST_WORDS}{_in_words(error)}\n".encode())
     finally:
         os._exit(0)
 
@@ -193,7 +193,7 @@ class _Init:
             wire.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
             os._exit(0)
         except BaseException as error:
-            os.write(2, f"nbcontainer cell: {type(error).__name__}: {error}\n".encode())
+            os.write(2, f"{wire.LAST_WORDS}{_in_words(error)}\n".encode())
         finally:
             os._exit(127)
 
@@ -248,6 +248,11 @@ def _failure(step: Step, error: Exception) -> dict[str, Any]:
         "error": error.strerror or str(error),
         "path": _path(error),
     }
+
+
+def _in_words(error: BaseException) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or f"{type(error).__name__}: {error}"
 
 
 def _path(error: OSError) -> str:

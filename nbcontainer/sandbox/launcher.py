@@ -152,12 +152,13 @@ class Launcher:
             if before is not None:
                 before(running)
             running.begin(todo, done, files)
-        except ConnectionError:  # it was killed while it waited, and the upper that it has mounted is used up
-            running.close()
-            hint = self._last_words() or "run it again"
-            raise ContainerLost("a new container ended before it could begin", hint=hint) from None
-        except BaseException:
-            running.close()
+        except BaseException as error:
+            with running:  # nothing has its upper any more, and nobody is in its group, when this is raised
+                running.kill()
+                running.wait()
+            if isinstance(error, ConnectionError):  # it was killed while it waited, and its upper is used up
+                hint = self._last_words(wire.LAST_WORDS) or "run it again"
+                raise ContainerLost("a new container ended before it could begin", hint=hint) from None
             raise
         return running
 
@@ -337,11 +338,13 @@ class Launcher:
         self._namespace = files.pop()
         self._ready = True
 
-    def _last_words(self) -> str:
+    def _last_words(self, of: str = "") -> str:
+        """The launcher's, or those `of` an init."""
         if self._words < 0:
             return ""
         lines = wire.read_memory_file(self._words).decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        said = [line.removeprefix(of) for line in lines if line.startswith(wire.LAST_WORDS) == bool(of)]
+        return said[-1] if said else ""
 
     def _settings(self) -> dict[str, Any]:
         idmap = asdict(self.idmap)

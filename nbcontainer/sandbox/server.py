@@ -24,6 +24,7 @@ from nbcontainer.sandbox import init, plan, seccomp, wire
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
 from nbcontainer.sandbox.rootfs import HOST_TREES
+from nbcontainer.sandbox.spec import FORWARDED
 
 if TYPE_CHECKING:
     import socket
@@ -64,7 +65,10 @@ def main(control: socket.socket, *, entered: bool) -> None:
     namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     wire.send(control, {"ready": os.getpid()}, [namespace])
     os.close(namespace)
-    ForkServer(Kernel(), control, parent, store).serve()
+    try:
+        ForkServer(Kernel(), control, parent, store).serve()
+    except OSError as error:  # the last words of this process, for a person to read
+        os.write(2, f"{error.strerror or error}\n".encode())
 
 
 class ForkServer:
@@ -156,16 +160,27 @@ class ForkServer:
         theirs, channel = wire.pair()
         try:
             os.fchdir(self.store)
-            pid = self.kernel.clone(clone.flags())
-            if pid == 0:
-                init.main(self.kernel, channel, self.itself, prepare[1:])
+            # A signal that comes before init can hear it waits, or the kernel would drop it (pid_namespaces(7)).
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            try:
+                pid = self.kernel.clone(clone.flags())
+                if pid == 0:
+                    init.main(self.kernel, channel, self.itself, prepare[1:])
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:
             theirs.close()
             raise
         finally:
             os.chdir("/")
             channel.close()
-        return pid, self._watch(pid), theirs
+        try:
+            return pid, self._watch(pid), theirs
+        except BaseException:
+            theirs.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def _help(self, order: dict[str, Any], files: list[int]) -> None:
         """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""

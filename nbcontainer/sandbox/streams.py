@@ -8,10 +8,13 @@ import fcntl
 import os
 import select
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.errors import SandboxError
+from nbcontainer.sandbox import wire
 from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.outcome import INTERRUPTED, KILLED, TIMEOUT, Outcome, from_status
 
@@ -38,10 +41,18 @@ def output_pipe() -> tuple[int, int]:
     notebook's user, who need not exist in there.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    os.fchmod(writer, 0o666)
+    try:
+        os.fchmod(writer, 0o666)
+    except OSError:
+        wire.close((reader, writer))
+        raise
     with contextlib.suppress(OSError):  # the user's pipes take as much memory as they may (pipe(7))
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     return reader, writer
+
+
+def _lost(do: str, error: OSError) -> SandboxError:
+    return SandboxError(f"cannot {do}: {error.strerror or error}", hint="it was ended: run it again")
 
 
 @dataclass
@@ -65,12 +76,23 @@ class Follow:
     on_lasting: Callable[[], None] | None = None
     started: float = field(default_factory=time.monotonic)
     stopped: str = ""
+    _wake: int = -1
+    _waking: threading.Lock = field(default_factory=threading.Lock)
     _kill_at: float | None = None
     _init_dead: bool = False
     _typed: bytearray = field(default_factory=bytearray)
 
     def stop(self, reason: str, *, gently: bool = True) -> None:
-        """Ends the container: its cell is sent SIGTERM (SIGINT for an interrupt), and everything dies after GRACE."""
+        """Ends the container: its cell is sent SIGTERM (SIGINT for an interrupt), and everything dies after GRACE.
+
+        From any thread: the one that follows is woken up to look at the clock.
+        """
+        self._stop(reason, gently=gently)
+        with self._waking:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def _stop(self, reason: str, *, gently: bool) -> None:
         if self.stopped or not gently:
             self._kill_at = time.monotonic()
             self.stopped = self.stopped or reason
@@ -89,19 +111,26 @@ class Follow:
         for one, kills it and comes out when it is dead.
         """
         poll = select.poll()
-        for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd):
-            poll.register(fd, select.POLLIN)
         try:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd, self._wake):
+                poll.register(fd, select.POLLIN)
             while not self._init_dead and self.running.ended is None:
                 try:
                     self._once(poll)
                 except KeyboardInterrupt:
                     self.stop(INTERRUPTED)
             self._drain(poll)
-        except BaseException:
+        except BaseException as error:
             self.running.kill()
             self.running.wait()
+            if isinstance(error, OSError) and self._wake < 0:
+                raise _lost("follow the cell", error) from error
             raise
+        finally:
+            with self._waking:
+                wire.close((self._wake,))
+                self._wake = -1
         return self._outcome()
 
     def _once(self, poll: select.poll) -> None:
@@ -114,6 +143,8 @@ class Follow:
                 self._init_dead = True
             elif fd == self.running.channel.fileno():
                 self._take_message(poll, fd)
+            elif fd == self._wake:
+                os.eventfd_read(fd)
             elif fd == self.keyboard:
                 self._type(poll)
             elif fd in self.sinks and (event == select.POLLHUP or not self._take_output(fd)):
@@ -145,7 +176,7 @@ class Follow:
 
     def _take_message(self, poll: select.poll, fd: int) -> None:
         had_terminal, had_exchange = self.running.terminal >= 0, bool(self.running.exchange)
-        if not self.running.read():
+        if not self._hear():
             poll.unregister(fd)
         if self.running.terminal >= 0 or self.running.exchange:
             self._lasts()
@@ -163,15 +194,21 @@ class Follow:
                 self.sinks[more] = sink
                 poll.register(more, select.POLLIN)
 
+    def _hear(self) -> bool:
+        try:
+            return self.running.read()
+        except OSError as error:
+            raise _lost("hear of the cell", error) from error
+
     def _take_output(self, fd: int) -> bool:
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
             return True
         except OSError as error:
-            if error.errno == errno.EIO:  # a terminal whose other end is closed
+            if error.errno == errno.EIO and os.isatty(fd):  # a terminal whose other end is closed
                 return False
-            raise
+            raise _lost("read what the cell writes", error) from error
         if data:
             self._lasts()
             self.sinks[fd](data)
@@ -208,7 +245,7 @@ class Follow:
             if not ready:
                 return
             for fd in ready:
-                if not (self._take_output(fd) if fd in self.sinks else self.running.read()):
+                if not (self._take_output(fd) if fd in self.sinks else self._hear()):
                     poll.unregister(fd)
 
     def _outcome(self) -> Outcome:

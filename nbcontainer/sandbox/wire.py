@@ -24,6 +24,9 @@ _SPILLED = b"memory file"  # no JSON
 FILES_LIMIT = 250
 """Descriptors of one message; the kernel's limit is 253 (SCM_MAX_FD, unix(7))."""
 
+LAST_WORDS = "nbcontainer init: "
+"""How a line begins that an init writes where the launcher's errors go too."""
+
 _ANCILLARY_SIZE = socket.CMSG_SPACE(FILES_LIMIT * array.array("i").itemsize)
 
 _json = json.JSONEncoder(separators=(",", ":"))

@@ -1,0 +1,255 @@
+"""What the kernel refuses the notebook, its launcher or an init is one line for a person, and nothing stays of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers import run
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.volumes import parse_tmpfs
+from nbcontainer.errors import NbcontainerError, StoreError
+from nbcontainer.images import library
+from nbcontainer.images.discard import discard
+from nbcontainer.sandbox.streams import GRACE
+from tests.faults.scene import OneByOne, Round, Scene
+from tests.faults.tape import ROLES
+from tests.requirements import require, require_root
+from tests.running import all_dead, pidfds, run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.ahead import PlanFor, Ready
+    from nbcontainer.sandbox.groups import GroupLimits
+    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.sandbox.streams import Follow
+    from tests.running import Ran
+
+    Cell = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, _containers_work: str) -> Iterator[Scene]:
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    with Scene(tmp_path_factory.mktemp("scene") / "scene", only=("plain", "full", "named")).opened() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("act", "who", "point", "what"),
+    [
+        ("plain", "launcher", "pidfd_open", "EMFILE"),  # an init that the launcher cannot hold
+        ("plain", "launcher", "recvmsg", "ENOMEM"),  # the launcher's last words
+        ("plain", "notebook", "fchmod", "EMFILE"),  # half a pipe
+        ("plain", "notebook", "memfd_create", "EMFILE"),
+        ("plain", "notebook", "mkdir", "ENOSPC"),  # an upper
+        ("plain", "notebook", "chown", "EIO"),
+        ("plain", "notebook", "_take", "EMFILE"),  # of init's messages
+        ("plain", "notebook", "read", "EIO"),  # of the cell's output
+        ("full", "notebook", "_send", "EIO"),  # with init in its group, and its upper mounted
+        ("full", "notebook", "write", "EIO"),
+        ("named", "notebook", "rename", "ENOSPC"),  # a layer
+        ("named", "notebook", "replace", "ENOSPC"),  # a record, an index
+        ("named", "notebook", "fsync", "EIO"),
+        ("named", "notebook", "flock", "ENOMEM"),
+        ("named", "notebook", "open", "ENOMEM"),  # of a lock, a record, an index
+    ],
+)
+def test_a_refused_call_leaves_nothing(scene: Scene, act: str, who: str, point: str, what: str) -> None:
+    """Wherever it is made: one line of the package's own errors or none, nothing stays, and the next cell works."""
+    names = scene.points(scene.acts[act])[ROLES.index(who)]
+    for position in [number for number, name in enumerate(names) if name == point]:
+        scene.play(Round(act, who, position, what))
+
+
+def test_no_more_files_is_one_line(cell: Cell, engine: Engine) -> None:
+    """At its limit of open files a notebook is told so, whatever the cell was about to open; above it the cell runs."""
+    cell("true")
+    engine.settle()
+    _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    said = set()
+    try:
+        for more in range(40):
+            here = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+            resource.setrlimit(resource.RLIMIT_NOFILE, (here + more, hard))
+            try:
+                assert cell("echo works").text == "works"
+            except NbcontainerError as error:
+                said.add(str(error))
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            engine.settle()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert not any("\n" in line for line in said)
+    assert any("Too many open files; raise the limit on open files (ulimit -n)" in line for line in said)
+    assert cell("echo works").text == "works"
+
+
+def test_a_full_disk_ends_no_cell(cell: Cell, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be written down that a cell runs, it runs all the same."""
+
+    def tell(_: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(engine.store.sessions, "tell", tell)
+    assert cell("echo one; sleep 0.1; echo two").lines == ["one", "two"]
+
+
+class _DiesInBetween(Engine):
+    """An engine whose launcher is killed once, when a cell has been given the upper of a container that waits."""
+
+    kills = 0
+
+    def begin(
+        self,
+        launcher: Launcher,
+        lowers: tuple[str, ...],
+        plan_for: PlanFor,
+        limits: GroupLimits,
+        storage: int | None = None,
+    ) -> tuple[Ready, Plan]:
+        """The same, and then there is no launcher."""
+        found = super().begin(launcher, lowers, plan_for, limits, storage)
+        if self.kills:
+            self.kills -= 1
+            while not (found[0].upper.path / "work" / "work").exists():
+                time.sleep(0.001)  # until it is mounted
+            dead = pidfds([launcher.pid])
+            os.kill(launcher.pid, signal.SIGKILL)
+            assert all_dead(dead)
+        return found
+
+
+def test_a_launcher_that_dies_does_not_move_the_store_to_memory(store_path: Path, engine: Engine) -> None:
+    """Overlay takes a volatile upper once only: one that a dead container had is not one that cannot be had."""
+    assert engine
+    own = _DiesInBetween(store_path)
+    try:
+        run_script(own, "true")
+        run_script(own, "true")
+        own.settle()
+        own.launcher.collect()
+        own.kills = 1
+        assert run_script(own, "echo works").text == "works"
+        assert own.kills == 0
+        assert not own.store.in_memory
+    finally:
+        own.close()
+
+
+def test_containers_that_waited_for_nothing_leave_nothing(store_path: Path, engine: Engine) -> None:
+    """One made ahead with a place for a tmpfs in it, that no cell came for, goes with what it had made."""
+    assert engine
+    own = Engine(store_path)
+    try:
+        for _ in range(3):
+            run_script(own, "true", tmpfs=(parse_tmpfs("/not/there/yet"),))
+            own.settle()
+            run_script(own, "true")
+            own.settle()
+        own.settle()
+        mine = {path.name for path in (store_path / "tmp").iterdir() if path.name.startswith(own.store.session)}
+        assert mine == {one.upper.id for one in own._ahead._ready}
+    finally:
+        own.close()
+
+
+def test_a_tree_of_a_store_behind_a_closed_directory_is_removed(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sandbox that removes what this process cannot needs no way in from the top of the file system."""
+    require_root()
+    assert engine
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    own = Engine(closed / "store")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    try:
+        tree = own.store.new_directory(own.store.path / "tmp" / own.store.unique())
+        own.store.new_directory(tree / "below")
+        monkeypatch.setattr(shutil, "rmtree", refused)
+        discard(own.store, own, [tree])
+        assert list((own.store.path / "tmp").iterdir()) == []
+    finally:
+        monkeypatch.undo()
+        own.close()
+
+
+def test_a_cell_can_be_stopped_as_it_starts(store_path: Path, engine: Engine) -> None:
+    """SIGTERM to an init that has only just been cloned is the cell's: it does not wait for the grace to be over."""
+    assert engine
+    own = OneByOne(store_path)
+    try:
+        library.find(own.store, own, "busybox")
+        for _ in range(5):
+            assert _stopped(own, lambda follow: follow.stop("over")) == ("over", signal.SIGTERM)
+    finally:
+        own.close()
+
+
+def test_who_follows_a_cell_is_woken_by_a_stop(store_path: Path, engine: Engine) -> None:
+    """A stop that another thread asks for takes no longer than the grace, though the cell is deaf and quiet."""
+    assert engine
+    own = OneByOne(store_path)
+    began: list[float] = []
+    try:
+        library.find(own.store, own, "busybox")
+
+        def stop_later(follow: Follow) -> None:
+            def stop(data: bytes) -> None:
+                began.append(time.monotonic())
+                threading.Timer(0.05, follow.stop, ["over"]).start()
+
+            (out, *_) = follow.sinks
+            follow.sinks[out] = stop
+
+        script = "trap '' TERM; echo ready; exec sleep 30"
+        assert _stopped(own, stop_later, script) == ("over", signal.SIGKILL)
+        assert time.monotonic() - began[0] < GRACE + 5
+    finally:
+        own.close()
+
+
+def _stopped(engine: Engine, stop: Callable[[Follow], None], script: str = "sleep 30") -> tuple[str, int]:
+    def nowhere(_: bytes) -> None:
+        pass
+
+    streams = run.Streams(nowhere, nowhere, on_follow=stop)
+    outcome = run.run(engine, run.Request("busybox", script=script), streams)[1]
+    return outcome.reason, outcome.signal
+
+
+def test_a_store_that_cannot_be_written_is_the_stores_error(
+    cell: Cell, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a cell left and cannot be kept is told; nothing half-kept is in the store, and the next cell is kept."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    cell("true")
+    engine.settle()
+    before = sorted((engine.store.path / "layers").iterdir())
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(StoreError, match=r"cannot write down container .*: No space left on device; free some space"):
+        cell("echo x > /file")
+    monkeypatch.undo()
+    engine.settle()
+    engine.settle()
+    assert sorted((engine.store.path / "layers").iterdir()) == before
+    assert list((engine.store.path / "containers").iterdir()) == []
+    assert cell("echo x > /file").container.record.cells[-1].layer

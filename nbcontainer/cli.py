@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer._version import __version__
 from nbcontainer.containers import verbs
+from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.grammar import Command, Option, parse
 from nbcontainer.containers.progress import TerminalLine
 from nbcontainer.containers.requests import RUN, request_of
-from nbcontainer.containers.run import Streams, run
+from nbcontainer.containers.run import run
 from nbcontainer.containers.terminal import WindowSize, raw
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError

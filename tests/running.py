@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers import run
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.options import RunOptions
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def run_script(
     """Runs a cell to its end. `options` are those of `RunOptions`; `stdout` and `stderr` get the output instead."""
     out: list[bytes] = []
     err: list[bytes] = []
-    request = run.Request(image, name, command, script, remove, RunOptions(**options))
-    streams = run.Streams(stdout or out.append, stderr or err.append, stdin, keyboard)
+    request = Request(image, name, command, script, remove, RunOptions(**options))
+    streams = Streams(stdout or out.append, stderr or err.append, stdin, keyboard)
     container, outcome = run.run(engine, request, streams)
     return Ran(container, outcome, b"".join(out), b"".join(err))
 

@@ -11,6 +11,7 @@ from nbcontainer.containers import container as containers
 from nbcontainer.containers import limits
 from nbcontainer.containers import run as running
 from nbcontainer.containers.capabilities import chosen
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.ports import parse_port
@@ -111,10 +112,10 @@ def run(
         shm_size=limits.shm_size(shm_size),
         storage=limits.storage(storage),
     )
-    request = running.Request(image, name, tuple(command), script, remove, options)
+    request = Request(image, name, tuple(command), script, remove, options)
     out: list[bytes] = []
     err: list[bytes] = []
-    streams = running.Streams(stdout or out.append, stderr or err.append)
+    streams = Streams(stdout or out.append, stderr or err.append)
     container, outcome = running.run(engine or default_engine(), request, streams)
     if check and not outcome.ok:
         last = b"".join(err).decode("utf-8", "replace").strip().rpartition("\n")[2]

@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.capabilities import chosen
+from nbcontainer.containers.cell import Request
 from nbcontainer.containers.grammar import Command, Option
 from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size, storage
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.ports import parse_port
-from nbcontainer.containers.run import Request
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
 from nbcontainer.images import library

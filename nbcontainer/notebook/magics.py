@@ -11,11 +11,12 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from traitlets import Bool, Float, Int, List, Unicode
 
 from nbcontainer.containers import verbs
+from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.grammar import Command, Option, Words, parse
 from nbcontainer.containers.output import FloodGate, TextSink
 from nbcontainer.containers.requests import RUN, request_of
-from nbcontainer.containers.run import Streams, run
+from nbcontainer.containers.run import run
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.images.reference import host_path

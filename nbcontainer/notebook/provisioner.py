@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
+from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.grammar import Command, parse
 from nbcontainer.containers.options import check_options
 from nbcontainer.containers.requests import RUN_OPTIONS, request_of
-from nbcontainer.containers.run import Streams, choose_container, run_in
+from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 
     from jupyter_client.connect import KernelConnectionInfo
 
+    from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.run import Request
     from nbcontainer.images.oci import Image
     from nbcontainer.sandbox.streams import Follow
 

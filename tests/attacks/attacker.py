@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers import run
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.images import recipes
 from nbcontainer.linux.syscalls import NUMBERS
@@ -199,10 +200,10 @@ class Attacker:
 
         out: list[bytes] = []
         err: list[bytes] = []
-        request = run.Request(image or self.image, "", command, script, remove, RunOptions(**options))
+        request = Request(image or self.image, "", command, script, remove, RunOptions(**options))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan, "build", build)
             # A container made ahead has an upper that another plan's cannot mount as well.
             patch.setattr(self.engine, "foresee", lambda *_, **__: None)
-            _, outcome = run.run(self.engine, request, run.Streams(out.append, err.append))
+            _, outcome = run.run(self.engine, request, Streams(out.append, err.append))
         return Attacked(outcome, b"".join(out), b"".join(err))

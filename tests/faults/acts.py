@@ -98,12 +98,13 @@ def _of_the_host(engine: Engine, _: Path) -> str:
 
 def _exchange(engine: Engine, _: Path) -> str:
     from nbcontainer.containers import run
+    from nbcontainer.containers.cell import Request, Streams
 
     said: list[bytes] = []
     library.find(engine.store, engine, "busybox")
     exchange = Exchange(files=(("word", 0o644, "sound"),), pipes=("pipe",), directories=(("room", 0o777),))
-    streams = run.Streams(said.append, said.append, exchange=exchange, on_exchange=lambda *_: {})
-    request = run.Request("busybox", script="cat /dev/nbcontainer/word")
+    streams = Streams(said.append, said.append, exchange=exchange, on_exchange=lambda *_: {})
+    request = Request("busybox", script="cat /dev/nbcontainer/word")
     outcome = run.run(engine, request, streams)[1]
     return WAS_KILLED if _was_killed(outcome) else b"".join(said).decode()
 

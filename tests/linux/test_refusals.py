@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers import run
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.volumes import parse_tmpfs
 from nbcontainer.errors import NbcontainerError, StoreError
@@ -228,8 +229,8 @@ def _stopped(engine: Engine, stop: Callable[[Follow], None], script: str = "slee
     def nowhere(_: bytes) -> None:
         pass
 
-    streams = run.Streams(nowhere, nowhere, on_follow=stop)
-    outcome = run.run(engine, run.Request("busybox", script=script), streams)[1]
+    streams = Streams(nowhere, nowhere, on_follow=stop)
+    outcome = run.run(engine, Request("busybox", script=script), streams)[1]
     return outcome.reason, outcome.signal
 
 

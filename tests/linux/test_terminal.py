@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers import run as running
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.options import RunOptions
 from tests.running import run_script
 
@@ -110,12 +111,12 @@ def test_the_window_has_the_size_that_is_set(engine: Engine) -> None:
         if b"ready" in data:
             fcntl.ioctl(terminals[0], termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
 
-    request = running.Request(
+    request = Request(
         "busybox",
         script="trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 1000 & wait; done",
         options=RunOptions(terminal=True),
     )
-    _, outcome = running.run(engine, request, running.Streams(look, look, on_terminal=terminals.append))
+    _, outcome = running.run(engine, request, Streams(look, look, on_terminal=terminals.append))
     assert outcome.ok
     assert b"".join(seen) == b"ready\r\n50 132\r\n"
 

@@ -15,8 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
+from nbcontainer.containers.cell import Request
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.containers.run import Request
 from nbcontainer.notebook.kernel.shell import Shell
 from tests.notebook.kernels import Kernel
 from tests.notebook.shell_cells import SHELLS, Cells, Heard

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.run import Request
+from nbcontainer.containers.cell import Request
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel.shell import Shell
 from nbcontainer.notebook.kernel.watch import End

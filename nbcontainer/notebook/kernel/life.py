@@ -11,7 +11,8 @@ import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.containers.run import Request, Streams, run_in
+from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.run import run_in
 from nbcontainer.linux.proc import children
 from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange

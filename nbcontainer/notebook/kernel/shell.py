@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.run import Request, choose_container
+from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.notebook.kernel import contents, processes, watch
@@ -17,6 +17,7 @@ from nbcontainer.notebook.kernel.life import INTERRUPT, OVER, STARTED, Life
 from nbcontainer.sandbox.exchange import EXCHANGE
 
 if TYPE_CHECKING:
+    from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.oci import Image

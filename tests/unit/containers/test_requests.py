@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.containers.cell import Request
 from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.requests import RUN, RUN_OPTIONS, request_of, seconds
-from nbcontainer.containers.run import Request
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit

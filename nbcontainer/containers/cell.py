@@ -1,0 +1,373 @@
+"""One cell: what was asked for, its streams, and its run from there to the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
+from nbcontainer.containers.record import CellRecord, describe_confinement
+from nbcontainer.containers.storage import LimitedUpper
+from nbcontainer.containers.volumes import idmapped
+from nbcontainer.errors import (
+    ContainerLost,
+    SetupFailed,
+    UsageError,
+)
+from nbcontainer.images import times
+from nbcontainer.images.store import cannot
+from nbcontainer.linux.files import keeps_attributes
+from nbcontainer.linux.proc import birth
+from nbcontainer.sandbox import idmap, plan, wire
+from nbcontainer.sandbox.groups import Group
+from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
+from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
+from nbcontainer.sandbox.streams import Follow
+from nbcontainer.sandbox.volumes import STALE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.upper import Upper
+    from nbcontainer.images.oci import Image
+    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.sandbox.running import Running
+    from nbcontainer.sandbox.spec import Exchange, Volume
+    from nbcontainer.sandbox.steps import Plan
+
+    Sink = Callable[[bytes], None]
+
+_SCRIPT = 3
+"""The number of the travelling descriptor that holds a cell's body: it comes after the streams."""
+
+_COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows them
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
+
+    `kernel` are the words of the run in the kernelspec that it is of, empty for a cell.
+    """
+
+    image: str = ""
+    name: str = ""
+    command: tuple[str, ...] = ()
+    script: str | None = None
+    remove: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
+    kernel: str = ""
+
+    @property
+    def as_text(self) -> str:
+        """The run in words, for `history` and `ps`."""
+        text = " ".join(self.command) if self.command else (self.script or "")
+        return text[:_COMMAND_KEPT]
+
+
+@dataclass
+class Streams:
+    """Where a cell's output goes, and what it reads.
+
+    `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
+    `keyboard` is typed into it, and `on_terminal` hears its descriptor. With an `exchange`, `on_exchange` hears the
+    descriptors of its directory and its terminal, and answers with sinks for more descriptors.
+    """
+
+    stdout: Sink
+    stderr: Sink
+    stdin: int = -1
+    keyboard: int = -1
+    on_terminal: Callable[[int], None] | None = None
+    exchange: Exchange | None = None
+    on_exchange: Callable[[int, int], Mapping[int, Sink]] | None = None
+    on_follow: Callable[[Follow], None] | None = None
+
+
+@contextlib.contextmanager
+def told(engine: Engine, do: str) -> Iterator[None]:
+    """What the kernel refuses this process (descriptors, space, memory) becomes the store's error: one line."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot(do, error.filename or engine.store.path, error) from error
+
+
+class Cell:
+    """One run of one cell, from the request to the outcome."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: Container,
+        image: Image,
+        request: Request,
+        streams: Streams,
+    ) -> None:
+        self.engine = engine
+        self.container = container
+        self.image = image
+        self.request = request
+        self.options = request.options
+        self.streams = streams
+        self.launcher = engine.launcher_for(self.options.userns)
+        self.upper: Upper | None = None
+        self.running: Running | None = None
+        self.group: Group | None = None
+
+    def run(self) -> Outcome:
+        """Runs it; once more where the first try showed what to do about its failure."""
+        try:
+            return self._run_once()
+        except SetupFailed as error:
+            if not self._cured(error):
+                raise
+        except ContainerLost:  # who waits is known again, and who is dead; nothing goes on where another began
+            self.clear_away()
+            with contextlib.suppress(ContainerLost):
+                self.launcher.collect()
+        return self._run_once()
+
+    def _cured(self, error: SetupFailed) -> bool:
+        """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory.
+
+        One that was used before is not what its file system refuses.
+        """
+        if error.step == "BindVolume" and error.errno == STALE:
+            self.launcher.close()
+        elif not upper_refused(error):
+            return False
+        elif self.upper is not None and self.upper.used:
+            pass  # the container that had it waiting was killed, with its launcher: the next has another
+        elif not self._use_memory(error.hint):
+            return False
+        self.clear_away()
+        return True
+
+    def clear_away(self) -> None:
+        """Has what nobody wants of it removed."""
+        if self.upper is not None or self.group is not None:
+            self.engine.clear_away(self.upper, self.running, self.group)
+        self.upper = self.running = self.group = None
+
+    def _use_memory(self, advice: str) -> bool:
+        """Has uppers made in memory from now on, and tells it, once; False where they are, or cannot be, already."""
+        store = self.engine.store
+        if store.in_memory or self.options.userns == idmap.HOST:
+            return False
+        try:
+            store.use_memory()
+            limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
+        except OSError:
+            return False
+        told = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
+        self.streams.stderr(told.encode())
+        return True
+
+    def settle(self, outcome: Outcome | None) -> None:
+        """Keeps what the cell wrote as a layer; a cell that wrote nothing, or never was one, leaves nothing."""
+        changed = outcome is not None and self.upper is not None and self.upper.changed()
+        if self.running is not None:
+            if outcome is None:
+                self.running.kill()
+            if changed or self.options.volumes or self.options.ports:
+                # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk, nor may a
+                # port that is published be in the next one's.
+                self.running.wait()
+        if outcome is not None:
+            written = changed or not self.container.anonymous
+            with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
+                layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
+                now = times.timestamp(time.time())
+                cell = CellRecord(layer, self.request.as_text, now, **outcome.as_dict())
+                try:
+                    self.container.add_cell(cell)
+                except BaseException:
+                    self.engine.drop_layer(layer)
+                    raise
+
+    def _run_once(self) -> Outcome:
+        kept: list[int] = []
+        try:
+            with told(self.engine, "begin a cell"):
+                running = self._begin(kept)
+            # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
+            return self._follow(running, kept, time.monotonic())
+        finally:
+            wire.close(kept)
+
+    def _begin(self, kept: list[int]) -> Running:
+        """Sends it off. The notebook's ends of its output and its errors go to `kept`, for the caller to close."""
+        sent: list[int] = []
+        try:
+            for _ in ("output", "errors"):
+                reader, writer = self.engine.output_pipe()
+                kept.append(reader)
+                sent.append(writer)
+            files = [self._input(sent), *sent[:2]]
+            volumes = self._add_files(files, sent)
+            plan_for = functools.partial(self.plan_for, volumes=volumes)
+            lowers, limits = self.container.lowers, self.options.together
+            ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, self.options.storage)
+            self.upper, self.group = ready.upper, ready.group
+            try:
+                before = self._before()
+            except BaseException:
+                self.launcher.dismiss(ready.steps)
+                raise
+            if self.container.anonymous:
+                self.container.record = replace(self.container.record, name=self.upper.name)
+            idmap_ = self.launcher.idmap
+            self.container.confinement = functools.partial(describe_confinement, todo, self.options, idmap_)
+            self.running = self.launcher.submit(todo, files, before=before)
+            self.container.upper = self.upper
+            return self.running
+        finally:
+            wire.close(sent)
+
+    def _before(self) -> Callable[[Running], None] | None:
+        """What is done to init before there is a cell, where there is something to do. Raises `SandboxError`."""
+        if self.options.together.controllers:
+            self.group = self.group or Group(self.options.together)
+        elif self.options.network != PRIVATE:
+            return None
+        return self._ready
+
+    def _ready(self, running: Running) -> None:
+        """Puts init into a group with the cell's limits, and connects it to its network. Raises `SandboxError`."""
+        if self.group is not None:
+            self.group.enter(running.pid)
+        if self.options.network == PRIVATE:
+            from nbcontainer.sandbox import network
+
+            store = self.engine.store
+            network.connect(self.launcher, running, self.options.ports, scratch=f"tmp/{store.unique()}")
+
+    def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
+        try:
+            follow = Follow(
+                running,
+                dict(zip(outputs, (self.streams.stdout, self.streams.stderr), strict=True)),
+                timeout=self.options.timeout,
+                terminal_sink=self.streams.stdout,
+                keyboard=self.streams.keyboard,
+                on_terminal=self.streams.on_terminal,
+                on_exchange=self.streams.on_exchange,
+                on_lasting=self._tell,
+                started=started,
+            )
+            if self.streams.on_follow is not None:
+                self.streams.on_follow(follow)
+            outcome = follow.to_end()
+            if self.group is not None:
+                outcome = self.group.explain(outcome)
+            if isinstance(self.upper, LimitedUpper):
+                running.wait()
+                outcome = self.upper.explain(outcome)
+            return outcome
+        finally:
+            self.container.upper = None
+            self.engine.note_running(self.container.name, None)
+
+    def _tell(self) -> None:
+        """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""
+        assert self.running is not None
+        assert self.upper is not None
+        facts = {
+            "pid": self.running.pid,
+            "born": birth(self.running.pid),
+            "image": self.image.name,
+            "digest": self.image.digest,
+            "started": times.timestamp(time.time()),
+            "command": self.request.as_text[:200],
+            "kernel": self.request.kernel,
+            "network": self.options.network,
+            "ports": [str(port) for port in self.options.ports],
+            "stop": stop_signal(self.image.config),
+            "upper": self.upper.id,
+            "lowers": self.upper.lowers,
+            "parts": self.upper.parts,
+            "storage": self.options.storage,
+            "confinement": self.container.confinement and self.container.confinement(),
+        }
+        self.engine.note_running(self.container.name, facts)
+
+    def _input(self, sent: list[int]) -> int:
+        """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
+        if self.request.command and self.request.script is not None:
+            sent.append(wire.memory_file("stdin", _encode(self.request.script)))
+        elif self.streams.stdin >= 0:
+            return self.streams.stdin
+        else:
+            sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return sent[-1]
+
+    @property
+    def _script(self) -> str | None:
+        return None if self.request.command else self.request.script
+
+    def _add_files(self, files: list[int], sent: list[int]) -> tuple[Volume, ...]:
+        """Adds the descriptors that travel with the plan to `files`, and to `sent`, to be closed here; the volumes."""
+        if self._script is not None:
+            files.append(wire.memory_file("cell", _encode(self._script)))
+            sent.append(files[_SCRIPT])
+        volumes = self.options.volumes
+        if volumes and self.launcher.idmap.root_uid != os.geteuid():
+            volumes, trees = idmapped(volumes, self.launcher, len(files))
+            files += trees
+            sent += trees
+        return volumes
+
+    def plan_for(self, upper: Upper, volumes: tuple[Volume, ...] | None = None) -> Plan:
+        """The plan of this cell, or of one more like it, on an upper. `volumes` are the cell's as they travel."""
+        options, config = self.options, self.image.config
+        script = self._script
+        hostname = options.hostname or (upper.name if self.container.anonymous else self.container.name)
+        program = Program(
+            command_line(config, self.request.command, script=script),
+            environment(config, options, hostname),
+            options.workdir or config.working_dir or "/",
+            options.user or config.user,
+            options.terminal,
+        )
+        spec = Spec(
+            root=upper.root,
+            process=program,
+            hostname=hostname,
+            volumes=options.volumes if volumes is None else volumes,
+            tmpfs=options.tmpfs,
+            network=options.network,
+            resolver=_resolver(options),
+            read_only=options.read_only,
+            limits=options.limits,
+            capabilities=options.capabilities,
+            shm_size=options.shm_size or SHM_SIZE,
+            script=-1 if script is None else _SCRIPT,
+            exchange=self.streams.exchange,
+        )
+        return plan.build(spec, self.launcher.idmap)
+
+
+def _resolver(options: RunOptions) -> str:
+    """The text of the resolv.conf of a private network."""
+    if options.network != PRIVATE:
+        return ""
+    from nbcontainer.sandbox import network
+
+    return network.resolver_text()
+
+
+def _encode(text: str) -> bytes:
+    """A cell's body as it is written to its file. Raises `UsageError` for what is no text."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"the cell has a character that is no Unicode text, at position {error.start}", hint="remove it"
+        ) from None

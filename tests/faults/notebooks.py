@@ -70,10 +70,21 @@ class Notebooks:
             first.start()
             first.join()
             self.others = checks.below()
+            self._do_everything()
             self._layers = self._next_start("plain")
             yield self
         finally:
             prctl(checks.PR_SET_CHILD_SUBREAPER, 0)
+
+    def _do_everything(self) -> None:
+        """Does each act once: what it brings into the store for good is there from then on."""
+        engine = Engine(self.folder / "store")
+        try:
+            for act in acts.acts(engine).values():
+                act.do(engine, self.folder / "inputs")
+                act.undo(engine)
+        finally:
+            engine.close()
 
     def play(self, one: Round) -> str:
         """Plays a round: whether it was killed before it ended. Raises `Damaged`."""

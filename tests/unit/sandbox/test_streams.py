@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.errors import SetupFailed
+from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox import wire
 from nbcontainer.sandbox.running import Running
 from nbcontainer.sandbox.streams import Follow, output_pipe
@@ -166,10 +166,10 @@ def test_a_sink_that_raises_kills(init: Init, pipe: tuple[int, int]) -> None:
 
 
 def test_nonsense_from_an_init_is_an_error(init: Init) -> None:
-    """What no init of ours would say ends the container with an OSError."""
+    """What no init of ours would say ends the container with an error of ours."""
     init.channel.send(b"nonsense")
     threading.Thread(target=init.die).start()
-    with pytest.raises(OSError, match="a message is no JSON"):
+    with pytest.raises(SandboxError, match="cannot hear of the cell: a message is no JSON"):
         Follow(init.running, {}).to_end()
 
 

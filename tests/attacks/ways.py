@@ -12,11 +12,12 @@ from tests.requirements import require_private_network, require_root
 
 @dataclass(frozen=True)
 class Way:
-    """One way: its options for a run. `root` is for those that only root may choose."""
+    """One way: its options for a run. `root` is for those that only root may choose, `slow` as the mark."""
 
     name: str
     chosen: tuple[tuple[str, Any], ...] = ()
     root: bool = False
+    slow: bool = False
 
     def options(self) -> dict[str, Any]:
         """The options of `RunOptions`. Skips the test for a user who has no such way."""
@@ -28,11 +29,11 @@ class Way:
 
 
 WAYS = [
-    pytest.param(way, id=way.name)
+    pytest.param(way, id=way.name, marks=[pytest.mark.slow] if way.slow else [])
     for way in (
         Way("default"),
         Way("network=host", (("network", "host"),)),
-        Way("network=private", (("network", "private"),)),
+        Way("network=private", (("network", "private"),), slow=True),
         Way("userns=host", (("userns", "host"),), root=True),
     )
 ]

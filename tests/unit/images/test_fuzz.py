@@ -74,6 +74,7 @@ def test_the_seed_is_good(tmp_path: Path) -> None:
 WHOLE = len(SEED) - 2 * 512
 
 
+@pytest.mark.slow
 def test_cut_off_anywhere() -> None:
     """Without its end, at whichever byte it was cut, an archive is refused, and never taken for a smaller one."""
     for length in range(WHOLE):
@@ -130,6 +131,7 @@ def _repair_checksums(data: bytearray) -> None:
             data[block + 148 : block + 156] = b"%06o\0 " % sum(data[block : block + 512])
 
 
+@pytest.mark.slow
 def test_changed_at_random(tmp_path: Path) -> None:
     """Whatever is changed, the archive is extracted below its root or refused with one of three errors."""
     random_ = random.Random(20261124)

@@ -168,6 +168,7 @@ def _has_xattrs(path: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.dictionaries(safe_names, trees, max_size=5))
 @example({b"z-first": (("file", b"x", {}), (0o644, 0, 0, 0)), b"a": (("directory", {}, {}), (0, 0, 0, 0))})

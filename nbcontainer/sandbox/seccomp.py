@@ -149,7 +149,8 @@ def verdicts(machine: str, capabilities: tuple[str, ...], *, single_id: bool = F
         raise OSError(errno.ENOSYS, f"no table of the system calls of {machine}") from None
     allowed = ALLOWED.union(*(ALLOWED_WITH.get(capability, ()) for capability in capabilities))
     found = {number: ALLOW if name in allowed else CHECKED.get(name, _DENIED) for name, number in numbers.items()}
-    return found | {numbers[name]: check for name, check in CHOWN.items() if single_id and name in numbers}
+    answers = CHOWN if single_id and "CHOWN" in capabilities else {}
+    return found | {numbers[name]: check for name, check in answers.items() if name in numbers}
 
 
 @functools.cache
@@ -164,7 +165,7 @@ class InstallSeccomp(Step):
     """The filter of system calls. It is the last to come before the program: the steps need calls that it takes away.
 
     `capabilities` are those of the container, some of which allow more calls (`ALLOWED_WITH`). With `single_id`,
-    changes of owner that the kernel would refuse are answered as done (`CHOWN`).
+    changes of owner that the kernel would refuse are answered as done (`CHOWN`), unless the right to was dropped.
     """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES

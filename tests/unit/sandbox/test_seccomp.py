@@ -159,6 +159,8 @@ def test_with_a_single_id_all_else_is_as_ever(machine: str) -> None:
         NUMBERS[machine][name] for name in ("chown", "fchown", "lchown", "fchownat") if name in NUMBERS[machine]
     }
     assert usual.keys() == single.keys()
+    fewer = tuple(name for name in DEFAULT_CAPABILITIES if name != "CHOWN")
+    assert verdicts(machine, fewer, single_id=True) == verdicts(machine, fewer)
 
 
 @MACHINES

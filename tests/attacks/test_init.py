@@ -119,4 +119,6 @@ def test_the_hosts_interpreter_stays_as_it_is(way: Way, own_python: Path, on_own
     command = ("/proc/self/exe", "-S", "-c", keep_and_go_on, PYTHON, then)
     answer = on_own_python.run(None, command=command, env=("PYTHONHOME=/usr",), **way.options()).answer
     assert facts(own_python) == before, answer
+    if on_own_python.engine.single_id:  # where a change of owner is answered, and, as was just seen, not made
+        assert answer.pop("give away") is None
     assert not {"opened", None} & set(answer.values()), answer

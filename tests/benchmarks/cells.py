@@ -23,10 +23,12 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbcontainer.containers.api import run
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine, set_default_engine
+from nbcontainer.errors import NbcontainerError
 from nbcontainer.images import library
 from tests.benchmarks.measuring import Subject, interleave, machine, report
 
 OURS = "%%container busybox"
+LIMITS = "-m 64m --cpus 1 --pids-limit 100"
 
 
 def main() -> None:
@@ -51,6 +53,10 @@ def main() -> None:
         print(machine())
         print(f"\n`true`, {options.rounds} rounds, taking turns, {options.pause * 1e3:.0f} ms apart:\n")
         print(report(interleave(quick, options.rounds, options.pause), OURS))
+        limited = Subject(f"{OURS} {LIMITS}", lambda: shell.run_cell(f"{OURS} {LIMITS}\ntrue").raise_error())
+        if _works(limited):
+            print(f"\nthe same with limits, beside %%sh, {options.rounds} rounds:\n")
+            print(report(interleave([limited, theirs], options.rounds, options.pause), limited.name))
         print(f"\nlauncher: {engine.launcher.memory() / 1e6:.1f} MB resident")
         slow = [ours, *_podman(place, rootfs, stack), *_docker()]
         if len(slow) > 1:
@@ -127,7 +133,7 @@ def _docker() -> list[Subject]:
 def _works(subject: Subject) -> bool:
     try:
         subject.run()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, NbcontainerError, subprocess.CalledProcessError) as error:
         print(f"{subject.name} does not run here: {error}", file=sys.stderr)
         return False
     return True

@@ -301,7 +301,7 @@ class Cell:
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
         if self.request.command and self.request.script is not None:
-            sent.append(wire.memory_file("stdin", _encode(self.request.script)))
+            sent.append(wire.memory_file("stdin", encode(self.request.script)))
         elif self.streams.stdin >= 0:
             return self.streams.stdin
         else:
@@ -315,7 +315,7 @@ class Cell:
     def _add_files(self, files: list[int], sent: list[int]) -> tuple[Volume, ...]:
         """Adds the descriptors that travel with the plan to `files`, and to `sent`, to be closed here; the volumes."""
         if self._script is not None:
-            files.append(wire.memory_file("cell", _encode(self._script)))
+            files.append(wire.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
         volumes = self.options.volumes
         if volumes and self.launcher.idmap.root_uid != os.geteuid():
@@ -363,7 +363,7 @@ def _resolver(options: RunOptions) -> str:
     return network.resolver_text()
 
 
-def _encode(text: str) -> bytes:
+def encode(text: str) -> bytes:
     """A cell's body as it is written to its file. Raises `UsageError` for what is no text."""
     try:
         return text.encode()

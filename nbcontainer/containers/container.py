@@ -135,9 +135,9 @@ class Container:
                 raise ContainerError(
                     f"no cell of container {self.name} changed anything", hint="see `%container history`"
                 )
-            self.confinement = None
-            self.record = replace(self.record, cells=cells[:last], confinement=None)
-            self.save()
+            before = replace(self.record, cells=cells[:last], confinement=None)
+            save_record(self.engine.store, before)
+            self.record, self.confinement = before, None
             self._throw_away(self._own_layers(cells[last:]))
         return cells[last]
 

@@ -7,7 +7,6 @@ may have one and nothing of it is left wherever the notebook ends. What lasts is
 from __future__ import annotations
 
 import contextlib
-import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,15 +35,9 @@ class LimitedWritten(Written):
         found: dict[str, Any] = self.engine.on_directory(work.examine_here, f"tmp/{self.id}", read_only=True)
         return found
 
-    def changed(self) -> bool:
-        """Whether the cell left anything in it."""
-        return bool(self.examine()["filled"])
-
-    def changed_parts(self) -> list[tuple[str, str]]:
-        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
-        filled = self.examine()["filled"]
-        names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
-        return [(name, part) for name, part in names if name in filled]
+    def filled(self) -> list[str]:
+        """The names of the upper directories that something is in."""
+        return list(self.examine()["filled"])
 
 
 class LimitedUpper(LimitedWritten, Upper):
@@ -73,19 +66,14 @@ class LimitedUpper(LimitedWritten, Upper):
 
     def keep(self, runner: Runner) -> str:
         """Copies it to a layer of the store; the layer's id."""
-        del runner
         with copied(self.engine, self) as place:
             place.rename(self.store.path / "layers" / place.name)
             return place.name
 
     def remove(self) -> bool:
         """Removes it, the launcher's mount with it: a mount of another namespace is no hindrance (rmdir(2), 3.18)."""
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                self.path.rmdir()
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
         return not self.path.exists()
 
 

@@ -38,12 +38,18 @@ class Written:
 
     def changed(self) -> bool:
         """Whether the cell left anything in it."""
-        return self._has_something("diff") or bool(self.changed_parts())
+        return bool(self.filled())
 
     def changed_parts(self) -> list[tuple[str, str]]:
         """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
+        filled = self.filled()
         names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
-        return [(name, part) for name, part in names if self._has_something(name)]
+        return [(name, part) for name, part in names if name in filled]
+
+    def filled(self) -> list[str]:
+        """The names of the upper directories that something is in."""
+        names = ("diff", *(f"diff.{number}" for number in range(len(self.parts))))
+        return [name for name in names if self._has_something(name)]
 
     def _has_something(self, name: str) -> bool:
         try:

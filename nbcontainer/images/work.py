@@ -90,9 +90,15 @@ def examine_here(_files: Sequence[int], _: Progress) -> dict[str, Any]:
 
     The latter is the lesser of both, as statvfs(3) has them.
     """
-    filled = [entry.name for entry in os.scandir("/") if entry.name.startswith("diff") and os.listdir(entry.path)]  # noqa: PTH208
+    with os.scandir("/") as entries:
+        filled = [entry.name for entry in entries if entry.name.startswith("diff") and not _is_empty(entry.path)]
     free = os.statvfs("/")
     return {"filled": filled, "free": min(free.f_bfree, free.f_ffree)}
+
+
+def _is_empty(path: str) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
 
 
 def usage_here(_files: Sequence[int], _: Progress) -> dict[str, int]:

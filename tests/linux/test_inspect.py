@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import nbcontainer
 from nbcontainer.containers import container as containers
-from nbcontainer.errors import ContainerNotFound
 from nbcontainer.linux.processes import capability_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nbcontainer.containers.engine import Engine
 
 FACTS = """
@@ -24,15 +19,6 @@ cat /proc/self/uid_map /proc/self/limits
 sed -n 's/^\\(CapBnd\\|NoNewPrivs\\|Seccomp\\):.//p' /proc/self/status
 hostname
 """
-
-
-@pytest.fixture
-def name(engine: Engine) -> Iterator[str]:
-    """A name for a container that is removed at the end."""
-    chosen = f"inspect-{os.urandom(4).hex()}"
-    yield chosen
-    with contextlib.suppress(ContainerNotFound):
-        containers.get(engine, chosen).remove()
 
 
 def steps(confinement: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -12,29 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
-from nbcontainer.containers import container as containers
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.sweep import sweep
-from nbcontainer.errors import ContainerBusy, ContainerNotFound, NbcontainerError
+from nbcontainer.errors import ContainerBusy, NbcontainerError
 from tests.running import all_dead, descendants, pidfds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nbcontainer.containers.api import Result
     from nbcontainer.containers.engine import Engine
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def name(engine: Engine) -> Iterator[str]:
-    """A name for a container that is removed at the end."""
-    chosen = f"storage-{os.urandom(4).hex()}"
-    yield chosen
-    with contextlib.suppress(ContainerNotFound):
-        containers.get(engine, chosen).remove()
 
 
 def run(engine: Engine, script: str, **options: object) -> Result:

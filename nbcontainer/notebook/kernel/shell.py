@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.cell import encode
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
@@ -242,9 +243,4 @@ def encoded(text: str, *, program: bool = False) -> bytes:
         raise UsageError(
             f"the cell has a NUL character, at position {position}, which no shell takes", hint="remove it"
         )
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(
-            f"the cell has a character that is no Unicode text, at position {error.start}", hint="remove it"
-        ) from None
+    return encode(text)

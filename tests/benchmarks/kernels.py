@@ -109,6 +109,8 @@ def main() -> None:
             stack.callback(ended, name)
         print(f"\nfrom start to the first reply, {chosen.starts} rounds")
         print(report(times, "nbcontainer"))
+        if {"python3", "python3-inside"} <= found.keys():
+            print(f"\n{report({name: times[name] for name in ('python3', 'python3-inside')}, 'python3')}")
         subjects = [Subject(name, partial(cell, name, code)) for name, code in found.items()]
         times = interleave(subjects, chosen.cells, pause=0.02)
         print(f"\na cell's round trip, {chosen.cells} rounds")

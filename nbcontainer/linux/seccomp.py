@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import struct
-from ctypes import c_char_p, c_ushort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.bpf import AND, JUMP, JUMP_EQUAL, JUMP_FROM, LOAD, NEAR, RETURN, Code, Program, pack
 from nbcontainer.linux.libc import syscall, unsigned
 
 if TYPE_CHECKING:
@@ -26,20 +25,6 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "riscv64": 0xC0000
 
 # struct seccomp_data
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-
-# <linux/bpf_common.h>
-_LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
-_AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
-_JUMP = 0x05  # BPF_JMP | BPF_JA
-_JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-_JUMP_FROM = 0x35  # BPF_JMP | BPF_JGE | BPF_K
-_RETURN = 0x06  # BPF_RET | BPF_K
-
-_NEAR = 255  # the farthest that a conditional jump reaches
-_LENGTH_LIMIT = 4096  # BPF_MAXINSNS
-
-Code = list[tuple[int, int, int, int]]
-"""Instructions: code, jump if true, jump if false, constant (struct sock_filter)."""
 
 
 def refuse(error: int) -> int:
@@ -73,15 +58,13 @@ def assemble(architecture: int, verdicts: Mapping[int, Verdict], unknown: Verdic
     so that a call costs about ten instructions. Raises `ValueError` for a filter longer than the kernel takes.
     """
     code: Code = [
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_JUMP_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, KILL_PROCESS),
-        (_LOAD, 0, 0, _NUMBER),
+        (LOAD, 0, 0, _ARCHITECTURE),
+        (JUMP_EQUAL, 1, 0, architecture),
+        (RETURN, 0, 0, KILL_PROCESS),
+        (LOAD, 0, 0, _NUMBER),
         *_tree(_ranges(verdicts, unknown)),
     ]
-    if len(code) > _LENGTH_LIMIT:
-        raise ValueError(f"a filter of {len(code)} instructions is too long")
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+    return pack(code)
 
 
 def _ranges(verdicts: Mapping[int, Verdict], unknown: Verdict) -> list[tuple[int, Verdict]]:
@@ -100,26 +83,20 @@ def _tree(ranges: Sequence[tuple[int, Verdict]]) -> Code:
     middle = len(ranges) // 2
     below, above = _tree(ranges[:middle]), _tree(ranges[middle:])
     first = ranges[middle][0]
-    if len(below) <= _NEAR:
-        return [(_JUMP_FROM, len(below), 0, first), *below, *above]
-    return [(_JUMP_FROM, 0, 1, first), (_JUMP, 0, 0, len(below)), *below, *above]
+    if len(below) <= NEAR:
+        return [(JUMP_FROM, len(below), 0, first), *below, *above]
+    return [(JUMP_FROM, 0, 1, first), (JUMP, 0, 0, len(below)), *below, *above]
 
 
 def _leaf(verdict: Verdict) -> Code:
     if isinstance(verdict, int):
-        return [(_RETURN, 0, 0, verdict)]
-    code: Code = [(_LOAD, 0, 0, _ARGUMENTS + 8 * verdict.argument)]
+        return [(RETURN, 0, 0, verdict)]
+    code: Code = [(LOAD, 0, 0, _ARGUMENTS + 8 * verdict.argument)]
     if verdict.mask != 0xFFFFFFFF:
-        code.append((_AND, 0, 0, verdict.mask))
+        code.append((AND, 0, 0, verdict.mask))
     for left, value in zip(range(len(verdict.values), 0, -1), verdict.values, strict=True):
-        code.append((_JUMP_EQUAL, left, 0, value))
-    return [*code, (_RETURN, 0, 0, verdict.otherwise), *_leaf(verdict.then)]
-
-
-class _Program(ctypes.Structure):
-    """struct sock_fprog."""
-
-    _fields_ = (("len", c_ushort), ("filter", c_char_p))
+        code.append((JUMP_EQUAL, left, 0, value))
+    return [*code, (RETURN, 0, 0, verdict.otherwise), *_leaf(verdict.then)]
 
 
 def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
@@ -128,5 +105,4 @@ def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
     `program` is what `assemble` returned. Raises `OSError`: EINVAL where the kernel has no filters, EACCES without
     no_new_privs.
     """
-    fprog = _Program(len(program) // 8, program)
-    syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(fprog))
+    syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(Program(program)))

@@ -24,6 +24,7 @@ from nbcontainer.errors import NetworkUnavailable
 from nbcontainer.sandbox import wire
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.running import readable, wait_readable
+from nbcontainer.sandbox.tap import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -263,6 +264,7 @@ def _started(
             os.close(ready)
         try:
             _wait_ready(reader, words, tool, attempt.machine)
+            guard(pidfd, INTERFACE)
             yield pidfd
         except BaseException:
             with contextlib.suppress(ProcessLookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +108,93 @@ def test_packets_cannot_be_forged_in_a_private_network(attack: Attacker, tool: s
     """No raw socket, for root in it neither; with the capability for it, which a person may add, there are."""
     assert None not in attack(open_raw, network="private")
     assert None in attack(open_raw, network="private", capabilities=("NET_RAW",))
+
+
+@pytest.fixture
+def open_to_all(secret: int) -> Iterator[str]:
+    """The address of this machine's that everybody may reach, where a server has the same port: what comes back from
+    there in a second round says that nothing more comes of the first."""
+    address = own_address()
+    with socket.create_server((address, secret)):
+        yield address
+
+
+def forge(addresses: list[str], port: int) -> object:
+    """The addresses from which a SYN is answered (RFC 9293) that leaves by the interface itself, past every route."""
+
+    def checked(data: bytes, before: bytes, place: int) -> bytes:
+        total = sum(struct.unpack(f"!{len(before + data) // 2}H", before + data))
+        while total >> 16:
+            total = (total >> 16) + (total & 0xFFFF)
+        return data[:place] + struct.pack("!H", ~total & 0xFFFF) + data[place + 2 :]
+
+    def packet(source: str, target: str, number: int) -> bytes:
+        ends = socket.inet_aton(source) + socket.inet_aton(target)
+        tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + ends
+        return checked(ip, b"", 10) + checked(tcp, ends + struct.pack("!HH", 6, len(tcp)), 16)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        source = probe.getsockname()[0]
+    answered = set()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x0800)) as wire:
+        wire.bind(("eth0", 0x0800))
+        wire.settimeout(5)
+        header = b"\xff" * 6 + wire.getsockname()[4] + b"\x08\x00"
+        rounds = {40000 + number: address for number, address in enumerate(addresses)}
+        for number, address in rounds.items():
+            wire.send(header + packet(source, address, number))
+        last = len(addresses) + 40000
+        with contextlib.suppress(TimeoutError):
+            while True:
+                frame = wire.recv(2048)
+                tcp = frame[14 + (frame[14] & 15) * 4 :]
+                number = struct.unpack("!H", tcp[2:4])[0]
+                if frame[23] != 6 or tcp[13] & 0x12 != 0x12:
+                    continue
+                if number == last:
+                    break
+                if number == last - 1:
+                    wire.send(header + packet(source, addresses[-1], last))
+                answered.add(rounds[number])
+    return sorted(answered)
+
+
+def test_forged_packets_do_not_reach_the_hosts_loopback(
+    attack: Attacker, tool: str, secret: int, open_to_all: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the capabilities to make packets, none gets through to the loopback; without the filter, they do."""
+    ways = ["127.0.0.1", "0.0.0.0", "255.255.255.255", network.GATEWAY, network.RESOLVER, network.ADDRESS, open_to_all]
+    powers = ("NET_RAW", "NET_ADMIN")
+    assert attack(forge, ways, secret, network="private", capabilities=powers) == [open_to_all]
+    monkeypatch.setattr(network, "guard", lambda *_: None)
+    assert {"127.0.0.1", "0.0.0.0"} <= set(attack(forge, ways, secret, network="private", capabilities=powers))
+
+
+def send_by_the_interface(addresses: list[str], port: int) -> object:
+    """What sending a datagram to each gives, from a socket that is bound to the interface and so past the routes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
+        return [attempt(one.sendto, address.encode(), (address, port)) for address in addresses]
+
+
+def test_no_datagram_gets_to_the_hosts_loopback(attack: Attacker, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what any cell may send by the interface; without the filter, it does."""
+    inner, outer = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with inner, outer:
+        inner.bind(("127.0.0.1", 0))
+        port = inner.getsockname()[1]
+        outer.bind((own_address(), port))
+        outer.settimeout(20)
+        inner.setblocking(False)
+        ways = ["127.0.0.1", own_address()]
+
+        def arrived() -> bool:
+            attack(send_by_the_interface, ways, port, network="private")
+            outer.recv(100)
+            return bool(attempt(inner.recv, 100) == b"127.0.0.1")
+
+        assert not arrived()
+        monkeypatch.setattr(network, "guard", lambda *_: None)
+        assert arrived()

@@ -153,8 +153,11 @@ def mount_control_groups() -> object:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_release_agent_can_be_set(way: Way, attack: Attacker) -> None:
-    """Neither namespaces nor a hierarchy of control groups can be had, and so no agent that the host would run."""
-    assert attack(mount_control_groups, **way.options()) == ["EPERM", "EPERM", "EPERM", "ENOENT"]
+    """Neither namespaces nor a hierarchy of control groups can be had, and so no agent that the host would run; who is
+    let have them has no agent in them (CVE-2022-0492)."""
+    *had, agent = attack(mount_control_groups, **way.options())
+    assert agent in ("ENOENT", "EACCES", "EPERM")
+    assert way.powerful or had == ["EPERM", "EPERM", "EPERM"]
 
 
 def hidden_places() -> object:

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from nbcontainer.linux.processes import CAPABILITIES
 from tests.requirements import require_private_network, require_root
+
+ALL = tuple(CAPABILITIES)
+"""Every capability that there is, over what is the container's own."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,11 @@ class Way:
     chosen: tuple[tuple[str, Any], ...] = ()
     root: bool = False
     slow: bool = False
+
+    @property
+    def powerful(self) -> bool:
+        """Whether root in the cell has every capability."""
+        return ("capabilities", ALL) in self.chosen
 
     def options(self) -> dict[str, Any]:
         """The options of `RunOptions`. Skips the test for a user who has no such way."""
@@ -34,6 +43,7 @@ WAYS = [
         Way("default"),
         Way("network=host", (("network", "host"),)),
         Way("network=private", (("network", "private"),), slow=True),
+        Way("cap-add=ALL", (("capabilities", ALL),), slow=True),
         Way("userns=host", (("userns", "host"),), root=True),
     )
 ]

@@ -48,20 +48,29 @@ EVERY_STUBBORN = pytest.mark.parametrize("leave", STUBBORN.values(), ids=STUBBOR
 
 
 class Watched:
-    """A sink that looks at the processes of a cell when it has said `ready`, and then does something."""
+    """A sink that does something when a cell has said `ready`."""
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.then = then
         self.said = b""
-        self.fds: list[int] = []
         self.at = 0.0
 
     def __call__(self, data: bytes) -> None:
         self.said += data
         if b"ready\n" in self.said and not self.at:
-            self.fds = pidfds(descendants(os.getpid()))
             self.at = time.monotonic()
             self.then()
+
+
+def watching(then: Callable[[], object]) -> tuple[Watched, list[int]]:
+    """Such a sink, and what will be descriptors of the processes that there were before it did it, for `all_dead`."""
+    alive: list[int] = []
+
+    def look() -> None:
+        alive.extend(pidfds(descendants(os.getpid())))
+        then()
+
+    return Watched(look), alive
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 42, 126, 127, 137, 255])
@@ -204,10 +213,10 @@ def test_init_killed_from_outside(cell: Cell) -> None:
 def test_the_launcher_killed_from_outside(cell: Cell, engine: Engine) -> None:
     """Its containers go with the launcher, and the next cell has a new one."""
     seconds, first = marker(), engine.launcher.pid
-    watched = Watched(lambda: os.kill(first, signal.SIGKILL))
+    watched, alive = watching(lambda: os.kill(first, signal.SIGKILL))
     ran = cell(f"setsid sleep {seconds} & echo ready; sleep {seconds}", stdout=watched)
     assert ran.outcome.reason == "killed"
-    assert all_dead(watched.fds)
+    assert all_dead(alive)
     assert processes_with(seconds) == []
     assert cell("echo next").text == "next"
     assert engine.launcher.pid != first
@@ -218,11 +227,11 @@ def test_the_launcher_killed_under_another_user(cell: Cell, engine: Engine, user
     """A change of user clears the parent's death signal (prctl(2)): it is set again, whoever the cell is."""
     if user and engine.idmap.kind == "single":
         pytest.skip("needs a range of ids")
-    watched = Watched(lambda: os.kill(engine.launcher.pid, signal.SIGKILL))
+    watched, alive = watching(lambda: os.kill(engine.launcher.pid, signal.SIGKILL))
     seconds = marker()
     ran = cell(f"echo ready; sleep {seconds}", stdout=watched, user=user)
     assert ran.outcome.reason == "killed"
-    assert all_dead(watched.fds)
+    assert all_dead(alive)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])

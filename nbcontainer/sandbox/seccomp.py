@@ -60,7 +60,7 @@ _PROCESSES = """
 arch_prctl capget capset execve execveat exit exit_group fork get_robust_list get_thread_area getcpu getegid geteuid
 getgid getgroups getpgid getpgrp getpid getppid getpriority getresgid getresuid getrlimit getrusage getsid gettid
 getuid ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self pause pidfd_open
-pidfd_send_signal prctl prlimit64 process_mrelease process_vm_readv process_vm_writev ptrace restart_syscall
+pidfd_send_signal prctl process_mrelease process_vm_readv process_vm_writev ptrace restart_syscall
 riscv_flush_icache riscv_hwprobe rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn
 rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity
 sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam
@@ -108,6 +108,7 @@ _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* that clone(2) takes, <linux/sc
 _PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # PER_LINUX, PER_LINUX32, UNAME26 of both; to ask for it
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # <asm-generic/ioctls.h>
+_INIT = 1
 
 _FAMILY = Check(0, tuple(int(family) for family in _FAMILIES), ALLOW, refuse(errno.EAFNOSUPPORT))
 
@@ -117,6 +118,8 @@ CHECKED: Mapping[str, Verdict] = {
     # Both push characters into a terminal, as if typed (CVE-2017-5226, CVE-2019-10063).
     "ioctl": Check(1, (_TIOCSTI, _TIOCLINUX), _DENIED, ALLOW),
     "personality": Check(0, _PERSONALITIES, ALLOW, _DENIED),
+    # The kernel asks for no more than the same user, whom init may be: with a limit that it exceeds, it is killed.
+    "prlimit64": Check(0, (_INIT,), _DENIED, ALLOW),
     # The others are much code in the kernel that few programs use, AF_ALG and AF_VSOCK among them.
     "socket": _FAMILY,
     "socketpair": _FAMILY,

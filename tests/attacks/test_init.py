@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+import signal
+import struct
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +16,10 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox.idmap import SINGLE
-from tests.attacks.attacker import PYTHON, Attacker
-from tests.attacks.inside import attempt
+from nbcontainer.sandbox.outcome import KILLED
+from nbcontainer.sandbox.seccomp import InstallSeccomp
+from tests.attacks.attacker import PYTHON, Attacker, attack_script
+from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way
 
 if TYPE_CHECKING:
@@ -49,6 +54,27 @@ def test_init_cannot_be_looked_into(way: Way, user: str, attack: Attacker) -> No
     own = attack(look_into, "self", user=user, **way.options())
     assert own["root"] == "/"
     assert own["mem written"] == "opened"
+
+
+def limit_init() -> object:
+    """What setting init's limits is answered with. Where that is done, work for init until it has had too much."""
+    said = [
+        call("prlimit64", high << 32 | 1, number, struct.pack("QQ", 1, 1), None) for high in (0, 1) for number in (0, 7)
+    ]
+    until = time.monotonic() + (30 if 0 in said else 0)
+    while time.monotonic() < until:
+        os.kill(1, signal.SIGWINCH)
+    return said
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_init_is_not_ended_by_its_limits(way: Way, attack: Attacker) -> None:
+    """A cell cannot set init's limits, by which the kernel would kill it, and the cell would seem killed from outside;
+    without the filter it can."""
+    assert set(attack(limit_init, **way.options())) == {"EPERM"}
+    if way.name == "default":
+        script = attack_script(limit_init, ())
+        assert attack.run(script, without=(InstallSeccomp,)).outcome.reason == KILLED
 
 
 @pytest.fixture(scope="module")

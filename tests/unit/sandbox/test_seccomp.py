@@ -45,7 +45,7 @@ settimeofday swapoff swapon sysfs syslog tuxcall umount2 unshare uselib userfaul
 """.split()
 """What is EPERM in every cell with the default capabilities."""
 
-ARGUMENT_CHECKED = {"clone", "ioctl", "personality", "socket", "socketpair"}
+ARGUMENT_CHECKED = {"clone", "ioctl", "personality", "prlimit64", "socket", "socketpair"}
 
 WORDS = st.integers(0, 2**64 - 1)
 """Any argument of a system call."""
@@ -197,6 +197,13 @@ def test_a_personality_is_one_of_five(machine: str, asked: int) -> None:
     """personality(2) may ask, and set Linux, 32-bit and the old release's name; nothing that disables protections."""
     allowed = asked & 0xFFFFFFFF in (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
     assert verdict("personality", asked, machine=machine) == (ALLOW if allowed else EPERM)
+
+
+@MACHINES
+@given(pid=st.one_of(WORDS, st.integers(0, 3)), new=WORDS)
+def test_inits_limits_are_not_the_cells(machine: str, pid: int, new: int) -> None:
+    """prlimit(2) is denied for pid 1 whatever the high 32 bits, and for no other."""
+    assert verdict("prlimit64", pid, 7, new, machine=machine) == (EPERM if pid & 0xFFFFFFFF == 1 else ALLOW)
 
 
 @MACHINES

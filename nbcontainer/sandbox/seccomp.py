@@ -75,7 +75,7 @@ setitimer time timer_create timer_delete timer_getoverrun timer_gettime timer_se
 _BETWEEN_PROCESSES = """
 accept accept4 bind connect futex futex_requeue futex_wait futex_waitv futex_wake getpeername getsockname getsockopt
 listen mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd recvfrom
-recvmmsg recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto setsockopt shmat shmctl shmdt shmget shutdown
+recvmmsg recvmsg semctl semget semop semtimedop sendmmsg sendmsg sendto shmat shmctl shmdt shmget shutdown
 """
 
 ALLOWED = frozenset(" ".join((_FILES, _EVENTS, _MEMORY, _PROCESSES, _TIME, _BETWEEN_PROCESSES)).split())
@@ -108,6 +108,7 @@ _NAMESPACE_FLAGS = 0x7E020000  # every CLONE_NEW* that clone(2) takes, <linux/sc
 _PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # PER_LINUX, PER_LINUX32, UNAME26 of both; to ask for it
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # <asm-generic/ioctls.h>
+_SOL_PACKET, _PACKET_TX_RING = 263, 13  # <linux/socket.h>, <linux/if_packet.h>
 _INIT = 1
 
 _FAMILY = Check(0, tuple(int(family) for family in _FAMILIES), ALLOW, refuse(errno.EAFNOSUPPORT))
@@ -120,6 +121,8 @@ CHECKED: Mapping[str, Verdict] = {
     "personality": Check(0, _PERSONALITIES, ALLOW, _DENIED),
     # The kernel asks for no more than the same user, whom init may be: with a limit that it exceeds, it is killed.
     "prlimit64": Check(0, (_INIT,), _DENIED, ALLOW),
+    # Frames of such a ring stay in the sender's memory until they are read, past every filter (`sandbox.tap`).
+    "setsockopt": Check(1, (_SOL_PACKET,), Check(2, (_PACKET_TX_RING,), _DENIED, ALLOW), ALLOW),
     # The others are much code in the kernel that few programs use, AF_ALG and AF_VSOCK among them.
     "socket": _FAMILY,
     "socketpair": _FAMILY,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
+import os
 import shutil
+import signal
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.network import Tool
+from nbcontainer.sandbox.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
 from tests.requirements import require_private_network
 
@@ -170,6 +175,70 @@ def test_forged_packets_do_not_reach_the_hosts_loopback(
     assert attack(forge, ways, secret, network="private", capabilities=powers) == [open_to_all]
     monkeypatch.setattr(network, "guard", lambda *_: None)
     assert {"127.0.0.1", "0.0.0.0"} <= set(attack(forge, ways, secret, network="private", capabilities=powers))
+
+
+def syn(source: str, target: str, number: int, port: int) -> bytes:
+    """A packet that asks for a connection from port `number` (RFC 791, RFC 9293)."""
+
+    def checked(data: bytes, before: bytes, place: int) -> bytes:
+        total = sum(struct.unpack(f"!{len(before + data) // 2}H", before + data))
+        while total >> 16:
+            total = (total >> 16) + (total & 0xFFFF)
+        return data[:place] + struct.pack("!H", ~total & 0xFFFF) + data[place + 2 :]
+
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + ends
+    return checked(ip, b"", 10) + checked(tcp, ends + struct.pack("!HH", 6, len(tcp)), 16)
+
+
+def change_behind_the_filter(packets: list[str], first: str, then: str) -> object:
+    """The addresses that answer such packets while their targets change from one to the other, in memory that is
+    shared with the kernel (packet_mmap.rst); or what that is refused with."""
+    sender, wire = (socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x0800)) for _ in range(2))
+    for one in (sender, wire):
+        one.bind(("eth0", 0x0800))
+    size, start, before_target = 2048, 32, 30  # bytes of a frame's place, and from there to it, and in it
+    ring = struct.pack("IIII", 4096, len(packets) * size // 4096, size, len(packets))
+    asked = attempt(sender.setsockopt, 263, 13, ring)  # SOL_PACKET, PACKET_TX_RING
+    if asked is not None:
+        return asked
+    memory = mmap.mmap(sender.fileno(), len(packets) * size)
+    places = range(0, len(packets) * size, size)
+    for place, packet in zip(places, packets, strict=True):
+        memory.seek(place + start)
+        memory.write(b"\xff" * 6 + wire.getsockname()[4] + b"\x08\x00" + bytes.fromhex(packet))
+    child = os.fork()
+    while child == 0:
+        for address in (first, then):
+            for place in places:
+                memory.seek(place + start + before_target)
+                memory.write(socket.inet_aton(address))
+    answered = set()
+    until = time.monotonic() + 30
+    wire.settimeout(0.02)
+    while then not in answered and time.monotonic() < until:
+        for place in places:
+            struct.pack_into("I", memory, place + 8, 14 + len(packets[0]) // 2)
+            struct.pack_into("Q", memory, place, 1)  # TP_STATUS_SEND_REQUEST
+        attempt(sender.send, b"")
+        with contextlib.suppress(TimeoutError):
+            while frame := wire.recv(2048):
+                answered.add(socket.inet_ntoa(frame[26:30]))
+    os.kill(child, signal.SIGKILL)
+    return sorted(answered)
+
+
+def test_no_frame_is_changed_behind_the_filter(attack: Attacker, tool: str, secret: int) -> None:
+    """What the filter has seen stays as it is: nothing is sent from memory that a cell can write to meanwhile. Where it
+    can be, a cell with NET_RAW gets to the loopback."""
+    packets = [syn(network.ADDRESS, "127.0.0.1", 20000 + number, secret).hex() for number in range(32)]
+    ways = (packets, "198.51.100.1", "127.0.0.1")
+    powers = ("NET_RAW", "NET_ADMIN")
+    assert attack(change_behind_the_filter, *ways, network="private", capabilities=powers) == "EPERM"
+    without = (InstallSeccomp,)
+    found = attack(change_behind_the_filter, *ways, network="private", capabilities=powers, without=without)
+    assert "127.0.0.1" in found
 
 
 def send_by_the_interface(addresses: list[str], port: int) -> object:

@@ -45,7 +45,7 @@ settimeofday swapoff swapon sysfs syslog tuxcall umount2 unshare uselib userfaul
 """.split()
 """What is EPERM in every cell with the default capabilities."""
 
-ARGUMENT_CHECKED = {"clone", "ioctl", "personality", "prlimit64", "socket", "socketpair"}
+ARGUMENT_CHECKED = {"clone", "ioctl", "personality", "prlimit64", "setsockopt", "socket", "socketpair"}
 
 WORDS = st.integers(0, 2**64 - 1)
 """Any argument of a system call."""
@@ -204,6 +204,14 @@ def test_a_personality_is_one_of_five(machine: str, asked: int) -> None:
 def test_inits_limits_are_not_the_cells(machine: str, pid: int, new: int) -> None:
     """prlimit(2) is denied for pid 1 whatever the high 32 bits, and for no other."""
     assert verdict("prlimit64", pid, 7, new, machine=machine) == (EPERM if pid & 0xFFFFFFFF == 1 else ALLOW)
+
+
+@MACHINES
+@given(level=st.one_of(WORDS, st.just(263)), option=st.one_of(WORDS, st.integers(0, 30)))
+def test_no_frame_is_sent_from_shared_memory(machine: str, level: int, option: int) -> None:
+    """Of all options of sockets, PACKET_TX_RING (13) of SOL_PACKET (263) alone is denied."""
+    denied = (level & 0xFFFFFFFF, option & 0xFFFFFFFF) == (263, 13)
+    assert verdict("setsockopt", 3, level, option, machine=machine) == (EPERM if denied else ALLOW)
 
 
 @MACHINES

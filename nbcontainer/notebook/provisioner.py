@@ -1,8 +1,8 @@
 """Any kernel inside a container: a provisioner, of the entry points `jupyter_client.kernel_provisioners`.
 
-The kernel and whoever talks to it share one directory, with the connection file and the sockets in it; the container
-has no network unless it is asked for. jupyter_client calls the methods in the order of their docstrings' words
-(jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
+The kernel and whoever talks to it share one directory, with the sockets in it; the connection file is for the kernel to
+read alone. The container has no network unless it is asked for. jupyter_client calls the methods in the order of their
+docstrings' words (jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
 """
 
 from __future__ import annotations
@@ -138,12 +138,13 @@ class ContainerProvisioner(LocalProvisioner):
         if not self._folder:
             # Short, since the path of a socket is (unix(7)); closed to others, since who may connect may run code.
             self._folder = tempfile.mkdtemp(prefix="nbk-", dir=_runtime_directory())
-            inner = Path(self._folder) / "k"
-            inner.mkdir()
+            sockets = Path(self._folder) / "k"
+            sockets.mkdir()
             manager.cache_ports = False
             manager.transport = "ipc"
-            manager.connection_file = str(inner / "kernel.json")
-            manager.ip = str(inner / "s")
+            # Not where the kernel may write: by a link in its place, what is done to it would be done to another file.
+            manager.connection_file = f"{self._folder}/kernel.json"
+            manager.ip = str(sockets / "s")
         found: dict[str, Any] = await super().pre_launch(**kwargs)
         Path(manager.connection_file).chmod(0o644)
         (Path(self._folder) / "k").chmod(0o777)
@@ -168,7 +169,8 @@ class ContainerProvisioner(LocalProvisioner):
         words = parse(RUN_WORDS, shlex.split(self.run))
         if not words.operands and not words.has("name"):
             raise UsageError(f"kernel {self.kernel_spec.display_name}: no image", hint="name one in `run`")
-        volumes = [f"{self._folder}/k:{self._folder}/k"]
+        connection_file = f"{self._folder}/kernel.json"
+        volumes = [f"{self._folder}/k:{self._folder}/k", f"{connection_file}:{connection_file}:ro"]
         if self.notebooks:
             if self.notebooks not in ("ro", "rw"):
                 raise UsageError(f"notebooks: {self.notebooks!r} is not known", hint="write ro or rw")

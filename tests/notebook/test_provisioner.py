@@ -64,7 +64,7 @@ def inside(make_inside: Callable[..., ProvisionedKernel]) -> ProvisionedKernel:
 
 def folder_of(kernel: ProvisionedKernel) -> Path:
     """The directory that a kernel and the server share."""
-    return Path(kernel.manager.connection_file).parent
+    return Path(kernel.manager.ip).parent
 
 
 def test_a_kernel_runs_inside_a_container(inside: ProvisionedKernel) -> None:
@@ -111,7 +111,7 @@ def test_the_sockets_directory_is_all_that_is_shared(inside: ProvisionedKernel) 
         ).stdout
     )
     own = {one for one in targets if one.split("/")[1] not in ("", "proc", "sys", "dev", "lib")}
-    assert own == {str(folder), *python_places()}
+    assert own == {str(folder), inside.manager.connection_file, *python_places()}
 
 
 def test_an_interrupt_reaches_the_kernel(inside: ProvisionedKernel) -> None:
@@ -136,6 +136,25 @@ def test_a_restart_is_a_new_kernel_on_a_fresh_container(inside: ProvisionedKerne
         assert not processes_with(seconds)
         assert inside.value("('x' in globals(), __import__('os').path.exists('/made'))") == "(False, False)"
     assert inside.manager.connection_file == place
+
+
+def test_a_kernel_has_no_other_file_in_the_place_of_its_connection_file(
+    inside: ProvisionedKernel, tmp_path: Path
+) -> None:
+    """What is done to that file by the server, at a restart too, is done to no other by a link there."""
+    private = tmp_path / "private"
+    private.write_text("a secret")
+    private.chmod(0o600)
+    place = Path(inside.manager.connection_file)
+    before = place.read_text()
+    remove, write = f"import os; os.remove({str(place)!r})", f"open({str(place)!r}, 'w')"
+    link = f"import os; os.symlink({str(private)!r}, '{place}1'); os.rename('{place}1', '{place}')"
+    for code in (remove, link, write):
+        assert inside.run(code).error is not None
+    inside.restart()
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert not place.is_symlink()
+    assert place.read_text() == before
 
 
 def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel], engine: Engine) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.containers.cell import Request
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.notebook.kernel.shell import Shell
 from nbcontainer.notebook.kernel.watch import End
+from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.outcome import EXITED
 from tests.notebook.shell_cells import Heard, Typist
+from tests.requirements import require_root
 from tests.running import all_dead, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
     from tests.notebook.shell_cells import Cells
@@ -28,6 +30,29 @@ def test_a_shell_keeps_what_a_person_expects_it_to_keep(cells: Cells) -> None:
     cells.good("a='x  y'; export b=2; f() { echo \"f $1\"; }; alias g='echo alias'; cd /etc; umask 027; set -- p 'q r'")
     assert cells.good("echo \"$a\"; sh -c 'echo $b'; f 3") == "x  y\n2\nf 3\n"
     assert cells.good('g; pwd; umask; echo $# "$2"') == "alias\n/etc\n0027\n2 q r\n"
+
+
+@pytest.mark.parametrize("word", ["over", "interrupt 1", "started"])
+def test_a_cell_cannot_say_what_the_kernel_says_to_itself(word: str, make_cells: Callable[..., Cells]) -> None:
+    """That it was interrupted, or its container is dead, is nothing that a cell makes the kernel believe."""
+    cells = make_cells("ash")
+    assert cells(f"echo {word} > /dev/nbcontainer/channel; sleep 0.5; false").end == End(1)
+    assert cells.good("echo still there") == "still there\n"
+
+
+def test_a_cell_is_written_to_no_file_that_was_mounted_in_its_place(make_cells: Callable[..., Cells]) -> None:
+    """With SYS_ADMIN a cell can mount a setting of the machine's there, which root's kernel could write: it refuses."""
+    require_root()
+    setting = Path("/proc/sys/kernel/printk_ratelimit_burst")
+    before = setting.read_text()
+    cells = make_cells("ash", capabilities=(*DEFAULT_CAPABILITIES, "SYS_ADMIN"))
+    cells.good(f"mkdir /new && mount -t proc none /new && mount -o bind /new{str(setting)[5:]} /dev/nbcontainer/cell")
+    try:
+        with pytest.raises(ContainerError, match="is not what it was"):
+            cells(str(int(before) + 1))
+        assert setting.read_text() == before
+    finally:
+        setting.write_text(before)
 
 
 def test_the_last_exit_status_is_there_in_the_next_cell(cells: Cells) -> None:

@@ -1,7 +1,7 @@
 """The notebook's end of a shell's exchange: pipes, files and a terminal, all of which the container can tamper with.
 
-Whatever is opened is one name in the directory, and only if it is what it should be: no link is followed, nothing is
-waited for, and what comes from the other side is data to be checked.
+Whatever is opened is one name in the directory, and only if it is what it should be: no link is followed, no mount
+crossed, nothing is waited for, and what comes from the other side is data to be checked.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError
+from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
 from nbcontainer.notebook.kernel.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
 from nbcontainer.sandbox.exchange import EXCHANGE
 
@@ -71,7 +72,8 @@ class Exchange:
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         changed = ContainerError(f"/dev/nbcontainer/{name} is not what it was", hint="restart the kernel")
         try:
-            fd = os.open(name, flags, dir_fd=self.directory if folder < 0 else folder)
+            # A file that a container with SYS_ADMIN has mounted there could be the kernel's, and this process be root.
+            fd = openat2(self.directory if folder < 0 else folder, name, flags, resolve=RESOLVE_NO_XDEV)
         except OSError as error:
             raise changed from error
         if not right(os.fstat(fd).st_mode):

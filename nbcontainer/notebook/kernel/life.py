@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.streams import Follow
 
 Message = tuple[str, ...]
-"""Words on the channel; and, of our own, `started`, `over` and `interrupt`."""
+"""Words on the channel; and, of our own, which nobody says there, `started`, `over` and `interrupt`."""
 
-STARTED, OVER, INTERRUPT = "started", "over", "interrupt"
+STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
 
 _CHUNK = 1 << 16
 _TIOCGPTPEER = 0x5441
@@ -131,7 +131,7 @@ class Life:
             elif word == "clear" and len(rest) == 2:
                 self._listener.cleared(rest[0] == "1")
                 self.exchange.sign(rest[1])
-            else:
+            elif word not in _OWN:
                 self._messages.put((word, *rest))
 
     def _take_outputs(self) -> None:

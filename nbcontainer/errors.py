@@ -24,6 +24,13 @@ NbcontainerError
 from __future__ import annotations
 
 
+def visible(text: str) -> str:
+    """`text` with whatever is not just shown written out, as `\\x1b`: a terminal obeys what an image has in a name."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class NbcontainerError(Exception):
     """Base of everything this package raises on purpose.
 
@@ -31,7 +38,7 @@ class NbcontainerError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
+        super().__init__(visible(f"{message}; {hint}" if hint else message))
         self.message = message
         self.hint = hint
 

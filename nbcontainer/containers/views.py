@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from nbcontainer.errors import visible
+
 
 @dataclass(frozen=True)
 class Table:
@@ -20,7 +22,7 @@ class Table:
     def __str__(self) -> str:
         if not self.rows:
             return self.empty
-        lines = [tuple(heading.upper() for heading in self.headings), *self.rows]
+        lines = [tuple(heading.upper() for heading in self.headings), *(tuple(map(visible, row)) for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.headings))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from nbcontainer.containers.views import Document, Note, Table, short, size
+from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.failure import setup_failed
 
 TABLE = Table(("name", "last cell"), (("a<b>", "echo 'hi' & ls"), ("longer", "")), "no rows")
 
@@ -15,6 +17,25 @@ def test_a_table_as_text_is_in_columns() -> None:
     """Columns are as wide as their widest word, and no line ends in spaces."""
     assert str(TABLE) == "NAME    LAST CELL\na<b>    echo 'hi' & ls\nlonger"
     assert repr(TABLE) == str(TABLE)
+
+
+ESCAPE = "\x1b]0;a title\x07\u202e\n"
+WRITTEN_OUT = r"\x1b]0;a title\x07\u202e\n"
+
+
+def test_a_terminal_obeys_nothing_in_a_table() -> None:
+    """What a file or a step of an image is called cannot write elsewhere on the screen; in JSON it is as it is."""
+    table = Table(("change", "path"), (("A", f"/a{ESCAPE}é"),))
+    assert str(table) == f"CHANGE  PATH\nA       /a{WRITTEN_OUT}é"
+    assert table.as_json() == [{"change": "A", "path": f"/a{ESCAPE}é"}]
+
+
+def test_a_terminal_obeys_nothing_in_an_error() -> None:
+    """An error is one line, whatever an image has for the name of its user."""
+    error = setup_failed({"step": "SetUser", "errno": 2, "error": f"no user {ESCAPE} in the image", "path": ""})
+    assert WRITTEN_OUT in str(error)
+    assert str(error).isprintable()
+    assert str(UsageError("half a letter \udc80", hint=ESCAPE)) == rf"half a letter \udc80; {WRITTEN_OUT}"
 
 
 def test_a_table_as_a_page_is_escaped() -> None:

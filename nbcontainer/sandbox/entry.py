@@ -3,7 +3,8 @@
 Where containers' root may write the interpreter's file (it is the user's own, as conda's is, or there is no user
 namespace), a cell could come by that file: it is /proc/self/exe for as long as a cell's program has not replaced it,
 and so can be run by a cell, kept open, and have its mode changed (compare CVE-2019-5736). So it is mounted read-only
-over itself here, and run once more from there.
+over itself here, and run once more from there. That is in namespaces that no container is in: who has the capability
+to trace in the user namespace that a program was begun in may look into it (ptrace(2)), and init is that program.
 """
 
 from __future__ import annotations
@@ -80,13 +81,15 @@ def _in_words(error: OSError) -> str:
 def enter(kernel: Kernel, settings: dict[str, Any], *, entered: bool) -> int:
     """Makes this process root of its namespaces; an O_PATH descriptor of the store, seen from inside them.
 
+    `entered` says that it is in those of the second run already, where all ids are there: the containers' are below.
+
     The store is entered by name before ids change: root's launcher, once mapped, may not go where its path leads.
     The working directory comes along into the new mount namespace (unshare(2)), where a descriptor would not.
     """
     os.chdir(settings["store"])
     idmap = settings["idmap"]
-    if not entered:
-        make_namespaces(kernel, idmap)
+    if not entered or idmap["kind"] != "host":
+        make_namespaces(kernel, _same(idmap) if entered else idmap)
     if idmap["kind"] == "range":
         os.setgroups([])
     if idmap["kind"] != "host":
@@ -95,6 +98,12 @@ def enter(kernel: Kernel, settings: dict[str, Any], *, entered: bool) -> int:
     store = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir("/")
     return store
+
+
+def _same(idmap: dict[str, Any]) -> dict[str, Any]:
+    """The map to a user namespace below one that has that map: by the same ids, which its root may write."""
+    same = {name: [[inside, inside, count] for inside, _, count in idmap[name]] for name in ("uids", "gids")}
+    return {**idmap, **same, "tool": False}
 
 
 def make_namespaces(kernel: Kernel, idmap: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def main(control: socket.socket, *, entered: bool) -> None:
     """Runs until the notebook ends. `control` is the socket to it, whose first message is the settings.
 
-    `entered` says that this process is in its namespaces already (`sandbox.entry`).
+    `entered` says that this process is in namespaces of its own already (`sandbox.entry`).
     """
     settings = wire.receive(control)
     if settings is None:

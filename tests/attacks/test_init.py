@@ -104,6 +104,27 @@ def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Itera
     engine.close()
 
 
+def take_the_launchers() -> object:
+    """What is beside the host's directory that the launcher holds, of which init has a descriptor."""
+    init = call("pidfd_open", 1, 0)
+    for first in range(64):
+        launcher = call("pidfd_getfd", init, first, 0)
+        for second in range(64 if isinstance(launcher, int) else 0):
+            taken = call("pidfd_getfd", launcher, second, 0)
+            above = attempt(os.open, "..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=taken) if isinstance(taken, int) else ""
+            if isinstance(above, int):
+                return os.listdir(above)
+    return "nothing"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_init_of_ones_own_interpreter_cannot_be_looked_into(way: Way, on_own_python: Attacker) -> None:
+    """Nor where the launcher has begun in the containers' user namespace, over which a cell may have every right."""
+    found = on_own_python(look_into, "1", **way.options())
+    assert set(found.values()) <= {"EACCES", "EPERM", "ENOENT"}, found
+    assert on_own_python(take_the_launchers, **way.options()) == "nothing"
+
+
 def harm(number: int) -> object:
     """What comes of each way to harm the file of a descriptor."""
     place = f"/proc/self/fd/{number}"

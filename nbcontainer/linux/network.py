@@ -1,14 +1,26 @@
-"""netdevice(7): the one thing done to a network here."""
+"""netdevice(7) and rtnetlink(7): what is done to a container's network from inside."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import socket
 import struct
 
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+
+# <linux/rtnetlink.h>, <linux/netlink.h>, <linux/if_addr.h>
+_NEW_ADDRESS, _NEW_ROUTE = 20, 24
+_LOCAL, _GATEWAY, _OUTPUT = 2, 5, 4  # IFA_LOCAL, RTA_GATEWAY, RTA_OIF
+_REQUEST = 1 | 4 | 0x400  # NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE
+_NO_DETECTION = 2  # IFA_F_NODAD
+_MAIN, _STATIC, _UNICAST = 254, 4, 1  # RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST
+
+_PREFIX = 64
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 
 
 def raise_interface(name: str) -> None:
@@ -17,3 +29,31 @@ def raise_interface(name: str) -> None:
         request = struct.pack("16sh22x", name.encode(), 0)
         flags = struct.unpack("16sh22x", fcntl.ioctl(probe, SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(probe, SIOCSIFFLAGS, struct.pack("16sh22x", name.encode(), flags | IFF_UP))
+
+
+def add_ipv6(name: str, address: str, gateway: str) -> None:
+    """Gives an interface an IPv6 address of a /64 that can be used at once, and a default route by a gateway in it.
+
+    What is there already is no error. Raises `OSError`: EACCES where the interface has no IPv6.
+    """
+    index = socket.if_nametoindex(name)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
+        # Nobody else is on the link, and to ask whether the address is taken would take a second.
+        body = struct.pack("=BBBBI", socket.AF_INET6, _PREFIX, _NO_DETECTION, 0, index)  # struct ifaddrmsg
+        _ask(kernel, _NEW_ADDRESS, body + _attribute(_LOCAL, socket.inet_pton(socket.AF_INET6, address)))
+        body = struct.pack("=8BI", socket.AF_INET6, 0, 0, 0, _MAIN, _STATIC, 0, _UNICAST, 0)  # struct rtmsg
+        body += _attribute(_GATEWAY, socket.inet_pton(socket.AF_INET6, gateway))
+        _ask(kernel, _NEW_ROUTE, body + _attribute(_OUTPUT, struct.pack("=I", index)))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    """One struct rtattr with its value, whose length is a multiple of four."""
+    return struct.pack("=HH", 4 + len(value), kind) + value
+
+
+def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
+    """Sends one request of rtnetlink's, and takes its answer. Raises `OSError` for what it says, but EEXIST."""
+    kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST, 1, 0) + body)
+    code = -struct.unpack_from("=i", kernel.recv(4096), _HEADER.size)[0]  # struct nlmsgerr
+    if code not in (0, errno.EEXIST):
+        raise OSError(code, os.strerror(code))

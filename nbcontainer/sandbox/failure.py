@@ -24,6 +24,7 @@ _WORDS = {
     "ReadOnlyPaths": "make a part of /proc read-only",
     "MaskPaths": "hide a part of /proc or /sys",
     "RaiseLoopback": "set the loopback interface up",
+    "AddAddress": "give the container an IPv6 address",
     "DropBounding": "cut the bounding set of capabilities",
     "ShowHost": "show this machine's files",
     "MountOverlay": "mount the overlay",

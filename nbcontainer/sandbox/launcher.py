@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import plan, wire
+from nbcontainer.sandbox.boot import import_path
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 from nbcontainer.sandbox.rootfs import HOST_TREES
 from nbcontainer.sandbox.running import Running, readable, wait_readable
@@ -74,7 +75,7 @@ class Launcher:
             self._words = os.memfd_create("nbcontainer-launcher-stderr", os.MFD_CLOEXEC)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(theirs.fileno()), *_import_path()],
+                    [sys.executable, "-I", "-S", "-B", "-c", _BOOT, str(theirs.fileno()), *import_path()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._words,
@@ -186,6 +187,26 @@ class Launcher:
         if "failed" in message:
             raise ContainerLost("a new container ended before it could begin", hint="run it again")
         return came[0]
+
+    def configure(self, namespace: int, todo: Sequence[Step]) -> None:
+        """Has steps applied in a container's network namespace, by a process that has the right to and ends then.
+
+        Raises `SandboxError`.
+        """
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        with os.fdopen(reader, "rb") as answer:
+            try:
+                with self._lock:
+                    self._ensure()
+                    assert self._control is not None
+                    wire.send(self._control, {"configure": plan.encode(todo)}, [namespace, writer])
+            finally:
+                os.close(writer)
+            said = answer.read()
+        if not said:
+            raise ContainerLost("the launcher ended while it made a network", hint="run it again")
+        if failed := json.loads(said):
+            raise setup_failed(failed)
 
     def _take(self, todo: Plan) -> tuple[int, Running]:
         """A spare that has done the beginning of a plan, as much as there is one for, and how many steps that is."""
@@ -376,16 +397,3 @@ class Launcher:
         self._shown.clear()
         self._control, self._process, self._ready = None, None, False
         self._words = self._namespace = -1
-
-
-def _import_path() -> list[str]:
-    """The directories where this package and the compression library lie: all that the launcher imports from."""
-    names = ["nbcontainer"] + (["backports.zstd"] if sys.version_info < (3, 14) else [])
-    found = []
-    for name in names:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            path = str(Path(spec.origin).resolve().parents[name.count(".") + 1])
-            if path not in found:
-                found.append(path)
-    return found

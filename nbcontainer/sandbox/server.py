@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import importlib
+import json
 import os
 import resource  # noqa: F401 - os.wait4 wants it, and would look for it in the container
 import select
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
+from nbcontainer.linux.namespaces import CLONE_NEWNET
 from nbcontainer.linux.processes import last_capability, set_command_line, set_name, set_pdeathsig
-from nbcontainer.sandbox import init, plan, seccomp, wire
+from nbcontainer.sandbox import init, ipv6, plan, seccomp, wire  # noqa: F401 - ipv6 for its step
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit
 from nbcontainer.sandbox.rootfs import HOST_TREES
@@ -112,6 +114,9 @@ class ForkServer:
             return True
         if "help" in order:
             self._help(order, files)
+            return True
+        if "configure" in order:
+            self._configure(order["configure"], files)
             return True
         try:
             pid, pidfd, channel = self._clone(order["prepare"])
@@ -216,6 +221,34 @@ class ForkServer:
         finally:
             os._exit(127)
 
+    def _configure(self, todo: list[Any], files: list[int]) -> None:
+        """Applies steps in the network namespace `files[0]`, and says at `files[1]` what failed.
+
+        This process might not be able to come back from there: another one goes, for a thousandth of a second.
+        """
+        try:
+            if (pid := os.fork()) == 0:
+                self._enter_network(todo, *files)
+            os.waitpid(pid, 0)
+        except OSError as error:
+            _say_failed(files[1], todo[0][0], error)
+        wire.close(files)
+
+    def _enter_network(self, todo: list[Any], namespace: int, answer: int) -> NoReturn:
+        """The other process: says {} where all went well."""
+        name = todo[0][0]
+        try:
+            init.end_with(self.itself)
+            self.kernel.setns(namespace, CLONE_NEWNET)
+            for step in plan.decode(todo):
+                name = type(step).__name__
+                step.apply(self.kernel, ())
+            os.write(answer, b"{}")
+        except OSError as error:
+            _say_failed(answer, name, error)
+        finally:
+            os._exit(0)
+
     def _watch(self, pid: int) -> int:
         pidfd = os.pidfd_open(pid)
         self.children[pidfd] = pid
@@ -230,3 +263,8 @@ class ForkServer:
         self.poll.unregister(pidfd)
         os.waitpid(self.children.pop(pidfd), 0)
         os.close(pidfd)
+
+
+def _say_failed(fd: int, step: str, error: OSError) -> None:
+    failed = {"step": step, "errno": error.errno or 0, "error": error.strerror or str(error)}
+    os.write(fd, json.dumps(failed).encode())

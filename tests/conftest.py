@@ -9,7 +9,9 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import SandboxError
-from tests.requirements import require
+from nbcontainer.sandbox import network
+from nbcontainer.sandbox.machine import Machine
+from tests.requirements import require, require_private_network
 from tests.running import Ran, run_script
 
 if TYPE_CHECKING:
@@ -48,3 +50,13 @@ def engine(store_path: Path, _containers_work: str) -> Iterator[Engine]:
 def cell(engine: Engine) -> Callable[..., Ran]:
     """Runs a script as a cell of busybox on `engine`: `cell(script, user="1000", …)`, see `run_script`."""
     return functools.partial(run_script, engine)
+
+
+@pytest.fixture(params=["pasta", "slirp4netns"])
+def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The program that makes the network, as if no other were installed."""
+    name: str = request.param
+    require_private_network(name)
+    installed = network.find_tools(Machine())
+    monkeypatch.setattr(network, "find_tools", lambda _: [tool for tool in installed if tool.name == name])
+    return name

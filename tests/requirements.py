@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import find_tools, has_default_route
+from nbcontainer.sandbox.network import find_tools
+from nbcontainer.sandbox.routes import has_ipv4_route, has_ipv6_route
 
 
 def require(name: str, *, available: bool | None = None, why: str = "") -> None:
@@ -39,7 +40,14 @@ def require_private_network(program: str = "") -> None:
         there = bool(find_tools(Machine()))
         require("pasta or slirp4netns", available=there, why="neither pasta nor slirp4netns is installed")
     if program == "pasta":
-        require("route", available=has_default_route(Machine()), why="this machine has no default route")
+        there = has_ipv4_route(Machine()) or has_ipv6_route(Machine())
+        require("route", available=there, why="this machine has no default route")
+
+
+def require_ipv6() -> None:
+    """Skips the test where this machine's IPv6 leads nowhere: others are on a machine that is made with it."""
+    if not has_ipv6_route(Machine()):
+        pytest.skip("this machine has no IPv6 to elsewhere")
 
 
 def require_root() -> None:

@@ -32,7 +32,8 @@ def parse_port(text: str) -> Port:
 
 def _address(text: str, word: str) -> str:
     if word.startswith("[") and word.endswith("]"):
-        raise UsageError(f"--publish {text}: a private network is IPv4 alone", hint="name an IPv4 address, or none")
+        why = "ports are published at IPv4 addresses alone"
+        raise UsageError(f"--publish {text}: {why}", hint="name an IPv4 address, or none")
     import ipaddress
 
     try:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import NetworkUnavailable
 from nbcontainer.sandbox import wire
+from nbcontainer.sandbox.ipv6 import AddAddress
 from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.routes import has_ipv4_route, has_ipv6_route
 from nbcontainer.sandbox.running import readable, wait_readable
 from nbcontainer.sandbox.tap import guard
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.spec import Port
 
 ADDRESS, GATEWAY, RESOLVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
-"""The container's own address, and what it finds in its network: slirp4netns(1)'s, and pasta is told the same."""
+ADDRESS6, GATEWAY6, RESOLVER6 = "fd00::100", "fd00::2", "fd00::3"
+"""The container's own addresses, and what it finds in its network: slirp4netns(1)'s, and pasta is told the same. Those
+of IPv6 are there where this machine has it."""
 
 INTERFACE = "eth0"
 
@@ -86,14 +90,19 @@ def _is_recent(pasta: str) -> bool:
 def resolver_text(machine: Machine | None = None) -> str:
     """The container's /etc/resolv.conf: the program asks the host's resolver, be it on the host's loopback.
 
-    What the host's file says about the search of names goes on to hold.
+    What the host's file says about the search of names goes on to hold. Where this machine has IPv6 alone, pasta gives
+    the container no IPv4, and may have no resolver for the IPv4 address: there the other one is named too.
     """
+    machine = machine or Machine()
+    resolvers = [RESOLVER]
+    if has_ipv6_route(machine) and not has_ipv4_route(machine):
+        resolvers.append(RESOLVER6)
     try:
-        lines = ((machine or Machine()).etc / "resolv.conf").read_text().splitlines()
+        lines = (machine.etc / "resolv.conf").read_text().splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     kept = [line.strip() for line in lines if line.strip().startswith(("search ", "domain ", "options "))]
-    return "\n".join((f"nameserver {RESOLVER}", *kept, ""))
+    return "\n".join((*(f"nameserver {address}" for address in resolvers), *kept, ""))
 
 
 def connect(
@@ -170,8 +179,13 @@ class _Attempt:
                 f"cannot publish {moved}: this pasta loses datagrams for another number", hint=hint
             )
         arguments = ["--foreground", "--quiet", "--pid", "/dev/stdout", "--netns", "/proc/self/fd/0"]
-        arguments += ["--no-netns-quit", "--config-net", "--ns-ifname", INTERFACE, "--ipv4-only"]
+        arguments += ["--no-netns-quit", "--config-net", "--ns-ifname", INTERFACE]
         arguments += ["--address", ADDRESS, "--netmask", "24", "--gateway", GATEWAY, "--dns-forward", RESOLVER]
+        if has_ipv6_route(self.machine):
+            arguments += ["--address", ADDRESS6, "--gateway", GATEWAY6, "--dns-forward", RESOLVER6]
+            arguments += ["--no-ra", "--no-dhcpv6"]
+        else:
+            arguments += ["--ipv4-only"]
         arguments += ["--no-map-gw", "--tcp-ns", "none", "--udp-ns", "none"]
         for option, protocol in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
             wanted = [f"{p.address}/{p.host}:{p.container}" for p in self.ports if p.protocol == protocol]
@@ -189,6 +203,9 @@ class _Attempt:
             raise NetworkUnavailable(why, hint=f"install {_NEWER}")
         arguments = ["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"]
         arguments += ["--netns-type=path", "--ready-fd=3"]
+        ipv6 = has_ipv6_route(self.machine)
+        if ipv6:
+            arguments += ["--enable-ipv6"]
         with contextlib.ExitStack() as undo:
             place = undo.enter_context(self._private_directory()) if self.ports else -1
             if self.ports:
@@ -197,6 +214,8 @@ class _Attempt:
             with _started(self, tool, arguments, lambda ready, words: [namespace, words, words, ready]) as pidfd:
                 for port in self.ports:
                     _add_forward(place, port)
+                if ipv6:
+                    self.launcher.configure(namespace, [AddAddress(INTERFACE, ADDRESS6, GATEWAY6)])
                 return pidfd
 
     @contextlib.contextmanager
@@ -301,15 +320,9 @@ def advice(machine: Machine) -> str:
         return f"give this machine {tun}: modprobe tun (as root), or --device {tun} for the outer container"
     if not stat.S_ISCHR(found.st_mode) or found.st_mode & 0o006 != 0o006:
         return f"let everybody open {tun}, as distributions do: chmod 666 {tun} (as root)"
-    if not has_default_route(machine):
+    if not has_ipv4_route(machine) and not has_ipv6_route(machine):
         return "this machine has no default route, which pasta may want: install slirp4netns"
     return ""
-
-
-def has_default_route(machine: Machine) -> bool:
-    """Whether a route in /proc/net/route (proc_net(5)) leads everywhere: its destination and its mask are none."""
-    rows = (line.split() for line in machine.read("self/net/route").splitlines()[1:])
-    return any(len(row) > 7 and row[1] == row[7] == "00000000" for row in rows)
 
 
 def _limited_file() -> int:

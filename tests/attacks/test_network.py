@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import shutil
 import signal
 import socket
 import struct
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,44 +15,21 @@ import pytest
 
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.launcher import Launcher
-from nbcontainer.sandbox.network import Tool
 from nbcontainer.sandbox.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
-from tests.requirements import require_private_network
+from tests.networks import own_address, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.attacks.attacker import Attacker
 
-SECRET = b"the notebook's own"
-
-
-@pytest.fixture(params=["pasta", "slirp4netns"])
-def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The program that makes the network, as if no other were installed."""
-    name: str = request.param
-    require_private_network(name)
-    monkeypatch.setattr(network, "find_tools", lambda _: [Tool(name, str(shutil.which(name)))])
-    return name
-
 
 @pytest.fixture
 def secret() -> Iterator[int]:
     """A server on this machine's loopback, as a notebook's is, that tells a secret to each who comes: its port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    with server.accept()[0] as one:
-                        one.sendall(SECRET)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with telling("127.0.0.1") as port:
+        yield port
 
 
 def ask(addresses: list[str], port: int) -> object:
@@ -70,12 +45,6 @@ def ask(addresses: list[str], port: int) -> object:
             except OSError:
                 pass
     return found
-
-
-def own_address() -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("198.51.100.1", 9))  # nothing is sent
-        return str(probe.getsockname()[0])
 
 
 def weaken(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import resource
 import shutil
@@ -28,7 +27,8 @@ from nbcontainer.sandbox import network
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import Tool
 from tests.attacks.attacker import Attacker
-from tests.requirements import require, require_private_network, require_root
+from tests.networks import asking, greeting, own_address
+from tests.requirements import require, require_root
 from tests.running import (
     DEADLINE,
     all_dead,
@@ -55,23 +55,6 @@ PROGRAMS = {"pasta", "passt", "passt.avx2", "slirp4netns"}
 """What the programs call themselves (proc_pid_comm(5)): pasta runs itself anew as what the processor can do best."""
 
 
-@pytest.fixture(params=["pasta", "slirp4netns"])
-def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The program that makes the network, as if no other were installed."""
-    name: str = request.param
-    require_private_network(name)
-    installed = network.find_tools(Machine())
-    monkeypatch.setattr(network, "find_tools", lambda _: [tool for tool in installed if tool.name == name])
-    return name
-
-
-def own_address() -> str:
-    """This machine's address by which it sends to others."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("198.51.100.1", 9))  # nothing is sent
-        return str(probe.getsockname()[0])
-
-
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port that nobody listens on now."""
     with socket.socket(socket.AF_INET, kind) as probe:
@@ -87,30 +70,6 @@ def helpers(of: int = 0) -> list[int]:
             if Path(f"/proc/{pid}/comm").read_text().strip() in PROGRAMS:
                 found.append(pid)
     return found
-
-
-@contextlib.contextmanager
-def greeting(address: str) -> Iterator[int]:
-    """A server on an address of this machine's that says hello by HTTP to each who comes: its port."""
-    with socket.create_server((address, 0)) as server:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    with server.accept()[0] as one:
-                        one.recv(4096)
-                        one.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello\n")
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def asking(address: str, port: int) -> str:
-    """A script that says what such a server says."""
-    return f"timeout 10 wget -q -O - http://{address}:{port}/"
 
 
 @contextlib.contextmanager
@@ -543,83 +502,6 @@ def test_an_interrupt_does_not_wait_for_a_program(cell: Cell, program: Callable[
 
 
 # On a machine that is made for it
-
-
-MACHINE = """
-set -e
-ip link set lo up
-ip link add wan type veth peer name far
-ip addr add 203.0.113.1/24 dev wan
-ip link set wan up; ip link set far up
-$ROUTE
-echo "nameserver 127.0.0.53" > "$1/resolv.conf"
-echo "search made.example" >> "$1/resolv.conf"
-mount --bind "$1/resolv.conf" /etc/resolv.conf
-shift
-exec "$@"
-"""
-
-CHILD = """
-import json, socket, sys, threading
-from pathlib import Path
-from nbcontainer.containers.engine import Engine
-from nbcontainer.errors import NbcontainerError
-from nbcontainer.sandbox import network
-from nbcontainer.sandbox.network import Tool
-from tests.running import run_script
-
-names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-names.bind(("127.0.0.53", 53))
-
-def answer():
-    while True:
-        asked, sender = names.recvfrom(512)
-        question = asked[12 : asked.index(b"\\0", 12) + 5]
-        known = b"\\4made\\7example\\0" in question and question[-4:] == b"\\0\\1\\0\\1"
-        record = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + socket.inet_aton("203.0.113.1") if known else b""
-        flags = b"\\x81\\x80" if known else b"\\x81\\x83"
-        names.sendto(asked[:2] + flags + b"\\0\\1\\0" + bytes([known]) + b"\\0\\0\\0\\0" + question + record, sender)
-
-threading.Thread(target=answer, daemon=True).start()
-tools = [Tool(*word.split("=")) for word in sys.argv[3:]]
-network.find_tools = lambda _: tools
-engine = Engine(Path(sys.argv[1]))
-said = {"stdout": "", "error": ""}
-try:
-    ran = run_script(engine, sys.argv[2], network="private")
-    said["stdout"] = ran.stdout.decode() + ran.stderr.decode()
-except NbcontainerError as error:
-    said["error"] = str(error)
-engine.close()
-print(json.dumps(said))
-"""
-
-
-@pytest.fixture
-def made(tmp_path: Path, _containers_work: str) -> Callable[..., dict[str, str]]:
-    """Runs a cell on a machine in a network of the test's, with a resolver on its loopback: what was said."""
-    require("namespaces", available=not _containers_work, why=_containers_work)
-    require("ip", why="iproute2 is not installed")
-
-    def run(script: str, *tools: str, route: str = "ip route add default via 203.0.113.2") -> dict[str, str]:
-        place = ("unshare", "--user", "--map-root-user", "--mount", "--net")
-        for name in tools:
-            require(name)
-        require_private_network()
-        words = [f"{name}={shutil.which(name)}" for name in tools]
-        child = [sys.executable, "-c", CHILD, str(tmp_path / "store"), script, *words]
-        done = subprocess.run(
-            [*place, "sh", "-c", MACHINE, "machine", str(tmp_path), *child],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "ROUTE": route},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found: dict[str, str] = json.loads(done.stdout)
-        return found
-
-    return run
 
 
 @pytest.mark.parametrize("name", ["pasta", "slirp4netns"])

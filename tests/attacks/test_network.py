@@ -17,6 +17,7 @@ from nbcontainer.sandbox import network
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
+from tests.attacks.packets import FIRST, forge, syn, syns
 from tests.networks import own_address, telling
 
 if TYPE_CHECKING:
@@ -93,72 +94,16 @@ def open_to_all(secret: int) -> Iterator[str]:
         yield address
 
 
-def forge(addresses: list[str], port: int) -> object:
-    """The addresses from which a SYN is answered (RFC 9293) that leaves by the interface itself, past every route."""
-
-    def checked(data: bytes, before: bytes, place: int) -> bytes:
-        total = sum(struct.unpack(f"!{len(before + data) // 2}H", before + data))
-        while total >> 16:
-            total = (total >> 16) + (total & 0xFFFF)
-        return data[:place] + struct.pack("!H", ~total & 0xFFFF) + data[place + 2 :]
-
-    def packet(source: str, target: str, number: int) -> bytes:
-        ends = socket.inet_aton(source) + socket.inet_aton(target)
-        tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
-        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + ends
-        return checked(ip, b"", 10) + checked(tcp, ends + struct.pack("!HH", 6, len(tcp)), 16)
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("198.51.100.1", 9))
-        source = probe.getsockname()[0]
-    answered = set()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x0800)) as wire:
-        wire.bind(("eth0", 0x0800))
-        wire.settimeout(5)
-        header = b"\xff" * 6 + wire.getsockname()[4] + b"\x08\x00"
-        rounds = {40000 + number: address for number, address in enumerate(addresses)}
-        for number, address in rounds.items():
-            wire.send(header + packet(source, address, number))
-        last = len(addresses) + 40000
-        with contextlib.suppress(TimeoutError):
-            while True:
-                frame = wire.recv(2048)
-                tcp = frame[14 + (frame[14] & 15) * 4 :]
-                number = struct.unpack("!H", tcp[2:4])[0]
-                if frame[23] != 6 or tcp[13] & 0x12 != 0x12:
-                    continue
-                if number == last:
-                    break
-                if number == last - 1:
-                    wire.send(header + packet(source, addresses[-1], last))
-                answered.add(rounds[number])
-    return sorted(answered)
-
-
 def test_forged_packets_do_not_reach_the_hosts_loopback(
     attack: Attacker, tool: str, secret: int, open_to_all: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the capabilities to make packets, none gets through to the loopback; without the filter, they do."""
     ways = ["127.0.0.1", "0.0.0.0", "255.255.255.255", network.GATEWAY, network.RESOLVER, network.ADDRESS, open_to_all]
+    sent = (ways, syns(network.ADDRESS, ways, secret), FIRST)
     powers = ("NET_RAW", "NET_ADMIN")
-    assert attack(forge, ways, secret, network="private", capabilities=powers) == [open_to_all]
+    assert attack(forge, *sent, network="private", capabilities=powers) == [open_to_all]
     monkeypatch.setattr(network, "guard", lambda *_: None)
-    assert {"127.0.0.1", "0.0.0.0"} <= set(attack(forge, ways, secret, network="private", capabilities=powers))
-
-
-def syn(source: str, target: str, number: int, port: int) -> bytes:
-    """A packet that asks for a connection from port `number` (RFC 791, RFC 9293)."""
-
-    def checked(data: bytes, before: bytes, place: int) -> bytes:
-        total = sum(struct.unpack(f"!{len(before + data) // 2}H", before + data))
-        while total >> 16:
-            total = (total >> 16) + (total & 0xFFFF)
-        return data[:place] + struct.pack("!H", ~total & 0xFFFF) + data[place + 2 :]
-
-    ends = socket.inet_aton(source) + socket.inet_aton(target)
-    tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0, 64, 6, 0) + ends
-    return checked(ip, b"", 10) + checked(tcp, ends + struct.pack("!HH", 6, len(tcp)), 16)
+    assert {"127.0.0.1", "0.0.0.0"} <= set(attack(forge, *sent, network="private", capabilities=powers))
 
 
 def change_behind_the_filter(packets: list[str], first: str, then: str) -> object:

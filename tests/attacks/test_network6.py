@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import pytest
 
 from nbcontainer.sandbox import network
 from tests.attacks.inside import attempt
+from tests.attacks.packets import FIRST, forge, syns
 from tests.attacks.test_network import weaken
 from tests.networks import own_ipv6_address, own_link_addresses, telling
 from tests.running import DEADLINE
@@ -138,49 +138,6 @@ def test_no_datagram_gets_to_the_hosts_loopback_by_ipv6(
         assert {"::1", "::ffff:127.0.0.1"} <= arrived()
 
 
-def forge6(addresses: list[str], port: int) -> object:
-    """The addresses from which a SYN is answered (RFC 9293) that leaves by the interface itself, past every route.
-
-    The last one's answer is waited for twice: what comes of the second SYN comes after all that comes of the others.
-    """
-
-    def packet(source: str, target: str, number: int) -> bytes:
-        ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
-        tcp = struct.pack("!HHIIBBHHH", number, port, 1, 0, 5 << 4, 2, 64240, 0, 0)
-        summed = ends + struct.pack("!II", len(tcp), 6) + tcp  # RFC 8200, 8.1
-        total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
-        while total >> 16:
-            total = (total >> 16) + (total & 0xFFFF)
-        tcp = tcp[:16] + struct.pack("!H", ~total & 0xFFFF) + tcp[18:]
-        return struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + ends + tcp
-
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.connect(("2001:db8::1", 9))
-        source = probe.getsockname()[0]
-    answered = set()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(0x86DD)) as wire:
-        wire.bind(("eth0", 0x86DD))
-        wire.settimeout(5)
-        header = b"\x33\x33\0\0\0\1" + wire.getsockname()[4] + b"\x86\xdd"
-        rounds = {40000 + number: address for number, address in enumerate(addresses)}
-        for number, address in rounds.items():
-            wire.send(header + packet(source, address, number))
-        last = len(addresses) + 40000
-        with contextlib.suppress(TimeoutError):
-            while True:
-                frame = wire.recv(2048)
-                tcp = frame[54:]
-                if frame[20] != 6 or tcp[13] & 0x12 != 0x12:
-                    continue
-                number = struct.unpack("!H", tcp[2:4])[0]
-                if number == last:
-                    break
-                if number == last - 1:
-                    wire.send(header + packet(source, addresses[-1], last))
-                answered.add(rounds[number])
-    return sorted(answered)
-
-
 def test_forged_ipv6_packets_do_not_reach_the_hosts_loopback(
     attack: Attacker, tool: str, secret: int, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +145,7 @@ def test_forged_ipv6_packets_do_not_reach_the_hosts_loopback(
     powers = ("NET_RAW", "NET_ADMIN")
     with socket.create_server((address, secret), family=socket.AF_INET6):
         ways = [*LOOPBACK, *LINK, *own_link_addresses(), *INSIDE, address]
-        assert attack(forge6, ways, secret, network="private", capabilities=powers) == [address]
+        sent = (ways, syns(network.ADDRESS6, ways, secret), FIRST)
+        assert attack(forge, *sent, network="private", capabilities=powers) == [address]
         monkeypatch.setattr(network, "guard", lambda *_: None)
-        assert "::1" in attack(forge6, ways, secret, network="private", capabilities=powers)
+        assert "::1" in attack(forge, *sent, network="private", capabilities=powers)

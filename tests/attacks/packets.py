@@ -1,10 +1,14 @@
-"""Packets of an attacker's own making, and the attack that sends them."""
+"""What an attacker sends to see whom it reaches: by the usual way, and as packets of its own making."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
+import time
+
+from tests.attacks.inside import attempt
 
 FIRST = 40000
 """The port that the first of some packets is from; each is from the next one."""
@@ -62,3 +66,29 @@ def forge(addresses: list[str], packets: list[str], first: int) -> object:
                     wire.send(again)
                 answered.add(addresses[number])
     return sorted(answered)
+
+
+def ask(addresses: list[str], port: int, by_the_interface: bool) -> object:
+    """The addresses by which a server says something, all asked at once; by the interface itself is past the routes."""
+    asked = {}
+    found = []
+    for address in addresses:
+        one = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        if by_the_interface:
+            one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
+        one.setblocking(False)
+        scope = socket.if_nametoindex("eth0") if address.startswith("fe80:") else 0
+        place = (address, port, 0, scope) if ":" in address else (address, port)
+        if attempt(one.connect, place) in (None, "EINPROGRESS"):
+            asked[one.fileno()] = (one, address)
+    poll = select.poll()
+    for number in asked:
+        poll.register(number, select.POLLIN)
+    end = time.monotonic() + 3
+    while asked and (ready := poll.poll(max(0, end - time.monotonic()) * 1000)):
+        for number, _ in ready:
+            poll.unregister(number)
+            one, address = asked.pop(number)
+            if isinstance(answer := attempt(one.recv, 100), bytes) and answer:
+                found.append(address)
+    return sorted(found)

@@ -17,7 +17,7 @@ from nbcontainer.sandbox import network
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
-from tests.attacks.packets import FIRST, forge, syn, syns
+from tests.attacks.packets import FIRST, ask, forge, syn, syns
 from tests.networks import own_address, telling
 
 if TYPE_CHECKING:
@@ -31,21 +31,6 @@ def secret() -> Iterator[int]:
     """A server on this machine's loopback, as a notebook's is, that tells a secret to each who comes: its port."""
     with telling("127.0.0.1") as port:
         yield port
-
-
-def ask(addresses: list[str], port: int) -> object:
-    """The addresses by which the secret is told."""
-    found = []
-    for address in addresses:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as one:
-            one.settimeout(3)
-            try:
-                one.connect((address, port))
-                if one.recv(100):
-                    found.append(address)
-            except OSError:
-                pass
-    return found
 
 
 def weaken(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
@@ -64,10 +49,11 @@ def test_the_hosts_loopback_is_out_of_reach(
     """By no address of the network's, of the host's or of nobody's; with the program's mapping, by the gateway's."""
     ways = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::ffff:127.0.0.1", own_address()]
     ways += [network.GATEWAY, network.RESOLVER, network.ADDRESS, "10.0.2.1", "10.0.2.255"]
-    assert attack(ask, ways, secret, network="private") == []
-    assert "127.0.0.1" in attack(ask, ways, secret, network="host")
+    for by_the_interface in (False, True):
+        assert attack(ask, ways, secret, by_the_interface, network="private") == []
+    assert "127.0.0.1" in attack(ask, ways, secret, False, network="host")
     weaken(monkeypatch, "--no-map-gw", "--disable-host-loopback")
-    assert network.GATEWAY in attack(ask, ways, secret, network="private")
+    assert network.GATEWAY in attack(ask, ways, secret, False, network="private")
 
 
 def open_raw() -> object:

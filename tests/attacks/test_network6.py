@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.sandbox import network
 from tests.attacks.inside import attempt
-from tests.attacks.packets import FIRST, forge, syns
+from tests.attacks.packets import FIRST, ask, forge, syns
 from tests.attacks.test_network import weaken
 from tests.networks import own_ipv6_address, own_link_addresses, telling
 from tests.running import DEADLINE
@@ -50,31 +48,6 @@ def secret() -> Iterator[int]:
         yield port
 
 
-def ask6(addresses: list[str], port: int, by_the_interface: bool) -> object:
-    """The addresses by which the secret is told, all asked at once; by the interface itself is past the routes."""
-    asked = {}
-    found = []
-    for address in addresses:
-        one = socket.socket(socket.AF_INET6)
-        if by_the_interface:
-            one.setsockopt(socket.SOL_SOCKET, 25, b"eth0\0")  # SO_BINDTODEVICE
-        one.setblocking(False)
-        scope = socket.if_nametoindex("eth0") if address.startswith("fe80:") else 0
-        if attempt(one.connect, (address, port, 0, scope)) in (None, "EINPROGRESS"):
-            asked[one.fileno()] = (one, address)
-    poll = select.poll()
-    for number in asked:
-        poll.register(number, select.POLLIN)
-    end = time.monotonic() + 3
-    while asked and (ready := poll.poll(max(0, end - time.monotonic()) * 1000)):
-        for number, _ in ready:
-            poll.unregister(number)
-            one, address = asked.pop(number)
-            if isinstance(attempt(one.recv, 100), bytes):
-                found.append(address)
-    return sorted(found)
-
-
 def test_the_hosts_loopback_is_out_of_reach_by_ipv6(
     attack: Attacker, tool: str, secret: int, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,10 +55,10 @@ def test_the_hosts_loopback_is_out_of_reach_by_ipv6(
     mapping, by the gateway's."""
     ways = [*LOOPBACK, address, *LINK, *own_link_addresses(), *INSIDE]
     for by_the_interface in (False, True):
-        assert attack(ask6, ways, secret, by_the_interface, network="private") == []
-    assert attack(ask6, ["::1"], secret, False, network="host") == ["::1"]
+        assert attack(ask, ways, secret, by_the_interface, network="private") == []
+    assert attack(ask, ["::1"], secret, False, network="host") == ["::1"]
     weaken(monkeypatch, "--no-map-gw", "--disable-host-loopback")
-    assert network.GATEWAY6 in attack(ask6, ways, secret, False, network="private")
+    assert network.GATEWAY6 in attack(ask, ways, secret, False, network="private")
 
 
 def send_by_the_interface6(addresses: list[str], port: int) -> object:

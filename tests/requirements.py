@@ -50,6 +50,12 @@ def require_ipv6() -> None:
         pytest.skip("this machine has no IPv6 to elsewhere")
 
 
+def require_linux(major: int, minor: int, what: str) -> None:
+    """Skips the test on a kernel before this version, which first has what it is about."""
+    release = tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2])
+    require("linux", available=release >= (major, minor), why=f"Linux {major}.{minor} is the first that has {what}")
+
+
 def require_root() -> None:
     """Skips the test for plain users: it needs what only root has."""
     if os.geteuid() != 0:

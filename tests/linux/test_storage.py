@@ -15,6 +15,7 @@ from nbcontainer.containers.commit import commit
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.sweep import sweep
 from nbcontainer.errors import ContainerBusy, NbcontainerError
+from tests.requirements import require_linux
 from tests.running import all_dead, descendants, pidfds
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def test_the_disk_has_none_of_it(engine: Engine) -> None:
 
 def test_what_a_cell_left_is_there_for_the_next(engine: Engine, name: str) -> None:
     """Files, deletions, a directory in the place of one of the image's, links and owners are the container's layer."""
+    require_linux(6, 6, "a tmpfs in which a directory of the image's can be made anew")
     script = """
     rm -rf /etc && mkdir /etc && echo new >/etc/new && rm /bin/vi && mkdir -m 700 /own && ln -s new /etc/link
     chown 7:8 /own 2>/dev/null; stat -c %u:%g /own

@@ -18,7 +18,7 @@ import pytest
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ContainerError, SetupFailed, UsageError
 from nbcontainer.sandbox import idmap
-from tests.requirements import require, require_plain_user, require_root
+from tests.requirements import require, require_linux, require_plain_user, require_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -402,6 +402,8 @@ def test_a_volume_that_is_a_mount_with_mounts_below(
     """
     require_root()
     require("unshare")
+    if not userns:
+        require_linux(6, 3, "idmapped mounts of a tmpfs")
     cell("true")
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", propagation, sys.executable, "-c", MOUNTED, store_path, data, userns],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROCESSORS, MEMORY, DISK = 2, "3G", 4 << 30
 """What the machine has; its disk is a sparse file of as many bytes."""
 
-SECONDS = 600
+SECONDS = 900
 """After which a machine that has not ended by itself hangs."""
 
 MODULES = (
@@ -55,8 +55,8 @@ def accelerator() -> str:
     return os.environ.get("NBCONTAINER_TEST_ACCELERATOR", "kvm" if helped else "tcg")
 
 
-def run_machine(folder: Path, program: list[str]) -> Ended:
-    """Boots a machine that runs `program` (guest) as its first process, and waits until it ends, or hangs.
+def run_machine(folder: Path, program: list[str], seconds: float = SECONDS) -> Ended:
+    """Boots a machine that runs `program` (guest) as its first process, and waits until it ends, or hangs: `seconds`.
 
     `folder` (host) gets its files. The test is skipped where what it needs is missing.
     """
@@ -77,7 +77,7 @@ def run_machine(folder: Path, program: list[str]) -> Ended:
         words += ["-initrd", initramfs, "-append", _COMMAND_LINE]
         with contextlib.suppress(subprocess.TimeoutExpired):  # the results tell: there are none
             nothing = subprocess.DEVNULL
-            subprocess.run(words, stdin=nothing, stdout=output, stderr=output, timeout=SECONDS, check=False)
+            subprocess.run(words, stdin=nothing, stdout=output, stderr=output, timeout=seconds, check=False)
     storage.unlink()
     return Ended(console.read_text(errors="replace"), results)
 

@@ -17,25 +17,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """One user's tests by how they ended, each by the id that pytest takes; those that failed with what was said."""
+    """One user's tests by how they ended, each by the id that pytest takes.
+
+    Those that were skipped have the reason, and those that failed what was said.
+    """
 
     passed: frozenset[str]
-    skipped: frozenset[str]
+    skipped: dict[str, str]
     failed: dict[str, str]
 
     @classmethod
     def parse(cls, xml: bytes) -> Report:
         """Reads a report of pytest's (`junit_family=xunit2`)."""
-        passed, skipped, failed = set(), set(), {}
+        passed: set[str] = set()
+        skipped: dict[str, str] = {}
+        failed: dict[str, str] = {}
         for case in ElementTree.fromstring(xml).iter("testcase"):
             told = [element for element in case if element.tag in ("failure", "error")]
             if told:
                 failed[_id(case)] = "\n".join(element.text or "" for element in told)
-            elif case.find("skipped") is not None:
-                skipped.add(_id(case))
+            elif (skip := case.find("skipped")) is not None:
+                skipped[_id(case)] = skip.get("message", "")
             else:
                 passed.add(_id(case))
-        return cls(frozenset(passed), frozenset(skipped), failed)
+        return cls(frozenset(passed), skipped, failed)
 
 
 def _id(case: Element) -> str:

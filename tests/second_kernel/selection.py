@@ -1,18 +1,56 @@
-"""Which tests run on the second kernel: all of them must pass there."""
+"""Which tests run on the second kernel in CI: `python -m tests.second_kernel` runs any, and all in half an hour.
+
+In software a test takes thirty times as long as elsewhere. These are about what kernels differ in: limits by groups of
+version 2, mounts and their ids, overlays, capabilities, namespaces and how they end.
+"""
 
 from __future__ import annotations
 
-_GROUPS = "tests/linux/test_group_limits.py::TestEnforced"
+from tests.second_kernel.order import USERS, User
 
-LIMITS = (
-    f"{_GROUPS}::test_too_much_memory_is_the_reason",
-    f"{_GROUPS}::test_too_many_processes_are_the_reason",
-    f"{_GROUPS}::test_processors_are_shared_out",
-    f"{_GROUPS}::test_the_cell_starts_inside",
-    f"{_GROUPS}::test_nothing_is_left[]",
-)
+LIMITS = "tests/linux/test_group_limits.py"
 """Each limit holds, is said, and leaves nothing behind."""
 
-CORE = ("tests/linux/test_volumes.py::test_files_made_inside_are_the_users",)
-"""What else is tried: for root it needs idmapped mounts. Where the machine is in software, a test takes thirty times as
-long as elsewhere."""
+REASONS = (
+    f"{LIMITS}::TestEnforced::test_too_much_memory_is_the_reason",
+    f"{LIMITS}::TestEnforced::test_too_many_processes_are_the_reason",
+    f"{LIMITS}::TestEnforced::test_processors_are_shared_out",
+)
+"""Each of them once."""
+
+IDS = (
+    "tests/linux/test_single_id.py::test_there_is_one_id",
+    "tests/linux/test_single_id.py::test_owners_that_are_not_there_are_answered",
+    "tests/linux/test_single_id.py::test_what_can_be_wrong_is_wrong_still",
+)
+"""Owners, where a container has root alone."""
+
+CORE = (
+    "tests/linux/test_cells.py",
+    "tests/linux/test_capabilities.py::test_root_has_what_was_chosen[fewer]",
+    "tests/linux/test_capabilities.py::test_root_has_what_was_chosen[all but one]",
+    "tests/linux/test_capabilities.py::test_init_stays_closed",
+    "tests/linux/test_capabilities.py::test_the_machine_stays_closed",
+    "tests/linux/test_ends.py::test_nothing_outlives_the_cell",
+    "tests/linux/test_inspect.py::test_what_is_on_is_what_the_kernel_says",
+    "tests/linux/test_storage.py::test_who_fills_it_is_told[one file]",
+    "tests/linux/test_storage.py::test_who_fills_it_is_told[a file of the image's]",
+    "tests/linux/test_storage.py::test_nothing_is_left",
+    "tests/linux/test_userns_host.py::test_ids_are_the_hosts",
+    "tests/linux/test_userns_host.py::test_the_images_files_are_roots",
+    "tests/linux/test_volumes.py::test_files_made_inside_are_the_users",
+    "tests/linux/test_volumes.py::test_files_made_by_another_user_inside",
+    "tests/linux/test_volumes.py::test_read_only_is_read_only",
+    "tests/linux/test_volumes.py::test_several_and_nested",
+    "tests/linux/test_volumes.py::test_no_device_and_no_setuid_in_a_volume",
+)
+"""What else is tried: by root with idmapped mounts, by a plain user with a range of ids."""
+
+OF_OTHERS = ("needs root", "is about plain users", "this user has control groups")
+"""The reasons to skip one of them for a user: it is about another."""
+
+
+def words(user: User) -> tuple[str, ...]:
+    """What this user runs, in pytest's words."""
+    root, ranged, _ = USERS
+    return (LIMITS, *CORE) if user in (root, ranged) else (*REASONS, *IDS)

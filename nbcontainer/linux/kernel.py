@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 
 from nbcontainer.linux import files, mounts, namespaces, network, processes, seccomp
@@ -70,5 +69,4 @@ class Kernel:
     getuid = staticmethod(os.getuid)
     dup2 = staticmethod(os.dup2)
     umask = staticmethod(os.umask)
-    pthread_sigmask = staticmethod(signal.pthread_sigmask)
     posix_spawn = staticmethod(os.posix_spawn)

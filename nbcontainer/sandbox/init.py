@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps import Step
 
+# A child's end, and what is handed on to the cell.
+_AWAITED = (signal.SIGCHLD, *FORWARDED)
+
 
 def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[Any]) -> NoReturn:
     """Init's whole life. Ends the process.
@@ -74,16 +77,16 @@ class _Init:
     def live(self, prepare: Sequence[Step]) -> None:
         """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell."""
         self.kernel.umask(0o022)
-        # A signal that comes before there is a cell to hand it to waits for one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-        for sig in FORWARDED:
-            signal.signal(sig, self._forward)
+        # They wait to be taken, one by one: handlers would interrupt each other, as deep as a cell has them sent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        for sig in _AWAITED:  # whatever the notebook was started with: nohup(1) has it ignore one
+            signal.signal(sig, signal.SIG_DFL)
         failure = _apply(self.kernel, prepare, ())
         self._harden()
         self.done = prepare
         self._rehearse()
         if self._begin(failure):
-            status, usage = _reap_until(self.cell)
+            status, usage = self._outlive()
             _end_everything()
             with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
                 self._say_ended(status, usage)
@@ -127,9 +130,15 @@ class _Init:
         cpu_time = usage.ru_utime + usage.ru_stime
         wire.send(self.channel, {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024})
 
-    def _forward(self, number: int, _frame: object) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self.cell, number)
+    def _outlive(self) -> tuple[int, resource.struct_rusage]:
+        """Reaps every child and hands signals to the cell, until its end: its wait status and resource usage."""
+        while True:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == self.cell:
+                return status, usage
+            if pid == 0 and (number := signal.sigwait(_AWAITED)) != signal.SIGCHLD:
+                with contextlib.suppress(OSError):
+                    os.killpg(self.cell, number)
 
     def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
         for step in setup:
@@ -178,7 +187,6 @@ class _Init:
         for standard in (0, 1, 2):
             self.kernel.close(standard)
         self.kernel.close_all_but((self.channel.fileno(), self.launcher))
-        self.kernel.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
     def _call(self, enter: Sequence[Step], call: Call) -> NoReturn:
         """The cell that is a function of this package: sends what comes of it. Ends the process."""
@@ -186,9 +194,9 @@ class _Init:
             os.close(self.launcher)
             NewSession().apply(self.kernel, ())
             # What this interpreter, and init, changed: the rest is as the kernel made it.
-            for sig in (*FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+            for sig in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(sig, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             failure = _apply(self.kernel, enter, self.files)
             wire.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
             os._exit(0)
@@ -210,14 +218,6 @@ class _Init:
         """Tells the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
         with contextlib.suppress(OSError):
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
-
-
-def _reap_until(cell: int) -> tuple[int, resource.struct_rusage]:
-    """Reaps every child until the cell's own process; its wait status and resource usage."""
-    while True:
-        pid, status, usage = os.wait4(-1, 0)
-        if pid == cell:
-            return status, usage
 
 
 def _end_everything() -> None:

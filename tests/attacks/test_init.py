@@ -16,7 +16,7 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox.idmap import SINGLE
-from nbcontainer.sandbox.outcome import KILLED
+from nbcontainer.sandbox.outcome import EXITED, KILLED
 from nbcontainer.sandbox.seccomp import InstallSeccomp
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
 from tests.attacks.inside import attempt, call
@@ -75,6 +75,32 @@ def test_init_is_not_ended_by_its_limits(way: Way, attack: Attacker) -> None:
     if way.name == "default":
         script = attack_script(limit_init, ())
         assert attack.run(script, without=(InstallSeccomp,)).outcome.reason == KILLED
+
+
+def flood_init(others: int) -> object:
+    """Sends init signals while it hands the last one on, which takes long with so many others in the process group.
+
+    The pause between two goes from none to longer than init can need.
+    """
+    for _ in range(others):
+        if os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+    until, pause = time.monotonic() + 1, 0
+    while time.monotonic() < until:
+        pause = (pause + 1) % 40
+        for _ in range(1200):  # more than an interpreter has room for, one in another
+            os.kill(1, signal.SIGWINCH)
+            for _ in range(pause):
+                os.kill(1, signal.SIGURG)  # which init leaves alone
+    return "flooded"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_init_is_not_ended_by_a_flood_of_signals(way: Way, attack: Attacker) -> None:
+    """A cell cannot send init more signals than it can take, and so have it end, and the cell seem killed."""
+    done = attack.run(attack_script(flood_init, (300,)), **way.options())
+    assert (done.answer, done.outcome.reason, done.outcome.exit_code) == ("flooded", EXITED, 0)
 
 
 @pytest.fixture(scope="module")

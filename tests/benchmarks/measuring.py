@@ -60,12 +60,16 @@ def report(times: dict[str, list[float]], ours: str, whose: str = "ours") -> str
     """
     lines = [f"{'':28} {'median':>10} {'quartiles':>19}   times {whose} (quartiles)"]
     for name, values in times.items():
-        low, middle, high = statistics.quantiles(values, n=4)
+        low, middle, high = _quartiles(values)
         ratios = [value / own for value, own in zip(values, times[ours], strict=True)]
-        ratio_low, ratio, ratio_high = statistics.quantiles(ratios, n=4)
+        ratio_low, ratio, ratio_high = _quartiles(ratios)
         compared = "" if name == ours else f"{ratio:8.2f} ({ratio_low:.2f} … {ratio_high:.2f})"
         lines.append(f"{name:28} {middle * 1e3:7.2f} ms {low * 1e3:8.2f} …{high * 1e3:8.2f}   {compared}")
     return "\n".join(lines)
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
 
 
 def machine() -> str:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.spec import Exchange, Volume
-    from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.sandbox.steps import Plan, Step
 
     Sink = Callable[[bytes], None]
 
@@ -120,19 +120,24 @@ class Cell:
         self.upper: Upper | None = None
         self.running: Running | None = None
         self.group: Group | None = None
+        self._ahead: tuple[Step, ...] = ()
 
     def run(self) -> Outcome:
         """Runs it; once more where the first try showed what to do about its failure."""
+        afresh = False
         try:
             return self._run_once()
         except SetupFailed as error:
-            if not self._cured(error):
+            # What was refused when the container was made ahead need not be refused now: not to one made now.
+            afresh = error.step in {type(step).__name__ for step in self._ahead}
+            if not (self._cured(error) or afresh):
                 raise
+            self.clear_away()
         except ContainerLost:  # who waits is known again, and who is dead; nothing goes on where another began
             self.clear_away()
             with contextlib.suppress(ContainerLost):
                 self.launcher.collect()
-        return self._run_once()
+        return self._run_once(afresh=afresh)
 
     def _cured(self, error: SetupFailed) -> bool:
         """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory.
@@ -147,7 +152,6 @@ class Cell:
             pass  # the container that had it waiting was killed, with its launcher: the next has another
         elif not self._use_memory(error.hint):
             return False
-        self.clear_away()
         return True
 
     def clear_away(self) -> None:
@@ -192,18 +196,21 @@ class Cell:
                     self.engine.drop_layer(layer)
                     raise
 
-    def _run_once(self) -> Outcome:
+    def _run_once(self, *, afresh: bool = False) -> Outcome:
         kept: list[int] = []
         try:
             with told(self.engine, "begin a cell"):
-                running = self._begin(kept)
+                running = self._begin(kept, afresh=afresh)
             # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
             return self._follow(running, kept, time.monotonic())
         finally:
             wire.close(kept)
 
-    def _begin(self, kept: list[int]) -> Running:
-        """Sends it off. The notebook's ends of its output and its errors go to `kept`, for the caller to close."""
+    def _begin(self, kept: list[int], *, afresh: bool) -> Running:
+        """Sends it off, `afresh` to no container that waits.
+
+        The notebook's ends of its output and its errors go to `kept`, for the caller to close.
+        """
         sent: list[int] = []
         try:
             for _ in ("output", "errors"):
@@ -213,9 +220,9 @@ class Cell:
             files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
-            lowers, limits = self.container.lowers, self.options.together
-            ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, self.options.storage)
-            self.upper, self.group = ready.upper, ready.group
+            lowers, limits, storage = self.container.lowers, self.options.together, self.options.storage
+            ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, storage, afresh=afresh)
+            self.upper, self.group, self._ahead = ready.upper, ready.group, ready.steps
             try:
                 before = self._before()
             except BaseException:

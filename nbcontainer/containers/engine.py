@@ -153,13 +153,16 @@ class Engine:
         plan_for: PlanFor,
         limits: GroupLimits,
         storage: int | None = None,
+        *,
+        afresh: bool = False,
     ) -> tuple[Ready, Plan]:
         """A container for a cell on these layers (the topmost first), and the plan that `plan_for` makes on its upper.
 
-        It is one that waits, with its group where it is in one, if the plan fits it; else it has nothing behind it but
-        an upper, which holds `storage` bytes where that is given. Upper and group are the caller's to remove.
+        It is one that waits, with its group where it is in one, if the plan fits it and it need not be made `afresh`;
+        else it has nothing behind it but an upper, which holds `storage` bytes where that is given. Upper and group are
+        the caller's to remove.
         """
-        waits = launcher is self.launcher and storage is None
+        waits = launcher is self.launcher and storage is None and not afresh
         if waits and (found := self._ahead.take(lowers, limits, plan_for)) is not None:
             return found
         below = view(self.store, self.launcher, lowers)

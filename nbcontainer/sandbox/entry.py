@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 from typing import Any
@@ -31,6 +32,7 @@ def main(descriptor: int) -> None:
     """Runs the launcher until the notebook ends. `descriptor` is the socket to it; nothing else is kept open."""
     control = socket.socket(fileno=descriptor)
     close_all_but((descriptor,))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a notebook that was begun with it ignored would leave none to reap
     entered = os.environ.pop(_ENTERED, None) is not None
     if not entered and (peeked := control.recv(wire.PACKET_LIMIT, socket.MSG_PEEK)):
         settings = json.loads(peeked)

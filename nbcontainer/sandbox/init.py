@@ -79,7 +79,7 @@ class _Init:
         self.kernel.umask(0o022)
         # They wait to be taken, one by one: handlers would interrupt each other, as deep as a cell has them sent.
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-        for sig in _AWAITED:  # whatever the notebook was started with: nohup(1) has it ignore one
+        for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
             signal.signal(sig, signal.SIG_DFL)
         failure = _apply(self.kernel, prepare, ())
         self._harden()

@@ -7,6 +7,7 @@ Everything that comes from a container's side is JSON and is only ever parsed as
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import json
 import os
@@ -65,7 +66,7 @@ def _send(channel: socket.socket, data: bytes, files: Sequence[int]) -> None:
 def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str, Any] | None:
     """The next message, or None at the end. Descriptors go to `files`, for the caller to close, or are closed.
 
-    Raises `OSError` for what `send` did not write.
+    Raises `OSError` for what `send` did not write, and with EMFILE for descriptors that this process may not have.
     """
     data, ancillary, flags = _take(channel)
     came = array.array("i")
@@ -73,6 +74,8 @@ def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str,
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             came.frombytes(payload[: len(payload) - len(payload) % came.itemsize])
     try:
+        if flags & socket.MSG_CTRUNC and len(came) < FILES_LIMIT:  # there was room for more (recvmsg(2))
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise OSError("a message was cut off")
         message = _message(data, came)

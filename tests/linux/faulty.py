@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nbcontainer.errors import HostileArchive
@@ -17,11 +19,18 @@ if TYPE_CHECKING:
 
 DIE = -1
 WAIT = -2
+WHILE = -3
+
+FLAG = "tmp/fault"
+"""From the store: while it is there, a WHILE is refused, and notes that in it."""
 
 
 @dataclass(frozen=True)
 class Fault(Step):
-    """Raises OSError(`code`); or ends init without a word (DIE), or waits until it is killed (WAIT)."""
+    """Raises OSError(`code`); or ends init without a word (DIE), or waits until it is killed (WAIT).
+
+    With WHILE, it raises as long as there is FLAG; it is done where the store is the working directory.
+    """
 
     code: int
 
@@ -32,7 +41,12 @@ class Fault(Step):
             os._exit(1)
         while self.code == WAIT:
             signal.pause()
-        raise OSError(self.code, os.strerror(self.code), "/fault")
+        if self.code != WHILE:
+            raise OSError(self.code, os.strerror(self.code), "/fault")
+        if Path(FLAG).exists():
+            with Path(FLAG).open("a") as flag:
+                flag.write("refused\n")
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "/fault")
 
 
 def answer(files: Sequence[int], progress: Callable[[int], None], *, value: object) -> object:

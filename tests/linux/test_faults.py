@@ -6,15 +6,17 @@ import errno
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.containers.ahead import DEPTH
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.steps import Plan, Step
-from tests.linux.faulty import DIE, WAIT, Fault
+from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
 from tests.running import all_dead, descendants, mounts_of, pidfds
 
 if TYPE_CHECKING:
@@ -149,4 +151,27 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
     assert set(ends) <= {"killed", "ContainerLost"}
     faults.at = -1
     assert cell("echo last").text == "last"
+    nothing_is_left(engine)
+
+
+def test_what_failed_ahead_is_made_again(faulty: Callable[[], Ran], faults: Faults, cell: Cell, engine: Engine) -> None:
+    """A container that was made when the kernel refused it something fails no cell that comes when it does not."""
+    faults.at, faults.code = 0, WHILE
+    store, flag = engine.store.path, engine.store.path / FLAG
+    assert faulty().text == "sound"
+    engine.settle()
+    while len(list(store.glob("tmp/*/work/work"))) < DEPTH + 1:  # they wait, mounted, and one for any other cell
+        time.sleep(0.001)
+    flag.touch()
+    flag.chmod(0o666)
+    for refused in range(DEPTH):  # in the place of each that waits comes one that is refused
+        assert faulty().text == "sound"
+        engine.settle()
+        while flag.read_text().count("\n") <= refused:
+            time.sleep(0.001)
+    with pytest.raises(SetupFailed):  # it, and the one that is made at once instead
+        faulty()
+    flag.unlink()
+    assert faulty().text == "sound"
+    assert cell("echo next").text == "next"
     nothing_is_left(engine)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Cell = Callable[..., Ran]
 
 NOTEBOOK = """
+import signal
 import sys
 from pathlib import Path
 from nbcontainer.containers.engine import Engine
@@ -30,6 +31,9 @@ from tests.running import run_script
 def show(data):
     sys.stdout.buffer.write(data)
     sys.stdout.flush()
+
+for number in (signal.SIGHUP, signal.SIGTERM):  # whatever the tests were started with: nohup(1) has one ignored
+    signal.signal(number, signal.SIG_DFL)
 
 def main():
     run_script(engine, sys.argv[2], stdout=show, stderr=show)
@@ -107,6 +111,20 @@ def test_a_stopped_notebook_is_not_a_dead_one(notebook: Callable[..., subprocess
     process.kill()
     process.wait()
     assert all_dead(fds, DEADLINE)
+
+
+@pytest.mark.parametrize("how", STARTS.values(), ids=STARTS)
+def test_what_the_notebook_ignores_is_not_ignored_inside(
+    notebook: Callable[..., subprocess.Popen[bytes]], how: str
+) -> None:
+    """A notebook that was started with signals ignored, by nohup(1), say, has cells whose signals are the kernel's."""
+    ignore = "[signal.signal(number, signal.SIG_IGN) for number in (1, 2, 3, 10, 12, 15, 17, 28)]"
+    process = notebook("echo ready; grep SigIgn /proc/self/status", f"{ignore}; engine.close(); {how}")
+    assert process.stdout is not None
+    name, mask = process.stdout.read().split()
+    # Two signals of the C library's own are ignored by whatever posix_spawn(3) of glibc starts: 32 and 33.
+    assert (name, int(mask, 16) & ~(0b11 << 31)) == (b"SigIgn:", 0)
+    assert process.wait(DEADLINE) == 0
 
 
 def test_the_next_start_sweeps(notebook: Callable[..., subprocess.Popen[bytes]], store_path: Path) -> None:

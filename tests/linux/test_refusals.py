@@ -119,9 +119,11 @@ class _DiesInBetween(Engine):
         plan_for: PlanFor,
         limits: GroupLimits,
         storage: int | None = None,
+        *,
+        afresh: bool = False,
     ) -> tuple[Ready, Plan]:
         """The same, and then there is no launcher."""
-        found = super().begin(launcher, lowers, plan_for, limits, storage)
+        found = super().begin(launcher, lowers, plan_for, limits, storage, afresh=afresh)
         if self.kills:
             self.kills -= 1
             while not (found[0].upper.path / "work" / "work").exists():

@@ -6,6 +6,7 @@ import array
 import errno
 import json
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,24 @@ def test_a_packet_that_is_too_long_is_cut_off(pair: Pair) -> None:
     pair[0].send(json.dumps({"a": "x" * wire.PACKET_LIMIT}).encode())
     with pytest.raises(OSError, match="cut off"):
         wire.receive(pair[1])
+
+
+def test_too_many_open_files_are_the_reason(pair: Pair) -> None:
+    """Descriptors that this process may not have are an error that says so, and those that came are closed."""
+    wire.send(pair[0], {"a": 1}, [0, 1, 2])
+    before, limits = open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(3):
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files") as raised:
+                wire.receive(pair[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert raised.value.errno == errno.EMFILE
+        assert open_descriptors() == before
+        wire.send(pair[0], {"a": 1}, [0, 1, 2])
 
 
 def test_a_memory_file_is_sealed() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import signal
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,15 @@ from nbcontainer.containers.upper import Written
 from nbcontainer.errors import ContainerBusy
 from nbcontainer.images import times
 from nbcontainer.images.store import cannot
-from nbcontainer.linux.proc import descendants
+from nbcontainer.linux.proc import STANDING, descendants, state
 from nbcontainer.sandbox.outcome import EXITED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from nbcontainer.containers.engine import Engine
+
+_PATIENCE = 1.0  # seconds
 
 
 @contextlib.contextmanager
@@ -88,18 +91,40 @@ def paused(init: int) -> Iterator[None]:
 
     One that was stopped already stays so.
     """
-    stopped: dict[int, int] = {}
+    seen: dict[int, int] = {}
     try:
-        while found := [pid for pid in descendants(init) if pid not in stopped]:
+        while found := [pid for pid in descendants(init) if pid not in seen]:
             for pid in found:
-                stopped[pid] = -1
-                with contextlib.suppress(OSError):
-                    stopped[pid] = os.pidfd_open(pid)
-                    signal.pidfd_send_signal(stopped[pid], signal.SIGSTOP)
+                with contextlib.suppress(ProcessLookupError):
+                    seen[pid] = os.pidfd_open(pid)
+            inside = set(descendants(init))  # by now a number may be that of a process outside
+            for pid in seen.keys() & set(found):
+                if pid not in inside:
+                    os.close(seen.pop(pid))
+                elif state(pid) not in STANDING:
+                    _send(seen[pid], signal.SIGSTOP)
+                else:
+                    os.close(seen[pid])
+                    seen[pid] = -1
+            _wait_until_still([pid for pid in found if seen.get(pid, -1) >= 0])
         yield
     finally:
-        for pidfd in stopped.values():
+        for pidfd in seen.values():
             if pidfd >= 0:
-                with contextlib.suppress(OSError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+                _send(pidfd, signal.SIGCONT)
                 os.close(pidfd)
+
+
+def _wait_until_still(pids: Sequence[int]) -> None:
+    """Waits until these have taken the signal: one that is not running yet, or in a call, has more to do before.
+
+    One that the kernel does not let go of, a parent in vfork(2), say, is not waited for beyond `_PATIENCE`.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and not all(state(pid) in STANDING for pid in pids):
+        time.sleep(0.001)
+
+
+def _send(pidfd: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(pidfd, number)

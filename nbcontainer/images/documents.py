@@ -18,8 +18,8 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
     if len(data) > LIMIT:
         raise ImageError(f"{what} has more than {LIMIT >> 20} MiB, which is the limit")
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse)
-        depth = _depth(document)
+        document = json.loads(data.decode("utf-8"), parse_constant=refuse)
+        depth = nested(document, _DEPTH)
     except UnicodeDecodeError:
         raise ImageError(f"{what} is no UTF-8 text") from None
     except RecursionError:
@@ -33,14 +33,15 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
     return document
 
 
-def _refuse(constant: str) -> NoReturn:
+def refuse(constant: str) -> NoReturn:
+    """What `json.loads` is to do with NaN and the like, which are no JSON (RFC 8259, 6). Raises `ValueError`."""
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _depth(document: Any) -> int:
-    """Levels of lists and objects, counted flat."""
+def nested(document: Any, most: int) -> int:
+    """Levels of lists and objects, counted flat, and no further than one above `most`."""
     level, depth = [document], 0
-    while level and depth <= _DEPTH:
+    while level and depth <= most:
         inside: list[Any] = []
         for value in level:
             if isinstance(value, dict):

@@ -34,6 +34,18 @@ def started(pid: int) -> float:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+STANDING = frozenset("TtZX")
+"""The states of processes that do nothing more by themselves: stopped, traced, dead."""
+
+
+def state(pid: int) -> str:
+    """What a process does (field 3 of proc_pid_stat(5)); `X` for one that has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "X"
+
+
 def birth(pid: int) -> str:
     """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for a dead one."""
     try:

@@ -166,7 +166,7 @@ def test_what_cannot_be_frozen_is_told_in_one_line(
     assert [path.name for path in kernels.iterdir()] == ["idle"]
 
 
-@pytest.mark.parametrize("label", ["", "{}", "[]", "no JSON", '{"argv": 1}', '{"argv": ["x"]}'])
+@pytest.mark.parametrize("label", ["", "{}", "[]", "no JSON", '{"argv": 1}', '{"argv": ["x"]}', "[" * 100_000])
 def test_a_label_that_says_nothing_is_refused(label: str) -> None:
     """An image may say what it likes: what is no kernel is one clear error."""
     with pytest.raises(UsageError, match="tells of no kernel"):

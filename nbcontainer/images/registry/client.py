@@ -39,6 +39,7 @@ _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 _ERROR_LIMIT = 64 << 10
 _TOKEN_LIMIT = 1 << 20
 _TOKEN_SECONDS = 60  # how long a token holds that does not say
+_TOKEN_LIFE = 1e9  # seconds that no token holds
 _TOKEN_MARGIN = 10
 _TO_HTTPS = b"HTTPS server"  # what servers in Go answer who comes without TLS
 
@@ -326,7 +327,9 @@ def _token_in(data: bytes) -> tuple[str, float]:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise RegistryError(f"there is no token in {what}")
     seconds = document.get("expires_in")
-    return token, float(seconds) if isinstance(seconds, (int, float)) else float(_TOKEN_SECONDS)
+    if not isinstance(seconds, (int, float)) or not 0 < seconds < _TOKEN_LIFE:
+        seconds = _TOKEN_SECONDS
+    return token, float(seconds)
 
 
 def _words_of(response: BaseHTTPResponse) -> str:

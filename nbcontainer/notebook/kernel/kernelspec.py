@@ -121,7 +121,7 @@ def document_labelled(text: str, run: Sequence[str], title: str, *, notebooks: s
             "language": str(told["language"]),
             "interrupt_mode": str(told.get("interrupt_mode", "signal")),
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"the image's label {LABEL} tells of no kernel: {error}", hint="name one by --kernel"
         ) from None

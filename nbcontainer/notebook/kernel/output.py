@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.containers.output import FloodGate, TextSink
+from nbcontainer.images import documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.05
 """Seconds that output may wait for more, so that many small writes become few messages."""
+
+_DEPTH = 200  # levels of JSON: a message must be written, and read by whatever the frontend is
 
 STDOUT, STDERR = "stdout", "stderr"
 
@@ -138,13 +141,25 @@ class _Text:
 def bundle(mime: str, data: bytes) -> dict[str, Any]:
     """What a frontend wants to show `data` of that type: text as text, JSON as a value, all else in base64.
 
-    Raises `ValueError` for text that is no UTF-8, and JSON that is none.
+    Raises `ValueError` for text that is no UTF-8, and JSON that is none, or is deeper than frontends read.
     """
     plain = {"text/plain": f"<{mime}, {len(data)} bytes>"}
     if mime == "application/json" or mime.endswith("+json"):
-        return {**plain, mime: json.loads(data)}
+        return {**plain, mime: _value(data)}
     if mime.startswith("text/") or mime.endswith("+xml") or mime in ("application/javascript", "application/xml"):
         text = data.decode()
         readable = mime in ("text/plain", "text/markdown", "text/latex")
         return {"text/plain": text, mime: text} if readable else {**plain, mime: text}
     return {**plain, mime: base64.b64encode(data).decode("ascii")}
+
+
+def _value(data: bytes) -> Any:
+    """What JSON says. Raises `ValueError`."""
+    try:
+        found = json.loads(data, parse_constant=documents.refuse)
+        depth = documents.nested(found, _DEPTH)
+    except RecursionError:
+        depth = _DEPTH + 1
+    if depth > _DEPTH:
+        raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+    return found

@@ -348,6 +348,16 @@ def test_a_token_that_is_none(puller: Puller, registry: FakeRegistry, answer: by
         puller()
 
 
+@pytest.mark.parametrize("seconds", ["1e400", "1" + "0" * 400, "-1", "0", "true", "null", '"long"', "[]"])
+def test_a_token_that_holds_for_ever(puller: Puller, registry: FakeRegistry, seconds: str) -> None:
+    """A token whose time makes no sense is one that does not say."""
+    registry.auth = "token"
+    answer = f'{{"token": "{TOKEN}", "expires_in": {seconds}}}'.encode()
+    registry.acts.append(always(lambda exchange: exchange.answer(200, answer), "/token"))
+    puller()
+    assert len(registry.paths("/token")) == 1
+
+
 # Broken off, and gone on
 
 

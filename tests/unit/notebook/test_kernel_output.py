@@ -110,6 +110,7 @@ def test_a_flood_is_told_and_kept(outputs: Outputs, frontends: Frontends, tmp_pa
         ("text/markdown", b"# a", "# a"),
         ("application/json", b'{"a": 1}', {"a": 1}),
         ("application/geo+json", b"[]", []),
+        ("application/json", b"null", None),
         ("application/octet-stream", b"a", "YQ=="),
     ],
 )
@@ -120,7 +121,16 @@ def test_a_bundle_has_what_a_frontend_wants(mime: str, data: bytes, value: objec
     assert isinstance(found["text/plain"], str)
 
 
-@pytest.mark.parametrize(("mime", "data"), [("application/json", b"{"), ("text/html", b"\xff")])
+@pytest.mark.parametrize(
+    ("mime", "data"),
+    [
+        ("application/json", b"{"),
+        ("application/json", b"[NaN]"),
+        ("application/json", b"[" * 201 + b"]" * 201),
+        ("application/json", b"[" * 100_000),
+        ("text/html", b"\xff"),
+    ],
+)
 def test_what_is_not_what_its_type_says_is_no_bundle(mime: str, data: bytes) -> None:
     """It is an error, and not something that a frontend chokes on."""
     with pytest.raises(ValueError, match=r"."):

@@ -327,7 +327,7 @@ def _token_in(data: bytes) -> tuple[str, float]:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise RegistryError(f"there is no token in {what}")
     seconds = document.get("expires_in")
-    if not isinstance(seconds, (int, float)) or not 0 < seconds < _TOKEN_LIFE:
+    if not isinstance(seconds, (int, float)) or seconds is True or not 0 < seconds < _TOKEN_LIFE:
         seconds = _TOKEN_SECONDS
     return token, float(seconds)
 

@@ -17,7 +17,7 @@ from nbcontainer.linux.proc import children
 from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange
 from nbcontainer.notebook.kernel.observer import Observer
-from nbcontainer.notebook.kernel.processes import Terminal, Wait, missed_interrupt
+from nbcontainer.notebook.kernel.processes import Terminal, Wait, missed_interrupt, signal_member
 from nbcontainer.sandbox.running import readable
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Life:
         if group and not self._ended:
             for pid in missed_interrupt(self.init, since, group, seen):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGINT)
+                    signal_member(pid, group, signal.SIGINT)
 
     def kill(self) -> None:
         """Ends everything in the container, at once."""

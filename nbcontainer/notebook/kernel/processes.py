@@ -111,6 +111,19 @@ def missed_interrupt(init: int, since: float, group: int, seen: set[int]) -> lis
     return found
 
 
+def signal_member(pid: int, group: int, number: signal.Signals) -> None:
+    """Sends a process a signal if it is of a process group: its number may be another's by now.
+
+    Raises `ProcessLookupError`, `PermissionError`.
+    """
+    pidfd = os.pidfd_open(pid)
+    try:
+        if os.getpgid(pid) == group:
+            signal.pidfd_send_signal(pidfd, number)
+    finally:
+        os.close(pidfd)
+
+
 def _takes(pid: int, number: int) -> tuple[bool, bool]:
     """Whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
     masks = {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}

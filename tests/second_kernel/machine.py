@@ -31,8 +31,14 @@ MODULES = (
 )  # fmt: skip
 """The kernel's modules that it needs, each after those that it depends on (depmod.d(5) is not there to say)."""
 
-_COMMAND_LINE = "console=ttyS0 quiet panic=-1 edd=off mitigations=off no_timer_check"
-"""In software the timer may be too slow for the check that it works, which is a panic (kernel-parameters.txt)."""
+_COMMAND_LINE = "console=ttyS0 quiet panic=-1 edd=off mitigations=off no_timer_check rcupdate.rcu_expedited=1"
+"""In software the timer may be too slow for the check that it works, which is a panic (kernel-parameters.txt).
+
+Who makes and ends namespaces waits for grace periods of RCU: expedited, a test takes a third less.
+"""
+
+_PROCESSORS = {"tcg": "Nehalem", "kvm": "host"}
+"""Qemu's processor for each accelerator: in software one is slower the more it has (vectors, long copies by bytes)."""
 
 _DAEMONS = "/usr/libexec:/usr/lib/qemu"
 
@@ -84,7 +90,8 @@ def run_machine(folder: Path, program: list[str], seconds: float = SECONDS) -> E
 
 def _hardware(files: Path, disks: tuple[Path, ...]) -> Iterator[str | Path]:
     """Qemu's words for the machine: a file system by its daemon's socket, disks, and a console on standard output."""
-    yield from ("-accel", accelerator(), "-cpu", "max,la57=off", "-smp", str(PROCESSORS), "-m", MEMORY)
+    accel = accelerator()
+    yield from ("-accel", accel, "-cpu", _PROCESSORS[accel], "-smp", str(PROCESSORS), "-m", MEMORY)
     yield from ("-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on")  # the daemon's too
     yield from ("-machine", "q35,memory-backend=memory")
     yield from ("-chardev", f"socket,id=files,path={files}", "-device", "vhost-user-fs-pci,chardev=files,tag=host")

@@ -1,0 +1,125 @@
+"""What it costs a cell to be kept in: cells with `true`, with the lockdown's steps in their plans and without.
+
+    python -m tests.benchmarks.lockdown [--rounds 200] [--pause 0.02]
+
+A container is made ahead as a rule, so that most of it costs no cell anything; cells whose container is made when they
+come are measured, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.engine import Engine
+from nbcontainer.sandbox.devices import MaskPaths, ReadOnlyPaths
+from nbcontainer.sandbox.limits import SetLimits
+from nbcontainer.sandbox.lockdown import (
+    DropBounding,
+    DropCapabilities,
+    HardenInit,
+    NewSession,
+    NewSessionKeyring,
+    NoNewPrivileges,
+)
+from nbcontainer.sandbox.seccomp import InstallSeccomp
+from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.running import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.ahead import Ready
+    from nbcontainer.containers.upper import Upper
+    from nbcontainer.sandbox.groups import GroupLimits
+    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.steps import Plan, Step
+
+    PlanFor = Callable[[Upper], Plan]
+
+LOCKDOWN: tuple[type[Step], ...] = (
+    NewSessionKeyring,
+    MaskPaths,
+    ReadOnlyPaths,
+    SetLimits,
+    HardenInit,
+    NewSession,
+    DropBounding,
+    DropCapabilities,
+    NoNewPrivileges,
+    InstallSeccomp,
+)
+
+
+class _Without(Engine):
+    """An engine that leaves steps out of its cells' plans."""
+
+    left_out: tuple[type[Step], ...] = ()
+    foresees = True
+
+    def begin(
+        self,
+        launcher: Launcher,
+        lowers: tuple[str, ...],
+        plan_for: PlanFor,
+        limits: GroupLimits,
+        storage: int | None = None,
+        *,
+        afresh: bool = False,
+    ) -> tuple[Ready, Plan]:
+        """The same with less to do."""
+        return super().begin(launcher, lowers, self._less(plan_for), limits, storage, afresh=afresh)
+
+    def foresee(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+        """The same with less to do, or nothing."""
+        if self.foresees:
+            super().foresee(lowers, limits, self._less(plan_for))
+
+    def _less(self, plan_for: PlanFor) -> PlanFor:
+        def less(upper: Upper) -> Plan:
+            whole = plan_for(upper)
+            parts = {
+                part: tuple(step for step in getattr(whole, part) if not isinstance(step, self.left_out))
+                for part in ("prepare", "setup", "enter")
+            }
+            return dataclasses.replace(whole, **parts)
+
+        return less
+
+
+def main() -> None:
+    """Prints a table of cells whose containers wait, and one of cells whose containers do not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--pause", type=float, default=0.02, help="seconds before each run (default: %(default)s)")
+    options = parser.parse_args()
+    print(machine())
+    for foresees, which in ((True, "made ahead"), (False, "made when the cell comes")):
+        with contextlib.ExitStack() as stack:
+            subjects = [
+                _subject(stack, "as it is", (), foresees=foresees),
+                _subject(stack, "without the lockdown", LOCKDOWN, foresees=foresees),
+                _subject(stack, "without the filter", (InstallSeccomp,), foresees=foresees),
+                _subject(stack, "without masks", (MaskPaths, ReadOnlyPaths), foresees=foresees),
+            ]
+            print(f"\n`true` in a container that is {which}, {options.rounds} rounds, taking turns:\n")
+            print(report(interleave(subjects, options.rounds, options.pause), "as it is", "as it is"))
+
+
+def _subject(stack: contextlib.ExitStack, name: str, steps: tuple[type[Step], ...], *, foresees: bool) -> Subject:
+    place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
+    engine = stack.enter_context(contextlib.closing(_Without(place / "store")))
+    engine.left_out, engine.foresees = steps, foresees
+
+    def run() -> None:
+        assert run_script(engine, "true").outcome.ok
+
+    return Subject(name, run, before=engine.settle)
+
+
+if __name__ == "__main__":
+    main()

@@ -267,6 +267,8 @@ class Cell:
                 on_terminal=self.streams.on_terminal,
                 on_exchange=self.streams.on_exchange,
                 on_lasting=self._tell,
+                alarm=-1 if self.group is None else self.group.alarm,
+                on_alarm=self._end_at_limit,
                 started=started,
             )
             if self.streams.on_follow is not None:
@@ -281,6 +283,11 @@ class Cell:
         finally:
             self.container.upper = None
             self.engine.note_running(self.container.name, None)
+
+    def _end_at_limit(self) -> None:
+        """Ends all of a cell that came to its memory limit, where the kernel ends one process at a time."""
+        if self.group is not None and self.running is not None and self.group.is_out_of_memory():
+            self.running.kill()
 
     def _tell(self) -> None:
         """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -92,8 +93,13 @@ class Group:
         machine: Machine | None = None,
         can_make: Callable[[Path], bool] = cgroups.can_make_group,
     ) -> None:
-        """Makes them. Raises `LimitUnavailable` where a limit cannot be enforced; nothing is left then."""
+        """Makes them. Raises `LimitUnavailable` where a limit cannot be enforced; nothing is left then.
+
+        `alarm` is a descriptor that becomes readable when it comes to its memory limit and the kernel does not end
+        all of it by itself, as it does with a memory.oom.group (cgroup-v2.rst); -1 for none. `remove` closes it.
+        """
         self.limits = limits
+        self.alarm = -1
         self._paths: dict[str, Path] = {}
         self._inside: tuple[int, str] | None = None
         machine = machine or Machine()
@@ -125,6 +131,8 @@ class Group:
             file, value = self.limits.swap_setting(unified=unified)
             if (path / file).exists() or self.limits.swap not in (None, UNLIMITED):
                 _write(path / file, value)
+            if not unified:
+                self.alarm = _oom_alarm(path)
 
     def enter(self, pid: int) -> None:
         """Moves a process (host pid) into it, unless it is the one that was moved last. Raises `LimitUnavailable`."""
@@ -145,13 +153,24 @@ class Group:
         outcome = replace(outcome, peak_memory=self._peak() or outcome.peak_memory)
         if outcome.ok or outcome.reason not in (EXITED, SIGNAL, KILLED):
             return outcome
-        if self.limits.memory is not None and self._count(
-            "memory", ("memory.events", "memory.oom_control"), "oom_kill"
-        ):
+        if self.limits.memory is not None and self._oom_kills():
             return replace(outcome, reason=MEMORY, limit=self.limits.memory)
         if self.limits.pids is not None and self._count("pids", ("pids.events",), "max"):
             return replace(outcome, reason=PROCESSES, limit=self.limits.pids)
         return outcome
+
+    def is_out_of_memory(self, patience: float = 0.1) -> bool:
+        """Whether the kernel has ended one of its processes for want of memory, or does in `patience` seconds.
+
+        The alarm goes before it chooses one (mm/memcontrol-v1.c).
+        """
+        deadline = time.monotonic() + patience
+        while not self._oom_kills() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return bool(self._oom_kills())
+
+    def _oom_kills(self) -> int:
+        return self._count("memory", ("memory.events", "memory.oom_control"), "oom_kill")
 
     def _peak(self) -> int:
         for file in ("memory.peak", "memory.max_usage_in_bytes"):
@@ -168,6 +187,9 @@ class Group:
 
     def remove(self) -> bool:
         """Removes it; False where a process of it is still there, or may not go."""
+        if self.alarm >= 0:
+            os.close(self.alarm)
+            self.alarm = -1
         for name, path in list(self._paths.items()):
             with contextlib.suppress(OSError):
                 with contextlib.suppress(FileNotFoundError):  # two controllers may have one
@@ -192,6 +214,24 @@ def _give_on(parent: Path, controllers: tuple[str, ...]) -> None:
     for name in controllers:
         if name not in given:
             _write(parent / "cgroup.subtree_control", f"+{name}")
+
+
+def _oom_alarm(path: Path) -> int:
+    """An eventfd that the kernel counts up when a group comes to its limit (cgroup-v1/memory.rst, 9 and 10).
+
+    -1 where it does not. The caller closes it.
+    """
+    alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(path / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _write(path / "cgroup.event_control", f"{alarm} {control}")
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(alarm)
+        return -1
+    return alarm
 
 
 def _write(path: Path, value: str) -> None:

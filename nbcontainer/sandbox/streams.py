@@ -63,7 +63,7 @@ class Follow:
     `keyboard` goes to the terminal. `on_exchange` is told the exchange's directory and terminal, and answers with more
     sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off (time.monotonic()).
     `on_lasting` is called once there is something to see of the cell: before its first output or terminal is handed
-    on, or when it has not ended within BRIEF.
+    on, or when it has not ended within BRIEF. `on_alarm` is called when `alarm`, an eventfd, has been counted up.
     """
 
     running: Running
@@ -74,6 +74,8 @@ class Follow:
     on_terminal: Callable[[int], None] | None = None
     on_exchange: Callable[[int, int], Mapping[int, Callable[[bytes], None]]] | None = None
     on_lasting: Callable[[], None] | None = None
+    alarm: int = -1
+    on_alarm: Callable[[], None] | None = None
     started: float = field(default_factory=time.monotonic)
     stopped: str = ""
     _wake: int = -1
@@ -115,6 +117,8 @@ class Follow:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd, self._wake):
                 poll.register(fd, select.POLLIN)
+            if self.alarm >= 0:
+                poll.register(self.alarm, select.POLLIN)
             while not self._init_dead and self.running.ended is None:
                 try:
                     self._once(poll)
@@ -143,8 +147,10 @@ class Follow:
                 self._init_dead = True
             elif fd == self.running.channel.fileno():
                 self._take_message(poll, fd)
-            elif fd == self._wake:
+            elif fd in (self._wake, self.alarm):
                 os.eventfd_read(fd)
+                if fd == self.alarm and self.on_alarm is not None:
+                    self.on_alarm()
             elif fd == self.keyboard:
                 self._type(poll)
             elif fd in self.sinks and (event == select.POLLHUP or not self._take_output(fd)):

@@ -1,0 +1,144 @@
+"""Processes, memory and files without end: a cell comes to its limit, and the machine does not."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.sandbox import cgroups
+from nbcontainer.sandbox.groups import GroupLimits
+from nbcontainer.sandbox.machine import Machine
+from tests.attacks.attacker import attack_script
+from tests.attacks.inside import attempt
+from tests.attacks.ways import WAYS, Way
+from tests.requirements import require
+from tests.running import descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.sandbox.outcome import Outcome
+    from tests.attacks.attacker import Attacker
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def grouped(attack: Attacker) -> Callable[..., Outcome]:
+    """How an attack ended in a cell with limits for all of its processes."""
+    able = set(cgroups.WANTED) <= set(cgroups.look(Machine()).usable(cgroups.can_make_group))
+    if os.geteuid() != 0 and not able:
+        pytest.skip("this user has no control groups")
+    require("control groups", available=able)
+
+    def run(function: Callable[..., object], way: Way, *arguments: object, **limits: Any) -> Outcome:
+        script = attack_script(function, arguments)
+        return attack.run(script, together=GroupLimits(**limits), **way.options()).outcome
+
+    return run
+
+
+def multiply() -> object:
+    """Forks for a second, in every process that it has forked, each in its own session. Fails, as who is refused."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        if attempt(os.fork) == 0:
+            attempt(os.setsid)
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_fork_bomb_comes_to_its_limit(way: Way, grouped: Callable[..., Outcome], attack: Attacker) -> None:
+    """`--pids-limit` holds for all that it forks, wherever that hides, and everything of it goes with the cell."""
+    before = set(descendants(attack.engine.launcher.pid))
+    ended = grouped(multiply, way, pids=60)
+    assert (ended.reason, ended.limit) == ("too many processes", 60)
+    attack.engine.settle()
+    assert not set(descendants(attack.engine.launcher.pid)) - before
+
+
+def crowd(most: int) -> object:
+    """How many processes there can be, up to `most`."""
+    reader, writer = os.pipe()
+    for number in range(most):
+        pid = attempt(os.fork)
+        if pid == 0:
+            os.close(writer)
+            os.read(reader, 1)  # until there is nobody who could write
+            os._exit(0)
+        if isinstance(pid, str):
+            return number, pid
+    return most, ""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_limit_there_is_one_for_processes(way: Way, attack: Attacker) -> None:
+    """A cell for which nobody has set a limit has no more than 4096 of them; not so the host's own root."""
+    limit = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    if os.geteuid() != 0 and limit != resource.RLIM_INFINITY and limit < 5000:
+        pytest.skip("this user may not have so many processes")
+    number, why = attack(crowd, 4200, **way.options())
+    if way.name == "userns=host":
+        assert (number, why) == (4200, "")
+    else:
+        assert number < 4096
+        assert why == "EAGAIN"
+
+
+def take_memory(where: str) -> object:
+    """Memory without end: its own, that of a file, or that of processes, each a little."""
+    block, kept = b"x" * (1 << 20), []
+    descriptor = os.memfd_create("full")
+    while True:
+        if where == "own":
+            kept.append(bytearray(block))
+        elif where == "processes":
+            if os.fork() == 0:
+                kept.append(bytearray(block) * 4)
+                time.sleep(60)
+        else:
+            os.write(descriptor, block)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("where", ["own", "anonymous file", "processes"])
+def test_a_memory_bomb_comes_to_its_limit(way: Way, where: str, grouped: Callable[..., Outcome]) -> None:
+    """`-m` holds for the memory of all its processes and files, and the outcome has the limit."""
+    ended = grouped(take_memory, way, where, memory=64 * MIB)
+    assert (ended.reason, ended.limit) == ("out of memory", 64 * MIB)
+
+
+def fill(how: str) -> object:
+    """Writes until it is refused: bytes, files, directories, or long links."""
+    os.mkdir("/full")
+    make: Any = {
+        "files": lambda name: os.close(os.open(name, os.O_CREAT | os.O_WRONLY)),
+        "directories": os.mkdir,
+        "links": lambda name: os.symlink("x" * 4000, name),
+        "bytes": lambda name: os.posix_fallocate(os.open(name, os.O_CREAT | os.O_WRONLY), 0, 1 << 20),
+    }[how]
+    for number in range(100_000):
+        refused = attempt(make, f"/full/{number}")
+        if isinstance(refused, str):
+            return number, refused
+    return 100_000, ""
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.id != "userns=host"])
+@pytest.mark.parametrize("how", ["files", "directories", "links", "bytes"])
+def test_a_disk_is_not_filled(way: Way, how: str, attack: Attacker) -> None:
+    """`--storage` holds for whatever takes room: the cell is refused more, and the store has none of it."""
+    done = attack.run(attack_script(fill, (how,)), storage=8 * MIB, **way.options())
+    number, refused = done.answer
+    assert refused == "ENOSPC"
+    assert number < 10_000
+    attack.engine.settle()
+    left = sum(path.lstat().st_blocks * 512 for path in Path(attack.engine.store.path / "tmp").rglob("*"))
+    assert left < MIB

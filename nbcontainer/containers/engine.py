@@ -58,6 +58,7 @@ class Engine:
         self.closed = False
         self.last: Container | None = None
         self._anonymous: Container | None = None
+        self._owner = os.getpid()
         self._groups: list[Group] = []
         self.running: dict[str, dict[str, Any]] = {}
         atexit.register(self.close)
@@ -75,7 +76,9 @@ class Engine:
         self.later(lambda: sweep(self))
 
     def close(self) -> None:
-        """Ends everything of this process. Idempotent."""
+        """Ends everything of this process. Idempotent; what a fork(2) of this process has of it is the parent's."""
+        if self._owner != os.getpid():
+            return
         self.go_on()
         with self._lock:
             if self.closed:
@@ -87,9 +90,9 @@ class Engine:
             self._housekeeper.join()
         from nbcontainer.containers.sweep import forget_session
 
+        self._ahead.close()  # what mounts while its directories are removed leaves some
         with contextlib.suppress(OSError, NbcontainerError):
             forget_session(self)
-        self._ahead.close()
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()

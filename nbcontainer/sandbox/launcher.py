@@ -131,16 +131,17 @@ class Launcher:
                     return spare.pid
         raise ContainerLost("a container ended while it waited", hint="run the cell again")
 
-    def dismiss(self, prepare: tuple[Step, ...]) -> None:
-        """Ends a spare that has done `prepare`, if there is one, and waits until its mounts are gone."""
+    def dismiss(self, *prepared: tuple[Step, ...]) -> None:
+        """Ends the spares that have done one of these, where there are any, and waits until their mounts are gone."""
         with self._lock:
-            while prepare in self._orders.values():
+            while any(order in prepared for order in self._orders.values()):
                 self._collect_one()
-            found = next((index for index, (done, _) in enumerate(self._spares) if done == prepare), None)
-            spare = None if found is None else self._spares.pop(found)[1]
-        if spare is not None:
+            leaving = [spare for done, spare in self._spares if done in prepared]
+            self._spares = [(done, spare) for done, spare in self._spares if done not in prepared]
+        for spare in leaving:
+            spare.channel.close()
+        for spare in leaving:
             with spare:
-                spare.channel.close()
                 wait_readable(spare.pidfd)
 
     def submit(self, todo: Plan, files: Sequence[int], *, before: Callable[[Running], None] | None = None) -> Running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,3 +98,30 @@ def hear_once(hear: Callable[[bytes], None]) -> Callable[[bytes], None]:
             hear(data)
 
     return sink
+
+
+def test_a_fork_of_the_notebook_ends_nothing_of_it(store_path: Path) -> None:
+    """A child that a notebook has forked (os.fork, a daemon) and that ends in order leaves all that is the parent's."""
+    own = Engine(store_path)
+    try:
+        assert run_script(own, "echo before").text == "before"
+        own.settle()
+        here = sorted((store_path / "tmp").iterdir())
+        if (pid := os.fork()) == 0:
+            own.close()  # as atexit does
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert sorted((store_path / "tmp").iterdir()) == here
+        assert own.store.session in own.store.sessions.alive()
+        assert run_script(own, "echo after").text == "after"
+    finally:
+        own.close()
+
+
+def test_nothing_is_left_of_an_engine_that_closes_at_once(store_path: Path) -> None:
+    """Whatever is being made ahead at that moment goes, too."""
+    for _ in range(10):
+        own = Engine(store_path)
+        run_script(own, "true")
+        own.close()
+        assert [path for path in (store_path / "tmp").iterdir() if path.name.startswith(own.store.session)] == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from tests.running import DEADLINE, all_dead, descendants, marker, mounts_of, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts_of, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +107,7 @@ def test_a_stopped_notebook_is_not_a_dead_one(notebook: Callable[..., subprocess
     process = notebook(f"sleep {seconds} & echo ready; wait")
     fds = pidfds(descendants(process.pid))
     process.send_signal(signal.SIGSTOP)
-    assert processes_with(seconds) != []
+    assert appear(seconds, 1)
     process.kill()
     process.wait()
     assert all_dead(fds, DEADLINE)

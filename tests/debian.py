@@ -40,7 +40,9 @@ def _is_roots(path: Path) -> bool:
 def _make() -> None:
     with tempfile.TemporaryDirectory(prefix="nbcontainer-debian-", dir="/var/tmp") as name:
         root, made = Path(name) / "root", Path(name) / "debian.tar"
-        words = ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", SUITE, str(root)]
+        # What it mounts goes with its mount namespace, however it ends: a /proc must not be there when this is removed.
+        words = ["unshare", "--mount", "debootstrap", "--variant=minbase"]
+        words += ["--include=python3,ca-certificates", SUITE, str(root)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         packages = root / f"usr/local/lib/python{PYTHON}/dist-packages"

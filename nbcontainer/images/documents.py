@@ -11,6 +11,7 @@ LIMIT = 4 << 20
 """Bytes of one document: what registries must take of a manifest (distribution-spec, "Pushing Manifests")."""
 
 _DEPTH = 64
+_DIGITS = 19  # of a number of 64 bits
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
@@ -51,6 +52,11 @@ def nested(document: Any, most: int) -> int:
         level = [value for value in inside if isinstance(value, (dict, list))]
         depth += 1
     return depth
+
+
+def number(text: str) -> int | None:
+    """The whole number that `text` writes in decimal digits of ASCII, 19 at most; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def text(document: dict[str, Any], key: str, what: str) -> str:

@@ -201,8 +201,8 @@ class Client:
         status, said = response.status, _words_of(response)
         host, name = self.endpoint.host, f"{self.endpoint.host}/{self.endpoint.path}"
         if status in _AGAIN:
-            after = response.headers.get("Retry-After", "")
-            return Transient(f"HTTP {status}{said}", float(after) if after.isdigit() and len(after) < 6 else 0.0)
+            after = documents.number(response.headers.get("Retry-After", "")) or 0
+            return Transient(f"HTTP {status}{said}", float(after))
         if status in (401, 403):
             hint = f"check the name, or run docker login {host} or podman login {host}"
             return RegistryError(f"{host} does not let us at {name}{said}", hint=hint)

@@ -162,8 +162,8 @@ def _check_range(response: BaseHTTPResponse, blob: Descriptor, begin: int) -> in
     partly = response.status == 206
     if partly and not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
         raise RegistryError("the registry sends another part of a layer than it was asked for")
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) != (blob.size - begin if partly else blob.size):
+    length = documents.number(response.headers.get("Content-Length", ""))
+    if length is not None and length != (blob.size - begin if partly else blob.size):
         raise WrongBytes(f"the registry has {length} bytes of {blob.digest}, and {blob.size} were promised")
     return 0 if partly else begin
 

@@ -551,6 +551,22 @@ def test_a_lie_is_refused(puller: Puller, registry: FakeRegistry, lie: str) -> N
     puller()
 
 
+@pytest.mark.parametrize("header", ["Content-Length", "Retry-After"])
+@pytest.mark.parametrize("value", ["\u00b2", "-1", "9" * 5000, "1_0", ""])
+def test_a_number_that_is_none_is_no_number(puller: Puller, registry: FakeRegistry, header: str, value: str) -> None:
+    """A header that states no number counts as one that is not there."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.send_response(200 if header == "Content-Length" else 503)
+        exchange.send_header(header, value)
+        exchange.end_headers()
+        exchange.wfile.write(BLOB)
+        exchange.close_connection = True
+
+    registry.acts.append(once(act, sha256(BLOB)))
+    assert puller().digest == sha256(registry.manifests["latest"][1])
+
+
 # No registry
 
 

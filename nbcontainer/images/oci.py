@@ -283,6 +283,8 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
         raise ImageError(f"the image has {len(blobs)} layers and {len(diff_ids)} diff_ids")
     if not blobs:
         raise ImageError("the image has no layers")
+    layers = tuple(LayerRecord(blob, check_digest(diff_id)) for blob, diff_id in zip(blobs, diff_ids, strict=True))
+    _check_twins(layers)
     platform = _platform(document, what)
     if platform.os not in ("", "linux"):
         raise ImageError(f"the image is for {platform}, and only images for linux run here")
@@ -291,7 +293,7 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
         history = (Step(),) * len(blobs)
     return Image(
         _settings(documents.mapping(document, "config", what), what),
-        tuple(LayerRecord(blob, check_digest(diff_id)) for blob, diff_id in zip(blobs, diff_ids, strict=True)),
+        layers,
         created=documents.text(document, "created", what),
         history=history,
         author=documents.text(document, "author", what),
@@ -299,6 +301,17 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
         digest=digest_of(manifest),
         media_type=media_type or documents.parse(manifest, "the manifest").get("mediaType") or MANIFEST,
     )
+
+
+def _check_twins(layers: tuple[LayerRecord, ...]) -> None:
+    """Raise `ImageError` if a blob that is there more than once has two sizes, or two contents."""
+    first: dict[str, LayerRecord] = {}
+    for layer in layers:
+        other = first.setdefault(layer.blob.digest, layer)
+        if other.blob.size != layer.blob.size:
+            raise ImageError(f"layer {layer.blob.digest} has two sizes: {other.blob.size} and {layer.blob.size}")
+        if other.diff_id != layer.diff_id:
+            raise ImageError(f"layer {layer.blob.digest} has two contents: {other.diff_id} and {layer.diff_id}")
 
 
 def _step(document: dict[str, Any], what: str) -> Step:

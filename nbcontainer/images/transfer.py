@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -51,16 +52,16 @@ def bring_in(
     runner: Runner,
     source: Source,
     blob: Descriptor,
-    names: Sequence[str],
+    called: Sequence[str],
     tracker: Tracker,
     platform: Platform | None = None,
 ) -> Image:
-    """The image that `blob` is in the source, or has for the platform, as an image of the store under `names`.
+    """The image that `blob` is in the source, or has for the platform, as an image of the store under these names.
 
     Layers that the store has are not fetched. An interrupted one leaves the store as it was; of a remote source, what
     came of the blobs is kept for the next try. Raises `ImageError`, `ImageNotFound`, `StoreError`.
     """
-    chosen = sources.choose(source, blob, platform)
+    chosen = examine(store, source, blob, platform)
     for _ in range(_ROUNDS):
         wanted = _missing(store, chosen.image)
         tracker.layers = len(wanted)
@@ -71,15 +72,27 @@ def bring_in(
                 layer.unpacked.adopt(store)
             # A prune in another process may have taken a layer away that nobody else had, since it was looked for.
             if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.unpacked.diff_id) for r in ready}):
-                image = _name(store, chosen, names)
+                image = _name(store, chosen, called)
                 runner.later(lambda: durable.settle(store))
                 return image
     raise ImageError("another process removes the layers of the image all the time", hint="try again")
 
 
-def _name(store: Store, chosen: Chosen, names: Sequence[str]) -> Image:
+def examine(
+    store: Store, source: Source, blob: Descriptor, platform: Platform | None = None
+) -> Chosen:
+    """The image as the source describes it, once its sizes were compared with the store's.
+
+    Nothing enters the store. Raises `ImageError`, `ImageNotFound`.
+    """
+    chosen = sources.choose(source, blob, platform)
+    _check_sizes(store, chosen.image)
+    return chosen
+
+
+def _name(store: Store, chosen: Chosen, called: Sequence[str]) -> Image:
     image = chosen.image
-    for name in names:
+    for name in called:
         image = store.put_image(chosen.blob, chosen.documents, name, index=chosen.index)
     return image
 
@@ -90,11 +103,40 @@ def _missing(store: Store, image: Image, trusted: set[tuple[str, str]] | None = 
     known |= trusted or set()
     return [
         layer
-        for layer in dict.fromkeys(image.layers)
+        for layer in {layer.blob.digest: layer for layer in image.layers}.values()
         if (layer.blob.digest, layer.diff_id) not in known
         or store.layer(layer.diff_id) is None
-        or not store.blob_path(layer.blob.digest).exists()
+        or _size_here(store, layer.blob) != layer.blob.size
     ]
+
+
+def _size_here(store: Store, blob: Descriptor) -> int | None:
+    """The size of the store's blob; None if it has none."""
+    try:
+        return store.blob_path(blob.digest).stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _check_sizes(store: Store, image: Image) -> None:
+    """Raises `ImageError` for a layer that cannot have the size that the image states.
+
+    It is compared with the store's blob. If that is damaged, it proves nothing and is brought in again.
+    """
+    blobs = {layer.blob.digest: layer.blob for layer in image.layers}.values()
+    for blob in blobs:
+        size = _size_here(store, blob)
+        if size not in (None, blob.size) and _is_whole(store, blob):
+            raise ImageError(f"the image states {blob.size} bytes for {blob.digest}, which has {size}")
+    disk = os.statvfs(store.path)
+    total = sum(blob.size for blob in blobs)
+    if total > disk.f_blocks * disk.f_frsize > 0:
+        raise ImageError(f"the image states {total} bytes of layers, which is more than the store's file system holds")
+
+
+def _is_whole(store: Store, blob: Descriptor) -> bool:
+    with store.blob_path(blob.digest).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == blob.digest
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from tests.requirements import require
 from tests.unit.images.apart import Apart
 from tests.unit.images.fake_registry import BASIC, IDENTITY, TOKEN, Exchange, FakeRegistry
 from tests.unit.images.image_files import LayoutFiles, config, layer, platform, sha256
+from tests.unit.images.test_sizes import WRONG, stating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -549,6 +550,30 @@ def test_a_lie_is_refused(puller: Puller, registry: FakeRegistry, lie: str) -> N
     assert puller.store.images() == {}
     registry.acts.clear()
     puller()
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "of an image that is there"])
+@pytest.mark.parametrize("which", ["layer", "config", "manifest"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_size_is_refused(puller: Puller, registry: FakeRegistry, wrong: str, which: str, known: object) -> None:
+    """A size that a registry states is compared with the bytes, and with those that the store has already."""
+    honest = stating("", int, with_layer=True)
+    registry.put(honest, entry_of(honest), "good")
+    if known:
+        puller("x/y:good", platform=platforms.parse("amd64"))
+    files = stating(which, WRONG[wrong], with_layer=True)
+    registry.put(files, entry_of(files), "liar")
+    before, index = puller.contents(), (puller.store.path / "index.json").read_bytes()
+    with pytest.raises(ImageError):
+        puller("x/y:liar", platform=platforms.parse("amd64"))
+    assert (puller.contents(), puller.left) == (before, [])
+    assert (puller.store.path / "index.json").read_bytes() == index
+
+
+def entry_of(files: LayoutFiles) -> dict[str, Any]:
+    """The only image of a layout."""
+    (entry,) = files.entries
+    return entry
 
 
 @pytest.mark.parametrize("header", ["Content-Length", "Retry-After"])

@@ -64,8 +64,13 @@ def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
 
 def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:
     word = request.image
-    if not word or (not reference.is_path(word) and reference.parse(word).familiar == found.record.image):
+    if not word:
         return
+    if not reference.is_path(word):
+        wanted = reference.parse(word)
+        # A name with a digest is looked up: an older version may have made the container by a false one.
+        if wanted.familiar == found.record.image and wanted.digest in ("", found.record.image_digest):
+            return
     if _find(engine, request, progress).digest == found.record.image_digest:
         return
     hint = f"leave the image out to go on with {found.name}, or choose another name"

@@ -39,8 +39,8 @@ def usage(engine: Engine) -> list[Usage]:
         layers = {f"layers/{layer}" for one in image.layers if (layer := store.layer(one.diff_id))}
         has["image", name] = {
             image.digest,
-            image.index,
             config.digest,
+            *store.indexes(image.index, image.digest),
             *(one.blob.digest for one in image.layers),
         } | layers
     for record in records(store):

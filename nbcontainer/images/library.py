@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
-from nbcontainer.images import oci, platforms, recipes, reference
+from nbcontainer.images import names, oci, platforms, recipes, reference
 from nbcontainer.images.discard import discard as discard
 from nbcontainer.images.times import timestamp
 
@@ -165,7 +165,7 @@ def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | No
         if (path / "index.json").exists():
             facts = (path / "index.json").stat()
         stamp = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {platform}"
-        name = f"file/{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+        name = f"{names.OF_FILES}{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
         known = store.images().get(name)
         if known is not None:
             return known
@@ -202,7 +202,7 @@ def collect(store: Store, used: set[str], digests: set[str]) -> list[Path]:
     blobs = {layer.blob.digest for image in images for layer in image.layers}
     for image in images:
         config, _ = oci.read_manifest(store.read_blob(image.digest))
-        blobs |= {image.digest, image.index, config.digest}
+        blobs |= {image.digest, config.digest, *store.indexes(image.index, image.digest)}
     for path in (store.path / "blobs" / "sha256").iterdir():
         if f"sha256:{path.name}" not in blobs:
             path.unlink()

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import durable, oci, platforms, recipes, work
+from nbcontainer.images import durable, oci, platforms, recipes, reference, work
 from nbcontainer.images.docker_archive import DockerArchive, is_docker_archive
 from nbcontainer.images.folder import Folder
 from nbcontainer.images.layout import Layout, is_layout
+from nbcontainer.images.names import check_claims
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.store import cannot
 from nbcontainer.images.times import timestamp
-from nbcontainer.images.transfer import bring_in
+from nbcontainer.images.transfer import bring_in, examine
 from nbcontainer.images.unpacked import scratch, unpacked
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Listener
     from nbcontainer.images.runner import Runner
+    from nbcontainer.images.source import Offer
     from nbcontainer.images.store import Store
 
 _HEX = r"[0-9a-f]{64}"
@@ -63,7 +65,10 @@ class Wish:
 
 def stem_of(path: Path) -> str:
     """The name for an image that is in the file `path` and says no name itself."""
-    return re.sub(r"[^a-z0-9]+", "-", path.name.lower().partition(".tar")[0]).strip("-") or "imported"
+    stem = re.sub(r"[^a-z0-9]+", "-", path.name.lower().partition(".tar")[0]).strip("-")
+    if stem == reference.HOST or reference.reads_like_a_digest(stem):
+        return f"imported-{stem}"
+    return stem or "imported"
 
 
 def open_file(path: Path) -> int:
@@ -82,8 +87,9 @@ def open_file(path: Path) -> int:
 def load(store: Store, runner: Runner, fd: int, wish: Wish, listener: Listener | None = None) -> list[Image]:
     """Brings in all images of a file, a pipe or a layout directory, open at `fd`, which stays the caller's.
 
-    A file is read from its offset, a pipe to its end. After an error no image was added but those that came before it
-    in the file. Raises `ImageError`, `ImageNotFound`, `StoreError`, `UsageError`.
+    A file is read from its offset, a pipe to its end. The documents and names of all images are checked before the
+    first is added; if a layer is wrong, the images before it in the file were added.
+    Raises `ImageError`, `ImageNotFound`, `StoreError`, `UsageError`.
     """
     kind = stat.S_IFMT(os.fstat(fd).st_mode)
     try:
@@ -168,6 +174,14 @@ def _source(store: Store, runner: Runner, folder: Folder, stack: contextlib.Exit
     return DockerArchive(folder, decompress) if is_docker_archive(folder) else None
 
 
+def _names(offer: Offer, wish: Wish, *, alone: bool) -> tuple[str, ...]:
+    """The names that an image gets: the user's, its own, or the file's. Raises `ImageError` for reserved ones."""
+    if wish.name:
+        return (wish.name,)
+    check_claims(offer.names)
+    return offer.names or (wish.stem if alone else f"{wish.stem}:{offer.blob.digest[7:19]}",)
+
+
 def _take(
     store: Store, runner: Runner, source: Layout | DockerArchive, wish: Wish, listener: Listener | None
 ) -> list[Image]:
@@ -179,10 +193,11 @@ def _take(
     if wish.name and len(offers) > 1:
         names = ", ".join(name for offer in offers[:_LISTED] for name in offer.names or (offer.blob.digest[:19],))
         raise UsageError(f"it holds {len(offers)} images: {names}", hint="`%container load` brings them all in")
+    named = [(offer.blob, _names(offer, wish, alone=len(offers) == 1)) for offer in offers]
+    for blob, called in named:
+        examine(store, source, blob, called, wish.platform)
     images = []
-    for offer in offers:
-        alone = wish.stem if len(offers) == 1 else f"{wish.stem}:{offer.blob.digest[7:19]}"
-        called = (wish.name,) if wish.name else offer.names or (alone,)
+    for blob, called in named:
         with Tracker(f"load {called[0]}", listener) as tracker:
-            images.append(bring_in(store, runner, source, offer.blob, called, tracker, wish.platform))
+            images.append(bring_in(store, runner, source, blob, called, tracker, wish.platform))
     return images

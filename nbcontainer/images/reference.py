@@ -24,6 +24,8 @@ _REFERENCE = re.compile(
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SHORT_DIGEST = re.compile(r"[0-9a-f]{12,64}")
+_ALGORITHM = re.compile(r"sha(?:256|384|512)(?::.*)?", re.DOTALL)
 _HUB_NAMES = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
 _NAME_LIMIT = 255  # characters, as registries have it
 
@@ -87,6 +89,8 @@ def parse_new(text: str) -> Reference:
     wanted = parse(text)
     if wanted.digest:
         raise UsageError(f"{text!r} names a digest, which an image brings itself", hint="leave out the @ part")
+    if reads_like_a_digest(wanted.familiar):
+        raise UsageError(f"the name {text!r} reads like a digest", hint="choose another name")
     if wanted.familiar == HOST:
         raise UsageError("host is this machine, and no other image", hint="choose another name")
     return wanted
@@ -95,6 +99,16 @@ def parse_new(text: str) -> Reference:
 def is_digest(text: str) -> bool:
     """Whether `text` is a digest, with no name: it means that very image of the store."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_short_digest(text: str) -> bool:
+    """Whether `text` is the beginning of a digest's hexadecimal digits, long enough to mean an image of the store."""
+    return _SHORT_DIGEST.fullmatch(text) is not None
+
+
+def reads_like_a_digest(name: str) -> bool:
+    """Whether a familiar name can be mistaken for a digest: `abcdef123456`, `sha256:…`."""
+    return is_short_digest(name) or _ALGORITHM.fullmatch(name) is not None
 
 
 def _is_host(part: str) -> bool:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, oci, reference
+from nbcontainer.images import documents, names, oci, reference
 from nbcontainer.images import tar_format as tar
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.outgoing import Outgoing, prepare, read_blob
@@ -65,12 +65,17 @@ def save_directory(
             _copy_blobs(target, outgoing, tracker)
             for image, one in zip(images, outgoing, strict=True):
                 new = _entry(image, one, images)
-                entries = [old for old in entries if old.get("annotations") != new.get("annotations")] + [new]
+                entries = [old for old in entries if _key(old) != _key(new)] + [new]
             _put(target / "oci-layout", [_LAYOUT])
             _put(target / "index.json", [oci.canonical(_index(entries))])
         except OSError as error:
             hint = "check the path's permissions and the space"
             raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
+
+
+def _key(entry: dict[str, Any]) -> Any:
+    """What an entry is replaced by: another one of the same name, or of the same digest if it has none."""
+    return entry.get("annotations") or entry.get("digest")
 
 
 def _entries_of(target: Path) -> list[dict[str, Any]]:
@@ -151,8 +156,8 @@ def _files(images: Sequence[Image], outgoing: Sequence[Outgoing]) -> dict[str, b
 
 def _entry(image: Image, outgoing: Outgoing, images: Sequence[Image]) -> dict[str, Any]:
     """An image's entry in index.json: by its tag, as `docker save` has it, unless another one has the same tag."""
-    if reference.is_digest(image.name):
-        return outgoing.manifest.as_json()
+    if names.fault(image.name, outgoing.manifest.digest) or reference.is_digest(image.name):
+        return outgoing.manifest.as_json()  # the index that a name states is not in the archive
     full, tag = _full_name(image), _tag(image)
     alone = [_tag(other) for other in images].count(tag) == 1
     annotations = {oci.REF_NAME: tag if tag and alone else full, _FULL_NAME: full}

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from nbcontainer.images.partial import Partial
     from nbcontainer.images.platforms import Platform
 
-_NESTING = 4  # indexes in indexes
+NESTING = 4
+"""Levels of indexes in indexes."""
+
 _ATTESTATION = "vnd.docker.reference.type"
 
 
@@ -72,8 +74,8 @@ def choose(source: Documents, blob: Descriptor, platform: Platform | None) -> Ch
     indexes: list[bytes] = []
     found = blob
     while found.media_type not in oci.MANIFESTS:
-        if len(indexes) == _NESTING:
-            raise ImageError(f"there are more than {_NESTING} indexes inside each other")
+        if len(indexes) == NESTING:
+            raise ImageError(f"there are more than {NESTING} indexes inside each other")
         indexes.append(found.check(source.document(found)))
         found = _choose_entry(oci.read_index(indexes[-1], found.media_type), platform or platforms.host())
     manifest = found.check(source.document(found))
@@ -82,7 +84,7 @@ def choose(source: Documents, blob: Descriptor, platform: Platform | None) -> Ch
     image = oci.read_image(manifest, settings, found.media_type)
     if platform is not None and platforms.rank(image.platform, platform) < 0:
         raise ImageNotFound(f"the image is for {image.platform}, not for {platform}", hint="leave out --platform")
-    return Chosen(found, image, (*indexes[:1], manifest, settings), blob.digest if indexes else "")
+    return Chosen(found, image, (*indexes, manifest, settings), blob.digest if indexes else "")
 
 
 def _choose_entry(entries: Sequence[Entry], wanted: Platform) -> Descriptor:

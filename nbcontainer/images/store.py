@@ -25,7 +25,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import secrets
 import stat
 import threading
@@ -34,13 +33,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images import oci
-from nbcontainer.images.reference import host_path
+from nbcontainer.images import catalog, names, oci, reference
 from nbcontainer.images.sessions import Sessions
-from nbcontainer.images.source import choose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from nbcontainer.images.catalog import Catalog
 
     Answer = TypeVar("Answer")
 
@@ -50,8 +49,6 @@ MEMORY = Path("/dev/shm")
 FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
-_CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
-_SHORT = re.compile(r"[0-9a-f]{12,64}")
 _DIRECTORIES = (
     "blobs/sha256",
     "layers/sha256",
@@ -69,11 +66,11 @@ _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "l
 def default_path() -> Path:
     """Where the store is: NBCONTAINER_HOME, else /var/lib/nbcontainer for root, else the XDG data directory's."""
     if chosen := os.environ.get("NBCONTAINER_HOME"):
-        return host_path(chosen).absolute()
+        return reference.host_path(chosen).absolute()
     if os.geteuid() == 0:
         return Path("/var/lib/nbcontainer")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return host_path(data).absolute() / "nbcontainer"
+    return reference.host_path(data).absolute() / "nbcontainer"
 
 
 class Store:
@@ -95,8 +92,7 @@ class Store:
         self._layers, self._index = f"{path}/layers", f"{path}/index.json"
         self._mutex = threading.RLock()
         self._held = threading.local()
-        self._damaged: tuple[str, ...] = ()
-        self._cached: tuple[tuple[int, ...], dict[str, oci.Image]] | None = None
+        self._cached: tuple[tuple[int, ...], Catalog] | None = None
         self._recalled: tuple[dict[str, oci.Image] | None, dict[str, Any]] = (None, {})
         try:
             self._make()
@@ -263,6 +259,10 @@ class Store:
 
     def images(self) -> dict[str, oci.Image]:
         """Every image by name. Read again only when index.json is another file."""
+        return self.catalog().images
+
+    def catalog(self) -> Catalog:
+        """What index.json lists. Read again only when it is another file."""
         try:
             found = os.stat(self._index)  # noqa: PTH116 - as in `layer`
         except FileNotFoundError:
@@ -270,7 +270,7 @@ class Store:
         stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
         with self._mutex:
             if self._cached is None or self._cached[0] != stamp:
-                self._cached = (stamp, self._read_images())
+                self._cached = (stamp, catalog.read(self, self._entries(), self._cached[1] if self._cached else None))
             return self._cached[1]
 
     def recall(self, question: str, find: Callable[[], Answer]) -> Answer:
@@ -284,30 +284,13 @@ class Store:
             known[question] = find()
         return cast("Answer", known[question])
 
-    def _read_images(self) -> dict[str, oci.Image]:
-        known = {image.digest: image for image in (self._cached[1].values() if self._cached else ())}
-        images = {}
-        damaged: list[str] = []
-        for entry in self._entries():
-            annotations = entry.get("annotations") or {}
-            name = str(annotations.get(oci.REF_NAME) or entry.get("digest"))
-            damaged.append(name)
-            with contextlib.suppress(ImageError):  # a damaged image is no image; the others are
-                blob = oci.descriptor(entry)
-                if blob.media_type in oci.INDEXES:  # not from here: another tool put it into the layout
-                    chosen = choose(self, blob, None)
-                    images[name] = replace(chosen.image, name=name, index=chosen.index)
-                else:
-                    image = known.get(blob.digest) or self.read_image(blob.digest, blob.media_type)
-                    images[name] = replace(image, name=name, index=str(annotations.get(_CHOSEN_FROM, "")))
-                damaged.pop()
-        self._damaged = tuple(damaged)
-        return images
+    def indexes(self, index: str, manifest: str) -> tuple[str, ...]:
+        """The digests of `index` and of the store's indexes inside it, if they list the manifest; else none."""
+        return names.indexes(self.read_blob, index, manifest)
 
     def damaged(self) -> tuple[str, ...]:
         """The names of the images that cannot be read: nobody knows what belongs to them."""
-        self.images()
-        return self._damaged
+        return self.catalog().damaged
 
     def read_image(self, digest: str, media_type: str = "") -> oci.Image:
         """The image with that manifest digest. Raises `ImageError`."""
@@ -326,13 +309,13 @@ class Store:
             return images[name]
         wanted = name.rpartition("@")[2]
         for image in images.values():
-            if wanted in (image.digest, image.index):
+            if reference.is_digest(wanted) and wanted in (image.digest, image.index):
                 return image
-        if _SHORT.fullmatch(name):
+        if reference.is_short_digest(name):
             found = {image.digest: image for image in images.values() if image.digest[7:].startswith(name)}
             if len(found) == 1:
                 return next(iter(found.values()))
-        if name in self._damaged:
+        if name in self.damaged():
             hint = "see `%container verify`, or remove the image and bring it in again"
             raise ImageError(f"image {name!r} in the store is damaged", hint=hint)
         hint = "see `%container images` for those there are, or bring one in with `%container pull` or `import`"
@@ -352,7 +335,9 @@ class Store:
         """Adds an image by its documents, byte for byte, under a name, taken from whatever had it.
 
         Its layers' blobs are there. `index` is the digest of the index that it was chosen from, among the documents.
+        Raises `ImageError` as `tag` does.
         """
+        names.check((name,), manifest.digest, index)
         with self.lock():
             for document in documents:
                 self.write_blob(document)
@@ -360,20 +345,25 @@ class Store:
             return self.tag(image, name)
 
     def tag(self, image: oci.Image, name: str) -> oci.Image:
-        """Gives an image of the store one more name, taken from whatever had it. Raises `ImageError`."""
+        """Gives an image of the store one more name, taken from whatever had it.
+
+        Every name enters the store here. Raises `ImageError` for one that is false about the image.
+        """
         with self.lock():
+            if image.index and not self.indexes(image.index, image.digest):
+                raise ImageError(f"the index {image.index} does not list {image.digest}", hint="pull the image again")
+            names.check((name,), image.digest, image.index)
             blob = oci.Descriptor(image.media_type, image.digest, len(self.read_blob(image.digest)))
-            annotations = {oci.REF_NAME: name, **({_CHOSEN_FROM: image.index} if image.index else {})}
-            others = [e for e in self._entries() if (e.get("annotations") or {}).get(oci.REF_NAME) != name]
-            self._write_index([*others, {**blob.as_json(), "annotations": annotations}])
+            others = [entry for entry in self._entries() if names.stated(entry) != name]
+            self._write_index([*others, names.entry_of(image, blob, name)])
         return image.named(name)
 
     def drop_image(self, name: str) -> None:
         """Takes a name away. What nothing uses any more is left to the sweep. Raises `ImageNotFound`."""
         with self.lock():
-            entries = self._entries()
-            left = [e for e in entries if ((e.get("annotations") or {}).get(oci.REF_NAME) or e.get("digest")) != name]
-            if len(left) == len(entries):
+            listed = catalog.read(self, self._entries()).listed
+            left = [one.entry for one in listed if one.name != name]
+            if len(left) == len(listed):
                 raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
             self._write_index(left)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
-from nbcontainer.images import durable
+from nbcontainer.images import durable, names
 from nbcontainer.images import source as sources
 from nbcontainer.images.partial import Partial, WrongBytes
 from nbcontainer.images.progress import Stopped
@@ -61,7 +61,7 @@ def bring_in(
     Layers that the store has are not fetched. An interrupted one leaves the store as it was; of a remote source, what
     came of the blobs is kept for the next try. Raises `ImageError`, `ImageNotFound`, `StoreError`.
     """
-    chosen = examine(store, source, blob, platform)
+    chosen = examine(store, source, blob, called, platform)
     for _ in range(_ROUNDS):
         wanted = _missing(store, chosen.image)
         tracker.layers = len(wanted)
@@ -79,13 +79,14 @@ def bring_in(
 
 
 def examine(
-    store: Store, source: Source, blob: Descriptor, platform: Platform | None = None
+    store: Store, source: Source, blob: Descriptor, called: Sequence[str], platform: Platform | None = None
 ) -> Chosen:
-    """The image as the source describes it, once its sizes were compared with the store's.
+    """The image as the source describes it, once its names and sizes were compared with its digests and the store.
 
     Nothing enters the store. Raises `ImageError`, `ImageNotFound`.
     """
     chosen = sources.choose(source, blob, platform)
+    names.check(called, chosen.image.digest, chosen.index)
     _check_sizes(store, chosen.image)
     return chosen
 

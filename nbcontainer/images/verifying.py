@@ -33,6 +33,11 @@ class Problem:
 def verify(store: Store, tracker: Tracker) -> list[Problem]:
     """Reads all blobs that images have, and looks whether their unpacked layers are there."""
     problems = [Problem(name, "its documents cannot be read") for name in store.damaged()]
+    problems += [
+        Problem(one.name, f"index.json gives it the name {one.misnamed!r}, which is false and is not used")
+        for one in store.catalog().listed
+        if one.misnamed
+    ]
     images = list(store.images().values())
     blobs = {blob.digest: blob for image in images for blob in _blobs(store, image)}
     tracker.total = sum(blob.size for blob in blobs.values())

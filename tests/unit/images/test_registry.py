@@ -777,3 +777,22 @@ def test_mirrors_come_first(
     other.manifests.clear()
     assert pull(puller.store, puller.runner, wanted, patience=HASTY).digest == image.digest
     assert registry.paths("/v2/x/y/manifests/")
+
+
+def test_no_mirror_gives_another_image_for_a_digest(
+    puller: Puller, registry: FakeRegistry, other: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that sends another image for a pinned name is refused, and nothing of it enters the store."""
+    conf = tmp_path / "registries.conf"
+    conf.write_text(
+        f'[[registry]]\nlocation = "{registry.address}"\n[[registry.mirror]]\nlocation = "{other.address}"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    files = LayoutFiles()
+    pinned = sha256(registry.manifests["latest"][1])
+    other.put(files, files.image(layer("evil")), pinned)
+    before = puller.contents()
+    with pytest.raises(ImageError, match=r"gives .* for"):
+        puller(f"x/y@{pinned}")
+    assert puller.contents() == before
+    assert puller.store.images() == {}

@@ -101,6 +101,17 @@ def test_a_wrong_size_is_refused(
     assert shelf.contents() == contents
 
 
+def test_the_first_image_waits_for_the_sizes_of_the_second(shelf: Shelf) -> None:
+    """If the second image of a file states a wrong size, the first does not enter the store either."""
+    honest(shelf)
+    files = stating("layer", WRONG["one more"], with_layer=True)
+    files.entries.insert(0, {**files.image(TOP), "annotations": {oci.REF_NAME: "first:1"}})
+    before = shelf.contents()
+    with pytest.raises(ImageError, match=f"states {len(BASE) + 1} bytes for {sha256(BASE)}, which has {len(BASE)}"):
+        shelf.load(files.tar())
+    assert shelf.contents() == before
+
+
 @pytest.mark.parametrize("kept", [0, 100])
 def test_a_damaged_blob_proves_nothing_about_a_size(shelf: Shelf, kept: int) -> None:
     """If the store's blob is the wrong one, an honest image is brought in again, and heals it."""

@@ -10,6 +10,7 @@ import secrets
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
 from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.errors import (
@@ -164,6 +165,8 @@ class Container:
         """What `inspect` shows."""
         self._note_confinement()
         running = running_containers(self.engine.store).get(self.name)
+        if running is not None:
+            wake(self.engine.store, running)
         return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
 
 

@@ -10,6 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers.pause import wake
 from nbcontainer.errors import StoreError
 from nbcontainer.linux.proc import birth
 
@@ -54,6 +55,7 @@ def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
     try:
         if not _is_init(facts["pid"], facts["born"]):  # the pid was another's before it was pinned
             return False
+        wake(engine.store, facts)  # what is stopped cannot end in order
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         with contextlib.suppress(ProcessLookupError):

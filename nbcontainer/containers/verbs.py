@@ -10,6 +10,7 @@ from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.grammar import Command, Option
 from nbcontainer.containers.image_verbs import CHANGE, IMAGE_VERBS, describe, history
+from nbcontainer.containers.pause import wake
 from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.sweep import prune
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 def _ps(call: Call) -> View:
     engine = call.engine
     running = running_containers(engine.store)
+    for one in running.values():
+        wake(engine.store, one)
     rows = []
     found, damaged = containers.everyone(engine)
     known = {container.name: container for container in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 
@@ -34,14 +35,22 @@ def started(pid: int) -> float:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
+def threads(pid: int) -> list[int]:
+    """The ids of a process's threads; none of a dead one."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - there may be thousands
+    except OSError:
+        return []
+
+
 STANDING = frozenset("TtZX")
 """The states of processes that do nothing more by themselves: stopped, traced, dead."""
 
 
-def state(pid: int) -> str:
-    """What a process does (field 3 of proc_pid_stat(5)); `X` for one that has gone."""
+def state(pid: int, tid: int = 0) -> str:
+    """What a process, or one thread of it, does (field 3 of proc_pid_stat(5)); `X` for one that has gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+        return Path(f"/proc/{pid}/task/{tid or pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return "X"
 
@@ -52,6 +61,24 @@ def birth(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
+
+
+def born_below(pid: int) -> dict[int, str]:
+    """The processes below `pid`, and when each began: together they name a process, for `send_signal`."""
+    births = {one: birth(one) for one in descendants(pid)}
+    inside = set(descendants(pid))  # by now a number may be that of a process elsewhere
+    return {one: born for one, born in births.items() if one in inside}
+
+
+def send_signal(pid: int, born: str, number: signal.Signals) -> None:
+    """Sends a signal to the process of that number and `birth`, if it lives and may be sent one by this user."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            if birth(pid) == born:
+                signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
 
 
 def pid_namespace(pid: int) -> int:

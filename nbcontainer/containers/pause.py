@@ -1,0 +1,103 @@
+"""Pauses of what runs in a container, while it is copied: they end when the process ends that asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import ContainerBusy, ContainerError
+from nbcontainer.sandbox.boot import import_path
+from nbcontainer.sandbox.pause_file import resume_left
+from nbcontainer.sandbox.standstill import BUSY, HELD, LET_GO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.images.store import Store
+
+_BOOT = """
+import pathlib, sys
+sys.path += sys.argv[6:]
+from nbcontainer.sandbox.standstill import main
+main(*map(int, sys.argv[1:4]), pathlib.Path(sys.argv[4]), float(sys.argv[5]))
+"""
+
+_OTHERS = 60.0
+"""Seconds to wait for another pause of the same container."""
+
+_END = 10.0
+"""Seconds for a guard to end, which it does at once."""
+
+
+def pause_path(store: Store, upper: str) -> Path:
+    """The file (host) of pauses of the container that writes to this upper; see `nbcontainer.sandbox.pause_file`."""
+    return store.path / "tmp" / f"{upper}.pause"
+
+
+def wake(store: Store, facts: dict[str, Any]) -> None:
+    """Lets a container go on that a killed copy left stopped. `facts` are what the store says of one that runs."""
+    with contextlib.suppress(OSError):  # the command itself meets what is wrong with the store
+        resume_left(int(facts["pid"]), pause_path(store, str(facts["upper"])))
+
+
+@contextlib.contextmanager
+def paused(init: int, path: Path) -> Iterator[None]:
+    """Holds the processes below a container's init still; see `nbcontainer.sandbox.standstill`.
+
+    What was stopped already stays so. `path` is for `pause_path`: another pause of the same container is waited for.
+    Raises `ContainerBusy` where that lasts, `ContainerError`, `OSError`.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        guard = _start(theirs, init, path)
+        try:
+            _check_held(ours.recv(1))
+            yield
+            ours.shutdown(socket.SHUT_WR)
+            if ours.recv(1) != LET_GO:
+                raise ContainerError("the container went on while it was copied", hint="copy it again")
+        finally:
+            ours.close()
+            _end(guard)
+
+
+def _start(channel: socket.socket, init: int, path: Path) -> subprocess.Popen[bytes]:
+    """Starts the guard, at the other end of `channel`, which is closed here."""
+    this = os.pidfd_open(os.getpid())
+    words = [str(channel.fileno()), str(this), str(init), str(path), str(_OTHERS), *import_path()]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-c", _BOOT, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[channel.fileno(), this],
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        channel.close()
+        os.close(this)
+
+
+def _check_held(answer: bytes) -> None:
+    if answer == BUSY:
+        hint = "try again when that has ended"
+        raise ContainerBusy("another process has been copying the container for a minute", hint=hint)
+    if answer != HELD:
+        raise ContainerError("the container cannot be paused", hint="try again")
+
+
+def _end(guard: subprocess.Popen[bytes]) -> None:
+    """Waits until the guard has ended, and what it held goes on."""
+    try:
+        guard.wait(_END)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()

@@ -1,0 +1,223 @@
+"""The guard of a pause: a process that holds a container's processes still for as long as the one that asked lives.
+
+It traces them (ptrace(2)), so that the kernel itself lets them go on when the guard ends, by SIGKILL too. No parent in
+the container sees a stop, and what was stopped before is stopped afterwards. What cannot be traced, as a process that
+has a tracer in its cell, is stopped by SIGSTOP and written down (`nbcontainer.sandbox.pause_file`).
+
+The guard has a session of its own, so that it outlives a kill of its requester's process group and ends the pause.
+One thread traces and the main thread does the rest: a thread in execve(2) waits until its dead siblings are reaped, and
+who begins to trace it waits for that, so nobody but another thread of the tracer can reap them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.linux import tracing
+from nbcontainer.linux.proc import STANDING, born_below, descendants, send_signal, state, threads
+from nbcontainer.sandbox.pause_file import PauseFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+HELD, BUSY, LET_GO = b"h", b"b", b"l"
+"""What the guard says: all stands still; another pause lasted too long; it lasted until the requester's end of it."""
+
+_PATIENCE = 1.0
+"""Seconds to wait until what was told to stop has stopped."""
+
+_LIMIT = 30.0
+"""Seconds after which a container that does not stand still is let go."""
+
+_LOCK_PAUSE = 0.01
+"""Seconds between two looks whether another pause has ended."""
+
+_REAP_PAUSE = 0.02
+"""Seconds from a change in what is held to the look whether something died."""
+
+
+class Standstill:
+    """The processes below the host pid `init`, held by the thread that calls `hold` until that thread ends.
+
+    `note` is called with the pid and the birth of each process before it is stopped by a signal.
+    """
+
+    def __init__(self, init: int, note: Callable[[int, str], None]) -> None:
+        self._init = init
+        self._note = note
+        self._held: dict[int, int] = {}
+        """By thread id, the pid of its process."""
+        self._stopped: dict[int, str] = {}
+        """By pid, the birth of a process that a signal stopped; empty for one that stood already."""
+
+    def hold(self) -> None:
+        """Holds everything. One that is created meanwhile is found by the next look, until a look finds nothing."""
+        while found := self._unheld():
+            refused = self._seize(found)
+            if refused:
+                self._stop(refused)
+
+    def _unheld(self) -> list[tuple[int, int]]:
+        """The living threads that are not held yet: (pid, thread id)."""
+        pids = [pid for pid in descendants(self._init) if pid not in self._stopped]
+        found = [(pid, tid) for pid in pids for tid in threads(pid) if tid not in self._held]
+        return [(pid, tid) for pid, tid in found if state(pid, tid) not in "ZX"]
+
+    def _seize(self, found: Sequence[tuple[int, int]]) -> set[int]:
+        """Holds threads; the processes of those that cannot be traced."""
+        seized, refused = [], set()
+        for pid, tid in found:
+            try:
+                tracing.seize(tid)
+            except OSError as error:
+                if error.errno != errno.ESRCH and state(pid, tid) not in "ZX":
+                    refused.add(pid)
+            else:
+                self._held[tid] = pid
+                seized.append((pid, tid))
+        inside = set(descendants(self._init))  # by now a number may be that of a process outside
+        for pid, tid in seized:
+            if pid in inside and Path(f"/proc/{pid}/task/{tid}").exists():
+                with contextlib.suppress(ProcessLookupError):
+                    tracing.interrupt(tid)
+            else:
+                self._let_go(tid)
+        self._wait_until_still([one for one in seized if one[1] in self._held])
+        return refused
+
+    def _let_go(self, tid: int) -> None:
+        """Lets go of a thread that is not of this container."""
+        with contextlib.suppress(ProcessLookupError):  # it is dead, and will be reaped
+            tracing.interrupt(tid)
+            self._wait_until_still([(tid, tid)])
+            tracing.detach(tid)
+            del self._held[tid]
+
+    def _stop(self, pids: set[int]) -> None:
+        """Stops processes by a signal, but those that stand already: their tracers, in the container too, do by now."""
+        born = born_below(self._init)
+        for pid in pids:
+            standing = all(state(pid, tid) in STANDING for tid in threads(pid))
+            self._stopped[pid] = "" if standing else born.get(pid, "")
+            if self._stopped[pid]:
+                self._note(pid, born[pid])
+                send_signal(pid, born[pid], signal.SIGSTOP)
+        self._wait_until_still([(pid, tid) for pid in pids for tid in threads(pid)])
+
+    def _wait_until_still(self, wanted: Sequence[tuple[int, int]]) -> None:
+        """Waits until these threads stand: one that is in a call has more to do before.
+
+        One that the kernel does not let go of, a parent in vfork(2), say, is not waited for beyond `_PATIENCE`.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while (wanted := [one for one in wanted if state(*one) not in STANDING]) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def reap(self) -> None:
+        """Takes note of the dead among what is held: until then they are not dead to their parents (ptrace(2))."""
+        for tid, pid in list(self._held.items()):
+            # Only the dead are waited for. A signal that has stopped a thread would be lost by waiting for the stop.
+            if state(pid, tid) in "ZX":
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG) is None:
+                        continue
+                del self._held[tid]
+
+    def resume(self) -> None:
+        """Lets go on what a signal stopped. The kernel does so with the rest when the thread that holds it ends."""
+        for pid, born in list(self._stopped.items()):
+            if born:
+                send_signal(pid, born, signal.SIGCONT)
+
+
+class Guard:
+    """The guard's main thread. `channel` is to the requester, `requester` its pidfd."""
+
+    def __init__(self, channel: socket.socket, requester: int) -> None:
+        self._channel = channel
+        self._still, self._tell_still = os.pipe()
+        self._changed, tell_changed = os.pipe()
+        os.set_blocking(tell_changed, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(tell_changed, warn_on_full_buffer=False)
+        self._poll = select.poll()
+        self._ends = (channel.fileno(), requester)
+        for fd in (*self._ends, self._still, self._changed):
+            self._poll.register(fd, select.POLLIN)
+
+    def take(self, path: Path, seconds: float) -> PauseFile | None:
+        """The container's pause file, when no other process has it any more; None where the requester gave up."""
+        deadline = time.monotonic() + seconds
+        while (file := PauseFile.take(path)) is None:
+            if time.monotonic() > deadline:
+                self.say(BUSY)
+                return None
+            if {fd for fd, _ in self._poll.poll(_LOCK_PAUSE * 1000)} & set(self._ends):
+                return None
+        return file
+
+    def say(self, word: bytes) -> None:
+        """Tells the requester, if it is there."""
+        with contextlib.suppress(OSError):
+            self._channel.send(word, socket.MSG_NOSIGNAL)
+
+    def hold(self, standstill: Standstill) -> None:
+        """Holds everything still until the requester ends the pause, or itself."""
+        _listen(on=False)  # a thread inherits it
+        threading.Thread(target=self._hold, args=(standstill,), daemon=True).start()
+        deadline = time.monotonic() + _LIMIT
+        held = changed = False
+        while held or time.monotonic() < deadline:
+            _listen(on=not changed)
+            waiting = _REAP_PAUSE if changed else _LIMIT
+            ready = {fd for fd, _ in self._poll.poll(None if held and not changed else waiting * 1000)}
+            if ready & set(self._ends):
+                break
+            if changed and not ready:
+                standstill.reap()
+            changed = self._changed in ready and bool(os.read(self._changed, 4096))
+            if self._still in ready:
+                held = bool(os.read(self._still, 1))
+                if not held:
+                    break
+                self.say(HELD)
+        if held:
+            self.say(LET_GO)
+
+    def _hold(self, standstill: Standstill) -> None:
+        try:
+            standstill.hold()
+            os.write(self._tell_still, b"s")
+            threading.Event().wait()  # for ever: what this thread holds goes on when it ends
+        finally:
+            os.close(self._tell_still)
+
+
+def _listen(*, on: bool) -> None:
+    """Has this thread told of changes in what is held, or not: there may be thousands at a time."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if on else signal.SIG_BLOCK, {signal.SIGCHLD})
+
+
+def main(channel: int, requester: int, init: int, path: Path, seconds: float) -> None:
+    """The guard's process. It waits for another pause of the container, as `path` has it, at most `seconds`."""
+    guard = Guard(socket.socket(fileno=channel), requester)
+    file = guard.take(path, seconds)
+    if file is None:
+        return
+    standstill = Standstill(init, file.note)
+    try:
+        file.resume(init)
+        guard.hold(standstill)
+    finally:
+        standstill.resume()
+        file.remove()
+        os._exit(0)  # with the thread that holds everything, wherever it is

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ from tests.attacks.inside import call
 from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbcontainer.containers.engine import Engine
     from tests.attacks.attacker import Attacker
 

@@ -2,6 +2,7 @@
 
 NbcontainerError
 ├── UsageError            the words of a command or of an option are wrong
+├── LinkRefused           a host path leads through a link that a container could have made
 ├── StoreError            the store cannot be used (permissions, space, another version)
 ├── ImageError            an image cannot be found, read or written
 │   ├── ImageNotFound
@@ -49,6 +50,10 @@ class NbcontainerError(Exception):
 
 class UsageError(NbcontainerError):
     """The words of a command, an option or a reference are wrong."""
+
+
+class LinkRefused(NbcontainerError):
+    """A path on the host leads through a symbolic link that a container could have made."""
 
 
 class StoreError(NbcontainerError):

@@ -148,7 +148,9 @@ class Bench:
         """Makes an idmapped mount of the directory, as a volume of root's is. Raises `ContainerError`."""
         self.start()
         assert self._launcher is not None
-        _, trees = idmapped((Volume(str(self.folder), "/volume"),), self._launcher, 0)
+        facts = self.folder.stat()
+        volume = Volume(str(self.folder), "/volume", device=facts.st_dev, inode=facts.st_ino)
+        _, trees = idmapped((volume,), self._launcher, 0)
         wire.close(trees)
 
     def close(self) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
-from nbcontainer.containers.volumes import idmapped
+from nbcontainer.containers.volumes import idmapped, is_as_checked, writable_directories
 from nbcontainer.errors import (
     ContainerLost,
     SetupFailed,
     UsageError,
 )
-from nbcontainer.images import times
+from nbcontainer.images import times, writable
 from nbcontainer.images.store import cannot
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.proc import birth
@@ -27,7 +27,7 @@ from nbcontainer.sandbox.groups import Group
 from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.streams import Follow
-from nbcontainer.sandbox.volumes import STALE
+from nbcontainer.sandbox.trees import STALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -142,9 +142,12 @@ class Cell:
     def _cured(self, error: SetupFailed) -> bool:
         """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory.
 
-        One that was used before is not what its file system refuses.
+        One that was used before is not what its file system refuses. What is not there for the notebook either, as it
+        was, has been changed, and no launcher with all its containers ends for that.
         """
         if error.step == "BindVolume" and error.errno == STALE:
+            if not all(map(is_as_checked, self.options.volumes)):
+                return False
             self.launcher.close()
         elif not upper_refused(error):
             return False
@@ -332,6 +335,10 @@ class Cell:
             files.append(wire.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
         volumes = self.options.volumes
+        # With this capability a cell makes its volumes writable that are not (SECURITY.md, "--cap-add").
+        mounts = "SYS_ADMIN" in self.options.capabilities
+        for directory in writable_directories(volumes, all_of_them=mounts):
+            writable.remember(self.engine.store, directory)
         if volumes and self.launcher.idmap.root_uid != os.geteuid():
             volumes, trees = idmapped(volumes, self.launcher, len(files))
             files += trees

@@ -18,6 +18,7 @@ from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
 
 if TYPE_CHECKING:
     from nbcontainer.images.oci import ImageConfig
+    from nbcontainer.linux.paths import Link
     from nbcontainer.sandbox.limits import Limit
     from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 
@@ -31,7 +32,7 @@ class RunOptions:
     """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
     those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `together` the limits of all
     its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual, and `storage`, what the run may
-    write, in bytes or None for no limit.
+    write, in bytes or None for no limit. `links` are those that paths of other files than volumes led through.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -53,6 +54,7 @@ class RunOptions:
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None
     storage: int | None = None
+    links: tuple[Link, ...] = ()
 
     @property
     def limits(self) -> tuple[Limit, ...]:

@@ -16,7 +16,7 @@ from nbcontainer.errors import (
     SetupFailed,
     UsageError,
 )
-from nbcontainer.images import library, reference
+from nbcontainer.images import library, reference, writable
 from nbcontainer.sandbox import idmap
 
 if TYPE_CHECKING:
@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.options import RunOptions
     from nbcontainer.images.oci import Image
     from nbcontainer.images.progress import Listener
     from nbcontainer.sandbox.outcome import Outcome
 
     Sink = Callable[[bytes], None]
+
+
+def check(engine: Engine, options: RunOptions) -> None:
+    """Raises `UsageError` for what no run can be asked for, `LinkRefused` for paths that containers could redirect."""
+    check_options(options)
+    for links in (options.links, *(volume.links for volume in options.volumes)):
+        if links:
+            with told(engine, "look up the directories that containers can write to"):
+                writable.check(engine.store, links)
 
 
 def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
@@ -82,8 +92,8 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
 
     Whatever happens, nothing of it runs afterwards; what it wrote is a layer of the container, if it wrote anything.
     """
-    check_options(request.options)
     engine = container.engine
+    check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with told(engine, "use a container"):
             stack.enter_context(container.use())
@@ -111,7 +121,7 @@ def run(
 
     An anonymous container replaces the last one as the engine's `last`; with `remove`, it is gone at once.
     """
-    check_options(request.options)
+    check(engine, request.options)
     container, image = choose_container(engine, request, progress)
     if not request.name:
         engine.replace_last(None)

@@ -6,17 +6,17 @@ import os
 import re
 import stat
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images.reference import host_path
+from nbcontainer.linux.paths import Node, resolve
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 from nbcontainer.sandbox.trees import idmapped_tree
 from nbcontainer.sandbox.wire import FILES_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from nbcontainer.sandbox.launcher import Launcher
 
@@ -55,7 +55,8 @@ def target_path(text: str, option: str) -> str:
 def parse_volume(text: str) -> Volume:
     """The volume that `SRC:DST[:ro|:rw]` means; SRC is a host path, `~` and relative ones resolved.
 
-    Raises `UsageError` for the form and `ContainerError` for a source that cannot be used.
+    Raises `UsageError` for the form and `ContainerError` for a source that cannot be used. Links are followed here, and
+    judged when the store is known (`nbcontainer.images.writable`).
     """
     words = text.split(":")
     if len(words) not in (2, 3) or not words[0] or not words[1]:
@@ -63,23 +64,42 @@ def parse_volume(text: str) -> Volume:
     mode = words[2] if len(words) == 3 else "rw"
     if mode not in ("ro", "rw"):
         raise UsageError(f"{mode!r} in {text!r} is no way to mount a volume", hint="write ro or rw")
-    source = Path(os.path.realpath(host_path(words[0])))
+    source = host_path(words[0])
     try:
-        facts = source.stat()
+        place = resolve(source)
     except (FileNotFoundError, NotADirectoryError):
-        raise ContainerError(f"the volume's source {source} does not exist", hint=f"mkdir -p {source}") from None
+        found = os.path.realpath(source)
+        raise ContainerError(f"the volume's source {found} does not exist", hint=f"mkdir -p {found}") from None
     except OSError as error:
         raise ContainerError(
             f"the volume's source {source} cannot be used: {error.strerror}", hint="check the path's permissions"
         ) from error
-    return Volume(
-        str(source),
-        target_path(words[1], "-v"),
-        read_only=mode == "ro",
-        directory=stat.S_ISDIR(facts.st_mode),
-        device=facts.st_dev,
-        inode=facts.st_ino,
-    )
+    with place:
+        return Volume(
+            place.node.path,
+            target_path(words[1], "-v"),
+            read_only=mode == "ro",
+            directory=stat.S_ISDIR(place.mode),
+            device=place.node.device,
+            inode=place.node.inode,
+            links=place.links,
+        )
+
+
+def is_as_checked(volume: Volume) -> bool:
+    """Whether the notebook still finds at a volume's path what it found when it was parsed, and no link on the way."""
+    try:
+        with resolve(volume.source) as place:
+            return (place.node, place.links) == (Node(volume.source, volume.device, volume.inode), ())
+    except OSError:
+        return False
+
+
+def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Iterator[Node]:
+    """The host's directories that a container can write to by its volumes; `all_of_them`, those with `:ro` as well."""
+    for volume in volumes:
+        if volume.directory and (all_of_them or not volume.read_only):
+            yield Node(volume.source, volume.device, volume.inode)
 
 
 def parse_tmpfs(text: str) -> Tmpfs:
@@ -117,7 +137,16 @@ def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tup
     namespace = launcher.user_namespace()
     try:
         for volume in volumes:
-            trees.append(idmapped_tree(volume.source, namespace, "the volume", recursive=True, hint=_NO_IDMAP))
+            trees.append(
+                idmapped_tree(
+                    volume.source,
+                    namespace,
+                    "the volume",
+                    recursive=True,
+                    hint=_NO_IDMAP,
+                    identity=(volume.device, volume.inode),
+                )
+            )
             numbered.append(replace(volume, tree=first + len(trees) - 1))
     except BaseException:
         for tree in trees:

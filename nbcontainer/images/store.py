@@ -9,6 +9,7 @@
     tmp/                                      what is being made, or being removed
     host.key                                  see `nbcontainer.images.host`
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
+    writable/                                 marks of directories (`nbcontainer.images.writable`)
     stage/ host/                              empty; where containers assemble their mounts, and find the machine's
 
 Guarantees: a blob is there whole or not at all; index.json is the old one or the new one; names are added and taken
@@ -59,6 +60,7 @@ _DIRECTORIES = (
     "stage",
     "host",
     "unsynced",
+    "writable",
 )
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
@@ -205,7 +207,7 @@ class Store:
     def adopt_blob(self, path: Path, digest: str) -> None:
         """Moves a complete file of `tmp` to its place among the blobs: a synced one, or one with a mark (`durable`)."""
         path.replace(self.blob_path(digest))
-        _sync_directory(self.path / "blobs" / "sha256")
+        sync_directory(self.path / "blobs" / "sha256")
 
     # Layers
 
@@ -394,10 +396,11 @@ class Store:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise cannot(f"write {name} in the store", self.path, error) from error
-        _sync_directory((self.path / name).parent)
+        sync_directory((self.path / name).parent)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Brings the names in a directory to disk (fsync(2)). Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

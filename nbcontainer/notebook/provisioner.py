@@ -8,6 +8,7 @@ docstrings' words (jupyter-client.readthedocs.io, "Customizing the kernel's runt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -30,6 +31,8 @@ from nbcontainer.containers.options import check_options
 from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
+from nbcontainer.images import writable
+from nbcontainer.linux.paths import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.oci import Image
+    from nbcontainer.images.store import Store
     from nbcontainer.sandbox.streams import Follow
 
 RUN_WORDS = Command(
@@ -131,6 +135,7 @@ class ContainerProvisioner(LocalProvisioner):
 
     process: Any = None
     _folder: str = ""
+    _store: Store | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         """Before each start: a directory for the sockets, and the kernel's command in the container's own terms."""
@@ -158,7 +163,9 @@ class ContainerProvisioner(LocalProvisioner):
         """Starts the container. Raises this package's errors."""
         try:
             request = self._request(cmd, kwargs.get("cwd") or "", kwargs.get("env") or {})
-            self.process = await _start(default_engine(), request, _writer(kwargs.get("stderr")))
+            engine = default_engine()
+            self._store = engine.store
+            self.process = await _start(engine, request, _writer(kwargs.get("stderr")))
         except BaseException:
             self._remove_folder()
             raise
@@ -175,7 +182,8 @@ class ContainerProvisioner(LocalProvisioner):
             if self.notebooks not in ("ro", "rw"):
                 raise UsageError(f"notebooks: {self.notebooks!r} is not known", hint="write ro or rw")
             place = str(Path(cwd or os.curdir).resolve())
-            volumes.append(f"{place}:{place}" + (":ro" if self.notebooks == "ro" else ""))
+            # By its path as it was given: a link on the way is not followed where a container could have made it.
+            volumes.append(f"{Path(cwd or os.curdir).absolute()}:{place}" + (":ro" if self.notebooks == "ro" else ""))
             words.options.setdefault("workdir", [place])
         words.options["volume"] = [*words.all("volume"), *volumes]
         own = {**self.kernel_spec.env, **{name: value for name, value in env.items() if name == "JPY_SESSION_NAME"}}
@@ -198,9 +206,15 @@ class ContainerProvisioner(LocalProvisioner):
             self._remove_folder()
 
     def _remove_folder(self) -> None:
-        if self._folder:
+        if not self._folder:
+            return
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                sockets = stack.enter_context(resolve(f"{self._folder}/k")).node
+                if self._store is not None:  # the inode may be that of another directory next
+                    stack.callback(writable.forget, self._store, sockets)
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = ""
+        self._folder = ""
 
 
 async def _start(engine: Engine, request: Request, output: Callable[[bytes], None]) -> ContainerProcess:

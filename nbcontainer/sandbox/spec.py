@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+
+if TYPE_CHECKING:
+    from nbcontainer.linux.paths import Link
 
 SHM_SIZE = 64 << 20
 """Bytes of /dev/shm, as Docker has it."""
@@ -68,7 +72,7 @@ class Volume:
 
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
     the notebook saw it. `tree`, where it is not -1, is the number of the travelling descriptor that holds the source
-    as an idmapped, detached mount.
+    as an idmapped, detached mount. `links` are those that the words for the source led through.
     """
 
     source: str
@@ -78,6 +82,7 @@ class Volume:
     device: int = 0
     inode: int = 0
     tree: int = -1
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Directories of the host as detached mounts that show a container's ids: root's files are its root's."""
+"""Directories and files of the host as detached mounts, taken by descriptor; and such with a container's ids."""
 
 from __future__ import annotations
 
@@ -7,22 +7,67 @@ import os
 
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux import mounts
+from nbcontainer.linux.files import RESOLVE_NO_SYMLINKS
+from nbcontainer.linux.kernel import Kernel
+
+STALE = errno.ESTALE
+"""What it fails with where the mounts that this process sees are older than those of who asks."""
+
+CHANGED = errno.EREMCHG
+"""What it fails with where a link has taken the place of a directory on the way."""
+
+CHANGED_ADVICE = "a container that can write above it may have changed it: end that container, and run the cell again"
 
 
-def idmapped_tree(source: str, namespace: int, what: str, *, recursive: bool, hint: str) -> int:
-    """A copy of the mount at `source` (host, absolute) with the ids of user namespace `namespace`.
+def clone_tree(kernel: Kernel, source: str, identity: tuple[int, int] | None, *, recursive: bool) -> int:
+    """Returns a detached copy of the mount at `source` (absolute, without links), to be closed by the caller.
 
-    `what` is the source's name in an error, `hint` what to do where its file system has no idmapped mounts. Needs
-    CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). The caller closes it.
-    Raises `ContainerError`.
+    What is cloned is the descriptor that was looked at: no link is followed, and `identity`, (device, inode) as they
+    were when the path was checked, must be those of what is there. Raises `OSError`: `STALE`, `CHANGED`, the kernel's.
+    """
+    below = mounts.AT_RECURSIVE if recursive else 0
+    place = _open(kernel, source)
+    try:
+        found = kernel.fstat(place)
+        if identity is not None and (found.st_dev, found.st_ino) != identity:
+            raise OSError(STALE, os.strerror(STALE), source)
+        flags = mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | mounts.AT_EMPTY_PATH | below
+        return kernel.open_tree(place, "", flags)
+    finally:
+        kernel.close(place)
+
+
+def _open(kernel: Kernel, source: str) -> int:
+    try:
+        return kernel.openat2(mounts.AT_FDCWD, source, os.O_PATH | os.O_CLOEXEC, resolve=RESOLVE_NO_SYMLINKS)
+    except FileNotFoundError:
+        raise OSError(STALE, os.strerror(STALE), source) from None
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise OSError(CHANGED, "it changed after it was checked", source) from None
+
+
+def idmapped_tree(
+    source: str,
+    namespace: int,
+    what: str,
+    *,
+    recursive: bool,
+    hint: str,
+    identity: tuple[int, int] | None = None,
+) -> int:
+    """A copy of the mount at `source` (host, absolute, without links) with the ids of user namespace `namespace`.
+
+    `identity` is as for `clone_tree`, `what` is the source's name in an error, `hint` what to do where its file system
+    has no idmapped mounts. Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). The caller
+    closes it. Raises `ContainerError`.
     """
     below = mounts.AT_RECURSIVE if recursive else 0
     try:
-        tree = mounts.open_tree(mounts.AT_FDCWD, source, mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC | below)
+        tree = clone_tree(Kernel(), source, identity, recursive=recursive)
     except OSError as error:
-        advice = "give the notebook the capability SYS_ADMIN, without which root may not mount"
-        advice = advice if error.errno == errno.EPERM else ""
-        raise ContainerError(f"cannot open {what} {source}: {error.strerror}", hint=advice) from error
+        raise _cannot_open(what, source, error) from error
     try:
         mounts.mount_setattr(
             tree, "", mounts.AT_EMPTY_PATH | below, attr_set=mounts.MOUNT_ATTR_IDMAP, userns_fd=namespace
@@ -31,3 +76,12 @@ def idmapped_tree(source: str, namespace: int, what: str, *, recursive: bool, hi
         os.close(tree)
         raise ContainerError(f"cannot map the owners of {what} {source}: {error.strerror}", hint=hint) from error
     return tree
+
+
+def _cannot_open(what: str, source: str, error: OSError) -> ContainerError:
+    hints = {
+        errno.EPERM: "give the notebook the capability SYS_ADMIN, without which root may not mount",
+        STALE: "it is not the one that was checked: run the cell again",
+        CHANGED: CHANGED_ADVICE,
+    }
+    return ContainerError(f"cannot open {what} {source}: {error.strerror}", hint=hints.get(error.errno or 0, ""))

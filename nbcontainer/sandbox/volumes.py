@@ -24,14 +24,12 @@ from nbcontainer.linux.mounts import (
 )
 from nbcontainer.sandbox.rootfs import ROOT, STAGE, make_target, open_in_root
 from nbcontainer.sandbox.steps import Step
+from nbcontainer.sandbox.trees import CHANGED, CHANGED_ADVICE, STALE, clone_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
-
-STALE = errno.ESTALE
-"""What a volume's step fails with when the launcher does not see the host path that the notebook sees."""
 
 _RESERVED = ("proc", "sys", "dev")
 
@@ -66,9 +64,9 @@ def mount_point(kernel: Kernel, target: str, *, directory: bool) -> int:
 class BindVolume(Step):
     """One volume.
 
-    `source` is an absolute host path and `target` an absolute container path. `tree` is the number of the travelling
-    descriptor that holds the detached, idmapped mount of `source`; -1 where the step opens `source` itself, and then
-    `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
+    `source` is an absolute host path without links, `target` an absolute container path. `tree` is the number of the
+    travelling descriptor that holds the detached, idmapped mount of `source`; -1 where the step opens `source` itself,
+    and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
     """
 
     source: str
@@ -85,11 +83,13 @@ class BindVolume(Step):
         errno.EACCES: "check that the path may be entered and read by this user",
         errno.EISDIR: "the source is a file and the target a directory: name a file in it, as in -v FILE:/dir/name",
         errno.EEXIST: "the target is a dangling symbolic link in the image: choose another target",
+        STALE: "it is not the one that was checked: run the cell again",
+        CHANGED: CHANGED_ADVICE,
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches the mount to the very directory or file that the target was found to be."""
-        tree = files[self.tree] if self.tree >= 0 else self._open(kernel)
+        tree = files[self.tree] if self.tree >= 0 else self._clone(kernel)
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
         target = mount_point(kernel, self.target, directory=self.directory)
@@ -98,16 +98,8 @@ class BindVolume(Step):
         if self.tree < 0:
             kernel.close(tree)
 
-    def _open(self, kernel: Kernel) -> int:
-        try:
-            tree = kernel.open_tree(AT_FDCWD, self.source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)
-        except FileNotFoundError:
-            raise OSError(STALE, os.strerror(STALE), self.source) from None
-        found = kernel.fstat(tree)
-        if (found.st_dev, found.st_ino) != (self.device, self.inode):
-            kernel.close(tree)
-            raise OSError(STALE, os.strerror(STALE), self.source)
-        return tree
+    def _clone(self, kernel: Kernel) -> int:
+        return clone_tree(kernel, self.source, (self.device, self.inode), recursive=True)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from tests.attacks.attacker import Attacker
+from tests.attacks.scene import Scene
 from tests.requirements import require
 
 if TYPE_CHECKING:
@@ -22,3 +23,10 @@ def attack(store_path: Path, tmp_path_factory: pytest.TempPathFactory, _containe
     engine = Engine(store_path)
     yield Attacker(engine, tmp_path_factory.mktemp("images"))
     engine.close()
+
+
+@pytest.fixture
+def scene(engine: Engine, tmp_path: Path) -> Scene:
+    """What is attacked by way of a volume, on an engine of the test's own."""
+    tmp_path.chmod(0o755)
+    return Scene(engine, tmp_path)

@@ -9,6 +9,7 @@ import stat
 
 import pytest
 
+from nbcontainer.linux.files import RESOLVE_NO_SYMLINKS
 from nbcontainer.linux.mounts import (
     AT_EMPTY_PATH,
     AT_FDCWD,
@@ -23,7 +24,8 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.volumes import STALE, BindResolver, BindVolume, MakeResolver, MountTmpfs
+from nbcontainer.sandbox.trees import CHANGED, STALE
+from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MakeResolver, MountTmpfs
 from tests.recording import RecordingKernel, call
 
 HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -34,14 +36,18 @@ VOLUME = BindVolume("/host/data", "/data", directory=True, read_only=False, devi
 
 
 def test_a_volume_is_cloned_and_moved_onto_a_descriptor() -> None:
-    """The source with all mounts below it is copied, made harmless, and moved onto the target that was found."""
+    """The source is opened without links; that descriptor is copied with all mounts below it, made harmless, and moved
+    onto the target that was found."""
     kernel = RecordingKernel()
     VOLUME.apply(kernel, ())
-    tree = next(fd for fd, path in kernel.paths.items() if path == "/host/data")
+    source, tree = [fd for fd, path in kernel.paths.items() if path == "/host/data"]
     target = next(fd for fd, path in kernel.paths.items() if path == "stage/root/data")
-    assert kernel.calls[0] == call(
-        "open_tree", AT_FDCWD, "/host/data", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE
-    )
+    assert kernel.calls[:4] == [
+        call("openat2", AT_FDCWD, "/host/data", os.O_PATH | os.O_CLOEXEC, resolve=RESOLVE_NO_SYMLINKS),
+        call("fstat", source),
+        call("open_tree", source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | WHOLE),
+        call("close", source),
+    ]
     assert kernel.only("mount_setattr", "move_mount") == [
         call("mount_setattr", tree, "", WHOLE, attr_set=HARMLESS),
         call("move_mount", tree, "", target, "", ONTO),
@@ -88,9 +94,20 @@ def test_a_source_that_is_not_there_is_stale() -> None:
         VOLUME.apply(kernel, ())
 
 
+@pytest.mark.parametrize("code", [errno.ELOOP, errno.ENOTDIR])
+def test_a_link_in_the_place_of_a_directory_is_a_change(code: int) -> None:
+    """The notebook saw no link: what is there now was put there by a container, and no new launcher helps."""
+    kernel = RecordingKernel().fail(code, "openat2")
+    with pytest.raises(OSError, match="changed after it was checked") as raised:
+        VOLUME.apply(kernel, ())
+    assert (raised.value.errno, raised.value.filename) == (CHANGED, "/host/data")
+    assert "end that container" in BindVolume.advice[CHANGED]
+    assert not kernel.left_open
+
+
 def test_a_source_that_may_not_be_entered_is_no_stale_one() -> None:
     """EACCES stays what it is, with advice about the path."""
-    kernel = RecordingKernel().fail(errno.EACCES, "open_tree")
+    kernel = RecordingKernel().fail(errno.EACCES, "openat2")
     with pytest.raises(PermissionError):
         VOLUME.apply(kernel, ())
     assert "read by this user" in BindVolume.advice[errno.EACCES]

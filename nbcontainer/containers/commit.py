@@ -110,7 +110,7 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
     What was mounted in the container (volumes, /proc, /dev, /sys) is not in it. Raises `ImageError`, `UsageError`.
     """
     compression = compression_of(target)
-    with replacing(target) as fd:
+    with replacing(engine.store, target) as fd:
         packed = engine.on_layers(
             work.pack_tree_here,
             layers[::-1],

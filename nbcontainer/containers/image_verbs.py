@@ -75,7 +75,7 @@ def _bring_in(call: Call, file: str, wish: Wish) -> View:
         platform=platforms.parse(text) if text else None,
         created_by=f"nbcontainer import {path.name}",
     )
-    source = 0 if file == "-" else loading.open_file(path)
+    source = 0 if file == "-" else loading.open_file(call.engine.store, path)
     try:
         images = loading.load(call.engine.store, call.engine, source, wish, call.listener)
     finally:

@@ -97,7 +97,7 @@ class FloodGate:
         try:
             if self._file is None:
                 self.path = self._place()
-                self._file = self.path.open("wb")
+                self._file = self.path.open("xb")  # where a link has taken its name, it fails
                 self._file.writelines(self._kept)
                 self._kept.clear()
             self._file.write(data)

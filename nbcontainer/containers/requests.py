@@ -12,14 +12,15 @@ from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_uli
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
-from nbcontainer.errors import UsageError
-from nbcontainer.images import library
+from nbcontainer.errors import ImageError, UsageError
+from nbcontainer.images import library, user_files
 from nbcontainer.images.reference import host_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.grammar import Words
+    from nbcontainer.linux.paths import Link
 
 RUN_OPTIONS = (
     Option(("-v", "--volume"), "SRC:DST[:ro]", "show a host directory or file in the container"),
@@ -55,6 +56,7 @@ RUN = Command(
 
 def request_of(words: Words, *, script: str | None = None, terminal: bool = False) -> Request:
     """The request that parsed words make, with a cell's body or without. Raises `UsageError`, `ContainerError`."""
+    files = [_env_file(host_path(name)) for name in words.all("env-file")]
     return Request(
         image=words.operands[0] if words.operands else "",
         name=words.one("name"),
@@ -64,7 +66,8 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
         options=RunOptions(
             volumes=tuple(parse_volume(text) for text in words.all("volume")),
             tmpfs=tuple(parse_tmpfs(text) for text in words.all("tmpfs")),
-            env=_environment(words),
+            env=_environment(words, [line for lines, _ in files for line in lines]),
+            links=tuple(link for _, links in files for link in links),
             workdir=words.one("workdir"),
             user=words.one("user"),
             hostname=words.one("hostname"),
@@ -99,9 +102,8 @@ def seconds(text: str) -> float | None:
     return found
 
 
-def _environment(words: Words) -> tuple[str, ...]:
-    """NAME=value strings: of the files first, then of the options, which win."""
-    found = [line for name in words.all("env-file") for line in _env_file(host_path(name))]
+def _environment(words: Words, found: list[str]) -> tuple[str, ...]:
+    """NAME=value strings: those found in files first, then those of the options, which win."""
     env = []
     for item in (*found, *words.all("env")):
         name, equals, _ = item.partition("=")
@@ -116,12 +118,17 @@ def _environment(words: Words) -> tuple[str, ...]:
     return tuple(env)
 
 
-def _env_file(path: Path) -> list[str]:
+def _env_file(path: Path) -> tuple[list[str], tuple[Link, ...]]:
+    """The lines of a file of variables, and the links that its path led through."""
     try:
-        text = path.read_text()
+        fd, links = user_files.open_file(path)
+        with os.fdopen(fd) as file:
+            text = file.read()
+    except ImageError as error:
+        raise UsageError(f"--env-file: {error.message}", hint=error.hint) from None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read --env-file {path}: {error}", hint="give a text file of NAME=value lines"
         ) from None
     lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith("#")], links

@@ -29,6 +29,11 @@ class Folder:
             os.close(self._fd)
             self._fd = -1
 
+    def is_empty(self) -> bool:
+        """Whether nothing is in it."""
+        with os.scandir(self._fd) as entries:
+            return next(entries, None) is None
+
     def open(self, name: str) -> int:
         """A descriptor of a regular file, for the caller to close; links may lead to others in the directory.
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
 from nbcontainer.images import names, oci, platforms, recipes, reference
 from nbcontainer.images.discard import discard as discard
+from nbcontainer.images.folder import Folder
 from nbcontainer.images.times import timestamp
 
 if TYPE_CHECKING:
@@ -159,11 +162,9 @@ def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | No
     """The image in a file on the host, brought in once: it is known again by its file's identity and times."""
     from nbcontainer.images.loading import Wish, load, open_file, stem_of
 
-    source = open_file(path)
+    source = open_file(store, path)
     try:
-        facts = os.fstat(source)
-        if (path / "index.json").exists():
-            facts = (path / "index.json").stat()
+        facts = _facts(source)
         stamp = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {platform}"
         name = f"{names.OF_FILES}{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
         known = store.images().get(name)
@@ -173,6 +174,17 @@ def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | No
         return load(store, runner, source, wish, progress)[0]
     finally:
         os.close(source)
+
+
+def _facts(source: int) -> os.stat_result:
+    """What tells one version of a file from another; of a layout directory, its index's."""
+    facts = os.fstat(source)
+    if stat.S_ISDIR(facts.st_mode):
+        with contextlib.suppress(FileNotFoundError), contextlib.closing(Folder(source)) as folder:
+            index = folder.open("index.json")
+            facts = os.fstat(index)
+            os.close(index)
+    return facts
 
 
 def lowers(store: Store, image: Image) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import durable, oci, platforms, recipes, reference, work
+from nbcontainer.images import durable, oci, platforms, recipes, reference, user_files, work, writable
 from nbcontainer.images.docker_archive import DockerArchive, is_docker_archive
 from nbcontainer.images.folder import Folder
 from nbcontainer.images.layout import Layout, is_layout
@@ -71,17 +71,23 @@ def stem_of(path: Path) -> str:
     return stem or "imported"
 
 
-def open_file(path: Path) -> int:
+def open_file(store: Store, path: Path) -> int:
     """A descriptor to read a host file or directory by, for the caller to close.
 
-    Raises `ImageNotFound`, `ImageError`.
+    Raises `ImageNotFound`, `ImageError`, and `LinkRefused` for a path through a link that a container could have made.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd, links = user_files.open_file(path)
     except FileNotFoundError:
         raise ImageNotFound(f"no file {path}", hint="check the path") from None
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
+    try:
+        writable.check(store, links)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def load(store: Store, runner: Runner, fd: int, wish: Wish, listener: Listener | None = None) -> list[Image]:

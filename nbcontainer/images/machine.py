@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from nbcontainer.linux.mountinfo import Mount, read_mounts
 
 if TYPE_CHECKING:
@@ -214,12 +215,21 @@ class _Survey:
         return Entry(kind, mode, uid, gid)
 
     def _copy(self, path: str) -> None:
-        with contextlib.suppress(OSError):
-            if self._host(path).stat().st_size <= _COPIED:
-                entry = self._entry(FILE, path)
-                self.entries[path] = Entry(FILE, entry.mode, data=self._host(path).read_bytes())
+        # A container that has the directory as a volume may put a pipe there now, or a link to what is hidden here.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with contextlib.suppress(OSError), os.fdopen(self._open(path, flags), "rb") as file:
+            facts = os.fstat(file.fileno())
+            if stat.S_ISREG(facts.st_mode) and facts.st_size <= _COPIED:
+                self.entries[path] = Entry(FILE, self._entry(FILE, path).mode, data=file.read(_COPIED))
 
     # How the machine is looked at
+
+    def _open(self, path: str, flags: int) -> int:
+        top = os.open(self.outside.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return openat2(top, path.lstrip("/"), flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        finally:
+            os.close(top)
 
     def _host(self, path: str) -> Path:
         return self.outside.top / path.lstrip("/")

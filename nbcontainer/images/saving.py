@@ -6,13 +6,13 @@ Sources: image-spec, image-layout.md; moby, image/spec/v1.2.md for manifest.json
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, names, oci, reference
+from nbcontainer.images import names, oci, reference, user_files
 from nbcontainer.images import tar_format as tar
 from nbcontainer.images.compression import Compression
+from nbcontainer.images.layout_folder import layout_at
 from nbcontainer.images.outgoing import Outgoing, prepare, read_blob
 from nbcontainer.images.store import cannot
 from nbcontainer.images.tar_writer import TarWriter
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from nbcontainer.images.layout_folder import LayoutFolder
     from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.progress import Part, Tracker
     from nbcontainer.images.store import Store
@@ -41,7 +42,7 @@ def save_archive(
     compression = compression_of(target)
     with contextlib.ExitStack() as stack:
         outgoing = _prepared(store, images, layers, stack, tracker)
-        with replacing(target) as fd, TarWriter(fd, compression) as writer:
+        with replacing(store, target) as fd, TarWriter(fd, compression) as writer:
             for name in ("blobs/", "blobs/sha256/"):
                 writer.entry(name.encode(), tar.DIRECTORY, 0o755, 0, 0, 0, 0)
             _add_blobs(writer, outgoing, tracker)
@@ -55,19 +56,18 @@ def save_directory(
 ) -> None:
     """Writes images into the layout directory `target` (host), beside what is there; makes it where it is missing.
 
-    Readers see the old index.json or the new one. Raises `ImageError`, `StoreError`.
+    Readers see the old index.json or the new one. Raises `ImageError`, `LinkRefused`, `StoreError`.
     """
     with contextlib.ExitStack() as stack:
         outgoing = _prepared(store, images, layers, stack, tracker)
         try:
-            entries = _entries_of(target)
-            (target / "blobs/sha256").mkdir(parents=True, exist_ok=True)
-            _copy_blobs(target, outgoing, tracker)
-            for image, one in zip(images, outgoing, strict=True):
-                new = _entry(image, one, images)
-                entries = [old for old in entries if _key(old) != _key(new)] + [new]
-            _put(target / "oci-layout", [_LAYOUT])
-            _put(target / "index.json", [oci.canonical(_index(entries))])
+            with user_files.directory(store, target, make=True) as folder, layout_at(folder, target) as layout:
+                entries = layout.entries()
+                _copy_blobs(layout, outgoing, tracker)
+                for image, one in zip(images, outgoing, strict=True):
+                    new = _entry(image, one, images)
+                    entries = [old for old in entries if _key(old) != _key(new)] + [new]
+                layout.finish(_LAYOUT, oci.canonical(_index(entries)))
         except OSError as error:
             hint = "check the path's permissions and the space"
             raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
@@ -78,41 +78,16 @@ def _key(entry: dict[str, Any]) -> Any:
     return entry.get("annotations") or entry.get("digest")
 
 
-def _entries_of(target: Path) -> list[dict[str, Any]]:
-    """The entries of the layout that is there. Raises `ImageError` where something else is."""
-    if not target.exists() or not any(target.iterdir()):
-        return []
-    try:
-        data = (target / "index.json").read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{target} is no image layout", hint="name a new or an empty directory") from None
-    return documents.objects(documents.parse(data, f"{target}/index.json"), "manifests", f"{target}/index.json")
-
-
-def _copy_blobs(target: Path, outgoing: Sequence[Outgoing], tracker: Tracker) -> None:
+def _copy_blobs(layout: LayoutFolder, outgoing: Sequence[Outgoing], tracker: Tracker) -> None:
     part = tracker.part()
     for one in outgoing:
         for blob, data in one.documents:
-            _put(target / _place(blob), [data])
+            layout.put_blob(blob, [data])
     for blob, path in _layers(outgoing):
-        there = target / _place(blob)
-        if there.exists() and there.stat().st_size == blob.size:
+        if layout.has(blob):
             part.add(blob.size)
         else:
-            _put(there, _counted(read_blob(path, blob), part))
-
-
-def _put(path: Path, chunks: Iterable[bytes]) -> None:
-    """Writes a file: temp, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            layout.put_blob(blob, _counted(read_blob(path, blob), part))
 
 
 def _prepared(

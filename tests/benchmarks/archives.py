@@ -99,7 +99,7 @@ class Ours:
 
     def import_archive(self) -> None:
         """Imports the tar, from opening it to having the image, which cells can run on."""
-        source = loading.open_file(self.place / "tree.tar")
+        source = loading.open_file(self.engine.store, self.place / "tree.tar")
         try:
             (self.image,) = loading.load(self.engine.store, self.engine, source, loading.Wish("tree"))
         finally:

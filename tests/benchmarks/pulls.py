@@ -96,7 +96,7 @@ def _layered(engine: Engine, tars: list[Path]) -> Image:
 
     images = []
     for tar in tars:
-        fd = loading.open_file(tar)
+        fd = loading.open_file(engine.store, tar)
         try:
             images += loading.load(engine.store, engine, fd, loading.Wish(f"layer-{tar.stem}"))
         finally:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from tests.running import all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.cli.conftest import Program
 
@@ -200,6 +200,18 @@ def test_a_tar_goes_through_pipes(program: Program) -> None:
     assert done.returncode == 0, done
     assert program.good("run", "piped", "echo", "here") == "here\n"
     program.good("rmi", "piped")
+
+
+@pytest.mark.parametrize("verb", ["export", "save"])
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+def test_a_tar_goes_to_standard_output_that_is_a_file(program: Program, tmp_path: Path, verb: str, name: str) -> None:
+    """`-o - > FILE` writes to that file, and `-o /dev/stdout` too: no name in /dev is replaced."""
+    program.good("run", "busybox", "true")
+    words = [sys.executable, "-c", "from nbcontainer.cli import main; main()", verb, "busybox", "-o", name]
+    with (tmp_path / "x.tar").open("wb") as file:
+        subprocess.run(words, env=program.env, stdout=file, check=True)
+    assert tarfile.is_tarfile(tmp_path / "x.tar")
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_answers_are_json_where_wanted(program: Program) -> None:

@@ -132,7 +132,7 @@ def _drop(engine: Engine, name: str) -> None:
 def _import(engine: Engine, folder: Path) -> str:
     from nbcontainer.images.loading import Wish, load, open_file
 
-    source = open_file(folder / "tree.tar")
+    source = open_file(engine.store, folder / "tree.tar")
     try:
         image = load(engine.store, engine, source, Wish("faulty-import"))[0]
     finally:

@@ -20,6 +20,9 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers import run
+from nbcontainer.errors import LinkRefused
+from nbcontainer.images import writable
+from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook import provisioner
 from tests.debian import debian_tar
 from tests.notebook.provisioned import ProvisionedKernel, python_places
@@ -170,6 +173,7 @@ def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel]
         assert not name.exists()
     engine.settle()
     assert mounts() == before
+    assert not list((engine.store.path / writable.MARKS).iterdir())
     assert list((engine.store.path / "containers").iterdir()) == []
     # Spare inits, which wait for the next cell, are not the kernel's.
     assert not [
@@ -242,6 +246,20 @@ def test_the_notebooks_directory_is_shown_as_asked(
         assert not (tmp_path / "new").exists()
     else:
         assert (tmp_path / "new").stat().st_uid == os.geteuid()
+
+
+def test_a_notebooks_directory_is_not_where_a_cells_link_leads(
+    make_inside: Callable[..., ProvisionedKernel], engine: Engine, tmp_path: Path
+) -> None:
+    """A notebook's directory that a cell made a link is not shown: what is mounted is what was opened by its name."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "link").symlink_to(tmp_path / "elsewhere")
+    with resolve(tmp_path / "volume") as place:
+        writable.remember(engine.store, place.node)
+    kernel = make_inside(notebooks="rw", start=False)
+    with pytest.raises(LinkRefused, match="volume/link is a symbolic link"):
+        kernel.manager.start_kernel(env=kernel.env, cwd=str(tmp_path / "volume" / "link"))
 
 
 def test_options_are_those_of_run(make_inside: Callable[..., ProvisionedKernel], tmp_path: Path) -> None:

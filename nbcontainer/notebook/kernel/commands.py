@@ -14,7 +14,7 @@ from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
-from nbcontainer.images import reference
+from nbcontainer.images import reference, user_files
 from nbcontainer.images.loading import stem_of
 from nbcontainer.images.store import default_path
 from nbcontainer.notebook.kernel import kernelspec
@@ -75,6 +75,8 @@ def _install(use: Use) -> Any:
     name = words.one("name") or kernelspec.name_for(shown)
     spec = _document(words, run, shown, _store_to_name(engine), found.config.labels.get(kernelspec.LABEL, ""))
     prefix = sys.prefix if words.has("sys-prefix") else words.one("prefix")
+    if prefix:
+        user_files.check_path(engine.store, reference.host_path(prefix) / "share" / "jupyter" / "kernels" / name)
     path = kernelspec.install(spec, name, prefix=prefix)
     return Note(f"{name}  {path}")
 

@@ -186,12 +186,23 @@ def test_a_file_that_cannot_be_made_ends_no_cell(tmp_path: Path) -> None:
     assert shown.endswith("abc\n\n… all 20000 bytes of output could not be kept: No such file or directory\n".encode())
 
 
-def test_a_full_disk_ends_no_cell() -> None:
+def test_a_flood_follows_no_link(tmp_path: Path) -> None:
+    """The file for a flood is a new one: what has its name already is not written to."""
+    (tmp_path / "other").write_text("other")
+    (tmp_path / "whole").symlink_to("other")
+    gate, shown = gate_to(tmp_path / "whole", 4)
+    gate.through(shown.extend)(b"abc\nabc\n")
+    gate.finish(shown.extend)
+    assert "could not be kept: File exists" in shown.decode()
+    assert (tmp_path / "other").read_text() == "other"
+
+
+def test_a_full_disk_ends_no_cell(tmp_path: Path) -> None:
     """A disk that fills up in the middle of a flood is said of the output, and nothing is raised."""
-    gate, shown = gate_to(Path("/dev/full"), 4)
+    gate, shown = gate_to(tmp_path / "whole", 4)
     take = gate.through(shown.extend)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        patch.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
         for _ in range(5000):
             take(b"abc\n")
         gate.finish(shown.extend)

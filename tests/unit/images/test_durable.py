@@ -98,7 +98,7 @@ def test_an_import_is_marked_before_its_blob_is_there(store: Store, tmp_path: Pa
         def later(self, chore: Callable[[], object]) -> None:
             chores.append(chore)
 
-    fd = open_file(tmp_path / "root.tar")
+    fd = open_file(store, tmp_path / "root.tar")
     try:
         (image,) = load(store, Later(store.path), fd, Wish("root"))
     finally:

@@ -67,6 +67,19 @@ def kinds(outside: Surroundings) -> dict[str, str]:
     return {path: entry.kind for path, entry in survey(outside).entries.items()}
 
 
+def test_what_is_copied_is_the_file_itself(tmp_path: Path) -> None:
+    """A file beside a mount that has become a link or a pipe by the time it is read is left out; nothing waits."""
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "link").symlink_to("secret")
+    (tmp_path / "out").symlink_to(tmp_path)
+    (tmp_path / "file").write_text("text")
+    os.mkfifo(tmp_path / "pipe")
+    survey = machine._Survey(machine.Surroundings("/store", whole=False, top=tmp_path))
+    for path in ("/link", "/out/secret", "/pipe", "/file", "/none"):
+        survey._copy(path)
+    assert {path: entry.data for path, entry in survey.entries.items()} == {"/file": b"text"}
+
+
 def test_homes_are_empty(outside: Surroundings) -> None:
     """Nothing of /home or /root is there but the directories themselves."""
     found = kinds(outside)

@@ -123,7 +123,7 @@ def test_a_directory_of_something_else(store: Store, images: list[Image], tmp_pa
     """A directory with other things in it is left alone."""
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine").write_text("")
-    with Tracker("save") as tracker, pytest.raises(ImageError, match="is no image layout; name a new"):
+    with Tracker("save") as tracker, pytest.raises(ImageError, match="is not an image layout; name a new"):
         save_directory(store, images, tmp_path / "x", tracker)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine"]
 

@@ -44,7 +44,7 @@ class _Ready:
     """A layer that came whole and is what it should be."""
 
     partial: Partial
-    unpacked: Unpacked
+    staged: Unpacked
 
 
 def bring_in(
@@ -69,9 +69,9 @@ def bring_in(
         with _layers(store, runner, source, wanted, tracker) as ready, store.lock():
             for layer in ready:
                 layer.partial.adopt()
-                layer.unpacked.adopt(store)
+                layer.staged.adopt(store)
             # A prune in another process may have taken a layer away that nobody else had, since it was looked for.
-            if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.unpacked.diff_id) for r in ready}):
+            if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.staged.diff_id) for r in ready}):
                 image = _name(store, chosen, called)
                 runner.later(lambda: durable.settle(store))
                 return image

@@ -12,7 +12,7 @@ from nbcontainer.linux.libc import int_, syscall, unsigned
 TUNGETIFF = 0x800454D2
 TUNATTACHFILTER = 0x401054D5
 
-_REQUEST = struct.Struct("16sh22x")  # struct ifreq
+_IFREQ = struct.Struct("16sh22x")  # struct ifreq
 
 
 def pidfd_getfd(pidfd: int, number: int) -> int:
@@ -26,10 +26,10 @@ def pidfd_getfd(pidfd: int, number: int) -> int:
 def interface_name(fd: int) -> str | None:
     """The name of the interface that a descriptor is the other end of; None for a descriptor of anything else."""
     try:
-        answer = fcntl.ioctl(fd, TUNGETIFF, bytes(_REQUEST.size))
+        answer = fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size))
     except OSError:
         return None
-    return str(_REQUEST.unpack(answer)[0].rstrip(b"\0").decode())
+    return str(_IFREQ.unpack(answer)[0].rstrip(b"\0").decode())
 
 
 def attach_filter(fd: int, program: bytes) -> None:

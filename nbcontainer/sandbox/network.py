@@ -187,8 +187,8 @@ class _Attempt:
         else:
             arguments += ["--ipv4-only"]
         arguments += ["--no-map-gw", "--tcp-ns", "none", "--udp-ns", "none"]
-        for option, protocol in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
-            wanted = [f"{p.address}/{p.host}:{p.container}" for p in self.ports if p.protocol == protocol]
+        for option, kind in (("--tcp-ports", "tcp"), ("--udp-ports", "udp")):
+            wanted = [f"{p.address}/{p.host}:{p.container}" for p in self.ports if p.protocol == kind]
             for text in wanted or ["none"]:
                 arguments += [option, text]
         with _started(self, tool, arguments, lambda ready, words: [namespace, ready, words]) as pidfd:

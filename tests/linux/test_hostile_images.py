@@ -133,8 +133,8 @@ def test_a_setuid_file_is_inert(cell: Cell, engine: Engine, image: Image) -> Non
     with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as tar:
         file = tar.extractfile("bin/busybox")
         assert file is not None
-        busybox = file.read()
-    hostile = image(entry("bin/suid", tarfile.REGTYPE, mode=0o4755, data=busybox))
+        program = file.read()
+    hostile = image(entry("bin/suid", tarfile.REGTYPE, mode=0o4755, data=program))
     ran = cell(
         "stat -c %a /bin/suid; exec -a id /bin/suid -u 2>/dev/null || /bin/suid id -u", image=hostile, user="1000"
     )

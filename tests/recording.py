@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD
-from nbcontainer.linux.processes import PR_GET_SECCOMP
+from nbcontainer.linux.process import PR_GET_SECCOMP
 from nbcontainer.linux.seccomp import SECCOMP_MODE_FILTER
 
 if TYPE_CHECKING:

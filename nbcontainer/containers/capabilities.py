@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
-from nbcontainer.linux.processes import CAPABILITIES
+from nbcontainer.linux.process import CAPABILITIES
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:

@@ -13,15 +13,11 @@ from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, en
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.volumes import idmapped, is_as_checked, writable_directories
-from nbcontainer.errors import (
-    ContainerLost,
-    SetupFailed,
-    UsageError,
-)
+from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.images import times, writable
 from nbcontainer.images.store import cannot
 from nbcontainer.linux.files import keeps_attributes
-from nbcontainer.linux.proc import birth
+from nbcontainer.linux.procfs import birth
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.groups import Group
 from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused

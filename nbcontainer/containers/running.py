@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.pause import wake
 from nbcontainer.errors import StoreError
-from nbcontainer.linux.proc import birth
+from nbcontainer.linux.procfs import birth
 
 if TYPE_CHECKING:
     from pathlib import Path

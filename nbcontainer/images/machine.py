@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from nbcontainer.linux.mountinfo import Mount, read_mounts
+from nbcontainer.linux.procfs import Mount, read_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -32,7 +32,7 @@ def pack(code: Code) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-class Program(ctypes.Structure):
+class BpfProgram(ctypes.Structure):
     """struct sock_fprog, for what `pack` returned."""
 
     _fields_ = (("len", c_ushort), ("filter", c_char_p))

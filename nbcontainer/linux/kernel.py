@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 
-from nbcontainer.linux import files, mounts, namespaces, network, processes, seccomp
+from nbcontainer.linux import files, mounts, namespaces, netdevice, process, seccomp
 
 
 class Kernel:
@@ -30,17 +30,17 @@ class Kernel:
     unshare = staticmethod(namespaces.unshare)
     setns = staticmethod(namespaces.setns)
     user_namespace = staticmethod(namespaces.user_namespace)
-    raise_interface = staticmethod(network.raise_interface)
-    add_ipv6 = staticmethod(network.add_ipv6)
-    prctl = staticmethod(processes.prctl)
-    capset = staticmethod(processes.capset)
-    drop_bounding = staticmethod(processes.drop_bounding)
-    last_capability = staticmethod(processes.last_capability)
-    clear_ambient = staticmethod(processes.clear_ambient)
-    close_all_but = staticmethod(processes.close_all_but)
-    cloexec_from = staticmethod(processes.cloexec_from)
-    counts_by_namespace = staticmethod(processes.counts_by_namespace)
-    join_session_keyring = staticmethod(processes.join_session_keyring)
+    raise_interface = staticmethod(netdevice.raise_interface)
+    add_ipv6 = staticmethod(netdevice.add_ipv6)
+    prctl = staticmethod(process.prctl)
+    capset = staticmethod(process.capset)
+    drop_bounding = staticmethod(process.drop_bounding)
+    last_capability = staticmethod(process.last_capability)
+    clear_ambient = staticmethod(process.clear_ambient)
+    close_all_but = staticmethod(process.close_all_but)
+    cloexec_from = staticmethod(process.cloexec_from)
+    counts_by_namespace = staticmethod(process.counts_by_namespace)
+    join_session_keyring = staticmethod(process.join_session_keyring)
     seccomp_set_mode_filter = staticmethod(seccomp.seccomp_set_mode_filter)
     getrlimit = staticmethod(resource.getrlimit)
     setrlimit = staticmethod(resource.setrlimit)

@@ -6,7 +6,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.linux.bpf import AND, JUMP, JUMP_EQUAL, JUMP_FROM, LOAD, NEAR, RETURN, Code, Program, pack
+from nbcontainer.linux.bpf import AND, JUMP, JUMP_EQUAL, JUMP_FROM, LOAD, NEAR, RETURN, BpfProgram, Code, pack
 from nbcontainer.linux.libc import syscall, unsigned
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def refuse(error: int) -> int:
 
 
 @dataclass(frozen=True)
-class Check:
+class ArgumentCheck:
     """A verdict that hangs on the low 32 bits of argument `argument`, for arguments that the kernel takes as an int.
 
     Where they, under `mask`, are one of `values`, it is `then`, which may be a look at another argument, else
@@ -47,7 +47,7 @@ class Check:
     mask: int = 0xFFFFFFFF
 
 
-Verdict = int | Check
+Verdict = int | ArgumentCheck
 
 
 def assemble(architecture: int, verdicts: Mapping[int, Verdict], unknown: Verdict) -> bytes:
@@ -105,4 +105,4 @@ def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
     `program` is what `assemble` returned. Raises `OSError`: EINVAL where the kernel has no filters, EACCES without
     no_new_privs.
     """
-    syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(Program(program)))
+    syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(BpfProgram(program)))

@@ -20,7 +20,7 @@ from typing import Any
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD, MOUNT_ATTR_RDONLY, MS_BIND, MS_REC, MS_SLAVE
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
-from nbcontainer.linux.processes import close_all_but
+from nbcontainer.linux.process import close_all_but
 from nbcontainer.sandbox import wire
 
 _INTERPRETER = "/proc/self/exe"

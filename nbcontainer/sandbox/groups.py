@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LimitUnavailable
-from nbcontainer.linux.proc import birth
+from nbcontainer.linux.procfs import birth
 from nbcontainer.sandbox import cgroups
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.outcome import EXITED, KILLED, MEMORY, PROCESSES, SIGNAL

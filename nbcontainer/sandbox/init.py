@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.linux.processes import set_name, set_pdeathsig
+from nbcontainer.linux.process import set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, rehearsal, wire
 from nbcontainer.sandbox.exchange import MakeExchange, open_exchange
 from nbcontainer.sandbox.lockdown import DropCapabilities, HardenInit, NewSession, SetUser

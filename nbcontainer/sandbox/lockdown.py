@@ -16,12 +16,7 @@ from nbcontainer.linux.namespaces import (
     CLONE_NEWPID,
     CLONE_NEWUTS,
 )
-from nbcontainer.linux.processes import (
-    PR_SET_DUMPABLE,
-    PR_SET_KEEPCAPS,
-    PR_SET_NO_NEW_PRIVS,
-    capability_mask,
-)
+from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, capability_mask
 from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.machine import limits_advice, namespace_advice
 from nbcontainer.sandbox.steps import Step

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.linux.mountinfo import read_mounts
-from nbcontainer.linux.processes import capability_mask
+from nbcontainer.linux.process import capability_mask
+from nbcontainer.linux.procfs import read_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nbcontainer.linux.mountinfo import Mount
+    from nbcontainer.linux.procfs import Mount
 
 NEWEST_CALL = (5, 12)
 """The kernel that has every system call a container needs: mount_setattr(2) is the youngest of them."""

@@ -12,7 +12,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from nbcontainer.linux.proc import born_below, descendants, send_signal, state
+from nbcontainer.linux.procfs import born_below, descendants, send_signal, state
 
 if TYPE_CHECKING:
     from pathlib import Path

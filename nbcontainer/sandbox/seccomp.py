@@ -13,13 +13,13 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nbcontainer.linux.processes import PR_GET_SECCOMP
+from nbcontainer.linux.process import PR_GET_SECCOMP
 from nbcontainer.linux.seccomp import (
     ALLOW,
     ARCHITECTURES,
     SECCOMP_FILTER_FLAG_SPEC_ALLOW,
     SECCOMP_MODE_FILTER,
-    Check,
+    ArgumentCheck,
     Verdict,
     assemble,
     refuse,
@@ -111,18 +111,18 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # <asm-generic/ioctls.h>
 _SOL_PACKET, _PACKET_TX_RING = 263, 13  # <linux/socket.h>, <linux/if_packet.h>
 _INIT = 1
 
-_FAMILY = Check(0, tuple(int(family) for family in _FAMILIES), ALLOW, refuse(errno.EAFNOSUPPORT))
+_FAMILY = ArgumentCheck(0, tuple(int(family) for family in _FAMILIES), ALLOW, refuse(errno.EAFNOSUPPORT))
 
 CHECKED: Mapping[str, Verdict] = {
-    "clone": Check(0, (0,), ALLOW, _DENIED, mask=_NAMESPACE_FLAGS),
+    "clone": ArgumentCheck(0, (0,), ALLOW, _DENIED, mask=_NAMESPACE_FLAGS),
     "clone3": _UNKNOWN,
     # Both push characters into a terminal, as if typed (CVE-2017-5226, CVE-2019-10063).
-    "ioctl": Check(1, (_TIOCSTI, _TIOCLINUX), _DENIED, ALLOW),
-    "personality": Check(0, _PERSONALITIES, ALLOW, _DENIED),
+    "ioctl": ArgumentCheck(1, (_TIOCSTI, _TIOCLINUX), _DENIED, ALLOW),
+    "personality": ArgumentCheck(0, _PERSONALITIES, ALLOW, _DENIED),
     # The kernel asks for no more than the same user, whom init may be: with a limit that it exceeds, it is killed.
-    "prlimit64": Check(0, (_INIT,), _DENIED, ALLOW),
+    "prlimit64": ArgumentCheck(0, (_INIT,), _DENIED, ALLOW),
     # Frames of such a ring stay in the sender's memory until they are read, past every filter (`sandbox.tap`).
-    "setsockopt": Check(1, (_SOL_PACKET,), Check(2, (_PACKET_TX_RING,), _DENIED, ALLOW), ALLOW),
+    "setsockopt": ArgumentCheck(1, (_SOL_PACKET,), ArgumentCheck(2, (_PACKET_TX_RING,), _DENIED, ALLOW), ALLOW),
     # The others are much code in the kernel that few programs use, AF_ALG and AF_VSOCK among them.
     "socket": _FAMILY,
     "socketpair": _FAMILY,
@@ -132,10 +132,10 @@ CHECKED: Mapping[str, Verdict] = {
 _OWN = (0, 0xFFFFFFFF)  # root's id, and -1 for "leave it"
 
 
-def _chown(owner: int) -> Check:
+def _chown(owner: int) -> ArgumentCheck:
     """A change of owner, the argument `owner`, and of group, the next: made for ids that are there, else answered."""
     done = refuse(0)
-    return Check(owner, _OWN, Check(owner + 1, _OWN, ALLOW, done), done)
+    return ArgumentCheck(owner, _OWN, ArgumentCheck(owner + 1, _OWN, ALLOW, done), done)
 
 
 CHOWN = {"chown": _chown(1), "fchown": _chown(1), "lchown": _chown(1), "fchownat": _chown(2)}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
 from nbcontainer.linux.namespaces import CLONE_NEWNET
-from nbcontainer.linux.processes import last_capability, set_command_line, set_name, set_pdeathsig
+from nbcontainer.linux.process import last_capability, set_command_line, set_name, set_pdeathsig
 from nbcontainer.sandbox import init, ipv6, plan, seccomp, wire  # noqa: F401 - ipv6 for its step
 from nbcontainer.sandbox.entry import enter, refuse
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, CloneInit

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.linux import tracing
-from nbcontainer.linux.proc import STANDING, born_below, descendants, send_signal, state, threads
+from nbcontainer.linux.procfs import STANDING, born_below, descendants, send_signal, state, threads
 from nbcontainer.sandbox.pause_file import PauseFile
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import NetworkUnavailable
-from nbcontainer.linux import tap
+from nbcontainer.linux import netdevice
 from nbcontainer.linux.bpf import JUMP_EQUAL, LOAD, LOAD_BYTE, LOAD_HALF, RETURN, pack
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def guard(pidfd: int, interface: str) -> None:
     """
     try:
         for fd in _descriptors(pidfd):
-            if tap.interface_name(fd) == interface:
-                tap.attach_filter(fd, FILTER)
+            if netdevice.interface_name(fd) == interface:
+                netdevice.attach_filter(fd, FILTER)
                 return
         raise OSError(errno.ENODEV, "its program has no such interface")
     except OSError as error:
@@ -65,7 +65,7 @@ def _descriptors(pidfd: int) -> Iterator[int]:
     """A process's descriptors one after another, each closed when the next is asked for. Raises `OSError`."""
     for number in range(_DESCRIPTORS):
         try:
-            fd = tap.pidfd_getfd(pidfd, number)
+            fd = netdevice.pidfd_getfd(pidfd, number)
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise

@@ -19,7 +19,7 @@ import pytest
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import SetupFailed
 from nbcontainer.linux.libc import syscall
-from nbcontainer.linux.processes import capability_mask
+from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.devices import DEVICES, MountDevDirectory
 from nbcontainer.sandbox.idmap import SINGLE
 from nbcontainer.sandbox.lockdown import CloneInit, NewSessionKeyring

@@ -17,7 +17,7 @@ import pytest
 from nbcontainer.containers.pause import paused
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux import tracing
-from nbcontainer.linux.proc import STANDING, children, descendants, state, threads
+from nbcontainer.linux.procfs import STANDING, children, descendants, state, threads
 from nbcontainer.sandbox.pause_file import PauseFile, resume_left
 from nbcontainer.sandbox.standstill import Standstill
 from tests.attacks.attacker import attack_script

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbcontainer.linux.processes import CAPABILITIES
+from nbcontainer.linux.process import CAPABILITIES
 from tests.requirements import require_private_network, require_root
 
 ALL = tuple(CAPABILITIES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.verifying import verify
-from nbcontainer.linux import proc
+from nbcontainer.linux import procfs
 from nbcontainer.sandbox import cgroups
 from nbcontainer.sandbox.machine import Machine
 from tests.running import all_dead, mounts_of, pidfds
@@ -67,7 +67,7 @@ def state(engine: Engine) -> State:
     pids = [one.pid for one in launchers]
     engine.launcher.collect()
     return State(
-        processes=tuple(_name(pid) for launcher in pids for pid in proc.descendants(launcher)),
+        processes=tuple(_name(pid) for launcher in pids for pid in procfs.descendants(launcher)),
         descriptors=_descriptors(),
         launcher_descriptors=len(list(Path(f"/proc/{pids[0]}/fd").iterdir())),
         in_tmp=len(list((store / "tmp").iterdir())),
@@ -132,13 +132,13 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 def below() -> set[int]:
     """The processes below this one."""
-    return set(proc.descendants(os.getpid()))
+    return set(procfs.descendants(os.getpid()))
 
 
 def kill(pids: Iterable[int], then: Callable[[], object] = lambda: None) -> None:
     """SIGKILL, `then` something, and waits until these and all below are dead; who is dead already is killed."""
     pids = list(pids)
-    fds = pidfds({*pids, *(lower for pid in pids for lower in proc.descendants(pid))})
+    fds = pidfds({*pids, *(lower for pid in pids for lower in procfs.descendants(pid))})
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

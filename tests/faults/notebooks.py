@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.sweep import prune
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.linux.processes import prctl
+from nbcontainer.linux.process import prctl
 from tests.faults import acts, checks
 from tests.faults.notebook import points_everywhere
 from tests.faults.scene import SOMETIME, OneByOne, Round

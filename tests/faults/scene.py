@@ -14,7 +14,7 @@ from nbcontainer.containers.ahead import DEPTH
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.sweep import prune, sweep
 from nbcontainer.errors import NbcontainerError, SandboxError
-from nbcontainer.linux import proc
+from nbcontainer.linux import procfs
 from tests.faults import acts, checks, limits
 from tests.faults.notebook import points_everywhere, unnoticed
 from tests.faults.points import REMOVING
@@ -260,8 +260,8 @@ class Scene:
         if one.what == "launcher":
             return found
         known = self.tape.init if one.who != SOMETIME else 0
-        inits = [known] if known else [pid for launcher in found for pid in proc.children(launcher)]
-        return inits if one.what == "init" else [pid for init in inits for pid in proc.children(init)]
+        inits = [known] if known else [pid for launcher in found for pid in procfs.children(launcher)]
+        return inits if one.what == "init" else [pid for init in inits for pid in procfs.children(init)]
 
 
 _OF_IMAGES = ("named", "import", "of-the-host")

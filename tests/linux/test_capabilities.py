@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
-from nbcontainer.linux.processes import CAPABILITIES, capability_mask
+from nbcontainer.linux.process import CAPABILITIES, capability_mask
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import SetupFailed
-from nbcontainer.linux.processes import CAPABILITIES, capability_mask, last_capability
+from nbcontainer.linux.process import CAPABILITIES, capability_mask, last_capability
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.devices import MASKED, READ_ONLY
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES

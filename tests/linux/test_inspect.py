@@ -9,7 +9,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer.containers import container as containers
-from nbcontainer.linux.processes import capability_mask
+from nbcontainer.linux.process import capability_mask
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
-from nbcontainer.linux.processes import capability_mask
+from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import plan, wire
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.running import wait_readable

@@ -13,7 +13,7 @@ import pytest
 from nbcontainer.containers import api
 from nbcontainer.containers.pause import paused
 from nbcontainer.containers.snapshot import as_it_is
-from nbcontainer.linux.proc import STANDING, descendants, state
+from nbcontainer.linux.procfs import STANDING, descendants, state
 from nbcontainer.sandbox import standstill
 from nbcontainer.sandbox.standstill import Standstill
 from tests.running import DEADLINE, init_of, marker, run_script

@@ -12,7 +12,7 @@ import pytest
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers.engine import Engine
-from nbcontainer.linux.proc import children
+from nbcontainer.linux.procfs import children
 from nbcontainer.notebook.magics import ContainerMagics
 from tests.running import all_dead, descendants, pidfds
 

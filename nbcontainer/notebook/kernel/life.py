@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.run import run_in
-from nbcontainer.linux.proc import children
+from nbcontainer.linux.procfs import children
 from nbcontainer.notebook.kernel import contents
 from nbcontainer.notebook.kernel.exchange import Exchange
 from nbcontainer.notebook.kernel.observer import Observer

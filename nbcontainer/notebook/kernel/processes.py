@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbcontainer.linux.proc import descendants, pid_namespace, started
+from nbcontainer.linux.procfs import descendants, pid_namespace, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.linux.proc import descendants
+from nbcontainer.linux.procfs import descendants
 from nbcontainer.notebook.kernel import processes
 from nbcontainer.notebook.kernel.life import INTERRUPT, OVER
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT

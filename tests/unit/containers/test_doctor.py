@@ -30,7 +30,7 @@ from nbcontainer.containers.doctor import (
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.recipes import INSTALL_BUSYBOX
 from nbcontainer.images.store import FREE_SPACE, cannot
-from nbcontainer.linux.mountinfo import Mount
+from nbcontainer.linux.procfs import Mount
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
 from nbcontainer.sandbox.machine import Machine

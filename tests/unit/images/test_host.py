@@ -17,7 +17,7 @@ from nbcontainer.images.graft import graft
 from nbcontainer.images.machine import DIRECTORY, EMPTY, FILE, GONE, LINK, Surroundings, survey
 from nbcontainer.images.outgoing import prepare
 from nbcontainer.images.progress import Tracker
-from nbcontainer.linux.mountinfo import Mount
+from nbcontainer.linux.procfs import Mount
 
 if TYPE_CHECKING:
     from collections.abc import Callable

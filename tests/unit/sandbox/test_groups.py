@@ -183,7 +183,7 @@ def test_without_a_count_the_peak_stays(tmp_path: Path) -> None:
 
 def test_the_dead_are_swept_and_the_living_are_not(machine: Machine, tmp_path: Path) -> None:
     """A group goes when the process in its name is dead, or its number is another's; others' groups stay."""
-    from nbcontainer.linux.proc import birth
+    from nbcontainer.linux.procfs import birth
 
     top = tmp_path / "cgroup"
     names = {"nbcontainer-1-0-1": False, "nbcontainer-99999999-5-1": False, f"nbcontainer-1-{birth(1)}-2": True}

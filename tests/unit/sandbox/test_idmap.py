@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.linux.processes import capability_mask
+from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.idmap import (
     COUNT,
     HOST,

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.linux import namespaces
-from nbcontainer.linux.processes import (
-    PR_SET_DUMPABLE,
-    PR_SET_KEEPCAPS,
-    PR_SET_NO_NEW_PRIVS,
-    capability_mask,
-)
+from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, capability_mask
 from nbcontainer.sandbox import lockdown
 from nbcontainer.sandbox.lockdown import (
     CloneInit,

@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nbcontainer.linux.mountinfo import Mount
+from nbcontainer.linux.procfs import Mount
 from nbcontainer.sandbox.failure import launcher_failed
-from nbcontainer.sandbox.machine import (
-    Machine,
-    call_advice,
-    limits_advice,
-    map_advice,
-    namespace_advice,
-    proc_advice,
-)
+from nbcontainer.sandbox.machine import Machine, call_advice, limits_advice, map_advice, namespace_advice, proc_advice
 
 FILES = {
     "self/ns/user": "",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbcontainer.linux.seccomp import Check, Verdict, assemble
+from nbcontainer.linux.seccomp import ArgumentCheck, Verdict, assemble
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.failure import setup_failed
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
@@ -269,7 +269,7 @@ def test_the_filter_is_made_once(machine: str) -> None:
 
 
 CHECKS = st.builds(
-    Check,
+    ArgumentCheck,
     argument=st.integers(0, 5),
     values=st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True).map(tuple),
     then=st.sampled_from([ALLOW, EPERM]),
@@ -286,7 +286,7 @@ def test_any_table_is_assembled_faithfully(table: dict[int, Verdict], arguments:
     code = assemble(X86_64, table, ENOSYS)
     for number in range(403):
         expected = table.get(number, ENOSYS)
-        if isinstance(expected, Check):
+        if isinstance(expected, ArgumentCheck):
             looked_at = arguments[expected.argument] & 0xFFFFFFFF & expected.mask
             expected = expected.then if looked_at in expected.values else expected.otherwise
         assert run(code, X86_64, number, arguments).verdict == expected
@@ -294,7 +294,7 @@ def test_any_table_is_assembled_faithfully(table: dict[int, Verdict], arguments:
 
 def test_a_far_jump_is_far() -> None:
     """A table of many checks, whose halves are longer than a conditional jump reaches, is assembled faithfully."""
-    table: dict[int, Verdict] = {number: Check(0, (number,), ALLOW, EPERM) for number in range(300)}
+    table: dict[int, Verdict] = {number: ArgumentCheck(0, (number,), ALLOW, EPERM) for number in range(300)}
     code = assemble(AARCH64, table, ENOSYS)
     assert len(code) // 8 > 1000
     for number in range(300):
@@ -304,7 +304,7 @@ def test_a_far_jump_is_far() -> None:
 
 def test_a_filter_that_no_kernel_takes_is_refused() -> None:
     """More than 4096 instructions are an error here, and not an EINVAL of the kernel's."""
-    table: dict[int, Verdict] = {number: Check(0, (number,), ALLOW, EPERM) for number in range(900)}
+    table: dict[int, Verdict] = {number: ArgumentCheck(0, (number,), ALLOW, EPERM) for number in range(900)}
     with pytest.raises(ValueError, match="too long"):
         assemble(X86_64, table, ENOSYS)
 

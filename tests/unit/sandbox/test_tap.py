@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import NetworkUnavailable
-from nbcontainer.linux import tap
-from nbcontainer.linux.bpf import Program
+from nbcontainer.linux import netdevice
+from nbcontainer.linux.bpf import BpfProgram
 from nbcontainer.sandbox.tap import FILTER, guard
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a connection, with the filter before the second."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(Program(FILTER)))
+        receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, bytes(BpfProgram(FILTER)))
         receiver.setblocking(False)
         yield sender, receiver
 
@@ -89,7 +89,7 @@ def test_who_may_not_trace_the_program_has_no_network(monkeypatch: pytest.Monkey
     def refuse(pidfd: int, number: int) -> int:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(tap, "pidfd_getfd", refuse)
+    monkeypatch.setattr(netdevice, "pidfd_getfd", refuse)
     with pytest.raises(NetworkUnavailable, match="loopback: Operation not permitted") as caught:
         guard(-1, "eth0")
     assert "ptrace_scope" in caught.value.hint

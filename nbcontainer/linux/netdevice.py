@@ -8,6 +8,9 @@ import os
 import socket
 import struct
 
+from nbcontainer.linux.bpf import BpfProgram
+from nbcontainer.linux.libc import int_, syscall, unsigned
+
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
@@ -57,3 +60,34 @@ def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
     code = -struct.unpack_from("=i", kernel.recv(4096), _HEADER.size)[0]  # struct nlmsgerr
     if code not in (0, errno.EEXIST):
         raise OSError(code, os.strerror(code))
+
+
+# <linux/if_tun.h>
+TUNGETIFF = 0x800454D2
+TUNATTACHFILTER = 0x401054D5
+_IFREQ = struct.Struct("16sh22x")  # struct ifreq
+
+
+def pidfd_getfd(pidfd: int, number: int) -> int:
+    """A descriptor of the file that a process has as `number`, for the caller to close: pidfd_getfd(2), Linux 5.6.
+
+    Raises `OSError`: EBADF where it has none, EPERM for who may not trace that process.
+    """
+    return syscall("pidfd_getfd", int_(pidfd), int_(number), unsigned(0))
+
+
+def interface_name(fd: int) -> str | None:
+    """The name of the interface that a descriptor is the other end of; None for a descriptor of anything else."""
+    try:
+        answer = fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size))
+    except OSError:
+        return None
+    return str(_IFREQ.unpack(answer)[0].rstrip(b"\0").decode())
+
+
+def attach_filter(fd: int, program: bytes) -> None:
+    """Has the kernel drop what leaves by a tap's interface and for which `program` (`bpf.pack`) returns 0.
+
+    It holds for the open file, whoever has it, until that is closed. Raises `OSError`.
+    """
+    fcntl.ioctl(fd, TUNATTACHFILTER, bytes(BpfProgram(program)))

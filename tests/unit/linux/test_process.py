@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.linux import processes
-from nbcontainer.linux.processes import CAPABILITIES, capability_mask
+from nbcontainer.linux import process
+from nbcontainer.linux.process import CAPABILITIES, capability_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_an_unknown_name_is_no_capability() -> None:
 def test_the_list_is_as_long_as_the_kernels() -> None:
     """This kernel has no capability beyond those that have names here, or it is newer than they are."""
     assert len(CAPABILITIES) == 41
-    assert processes.last_capability() >= 36
+    assert process.last_capability() >= 36
 
 
 @pytest.mark.parametrize("keep", [(), (0,), (1,), (0, 1), (3, 2)], ids=str)
@@ -64,7 +64,7 @@ def test_all_but_the_kept_are_closed(keep: tuple[int, ...]) -> None:
     kept = tuple(fds[number] for number in keep)
 
     def act() -> None:
-        processes.close_all_but(kept)
+        process.close_all_but(kept)
         assert my_descriptors() == set(kept)
         os.fstat(0)
 
@@ -77,7 +77,7 @@ def test_standard_descriptors_may_be_named_among_the_kept() -> None:
     """0, 1 and 2 are never closed, named or not."""
 
     def act() -> None:
-        processes.close_all_but((0, 1, 2))
+        process.close_all_but((0, 1, 2))
         for fd in (0, 1, 2):
             os.fstat(fd)
         assert my_descriptors() == set()
@@ -92,7 +92,7 @@ def test_descriptors_are_marked_and_stay_open() -> None:
     def act() -> None:
         for fd in (low, high):
             os.set_inheritable(fd, True)
-        processes.cloexec_from(high)
+        process.cloexec_from(high)
         assert os.get_inheritable(low)
         assert not os.get_inheritable(high)
 
@@ -105,7 +105,7 @@ def test_a_process_has_its_name() -> None:
     """What ps shows is set, and cut at 15 bytes."""
 
     def act() -> None:
-        processes.set_name("a name that is longer than 15")
+        process.set_name("a name that is longer than 15")
         assert Path("/proc/self/comm").read_text() == "a name that is \n"
 
     assert in_a_child(act) == 0
@@ -117,7 +117,7 @@ def test_a_process_has_its_arguments(text: str) -> None:
 
     def act() -> None:
         before = Path("/proc/self/cmdline").read_bytes()
-        processes.set_command_line(text)
+        process.set_command_line(text)
         after = Path("/proc/self/cmdline").read_bytes()
         assert after.rstrip(b"\0") == text.encode()[: len(before) - 1]
 
@@ -128,10 +128,10 @@ def test_no_new_privileges_is_for_good() -> None:
     """prctl(2) sets it, /proc says so, and it cannot be taken back."""
 
     def act() -> None:
-        processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
+        process.prctl(process.PR_SET_NO_NEW_PRIVS, 1)
         assert "NoNewPrivs:\t1" in Path("/proc/self/status").read_text()
         with pytest.raises(OSError, match="prctl"):
-            processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 0)
+            process.prctl(process.PR_SET_NO_NEW_PRIVS, 0)
 
     assert in_a_child(act) == 0
 
@@ -140,8 +140,8 @@ def test_capabilities_can_be_given_up() -> None:
     """capset(2) with empty sets leaves none, whoever this is."""
 
     def act() -> None:
-        processes.clear_ambient()
-        processes.capset(0, 0, 0)
+        process.clear_ambient()
+        process.capset(0, 0, 0)
         status = Path("/proc/self/status").read_text()
         for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
             assert f"{name}:\t0000000000000000" in status
@@ -153,9 +153,9 @@ def test_more_capabilities_than_there_are_is_refused() -> None:
     """What the process does not have permitted cannot be made effective."""
 
     def act() -> None:
-        processes.capset(0, 0, 0)
+        process.capset(0, 0, 0)
         with pytest.raises(PermissionError):
-            processes.capset(1, 1, 0)
+            process.capset(1, 1, 0)
 
     assert in_a_child(act) == 0
 
@@ -169,7 +169,7 @@ def test_a_child_dies_with_its_parent() -> None:
     def parent() -> None:
         ready, told = os.pipe()
         if os.fork() == 0:
-            processes.set_pdeathsig(signal.SIGKILL)
+            process.set_pdeathsig(signal.SIGKILL)
             os.write(told, b"x")
             signal.pause()
         os.read(ready, 1)

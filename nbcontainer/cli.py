@@ -22,7 +22,7 @@ from nbcontainer.containers.run import run
 from nbcontainer.containers.terminal import WindowSize, raw
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.images.reference import host_path
+from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:

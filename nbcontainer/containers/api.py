@@ -18,14 +18,14 @@ from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import CellFailed
 from nbcontainer.images import library
-from nbcontainer.images.reference import host_path
+from nbcontainer.oci.reference import host_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
 
 

@@ -14,10 +14,11 @@ from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.volumes import idmapped, is_as_checked, writable_directories
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
-from nbcontainer.images import times, writable
+from nbcontainer.images import writable
 from nbcontainer.images.store import cannot
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
+from nbcontainer.oci import timestamps
 from nbcontainer.sandbox import idmap, plan, wire
 from nbcontainer.sandbox.groups import Group
 from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.upper import Upper
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.running import Running
     from nbcontainer.sandbox.spec import Exchange, Volume
@@ -187,7 +188,7 @@ class Cell:
             written = changed or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
-                now = times.timestamp(time.time())
+                now = timestamps.timestamp(time.time())
                 cell = CellRecord(layer, self.request.as_text, now, **outcome.as_dict())
                 try:
                     self.container.add_cell(cell)
@@ -297,7 +298,7 @@ class Cell:
             "born": birth(self.running.pid),
             "image": self.image.name,
             "digest": self.image.digest,
-            "started": times.timestamp(time.time()),
+            "started": timestamps.timestamp(time.time()),
             "command": self.request.as_text[:200],
             "kernel": self.request.kernel,
             "network": self.options.network,

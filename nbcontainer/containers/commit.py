@@ -6,9 +6,11 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import instructions, library, oci, reference, times, work
+from nbcontainer.images import library, work
 from nbcontainer.images.store import cannot
 from nbcontainer.images.target import compression_of, replacing
+from nbcontainer.oci import config_changes, reference, timestamps
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
-    from nbcontainer.images.oci import Image, LayerRecord
+    from nbcontainer.oci.documents import Image, LayerRecord
 
     Progress = Callable[[int], None]
 
@@ -59,14 +61,14 @@ def _commit(
     base = container.image()
     config = base.config
     for instruction in changes:
-        config = instructions.apply(config, instruction)
+        config = config_changes.apply(config, instruction)
     config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
         packed = [_packed(engine, stack, cell, progress) for cell in cells]
-        now = times.timestamp()
+        now = timestamps.timestamp()
         # RFC 3339 in UTC sorts as text.
-        steps = [oci.Step(min(cell.created, now), cell.command) for cell in cells]
+        steps = [oci.HistoryEntry(min(cell.created, now), cell.command) for cell in cells]
         if steps and message:
             steps[-1] = replace(steps[-1], comment=message)
         image = oci.Image(
@@ -97,7 +99,7 @@ def _packed(
         [blob],
         read_only=True,
         progress=progress,
-        clamp=times.source_date_epoch(),
+        clamp=timestamps.source_date_epoch(),
     )
     descriptor = oci.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
     return path, oci.LayerRecord(descriptor, packed["diff_id"])
@@ -117,6 +119,6 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
             [fd],
             progress=progress,
             compression=str(compression),
-            clamp=times.source_date_epoch(),
+            clamp=timestamps.source_date_epoch(),
         )
     return int(packed["blob_size"])

@@ -21,8 +21,9 @@ from nbcontainer.errors import (
     ContainerNotFound,
     UsageError,
 )
-from nbcontainer.images import library, times
+from nbcontainer.images import library
 from nbcontainer.images.store import cannot
+from nbcontainer.oci import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
     from nbcontainer.containers.upper import Upper
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
@@ -212,7 +213,7 @@ def anonymous(engine: Engine, image: Image) -> Container:
     """A new anonymous container, in memory."""
     base = engine.store.recall(f"layers of {image.digest}", lambda: library.lowers(engine.store, image))
     name = secrets.token_hex(6)
-    created = times.timestamp()
+    created = timestamps.timestamp()
     return Container(engine, Record(name, image.name, image.digest, base, created, session=engine.store.session))
 
 
@@ -226,7 +227,7 @@ def create(engine: Engine, image: Image, name: str) -> Container:
             hint = f"go on with it by --name {name} alone, or `%container rm {name}`"
             raise ContainerExists(f"a container named {name} exists already", hint=hint)
         container = Container(
-            engine, Record(name, image.name, image.digest, library.lowers(store, image), times.timestamp())
+            engine, Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
         )
         container.save()
     return container

@@ -12,14 +12,15 @@ from nbcontainer.containers.sweep import sweep
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Note, Table, short, size
 from nbcontainer.errors import UsageError
-from nbcontainer.images import instructions, library, platforms, reference
+from nbcontainer.images import library
 from nbcontainer.images.compression import Compression
+from nbcontainer.oci import config_changes, platforms, reference
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.verb import Call, View
     from nbcontainer.images.loading import Wish
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
 COMPRESS = Option(("--compress",), "none|gzip|zstd", "how layers that are plain in the store are compressed")
@@ -51,7 +52,7 @@ def _import(call: Call) -> View:
     wish = Wish(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
     config = wish.config
     for instruction in changes:
-        config = instructions.apply(config, instruction)
+        config = config_changes.apply(config, instruction)
     return _bring_in(call, file, replace(wish, config=config))
 
 

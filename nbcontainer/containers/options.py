@@ -17,8 +17,8 @@ from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, is_id
 from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
 
 if TYPE_CHECKING:
-    from nbcontainer.images.oci import ImageConfig
     from nbcontainer.linux.paths import Link
+    from nbcontainer.oci.documents import ImageConfig
     from nbcontainer.sandbox.limits import Limit
     from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 

@@ -14,7 +14,7 @@ from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images import library, user_files
-from nbcontainer.images.reference import host_path
+from nbcontainer.oci.reference import host_path
 
 if TYPE_CHECKING:
     from pathlib import Path

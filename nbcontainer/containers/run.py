@@ -16,7 +16,8 @@ from nbcontainer.errors import (
     SetupFailed,
     UsageError,
 )
-from nbcontainer.images import library, reference, writable
+from nbcontainer.images import library, writable
+from nbcontainer.oci import reference
 from nbcontainer.sandbox import idmap
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.progress import Listener
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
 
     Sink = Callable[[bytes], None]

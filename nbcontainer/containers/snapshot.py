@@ -15,8 +15,8 @@ from nbcontainer.containers.running import running_containers
 from nbcontainer.containers.storage import LimitedWritten
 from nbcontainer.containers.upper import Written
 from nbcontainer.errors import ContainerBusy
-from nbcontainer.images import times
 from nbcontainer.images.store import cannot
+from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.outcome import EXITED
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ def _add_copy(engine: Engine, copy: Container, upper: Written, init: int, comman
     still = paused(init, pause_path(engine.store, upper.id))
     with copied(engine, upper, still) as place, engine.store.lock(shared=True):
         place.rename(engine.store.path / "layers" / place.name)
-        copy.add_cell(CellRecord(place.name, command, times.timestamp(), EXITED, 0))
+        copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), EXITED, 0))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.record import records
-from nbcontainer.images import oci, work
+from nbcontainer.images import work
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from pathlib import Path

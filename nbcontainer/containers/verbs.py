@@ -17,7 +17,8 @@ from nbcontainer.containers.sweep import prune
 from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Document, Note, Table, size
 from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
-from nbcontainer.images import library, reference
+from nbcontainer.images import library
+from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.verb import Call, View
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 
 def _ps(call: Call) -> View:

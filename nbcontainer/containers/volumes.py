@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.images.reference import host_path
 from nbcontainer.linux.paths import Node, resolve
+from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 from nbcontainer.sandbox.trees import idmapped_tree
 from nbcontainer.sandbox.wire import FILES_LIMIT

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import names, oci
-from nbcontainer.images.source import Documents, choose
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import names
+from nbcontainer.oci.selection import Documents, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +73,7 @@ def _listed(blobs: Blobs, entry: dict[str, Any], known: oci.Image | None) -> Lis
 def _image(blobs: Blobs, entry: dict[str, Any]) -> oci.Image:
     blob = oci.descriptor(entry)
     if blob.media_type in oci.INDEXES:  # not from here: another tool put it into the layout
-        chosen = choose(blobs, blob, None)
+        chosen = resolve(blobs, blob, None)
         return replace(chosen.image, index=chosen.index)
     manifest = blob.check(blobs.read_blob(blob.digest))
     config, _ = oci.read_manifest(manifest, blob.media_type)

@@ -10,19 +10,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import compression, documents, oci, reference
+from nbcontainer.images import compression
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.layout import copy
 from nbcontainer.images.source import Offer
 from nbcontainer.images.unpack import media_type
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import reference, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from nbcontainer.images.folder import Folder
-    from nbcontainer.images.oci import Descriptor
     from nbcontainer.images.partial import Partial
+    from nbcontainer.oci.documents import Descriptor
 
 MANIFEST = "manifest.json"
 _SIGNATURE = 10
@@ -38,8 +40,8 @@ def is_docker_archive(folder: Folder) -> bool:
 
 
 def _items(folder: Folder) -> list[dict[str, Any]]:
-    text = folder.read(MANIFEST, documents.LIMIT)
-    return documents.objects(documents.parse(b'{"images":' + text + b"}", MANIFEST), "images", MANIFEST)
+    text = folder.read(MANIFEST, untrusted_json.LIMIT)
+    return untrusted_json.objects(untrusted_json.parse(b'{"images":' + text + b"}", MANIFEST), "images", MANIFEST)
 
 
 class DockerArchive:
@@ -62,8 +64,8 @@ class DockerArchive:
         return [self._offer(item) for item in _items(self._folder)]
 
     def _offer(self, item: dict[str, Any]) -> Offer:
-        config = self._read(documents.text(item, "Config", MANIFEST))
-        paths = documents.strings(item, "Layers", MANIFEST)
+        config = self._read(untrusted_json.text(item, "Config", MANIFEST))
+        paths = untrusted_json.strings(item, "Layers", MANIFEST)
         layers = [self._layer(path) for path in paths]
         manifest = oci.canonical(
             {
@@ -76,7 +78,7 @@ class DockerArchive:
         for data in (config, manifest):
             self._documents[oci.digest_of(data)] = data
         names = []
-        for tag in documents.strings(item, "RepoTags", MANIFEST):
+        for tag in untrusted_json.strings(item, "RepoTags", MANIFEST):
             try:
                 names.append(reference.parse(tag).familiar)
             except UsageError as error:
@@ -85,7 +87,7 @@ class DockerArchive:
 
     def _read(self, path: str) -> bytes:
         try:
-            return self._folder.read(path, documents.LIMIT)
+            return self._folder.read(path, untrusted_json.LIMIT)
         except FileNotFoundError:
             raise ImageError(f"{path[:200]!r} is missing in the archive", hint="save the image again") from None
 

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import machine, oci, reference, times, work
+from nbcontainer.images import machine, work
 from nbcontainer.images import tar_format as tar
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.extract import OPAQUE, WHITEOUT
@@ -24,14 +24,16 @@ from nbcontainer.images.recipes import BUSYBOX_CONFIG
 from nbcontainer.images.store import cannot
 from nbcontainer.images.tar_writer import TarWriter
 from nbcontainer.images.unpacked import unpacked
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import reference, timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.images.machine import Entry, MachineView, Surroundings
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
 
 BESIDE = "host.json"
 """The name of the file beside a layer's `diff`."""
@@ -84,12 +86,12 @@ def _added(store: Store, runner: Runner, source: int) -> Image:
     os.lseek(source, 0, os.SEEK_SET)
     with store.incoming() as (path, blob), unpacked(store, runner, [source, blob], whiteouts=True) as made:
         os.fsync(blob)
-        created = times.timestamp(0)  # the same machine is the same image
+        created = timestamps.timestamp(0)  # the same machine is the same image
         image = oci.Image(
             _config(),
             (oci.LayerRecord(made.blob, made.diff_id),),
             created,
-            (oci.Step(created, "nbcontainer recipe host"),),
+            (oci.HistoryEntry(created, "nbcontainer recipe host"),),
         )
         with store.lock():
             store.adopt_blob(path, made.blob.digest)

@@ -7,15 +7,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import documents, oci, reference
 from nbcontainer.images.source import Offer
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import reference, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.images.folder import Folder
-    from nbcontainer.images.oci import Descriptor
     from nbcontainer.images.partial import Partial
+    from nbcontainer.oci.documents import Descriptor
 
 _MARK, _INDEX = "oci-layout", "index.json"
 _FULL_NAME = "io.containerd.image.name"
@@ -38,13 +39,13 @@ class Layout:
         self._folder = folder
         self._private = private
         self._documents: dict[str, bytes] = {}
-        version = documents.parse(folder.read(_MARK, documents.LIMIT), _MARK).get("imageLayoutVersion")
+        version = untrusted_json.parse(folder.read(_MARK, untrusted_json.LIMIT), _MARK).get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
             raise ImageError(f"the image layout is of version {str(version)[:40]!r}, and only 1 is known here")
 
     def offers(self, stem: str) -> list[Offer]:
         """The images in it; `stem` is the name of those that only have a tag. Raises `ImageError`."""
-        data = self._folder.read(_INDEX, documents.LIMIT)
+        data = self._folder.read(_INDEX, untrusted_json.LIMIT)
         entries = oci.read_index(data)
         names: dict[Descriptor, list[str]] = {}
         for entry in entries:
@@ -62,7 +63,7 @@ class Layout:
         if blob.digest in self._documents:
             return self._documents[blob.digest]
         try:
-            return self._folder.read(_place(blob), documents.LIMIT)
+            return self._folder.read(_place(blob), untrusted_json.LIMIT)
         except FileNotFoundError:
             raise _missing(blob) from None
 

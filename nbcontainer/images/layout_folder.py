@@ -8,14 +8,15 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, target, user_files
+from nbcontainer.images import target, user_files
 from nbcontainer.images.folder import Folder
+from nbcontainer.oci import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from nbcontainer.images.oci import Descriptor
+    from nbcontainer.oci.documents import Descriptor
 
 _INDEX = "index.json"
 
@@ -52,12 +53,12 @@ class LayoutFolder:
             if folder.is_empty():
                 return []
             try:
-                data = folder.read(_INDEX, documents.LIMIT)
+                data = folder.read(_INDEX, untrusted_json.LIMIT)
             except FileNotFoundError:
                 hint = "name a new or an empty directory"
                 raise ImageError(f"{self._path} is not an image layout", hint=hint) from None
         what = f"{self._path}/{_INDEX}"
-        return documents.objects(documents.parse(data, what), "manifests", what)
+        return untrusted_json.objects(untrusted_json.parse(data, what), "manifests", what)
 
     def has(self, blob: Descriptor) -> bool:
         """Whether there is a file of a blob's name and size."""

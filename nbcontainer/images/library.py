@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
-from nbcontainer.images import names, oci, platforms, recipes, reference
+from nbcontainer.images import recipes
 from nbcontainer.images.discard import discard as discard
 from nbcontainer.images.folder import Folder
-from nbcontainer.images.times import timestamp
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import names, platforms, reference
+from nbcontainer.oci.timestamps import timestamp
 
 if TYPE_CHECKING:
-    from nbcontainer.images.oci import Image
-    from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Listener
-    from nbcontainer.images.reference import Reference
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
+    from nbcontainer.oci.platforms import Platform
+    from nbcontainer.oci.reference import Reference
 
 ALWAYS, MISSING, NEVER = "always", "missing", "never"
 PULL = (ALWAYS, MISSING, NEVER)

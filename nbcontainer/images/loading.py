@@ -14,26 +14,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import durable, oci, platforms, recipes, reference, user_files, work, writable
+from nbcontainer.images import durable, recipes, user_files, work, writable
 from nbcontainer.images.docker_archive import DockerArchive, is_docker_archive
 from nbcontainer.images.folder import Folder
 from nbcontainer.images.layout import Layout, is_layout
-from nbcontainer.images.names import check_claims
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.store import cannot
-from nbcontainer.images.times import timestamp
 from nbcontainer.images.transfer import bring_in, examine
 from nbcontainer.images.unpacked import scratch, unpacked
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import platforms, reference
+from nbcontainer.oci.names import check_claims
+from nbcontainer.oci.timestamps import timestamp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.oci import Descriptor, Image, ImageConfig
-    from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Listener
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.source import Offer
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image, ImageConfig
+    from nbcontainer.oci.platforms import Platform
 
 _HEX = r"[0-9a-f]{64}"
 _OF_IMAGES = re.compile(
@@ -151,7 +153,7 @@ def _load_any(store: Store, runner: Runner, fd: int, wish: Wish, listener: Liste
             wish.config,
             (oci.LayerRecord(made.blob, made.diff_id),),
             created,
-            (oci.Step(created, wish.created_by),),
+            (oci.HistoryEntry(created, wish.created_by),),
             platform=wish.platform or platforms.host(),
         )
         # Named under the same lock, or a prune in between could take the layer away.

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import oci
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.host import is_of_this_machine
 from nbcontainer.images.parallel import compressor
 from nbcontainer.images.unpack import media_type
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.progress import Part
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image
 
 _CHUNK = 1 << 20
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import oci
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.transfer import bring_in
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.partial import Partial
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image
 
 
 class Own:

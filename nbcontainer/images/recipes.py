@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from nbcontainer.errors import ImageError, ImageNotFound
-from nbcontainer.images.oci import ImageConfig
+from nbcontainer.oci.documents import ImageConfig
 
 BUSYBOX_CONFIG = ImageConfig(env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",), cmd=("sh",))
 

@@ -9,23 +9,25 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import names, oci, reference, user_files
 from nbcontainer.images import tar_format as tar
+from nbcontainer.images import user_files
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.layout_folder import layout_at
 from nbcontainer.images.outgoing import Outgoing, prepare, read_blob
 from nbcontainer.images.store import cannot
 from nbcontainer.images.tar_writer import TarWriter
 from nbcontainer.images.target import compression_of, replacing
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import names, reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.images.layout_folder import LayoutFolder
-    from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.progress import Part, Tracker
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image
 
 _FULL_NAME = "io.containerd.image.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'

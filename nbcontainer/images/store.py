@@ -34,8 +34,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images import catalog, names, oci, reference
+from nbcontainer.images import catalog
 from nbcontainer.images.sessions import Sessions
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import names, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -183,7 +185,7 @@ class Store:
         return data
 
     def document(self, blob: oci.Descriptor) -> bytes:
-        """See `nbcontainer.images.source.Documents`."""
+        """See `nbcontainer.oci.selection.Documents`."""
         return self.read_blob(blob.digest)
 
     def write_blob(self, data: bytes) -> str:

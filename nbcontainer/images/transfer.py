@@ -16,22 +16,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
-from nbcontainer.images import durable, names
-from nbcontainer.images import source as sources
+from nbcontainer.images import durable
 from nbcontainer.images.partial import Partial, WrongBytes
 from nbcontainer.images.progress import Stopped
 from nbcontainer.images.store import cannot
 from nbcontainer.images.unpacked import Unpacked, unpacked
+from nbcontainer.oci import names, selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nbcontainer.images.oci import Descriptor, Image, LayerRecord
-    from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Part, Tracker
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.source import Chosen, Source
+    from nbcontainer.images.source import Source
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
+    from nbcontainer.oci.platforms import Platform
+    from nbcontainer.oci.selection import ResolvedImage
 
 _AT_ONCE = 4  # layers
 _LOOK = 0.1  # seconds between two states for the listener
@@ -80,18 +81,18 @@ def bring_in(
 
 def examine(
     store: Store, source: Source, blob: Descriptor, called: Sequence[str], platform: Platform | None = None
-) -> Chosen:
+) -> ResolvedImage:
     """The image as the source describes it, once its names and sizes were compared with its digests and the store.
 
     Nothing enters the store. Raises `ImageError`, `ImageNotFound`.
     """
-    chosen = sources.choose(source, blob, platform)
+    chosen = selection.resolve(source, blob, platform)
     names.check(called, chosen.image.digest, chosen.index)
     _check_sizes(store, chosen.image)
     return chosen
 
 
-def _name(store: Store, chosen: Chosen, called: Sequence[str]) -> Image:
+def _name(store: Store, chosen: ResolvedImage, called: Sequence[str]) -> Image:
     image = chosen.image
     for name in called:
         image = store.put_image(chosen.blob, chosen.documents, name, index=chosen.index)

@@ -6,8 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import oci, work
+from nbcontainer.images import work
 from nbcontainer.images.discard import discard
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

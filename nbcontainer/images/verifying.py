@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import oci
 from nbcontainer.images.outgoing import read_blob
 from nbcontainer.images.transfer import follow
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.progress import Part, Tracker
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
 
 _AT_ONCE = 2
 

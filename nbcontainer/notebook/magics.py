@@ -19,10 +19,10 @@ from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import run
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
-from nbcontainer.images.reference import host_path
 from nbcontainer.images.store import cannot
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
+from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
 
 if TYPE_CHECKING:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.streams import Follow
 
 RUN_WORDS = Command(

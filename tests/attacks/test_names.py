@@ -15,9 +15,10 @@ from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import ContainerError, ImageError, ImageNotFound, NbcontainerError
-from nbcontainer.images import library, loading, oci
+from nbcontainer.images import library, loading
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.verifying import verify
+from nbcontainer.oci import documents as oci
 from tests.attacks.attacker import Node, archive
 from tests.unit.images.image_files import CONFIG, LAYER, MANIFEST, LayoutFiles, config, docker_archive, sha256
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
     from tests.attacks.attacker import Attacker
 
 PIN = "sha256:" + "ab" * 32

@@ -31,7 +31,7 @@ from tests.benchmarks.measuring import Subject, arguments, interleave, machine, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 _SOURCES = (Path("/usr/lib"), Path("/usr/share"))
 _SLACK = 16 << 20  # bytes by which the tree may run ahead of its average file

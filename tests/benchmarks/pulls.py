@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.images import loading, reference
+from nbcontainer.images import loading
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.registry.pulling import pull
 from nbcontainer.images.registry.pushing import push
+from nbcontainer.oci import reference
 from tests.benchmarks.archives import build_tree, run, sync
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 LAYERS = 4
 OURS = "nbcontainer pull"

@@ -25,7 +25,7 @@ from tests.running import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 USER, PASSWORD = "somebody", "a password"
 

@@ -78,7 +78,7 @@ def test_the_contract_can_be_broken(tmp_path: Path) -> None:
     with (tmp_path / "nbcontainer/linux/libc.py").open("a") as file:
         file.write("import nbcontainer.sandbox.spec\n")
     with (tmp_path / "nbcontainer/sandbox/spec.py").open("a") as file:
-        file.write("import nbcontainer.images.oci\n")
+        file.write("import nbcontainer.oci.documents\n")
     tool = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
         [sys.executable, "-c", tool, "--no-cache"],

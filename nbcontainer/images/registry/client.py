@@ -15,11 +15,11 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from urllib3 import exceptions
 
 from nbcontainer.errors import ImageError, RegistryError
-from nbcontainer.images import documents
 from nbcontainer.images.registry import challenge as challenges
 from nbcontainer.images.registry import credentials
 from nbcontainer.images.registry.connections import Connections, Patience
 from nbcontainer.images.registry.endpoints import is_loopback
+from nbcontainer.oci import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -201,7 +201,7 @@ class Client:
         status, said = response.status, _words_of(response)
         host, name = self.endpoint.host, f"{self.endpoint.host}/{self.endpoint.path}"
         if status in _AGAIN:
-            after = documents.number(response.headers.get("Retry-After", "")) or 0
+            after = untrusted_json.number(response.headers.get("Retry-After", "")) or 0
             return Transient(f"HTTP {status}{said}", float(after))
         if status in (401, 403):
             hint = f"check the name, or run docker login {host} or podman login {host}"
@@ -320,8 +320,8 @@ class StatusError(RegistryError):
 def _token_in(data: bytes) -> tuple[str, float]:
     what = "the registry's answer with a token"
     try:
-        document = documents.parse(data, what)
-        token = documents.text(document, "token", what) or documents.text(document, "access_token", what)
+        document = untrusted_json.parse(data, what)
+        token = untrusted_json.text(document, "token", what) or untrusted_json.text(document, "access_token", what)
     except ImageError as error:
         raise RegistryError(error.message) from None
     if not token or not token.isascii() or not token.isprintable() or " " in token:
@@ -335,8 +335,10 @@ def _token_in(data: bytes) -> tuple[str, float]:
 def _words_of(response: BaseHTTPResponse) -> str:
     """What a registry says about an error, as `: CODE, message`; empty where it says nothing that can be read."""
     try:
-        first = documents.objects(documents.parse(response.read(_ERROR_LIMIT), "the error"), "errors", "the error")[0]
-        words = [documents.text(first, key, "the error") for key in ("code", "message")]
+        first = untrusted_json.objects(
+            untrusted_json.parse(response.read(_ERROR_LIMIT), "the error"), "errors", "the error"
+        )[0]
+        words = [untrusted_json.text(first, key, "the error") for key in ("code", "message")]
     except (ImageError, IndexError, exceptions.HTTPError):
         return ""
     text = ", ".join(filter(None, (" ".join(word.split()) for word in words)))

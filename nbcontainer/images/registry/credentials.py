@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import RegistryError
-from nbcontainer.images import documents
-from nbcontainer.images.reference import HUB
+from nbcontainer.oci import untrusted_json
+from nbcontainer.oci.reference import HUB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentia
         except OSError:
             continue
         try:
-            document = documents.parse(data, str(file))
+            document = untrusted_json.parse(data, str(file))
             found = _in_file(document, host, path)
         except RegistryError:
             raise
@@ -75,16 +75,16 @@ def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentia
 
 def _in_file(document: dict[str, Any], host: str, path: str) -> Credentials | None:
     keys = _keys(host, path)
-    helpers = documents.mapping(document, "credHelpers", "credHelpers")
+    helpers = untrusted_json.mapping(document, "credHelpers", "credHelpers")
     for key in keys:
         if isinstance(helper := helpers.get(key), str):
             return _from_helper(helper, key)
-    auths = documents.mapping(document, "auths", "auths")
+    auths = untrusted_json.mapping(document, "auths", "auths")
     known = {_plain(key): value for key, value in auths.items() if isinstance(value, dict)}
     for key in keys:
         if (found := _from_entry(known.get(_plain(key), {}))) is not None:
             return found
-    store = documents.text(document, "credsStore", "credsStore")
+    store = untrusted_json.text(document, "credsStore", "credsStore")
     if store:
         for key in _HUB_KEYS[:1] if host == HUB else (host,):
             if (found := _from_helper(store, key)) is not None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import RegistryError
-from nbcontainer.images.reference import HUB
+from nbcontainer.oci.reference import HUB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nbcontainer.images.reference import Reference
+    from nbcontainer.oci.reference import Reference
 
 _HUB_HOST = "registry-1.docker.io"
 _LOCATION = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::\d+)?(?:/[a-z0-9._-]+)*/?")

@@ -7,27 +7,28 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
-from nbcontainer.images import documents, oci, platforms
 from nbcontainer.images.partial import WrongBytes
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
 from nbcontainer.images.transfer import bring_in
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import platforms, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from urllib3 import BaseHTTPResponse
 
-    from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.partial import Partial
-    from nbcontainer.images.platforms import Platform
     from nbcontainer.images.progress import Listener
-    from nbcontainer.images.reference import Reference
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.registry.endpoints import Endpoint
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.platforms import Platform
+    from nbcontainer.oci.reference import Reference
 
 _CHUNK = 1 << 18
 _ACCEPT = {"Accept": ", ".join(sorted(oci.MANIFESTS | oci.INDEXES))}
@@ -96,7 +97,7 @@ class Remote:
 
         def ask() -> tuple[Descriptor, bytes]:
             with self._client.request("GET", f"manifests/{wanted}", _ACCEPT) as response:
-                data = _read(response, documents.LIMIT)
+                data = _read(response, untrusted_json.LIMIT)
                 return oci.Descriptor(_type_of(response, data), oci.digest_of(data), len(data)), data
 
         try:
@@ -121,7 +122,7 @@ class Remote:
 
         def ask() -> bytes:
             with self._client.request("GET", f"blobs/{blob.digest}") as response:
-                return _read(response, documents.LIMIT)
+                return _read(response, untrusted_json.LIMIT)
 
         return bytes(self._client.patiently(ask))
 
@@ -162,7 +163,7 @@ def _check_range(response: BaseHTTPResponse, blob: Descriptor, begin: int) -> in
     partly = response.status == 206
     if partly and not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
         raise RegistryError("the registry sends another part of a layer than it was asked for")
-    length = documents.number(response.headers.get("Content-Length", ""))
+    length = untrusted_json.number(response.headers.get("Content-Length", ""))
     if length is not None and length != (blob.size - begin if partly else blob.size):
         raise WrongBytes(f"the registry has {length} bytes of {blob.digest}, and {blob.size} were promised")
     return 0 if partly else begin
@@ -202,4 +203,4 @@ def _type_of(response: BaseHTTPResponse, data: bytes) -> str:
     said = response.headers.get("Content-Type", "").partition(";")[0].strip()
     if said in oci.MANIFESTS | oci.INDEXES:
         return said
-    return documents.text(documents.parse(data, "the manifest"), "mediaType", "the manifest") or said
+    return untrusted_json.text(untrusted_json.parse(data, "the manifest"), "mediaType", "the manifest") or said

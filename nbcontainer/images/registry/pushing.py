@@ -19,11 +19,11 @@ from nbcontainer.images.transfer import follow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nbcontainer.images.oci import Descriptor, Image
     from nbcontainer.images.progress import Listener, Part
-    from nbcontainer.images.reference import Reference
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.reference import Reference
 
 _AT_ONCE = 4
 

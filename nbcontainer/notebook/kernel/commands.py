@@ -14,11 +14,12 @@ from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
-from nbcontainer.images import reference, user_files
+from nbcontainer.images import user_files
 from nbcontainer.images.loading import stem_of
 from nbcontainer.images.store import default_path
 from nbcontainer.notebook.kernel import kernelspec
 from nbcontainer.notebook.kernel.freezing import FREEZE, RUN_WORDS, freeze, run_words
+from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,10 +16,10 @@ from nbcontainer.containers.running import running_containers
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.views import Note
 from nbcontainer.errors import UsageError
-from nbcontainer.images import reference
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive
 from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine

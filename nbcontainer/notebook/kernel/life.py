@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.streams import Follow
 

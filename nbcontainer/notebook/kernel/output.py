@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.containers.output import FloodGate, TextSink
-from nbcontainer.images import documents
+from nbcontainer.oci import untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,8 +156,8 @@ def bundle(mime: str, data: bytes) -> dict[str, Any]:
 def _value(data: bytes) -> Any:
     """What JSON says. Raises `ValueError`."""
     try:
-        found = json.loads(data, parse_constant=documents.refuse)
-        depth = documents.nested(found, _DEPTH)
+        found = json.loads(data, parse_constant=untrusted_json.refuse)
+        depth = untrusted_json.nested(found, _DEPTH)
     except RecursionError:
         depth = _DEPTH + 1
     if depth > _DEPTH:

@@ -8,7 +8,7 @@ import pytest
 
 from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
 from nbcontainer.errors import UsageError
-from nbcontainer.images.oci import ImageConfig
+from nbcontainer.oci.documents import ImageConfig
 from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.spec import DEFAULT_PATH
 

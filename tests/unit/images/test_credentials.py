@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import RegistryError
-from nbcontainer.images import reference
 from nbcontainer.images.registry import challenge, credentials
 from nbcontainer.images.registry.challenge import Challenge
 from nbcontainer.images.registry.credentials import Credentials
 from nbcontainer.images.registry.endpoints import Endpoint, endpoints, is_loopback
+from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
     from pathlib import Path

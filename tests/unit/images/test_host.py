@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import host, machine, reference
+from nbcontainer.images import host, machine
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.graft import graft
 from nbcontainer.images.machine import DIRECTORY, EMPTY, FILE, GONE, LINK, Surroundings, survey
 from nbcontainer.images.outgoing import prepare
 from nbcontainer.images.progress import Tracker
 from nbcontainer.linux.procfs import Mount
+from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable

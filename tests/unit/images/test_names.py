@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import library, loading, oci, platforms, reference
+from nbcontainer.images import library, loading
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive, save_directory
 from nbcontainer.images.store import Store
 from nbcontainer.images.verifying import verify
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import platforms, reference
 from tests.unit.images.image_files import MANIFEST, LayoutFiles, docker_archive, layer, platform
 from tests.unit.images.test_archives import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nbcontainer.images.oci import Image
+    from nbcontainer.oci.documents import Image
 
 GOOD, EVIL = layer("good"), layer("evil")
 PIN = "sha256:" + "ab" * 32

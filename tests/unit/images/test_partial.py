@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.images import oci, partial
+from nbcontainer.images import partial
 from nbcontainer.images.partial import Partial, WrongBytes
 from nbcontainer.images.progress import Stopped, Tracker
+from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from pathlib import Path

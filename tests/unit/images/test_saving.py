@@ -25,8 +25,8 @@ from tests.unit.images.image_files import docker_archive, layer, sha256
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.oci import Image
     from nbcontainer.images.store import Store
+    from nbcontainer.oci.documents import Image
 
 BASE, TOP = layer("base", b"below"), layer("top", os.urandom(1 << 20))
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, oci
 from nbcontainer.images.partial import Partial, WrongBytes
 from nbcontainer.images.progress import Tracker
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import untrusted_json
 from tests.unit.images.image_files import CONFIG, INDEX, LAYER, MANIFEST, LayoutFiles, config, layer, platform, sha256
 from tests.unit.images.test_archives import Shelf
 
@@ -210,4 +211,4 @@ def test_a_wrong_size_does_not_spoil_another_transfer(store: Store, size: int) -
 )
 def test_a_number_is_decimal_digits(text: str, number: int | None) -> None:
     """A number of a header is read only if it is digits of ASCII, and as many as a size has."""
-    assert documents.number(text) == number
+    assert untrusted_json.number(text) == number

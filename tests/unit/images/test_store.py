@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images import oci
 from nbcontainer.images import store as store_module
 from nbcontainer.images.discard import discard
 from nbcontainer.images.loading import Wish, load
 from nbcontainer.images.store import Store, default_path
+from nbcontainer.oci import documents as oci
 from tests.requirements import require, require_plain_user, require_root
 from tests.unit.images import tars
 from tests.unit.images.in_process import InProcess

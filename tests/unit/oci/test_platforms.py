@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.images import platforms
-from nbcontainer.images.platforms import Platform
+from nbcontainer.oci import platforms
+from nbcontainer.oci.platforms import Platform
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 

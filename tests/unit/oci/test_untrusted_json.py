@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, oci
-from nbcontainer.images.platforms import Platform
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import untrusted_json
+from nbcontainer.oci.platforms import Platform
 
 HEX = "0123456789abcdef" * 4
 BLOB = {"mediaType": f"{oci.LAYER}+gzip", "digest": f"sha256:{HEX}", "size": 7}
@@ -69,14 +70,14 @@ def test_docker_types_become_oci_in_a_new_manifest() -> None:
         (b'{"a": ' + b"9" * 5000 + b"}", "no JSON"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested deeper"),
         (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", "nested deeper"),
-        (b'{"a": "' + b" " * documents.LIMIT + b'"}', "more than 4 MiB"),
+        (b'{"a": "' + b" " * untrusted_json.LIMIT + b'"}', "more than 4 MiB"),
     ],
     ids=["utf-8", "utf-16", "cut", "list", "nan", "digits", "deep", "deep by one", "huge"],
 )
 def test_a_hostile_document_is_refused(data: bytes, message: str) -> None:
     """What is no JSON object of a sensible size and depth is refused, and nothing breaks on it."""
     with pytest.raises(ImageError, match=message):
-        documents.parse(data, "the manifest")
+        untrusted_json.parse(data, "the manifest")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_configuration_is_checked_by_digest_and_size() -> None:
 def test_a_history_that_does_not_fit_is_left_out() -> None:
     """Where history and layers do not go together, the layers have no history, and later ones can."""
     config = config_document(history=[{"created_by": "a"}, {"created_by": "b"}])
-    assert oci.read_image(manifest_document(config), config).history == (oci.Step(),)
+    assert oci.read_image(manifest_document(config), config).history == (oci.HistoryEntry(),)
 
 
 def test_an_index_is_read() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.images import reference
+from nbcontainer.oci import reference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

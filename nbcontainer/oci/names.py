@@ -10,8 +10,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import oci, reference
-from nbcontainer.images.source import NESTING
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import reference
+from nbcontainer.oci.selection import NESTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images.times import source_date_epoch, timestamp
+from nbcontainer.oci.timestamps import source_date_epoch, timestamp
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", None), ("0", 0), ("1700000000", 1_700_000_000)])

@@ -12,7 +12,7 @@ from nbcontainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.images.oci import ImageConfig
+    from nbcontainer.oci.documents import ImageConfig
 
 
 def apply(config: ImageConfig, instruction: str) -> ImageConfig:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import documents, platforms
-from nbcontainer.images.platforms import Platform
+from nbcontainer.oci import platforms, untrusted_json
+from nbcontainer.oci.platforms import Platform
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -97,7 +97,7 @@ def check_digest(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """One of an index: what it describes, the platform it is for where that is said, and its annotations."""
 
     blob: Descriptor
@@ -105,36 +105,36 @@ class Entry:
     annotations: dict[str, str]
 
 
-def read_index(data: bytes, media_type: str = "") -> tuple[Entry, ...]:
+def read_index(data: bytes, media_type: str = "") -> tuple[IndexEntry, ...]:
     """The entries of an image index, or of Docker's manifest list. Raises `ImageError`."""
-    document = documents.parse(data, "the image index")
+    document = untrusted_json.parse(data, "the image index")
     _check_kind(document, media_type, INDEXES, "manifests", ("layers", "config"))
     entries = []
-    for item in documents.objects(document, "manifests", "the image index"):
+    for item in untrusted_json.objects(document, "manifests", "the image index"):
         annotations = {
             key: value
-            for key, value in documents.mapping(item, "annotations", "the image index").items()
+            for key, value in untrusted_json.mapping(item, "annotations", "the image index").items()
             if isinstance(value, str)
         }
-        place = documents.mapping(item, "platform", "the image index")
+        place = untrusted_json.mapping(item, "platform", "the image index")
         platform = _platform(place, "the image index") if place else None
-        entries.append(Entry(descriptor(item), platform, annotations))
+        entries.append(IndexEntry(descriptor(item), platform, annotations))
     return tuple(entries)
 
 
 def _platform(document: dict[str, Any], what: str) -> Platform:
-    names = (documents.text(document, key, what) for key in ("os", "architecture", "variant"))
+    names = (untrusted_json.text(document, key, what) for key in ("os", "architecture", "variant"))
     return Platform(*names)
 
 
 def read_manifest(data: bytes, media_type: str = "") -> tuple[Descriptor, tuple[Descriptor, ...]]:
     """The configuration and the layers that an image manifest describes. Raises `ImageError`."""
-    document = documents.parse(data, "the manifest")
+    document = untrusted_json.parse(data, "the manifest")
     _check_kind(document, media_type, MANIFESTS, "layers", ("manifests", "fsLayers"))
     config = descriptor(document.get("config"))
     if config.media_type not in _CONFIGS:
         raise ImageError(f"this is no image of a file system, but {config.media_type[:100]}")
-    layers = tuple(descriptor(item) for item in documents.objects(document, "layers", "the manifest"))
+    layers = tuple(descriptor(item) for item in untrusted_json.objects(document, "layers", "the manifest"))
     for layer in layers:
         if layer.media_type not in _LAYERS:
             raise ImageError(f"layer {layer.digest} is of a type that is not known here: {layer.media_type[:100]!r}")
@@ -145,7 +145,7 @@ def _check_kind(
     document: dict[str, Any], media_type: str, known: frozenset[str], needed: str, others: tuple[str, ...]
 ) -> None:
     """One document must not be read as two things by two readers (CVE-2021-41190)."""
-    said = documents.text(document, "mediaType", "the manifest")
+    said = untrusted_json.text(document, "mediaType", "the manifest")
     if media_type and media_type not in known:
         raise ImageError(f"{media_type[:100]!r} is no type of image that is known here")
     if said and (said not in known or (media_type and said != media_type)):
@@ -166,7 +166,7 @@ class LayerRecord:
 
 
 @dataclass(frozen=True)
-class Step:
+class HistoryEntry:
     """One line of an image's history (OCI image-spec, config.md); `empty` where it made no layer."""
 
     created: str = ""
@@ -226,7 +226,7 @@ class Image:
     config: ImageConfig
     layers: tuple[LayerRecord, ...]
     created: str
-    history: tuple[Step, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
     author: str = ""
     platform: Platform = field(default_factory=platforms.host)
     name: str = ""
@@ -277,8 +277,8 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
     described, blobs = read_manifest(manifest, media_type)
     described.check(config)
     what = "the image's configuration"
-    document = documents.parse(config, what)
-    diff_ids = documents.strings(documents.mapping(document, "rootfs", what), "diff_ids", what)
+    document = untrusted_json.parse(config, what)
+    diff_ids = untrusted_json.strings(untrusted_json.mapping(document, "rootfs", what), "diff_ids", what)
     if len(diff_ids) != len(blobs):
         raise ImageError(f"the image has {len(blobs)} layers and {len(diff_ids)} diff_ids")
     if not blobs:
@@ -288,18 +288,18 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
     platform = _platform(document, what)
     if platform.os not in ("", "linux"):
         raise ImageError(f"the image is for {platform}, and only images for linux run here")
-    history = tuple(_step(item, what) for item in documents.objects(document, "history", what))
+    history = tuple(_step(item, what) for item in untrusted_json.objects(document, "history", what))
     if sum(not step.empty for step in history) != len(blobs):
-        history = (Step(),) * len(blobs)
+        history = (HistoryEntry(),) * len(blobs)
     return Image(
-        _settings(documents.mapping(document, "config", what), what),
+        _settings(untrusted_json.mapping(document, "config", what), what),
         layers,
-        created=documents.text(document, "created", what),
+        created=untrusted_json.text(document, "created", what),
         history=history,
-        author=documents.text(document, "author", what),
+        author=untrusted_json.text(document, "author", what),
         platform=replace(platform, os="linux", architecture=platform.architecture or platforms.host().architecture),
         digest=digest_of(manifest),
-        media_type=media_type or documents.parse(manifest, "the manifest").get("mediaType") or MANIFEST,
+        media_type=media_type or untrusted_json.parse(manifest, "the manifest").get("mediaType") or MANIFEST,
     )
 
 
@@ -314,22 +314,22 @@ def _check_twins(layers: tuple[LayerRecord, ...]) -> None:
             raise ImageError(f"layer {layer.blob.digest} has two contents: {other.diff_id} and {layer.diff_id}")
 
 
-def _step(document: dict[str, Any], what: str) -> Step:
-    texts = {key: documents.text(document, key, what) for key in ("created", "created_by", "comment", "author")}
-    return Step(**texts, empty=document.get("empty_layer") is True)
+def _step(document: dict[str, Any], what: str) -> HistoryEntry:
+    texts = {key: untrusted_json.text(document, key, what) for key in ("created", "created_by", "comment", "author")}
+    return HistoryEntry(**texts, empty=document.get("empty_layer") is True)
 
 
 def _settings(document: dict[str, Any], what: str) -> ImageConfig:
-    labels = documents.mapping(document, "Labels", what)
+    labels = untrusted_json.mapping(document, "Labels", what)
     if not all(isinstance(value, str) for value in labels.values()):
         raise ImageError(f"{what}: Labels is no object of strings")
     return ImageConfig(
-        env=documents.strings(document, "Env", what),
-        entrypoint=documents.strings(document, "Entrypoint", what),
-        cmd=documents.strings(document, "Cmd", what),
-        working_dir=documents.text(document, "WorkingDir", what),
-        user=documents.text(document, "User", what),
-        shell=documents.strings(document, "Shell", what),
+        env=untrusted_json.strings(document, "Env", what),
+        entrypoint=untrusted_json.strings(document, "Entrypoint", what),
+        cmd=untrusted_json.strings(document, "Cmd", what),
+        working_dir=untrusted_json.text(document, "WorkingDir", what),
+        user=untrusted_json.text(document, "User", what),
+        shell=untrusted_json.strings(document, "Shell", what),
         labels=labels,
         other={key: value for key, value in document.items() if key not in _CONFIG_FIELDS},
     )

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.images.instructions import apply
-from nbcontainer.images.oci import ImageConfig
+from nbcontainer.oci.config_changes import apply
+from nbcontainer.oci.documents import ImageConfig
 
 BASE = ImageConfig(
     env=("A=1", "B=2"), entrypoint=("tini",), cmd=("sh",), working_dir="/srv", labels={"k": "v"}, user="root"

@@ -1,0 +1,72 @@
+"""Select one image among several platforms'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from nbcontainer.errors import ImageError, ImageNotFound
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import platforms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.oci.documents import Descriptor, IndexEntry
+    from nbcontainer.oci.platforms import Platform
+
+NESTING = 4
+"""Levels of indexes in indexes."""
+_ATTESTATION = "vnd.docker.reference.type"
+
+
+class Documents(Protocol):
+    """Documents by digest. Nothing it gives is trusted: callers check."""
+
+    def document(self, blob: Descriptor) -> bytes:
+        """An index, a manifest or a configuration. Raises `ImageError`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResolvedImage:
+    """One image of a source: its manifest, its documents byte for byte, and the index it is from, if any."""
+
+    blob: Descriptor
+    image: oci.Image
+    documents: tuple[bytes, ...]
+    index: str = ""
+
+
+def resolve(source: Documents, blob: Descriptor, platform: Platform | None) -> ResolvedImage:
+    """The image that `blob` is, or that its index has for `platform`; None is this machine's, as far as there is one.
+
+    Raises `ImageError` for what is wrong with any document, `ImageNotFound` where the platform is not offered.
+    """
+    indexes: list[bytes] = []
+    found = blob
+    while found.media_type not in oci.MANIFESTS:
+        if len(indexes) == NESTING:
+            raise ImageError(f"there are more than {NESTING} indexes inside each other")
+        indexes.append(found.check(source.document(found)))
+        found = _choose_entry(oci.read_index(indexes[-1], found.media_type), platform or platforms.host())
+    manifest = found.check(source.document(found))
+    config, _ = oci.read_manifest(manifest, found.media_type)
+    settings = config.check(source.document(config))
+    image = oci.read_image(manifest, settings, found.media_type)
+    if platform is not None and platforms.rank(image.platform, platform) < 0:
+        raise ImageNotFound(f"the image is for {image.platform}, not for {platform}", hint="leave out --platform")
+    return ResolvedImage(found, image, (*indexes, manifest, settings), blob.digest if indexes else "")
+
+
+def _choose_entry(entries: Sequence[IndexEntry], wanted: Platform) -> Descriptor:
+    known = oci.MANIFESTS | oci.INDEXES
+    images = [e for e in entries if e.blob.media_type in known and _ATTESTATION not in e.annotations]
+    if len(images) == 1 and images[0].platform is None:
+        return images[0].blob
+    offered = [(entry.platform, number) for number, entry in enumerate(images) if entry.platform is not None]
+    number = platforms.choose(offered, wanted)
+    if number is None:
+        names = ", ".join(dict.fromkeys(str(platform) for platform, _ in offered)) or "none"
+        raise ImageNotFound(f"there is no image for {wanted}", hint=f"choose one of these by --platform: {names}")
+    return images[number].blob

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.containers.grammar import Words
-    from nbcontainer.images.progress import Listener
+    from nbcontainer.progress import Listener
     from nbcontainer.sandbox.outcome import Outcome
 
 _RUN = Command(

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
     from nbcontainer.sandbox.launcher import Launcher
     from nbcontainer.sandbox.steps import Plan, Step
+    from nbcontainer.store.layout import Store
 
     PlanFor = Callable[[Upper], Plan]
 

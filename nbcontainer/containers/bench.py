@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import LauncherError
-from nbcontainer.images.store import MEMORY, Store, cannot
 from nbcontainer.sandbox import network, trials, wire
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.spec import Volume
 from nbcontainer.sandbox.work import perform
+from nbcontainer.store.errors import store_error
+from nbcontainer.store.layout import MEMORY, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ class Bench:
             self._fill(self._place())
         except OSError as error:
             trials.discard(self.folder)
-            raise cannot("write to the store", self.path, error) from error
+            raise store_error("write to the store", self.path, error) from error
 
     def _place(self) -> Path:
         self.path = self.path.resolve()

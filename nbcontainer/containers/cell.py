@@ -14,8 +14,6 @@ from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.volumes import idmapped, is_as_checked, writable_directories
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
-from nbcontainer.images import writable
-from nbcontainer.images.store import cannot
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
@@ -25,6 +23,8 @@ from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.streams import Follow
 from nbcontainer.sandbox.trees import STALE
+from nbcontainer.store import writable
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +93,7 @@ def told(engine: Engine, do: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise cannot(do, error.filename or engine.store.path, error) from error
+        raise store_error(do, error.filename or engine.store.path, error) from error
 
 
 class Cell:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import library, work
-from nbcontainer.images.store import cannot
-from nbcontainer.images.target import compression_of, replacing
 from nbcontainer.oci import config_changes, reference, timestamps
 from nbcontainer.oci import documents as oci
+from nbcontainer.store.atomic_files import compression_of, replacing
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def commit(
     try:
         return _commit(container, wanted.familiar, message, author, changes, labels or {}, progress)
     except OSError as error:
-        raise cannot("commit to the store", store.path, error) from error
+        raise store_error("commit to the store", store.path, error) from error
 
 
 def _commit(

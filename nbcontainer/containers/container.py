@@ -22,8 +22,8 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.images import library
-from nbcontainer.images.store import cannot
 from nbcontainer.oci import timestamps
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
     from nbcontainer.containers.upper import Upper
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.store.layout import Store
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
@@ -242,7 +242,7 @@ def get(engine: Engine, name: str) -> Container:
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
     except OSError as error:
-        raise cannot("read a container's record", folder / name, error) from error
+        raise store_error("read a container's record", folder / name, error) from error
 
 
 def _not_found(name: str) -> ContainerNotFound:

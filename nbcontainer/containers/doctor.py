@@ -20,11 +20,12 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.views import Table, size
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images import recipes
-from nbcontainer.images.store import FREE_SPACE, default_path
 from nbcontainer.sandbox import cgroups, idmap
 from nbcontainer.sandbox import machine as machines
 from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.rootfs import UPPER_ADVICE, upper_refused
+from nbcontainer.store.errors import FREE_SPACE
+from nbcontainer.store.layout import default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,10 @@ from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.upper import Upper
 from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.images.store import Store, default_path
 from nbcontainer.sandbox import idmap, work
 from nbcontainer.sandbox.launcher import Launcher
 from nbcontainer.sandbox.spec import Directory, Overlay
+from nbcontainer.store.layout import Store, default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,8 +14,8 @@ from nbcontainer.images import host
 from nbcontainer.sandbox.spec import HostLower, Overlay
 
 if TYPE_CHECKING:
-    from nbcontainer.images.store import Store
     from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.store.layout import Store
 
 
 @dataclass(frozen=True)

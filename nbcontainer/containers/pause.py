@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 _BOOT = """
 import pathlib, sys

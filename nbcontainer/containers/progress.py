@@ -9,7 +9,7 @@ from nbcontainer.containers.views import size
 
 if TYPE_CHECKING:
     from nbcontainer.containers.output import Writable
-    from nbcontainer.images.progress import State
+    from nbcontainer.progress import State
 
 PATIENCE = 0.3
 """Seconds of work below which nothing is shown."""

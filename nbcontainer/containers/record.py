@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerDamaged
-from nbcontainer.images.store import cannot
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.options import RunOptions
-    from nbcontainer.images.store import Store
     from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def save_record(store: Store, record: Record) -> None:
         temporary.replace(place / "container.json")
     except OSError as error:
         _take_back(place, temporary)
-        raise cannot(f"write down container {record.name}", store.path, error) from error
+        raise store_error(f"write down container {record.name}", store.path, error) from error
 
 
 def _take_back(place: Path, temporary: Path) -> None:

@@ -13,8 +13,9 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.ports import parse_port
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import library, user_files
+from nbcontainer.images import library
 from nbcontainer.oci.reference import host_path
+from nbcontainer.store import user_files
 
 if TYPE_CHECKING:
     from pathlib import Path

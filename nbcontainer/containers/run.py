@@ -16,9 +16,10 @@ from nbcontainer.errors import (
     SetupFailed,
     UsageError,
 )
-from nbcontainer.images import library, writable
+from nbcontainer.images import library
 from nbcontainer.oci import reference
 from nbcontainer.sandbox import idmap
+from nbcontainer.store import writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
-    from nbcontainer.images.progress import Listener
     from nbcontainer.oci.documents import Image
+    from nbcontainer.progress import Listener
     from nbcontainer.sandbox.outcome import Outcome
 
     Sink = Callable[[bytes], None]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 
 _SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01

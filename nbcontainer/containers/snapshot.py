@@ -15,9 +15,9 @@ from nbcontainer.containers.running import running_containers
 from nbcontainer.containers.storage import LimitedWritten
 from nbcontainer.containers.upper import Written
 from nbcontainer.errors import ContainerBusy
-from nbcontainer.images.store import cannot
 from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.outcome import EXITED
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def snapshot(container: Container, init: int, command: str, upper: Written | Non
             try:
                 _add_copy(engine, copy, upper, init, command)
             except OSError as error:
-                raise cannot("copy what the container changed", store.path, error) from error
+                raise store_error("copy what the container changed", store.path, error) from error
         yield copy
     finally:
         copy.remove()

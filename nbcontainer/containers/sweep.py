@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.container import move_away
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
-from nbcontainer.images import durable, library, partial
+from nbcontainer.images import library
 from nbcontainer.sandbox import groups
 from nbcontainer.sandbox.machine import Machine
+from nbcontainer.store import durability, partial_blobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
 
 
-def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
+def sweep(engine: Engine, partly: float = partial_blobs.KEPT) -> int:
     """Removes the anonymous containers and the unfinished work of sessions whose processes are dead; how many things.
 
     Nothing that is alive, named, or referred to is touched: it happens under the store's exclusive lock, and what is
@@ -27,14 +28,14 @@ def sweep(engine: Engine, partly: float = partial.KEPT) -> int:
     store = engine.store
     groups.sweep(Machine())
     with store.lock():
-        durable.look_again(store)
+        durability.recover(store)
         store.sessions.dead()
         alive = store.sessions.alive()
         _drop_anonymous(engine, alive)
         rubbish = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
         rubbish += _unused_layers(engine)
         moved = move_away(store, rubbish)
-        parts = partial.left_over(store, partly, remove=lambda path: path.unlink())
+        parts = partial_blobs.left_over(store, partly, remove=lambda path: path.unlink())
     for path in moved:
         if path.is_file():
             path.unlink()

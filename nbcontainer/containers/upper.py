@@ -15,7 +15,7 @@ from nbcontainer.sandbox.spec import Overlay
 if TYPE_CHECKING:
     from nbcontainer.containers.host import HostView
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 # What overlay makes in a work directory (fs/overlayfs/super.c): directories that nobody may enter, and a file.
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")

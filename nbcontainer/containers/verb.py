@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.images.progress import Tracker
+from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.grammar import Command, Words
     from nbcontainer.containers.views import Document, Note, Table
-    from nbcontainer.images.progress import Listener
+    from nbcontainer.progress import Listener
 
     View = Table | Document | Note | Any
 

@@ -56,7 +56,7 @@ def parse_volume(text: str) -> Volume:
     """The volume that `SRC:DST[:ro|:rw]` means; SRC is a host path, `~` and relative ones resolved.
 
     Raises `UsageError` for the form and `ContainerError` for a source that cannot be used. Links are followed here, and
-    judged when the store is known (`nbcontainer.images.writable`).
+    judged when the store is known (`nbcontainer.store.writable`).
     """
     words = text.split(":")
     if len(words) not in (2, 3) or not words[0] or not words[1]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 
 def discard(store: Store, runner: Runner, paths: list[Path]) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.images.folder import Folder
-    from nbcontainer.images.partial import Partial
     from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.store.partial_blobs import Partial
 
 MANIFEST = "manifest.json"
 _SIGNATURE = 10

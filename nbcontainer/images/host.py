@@ -21,19 +21,19 @@ from nbcontainer.images import tar_format as tar
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.extract import OPAQUE, WHITEOUT
 from nbcontainer.images.recipes import BUSYBOX_CONFIG
-from nbcontainer.images.store import cannot
 from nbcontainer.images.tar_writer import TarWriter
 from nbcontainer.images.unpacked import unpacked
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import reference, timestamps
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.images.machine import Entry, MachineView, Surroundings
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.store.layout import Store
 
 BESIDE = "host.json"
 """The name of the file beside a layer's `diff`."""
@@ -48,7 +48,7 @@ def host(store: Store, runner: Runner, outside: Surroundings | None = None) -> I
     try:
         return _kept(store, runner, machine.survey(outside))
     except OSError as error:
-        raise cannot("make the image of this machine", store.path, error) from error
+        raise store_error("make the image of this machine", store.path, error) from error
 
 
 def _kept(store: Store, runner: Runner, view: MachineView) -> Image:

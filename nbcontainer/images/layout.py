@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.images.folder import Folder
-    from nbcontainer.images.partial import Partial
     from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.store.partial_blobs import Partial
 
 _MARK, _INDEX = "oci-layout", "index.json"
 _FULL_NAME = "io.containerd.image.name"

@@ -8,9 +8,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import target, user_files
 from nbcontainer.images.folder import Folder
 from nbcontainer.oci import untrusted_json
+from nbcontainer.store import atomic_files, user_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +88,7 @@ class LayoutFolder:
 
 
 def _put(folder: int, name: str, chunks: Iterable[bytes]) -> None:
-    with target.put(folder, name) as fd, os.fdopen(fd, "wb", closefd=False) as file:
+    with atomic_files.put(folder, name) as fd, os.fdopen(fd, "wb", closefd=False) as file:
         file.writelines(chunks)
         file.flush()
         os.fsync(fd)

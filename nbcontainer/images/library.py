@@ -19,12 +19,12 @@ from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
 
 if TYPE_CHECKING:
-    from nbcontainer.images.progress import Listener
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import Reference
+    from nbcontainer.progress import Listener
+    from nbcontainer.store.layout import Store
 
 ALWAYS, MISSING, NEVER = "always", "missing", "never"
 PULL = (ALWAYS, MISSING, NEVER)

@@ -14,28 +14,29 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import durable, recipes, user_files, work, writable
+from nbcontainer.images import recipes, work
 from nbcontainer.images.docker_archive import DockerArchive, is_docker_archive
 from nbcontainer.images.folder import Folder
 from nbcontainer.images.layout import Layout, is_layout
-from nbcontainer.images.progress import Tracker
-from nbcontainer.images.store import cannot
 from nbcontainer.images.transfer import bring_in, examine
 from nbcontainer.images.unpacked import scratch, unpacked
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, reference
 from nbcontainer.oci.names import check_claims
 from nbcontainer.oci.timestamps import timestamp
+from nbcontainer.progress import Tracker
+from nbcontainer.store import durability, user_files, writable
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.progress import Listener
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.source import Offer
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image, ImageConfig
     from nbcontainer.oci.platforms import Platform
+    from nbcontainer.progress import Listener
+    from nbcontainer.store.layout import Store
 
 _HEX = r"[0-9a-f]{64}"
 _OF_IMAGES = re.compile(
@@ -114,7 +115,7 @@ def load(store: Store, runner: Runner, fd: int, wish: Wish, listener: Listener |
             os.lseek(fd, start, os.SEEK_SET)  # it only began like one
         return _load_any(store, runner, fd, wish, listener)
     except OSError as error:
-        raise cannot("bring an image into the store", store.path, error) from error
+        raise store_error("bring an image into the store", store.path, error) from error
 
 
 def _seems_of_images(store: Store, runner: Runner, fd: int) -> bool:
@@ -158,11 +159,11 @@ def _load_any(store: Store, runner: Runner, fd: int, wish: Wish, listener: Liste
         )
         # Named under the same lock, or a prune in between could take the layer away.
         with store.lock():
-            durable.mark(store, made.blob.digest)
+            durability.mark(store, made.blob.digest)
             store.adopt_blob(blob_path, made.blob.digest)
             made.adopt(store)
             image = store.add_image(image, wish.name or wish.stem)
-        runner.later(lambda: durable.settle(store))
+        runner.later(lambda: durability.flush(store))
         return [image]
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.images.progress import Part
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.progress import Part
+    from nbcontainer.store.layout import Store
 
 _CHUNK = 1 << 20
 

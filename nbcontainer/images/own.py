@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.transfer import bring_in
 from nbcontainer.oci import documents as oci
+from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.images.partial import Partial
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.store.layout import Store
+    from nbcontainer.store.partial_blobs import Partial
 
 
 class Own:

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
 from nbcontainer.images import tar_format as tar
-from nbcontainer.images import user_files
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.layout_folder import layout_at
 from nbcontainer.images.outgoing import Outgoing, prepare, read_blob
-from nbcontainer.images.store import cannot
 from nbcontainer.images.tar_writer import TarWriter
-from nbcontainer.images.target import compression_of, replacing
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
+from nbcontainer.store import user_files
+from nbcontainer.store.atomic_files import compression_of, replacing
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.images.layout_folder import LayoutFolder
-    from nbcontainer.images.progress import Part, Tracker
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.progress import Part, Tracker
+    from nbcontainer.store.layout import Store
 
 _FULL_NAME = "io.containerd.image.name"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -99,7 +99,7 @@ def _prepared(
     try:
         found = [prepare(store, image, layers, stack, part) for image in images]
     except OSError as error:
-        raise cannot("compress layers in the store", store.path, error) from error
+        raise store_error("compress layers in the store", store.path, error) from error
     tracker.total = part.done + sum(blob.size for blob, _ in _layers(found))
     return found
 

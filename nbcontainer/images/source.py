@@ -10,8 +10,8 @@ from nbcontainer.oci.selection import Documents
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.images.partial import Partial
     from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.store.partial_blobs import Partial
 
 
 class Source(Documents, Protocol):

@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
-from nbcontainer.images import durable
-from nbcontainer.images.partial import Partial, WrongBytes
-from nbcontainer.images.progress import Stopped
-from nbcontainer.images.store import cannot
 from nbcontainer.images.unpacked import Unpacked, unpacked
 from nbcontainer.oci import names, selection
+from nbcontainer.progress import Stopped
+from nbcontainer.store import durability
+from nbcontainer.store.errors import store_error
+from nbcontainer.store.partial_blobs import Partial, WrongBytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nbcontainer.images.progress import Part, Tracker
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.source import Source
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.selection import ResolvedImage
+    from nbcontainer.progress import Part, Tracker
+    from nbcontainer.store.layout import Store
 
 _AT_ONCE = 4  # layers
 _LOOK = 0.1  # seconds between two states for the listener
@@ -74,7 +74,7 @@ def bring_in(
             # A prune in another process may have taken a layer away that nobody else had, since it was looked for.
             if not _missing(store, chosen.image, trusted={(r.partial.blob.digest, r.staged.diff_id) for r in ready}):
                 image = _name(store, chosen, called)
-                runner.later(lambda: durable.settle(store))
+                runner.later(lambda: durability.flush(store))
                 return image
     raise ImageError("another process removes the layers of the image all the time", hint="try again")
 
@@ -162,7 +162,7 @@ def _layers(
                 raise
         yield [job.result() for job in jobs]
     except OSError as error:
-        raise cannot("bring an image into the store", store.path, error) from error
+        raise store_error("bring an image into the store", store.path, error) from error
     finally:
         for stack in stacks:
             stack.close()

@@ -14,9 +14,9 @@ from nbcontainer.oci import documents as oci
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.progress import Part, Tracker
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.progress import Part, Tracker
+    from nbcontainer.store.layout import Store
 
 _AT_ONCE = 2
 

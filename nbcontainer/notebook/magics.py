@@ -19,11 +19,11 @@ from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import run
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
-from nbcontainer.images.store import cannot
 from nbcontainer.notebook.fill import filler, split
 from nbcontainer.notebook.progress import listener
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,7 +139,7 @@ class ContainerMagics(Magics):
         try:
             return verb.run(Call(engine, parsed, listener(self.shell)))
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
-            raise cannot(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
+            raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 
     def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
         parsed = parse(command, words, fill=self._fill)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.progress import PATIENCE, TerminalLine, line
 
 if TYPE_CHECKING:
-    from nbcontainer.images.progress import Listener, State
+    from nbcontainer.progress import Listener, State
 
 
 class Bar:

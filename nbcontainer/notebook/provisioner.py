@@ -31,8 +31,8 @@ from nbcontainer.containers.options import check_options
 from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
-from nbcontainer.images import writable
 from nbcontainer.linux.paths import resolve
+from nbcontainer.store import writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.streams import Follow
+    from nbcontainer.store.layout import Store
 
 RUN_WORDS = Command(
     "provisioner",

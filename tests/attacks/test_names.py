@@ -16,9 +16,9 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import ContainerError, ImageError, ImageNotFound, NbcontainerError
 from nbcontainer.images import library, loading
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.verifying import verify
 from nbcontainer.oci import documents as oci
+from nbcontainer.progress import Tracker
 from tests.attacks.attacker import Node, archive
 from tests.unit.images.image_files import CONFIG, LAYER, MANIFEST, LayoutFiles, config, docker_archive, sha256
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images import library, loading
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive
+from nbcontainer.progress import Tracker
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
 if TYPE_CHECKING:

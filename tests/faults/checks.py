@@ -10,9 +10,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.verifying import verify
 from nbcontainer.linux import procfs
+from nbcontainer.progress import Tracker
 from nbcontainer.sandbox import cgroups
 from nbcontainer.sandbox.machine import Machine
 from tests.running import all_dead, mounts_of, pidfds

@@ -19,8 +19,9 @@ import pytest
 
 from nbcontainer.containers.doctor import LIMITED, MISSING, OK, PROBES, examine
 from nbcontainer.images.recipes import static_busybox
-from nbcontainer.images.store import FREE_SPACE, MEMORY, Store
 from nbcontainer.sandbox.rootfs import FEW_CHANGES, UPPER_ADVICE
+from nbcontainer.store.errors import FREE_SPACE
+from nbcontainer.store.layout import MEMORY, Store
 from tests.requirements import require, require_plain_user, require_root
 from tests.running import descendants, mounts
 

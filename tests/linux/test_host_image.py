@@ -15,8 +15,8 @@ from nbcontainer.containers import api
 from nbcontainer.containers.diff import diff
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images.compression import Compression
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive
+from nbcontainer.progress import Tracker
 from tests.requirements import require_root
 from tests.running import mounts_of, run_script
 

@@ -6,7 +6,7 @@ import nbformat
 from nbclient import NotebookClient
 
 CODE = """
-from nbcontainer.images.progress import State
+from nbcontainer.progress import State
 from nbcontainer.notebook.progress import listener
 
 show = listener(get_ipython())

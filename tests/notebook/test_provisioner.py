@@ -21,9 +21,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers import run
 from nbcontainer.errors import LinkRefused
-from nbcontainer.images import writable
 from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook import provisioner
+from nbcontainer.store import writable
 from tests.debian import debian_tar
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from urllib3 import BaseHTTPResponse
 
-    from nbcontainer.images.progress import Tracker
     from nbcontainer.images.registry.challenge import Challenge
     from nbcontainer.images.registry.credentials import Credentials
     from nbcontainer.images.registry.endpoints import Endpoint
+    from nbcontainer.progress import Tracker
 
 T = TypeVar("T")
 

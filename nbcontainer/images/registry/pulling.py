@@ -7,28 +7,28 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
-from nbcontainer.images.partial import WrongBytes
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
 from nbcontainer.images.transfer import bring_in
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, untrusted_json
+from nbcontainer.progress import Tracker
+from nbcontainer.store.partial_blobs import WrongBytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from urllib3 import BaseHTTPResponse
 
-    from nbcontainer.images.partial import Partial
-    from nbcontainer.images.progress import Listener
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.registry.endpoints import Endpoint
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import Reference
+    from nbcontainer.progress import Listener
+    from nbcontainer.store.layout import Store
+    from nbcontainer.store.partial_blobs import Partial
 
 _CHUNK = 1 << 18
 _ACCEPT = {"Accept": ", ".join(sorted(oci.MANIFESTS | oci.INDEXES))}

@@ -10,20 +10,20 @@ from urllib.parse import urlencode, urlsplit
 
 from nbcontainer.images.compression import Compression
 from nbcontainer.images.outgoing import prepare, read_blob
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.registry.client import Client, StatusError
 from nbcontainer.images.registry.endpoints import endpoints
-from nbcontainer.images.store import cannot
 from nbcontainer.images.transfer import follow
+from nbcontainer.progress import Tracker
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nbcontainer.images.progress import Listener, Part
     from nbcontainer.images.registry.connections import Patience
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.reference import Reference
+    from nbcontainer.progress import Listener, Part
+    from nbcontainer.store.layout import Store
 
 _AT_ONCE = 4
 
@@ -50,7 +50,7 @@ def push(
         try:
             outgoing = prepare(store, image, compression, stack, part)
         except OSError as error:
-            raise cannot("compress layers in the store", store.path, error) from error
+            raise store_error("compress layers in the store", store.path, error) from error
         tracker.layers = len(outgoing.layers)
         tracker.total = part.done + sum(blob.size for blob, _ in outgoing.layers)
         pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nbcontainer-push"))

@@ -14,19 +14,19 @@ from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
-from nbcontainer.images import user_files
 from nbcontainer.images.loading import stem_of
-from nbcontainer.images.store import default_path
 from nbcontainer.notebook.kernel import kernelspec
 from nbcontainer.notebook.kernel.freezing import FREEZE, RUN_WORDS, freeze, run_words
 from nbcontainer.oci import reference
+from nbcontainer.store import user_files
+from nbcontainer.store.layout import default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.grammar import Words
-    from nbcontainer.images.progress import Listener
+    from nbcontainer.progress import Listener
 
 _OF_RUN = tuple(option for option in RUN_OPTIONS if option.name not in ("name", "rm"))
 

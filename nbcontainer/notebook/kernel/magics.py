@@ -13,8 +13,8 @@ from nbcontainer.containers.verb import Call
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nbcontainer.images.progress import Listener
     from nbcontainer.notebook.kernel.shell import Shell
+    from nbcontainer.progress import Listener
 
 _MAGIC = re.compile(r"%(?=[a-z%])")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ipykernel.kernelbase import Kernel
 
-    from nbcontainer.images.progress import State
+    from nbcontainer.progress import State
 
 
 class Frontends:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.images.progress import Listener as Progress
     from nbcontainer.notebook.kernel.exchange import Exchange
     from nbcontainer.notebook.kernel.life import Listener, Message
     from nbcontainer.notebook.kernel.watch import End, Keyboard
     from nbcontainer.oci.documents import Image
+    from nbcontainer.progress import Listener as Progress
 
 
 _FAREWELL = 0.5  # seconds that a shell has to end by itself

@@ -29,7 +29,6 @@ from nbcontainer.containers.doctor import (
 )
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.recipes import INSTALL_BUSYBOX
-from nbcontainer.images.store import FREE_SPACE, cannot
 from nbcontainer.linux.procfs import Mount
 from nbcontainer.sandbox import idmap
 from nbcontainer.sandbox.failure import launcher_failed, setup_failed
@@ -37,6 +36,7 @@ from nbcontainer.sandbox.machine import Machine
 from nbcontainer.sandbox.network import INSTALL
 from nbcontainer.sandbox.rootfs import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.sandbox.trials import TRIALS
+from nbcontainer.store.errors import FREE_SPACE, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -520,7 +520,7 @@ def test_a_store_that_cannot_be_written_is_told_in_the_stores_words(
     host: Host, code: int, words: str, advice: str
 ) -> None:
     """The store's own error is shown, and what has nothing to do with it is still tried."""
-    error = cannot("open the store", Path("/srv/store"), OSError(code, os.strerror(code)))
+    error = store_error("open the store", Path("/srv/store"), OSError(code, os.strerror(code)))
     found = report(dataclasses.replace(patient(host), refused=error))
     store = check(found, "store")
     assert store.state == MISSING

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from nbcontainer.containers.progress import PATIENCE, TerminalLine, line
-from nbcontainer.images.progress import State
+from nbcontainer.progress import State
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from nbcontainer.containers.record import CellRecord, Record, layers_in_use, read_record, save_record
 from nbcontainer.errors import ContainerDamaged, StoreError
-from nbcontainer.images.store import Store
+from nbcontainer.store.layout import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ import pytest
 
 from nbcontainer.errors import HostileArchive, ImageError, ImageNotFound, UsageError
 from nbcontainer.images import library, loading
-from nbcontainer.images.store import Store
 from nbcontainer.oci import platforms
+from nbcontainer.store.layout import Store
 from tests.unit.images import tars
 from tests.unit.images.apart import Apart
 from tests.unit.images.image_files import (
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.progress import State
     from nbcontainer.oci.documents import Image
+    from nbcontainer.progress import State
 
 
 class Shelf:

@@ -9,10 +9,10 @@ import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound
 from nbcontainer.images import library, survey
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.tree import remove_below
 from nbcontainer.images.verifying import verify
 from nbcontainer.oci import platforms
+from nbcontainer.progress import Tracker
 from tests.unit.images.apart import Apart
 from tests.unit.images.image_files import LayoutFiles, docker_archive, layer, platform
 from tests.unit.images.test_saving import bring
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.store.layout import Store
 
 BASE, TOP = layer("base", b"below"), layer("top", b"above" * 10_000)
 

@@ -16,16 +16,16 @@ from nbcontainer.images.compression import Compression
 from nbcontainer.images.graft import graft
 from nbcontainer.images.machine import DIRECTORY, EMPTY, FILE, GONE, LINK, Surroundings, survey
 from nbcontainer.images.outgoing import prepare
-from nbcontainer.images.progress import Tracker
 from nbcontainer.linux.procfs import Mount
 from nbcontainer.oci import reference
+from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from nbcontainer.images.runner import Runner
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 SHADOW = "root:$6$salt$hash:20228:0:99999:7:::\nme:$y$other:20000:0:99999:7:::\n"
 

@@ -14,12 +14,12 @@ import pytest
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
 from nbcontainer.images import library, loading
 from nbcontainer.images.compression import Compression
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive, save_directory
-from nbcontainer.images.store import Store
 from nbcontainer.images.verifying import verify
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, reference
+from nbcontainer.progress import Tracker
+from nbcontainer.store.layout import Store
 from tests.unit.images.image_files import MANIFEST, LayoutFiles, docker_archive, layer, platform
 from tests.unit.images.test_archives import Shelf
 

@@ -17,13 +17,13 @@ import pytest
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
 from nbcontainer.images import library, recipes
 from nbcontainer.images.compression import Compression
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.registry.client import Client
 from nbcontainer.images.registry.connections import Patience
 from nbcontainer.images.registry.endpoints import Endpoint
 from nbcontainer.images.registry.pulling import Remote, pull
 from nbcontainer.images.registry.pushing import push
 from nbcontainer.oci import platforms, reference
+from nbcontainer.progress import Tracker
 from tests.requirements import require
 from tests.unit.images.apart import Apart
 from tests.unit.images.fake_registry import BASIC, IDENTITY, TOKEN, Exchange, FakeRegistry
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.images.progress import Listener, State
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.progress import Listener, State
+    from nbcontainer.store.layout import Store
 
 HASTY = Patience(connect=5, silence=0.4, tries=3, pause=0.01, longest_pause=0.02)
 BASE, TOP = layer("base", b"below"), layer("top", os.urandom(300_000))

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images import compression, loading, parallel
 from nbcontainer.images.compression import Compression
-from nbcontainer.images.progress import Tracker
 from nbcontainer.images.saving import save_archive, save_directory
+from nbcontainer.progress import Tracker
 from tests.unit.images.apart import Apart
 from tests.unit.images.image_files import docker_archive, layer, sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Image
+    from nbcontainer.store.layout import Store
 
 BASE, TOP = layer("base", b"below"), layer("top", os.urandom(1 << 20))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images.partial import Partial, WrongBytes
-from nbcontainer.images.progress import Tracker
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import untrusted_json
+from nbcontainer.progress import Tracker
+from nbcontainer.store.partial_blobs import Partial, WrongBytes
 from tests.unit.images.image_files import CONFIG, INDEX, LAYER, MANIFEST, LayoutFiles, config, layer, platform, sha256
 from tests.unit.images.test_archives import Shelf
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 BASE, TOP = layer("base"), layer("top")
 

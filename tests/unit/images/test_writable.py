@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import LinkRefused
-from nbcontainer.images import writable
-from nbcontainer.images.store import Store
 from nbcontainer.linux.paths import Node, resolve
+from nbcontainer.store import writable
+from nbcontainer.store.layout import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images import store as store_module
 from nbcontainer.images.discard import discard
 from nbcontainer.images.loading import Wish, load
-from nbcontainer.images.store import Store, default_path
 from nbcontainer.oci import documents as oci
+from nbcontainer.store import errors
+from nbcontainer.store.layout import Store, default_path
 from tests.requirements import require, require_plain_user, require_root
 from tests.unit.images import tars
 from tests.unit.images.in_process import InProcess
@@ -60,7 +60,7 @@ def elsewhere(store: Store) -> Iterator[subprocess.Popen[str]]:
     code = (
         "import sys, contextlib, os\n"
         "from pathlib import Path\n"
-        "from nbcontainer.images.store import Store\n"
+        "from nbcontainer.store.layout import Store\n"
         f"store = Store(Path({str(store.path)!r}), {OWNER!r})\n"
         "print(store.session, flush=True)\n"
         "for line in sys.stdin: exec(line); print('done', flush=True)\n"
@@ -478,6 +478,6 @@ def test_a_read_only_disk(small: Path) -> None:
 def test_every_errno_is_worded() -> None:
     """The errors that people meet have a next step, the others the kernel's words."""
     for code in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-        assert store_module.cannot("write", Path("/s"), OSError(code, os.strerror(code))).hint
-    error = store_module.cannot("write", Path("/s"), OSError(errno.EIO, os.strerror(errno.EIO)))
+        assert errors.store_error("write", Path("/s"), OSError(code, os.strerror(code))).hint
+    error = errors.store_error("write", Path("/s"), OSError(errno.EIO, os.strerror(errno.EIO)))
     assert str(error) == "cannot write at /s: Input/output error"

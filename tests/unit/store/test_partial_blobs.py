@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.images import partial
-from nbcontainer.images.partial import Partial, WrongBytes
-from nbcontainer.images.progress import Stopped, Tracker
 from nbcontainer.oci import documents as oci
+from nbcontainer.progress import Stopped, Tracker
+from nbcontainer.store import partial_blobs
+from nbcontainer.store.partial_blobs import Partial, WrongBytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 DATA = b"0123456789" * 1000
 BLOB = oci.Descriptor(oci.LAYER, oci.digest_of(DATA), len(DATA))
@@ -177,10 +177,10 @@ def test_left_overs_are_swept_when_they_are_old(store: Store, tracker: Tracker) 
     """What an interrupted transfer left is found once it is old, and never while somebody holds it."""
     begun = Partial(store, BLOB, tracker)
     begun.write(DATA[:10])
-    assert partial.left_over(store, 0) == []
+    assert partial_blobs.left_over(store, 0) == []
     begun.close(keep=True)
-    assert partial.left_over(store) == []
+    assert partial_blobs.left_over(store) == []
     os.utime(begun.path, (0, 0))
-    assert partial.left_over(store) == [begun.path]
-    partial.left_over(store, remove=lambda path: path.unlink())
+    assert partial_blobs.left_over(store) == [begun.path]
+    partial_blobs.left_over(store, remove=lambda path: path.unlink())
     assert not begun.path.exists()

@@ -10,14 +10,14 @@ import stat
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images import user_files
 from nbcontainer.images.compression import Compression
+from nbcontainer.store import user_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 _COMPRESSIONS = {
     ".gz": Compression.GZIP,

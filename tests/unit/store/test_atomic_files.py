@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images.target import replacing
+from nbcontainer.store.atomic_files import replacing
 
 if TYPE_CHECKING:
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 
 def write(store: Store, target: Path, data: bytes = b"new") -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.linux.files import syncfs
 
 if TYPE_CHECKING:
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 UNSYNCED = "unsynced"
 
@@ -29,7 +29,7 @@ def mark(store: Store, digest: str, boot: Path = _BOOT) -> None:
     store.write_file(f"{UNSYNCED}/{digest.partition(':')[2]}", boot.read_bytes())
 
 
-def settle(store: Store, boot: Path = _BOOT) -> None:
+def flush(store: Store, boot: Path = _BOOT) -> None:
     """Brings all that is in the store to disk, and takes away the marks of this boot. Raises `OSError`."""
     now = boot.read_bytes()
     marks = [path for path in (store.path / UNSYNCED).iterdir() if path.read_bytes() == now]
@@ -42,7 +42,7 @@ def settle(store: Store, boot: Path = _BOOT) -> None:
         path.unlink(missing_ok=True)
 
 
-def look_again(store: Store, boot: Path = _BOOT) -> list[str]:
+def recover(store: Store, boot: Path = _BOOT) -> list[str]:
     """Removes the blobs that a crash of the machine has damaged; their digests.
 
     Call with the store's exclusive lock held. Raises `OSError`.

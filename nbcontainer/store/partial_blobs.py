@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.progress import Tracker
-    from nbcontainer.images.store import Store
     from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.progress import Tracker
+    from nbcontainer.store.layout import Store
 
 KEPT = 24 * 3600
 """Seconds that a part of a blob is kept for."""

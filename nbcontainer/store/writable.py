@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LinkRefused
-from nbcontainer.images.store import sync_directory
+from nbcontainer.store.layout import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nbcontainer.images.store import Store
     from nbcontainer.linux.paths import Link, Node
+    from nbcontainer.store.layout import Store
 
 MARKS = "writable"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.images import durable
 from nbcontainer.images.loading import Wish, load, open_file
+from nbcontainer.store import durability
 from tests.unit.images.apart import Apart
 from tests.unit.images.tars import archive, entry
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
+    from nbcontainer.store.layout import Store
 
 DATA = b"data" * 1000
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -44,35 +44,35 @@ def put(store: Store, data: bytes) -> Path:
 @pytest.mark.parametrize("data", [DATA, bytes(len(DATA)), b""], ids=["whole", "zeros", "empty"])
 def test_after_a_crash_blobs_are_read_again(store: Store, tmp_path: Path, data: bytes) -> None:
     """Of the blobs that another boot marked, those stay that are what their names say, and the marks go."""
-    durable.mark(store, DIGEST, boot(tmp_path, 1))
+    durability.mark(store, DIGEST, boot(tmp_path, 1))
     blob = put(store, data)
-    assert durable.look_again(store, boot(tmp_path, 2)) == ([] if data == DATA else [DIGEST])
+    assert durability.recover(store, boot(tmp_path, 2)) == ([] if data == DATA else [DIGEST])
     assert blob.exists() == (data == DATA)
     assert marks(store) == []
 
 
 def test_in_the_same_boot_nothing_is_suspected(store: Store, tmp_path: Path) -> None:
     """What this boot marked is in the machine's memory, whole, whether it is on disk or not."""
-    durable.mark(store, DIGEST, boot(tmp_path, 1))
+    durability.mark(store, DIGEST, boot(tmp_path, 1))
     blob = put(store, b"being written")
-    assert durable.look_again(store, boot(tmp_path, 1)) == []
+    assert durability.recover(store, boot(tmp_path, 1)) == []
     assert blob.exists()
     assert marks(store) == [DIGEST[7:]]
 
 
 def test_a_sync_takes_only_the_marks_of_its_boot(store: Store, tmp_path: Path) -> None:
     """What an earlier boot left in doubt is not made certain by bringing it to disk."""
-    durable.mark(store, DIGEST, boot(tmp_path, 1))
+    durability.mark(store, DIGEST, boot(tmp_path, 1))
     other = f"sha256:{'0' * 64}"
-    durable.mark(store, other, boot(tmp_path, 2))
-    durable.settle(store, boot(tmp_path, 2))
+    durability.mark(store, other, boot(tmp_path, 2))
+    durability.flush(store, boot(tmp_path, 2))
     assert marks(store) == [DIGEST[7:]]
 
 
 def test_a_mark_without_a_blob_goes(store: Store, tmp_path: Path) -> None:
     """The machine may have gone down before the blob was in its place."""
-    durable.mark(store, DIGEST, boot(tmp_path, 1))
-    assert durable.look_again(store, boot(tmp_path, 2)) == []
+    durability.mark(store, DIGEST, boot(tmp_path, 1))
+    assert durability.recover(store, boot(tmp_path, 2)) == []
     assert marks(store) == []
 
 
@@ -82,10 +82,10 @@ def test_a_sync_that_fails_leaves_the_marks(store: Store, tmp_path: Path, monkey
     def fail(_: int) -> None:
         raise OSError(5, os.strerror(5))
 
-    durable.mark(store, DIGEST, boot(tmp_path, 1))
-    monkeypatch.setattr(durable, "syncfs", fail)
+    durability.mark(store, DIGEST, boot(tmp_path, 1))
+    monkeypatch.setattr(durability, "syncfs", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        durable.settle(store, boot(tmp_path, 1))
+        durability.flush(store, boot(tmp_path, 1))
     assert marks(store) == [DIGEST[7:]]
 
 

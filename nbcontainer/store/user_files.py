@@ -17,15 +17,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.images import writable
 from nbcontainer.linux.paths import resolve, resolve_existing
+from nbcontainer.store import writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.images.store import Store
     from nbcontainer.linux.paths import Link
+    from nbcontainer.store.layout import Store
 
 _NULL = os.makedev(1, 3)
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")

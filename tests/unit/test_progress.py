@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from nbcontainer.images.progress import State, Stopped, Tracker
+from nbcontainer.progress import State, Stopped, Tracker
 
 
 def test_parts_add_up() -> None:

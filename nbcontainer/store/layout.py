@@ -4,12 +4,12 @@
     layers/ID/diff                            a layer's files: a lower of overlay mounts, never written again
     layers/sha256/HEX -> ../ID                the layer whose content that is
     containers/NAME/                          see `nbcontainer.containers`
-    sessions/ID                               locked by the process that uses the store (`nbcontainer.images.sessions`)
-    partial/HEX                               a blob on its way in (`nbcontainer.images.partial`)
+    sessions/ID                               locked by the process that uses the store (`nbcontainer.store.sessions`)
+    partial/HEX                               a blob on its way in (`nbcontainer.store.partial_blobs`)
     tmp/                                      what is being made, or being removed
     host.key                                  see `nbcontainer.images.host`
-    unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.images.durable`)
-    writable/                                 marks of directories (`nbcontainer.images.writable`)
+    unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.store.durability`)
+    writable/                                 marks of directories (`nbcontainer.store.writable`)
     stage/ host/                              empty; where containers assemble their mounts, and find the machine's
 
 Guarantees: a blob is there whole or not at all; index.json is the old one or the new one; names are added and taken
@@ -34,22 +34,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images import catalog
-from nbcontainer.images.sessions import Sessions
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
+from nbcontainer.store import catalog
+from nbcontainer.store.errors import store_error
+from nbcontainer.store.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nbcontainer.images.catalog import Catalog
+    from nbcontainer.store.catalog import Catalog
 
     Answer = TypeVar("Answer")
 
 MEMORY = Path("/dev/shm")
 """A tmpfs that every process may write to (shm_overview(7)), in Docker too."""
 
-FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 _DIRECTORIES = (
@@ -103,7 +103,7 @@ class Store:
             self.sessions = Sessions(path / "sessions")
             self.session = self.sessions.name
         except OSError as error:
-            raise cannot("open the store", path, error) from error
+            raise store_error("open the store", path, error) from error
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -397,7 +397,7 @@ class Store:
             temporary.replace(self.path / name)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise cannot(f"write {name} in the store", self.path, error) from error
+            raise store_error(f"write {name} in the store", self.path, error) from error
         sync_directory((self.path / name).parent)
 
 
@@ -408,21 +408,3 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def cannot(do: str, path: Path | str, error: OSError) -> StoreError:
-    """The store's error for an OSError, with what a person can do about it."""
-    hints = {
-        errno.EACCES: "set NBCONTAINER_HOME to a directory of your own",
-        errno.EPERM: "set NBCONTAINER_HOME to a directory of your own",
-        errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
-        errno.ENOSPC: FREE_SPACE,
-        errno.EDQUOT: FREE_SPACE,
-        errno.EMFILE: "raise the limit on open files (ulimit -n)",
-        errno.ENFILE: "raise the limit on open files (ulimit -n)",
-        errno.ENOMEM: "free some memory",
-        errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
-        errno.ENOENT: "set NBCONTAINER_HOME to a directory",
-        errno.EEXIST: "set NBCONTAINER_HOME to a directory",
-    }
-    return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))

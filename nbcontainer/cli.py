@@ -141,7 +141,7 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _kernel(words: Sequence[str], top: Words) -> int:
-    from nbcontainer.notebook.kernel import commands
+    from nbcontainer.notebook.kernel.specs import commands
 
     with contextlib.ExitStack() as stack:
 

@@ -19,8 +19,8 @@ from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import run
 from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
-from nbcontainer.notebook.fill import filler, split
-from nbcontainer.notebook.progress import listener
+from nbcontainer.notebook.interpolation import filler, split
+from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
 from nbcontainer.store.errors import store_error

@@ -20,7 +20,7 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import KernelManager
 
 from nbcontainer.containers.engine import default_engine
-from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.benchmarks.measuring import Subject, interleave, machine, report
 from tests.notebook.provisioned import python_volumes
 from tests.notebook.shell_kernels import rootfs_of_this_machine

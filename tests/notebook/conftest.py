@@ -17,7 +17,7 @@ from traitlets.config import Config
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers.cell import Request
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.notebook.kernel.shell import Shell
+from nbcontainer.notebook.kernel.shell.session import ShellSession
 from tests.notebook.kernels import Kernel
 from tests.notebook.shell_cells import SHELLS, Cells, Heard
 from tests.notebook.shell_kernels import ShellKernel, rootfs_of_this_machine
@@ -143,13 +143,13 @@ def shells_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_cells(engine: Engine, shells_tar: Path) -> Iterator[Callable[..., Cells]]:
     """Makes cells of a shell by its name; options are those of `RunOptions`."""
-    made: list[Shell] = []
+    made: list[ShellSession] = []
 
     def make(name: str, **options: object) -> Cells:
         heard = Heard()
         image, program = ("busybox", "") if name == "ash" else (str(shells_tar), name)
         request = Request(image, options=RunOptions(**options))  # type: ignore[arg-type]
-        made.append(Shell(engine, request, heard, program))
+        made.append(ShellSession(engine, request, heard, program))
         return Cells(made[-1], heard, name)
 
     yield make

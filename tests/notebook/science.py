@@ -6,7 +6,7 @@ import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.requirements import require
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbcontainer.notebook.kernel.watch import End
+from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.notebook.kernel.shell import Shell
-    from nbcontainer.notebook.kernel.watch import Keyboard
+    from nbcontainer.notebook.kernel.shell.cell_watch import Keyboard
+    from nbcontainer.notebook.kernel.shell.session import ShellSession
 
 SHELLS = ("ash", "dash", "bash")
 
@@ -72,7 +72,7 @@ class Typist:
 class Ran:
     """A cell that ended: its end, and what it put out."""
 
-    end: End
+    end: CellEnd
     out: str
     err: str
     heard: Heard
@@ -85,7 +85,7 @@ class Ran:
 class Cells:
     """Cells for one shell."""
 
-    def __init__(self, shell: Shell, heard: Heard, name: str) -> None:
+    def __init__(self, shell: ShellSession, heard: Heard, name: str) -> None:
         self.shell = shell
         self.heard = heard
         self.name = name
@@ -100,7 +100,7 @@ class Cells:
     def good(self, code: str, keyboard: Keyboard | None = None) -> str:
         """Runs a cell that must end well, and without a note; its output."""
         ran = self(code, keyboard)
-        assert ran.end == End(0), ran
+        assert ran.end == CellEnd(0), ran
         return ran.out
 
 

@@ -14,7 +14,7 @@ from nbcontainer import cli
 from nbcontainer.containers import api
 from nbcontainer.containers import engine as engines
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.notebook.kernels import Cell
 from tests.notebook.provisioned import python_volumes
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.notebook.kernel import watch
+from nbcontainer.notebook.kernel.shell import cell_watch
 from nbcontainer.sandbox.outcome import INTERRUPTED, TIMEOUT
 from tests.notebook.shell_cells import wait_for
 from tests.running import marker, processes_with
@@ -98,7 +98,7 @@ def test_interrupts_at_any_moment_are_seen_by_their_cell_alone(cells: Cells) -> 
 
 def test_a_stubborn_program_is_killed_and_the_shell_stays(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ignores the interrupt is killed after a while, and a note says so."""
-    monkeypatch.setattr(watch, "GRACE", 0.3)
+    monkeypatch.setattr(cell_watch, "GRACE", 0.3)
     seconds = marker()
     cells.good("kept=1")
     cells.heard.when("ready", cells.shell.interrupt)
@@ -112,8 +112,8 @@ def test_a_stubborn_program_is_killed_and_the_shell_stays(cells: Cells, monkeypa
 
 def test_a_stubborn_shell_is_killed_and_comes_back(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell that ignores everything is killed with its container; the next cell has a new one on the same files."""
-    monkeypatch.setattr(watch, "GRACE", 0.2)
-    monkeypatch.setattr(watch, "LAST_GRACE", 0.2)
+    monkeypatch.setattr(cell_watch, "GRACE", 0.2)
+    monkeypatch.setattr(cell_watch, "LAST_GRACE", 0.2)
     cells.good("echo kept > /file; x=1")
     cells.heard.when("ready", cells.shell.interrupt)
     ran = cells("trap '' INT TERM URG; echo ready; while :; do :; done")

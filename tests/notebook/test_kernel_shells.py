@@ -10,8 +10,8 @@ import pytest
 
 from nbcontainer.containers.cell import Request
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.notebook.kernel.shell import Shell
-from nbcontainer.notebook.kernel.watch import End
+from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
+from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.outcome import EXITED
 from tests.notebook.shell_cells import Heard, Typist
@@ -36,7 +36,7 @@ def test_a_shell_keeps_what_a_person_expects_it_to_keep(cells: Cells) -> None:
 def test_a_cell_cannot_say_what_the_kernel_says_to_itself(word: str, make_cells: Callable[..., Cells]) -> None:
     """That it was interrupted, or its container is dead, is nothing that a cell makes the kernel believe."""
     cells = make_cells("ash")
-    assert cells(f"echo {word} > /dev/nbcontainer/channel; sleep 0.5; false").end == End(1)
+    assert cells(f"echo {word} > /dev/nbcontainer/channel; sleep 0.5; false").end == CellEnd(1)
     assert cells.good("echo still there") == "still there\n"
 
 
@@ -253,8 +253,8 @@ def test_files_stay_when_the_container_is_a_named_one(make_cells: Callable[..., 
     """With --name, the next kernel's shell finds the files of the one before."""
     for code, said in (("echo 1 > /kept; cat /kept", "1\n"), ("cat /kept", "1\n")):
         heard = Heard()
-        shell = Shell(engine, Request("busybox", "kernel-of-tests"), heard)
-        assert shell.run(code) == End(0)
+        shell = ShellSession(engine, Request("busybox", "kernel-of-tests"), heard)
+        assert shell.run(code) == CellEnd(0)
         assert b"".join(heard.out).decode() == said
         shell.close()
     assert shell.container is not None
@@ -283,7 +283,7 @@ def test_what_is_asked_is_answered_by_the_shell_itself(cells: Cells) -> None:
 
 def test_a_question_that_takes_too_long_has_no_answer(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, and not begun again: the shell is what it was, and answers at once."""
-    monkeypatch.setattr("nbcontainer.notebook.kernel.shell._QUESTION_LIMIT", 0.2)
+    monkeypatch.setattr("nbcontainer.notebook.kernel.shell.session._QUESTION_LIMIT", 0.2)
     cells.good("x=1")
     assert cells.shell.ask("echo a; echo asked >>/asked; sleep 60") == ""
     assert cells.good("echo $x; cat /asked") == "1\nasked\n"
@@ -293,7 +293,7 @@ def test_bash_is_chosen_where_there_is_one(engine: Engine, shells_tar: Path) -> 
     """Without a name, an image's bash runs the cells, and else its sh; a shell that is not there is named."""
     for image, program, said in ((str(shells_tar), "", "bash"), ("busybox", "", ""), (str(shells_tar), "zsh", None)):
         heard = Heard()
-        shell = Shell(engine, Request(image), heard, program)
+        shell = ShellSession(engine, Request(image), heard, program)
         end = shell.run("echo ${BASH_VERSION:+bash}")
         shell.close()
         if said is None:

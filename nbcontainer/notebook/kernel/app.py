@@ -6,7 +6,7 @@ from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
 
-from nbcontainer.notebook.kernel.kernel import ContainerKernel
+from nbcontainer.notebook.kernel.shell_kernel import ContainerKernel
 
 
 class ContainerKernelApp(IPKernelApp):

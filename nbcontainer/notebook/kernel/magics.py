@@ -13,7 +13,7 @@ from nbcontainer.containers.verb import Call
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nbcontainer.notebook.kernel.shell import Shell
+    from nbcontainer.notebook.kernel.shell.session import ShellSession
     from nbcontainer.progress import Listener
 
 _MAGIC = re.compile(r"%(?=[a-z%])")
@@ -38,7 +38,7 @@ def first_magics(code: str) -> tuple[list[str], str]:
     return magics, "".join(lines)
 
 
-def run_magic(line: str, shell: Shell, listener: Listener | None = None) -> Any:
+def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) -> Any:
     """Does what a magic says: a view to show, or text. Raises this package's errors."""
     try:
         words = shlex.split(line)
@@ -69,7 +69,7 @@ def _verb(words: list[str]) -> tuple[str, list[str], str]:
     return name, rest, "%container "
 
 
-def _do(name: str, words: list[str], shell: Shell, listener: Listener | None) -> Any:
+def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | None) -> Any:
     shell.begin(listener)
     engine, container = shell.engine, shell.container
     assert container is not None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from nbcontainer.containers.progress import PATIENCE
-from nbcontainer.notebook.progress import Bar
+from nbcontainer.notebook.progress_display import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nbcontainer.progress import State
 
 
-class Frontends:
+class FrontendMessages:
     """The frontends of a kernel. See `nbcontainer.notebook.kernel.output.Frontends`."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -60,13 +60,13 @@ class Frontends:
         return None if message is None else message["content"]
 
 
-class Keyboard:
-    """Whoever sent the cell, asked for lines and not waited for (`nbcontainer.notebook.kernel.shell.Keyboard`).
+class InputRequests:
+    """Whoever sent the cell, asked for lines and not waited for (`nbcontainer.notebook.kernel.shell.session.Keyboard`).
 
     `flush` sends what the cell has put out, so that it is there before the question.
     """
 
-    def __init__(self, frontends: Frontends, flush: Callable[[], None]) -> None:
+    def __init__(self, frontends: FrontendMessages, flush: Callable[[], None]) -> None:
         self._frontends = frontends
         self._flush = flush
 
@@ -81,12 +81,12 @@ class Keyboard:
         return None if content is None else str(content.get("value", ""))
 
 
-class Progress:
+class ProgressDisplay:
     """A listener that keeps one display of the request's up to date, where work takes long enough."""
 
     _ids = itertools.count(1)
 
-    def __init__(self, frontends: Frontends) -> None:
+    def __init__(self, frontends: FrontendMessages) -> None:
         self._frontends = frontends
         self._parent = frontends.parent
         self._id = ""

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.notebook.kernel.words import Place, place, quoted
+from nbcontainer.notebook.kernel.language.words import CursorPlace, place, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,7 +98,7 @@ def _sorted(start: int, matches: Iterable[str]) -> Completion:
     return Completion(start, tuple(sorted({match for match in matches if "_nb_" not in match})))
 
 
-def _files(where: Place, ask: Ask) -> Iterable[str]:
+def _files(where: CursorPlace, ask: Ask) -> Iterable[str]:
     """What begins so, a directory with a slash. An option's value (`--file=`) is completed too."""
     before, word = "", where.word
     if "=" in word:
@@ -130,7 +130,7 @@ def _variables(prefix: str, ask: Ask) -> Iterable[str]:
     return [name.group(1) for name in names if name and name.group(1).startswith(prefix)]
 
 
-def _options(where: Place, ask: Ask) -> Iterable[str]:
+def _options(where: CursorPlace, ask: Ask) -> Iterable[str]:
     """The options in what a program says of itself. One that is not on PATH is not called for it."""
     if "/" in where.command:
         return []

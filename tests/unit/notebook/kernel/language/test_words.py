@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import pytest
 
-from nbcontainer.notebook.kernel.words import Place, name_at, place, quoted
+from nbcontainer.notebook.kernel.language.words import CursorPlace, name_at, place, quoted
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", Place(0, "")),
-        ("ec", Place(0, "ec")),
-        ("  ec", Place(2, "ec")),
-        ("cat fi", Place(4, "fi", command="cat")),
-        ("cat ", Place(4, "", command="cat")),
-        ("a=1 b=2 cat f", Place(12, "f", command="cat")),
-        ("true; l", Place(6, "l")),
-        ("true\nl", Place(5, "l")),
-        ("true | gre", Place(7, "gre")),
-        ("true && l", Place(8, "l")),
-        ("echo $(l", Place(7, "l")),
-        ("if tr", Place(3, "tr")),
-        ("for x in a; do l", Place(15, "l")),
-        ("sudo ap", Place(5, "ap")),
-        ("echo a > fi", Place(9, "fi", command="echo", redirected=True)),
-        ("echo a > file b", Place(14, "b", command="echo")),
-        ("cat 2>&1 f", Place(9, "f", command="cat")),
-        ("cat a\\ b", Place(4, "a b", command="cat")),
-        ("cat 'a b", Place(4, "a b", quote="'", command="cat")),
-        ('cat "a b', Place(4, "a b", quote='"', command="cat")),
-        ("cat 'a'\\''b", Place(4, "a'b", quote="'", command="cat")),
-        ("# a comment\nca", Place(12, "ca")),
-        ("echo a#b c", Place(9, "c", command="echo")),
+        ("", CursorPlace(0, "")),
+        ("ec", CursorPlace(0, "ec")),
+        ("  ec", CursorPlace(2, "ec")),
+        ("cat fi", CursorPlace(4, "fi", command="cat")),
+        ("cat ", CursorPlace(4, "", command="cat")),
+        ("a=1 b=2 cat f", CursorPlace(12, "f", command="cat")),
+        ("true; l", CursorPlace(6, "l")),
+        ("true\nl", CursorPlace(5, "l")),
+        ("true | gre", CursorPlace(7, "gre")),
+        ("true && l", CursorPlace(8, "l")),
+        ("echo $(l", CursorPlace(7, "l")),
+        ("if tr", CursorPlace(3, "tr")),
+        ("for x in a; do l", CursorPlace(15, "l")),
+        ("sudo ap", CursorPlace(5, "ap")),
+        ("echo a > fi", CursorPlace(9, "fi", command="echo", redirected=True)),
+        ("echo a > file b", CursorPlace(14, "b", command="echo")),
+        ("cat 2>&1 f", CursorPlace(9, "f", command="cat")),
+        ("cat a\\ b", CursorPlace(4, "a b", command="cat")),
+        ("cat 'a b", CursorPlace(4, "a b", quote="'", command="cat")),
+        ('cat "a b', CursorPlace(4, "a b", quote='"', command="cat")),
+        ("cat 'a'\\''b", CursorPlace(4, "a'b", quote="'", command="cat")),
+        ("# a comment\nca", CursorPlace(12, "ca")),
+        ("echo a#b c", CursorPlace(9, "c", command="echo")),
     ],
 )
-def test_the_word_at_the_end_of_a_text(text: str, expected: Place) -> None:
+def test_the_word_at_the_end_of_a_text(text: str, expected: CursorPlace) -> None:
     """It is told from the words before it, with its quotes taken off."""
     assert place(text) == expected
 

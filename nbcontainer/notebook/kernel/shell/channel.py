@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
-from nbcontainer.notebook.kernel.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
+from nbcontainer.notebook.kernel.shell.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
 from nbcontainer.sandbox.exchange import EXCHANGE
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Echo:
         return self.canonical and not self.echo
 
 
-class Exchange:
+class Channel:
     """The notebook's end. `directory` and `terminal` stay the caller's, all else is closed by `close`."""
 
     def __init__(self, directory: int, terminal: int) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.run import run_in
 from nbcontainer.linux.procfs import children
-from nbcontainer.notebook.kernel import contents
-from nbcontainer.notebook.kernel.exchange import Exchange
-from nbcontainer.notebook.kernel.observer import Observer
-from nbcontainer.notebook.kernel.processes import Terminal, Wait, missed_interrupt, signal_member
+from nbcontainer.notebook.kernel.shell import contents
+from nbcontainer.notebook.kernel.shell.channel import Channel
+from nbcontainer.notebook.kernel.shell.observer import Observer
+from nbcontainer.notebook.kernel.shell.processes import Terminal, Wait, missed_interrupt, signal_member
 from nbcontainer.sandbox.running import readable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _CHUNK = 1 << 16
 _TIOCGPTPEER = 0x5441
 
 
-class Listener(Protocol):
+class ShellListener(Protocol):
     """Who hears what the cells put out. Called from the thread of a life, as it comes."""
 
     def stdout(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Listener(Protocol):
         """The output is to be cleared, or (wait) when there is more."""
 
 
-class Life:
+class ShellProcess:
     """A shell in its container, run by a thread of its own. What it says goes to `messages`, in order.
 
     Everything that a cell put out has been heard when the message comes that the cell is done.
@@ -65,10 +65,10 @@ class Life:
         container: Container,
         image: Image,
         request: Request,
-        listener: Listener,
+        listener: ShellListener,
         messages: queue.SimpleQueue[Message],
     ) -> None:
-        self.exchange: Exchange | None = None
+        self.exchange: Channel | None = None
         self.shell = 0
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
@@ -89,7 +89,7 @@ class Life:
         streams = Streams(
             self._listener.stdout,
             self._listener.stderr,
-            exchange=contents.exchange(),
+            exchange=contents.control_directory(),
             on_exchange=self._on_exchange,
             on_follow=self._on_follow,
         )
@@ -108,7 +108,7 @@ class Life:
         self._outputs = list(follow.sinks)
 
     def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
-        self.exchange = exchange = Exchange(directory, terminal)
+        self.exchange = exchange = Channel(directory, terminal)
         peer = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         facts = os.fstat(peer)
         os.close(peer)

@@ -13,17 +13,17 @@ from nbcontainer.containers.cell import encode
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.notebook.kernel import contents, processes, watch
-from nbcontainer.notebook.kernel.life import INTERRUPT, OVER, STARTED, Life
+from nbcontainer.notebook.kernel.shell import cell_watch, contents, processes
+from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER, STARTED, ShellProcess
 from nbcontainer.sandbox.exchange import EXCHANGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.notebook.kernel.exchange import Exchange
-    from nbcontainer.notebook.kernel.life import Listener, Message
-    from nbcontainer.notebook.kernel.watch import End, Keyboard
+    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd, Keyboard
+    from nbcontainer.notebook.kernel.shell.channel import Channel
+    from nbcontainer.notebook.kernel.shell.process import Message, ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
 
@@ -37,13 +37,13 @@ _MAY_BE_STRICT = re.compile(r"\b(?:set|shopt)\b")
 _MAY_END = re.compile(r"\b(?:exit|exec|kill)\b")
 
 
-class Shell:
+class ShellSession:
     """The shell of `request`'s container, chosen and started when it is first needed.
 
     `program` is its name in the image, empty for bash where there is one. Everything but `interrupt` is for one thread.
     """
 
-    def __init__(self, engine: Engine, request: Request, listener: Listener, program: str = "") -> None:
+    def __init__(self, engine: Engine, request: Request, listener: ShellListener, program: str = "") -> None:
         self.engine = engine
         self.container: Container | None = None
         self._image: Image | None = None
@@ -52,7 +52,7 @@ class Shell:
         options = replace(request.options, env=(*contents.ENVIRONMENT, *request.options.env), timeout=None)
         self._request = replace(request, script=contents.boot(program), options=options)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._life: Life | None = None
+        self._life: ShellProcess | None = None
         self._number = 0
         self._busy = False
         self._options = ""
@@ -84,9 +84,9 @@ class Shell:
             self.engine.launcher_for(self._request.options.userns).start()  # it dies with the thread that starts it
             self._options = ""
             self.engine.last = self.container
-            self._life = Life(self.container, self._image, self._request, self._listener, self._messages)
+            self._life = ShellProcess(self.container, self._image, self._request, self._listener, self._messages)
 
-    def _exchange(self) -> tuple[Life, Exchange]:
+    def _exchange(self) -> tuple[ShellProcess, Channel]:
         """The life that goes on, or a new one, when it can be talked to. Raises its error where it could not start."""
         while True:
             self.begin()
@@ -97,7 +97,7 @@ class Shell:
             if life.exchange is None:
                 self._wait_for_start(life)
 
-    def _has_ended(self, life: Life) -> bool:
+    def _has_ended(self, life: ShellProcess) -> bool:
         """Whether it ended while nobody looked; if so it is forgotten."""
         if not life.join(0):
             return False
@@ -106,7 +106,7 @@ class Shell:
         self._forget()
         return True
 
-    def _wait_for_start(self, life: Life) -> None:
+    def _wait_for_start(self, life: ShellProcess) -> None:
         while True:
             word, *_ = self._messages.get()
             if word == STARTED:
@@ -121,7 +121,7 @@ class Shell:
 
     # Cells
 
-    def run(self, code: str, keyboard: Keyboard | None = None) -> End:
+    def run(self, code: str, keyboard: Keyboard | None = None) -> CellEnd:
         """Runs a cell to its end. Without a keyboard, its standard input is empty.
 
         Raises `UsageError` for what is no text for a shell, and what a container that cannot start raises.
@@ -138,7 +138,7 @@ class Shell:
                 life, exchange = self._exchange()
             stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
             line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
-            watched = watch.Watch(self._number, line, life, self._messages, keyboard, self._timeout)
+            watched = cell_watch.CellWatch(self._number, line, life, self._messages, keyboard, self._timeout)
             end = watched.to_end()
         finally:
             self._busy = False
@@ -154,7 +154,7 @@ class Shell:
         notes, self._lost = [self._lost, end.note], ""
         return replace(end, note="; ".join(filter(None, notes)))
 
-    def _let_signals_pass(self, exchange: Exchange) -> bool:
+    def _let_signals_pass(self, exchange: Channel) -> bool:
         """Waits until the shell has behind it what it was sent to end a cell, or the next cell would have it; whether.
 
         A signal that was sent before a line is taken before that line is answered.
@@ -163,13 +163,13 @@ class Shell:
         number = str(self._number)
         while True:
             exchange.tell(f"sync {number}")
-            message = self._next(watch.REPEAT)
+            message = self._next(cell_watch.REPEAT)
             while message is not None:
                 if message == ("synced", number):
                     return True
                 if message == (OVER,):
                     return False
-                message = self._next(watch.REPEAT)
+                message = self._next(cell_watch.REPEAT)
 
     def _hints(self, code: str) -> str:
         """What the shells want to know: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
@@ -200,7 +200,7 @@ class Shell:
         deadline = time.monotonic() + _QUESTION_LIMIT
         exchange.tell(f"ask {number}")
         while (left := deadline - time.monotonic()) > 0:
-            message = self._next(min(left, watch.REPEAT))
+            message = self._next(min(left, cell_watch.REPEAT))
             if message == ("asked", number):
                 return exchange.answer().decode("utf-8", "replace")
             if message == (OVER,):
@@ -210,7 +210,7 @@ class Shell:
             if message is None:
                 exchange.tell(f"ask {number}")
         processes.kill_since(life.init, since, life.find_shell())
-        while (message := self._next(watch.LAST_GRACE)) is not None:
+        while (message := self._next(cell_watch.LAST_GRACE)) is not None:
             if message == ("asked", number):
                 return ""
         life.kill()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.fill import filler, split
+from nbcontainer.notebook.interpolation import filler, split
 
 NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.specs import kernelspec
 
-OURS = Path(__file__).parents[3] / "kernelspec" / "kernel.json"
+OURS = Path(__file__).parents[5] / "kernelspec" / "kernel.json"
 
 
 @pytest.fixture(autouse=True)

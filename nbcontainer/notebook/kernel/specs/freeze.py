@@ -17,14 +17,14 @@ from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.views import Note
 from nbcontainer.errors import UsageError
 from nbcontainer.images.saving import save_archive
-from nbcontainer.notebook.kernel import kernelspec
+from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.grammar import Words
-    from nbcontainer.notebook.kernel.kernelspec import Installed
+    from nbcontainer.notebook.kernel.specs.kernelspec import Installed
     from nbcontainer.progress import Listener
 
 FREEZE = Command(

@@ -25,7 +25,7 @@ ENVIRONMENT = (
 
 
 @functools.cache
-def exchange() -> Exchange:
+def control_directory() -> Exchange:
     """The directory that a shell and the kernel share."""
     return Exchange(
         files=(
@@ -41,7 +41,7 @@ def exchange() -> Exchange:
 
 
 def _script(name: str) -> str:
-    return (Path(__file__).parent / "shell" / f"{name}.sh").read_text()
+    return (Path(__file__).parent / "scripts" / f"{name}.sh").read_text()
 
 
 TURN = (

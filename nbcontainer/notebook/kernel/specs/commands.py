@@ -15,8 +15,8 @@ from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
 from nbcontainer.images.loading import stem_of
-from nbcontainer.notebook.kernel import kernelspec
-from nbcontainer.notebook.kernel.freezing import FREEZE, RUN_WORDS, freeze, run_words
+from nbcontainer.notebook.kernel.specs import kernelspec
+from nbcontainer.notebook.kernel.specs.freeze import FREEZE, RUN_WORDS, freeze, run_words
 from nbcontainer.oci import reference
 from nbcontainer.store import user_files
 from nbcontainer.store.layout import default_path

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.linux.procfs import descendants
-from nbcontainer.notebook.kernel import processes
-from nbcontainer.notebook.kernel.life import INTERRUPT, OVER
+from nbcontainer.notebook.kernel.shell import processes
+from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:
-    from nbcontainer.notebook.kernel.life import Life, Message
-    from nbcontainer.notebook.kernel.processes import Wait
+    from nbcontainer.notebook.kernel.shell.process import Message, ShellProcess
+    from nbcontainer.notebook.kernel.shell.processes import Wait
 
 GRACE = 3.0
 """Seconds that an interrupted cell has to end before what it started is killed."""
@@ -36,7 +36,7 @@ class Keyboard(Protocol):
 
 
 @dataclass(frozen=True)
-class End:
+class CellEnd:
     """How a cell ended: its exit status, `reason` as in an outcome, and what there is to say of the shell."""
 
     status: int
@@ -44,14 +44,14 @@ class End:
     note: str = ""
 
 
-class Watch:
+class CellWatch:
     """One cell, from before the shell is told of it to its end."""
 
     def __init__(
         self,
         number: int,
         line: str,
-        life: Life,
+        life: ShellProcess,
         messages: queue.SimpleQueue[Message],
         keyboard: Keyboard | None,
         timeout: float | None,
@@ -78,9 +78,9 @@ class Watch:
         self._killed = False
         self._asked: Wait | None = None
         self._answered: Wait | None = None
-        self._end: End | None = None
+        self._end: CellEnd | None = None
 
-    def to_end(self) -> End:
+    def to_end(self) -> CellEnd:
         """Sees the cell through."""
         self._tell()
         while self._end is None:
@@ -127,7 +127,7 @@ class Watch:
 
     def _finish(self, status: int, note: str, *, always: bool = False) -> None:
         reason = self._reason if status else EXITED
-        self._end = End(status, reason, note if always or self._killed else "")
+        self._end = CellEnd(status, reason, note if always or self._killed else "")
 
     def _is_over(self) -> None:
         self.over = True
@@ -138,7 +138,7 @@ class Watch:
         stopped = self._reason != EXITED
         how = "was killed, since it did not end the cell" if stopped else f"has ended ({outcome.describe()})"
         note = f"the shell {how}: the next cell begins in a new one; files are kept, variables and background jobs not"
-        self._end = End(outcome.exit_code, self._reason if stopped else outcome.reason, note)
+        self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
 
     def _look_around(self) -> None:
         now = time.monotonic()

@@ -32,7 +32,7 @@ _SPECIAL = re.compile(r"[^\w@%+=:,./~-]")
 
 
 @dataclass(frozen=True)
-class Place:
+class CursorPlace:
     """Where a cursor is.
 
     `start` is where its word begins in the text, `word` the word up to the cursor without its quotes, `quote` the one
@@ -53,7 +53,7 @@ class Place:
         return found and found.group()
 
 
-def place(text: str) -> Place:
+def place(text: str) -> CursorPlace:
     """The place at the end of `text`."""
     command, last, redirected = "", "", False
     at = 0
@@ -70,7 +70,7 @@ def place(text: str) -> Place:
         start = at
         word, quote, at = _word(text, at)
         if at >= len(text):
-            return Place(start, word, quote, command, redirected)
+            return CursorPlace(start, word, quote, command, redirected)
         if redirected:
             redirected = False
         elif not command and last in _BEFORE_COMMAND and word not in _BEFORE_COMMAND and not _ASSIGNMENT.match(word):

@@ -17,21 +17,21 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.grammar import Command, Words, parse
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
-from nbcontainer.notebook.kernel.completeness import completeness
-from nbcontainer.notebook.kernel.completion import complete
 from nbcontainer.notebook.kernel.history import History
-from nbcontainer.notebook.kernel.inspection import inspect
+from nbcontainer.notebook.kernel.language.completeness import completeness
+from nbcontainer.notebook.kernel.language.completion import complete
+from nbcontainer.notebook.kernel.language.inspection import inspect
 from nbcontainer.notebook.kernel.magics import first_magics, run_magic
-from nbcontainer.notebook.kernel.messages import Frontends, Keyboard, Progress
+from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
-from nbcontainer.notebook.kernel.shell import Shell
+from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from nbcontainer.notebook.kernel.watch import End
+    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
 
 RUN_WORDS = Command(
     "kernel",
@@ -73,12 +73,12 @@ class ContainerKernel(Kernel):
         self._words_error: NbcontainerError | None = None
         self._functions: set[str] = set()
         self._previous_handler: Any = None
-        self.frontends = Frontends(self)
+        self.frontends = FrontendMessages(self)
         self.history = History(self.engine.store.path / "history.sqlite")
         self.outputs = Outputs(self.frontends, self.output_limit, self._place)
         self.cells = self._make_shell()
 
-    def _make_shell(self) -> Shell:
+    def _make_shell(self) -> ShellSession:
         """The shell, started already where its image is here. What is wrong with the words, the first cell tells."""
         try:
             words = parse(RUN_WORDS, shlex.split(self.run))
@@ -88,7 +88,7 @@ class ContainerKernel(Kernel):
         except (NbcontainerError, ValueError) as error:
             self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
             request = request_of(Words(operands=["busybox"]))
-        shell = Shell(self.engine, request, self.outputs, self.shell_name)
+        shell = ShellSession(self.engine, request, self.outputs, self.shell_name)
         if self._words_error is None:
             with contextlib.suppress(NbcontainerError):  # the first cell meets it
                 shell.begin(here=True)
@@ -133,7 +133,9 @@ class ContainerKernel(Kernel):
                 text = inspect(name, len(name), self._ask) or f"nothing is known of {name}"
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
-                self._run(code, Keyboard(self.frontends, self.outputs.flush) if allow_stdin else None, silent=silent)
+                self._run(
+                    code, InputRequests(self.frontends, self.outputs.flush) if allow_stdin else None, silent=silent
+                )
         except NbcontainerError as error:
             return self._fail(error, silent=silent)
         finally:
@@ -145,15 +147,15 @@ class ContainerKernel(Kernel):
             "user_expressions": {name: self._evaluate(word) for name, word in (user_expressions or {}).items()},
         }
 
-    def _run(self, code: str, keyboard: Keyboard | None, *, silent: bool) -> None:
+    def _run(self, code: str, keyboard: InputRequests | None, *, silent: bool) -> None:
         """Does the magics a cell begins with, and runs the rest. Raises `CellFailed` and what else can be."""
         magics, rest = first_magics(code)
         for line in magics:
-            self._show_result(run_magic(line, self.cells, Progress(self.frontends)), silent=silent)
+            self._show_result(run_magic(line, self.cells, ProgressDisplay(self.frontends)), silent=silent)
         if not rest.strip():
             return
         self._functions.update(_FUNCTION.findall(rest))
-        self.cells.begin(Progress(self.frontends))
+        self.cells.begin(ProgressDisplay(self.frontends))
         end = self.cells.run(rest, keyboard)
         if end.note:
             self.outputs.stderr(f"nbcontainer: {end.note}\n".encode())
@@ -273,7 +275,7 @@ class ContainerKernel(Kernel):
         return {"status": "ok", "restart": restart}
 
 
-def _failure(end: End) -> NbcontainerError:
+def _failure(end: CellEnd) -> NbcontainerError:
     """The error of a cell that ended badly: one line."""
     if end.reason == INTERRUPTED:
         return CellFailed("interrupted", outcome=end)

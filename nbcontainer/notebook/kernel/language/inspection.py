@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from nbcontainer.notebook.kernel.words import name_at
+from nbcontainer.notebook.kernel.language.words import name_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

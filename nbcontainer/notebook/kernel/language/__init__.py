@@ -1,0 +1,1 @@
+"""What the kernel knows about the shell's language: completion, inspection, completeness."""

@@ -1,0 +1,1 @@
+"""Kernelspecs, and the commands that install and freeze them."""

@@ -9,8 +9,8 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import SandboxError
-from nbcontainer.sandbox import network
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.network import private
 from tests.requirements import require, require_private_network
 from tests.running import Ran, run_script
 
@@ -57,6 +57,6 @@ def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The program that makes the network, as if no other were installed."""
     name: str = request.param
     require_private_network(name)
-    installed = network.find_tools(Machine())
-    monkeypatch.setattr(network, "find_tools", lambda _: [tool for tool in installed if tool.name == name])
+    installed = private.find_tools(Machine())
+    monkeypatch.setattr(private, "find_tools", lambda _: [tool for tool in installed if tool.name == name])
     return name

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import find_tools
-from nbcontainer.sandbox.routes import has_ipv4_route, has_ipv6_route
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.network.private import find_tools
+from nbcontainer.sandbox.network.routes import has_ipv4_route, has_ipv6_route
 
 
 def require(name: str, *, available: bool | None = None, why: str = "") -> None:

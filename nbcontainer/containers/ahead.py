@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbcontainer.containers.host import view
 from nbcontainer.containers.upper import Upper
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.sandbox import plan, wire
-from nbcontainer.sandbox.groups import Group, GroupLimits
-from nbcontainer.sandbox.streams import output_pipe
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
+from nbcontainer.sandbox.supervisor import output_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.sandbox.launcher import Launcher
-    from nbcontainer.sandbox.steps import Plan, Step
+    from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.store.layout import Store
 
     PlanFor = Callable[[Upper], Plan]
@@ -62,7 +62,7 @@ class Ahead:
         with self._lock:
             pipes, self._pipes = self._pipes, []
             ready, self._ready = self._ready, []
-        wire.close(end for pipe in pipes for end in pipe)
+        protocol.close(end for pipe in pipes for end in pipe)
         with contextlib.suppress(NbcontainerError, OSError):
             self._launcher.dismiss(*(one.steps for one in ready))  # all at once: each takes a moment to die
         for one in ready:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.volumes import idmapped
 from nbcontainer.errors import LauncherError
-from nbcontainer.sandbox import network, trials, wire
-from nbcontainer.sandbox.launcher import Launcher
+from nbcontainer.sandbox import probes, protocol
+from nbcontainer.sandbox.launcher.client import Launcher
+from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.sandboxed_call import perform
 from nbcontainer.sandbox.spec import Volume
-from nbcontainer.sandbox.work import perform
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.layout import MEMORY, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.sandbox.idmap import IdMap
-    from nbcontainer.sandbox.running import Running
+    from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.userns.idmap import IdMap
 
 _NOWHERE = Path("/nonexistent")
 
@@ -52,7 +53,7 @@ class Bench:
         try:
             self._fill(self._place())
         except OSError as error:
-            trials.discard(self.folder)
+            probes.discard(self.folder)
             raise store_error("write to the store", self.path, error) from error
 
     def _place(self) -> Path:
@@ -72,7 +73,7 @@ class Bench:
         made = [place / name for name in ("layers", "tmp", "stage")]
         for folder in made:
             folder.mkdir(mode=0o755)
-        made += trials.make_lower(place / "layers")
+        made += probes.make_lower(place / "layers")
         for path in made:
             self._give(path)
         self._close_to_others(place)
@@ -105,7 +106,7 @@ class Bench:
         if self._unusable is not None:
             raise self._unusable
         if self._launcher is None:
-            self._launcher = Launcher(self.folder, self.idmap, preload=(trials.__name__,))
+            self._launcher = Launcher(self.folder, self.idmap, preload=(probes.__name__,))
         try:
             assert self._launcher.pid
         except LauncherError as error:
@@ -116,15 +117,15 @@ class Bench:
         """Gives a container a private network; the name of the program. Raises `SandboxError` or `OSError`."""
         found: list[str] = []
 
-        def connect(running: Running) -> None:
+        def connect(running: ContainerHandle) -> None:
             assert self._launcher is not None
-            found.append(network.connect(self._launcher, running, scratch="tmp/network"))
+            found.append(private.connect(self._launcher, running, scratch="tmp/network"))
 
         self.run("network", before=connect)
         return found[-1]
 
-    def run(self, name: str, *, before: Callable[[Running], None] | None = None) -> None:
-        """Runs a trial (`nbcontainer.sandbox.trials`). Raises `SandboxError` or `OSError`."""
+    def run(self, name: str, *, before: Callable[[ContainerHandle], None] | None = None) -> None:
+        """Runs a trial (`nbcontainer.sandbox.probes`). Raises `SandboxError` or `OSError`."""
         self.start()
         assert self._launcher is not None
         self._uppers += 1
@@ -136,7 +137,7 @@ class Bench:
             self._give(path)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            perform(self._launcher, trials.TRIALS[name].plan(self.idmap, seen), [null] * 3, before=before)
+            perform(self._launcher, probes.TRIALS[name].plan(self.idmap, seen), [null] * 3, before=before)
         finally:
             os.close(null)
 
@@ -152,15 +153,15 @@ class Bench:
         facts = self.folder.stat()
         volume = Volume(str(self.folder), "/volume", device=facts.st_dev, inode=facts.st_ino)
         _, trees = idmapped((volume,), self._launcher, 0)
-        wire.close(trees)
+        protocol.close(trees)
 
     def close(self) -> None:
         """Ends the launcher and what it runs, and removes the directory."""
         if self._launcher is not None:
             self._launcher.close()
-        trials.discard(self.folder)
+        probes.discard(self.folder)
         if self._memory is not None:
-            trials.discard(self._memory)
+            probes.discard(self._memory)
         if self._store is not None:
             self._store.close()
 

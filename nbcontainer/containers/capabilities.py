@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
 from nbcontainer.linux.process import CAPABILITIES
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

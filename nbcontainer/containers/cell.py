@@ -17,12 +17,13 @@ from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
-from nbcontainer.sandbox import idmap, plan, wire
-from nbcontainer.sandbox.groups import Group
-from nbcontainer.sandbox.rootfs import FEW_CHANGES, upper_refused
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
-from nbcontainer.sandbox.streams import Follow
-from nbcontainer.sandbox.trees import STALE
+from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, upper_refused
+from nbcontainer.sandbox.supervisor import Supervisor
+from nbcontainer.sandbox.userns import idmap
+from nbcontainer.sandbox.userns.idmapped_mounts import STALE
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
 
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.upper import Upper
     from nbcontainer.oci.documents import Image
+    from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.outcome import Outcome
-    from nbcontainer.sandbox.running import Running
-    from nbcontainer.sandbox.spec import Exchange, Volume
-    from nbcontainer.sandbox.steps import Plan, Step
+    from nbcontainer.sandbox.spec import ControlDirectory, Volume
+    from nbcontainer.sandbox.steps.base import Plan, Step
 
     Sink = Callable[[bytes], None]
 
@@ -73,7 +74,7 @@ class Streams:
     """Where a cell's output goes, and what it reads.
 
     `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
-    `keyboard` is typed into it, and `on_terminal` hears its descriptor. With an `exchange`, `on_exchange` hears the
+    `keyboard` is typed into it, and `on_terminal` hears its descriptor. With an `control_directory`, `on_control_directory` hears the
     descriptors of its directory and its terminal, and answers with sinks for more descriptors.
     """
 
@@ -82,9 +83,9 @@ class Streams:
     stdin: int = -1
     keyboard: int = -1
     on_terminal: Callable[[int], None] | None = None
-    exchange: Exchange | None = None
-    on_exchange: Callable[[int, int], Mapping[int, Sink]] | None = None
-    on_follow: Callable[[Follow], None] | None = None
+    control_directory: ControlDirectory | None = None
+    on_control_directory: Callable[[int, int], Mapping[int, Sink]] | None = None
+    on_follow: Callable[[Supervisor], None] | None = None
 
 
 @contextlib.contextmanager
@@ -115,7 +116,7 @@ class Cell:
         self.streams = streams
         self.launcher = engine.launcher_for(self.options.userns)
         self.upper: Upper | None = None
-        self.running: Running | None = None
+        self.running: ContainerHandle | None = None
         self.group: Group | None = None
         self._ahead: tuple[Step, ...] = ()
 
@@ -204,9 +205,9 @@ class Cell:
             # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
             return self._follow(running, kept, time.monotonic())
         finally:
-            wire.close(kept)
+            protocol.close(kept)
 
-    def _begin(self, kept: list[int], *, afresh: bool) -> Running:
+    def _begin(self, kept: list[int], *, afresh: bool) -> ContainerHandle:
         """Sends it off, `afresh` to no container that waits.
 
         The notebook's ends of its output and its errors go to `kept`, for the caller to close.
@@ -236,9 +237,9 @@ class Cell:
             self.container.upper = self.upper
             return self.running
         finally:
-            wire.close(sent)
+            protocol.close(sent)
 
-    def _before(self) -> Callable[[Running], None] | None:
+    def _before(self) -> Callable[[ContainerHandle], None] | None:
         """What is done to init before there is a cell, where there is something to do. Raises `SandboxError`."""
         if self.options.together.controllers:
             self.group = self.group or Group(self.options.together)
@@ -246,26 +247,26 @@ class Cell:
             return None
         return self._ready
 
-    def _ready(self, running: Running) -> None:
+    def _ready(self, running: ContainerHandle) -> None:
         """Puts init into a group with the cell's limits, and connects it to its network. Raises `SandboxError`."""
         if self.group is not None:
             self.group.enter(running.pid)
         if self.options.network == PRIVATE:
-            from nbcontainer.sandbox import network
+            from nbcontainer.sandbox.network import private
 
             store = self.engine.store
-            network.connect(self.launcher, running, self.options.ports, scratch=f"tmp/{store.unique()}")
+            private.connect(self.launcher, running, self.options.ports, scratch=f"tmp/{store.unique()}")
 
-    def _follow(self, running: Running, outputs: list[int], started: float) -> Outcome:
+    def _follow(self, running: ContainerHandle, outputs: list[int], started: float) -> Outcome:
         try:
-            follow = Follow(
+            follow = Supervisor(
                 running,
                 dict(zip(outputs, (self.streams.stdout, self.streams.stderr), strict=True)),
                 timeout=self.options.timeout,
                 terminal_sink=self.streams.stdout,
                 keyboard=self.streams.keyboard,
                 on_terminal=self.streams.on_terminal,
-                on_exchange=self.streams.on_exchange,
+                on_control_directory=self.streams.on_control_directory,
                 on_lasting=self._tell,
                 alarm=-1 if self.group is None else self.group.alarm,
                 on_alarm=self._end_at_limit,
@@ -315,7 +316,7 @@ class Cell:
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
         if self.request.command and self.request.script is not None:
-            sent.append(wire.memory_file("stdin", encode(self.request.script)))
+            sent.append(protocol.memory_file("stdin", encode(self.request.script)))
         elif self.streams.stdin >= 0:
             return self.streams.stdin
         else:
@@ -329,7 +330,7 @@ class Cell:
     def _add_files(self, files: list[int], sent: list[int]) -> tuple[Volume, ...]:
         """Adds the descriptors that travel with the plan to `files`, and to `sent`, to be closed here; the volumes."""
         if self._script is not None:
-            files.append(wire.memory_file("cell", encode(self._script)))
+            files.append(protocol.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
         volumes = self.options.volumes
         # With this capability a cell makes its volumes writable that are not (SECURITY.md, "--cap-add").
@@ -367,7 +368,7 @@ class Cell:
             capabilities=options.capabilities,
             shm_size=options.shm_size or SHM_SIZE,
             script=-1 if script is None else _SCRIPT,
-            exchange=self.streams.exchange,
+            control_directory=self.streams.control_directory,
         )
         return plan.build(spec, self.launcher.idmap)
 
@@ -376,9 +377,9 @@ def _resolver(options: RunOptions) -> str:
     """The text of the resolv.conf of a private network."""
     if options.network != PRIVATE:
         return ""
-    from nbcontainer.sandbox import network
+    from nbcontainer.sandbox.network import private
 
-    return network.resolver_text()
+    return private.resolver_text()
 
 
 def encode(text: str) -> bytes:

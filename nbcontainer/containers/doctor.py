@@ -1,7 +1,7 @@
 """`doctor`: what this machine can do, by trying, and the one thing to do about what it cannot.
 
-The words are those of a cell that cannot start: they come with the steps' failures (`nbcontainer.sandbox.steps`) and
-from `nbcontainer.sandbox.machine`.
+The words are those of a cell that cannot start: they come with the steps' failures (`nbcontainer.sandbox.steps.base`) and
+from `nbcontainer.sandbox.diagnosis`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.views import Table, size
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images import recipes
-from nbcontainer.sandbox import cgroups, idmap
-from nbcontainer.sandbox import machine as machines
-from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.rootfs import UPPER_ADVICE, upper_refused
+from nbcontainer.sandbox import diagnosis as machines
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.steps.rootfs import UPPER_ADVICE, upper_refused
+from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import default_path
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.sandbox.idmap import IdMap
+    from nbcontainer.sandbox.userns.idmap import IdMap
 
 _T = TypeVar("_T")
 
@@ -131,7 +132,7 @@ class Patient:
     idmap: IdMap
     refused: StoreError | None = None
     find_busybox: Callable[[], Path | None] = recipes.static_busybox
-    can_make_group: Callable[[Path], bool] = cgroups.can_make_group
+    can_make_group: Callable[[Path], bool] = hierarchy.can_make_group
 
     @property
     def file_system(self) -> str:
@@ -262,9 +263,9 @@ def look_at_volumes(patient: Patient) -> Finding:
 
 def look_at_cgroups(patient: Patient) -> Finding:
     """Which cgroups there are, and whether limits can be set in them."""
-    groups = cgroups.look(patient.machine)
+    groups = hierarchy.look(patient.machine)
     usable = groups.usable(patient.can_make_group)
-    advice = cgroups.advice(patient.machine, groups, usable)
+    advice = hierarchy.advice(patient.machine, groups, usable)
     found = f"{groups.version}, " + (f"limits on {', '.join(usable)}" if usable else "no limits")
     return Finding(LIMITED if advice else OK, found, advice)
 

@@ -16,9 +16,10 @@ from nbcontainer.containers.storage import LimitedUpper
 from nbcontainer.containers.upper import Upper
 from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.sandbox import idmap, work
-from nbcontainer.sandbox.launcher import Launcher
+from nbcontainer.sandbox import sandboxed_call
+from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.spec import Directory, Overlay
+from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.layout import Store, default_path
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
-    from nbcontainer.sandbox.groups import Group, GroupLimits
-    from nbcontainer.sandbox.running import Running
-    from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
+    from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.steps.base import Plan
 
 _WORK_MODULES = ("nbcontainer.images.work",)
 
@@ -119,7 +120,9 @@ class Engine:
         **arguments: Any,
     ) -> Any:
         """See `Runner`."""
-        return work.call(self.launcher, function, Directory(path, read_only), files, progress=progress, **arguments)
+        return sandboxed_call.call(
+            self.launcher, function, Directory(path, read_only), files, progress=progress, **arguments
+        )
 
     def on_layers(
         self,
@@ -134,7 +137,7 @@ class Engine:
         layers = tuple(lowers)
         below = view(self.store, self.launcher, layers)
         root = Overlay(tuple(f"{layer}/diff" for layer in layers)) if below is None else below.root(layers, None)
-        return work.call(self.launcher, function, root, files, progress=progress, **arguments)
+        return sandboxed_call.call(self.launcher, function, root, files, progress=progress, **arguments)
 
     # Launchers
 
@@ -187,11 +190,13 @@ class Engine:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
         self.later(lambda: self._ahead.prepare(lowers, limits, plan_for))
 
-    def clear_away(self, upper: Upper | None, running: Running | None = None, group: Group | None = None) -> None:
+    def clear_away(
+        self, upper: Upper | None, running: ContainerHandle | None = None, group: Group | None = None
+    ) -> None:
         """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""
         self.later(lambda: self._clear_away(upper, running, group))
 
-    def _clear_away(self, upper: Upper | None, running: Running | None, group: Group | None) -> None:
+    def _clear_away(self, upper: Upper | None, running: ContainerHandle | None, group: Group | None) -> None:
         if running is not None:
             with running:
                 running.wait()

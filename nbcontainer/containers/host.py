@@ -14,7 +14,7 @@ from nbcontainer.images import host
 from nbcontainer.sandbox.spec import HostLower, Overlay
 
 if TYPE_CHECKING:
-    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.store.layout import Store
 
 

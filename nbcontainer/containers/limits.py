@@ -7,8 +7,8 @@ import resource
 from nbcontainer.containers.grammar import Option
 from nbcontainer.containers.volumes import size_in_bytes
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
-from nbcontainer.sandbox.limits import Limit
+from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
+from nbcontainer.sandbox.defaults import Limit
 
 LIMIT_OPTIONS = (
     Option(("-m", "--memory"), "SIZE", "memory of all its processes, as in 512m; at it, the whole run is ended"),

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.ports import check_ports
 from nbcontainer.containers.volumes import check_targets
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox import idmap
-from nbcontainer.sandbox.groups import GroupLimits
-from nbcontainer.sandbox.limits import DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES, is_id
+from nbcontainer.sandbox.cgroups.group import GroupLimits
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
+from nbcontainer.sandbox.steps.user import is_id
+from nbcontainer.sandbox.userns import idmap
 
 if TYPE_CHECKING:
     from nbcontainer.linux.paths import Link
     from nbcontainer.oci.documents import ImageConfig
-    from nbcontainer.sandbox.limits import Limit
+    from nbcontainer.sandbox.defaults import Limit
     from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 
 PRIVATE = "private"
@@ -108,7 +108,7 @@ def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str |
     the image's entrypoint and the command, or the image's own command where there is none. Raises `UsageError`.
     """
     if script is not None:
-        from nbcontainer.sandbox.devices import SCRIPT
+        from nbcontainer.sandbox.steps.devices import SCRIPT
 
         if "\0" in script:
             raise UsageError(

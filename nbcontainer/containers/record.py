@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.options import RunOptions
-    from nbcontainer.sandbox.idmap import IdMap
-    from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.userns.idmap import IdMap
     from nbcontainer.store.layout import Store
 
 

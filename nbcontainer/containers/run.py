@@ -18,7 +18,7 @@ from nbcontainer.errors import (
 )
 from nbcontainer.images import library
 from nbcontainer.oci import reference
-from nbcontainer.sandbox import idmap
+from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:

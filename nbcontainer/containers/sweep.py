@@ -9,8 +9,8 @@ from nbcontainer.containers.container import move_away
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import library
-from nbcontainer.sandbox import groups
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.cgroups import group
+from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def sweep(engine: Engine, partly: float = partial_blobs.KEPT) -> int:
     unfinished carries the name of its session. What interrupted transfers left goes when it is `partly` seconds old.
     """
     store = engine.store
-    groups.sweep(Machine())
+    group.sweep(Machine())
     with store.lock():
         durability.recover(store)
         store.sessions.dead()

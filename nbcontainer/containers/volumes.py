@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.paths import Node, resolve
 from nbcontainer.oci.reference import host_path
+from nbcontainer.sandbox.protocol import FILES_LIMIT
 from nbcontainer.sandbox.spec import Tmpfs, Volume
-from nbcontainer.sandbox.trees import idmapped_tree
-from nbcontainer.sandbox.wire import FILES_LIMIT
+from nbcontainer.sandbox.userns.idmapped_mounts import idmapped_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.launcher.client import Launcher
 
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
 _RESERVED = ("/proc", "/sys", "/dev")

@@ -1,7 +1,7 @@
 """The functions that run inside a sandbox, with the directory they work on as their root.
 
 Each takes the descriptors it was given, a function to tell its progress to, and JSON arguments; it returns a JSON
-value. Everything they need is imported here: inside, nothing can be (`nbcontainer.sandbox.work`).
+value. Everything they need is imported here: inside, nothing can be (`nbcontainer.sandbox.sandboxed_call`).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
-    from nbcontainer.sandbox.streams import Follow
+    from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.store.layout import Store
 
 RUN_WORDS = Command(
@@ -93,7 +93,7 @@ class ContainerProcess:
             self.returncode = code
             self._begun.set()
 
-    def _on_follow(self, follow: Follow) -> None:
+    def _on_follow(self, follow: Supervisor) -> None:
         self.pid = follow.running.pid
         self._pidfd = os.dup(follow.running.pidfd)
         self._begun.set()

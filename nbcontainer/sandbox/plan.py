@@ -6,24 +6,26 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.sandbox import single_id
-from nbcontainer.sandbox.devices import RaiseLoopback, device_steps
-from nbcontainer.sandbox.exchange import make_exchange_step
-from nbcontainer.sandbox.idmap import COUNT, HOST, ROOT_BASE, SINGLE
-from nbcontainer.sandbox.limits import SetLimits
-from nbcontainer.sandbox.lockdown import (
-    DEFAULT_CAPABILITIES,
-    CloneInit,
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.spec import SHM_SIZE, Directory, Overlay, Program, Work
+from nbcontainer.sandbox.steps import single_id
+from nbcontainer.sandbox.steps.base import Plan, Step
+from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
+from nbcontainer.sandbox.steps.control_directory import control_directory_step
+from nbcontainer.sandbox.steps.devices import device_steps
+from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
+from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver, RaiseLoopback
+from nbcontainer.sandbox.steps.program import (
+    CallFunction,
     CloseDescriptors,
-    DropBounding,
-    DropCapabilities,
-    NewSessionKeyring,
-    NoNewPrivileges,
-    SetHostname,
-    SetUser,
+    ConnectStreams,
+    Execute,
+    ImportModule,
+    OpenTerminal,
+    WriteScript,
 )
-from nbcontainer.sandbox.process import Call, ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
-from nbcontainer.sandbox.rootfs import (
+from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rootfs import (
     LAYERS,
     STAGE,
     AttachStaged,
@@ -37,16 +39,16 @@ from nbcontainer.sandbox.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
-from nbcontainer.sandbox.seccomp import InstallSeccomp
-from nbcontainer.sandbox.spec import SHM_SIZE, Directory, Overlay, Program, Work
-from nbcontainer.sandbox.steps import Plan, Step
-from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MakeResolver, MountTmpfs
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
+from nbcontainer.sandbox.userns.idmap import COUNT, HOST, ROOT_BASE, SINGLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.spec import Spec
+    from nbcontainer.sandbox.userns.idmap import IdMap
 
 WORK_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
 """What unpacking and packing need: any owner and mode, whiteouts (device 0:0), file capabilities."""
@@ -120,8 +122,8 @@ def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     steps: list[Step] = [SetHostname(spec.hostname)]
-    if spec.exchange is not None:
-        steps.append(make_exchange_step(spec.exchange))
+    if spec.control_directory is not None:
+        steps.append(control_directory_step(spec.control_directory))
     if program.terminal:
         steps.append(OpenTerminal())
     if spec.network == "host":
@@ -170,7 +172,7 @@ def _work_enter(work: Work) -> tuple[Step, ...]:
         DropCapabilities(WORK_CAPABILITIES),
         NoNewPrivileges(),
         InstallSeccomp(WORK_CAPABILITIES),
-        Call(work.module, work.function, work.arguments),
+        CallFunction(work.module, work.function, work.arguments),
     )
 
 

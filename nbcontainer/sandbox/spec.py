@@ -6,8 +6,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
 
 if TYPE_CHECKING:
     from nbcontainer.linux.paths import Link
@@ -118,8 +117,8 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """What is in a directory of /dev that the notebook gets a descriptor of (`nbcontainer.sandbox.exchange`).
+class ControlDirectory:
+    """What is in a directory of /dev that the notebook gets a descriptor of (`nbcontainer.sandbox.steps.control_directory`).
 
     `files` are (name, mode, content), `directories` (name, mode).
     """
@@ -155,7 +154,7 @@ class Spec:
     resolver: str = ""
     read_only: bool = False
     script: int = -1
-    exchange: Exchange | None = None
+    control_directory: ControlDirectory | None = None
     limits: tuple[Limit, ...] = DEFAULT_LIMITS
     shm_size: int = SHM_SIZE
     capabilities: tuple[str, ...] = field(default=DEFAULT_CAPABILITIES)

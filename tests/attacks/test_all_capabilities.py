@@ -11,7 +11,7 @@ import pytest
 
 from nbcontainer.containers.volumes import parse_volume
 from nbcontainer.linux.libc import int_, libc
-from nbcontainer.sandbox.groups import GroupLimits
+from nbcontainer.sandbox.cgroups.group import GroupLimits
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import ALL
 

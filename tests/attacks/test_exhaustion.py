@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.sandbox import cgroups
-from nbcontainer.sandbox.groups import GroupLimits
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.cgroups.group import GroupLimits
+from nbcontainer.sandbox.diagnosis import Machine
 from tests.attacks.attacker import attack_script
 from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way
@@ -32,7 +32,7 @@ MIB = 1 << 20
 @pytest.fixture
 def grouped(attack: Attacker) -> Callable[..., Outcome]:
     """How an attack ended in a cell with limits for all of its processes."""
-    able = set(cgroups.WANTED) <= set(cgroups.look(Machine()).usable(cgroups.can_make_group))
+    able = set(hierarchy.WANTED) <= set(hierarchy.look(Machine()).usable(hierarchy.can_make_group))
     if os.geteuid() != 0 and not able:
         pytest.skip("this user has no control groups")
     require("control groups", available=able)

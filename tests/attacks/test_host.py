@@ -20,10 +20,10 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import SetupFailed
 from nbcontainer.linux.libc import syscall
 from nbcontainer.linux.process import capability_mask
-from nbcontainer.sandbox.devices import DEVICES, MountDevDirectory
-from nbcontainer.sandbox.idmap import SINGLE
-from nbcontainer.sandbox.lockdown import CloneInit, NewSessionKeyring
-from nbcontainer.sandbox.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.devices import DEVICES, MountDevDirectory
+from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.userns.idmap import SINGLE
 from tests.attacks.attacker import PYTHON, Attacker, Node
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import ALL, WAYS, Way
@@ -32,7 +32,7 @@ from tests.requirements import require, require_root
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.sandbox.steps import Step
+    from nbcontainer.sandbox.steps.base import Step
 
 
 def status() -> object:

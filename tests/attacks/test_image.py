@@ -14,8 +14,8 @@ import pytest
 
 from nbcontainer.containers.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError, SetupFailed
-from nbcontainer.sandbox.devices import MASKED
-from nbcontainer.sandbox.idmap import SINGLE
+from nbcontainer.sandbox.steps.devices import MASKED
+from nbcontainer.sandbox.userns.idmap import SINGLE
 from tests.attacks.attacker import PYTHON, Node
 from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way

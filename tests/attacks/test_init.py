@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.sandbox.idmap import SINGLE
 from nbcontainer.sandbox.outcome import EXITED, KILLED
-from nbcontainer.sandbox.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.userns.idmap import SINGLE
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.sandbox.devices import ReadOnlyPaths
-from nbcontainer.sandbox.lockdown import DropBounding, DropCapabilities
+from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
+from nbcontainer.sandbox.steps.devices import ReadOnlyPaths
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way
 

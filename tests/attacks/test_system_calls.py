@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.sandbox.lockdown import DropBounding, DropCapabilities
 from nbcontainer.sandbox.outcome import SIGNAL
-from nbcontainer.sandbox.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.attacker import attack_script
 from tests.attacks.inside import NUMBERS, attempt, call
 from tests.attacks.ways import WAYS, Way
@@ -27,7 +27,7 @@ from tests.requirements import require
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.sandbox.steps import Step
+    from nbcontainer.sandbox.steps.base import Step
     from tests.attacks.attacker import Attacker
 
 FILTER = (InstallSeccomp,)

@@ -16,17 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.sandbox.devices import MaskPaths, ReadOnlyPaths
-from nbcontainer.sandbox.limits import SetLimits
-from nbcontainer.sandbox.lockdown import (
-    DropBounding,
-    DropCapabilities,
-    HardenInit,
-    NewSession,
-    NewSessionKeyring,
-    NoNewPrivileges,
-)
-from nbcontainer.sandbox.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
+from nbcontainer.sandbox.steps.devices import MaskPaths, ReadOnlyPaths
+from nbcontainer.sandbox.steps.namespaces import NewSession, NewSessionKeyring
+from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.benchmarks.measuring import Subject, interleave, machine, report
 from tests.running import run_script
 
@@ -35,9 +29,9 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.ahead import Ready
     from nbcontainer.containers.upper import Upper
-    from nbcontainer.sandbox.groups import GroupLimits
-    from nbcontainer.sandbox.launcher import Launcher
-    from nbcontainer.sandbox.steps import Plan, Step
+    from nbcontainer.sandbox.cgroups.group import GroupLimits
+    from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.steps.base import Plan, Step
 
     PlanFor = Callable[[Upper], Plan]
 

@@ -15,11 +15,12 @@ from nbcontainer.containers import container as containers
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ContainerNotFound, ImageNotFound
 from nbcontainer.images import library
-from nbcontainer.sandbox import cgroups, idmap
-from nbcontainer.sandbox.groups import GroupLimits
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.cgroups.group import GroupLimits
+from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.outcome import KILLED
-from nbcontainer.sandbox.spec import Exchange
+from nbcontainer.sandbox.spec import ControlDirectory
+from nbcontainer.sandbox.userns import idmap
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _was_killed(outcome: Outcome) -> bool:
 
 def can_limit() -> bool:
     """Whether this user may have control groups."""
-    return set(cgroups.look(Machine()).usable(cgroups.can_make_group)) == set(cgroups.WANTED)
+    return set(hierarchy.look(Machine()).usable(hierarchy.can_make_group)) == set(hierarchy.WANTED)
 
 
 _LIMITS = GroupLimits(memory=256 << 20, pids=200) if can_limit() else GroupLimits()
@@ -102,8 +103,10 @@ def _exchange(engine: Engine, _: Path) -> str:
 
     said: list[bytes] = []
     library.find(engine.store, engine, "busybox")
-    exchange = Exchange(files=(("word", 0o644, "sound"),), pipes=("pipe",), directories=(("room", 0o777),))
-    streams = Streams(said.append, said.append, exchange=exchange, on_exchange=lambda *_: {})
+    control_directory = ControlDirectory(
+        files=(("word", 0o644, "sound"),), pipes=("pipe",), directories=(("room", 0o777),)
+    )
+    streams = Streams(said.append, said.append, control_directory=control_directory, on_control_directory=lambda *_: {})
     request = Request("busybox", script="cat /dev/nbcontainer/word")
     outcome = run.run(engine, request, streams)[1]
     return WAS_KILLED if _was_killed(outcome) else b"".join(said).decode()
@@ -158,7 +161,7 @@ def acts(engine: Engine) -> dict[str, Act]:
         Act("plain", _plain),
         Act("full", _full),
         Act("terminal", _terminal),
-        Act("exchange", _exchange),
+        Act("control_directory", _exchange),
         Act("named", _named, says="x\nsound", undo=_undo_named),
         Act("import", _import, says="1 layer", undo=lambda engine: _drop(engine, "faulty-import")),
     ]

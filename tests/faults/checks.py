@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from nbcontainer.images.verifying import verify
 from nbcontainer.linux import procfs
 from nbcontainer.progress import Tracker
-from nbcontainer.sandbox import cgroups
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.diagnosis import Machine
 from tests.running import all_dead, mounts_of, pidfds
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def _descriptors() -> tuple[str, ...]:
 
 def groups(pids: Iterable[int]) -> tuple[str, ...]:
     """The control groups that are there of what these processes run, or ran."""
-    names = [f"{cgroups.PREFIX}{pid}-*" for pid in pids]
-    places = cgroups.look(Machine()).places()
+    names = [f"{hierarchy.PREFIX}{pid}-*" for pid in pids]
+    places = hierarchy.look(Machine()).places()
     return tuple(sorted(str(path) for place in places for name in names for path in place.glob(name)))
 
 

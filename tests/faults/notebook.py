@@ -13,7 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux import mounts
-from nbcontainer.sandbox import launcher, wire
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.launcher import client
 from tests.faults.points import Points
 from tests.faults.tape import NOTEBOOK, Tape
 
@@ -35,11 +36,11 @@ _CALLS: tuple[tuple[object, str], ...] = (
     (subprocess, "Popen"),
     (mounts, "open_tree"),
     (mounts, "mount_setattr"),
-    (wire, "_send"),
-    (wire, "_take"),
+    (protocol, "_send"),
+    (protocol, "_take"),
 )
 
-_BOOT = "from nbcontainer.sandbox.entry import main"
+_BOOT = "from nbcontainer.sandbox.launcher.entry import main"
 
 
 class _Quiet(threading.local):
@@ -64,15 +65,15 @@ def points_everywhere(tape: Tape) -> Iterator[None]:
     """Points in this process, and in the launchers that it starts from now on."""
     points = Points(tape, NOTEBOOK)
     before = [(module, name, getattr(module, name)) for module, name in _CALLS]
-    boot = launcher._BOOT
+    boot = client._BOOT
     for module, name, function in before:
         setattr(module, name, _in_this_thread(name, function, points))
-    launcher._BOOT = boot.replace(_BOOT, f"from tests.faults.points import load; load({tape.path!r}); {_BOOT}")
-    assert boot != launcher._BOOT
+    client._BOOT = boot.replace(_BOOT, f"from tests.faults.points import load; load({tape.path!r}); {_BOOT}")
+    assert boot != client._BOOT
     try:
         yield
     finally:
-        launcher._BOOT = boot
+        client._BOOT = boot
         for module, name, function in before:
             setattr(module, name, function)
 

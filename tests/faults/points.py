@@ -93,10 +93,11 @@ def load(path: str) -> None:
     os.pidfd_open = points.before("pidfd_open", os.pidfd_open)
     socket.socketpair = points.before("socketpair", socket.socketpair)
 
-    from nbcontainer.sandbox import init, wire
+    from nbcontainer.sandbox import protocol
+    from nbcontainer.sandbox.launcher import init
 
-    wire._send = points.before("sendmsg", wire._send)
-    wire._take = points.before("recvmsg", wire._take)
+    protocol._send = points.before("sendmsg", protocol._send)
+    protocol._take = points.before("recvmsg", protocol._take)
     apply = init._apply
 
     def apply_each(kernel: kernel.Kernel, todo: Iterable[Any], files: Sequence[int]) -> dict[str, Any] | None:

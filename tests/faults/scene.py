@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.ahead import PlanFor
-    from nbcontainer.sandbox.groups import GroupLimits
+    from nbcontainer.sandbox.cgroups.group import GroupLimits
 
 CODES = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EIO)
 

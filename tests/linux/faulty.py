@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from nbcontainer.errors import HostileArchive
-from nbcontainer.sandbox.steps import Step
+from nbcontainer.sandbox.steps.base import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

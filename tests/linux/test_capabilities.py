@@ -8,7 +8,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer.linux.process import CAPABILITIES, capability_mask
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine

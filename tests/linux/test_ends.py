@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.containers import api
 from nbcontainer.images import library
-from nbcontainer.sandbox.streams import GRACE
+from nbcontainer.sandbox.supervisor import GRACE
 from tests.running import (
     DEADLINE,
     all_dead,

@@ -15,7 +15,7 @@ from nbcontainer.containers.ahead import DEPTH
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox import plan
-from nbcontainer.sandbox.steps import Plan, Step
+from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
 from tests.running import all_dead, descendants, mounts_of, pidfds
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.idmap import IdMap
     from nbcontainer.sandbox.spec import Spec
+    from nbcontainer.sandbox.userns.idmap import IdMap
     from tests.running import Ran
 
     Cell = Callable[..., Ran]

@@ -17,8 +17,8 @@ import nbcontainer
 from nbcontainer.containers import ahead
 from nbcontainer.containers.sweep import sweep
 from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
-from nbcontainer.sandbox import cgroups
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.diagnosis import Machine
 from tests.requirements import require
 from tests.running import all_dead, descendants, pidfds
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-USABLE = cgroups.look(Machine()).usable(cgroups.can_make_group)
+USABLE = hierarchy.look(Machine()).usable(hierarchy.can_make_group)
 
 
 @pytest.fixture
 def enforced() -> None:
     """Skips the test where this user can set no limits; root must be able to in CI."""
-    able = set(cgroups.WANTED) <= set(USABLE)
+    able = set(hierarchy.WANTED) <= set(USABLE)
     if os.geteuid() != 0 and not able:
         pytest.skip("this user has no control groups")
     require("control groups", available=able)
@@ -52,13 +52,15 @@ def outcome(engine: Engine, script: str, **options: object) -> Outcome:
 def left() -> list[Path]:
     """The groups that are there."""
     return [
-        path for place in cgroups.look(Machine()).places() for path in place.glob(f"{cgroups.PREFIX}{os.getpid()}-*")
+        path
+        for place in hierarchy.look(Machine()).places()
+        for path in place.glob(f"{hierarchy.PREFIX}{os.getpid()}-*")
     ]
 
 
 def names(result: Result) -> list[str]:
     """The names of this process's groups in a cell's cgroups(7) file."""
-    return sorted(set(re.findall(f"{cgroups.PREFIX}{os.getpid()}-[0-9-]*", result.text)))
+    return sorted(set(re.findall(f"{hierarchy.PREFIX}{os.getpid()}-[0-9-]*", result.text)))
 
 
 @pytest.mark.usefixtures("enforced")
@@ -118,7 +120,7 @@ class TestEnforced:
     def test_the_cell_starts_inside(self, engine: Engine) -> None:
         """The cell's first process, and so every one, is in the group: it was never outside."""
         inside = run(engine, "cat /proc/self/cgroup; cat /proc/1/cgroup", memory="64m", cpus=1, pids_limit=100).text
-        assert inside.count(f"/{cgroups.PREFIX}{os.getpid()}-") >= 2
+        assert inside.count(f"/{hierarchy.PREFIX}{os.getpid()}-") >= 2
 
     def test_it_cannot_leave(self, engine: Engine) -> None:
         """A cell can neither see the files of its group nor mount a hierarchy to change them."""
@@ -190,8 +192,8 @@ class TestEnforced:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
-            places = cgroups.look(Machine()).places()
-            name = f"{cgroups.PREFIX}{process.pid}-*"
+            places = hierarchy.look(Machine()).places()
+            name = f"{hierarchy.PREFIX}{process.pid}-*"
             below = pidfds(descendants(process.pid))
             assert [path for place in places for path in place.glob(name)]
             process.kill()
@@ -208,7 +210,7 @@ def test_a_limit_that_cannot_be_enforced_is_no_cell(
     engine: Engine, tmp_path: Path, option: dict[str, object], what: str
 ) -> None:
     """Where a limit cannot be set nothing runs, and one line says what to do about it."""
-    if set(cgroups.WANTED) & set(USABLE):
+    if set(hierarchy.WANTED) & set(USABLE):
         pytest.skip("this user has control groups")
     with pytest.raises(LimitUnavailable, match=f"this notebook cannot limit a cell's {what} .*; .") as raised:
         run(engine, "echo ran >/volume/file", volumes=[f"{tmp_path}:/volume"], **option)

@@ -11,10 +11,10 @@ import pytest
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.linux.process import CAPABILITIES, capability_mask, last_capability
-from nbcontainer.sandbox import idmap
-from nbcontainer.sandbox.devices import MASKED, READ_ONLY
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.spec import Tmpfs
+from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY
+from nbcontainer.sandbox.userns import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

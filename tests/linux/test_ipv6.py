@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import SetupFailed
-from nbcontainer.sandbox import network
-from nbcontainer.sandbox.ipv6 import AddAddress
-from nbcontainer.sandbox.machine import Machine
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.steps.network import AddAddress
 from tests.attacks.attacker import Attacker
 from tests.linux.made import IPV4, IPV6
 from tests.networks import asking, greeting, own_address, own_ipv6_address
@@ -47,9 +47,9 @@ def test_a_cell_has_an_address_that_it_can_use_at_once(cell: Cell, tool: str) ->
     """Before its first word, the same by either program, and not one that is still to be asked for."""
     require_ipv6()
     ran = cell(SHOW, **PRIVATE)
-    assert ran.lines[0].startswith(f"inet6 {network.ADDRESS6}/64 scope global")
+    assert ran.lines[0].startswith(f"inet6 {private.ADDRESS6}/64 scope global")
     assert "tentative" not in ran.lines[0]
-    assert ran.lines[1:] == [f"default via {network.GATEWAY6}"]
+    assert ran.lines[1:] == [f"default via {private.GATEWAY6}"]
 
 
 def test_a_cell_has_no_other_address_later(cell: Cell, tool: str) -> None:
@@ -98,7 +98,7 @@ def test_a_datagram_is_answered_by_ipv6(engine: Engine, cell: Cell, tmp_path: Pa
 
 def test_without_a_route_there_is_no_ipv6(cell: Cell, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this machine's IPv6 leads nowhere a cell has no address of it, and IPv4 as ever."""
-    monkeypatch.setattr(network, "has_ipv6_route", lambda _: False)
+    monkeypatch.setattr(private, "has_ipv6_route", lambda _: False)
     with greeting(own_address()) as port:
         ran = cell(f"{SHOW}; {asking(own_address(), port)}", **PRIVATE)
     assert ran.lines == ["hello"]
@@ -110,7 +110,7 @@ def test_an_address_that_is_refused_is_no_cell(cell: Cell, tool: str, monkeypatc
     if tool == "pasta":
         pytest.skip("pasta sets the address itself")
     with monkeypatch.context() as patch:
-        patch.setattr(network, "AddAddress", lambda _, *rest: AddAddress("eth7", *rest))
+        patch.setattr(private, "AddAddress", lambda _, *rest: AddAddress("eth7", *rest))
         with pytest.raises(
             SetupFailed, match=r"^cannot give the container an IPv6 address: .*[Nn]o .*(device|interface)"
         ):
@@ -132,10 +132,10 @@ def test_names_are_asked_by_ipv6_too(made: Made, name: str) -> None:
 @BOTH
 def test_a_machine_with_ipv6_alone_will_do(made: Made, name: str) -> None:
     """A cell has its address there, and names resolve by a resolver on the machine's loopback that has IPv6 alone."""
-    script = f"{SHOW}; cat /etc/resolv.conf; nslookup some.made.example {network.RESOLVER6}"
+    script = f"{SHOW}; cat /etc/resolv.conf; nslookup some.made.example {private.RESOLVER6}"
     said = made(script, name, route=IPV6, resolver="::1")
-    assert f"inet6 {network.ADDRESS6}/64" in said["stdout"], said
-    assert f"nameserver {network.RESOLVER}\nnameserver {network.RESOLVER6}\nsearch made.example\n" in said["stdout"]
+    assert f"inet6 {private.ADDRESS6}/64" in said["stdout"], said
+    assert f"nameserver {private.RESOLVER}\nnameserver {private.RESOLVER6}\nsearch made.example\n" in said["stdout"]
     assert "Address: 2001:db8::1\n" in said["stdout"], said
 
 
@@ -144,4 +144,4 @@ def test_a_machine_with_ipv4_alone_has_no_ipv6(made: Made, name: str) -> None:
     """An address without a route to elsewhere is not enough."""
     said = made(f"{SHOW}; ip route", name, route=f"{IPV4}; {IPV6.partition(';')[0]}")
     assert "inet6" not in said["stdout"]
-    assert said["stdout"].startswith(f"default via {network.GATEWAY}")
+    assert said["stdout"].startswith(f"default via {private.GATEWAY}")

@@ -15,11 +15,11 @@ import pytest
 
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
 from nbcontainer.linux.process import capability_mask
-from nbcontainer.sandbox import plan, wire
-from nbcontainer.sandbox.launcher import Launcher
-from nbcontainer.sandbox.running import wait_readable
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.handle import wait_readable
+from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
-from nbcontainer.sandbox.streams import Follow, output_pipe
+from nbcontainer.sandbox.supervisor import Supervisor, output_pipe
 from tests.requirements import require_plain_user
 from tests.running import all_dead, descendants, pidfds
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.outcome import Outcome
-    from nbcontainer.sandbox.running import Running
-    from nbcontainer.sandbox.steps import Plan
+    from nbcontainer.sandbox.steps.base import Plan
     from tests.running import Ran
 
     Cell = Callable[..., Ran]
@@ -50,7 +50,7 @@ class Bench:
         root = Overlay(self.lowers, f"../tmp/{upper.name}/diff", f"../tmp/{upper.name}/work")
         return Spec(root, Program(argv, ("PATH=/bin:/usr/bin",)), **more)
 
-    def ready(self, todo: Plan) -> Running:
+    def ready(self, todo: Plan) -> ContainerHandle:
         """The spare that has done the beginning of a plan, ordered and waited for."""
         self.launcher.order(todo.prepare)
         while True:
@@ -66,10 +66,10 @@ class Bench:
         try:
             with self.launcher.submit(plan.build(spec, self.launcher.idmap), [null, write, write]) as running:
                 os.close(write)
-                outcome = Follow(running, {read: said.append}).to_end()
+                outcome = Supervisor(running, {read: said.append}).to_end()
                 running.wait()
         finally:
-            wire.close([read, null])
+            protocol.close([read, null])
         return b"".join(said), outcome
 
 
@@ -142,16 +142,16 @@ def test_a_spare_that_is_let_go_is_gone(bench: Bench) -> None:
 
 def test_an_interrupt_does_not_mix_answers_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt right after an answer was taken loses that one: no later plan gets what another one ordered."""
-    receive = wire.receive
+    receive = protocol.receive
 
     def interrupted(*args: Any) -> Any:
         receive(*args)
-        monkeypatch.setattr(wire, "receive", receive)
+        monkeypatch.setattr(protocol, "receive", receive)
         raise KeyboardInterrupt
 
     other = plan.build(bench.spec("true", network="host"), bench.launcher.idmap)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    monkeypatch.setattr(wire, "receive", interrupted)
+    monkeypatch.setattr(protocol, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.launcher.submit(other, [])
     assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
@@ -161,14 +161,14 @@ def test_an_interrupt_does_not_mix_answers_up(bench: Bench, monkeypatch: pytest.
 
 def test_an_interrupted_start_is_no_start(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt while the launcher starts leaves nothing behind, and the next use starts it anew."""
-    receive = wire.receive
+    receive = protocol.receive
 
     def interrupted(*args: Any) -> Any:
         receive(*args)
-        monkeypatch.setattr(wire, "receive", receive)
+        monkeypatch.setattr(protocol, "receive", receive)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wire, "receive", interrupted)
+    monkeypatch.setattr(protocol, "receive", interrupted)
     before = descendants(os.getpid())
     with pytest.raises(KeyboardInterrupt):
         _ = engine.launcher.pid

@@ -23,9 +23,9 @@ from nbcontainer.containers.container import get
 from nbcontainer.containers.doctor import LIMITED, OK, Check, examine
 from nbcontainer.containers.ports import parse_port
 from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError
-from nbcontainer.sandbox import network
-from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import Tool
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.network.private import Tool
 from tests.attacks.attacker import Attacker
 from tests.networks import asking, greeting, own_address
 from tests.requirements import require, require_root
@@ -133,9 +133,9 @@ def fetch(address: str, port: int) -> str:
 def test_a_cell_has_an_address_a_way_out_and_a_resolver(cell: Cell, tool: str) -> None:
     """Before its first word: the same by either program, so that nothing depends on which one a machine has."""
     ran = cell("ip -4 addr show eth0 | grep -o 'inet [^ ]*'; ip route | grep -o 'default via [^ ]*'", **PRIVATE)
-    assert ran.lines == [f"inet {network.ADDRESS}/24", f"default via {network.GATEWAY}"]
+    assert ran.lines == [f"inet {private.ADDRESS}/24", f"default via {private.GATEWAY}"]
     ran = cell("cat /etc/resolv.conf; echo x >> /etc/resolv.conf", **PRIVATE)
-    assert ran.lines[0] == f"nameserver {network.RESOLVER}"
+    assert ran.lines[0] == f"nameserver {private.RESOLVER}"
     assert b"Read-only file system" in ran.stderr
 
 
@@ -151,7 +151,7 @@ def test_a_cell_cannot_change_its_network(cell: Cell, tool: str) -> None:
     """Root in it has no say over its addresses, its routes and its interfaces."""
     ran = cell("ip addr add 10.9.9.9/24 dev eth0; ip route del default; ip link set eth0 down; ip route", **PRIVATE)
     assert ran.stderr.count(b"Operation not permitted") == 3
-    assert ran.lines[0].startswith(f"default via {network.GATEWAY}")
+    assert ran.lines[0].startswith(f"default via {private.GATEWAY}")
 
 
 def test_a_named_container_and_another_user_have_it_too(cell: Cell, engine: Engine, tool: str) -> None:
@@ -172,7 +172,7 @@ def test_a_link_in_the_resolvers_place_is_no_hindrance(cell: Cell, tool: str, wa
     name = f"net-link-{wanted}-{len(to)}"
     cell(f"touch /tmp/there; ln -sf {to} /etc/resolv.conf", name=name)
     shown = cell("cat /etc/resolv.conf", name=name, network=wanted).text
-    assert shown == (network.resolver_text() if wanted == "private" else Path("/etc/resolv.conf").read_text()).rstrip()
+    assert shown == (private.resolver_text() if wanted == "private" else Path("/etc/resolv.conf").read_text()).rstrip()
     assert cell("readlink /etc/resolv.conf", name=name).text == to
 
 
@@ -223,7 +223,7 @@ def test_udp_is_published(engine: Engine, tmp_path: Path, tool: str) -> None:
     """A datagram goes in, and the answer comes out; TCP is not there by that port."""
     port = free_port(socket.SOCK_DGRAM)
     address = "127.0.0.1" if tool == "pasta" else own_address()
-    inner = 5353 if network.find_tools(Machine())[0].recent else port
+    inner = 5353 if private.find_tools(Machine())[0].recent else port
     image = Attacker(engine, tmp_path).image
     script = f"python3 -c '{ECHO}' {inner} > /said & until grep -q ready /said; do usleep 10000; done"
     published = f"{address}:{port}:{inner}/udp"
@@ -237,7 +237,7 @@ def test_udp_is_published(engine: Engine, tmp_path: Path, tool: str) -> None:
 
 def test_udp_that_would_be_lost_is_refused(cell: Cell, tool: str) -> None:
     """A pasta before August 2024 brings it to no other port, and slirp4netns no answer from 127.0.0.1."""
-    if network.find_tools(Machine())[0].recent and tool == "pasta":
+    if private.find_tools(Machine())[0].recent and tool == "pasta":
         pytest.skip("this pasta loses nothing")
     said = (
         r"cannot publish 127\.0\.0\.1:\d+:5353/udp: .* loses .*; .* a pasta \(package passt\) of August 2024 or later"
@@ -331,7 +331,7 @@ import sys
 from pathlib import Path
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox import network
-from nbcontainer.sandbox.network import Tool
+from nbcontainer.sandbox.network.private import Tool
 from tests.running import run_script
 
 def show(data):
@@ -402,7 +402,7 @@ def test_the_program_has_no_rights_over_this_machine(engine: Engine, tool: str) 
 
 def test_without_a_program_the_cell_says_what_to_install(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the cell has run then."""
-    monkeypatch.setattr(network, "find_tools", lambda _: [])
+    monkeypatch.setattr(private, "find_tools", lambda _: [])
     with pytest.raises(NetworkUnavailable, match=r"^--network private needs pasta or slirp4netns.*; install pasta"):
         cell("echo run", **PRIVATE)
 
@@ -414,7 +414,7 @@ def test_doctor_and_a_cell_say_the_same(engine: Engine, cell: Cell, tool: str, m
         return next(check for check in examine(engine).checks if check.name == "private network")
 
     assert look() == Check("private network", OK, f"a way out and ports, by {tool}")
-    monkeypatch.setattr(network, "find_tools", lambda _: [])
+    monkeypatch.setattr(private, "find_tools", lambda _: [])
     with pytest.raises(NetworkUnavailable) as raised:
         cell("echo run", **PRIVATE)
     assert look() == Check("private network", LIMITED, raised.value.message, raised.value.hint)
@@ -444,7 +444,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]
         def write(content: bytes) -> None:
             path.write_bytes(content)
             path.chmod(0o755)
-            monkeypatch.setattr(network, "find_tools", lambda _: [Tool("pasta", str(path))])
+            monkeypatch.setattr(private, "find_tools", lambda _: [Tool("pasta", str(path))])
 
         yield write
 
@@ -476,7 +476,7 @@ def test_a_program_that_never_is_ready_is_ended(
     """After its time, which is said."""
     seconds = marker()
     program(f"#!/bin/sh\nexec sleep {seconds}\n".encode())
-    monkeypatch.setattr(network, "START_LIMIT", 0.5)
+    monkeypatch.setattr(private, "START_LIMIT", 0.5)
     with pytest.raises(NetworkUnavailable, match=r"pasta: it is not ready after 0\.5 s"):
         cell("echo run", **PRIVATE)
     assert processes_with(seconds) == []
@@ -511,7 +511,7 @@ def test_names_resolve_by_a_resolver_on_the_hosts_loopback(made: Callable[..., d
         "nslookup some.made.example; cat /etc/resolv.conf; nslookup some.made.example 127.0.0.53 2>&1 || echo no", name
     )
     assert "203.0.113.1" in said["stdout"], said
-    assert f"nameserver {network.RESOLVER}\nsearch made.example\n" in said["stdout"]
+    assert f"nameserver {private.RESOLVER}\nsearch made.example\n" in said["stdout"]
     assert said["stdout"].endswith("Connection refused\n;; connection timed out; no servers could be reached\n\nno\n")
 
 

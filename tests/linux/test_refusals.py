@@ -20,7 +20,7 @@ from nbcontainer.containers.volumes import parse_tmpfs
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images import library
 from nbcontainer.images.discard import discard
-from nbcontainer.sandbox.streams import GRACE
+from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES
 from tests.requirements import require, require_root
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.ahead import PlanFor, Ready
-    from nbcontainer.sandbox.groups import GroupLimits
-    from nbcontainer.sandbox.launcher import Launcher
-    from nbcontainer.sandbox.steps import Plan
-    from nbcontainer.sandbox.streams import Follow
+    from nbcontainer.sandbox.cgroups.group import GroupLimits
+    from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.supervisor import Supervisor
     from tests.running import Ran
 
     Cell = Callable[..., Ran]
@@ -212,7 +212,7 @@ def test_who_follows_a_cell_is_woken_by_a_stop(store_path: Path, engine: Engine)
     try:
         library.find(own.store, own, "busybox")
 
-        def stop_later(follow: Follow) -> None:
+        def stop_later(follow: Supervisor) -> None:
             def stop(data: bytes) -> None:
                 began.append(time.monotonic())
                 threading.Timer(0.05, follow.stop, ["over"]).start()
@@ -227,7 +227,7 @@ def test_who_follows_a_cell_is_woken_by_a_stop(store_path: Path, engine: Engine)
         own.close()
 
 
-def _stopped(engine: Engine, stop: Callable[[Follow], None], script: str = "sleep 30") -> tuple[str, int]:
+def _stopped(engine: Engine, stop: Callable[[Supervisor], None], script: str = "sleep 30") -> tuple[str, int]:
     def nowhere(_: bytes) -> None:
         pass
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.sandbox import idmap
+from nbcontainer.sandbox.userns import idmap
 from tests.debian import debian_tar
 from tests.requirements import require
 from tests.running import run_script

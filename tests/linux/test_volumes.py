@@ -17,7 +17,7 @@ import pytest
 
 from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ContainerError, SetupFailed, UsageError
-from nbcontainer.sandbox import idmap
+from nbcontainer.sandbox.userns import idmap
 from tests.requirements import require, require_linux, require_plain_user, require_root
 
 if TYPE_CHECKING:

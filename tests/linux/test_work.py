@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import HostileArchive, SandboxError
-from nbcontainer.sandbox import work
+from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.spec import Directory
 from tests.linux import faulty
 from tests.running import all_dead, descendants, pidfds
@@ -32,7 +32,7 @@ def call(engine: Engine) -> Call:
     root = Directory(str(folder.relative_to(engine.store.path)))
 
     def made(function: Callable[..., Any], files: tuple[int, ...] = (), **arguments: Any) -> Any:
-        return work.call(engine.launcher, function, root, files, **arguments)
+        return sandboxed_call.call(engine.launcher, function, root, files, **arguments)
 
     return made
 

@@ -12,7 +12,7 @@ from nbcontainer.containers.cell import Request
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
 from nbcontainer.notebook.kernel.shell.session import ShellSession
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.outcome import EXITED
 from tests.notebook.shell_cells import Heard, Typist
 from tests.requirements import require_root

@@ -19,16 +19,16 @@ def test_an_interrupted_pull_goes_on(kernel: Kernel) -> None:
     waiting = threading.Event()
     silent = True
 
-    def stall(exchange: Exchange) -> bool:
-        if not silent or sha256(data) not in exchange.path:
+    def stall(control_directory: Exchange) -> bool:
+        if not silent or sha256(data) not in control_directory.path:
             return False
-        exchange.send_response(200)
-        exchange.send_header("Content-Length", str(len(data)))
-        exchange.end_headers()
-        exchange.wfile.write(data[:200_000])
-        exchange.wfile.flush()
+        control_directory.send_response(200)
+        control_directory.send_header("Content-Length", str(len(data)))
+        control_directory.end_headers()
+        control_directory.wfile.write(data[:200_000])
+        control_directory.wfile.flush()
         waiting.set()
-        exchange.wait_for_the_end()
+        control_directory.wait_for_the_end()
         return True
 
     with FakeRegistry(acts=[stall]).running() as registry:

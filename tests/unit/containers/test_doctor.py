@@ -30,18 +30,18 @@ from nbcontainer.containers.doctor import (
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.recipes import INSTALL_BUSYBOX
 from nbcontainer.linux.procfs import Mount
-from nbcontainer.sandbox import idmap
-from nbcontainer.sandbox.failure import launcher_failed, setup_failed
-from nbcontainer.sandbox.machine import Machine
-from nbcontainer.sandbox.network import INSTALL
-from nbcontainer.sandbox.rootfs import FEW_CHANGES, UPPER_ADVICE
-from nbcontainer.sandbox.trials import TRIALS
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.launcher.failures import launcher_failed, setup_failed
+from nbcontainer.sandbox.network.private import INSTALL
+from nbcontainer.sandbox.probes import TRIALS
+from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, UPPER_ADVICE
+from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE, store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.sandbox.steps import Step
+    from nbcontainer.sandbox.steps.base import Step
 
 UID = 54321
 """A user whom no machine's /etc/passwd knows: its name is its number."""

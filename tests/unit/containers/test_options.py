@@ -9,8 +9,8 @@ import pytest
 from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
 from nbcontainer.errors import UsageError
 from nbcontainer.oci.documents import ImageConfig
-from nbcontainer.sandbox.devices import SCRIPT
 from nbcontainer.sandbox.spec import DEFAULT_PATH
+from nbcontainer.sandbox.steps.devices import SCRIPT
 
 PLAIN = ("HOSTNAME=box", f"PATH={DEFAULT_PATH}", "TERM=dumb")
 

@@ -13,9 +13,8 @@ from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.requests import RUN, RUN_OPTIONS, request_of, seconds
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
-from nbcontainer.sandbox.groups import UNLIMITED, GroupLimits
-from nbcontainer.sandbox.limits import DEFAULT_LIMITS, Limit
-from nbcontainer.sandbox.lockdown import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
 
 if TYPE_CHECKING:

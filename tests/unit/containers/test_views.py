@@ -8,7 +8,7 @@ import pytest
 
 from nbcontainer.containers.views import Document, Note, Table, short, size
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.failure import setup_failed
+from nbcontainer.sandbox.launcher.failures import setup_failed
 
 TABLE = Table(("name", "last cell"), (("a<b>", "echo 'hi' & ls"), ("longer", "")), "no rows")
 

@@ -11,22 +11,24 @@ from typing import Any
 
 import pytest
 
-from nbcontainer.sandbox import idmap, plan
-from nbcontainer.sandbox.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
-from nbcontainer.sandbox.idmap import COUNT, ROOT_BASE, IdMap, Range
-from nbcontainer.sandbox.limits import Limit, SetLimits
-from nbcontainer.sandbox.lockdown import (
-    DEFAULT_CAPABILITIES,
-    CloneInit,
+from nbcontainer.sandbox import plan
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, Limit
+from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
+from nbcontainer.sandbox.steps.base import Plan, Step
+from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
+from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
+from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
+from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
+from nbcontainer.sandbox.steps.program import (
+    CallFunction,
     CloseDescriptors,
-    DropBounding,
-    DropCapabilities,
-    NoNewPrivileges,
-    SetHostname,
-    SetUser,
+    Execute,
+    ImportModule,
+    OpenTerminal,
+    WriteScript,
 )
-from nbcontainer.sandbox.process import Call, Execute, ImportModule, OpenTerminal, WriteScript
-from nbcontainer.sandbox.rootfs import (
+from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
     MakeWorkdir,
@@ -38,11 +40,12 @@ from nbcontainer.sandbox.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
-from nbcontainer.sandbox.seccomp import InstallSeccomp
-from nbcontainer.sandbox.single_id import APT_CONFIG
-from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
-from nbcontainer.sandbox.steps import Plan, Step
-from nbcontainer.sandbox.volumes import BindResolver, BindVolume, MakeResolver, MountTmpfs
+from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.single_id import APT_CONFIG
+from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
+from nbcontainer.sandbox.userns import idmap
+from nbcontainer.sandbox.userns.idmap import COUNT, ROOT_BASE, IdMap, Range
 
 FULL = IdMap(idmap.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
 SINGLE = idmap.single_map(1000, 1000)
@@ -283,7 +286,7 @@ def test_work_sees_one_directory_and_drops_the_rest(ids: IdMap) -> None:
         DropCapabilities(plan.WORK_CAPABILITIES),
         NoNewPrivileges(),
         InstallSeccomp(plan.WORK_CAPABILITIES),
-        Call("some.module", "work", '{"a": 1}'),
+        CallFunction("some.module", "work", '{"a": 1}'),
     )
     assert built.prepare == plan.prepare_steps(ids)
 
@@ -362,8 +365,8 @@ def test_what_encode_did_not_write_is_refused(value: list[Any], error: type[Exce
 
 def test_a_step_without_apply_says_so() -> None:
     """A step that init carries out itself is not applied by mistake."""
-    with pytest.raises(TypeError, match="Call is not applied"):
-        Call("m", "f").apply(None, ())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="CallFunction is not applied"):
+        CallFunction("m", "f").apply(None, ())  # type: ignore[arg-type]
 
 
 def test_the_masks_are_dockers() -> None:

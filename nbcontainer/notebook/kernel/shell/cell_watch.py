@@ -94,8 +94,8 @@ class CellWatch:
 
     def _tell(self) -> None:
         """Tells the shell, which may lose what it reads to a signal of the last cell's."""
-        assert self._life.exchange is not None
-        self._life.exchange.tell(self._line)
+        assert self._life.control_directory is not None
+        self._life.control_directory.tell(self._line)
         self._tell_at = time.monotonic() + REPEAT
 
     def _patience(self) -> float | None:
@@ -200,18 +200,18 @@ class CellWatch:
     # Its input
 
     def _look_for_input(self, keyboard: Keyboard) -> None:
-        exchange = self._life.exchange
-        assert exchange is not None
+        control_directory = self._life.control_directory
+        assert control_directory is not None
         if self._asked is not None:
             answer = keyboard.answer()
             if answer is not None:
-                exchange.type(answer)
+                control_directory.type(answer)
                 self._answered, self._asked = self._asked, None
             return
         wait = self._life.asks
         if wait is not None and wait != self._answered:
             self._asked = wait
-            keyboard.ask(exchange.echo().secret)
+            keyboard.ask(control_directory.echo().secret)
 
 
 def _number(text: str) -> int:

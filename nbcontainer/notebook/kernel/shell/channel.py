@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
 from nbcontainer.notebook.kernel.shell.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
-from nbcontainer.sandbox.exchange import EXCHANGE
+from nbcontainer.sandbox.steps.control_directory import EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import functools
 import shlex
 from pathlib import Path
 
-from nbcontainer.sandbox.spec import Exchange
+from nbcontainer.sandbox.spec import ControlDirectory
 
 CONTROL, INPUT, CHANNEL = "control", "input", "channel"
 """The pipes: what to do, the shell's own commands, and what came of it."""
@@ -25,9 +25,9 @@ ENVIRONMENT = (
 
 
 @functools.cache
-def control_directory() -> Exchange:
+def control_directory() -> ControlDirectory:
     """The directory that a shell and the kernel share."""
-    return Exchange(
+    return ControlDirectory(
         files=(
             *((name, 0o444, _script(name)) for name in ("common", "ash", "bash", "go")),
             *((f"bin/{name}", 0o555, _script(name)) for name in ("display",)),

@@ -18,7 +18,7 @@ from nbcontainer.linux.namespaces import CLONE_NEWUSER, setns
 from nbcontainer.notebook.kernel.shell.processes import Terminal, Wait
 
 if TYPE_CHECKING:
-    from nbcontainer.sandbox.launcher import Launcher
+    from nbcontainer.sandbox.launcher.client import Launcher
 
 _PACKAGES = str(Path(__file__).resolve().parents[4])
 _BOOT = f"import sys; sys.path += sys.argv[2:]; from {__name__} import main; main(int(sys.argv[1]))"

@@ -18,7 +18,7 @@ from nbcontainer.notebook.kernel.shell import contents
 from nbcontainer.notebook.kernel.shell.channel import Channel
 from nbcontainer.notebook.kernel.shell.observer import Observer
 from nbcontainer.notebook.kernel.shell.processes import Terminal, Wait, missed_interrupt, signal_member
-from nbcontainer.sandbox.running import readable
+from nbcontainer.sandbox.handle import readable
 
 if TYPE_CHECKING:
     import queue
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
-    from nbcontainer.sandbox.streams import Follow
+    from nbcontainer.sandbox.supervisor import Supervisor
 
 Message = tuple[str, ...]
 """Words on the channel; and, of our own, which nobody says there, `started`, `over` and `interrupt`."""
@@ -68,7 +68,7 @@ class ShellProcess:
         listener: ShellListener,
         messages: queue.SimpleQueue[Message],
     ) -> None:
-        self.exchange: Channel | None = None
+        self.control_directory: Channel | None = None
         self.shell = 0
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
@@ -77,7 +77,7 @@ class ShellProcess:
         self._request = request
         self._listener = listener
         self._messages = messages
-        self._follow: Follow | None = None
+        self._follow: Supervisor | None = None
         self._pidfd = -1
         self._outputs: list[int] = []
         self._keyboard: Terminal | None = None
@@ -89,8 +89,8 @@ class ShellProcess:
         streams = Streams(
             self._listener.stdout,
             self._listener.stderr,
-            exchange=contents.control_directory(),
-            on_exchange=self._on_exchange,
+            control_directory=contents.control_directory(),
+            on_control_directory=self._on_exchange,
             on_follow=self._on_follow,
         )
         try:
@@ -98,39 +98,42 @@ class ShellProcess:
         except Exception as error:  # it is raised where somebody waits
             self.error = error
         finally:
-            if self.exchange is not None:
-                self.exchange.close()
+            if self.control_directory is not None:
+                self.control_directory.close()
             self._messages.put((OVER,))
 
-    def _on_follow(self, follow: Follow) -> None:
+    def _on_follow(self, follow: Supervisor) -> None:
         self._follow = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the other one is closed by the thread, whenever that ends
         self._outputs = list(follow.sinks)
 
     def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
-        self.exchange = exchange = Channel(directory, terminal)
+        self.control_directory = control_directory = Channel(directory, terminal)
         peer = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         facts = os.fstat(peer)
         os.close(peer)
         self._keyboard = Terminal(facts.st_dev, facts.st_ino)
         self._messages.put((STARTED,))
-        return {exchange.channel: self._hear, terminal: lambda data: self._listener.stdout(exchange.unechoed(data))}
+        return {
+            control_directory.channel: self._hear,
+            terminal: lambda data: self._listener.stdout(control_directory.unechoed(data)),
+        }
 
     # What the thread hears
 
     def _hear(self, data: bytes) -> None:
-        assert self.exchange is not None
-        for word, *rest in self.exchange.lines(data):
+        assert self.control_directory is not None
+        for word, *rest in self.control_directory.lines(data):
             if word == "again" and len(rest) == 1 and rest[0].isdecimal():
-                self.exchange.turned(int(rest[0]))
+                self.control_directory.turned(int(rest[0]))
                 continue
             self._take_outputs()
             if word == "display" and len(rest) == 3:
                 self._show(*rest[:2])
-                self.exchange.sign(rest[2])
+                self.control_directory.sign(rest[2])
             elif word == "clear" and len(rest) == 2:
                 self._listener.cleared(rest[0] == "1")
-                self.exchange.sign(rest[1])
+                self.control_directory.sign(rest[1])
             elif word not in _OWN:
                 self._messages.put((word, *rest))
 
@@ -145,9 +148,9 @@ class ShellProcess:
                 left -= len(data)
 
     def _show(self, mime: str, name: str) -> None:
-        assert self.exchange is not None
+        assert self.control_directory is not None
         try:
-            data = self.exchange.take_shown(name)
+            data = self.control_directory.take_shown(name)
         except Exception as error:
             self._listener.stderr(f"nbcontainer: cannot show {name}: {error}\n".encode())
         else:

@@ -15,7 +15,7 @@ from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.notebook.kernel.shell import cell_watch, contents, processes
 from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER, STARTED, ShellProcess
-from nbcontainer.sandbox.exchange import EXCHANGE
+from nbcontainer.sandbox.steps.control_directory import EXCHANGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
@@ -92,9 +92,9 @@ class ShellSession:
             self.begin()
             life = self._life
             assert life is not None
-            if life.exchange is not None and not self._has_ended(life):
-                return life, life.exchange
-            if life.exchange is None:
+            if life.control_directory is not None and not self._has_ended(life):
+                return life, life.control_directory
+            if life.control_directory is None:
                 self._wait_for_start(life)
 
     def _has_ended(self, life: ShellProcess) -> bool:
@@ -131,11 +131,11 @@ class ShellSession:
         self._number += 1
         self._busy = True
         try:
-            life, exchange = self._exchange()
+            life, control_directory = self._exchange()
             if not program:
                 text = (f"set -{self._options}; ".encode() if self._options else b"") + text
-            while not exchange.put(contents.CELL, text):
-                life, exchange = self._exchange()
+            while not control_directory.put(contents.CELL, text):
+                life, control_directory = self._exchange()
             stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
             line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
             watched = cell_watch.CellWatch(self._number, line, life, self._messages, keyboard, self._timeout)
@@ -144,7 +144,7 @@ class ShellSession:
             self._busy = False
         self._told.append(code)
         if watched.signalled and not watched.over:
-            watched.over = not self._let_signals_pass(exchange)
+            watched.over = not self._let_signals_pass(control_directory)
             watched.interrupt_rest()
         if watched.over:
             life.join()
@@ -154,7 +154,7 @@ class ShellSession:
         notes, self._lost = [self._lost, end.note], ""
         return replace(end, note="; ".join(filter(None, notes)))
 
-    def _let_signals_pass(self, exchange: Channel) -> bool:
+    def _let_signals_pass(self, control_directory: Channel) -> bool:
         """Waits until the shell has behind it what it was sent to end a cell, or the next cell would have it; whether.
 
         A signal that was sent before a line is taken before that line is answered.
@@ -162,7 +162,7 @@ class ShellSession:
         self._number += 1
         number = str(self._number)
         while True:
-            exchange.tell(f"sync {number}")
+            control_directory.tell(f"sync {number}")
             message = self._next(cell_watch.REPEAT)
             while message is not None:
                 if message == ("synced", number):
@@ -190,25 +190,25 @@ class ShellSession:
         `cell` is in the file of the cell meanwhile. Empty for one that takes too long. Raises what a container that
         cannot start raises.
         """
-        life, exchange = self._exchange()
+        life, control_directory = self._exchange()
         if cell:
-            exchange.put(contents.CELL, encoded(cell))
+            control_directory.put(contents.CELL, encoded(cell))
         self._number += 1
         number = str(self._number)
         since = processes.now()
-        exchange.put(contents.QUESTION, encoded(script))
+        control_directory.put(contents.QUESTION, encoded(script))
         deadline = time.monotonic() + _QUESTION_LIMIT
-        exchange.tell(f"ask {number}")
+        control_directory.tell(f"ask {number}")
         while (left := deadline - time.monotonic()) > 0:
             message = self._next(min(left, cell_watch.REPEAT))
             if message == ("asked", number):
-                return exchange.answer().decode("utf-8", "replace")
+                return control_directory.answer().decode("utf-8", "replace")
             if message == (OVER,):
                 life.join()
                 self._forget()
                 return ""
             if message is None:
-                exchange.tell(f"ask {number}")
+                control_directory.tell(f"ask {number}")
         processes.kill_since(life.init, since, life.find_shell())
         while (message := self._next(cell_watch.LAST_GRACE)) is not None:
             if message == ("asked", number):
@@ -228,9 +228,9 @@ class ShellSession:
         life, self._life = self._life, None
         if life is None:
             return
-        if life.exchange is not None and not self._busy:
+        if life.control_directory is not None and not self._busy:
             with contextlib.suppress(OSError):
-                life.exchange.tell(f"end {self._number + 1}")
+                life.control_directory.tell(f"end {self._number + 1}")
             life.join(_FAREWELL)
         life.kill()
         life.join()

@@ -1,0 +1,1 @@
+"""Control groups: what this machine has, and one group for each cell with limits."""

@@ -1,0 +1,256 @@
+"""A cell's control group: made, given its limits, entered, asked what happened, and removed (cgroups(7)).
+
+The notebook makes it, below a group that it may write to (`nbcontainer.sandbox.cgroups.hierarchy`), and puts init into it before
+the cell begins, so that nothing of the cell was ever outside. What it says of the cell comes from the kernel alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import LimitUnavailable
+from nbcontainer.linux.procfs import birth
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.outcome import EXITED, KILLED, MEMORY, PROCESSES, SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nbcontainer.sandbox.outcome import Outcome
+
+UNLIMITED = -1
+
+_PERIOD = 100_000  # microseconds after which a quota of processor time is given anew; the kernel's default
+_WORDS = {"cpu": "processors", "memory": "memory", "pids": "processes"}
+
+
+@dataclass(frozen=True)
+class GroupLimits:
+    """What all processes of a cell may use together; None where nobody asked.
+
+    `memory` in bytes, `swap` in bytes beside it (UNLIMITED for as much as there is; None for none where the kernel
+    counts swap), `cpus` in processors, `pids` in processes (UNLIMITED for as many as there can be).
+    """
+
+    memory: int | None = None
+    swap: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """The controllers that these limits need."""
+        needed = {
+            "cpu": self.cpus is not None,
+            "memory": self.memory is not None,
+            "pids": self.pids not in (None, UNLIMITED),
+        }
+        return tuple(name for name, is_needed in needed.items() if is_needed)
+
+    def settings(self, controller: str, *, unified: bool) -> Iterator[tuple[str, str]]:
+        """What to write into which of a controller's files (cgroup-v2.rst, and cgroup-v1/*.rst)."""
+        quota = round((self.cpus or 0) * _PERIOD)
+        if controller == "pids":
+            yield "pids.max", str(self.pids)
+        elif controller == "cpu" and unified:
+            yield "cpu.max", f"{quota} {_PERIOD}"
+        elif controller == "cpu":
+            yield "cpu.cfs_period_us", str(_PERIOD)
+            yield "cpu.cfs_quota_us", str(quota)
+        elif unified:
+            yield "memory.max", str(self.memory)
+            yield "memory.oom.group", "1"
+        else:
+            yield "memory.limit_in_bytes", str(self.memory)
+
+    def swap_setting(self, *, unified: bool) -> tuple[str, str]:
+        """The same for swap, whose file is there only where the kernel counts it."""
+        swap = self.swap or 0
+        if unified:
+            return "memory.swap.max", "max" if swap == UNLIMITED else str(swap)
+        return "memory.memsw.limit_in_bytes", str(UNLIMITED if swap == UNLIMITED else (self.memory or 0) + swap)
+
+
+_numbers = itertools.count(1)
+
+
+class Group:
+    """One cell's groups: a directory in each hierarchy that has a controller it needs.
+
+    Who made it calls `remove` when everything in it is dead; what a dead process left is for `sweep`.
+    """
+
+    def __init__(
+        self,
+        limits: GroupLimits,
+        machine: Machine | None = None,
+        can_make: Callable[[Path], bool] = hierarchy.can_make_group,
+    ) -> None:
+        """Makes them. Raises `LimitUnavailable` where a limit cannot be enforced; nothing is left then.
+
+        `alarm` is a descriptor that becomes readable when it comes to its memory limit and the kernel does not end
+        all of it by itself, as it does with a memory.oom.group (cgroup-v2.rst); -1 for none. `remove` closes it.
+        """
+        self.limits = limits
+        self.alarm = -1
+        self._paths: dict[str, Path] = {}
+        self._inside: tuple[int, str] | None = None
+        machine = machine or Machine()
+        groups = hierarchy.look(machine)
+        parents = groups.parents(limits.controllers, can_make)
+        if not parents:
+            raise _unavailable(limits, machine, groups, groups.usable(can_make))
+        name = f"{hierarchy.PREFIX}{os.getpid()}-{birth(os.getpid())}-{next(_numbers)}"
+        try:
+            for parent, controllers in parents.items():
+                unified = parent not in groups.legacy.values()
+                if unified:
+                    _give_on(parent, controllers)
+                (parent / name).mkdir()
+                for controller in controllers:
+                    self._paths[controller] = parent / name
+                    self._limit(controller, unified=unified)
+        except OSError as error:
+            self.remove()
+            raise LimitUnavailable(
+                f"cannot set a limit at {error.filename}: {error.strerror}", hint="choose another, or leave it out"
+            ) from error
+
+    def _limit(self, controller: str, *, unified: bool) -> None:
+        path = self._paths[controller]
+        for file, value in self.limits.settings(controller, unified=unified):
+            _write(path / file, value)
+        if controller == "memory":
+            file, value = self.limits.swap_setting(unified=unified)
+            if (path / file).exists() or self.limits.swap not in (None, UNLIMITED):
+                _write(path / file, value)
+            if not unified:
+                self.alarm = _oom_alarm(path)
+
+    def enter(self, pid: int) -> None:
+        """Moves a process (host pid) into it, unless it is the one that was moved last. Raises `LimitUnavailable`."""
+        process = (pid, birth(pid))
+        if process == self._inside:
+            return
+        try:
+            for path in set(self._paths.values()):
+                _write(path / "cgroup.procs", str(pid))
+        except OSError as error:
+            raise LimitUnavailable(
+                f"cannot move a container to {error.filename}: {error.strerror}", hint="leave the limits out"
+            ) from error
+        self._inside = process
+
+    def explain(self, outcome: Outcome) -> Outcome:
+        """The outcome with what the kernel counted: a cell that ended badly at a limit was ended by it."""
+        outcome = replace(outcome, peak_memory=self._peak() or outcome.peak_memory)
+        if outcome.ok or outcome.reason not in (EXITED, SIGNAL, KILLED):
+            return outcome
+        if self.limits.memory is not None and self._oom_kills():
+            return replace(outcome, reason=MEMORY, limit=self.limits.memory)
+        if self.limits.pids is not None and self._count("pids", ("pids.events",), "max"):
+            return replace(outcome, reason=PROCESSES, limit=self.limits.pids)
+        return outcome
+
+    def is_out_of_memory(self, patience: float = 0.1) -> bool:
+        """Whether the kernel has ended one of its processes for want of memory, or does in `patience` seconds.
+
+        The alarm goes before it chooses one (mm/memcontrol-v1.c).
+        """
+        deadline = time.monotonic() + patience
+        while not self._oom_kills() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return bool(self._oom_kills())
+
+    def _oom_kills(self) -> int:
+        return self._count("memory", ("memory.events", "memory.oom_control"), "oom_kill")
+
+    def _peak(self) -> int:
+        for file in ("memory.peak", "memory.max_usage_in_bytes"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                return int((self._paths["memory"] / file).read_text())
+        return 0
+
+    def _count(self, controller: str, files: tuple[str, ...], key: str) -> int:
+        for file in files:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                lines = (self._paths[controller] / file).read_text().splitlines()
+                return int(dict(line.split(" ", 1) for line in lines)[key])
+        return 0
+
+    def remove(self) -> bool:
+        """Removes it; False where a process of it is still there, or may not go."""
+        if self.alarm >= 0:
+            os.close(self.alarm)
+            self.alarm = -1
+        for name, path in list(self._paths.items()):
+            with contextlib.suppress(OSError):
+                with contextlib.suppress(FileNotFoundError):  # two controllers may have one
+                    path.rmdir()
+                del self._paths[name]
+        return not self._paths
+
+
+def sweep(machine: Machine) -> None:
+    """Removes the groups that dead processes left."""
+    for parent in hierarchy.look(machine).places():
+        with contextlib.suppress(OSError):
+            for path in parent.glob(f"{hierarchy.PREFIX}*-*"):
+                pid, _, born = path.name.removeprefix(hierarchy.PREFIX).partition("-")
+                if pid.isdecimal() and birth(int(pid)) != born.partition("-")[0]:
+                    with contextlib.suppress(OSError):
+                        path.rmdir()
+
+
+def _give_on(parent: Path, controllers: tuple[str, ...]) -> None:
+    given = (parent / "cgroup.subtree_control").read_text().split()
+    for name in controllers:
+        if name not in given:
+            _write(parent / "cgroup.subtree_control", f"+{name}")
+
+
+def _oom_alarm(path: Path) -> int:
+    """An eventfd that the kernel counts up when a group comes to its limit (cgroup-v1/memory.rst, 9 and 10).
+
+    -1 where it does not. The caller closes it.
+    """
+    alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(path / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _write(path / "cgroup.event_control", f"{alarm} {control}")
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(alarm)
+        return -1
+    return alarm
+
+
+def _write(path: Path, value: str) -> None:
+    """One write(2) to a file that is there: what these files refuse, they refuse at the write."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _unavailable(
+    limits: GroupLimits, machine: Machine, groups: hierarchy.Cgroups, usable: tuple[str, ...]
+) -> LimitUnavailable:
+    missing = [name for name in limits.controllers if name not in usable] or limits.controllers
+    what = " or ".join(_WORDS[name] for name in missing)
+    hint = hierarchy.advice(machine, groups, usable) or "leave the limit out"
+    return LimitUnavailable(f"this notebook cannot limit a cell's {what} (cgroups: {groups.version})", hint=hint)

@@ -1,0 +1,263 @@
+"""Pid 1 of a container, from a spare that waits for the rest of its plan to the end of everything in the container.
+
+The launcher clones init, which applies the part of the plan that can be done ahead, and waits. The rest of the plan
+makes it a process like the cell itself, root, user, capabilities and all, and what is last spawns the cell's program
+as pid 2: so that a cell's start has no fork of an interpreter in it. Then it does what only pid 1 can: reap, hand
+signals on, end what the cell leaves behind, and say how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nbcontainer.errors import NbcontainerError
+from nbcontainer.linux.process import set_name, set_pdeathsig
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.launcher import prefault
+from nbcontainer.sandbox.spec import FORWARDED
+from nbcontainer.sandbox.steps.capabilities import DropCapabilities, HardenInit
+from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
+from nbcontainer.sandbox.steps.namespaces import NewSession
+from nbcontainer.sandbox.steps.program import CallFunction, Execute, OpenTerminal, open_terminal
+from nbcontainer.sandbox.steps.user import SetUser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.steps.base import Step
+
+# A child's end, and what is handed on to the cell.
+_AWAITED = (signal.SIGCHLD, *FORWARDED)
+
+
+def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[Any]) -> NoReturn:
+    """Init's whole life. Ends the process.
+
+    `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
+    is what can be done ahead, as `plan.encode` wrote it.
+    """
+    try:
+        end_with(launcher)
+        kernel.close_all_but((channel.fileno(), launcher))
+        set_name("nbcontainer-init")
+        _Init(kernel, channel, launcher).live(plan.decode(prepare))
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{protocol.LAST_WORDS}{_in_words(error)}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def end_with(launcher: int) -> None:
+    """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
+    set_pdeathsig(signal.SIGKILL)
+    poll = select.poll()
+    poll.register(launcher, select.POLLIN)
+    if poll.poll(0):
+        os._exit(0)
+
+
+class _Init:
+    """Pid 1 of one container."""
+
+    def __init__(self, kernel: Kernel, channel: socket.socket, launcher: int) -> None:
+        self.kernel = kernel
+        self.channel = channel
+        self.launcher = launcher
+        self.files: list[int] = []
+        self.done: Sequence[Step] = ()
+        self.cell = 0
+
+    def live(self, prepare: Sequence[Step]) -> None:
+        """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell."""
+        self.kernel.umask(0o022)
+        # They wait to be taken, one by one: handlers would interrupt each other, as deep as a cell has them sent.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
+            signal.signal(sig, signal.SIG_DFL)
+        failure = _apply(self.kernel, prepare, ())
+        self._harden()
+        self.done = prepare
+        self._prefault()
+        if self._begin(failure):
+            status, usage = self._outlive()
+            _end_everything()
+            with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
+                self._say_ended(status, usage)
+
+    def _prefault(self) -> None:
+        """Goes through all that is left of a cell but its program, and does nothing of it."""
+        prefault.look_up_likely(self.kernel, self.done)
+        with prefault.plain_request(self.done) as channel:
+            double = _Init(prefault.idle_kernel(), channel, self.launcher)
+            double._begin(None)
+            double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
+            protocol.close(double.files)
+
+    def _begin(self, failure: dict[str, Any] | None) -> bool:
+        """Waits for the rest of the plan and starts the cell by it; False where no cell is to be, or can be.
+
+        `failure` is of what was done ahead.
+        """
+        request = protocol.receive(self.channel, self.files)
+        while request is not None and "setup" not in request:
+            if "network" in request:
+                self._show_network()  # else it is to wake up by: anything more would slow the notebook down
+            request = protocol.receive(self.channel, self.files)
+        if request is None:  # the notebook wants this one no more, or has gone
+            return False
+        setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
+        failure = failure or self._set_up(setup) or self._start(enter)
+        if failure is not None:
+            protocol.send(self.channel, {"failed": failure})
+            return False
+        self._let_go()
+        return True
+
+    def _show_network(self) -> None:
+        """Hands out its network namespace: nobody else can open it by this process, which cannot be looked into."""
+        namespace = self.kernel.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        protocol.send(self.channel, {"network": True}, [namespace])
+        self.kernel.close(namespace)
+
+    def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
+        cpu_time = usage.ru_utime + usage.ru_stime
+        protocol.send(self.channel, {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024})
+
+    def _outlive(self) -> tuple[int, resource.struct_rusage]:
+        """Reaps every child and hands signals to the cell, until its end: its wait status and resource usage."""
+        while True:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == self.cell:
+                return status, usage
+            if pid == 0 and (number := signal.sigwait(_AWAITED)) != signal.SIGCHLD:
+                with contextlib.suppress(OSError):
+                    os.killpg(self.cell, number)
+
+    def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
+        for step in setup:
+            if isinstance(step, OpenTerminal):
+                control, terminal = open_terminal(self.kernel)
+                protocol.send(self.channel, {"terminal": True}, [control])
+                self.kernel.close(control)
+                self.files[:3] = [terminal] * 3
+            elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
+                return failure
+            elif isinstance(step, MakeControlDirectory):
+                ends = open_control_directory(self.kernel)
+                protocol.send(self.channel, {"control_directory": True}, ends)
+                protocol.close(ends)
+        return None
+
+    def _start(self, enter: Sequence[Step]) -> dict[str, Any] | None:
+        """Starts the cell; None, or what there is to say of the step that failed."""
+        last = enter[-1]
+        if isinstance(last, CallFunction):
+            # What it gives up is its own: init needs no less than the most privileged to end whatever it leaves.
+            self.cell = os.fork()
+            if self.cell == 0:
+                self._call(enter[:-1], last)
+            return None
+        assert isinstance(last, Execute)
+        if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
+            return failure
+        if any(isinstance(step, SetUser) for step in enter):
+            self._harden()
+        try:
+            self.cell = last.start(self.kernel)
+        except Exception as error:
+            return _failure(last, error)
+        return None
+
+    def _harden(self) -> None:
+        """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
+        end_with(self.launcher)
+        HardenInit().apply(self.kernel, ())
+
+    def _let_go(self) -> None:
+        """Keeps nothing that was for the start, or is the cell's."""
+        DropCapabilities(("KILL",)).apply(self.kernel, ())
+        self.kernel.chdir("/")
+        for standard in (0, 1, 2):
+            self.kernel.close(standard)
+        self.kernel.close_all_but((self.channel.fileno(), self.launcher))
+
+    def _call(self, enter: Sequence[Step], call: CallFunction) -> NoReturn:
+        """The cell that is a function of this package: sends what comes of it. Ends the process."""
+        try:
+            os.close(self.launcher)
+            NewSession().apply(self.kernel, ())
+            # What this interpreter, and init, changed: the rest is as the kernel made it.
+            for sig in (signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(sig, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            failure = _apply(self.kernel, enter, self.files)
+            protocol.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"{protocol.LAST_WORDS}{_in_words(error)}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _answer(self, call: CallFunction) -> dict[str, Any]:
+        function = getattr(sys.modules[call.module], call.function)
+        try:
+            return {"result": function(self.files, self._progress, **json.loads(call.arguments))}
+        except NbcontainerError as error:
+            return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
+        except OSError as error:
+            return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": _path(error)}
+
+    def _progress(self, done: int) -> None:
+        """Tells the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
+        with contextlib.suppress(OSError):
+            self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
+
+
+def _end_everything() -> None:
+    """Kills whatever else is in the pid namespace, and reaps it, so that nothing is left when the notebook hears."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _apply(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[str, Any] | None:
+    """Applies steps in order; None, or what there is to say of the first that failed."""
+    for step in todo:
+        try:
+            step.apply(kernel, files)
+        except Exception as error:  # whatever it is: a cell that could not start must not look like one that failed
+            return _failure(step, error)
+    return None
+
+
+def _failure(step: Step, error: Exception) -> dict[str, Any]:
+    if not isinstance(error, OSError):
+        return {"step": type(step).__name__, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
+    return {
+        "step": type(step).__name__,
+        "errno": error.errno or 0,
+        "error": error.strerror or str(error),
+        "path": _path(error),
+    }
+
+
+def _in_words(error: BaseException) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or f"{type(error).__name__}: {error}"
+
+
+def _path(error: OSError) -> str:
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""

@@ -1,0 +1,273 @@
+"""The launcher's own process: a fork server for containers, with one thread and only what it needs loaded.
+
+In the user and mount namespaces that all containers of a notebook live in, it clones inits to order, and ends with the
+notebook, its containers with it. Started by `nbcontainer.sandbox.launcher.entry`; it says `ready` or `failed` once, and
+otherwise only listens.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource  # noqa: F401 - os.wait4 wants it, and would look for it in the container
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nbcontainer.linux.kernel import Kernel
+from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
+from nbcontainer.linux.namespaces import CLONE_NEWNET
+from nbcontainer.linux.process import last_capability, set_command_line, set_name, set_pdeathsig
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.launcher import init
+from nbcontainer.sandbox.launcher.entry import enter, refuse
+from nbcontainer.sandbox.spec import FORWARDED
+from nbcontainer.sandbox.steps import seccomp
+from nbcontainer.sandbox.steps.namespaces import CloneInit
+from nbcontainer.sandbox.steps.rootfs import HOST_TREES
+
+if TYPE_CHECKING:
+    import socket
+
+
+def main(control: socket.socket, *, entered: bool) -> None:
+    """Runs until the notebook ends. `control` is the socket to it, whose first message is the settings.
+
+    `entered` says that this process is in namespaces of its own already (`sandbox.entry`).
+    """
+    settings = protocol.receive(control)
+    if settings is None:
+        return
+    parent = os.pidfd_open(settings["parent"])
+    for module in settings["preload"]:
+        importlib.import_module(module)
+    # From here on nothing is imported, neither from the host nor, after the root is switched, from an image.
+    sys.path.clear()
+    sys.path_importer_cache.clear()
+    sys.meta_path.clear()
+    try:
+        store = enter(Kernel(), settings, entered=entered)
+        # Both are known from then on: here once, instead of in every container.
+        for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
+            seccomp.program(os.uname().machine, capabilities)
+        last_capability()
+    except OSError as error:
+        refuse(control, settings, error)
+        return
+    if settings["die_with_thread"]:
+        set_pdeathsig(signal.SIGKILL)
+    set_name("nbcontainer")
+    set_command_line("nbcontainer")  # a cell reads its init's, and is not to learn where the host has what
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    # Not every notebook may look into this process (proc(5), dumpable): it is handed what it needs of it.
+    namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    protocol.send(control, {"ready": os.getpid()}, [namespace])
+    os.close(namespace)
+    try:
+        ForkServer(Kernel(), control, parent, store).serve()
+    except OSError as error:  # the last words of this process, for a person to read
+        os.write(2, f"{error.strerror or error}\n".encode())
+
+
+class ForkServer:
+    """Makes inits to order. Each order is a list of steps to do ahead; the answer comes in the order of the orders."""
+
+    def __init__(self, kernel: Kernel, control: socket.socket, parent: int, store: int) -> None:
+        self.kernel = kernel
+        self.control = control
+        self.parent = parent
+        self.store = store
+        self.itself = os.pidfd_open(os.getpid())
+        self.children: dict[int, int] = {}
+        """Pids of inits and helpers, by their pidfds."""
+        self.helpers: dict[int, int] = {}
+        """Pidfds of helpers, by those of the inits that they are for."""
+        self.poll = select.poll()
+
+    def serve(self) -> None:
+        """Serves until the notebook closes its end or is gone. What runs then dies with this process."""
+        self.poll.register(self.control, select.POLLIN)
+        self.poll.register(self.parent, select.POLLIN)
+        while True:
+            for fd, _ in self.poll.poll():
+                if fd == self.parent:
+                    return
+                if fd != self.control.fileno():
+                    self._reap(fd)
+                elif not self._take_order():
+                    return
+
+    def _take_order(self) -> bool:
+        files: list[int] = []
+        order = protocol.receive(self.control, files)
+        if order is None:
+            return False
+        if "show" in order:
+            self._show(order["show"], files)
+            return True
+        if "limit" in order:
+            self._limit(order["limit"], order["size"], order["directories"])
+            return True
+        if "help" in order:
+            self._help(order, files)
+            return True
+        if "configure" in order:
+            self._configure(order["configure"], files)
+            return True
+        try:
+            pid, pidfd, channel = self._clone(order["prepare"])
+        except OSError as error:
+            failed = {"step": "CloneInit", "errno": error.errno, "error": error.strerror, "path": ""}
+            protocol.send(self.control, {"order": order["order"], "failed": failed})
+            return True
+        with channel:
+            protocol.send(self.control, {"order": order["order"], "pid": pid}, [pidfd, channel.fileno()])
+        return True
+
+    def _show(self, first: int, trees: list[int]) -> None:
+        """Puts detached mounts of the host's directories at `host/N` of the store, N from `first` on."""
+        os.fchdir(self.store)
+        try:
+            if first == 0:
+                self.kernel.mount("tmpfs", HOST_TREES, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+            for number, tree in enumerate(trees, first):
+                self.kernel.mkdir(f"{HOST_TREES}/{number}", 0o755)
+                self.kernel.move_mount(tree, "", AT_FDCWD, f"{HOST_TREES}/{number}", MOVE_MOUNT_F_EMPTY_PATH)
+        except OSError as error:
+            # A container that wants one of them says which: it is not there.
+            os.write(2, f"{error.strerror}: {error.filename}\n".encode())
+        finally:
+            os.chdir("/")
+            protocol.close(trees)
+
+    def _limit(self, path: str, size: int, directories: list[tuple[str, int]]) -> None:
+        """Mounts a tmpfs of `size` bytes at `path` of the store, with directories in it."""
+        os.fchdir(self.store)
+        try:
+            options = f"mode=755,size={size},nr_inodes={max(1024, size // 4096)}"
+            self.kernel.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options)
+            for name, mode in directories:
+                self.kernel.mkdir(f"{path}/{name}", 0o700)
+                self.kernel.chmod(f"{path}/{name}", mode)
+        except OSError as error:
+            os.write(2, f"{error.strerror}: {error.filename}\n".encode())
+        finally:
+            os.chdir("/")
+
+    def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:
+        """A new init at work on `prepare`: its pid, a pidfd that stays this object's, and its channel's other end."""
+        (clone,) = plan.decode(prepare[:1])
+        assert isinstance(clone, CloneInit)
+        theirs, channel = protocol.pair()
+        try:
+            os.fchdir(self.store)
+            # A signal that comes before init can hear it waits, or the kernel would drop it (pid_namespaces(7)).
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            try:
+                pid = self.kernel.clone(clone.flags())
+                if pid == 0:
+                    init.main(self.kernel, channel, self.itself, prepare[1:])
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            theirs.close()
+            raise
+        finally:
+            os.chdir("/")
+            channel.close()
+        try:
+            return pid, self._watch(pid), theirs
+        except BaseException:
+            theirs.close()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+
+    def _help(self, order: dict[str, Any], files: list[int]) -> None:
+        """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""
+        owner = next((pidfd for pidfd, pid in self.children.items() if pid == order["help"]), None)
+        answer: dict[str, Any] = {"order": order["order"]}
+        pidfds: list[int] = []
+        try:
+            if owner is None:
+                answer["failed"] = ""
+            elif (pid := os.fork()) == 0:
+                self._run_helper(order["path"], order["argv"], files)
+            else:
+                self.helpers[owner] = self._watch(pid)
+                pidfds.append(self.helpers[owner])
+        except OSError as error:
+            answer["failed"] = error.strerror
+        protocol.close(files)
+        protocol.send(self.control, answer, pidfds)
+
+    def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
+        """A helper's process until it is the program, with `files` and nothing else of this one's."""
+        try:
+            init.end_with(self.itself)
+            os.fchdir(self.store)
+            for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(files)) for fd in files]):
+                os.dup2(fd, number)
+            self.kernel.close_all_but(tuple(range(len(files))))
+            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # those that an interpreter ignores
+                signal.signal(ignored, signal.SIG_DFL)
+            os.execve(path, argv, {})
+        except OSError as error:
+            os.write(2, f"{path}: {error.strerror}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _configure(self, todo: list[Any], files: list[int]) -> None:
+        """Applies steps in the network namespace `files[0]`, and says at `files[1]` what failed.
+
+        This process might not be able to come back from there: another one goes, for a thousandth of a second.
+        """
+        try:
+            if (pid := os.fork()) == 0:
+                self._enter_network(todo, *files)
+            os.waitpid(pid, 0)
+        except OSError as error:
+            _say_failed(files[1], todo[0][0], error)
+        protocol.close(files)
+
+    def _enter_network(self, todo: list[Any], namespace: int, answer: int) -> NoReturn:
+        """The other process: says {} where all went well."""
+        name = todo[0][0]
+        try:
+            init.end_with(self.itself)
+            self.kernel.setns(namespace, CLONE_NEWNET)
+            for step in plan.decode(todo):
+                name = type(step).__name__
+                step.apply(self.kernel, ())
+            os.write(answer, b"{}")
+        except OSError as error:
+            _say_failed(answer, name, error)
+        finally:
+            os._exit(0)
+
+    def _watch(self, pid: int) -> int:
+        pidfd = os.pidfd_open(pid)
+        self.children[pidfd] = pid
+        self.poll.register(pidfd, select.POLLIN)
+        return pidfd
+
+    def _reap(self, pidfd: int) -> None:
+        """Lets go of a child that is dead; the helper of an init dies with it."""
+        if (helper := self.helpers.pop(pidfd, None)) is not None:
+            signal.pidfd_send_signal(helper, signal.SIGKILL)
+        self.helpers = {owner: helper for owner, helper in self.helpers.items() if helper != pidfd}
+        self.poll.unregister(pidfd)
+        os.waitpid(self.children.pop(pidfd), 0)
+        os.close(pidfd)
+
+
+def _say_failed(fd: int, step: str, error: OSError) -> None:
+    failed = {"step": step, "errno": error.errno or 0, "error": error.strerror or str(error)}
+    os.write(fd, json.dumps(failed).encode())

@@ -1,0 +1,1 @@
+"""Private networks: a helper program carries a container's packets."""

@@ -1,0 +1,1 @@
+"""The steps of a plan, grouped by topic. Each class holds its words and its system calls."""

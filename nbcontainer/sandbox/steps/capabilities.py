@@ -1,0 +1,69 @@
+"""Steps that take power away, from init and from the cell's process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, capability_mask
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.steps.base import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class DropBounding(Step):
+    """Cuts the set that any later exec can gain from."""
+
+    keep: tuple[str, ...] = DEFAULT_CAPABILITIES
+
+    why: ClassVar[str] = "no program of the container's, setuid or not, can gain more than these capabilities"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """PR_CAPBSET_DROP for each that is not kept, capabilities(7)."""
+        kernel.drop_bounding(capability_mask(self.keep), kernel.last_capability())
+
+
+@dataclass(frozen=True)
+class HardenInit(Step):
+    """Closes init to the cell, which may be the same user."""
+
+    why: ClassVar[str] = "pid 1 is the container's only way to the host's interpreter: it cannot be looked into"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Not dumpable (so no ptrace and no /proc/1/exe, fd, root), no new privileges."""
+        kernel.prctl(PR_SET_DUMPABLE, 0)
+        kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+@dataclass(frozen=True)
+class DropCapabilities(Step):
+    """What the cell's process has: the kept set for root, nothing for another user; nothing to inherit."""
+
+    keep: tuple[str, ...] = DEFAULT_CAPABILITIES
+
+    why: ClassVar[str] = "root in the container can do what programs expect, not what reaches the kernel"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """capset(2) with an empty inheritable set (CVE-2022-29162), the ambient set cleared."""
+        mask = capability_mask(self.keep) if kernel.getuid() == 0 else 0
+        kernel.clear_ambient()
+        kernel.capset(mask, mask, 0)
+
+
+@dataclass(frozen=True)
+class NoNewPrivileges(Step):
+    """Makes setuid files and file capabilities inert."""
+
+    why: ClassVar[str] = "no exec gives more than the process has"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """PR_SET_NO_NEW_PRIVS, prctl(2). It is for good, and inherited."""
+        kernel.prctl(PR_SET_NO_NEW_PRIVS, 1)

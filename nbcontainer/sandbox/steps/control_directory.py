@@ -1,0 +1,81 @@
+"""A directory in the container's /dev that the notebook has a descriptor of: how they talk while a program runs.
+
+What is in it is reached by path, so that no descriptor has to be kept open for it, and none is passed on to the
+programs of the container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.program import open_terminal
+from nbcontainer.sandbox.steps.rootfs import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.spec import ControlDirectory
+
+EXCHANGE = "/dev/nbcontainer"
+"""Container path of the directory."""
+
+KEYBOARD = "keyboard"
+"""Name in it of the terminal that the notebook has the other end of."""
+
+_TIOCGPTN = 0x80045430
+
+
+@dataclass(frozen=True)
+class MakeControlDirectory(Step):
+    """Files (name, mode, content), pipes and directories (name, mode) that the container and the notebook share."""
+
+    files: tuple[tuple[str, int, str], ...] = ()
+    pipes: tuple[str, ...] = ()
+    directories: tuple[tuple[str, int], ...] = ()
+
+    why: ClassVar[str] = "the notebook and a program that goes on from cell to cell talk through it"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes them. Every user of the container may write to the pipes (fifo(7))."""
+        top = ROOT + EXCHANGE
+        for name, mode in (("", 0o755), *self.directories):
+            path = f"{top}/{name}".rstrip("/")
+            kernel.mkdir(path, mode)
+            kernel.chmod(path, mode)
+        for name in self.pipes:
+            kernel.mkfifo(f"{top}/{name}", 0o666)
+            kernel.chmod(f"{top}/{name}", 0o666)
+        for name, mode, content in self.files:
+            target = kernel.open(f"{top}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+            kernel.write(target, content.encode())
+            kernel.close(target)
+            kernel.chmod(f"{top}/{name}", mode)
+
+
+def control_directory_step(control_directory: ControlDirectory) -> MakeControlDirectory:
+    """The step that makes it."""
+    return MakeControlDirectory(control_directory.files, control_directory.pipes, control_directory.directories)
+
+
+def open_control_directory(kernel: Kernel) -> tuple[int, int]:
+    """A descriptor of the directory that was made, and the controlling end of a new terminal; the caller closes both.
+
+    The terminal's other end is `keyboard` in the directory, open to every user of the container.
+    """
+    control, peer = open_terminal(kernel)
+    try:
+        kernel.fchmod(peer, 0o666)
+        number = struct.unpack("I", fcntl.ioctl(control, _TIOCGPTN, b"\0\0\0\0"))[0]
+        kernel.symlink(f"/dev/pts/{number}", f"{ROOT}{EXCHANGE}/{KEYBOARD}")
+        return kernel.open(ROOT + EXCHANGE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), control
+    except BaseException:
+        kernel.close(control)
+        raise
+    finally:
+        kernel.close(peer)

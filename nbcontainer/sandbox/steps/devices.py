@@ -1,0 +1,258 @@
+"""Steps that make /proc, /dev and /sys, on the stage and so ahead of time.
+
+What is in them follows the OCI runtime specification (config-linux.md, "Default Filesystems" and "Default Devices")
+and Docker's default masked and read-only paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.mounts import (
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+)
+from nbcontainer.sandbox.diagnosis import namespace_advice, proc_advice
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.rootfs import STAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.diagnosis import Diagnosis
+
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+"""The devices every container has, with their numbers (Documentation/admin-guide/devices.txt)."""
+
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "core": "/proc/kcore",
+    "ptmx": "pts/ptmx",
+}
+
+SCRIPT = "/dev/cell"
+"""Container path of the cell's body. /dev is the container's own tmpfs, so that no image and no volume can be in
+the way, and it is in no layer and no commit."""
+
+MASKED = (
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "sys/devices/system/cpu/cpu*/thermal_throttle",
+    "sys/devices/virtual/powercap",
+    "sys/firmware",
+    "sys/fs/selinux",
+)
+READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+
+
+@dataclass(frozen=True)
+class MountProc(Step):
+    """A /proc of the container's own pid namespace."""
+
+    why: ClassVar[str] = "the container sees its own processes and no others"
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage."""
+        kernel.mount("proc", f"{STAGE}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
+
+
+@dataclass(frozen=True)
+class MountSys(Step):
+    """/sys, read-only. With the host's network it is the host's: the kernel binds a sysfs to its network namespace.
+
+    It is the host's too where the kernel refuses a new one, since parts of the host's are covered or it has none.
+    """
+
+    host_network: bool = False
+
+    why: ClassVar[str] = "programs look at the hardware here; none may change it"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage."""
+        target = f"{STAGE}/sys"
+        if not self.host_network:
+            with contextlib.suppress(PermissionError):
+                kernel.mount("sysfs", target, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, None)
+                return
+        kernel.mount("/sys", target, None, MS_BIND | MS_REC, None)
+        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+        kernel.mount_setattr(AT_FDCWD, target, AT_RECURSIVE, attr_set=attributes)
+
+
+@dataclass(frozen=True)
+class MountDev(Step):
+    """An empty /dev. 0755, or programs that drop privileges cannot look into it."""
+
+    why: ClassVar[str] = "only the devices that are put there"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts a tmpfs on the stage, with the usual links."""
+        kernel.mount("tmpfs", f"{STAGE}/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
+        for name, target in _LINKS.items():
+            kernel.symlink(target, f"{STAGE}/dev/{name}")
+
+
+@dataclass(frozen=True)
+class BindDevice(Step):
+    """One device of the host's, checked to be the device it is named after.
+
+    Read-only is the file, not the device: it can be written to, and keeps its mode and owner, which are the host's.
+    """
+
+    name: str
+    major: int
+    minor: int
+
+    why: ClassVar[str] = "every program expects it; a user namespace cannot make device nodes, so it is bound"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENODEV: "the machine's own /dev is not what it should be: mount devtmpfs there",
+        errno.ENOENT: "the machine's own /dev is not what it should be: mount devtmpfs there",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds it on the stage. Raises `OSError` (ENODEV) where the host's file is another device, or none."""
+        source, target = f"/dev/{self.name}", f"{STAGE}/dev/{self.name}"
+        found = kernel.stat(source, follow_symlinks=False)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(self.major, self.minor):
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), source)
+        kernel.close(kernel.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        kernel.mount(source, target, None, MS_BIND, None)
+        kernel.mount_setattr(AT_FDCWD, target, 0, attr_set=MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True)
+class MountDevDirectory(Step):
+    """A file system below /dev: pts (terminals), shm (shared memory) or mqueue (message queues)."""
+
+    name: str
+    fstype: str
+    options: str
+    noexec: bool = True
+
+    why: ClassVar[str] = "the container's own, apart from the host's"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage."""
+        target = f"{STAGE}/dev/{self.name}"
+        kernel.mkdir(target, 0o755)
+        flags = MS_NOSUID | MS_NOEXEC | (0 if self.fstype == "devpts" else MS_NODEV)
+        kernel.mount(self.fstype, target, self.fstype, flags, self.options)
+
+
+@dataclass(frozen=True)
+class ReserveScript(Step):
+    """An empty file for the cell's body, which comes when nothing can be made in /dev any more but by its owner."""
+
+    why: ClassVar[str] = "a cell's body has its place before there is one"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes it on the stage, executable: the kernel reads the body's `#!` line."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        kernel.close(kernel.open(STAGE + SCRIPT, flags, 0o755))
+
+
+@dataclass(frozen=True)
+class MaskPaths(Step):
+    """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out.
+
+    A `*` is the rest of a name, as in cpu*.
+    """
+
+    paths: tuple[str, ...]
+
+    why: ClassVar[str] = "they tell about the host, and are no business of the container's"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Puts the staged null device over each file and one empty, read-only tmpfs over each directory."""
+        empty = ""
+        for target in self._targets(kernel):
+            try:
+                found = kernel.stat(target)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not stat.S_ISDIR(found.st_mode):
+                kernel.mount(f"{STAGE}/dev/null", target, None, MS_BIND, None)
+            elif empty:
+                kernel.mount(empty, target, None, MS_BIND, None)  # it keeps the flags of what it is bound from
+            else:
+                flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+                kernel.mount("tmpfs", target, "tmpfs", flags, "size=0k,nr_inodes=1")
+                empty = target
+
+    def _targets(self, kernel: Kernel) -> Iterator[str]:
+        for path in self.paths:
+            before, star, after = f"{STAGE}/{path}".partition("*")
+            if not star:
+                yield before
+                continue
+            folder, _, beginning = before.rpartition("/")
+            with contextlib.suppress(FileNotFoundError):
+                for name in sorted(kernel.listdir(folder)):
+                    if name.startswith(beginning):
+                        yield f"{folder}/{name}{after}"
+
+
+@dataclass(frozen=True)
+class ReadOnlyPaths(Step):
+    """Parts of /proc that may be read and not written. What is not there is left out."""
+
+    paths: tuple[str, ...]
+
+    why: ClassVar[str] = "a write there would change the kernel's settings"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds each on itself, read-only."""
+        for path in self.paths:
+            target = f"{STAGE}/{path}"
+            try:
+                kernel.mount(target, target, None, MS_BIND | MS_REC, None)
+            except FileNotFoundError:
+                continue
+            flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+            kernel.mount(None, target, None, flags, None)
+
+
+def device_steps(*, host_network: bool, tty_group: int | None, shm_size: int) -> tuple[Step, ...]:
+    """The steps for /proc, /dev and /sys. `tty_group` is the group of terminals, None where it cannot be mapped."""
+    group = "" if tty_group is None else f",gid={tty_group}"
+    return (
+        MountProc(),
+        MountSys(host_network=host_network),
+        MountDev(),
+        *(BindDevice(name, *numbers) for name, numbers in DEVICES.items()),
+        MountDevDirectory("pts", "devpts", f"newinstance,ptmxmode=0666,mode=0620{group}"),
+        MountDevDirectory("shm", "tmpfs", f"mode=1777,size={shm_size}"),
+        MountDevDirectory("mqueue", "mqueue", ""),
+        ReserveScript(),
+        ReadOnlyPaths(READ_ONLY),
+        MaskPaths(MASKED),
+    )

@@ -1,0 +1,103 @@
+"""Steps that separate a container from the host: namespaces, host name, keyring, session."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+)
+from nbcontainer.sandbox.diagnosis import limits_advice, namespace_advice
+from nbcontainer.sandbox.steps.base import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.diagnosis import Diagnosis
+
+_NAMESPACES = {
+    "mount": CLONE_NEWNS,
+    "pid": CLONE_NEWPID,
+    "uts": CLONE_NEWUTS,
+    "ipc": CLONE_NEWIPC,
+    "cgroup": CLONE_NEWCGROUP,
+    "net": CLONE_NEWNET,
+}
+
+
+@dataclass(frozen=True)
+class CloneInit(Step):
+    """Init itself: the launcher clones into new namespaces, and the child is pid 1 of them.
+
+    The user namespace is the launcher's, which it made when it started. Applied by the launcher, not by init.
+    """
+
+    namespaces: tuple[str, ...] = tuple(_NAMESPACES)
+
+    why: ClassVar[str] = "mounts, processes, host name, shared memory and network of its own"
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Clones and throws the pid away: for explaining. The launcher calls `flags`."""
+        kernel.clone(self.flags())
+
+    def flags(self) -> int:
+        """The CLONE_NEW* flags of clone(2)."""
+        flags = 0
+        for name in self.namespaces:
+            flags |= _NAMESPACES[name]
+        return flags
+
+
+@dataclass(frozen=True)
+class NewSessionKeyring(Step):
+    """A session keyring of the container's own, empty (session-keyring(7))."""
+
+    why: ClassVar[str] = "the keys of the notebook's session (Kerberos, fscrypt) are not the container's"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EDQUOT: "let users have more keys: sysctl -w kernel.keys.maxkeys=2000 (as root)",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """keyctl(2). Where the kernel or an outer container has no keyrings for it, there are none to leave."""
+        try:
+            kernel.join_session_keyring()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+
+
+@dataclass(frozen=True)
+class SetHostname(Step):
+    """The container's host name. A filter of what the notebook runs in, as podman's, may refuse it: then it stays."""
+
+    name: str
+
+    why: ClassVar[str] = "the container knows itself by its own name"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """sethostname(2), in the uts namespace."""
+        with contextlib.suppress(PermissionError):
+            kernel.sethostname(self.name)
+
+
+@dataclass(frozen=True)
+class NewSession(Step):
+    """A session of the cell's own, without a controlling terminal."""
+
+    why: ClassVar[str] = "it cannot push characters into the notebook's terminal, and is signalled as one group"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """setsid(2), and the usual file mode mask."""
+        kernel.setsid()
+        kernel.umask(0o022)

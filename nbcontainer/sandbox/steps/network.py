@@ -1,0 +1,119 @@
+"""IPv6 in a private network by slirp4netns(1), which has a container wait for a router's advertisement (RFC 4861).
+
+By that, it would have its address some seconds after its cell has begun: a router is asked a second after the link's
+own address is known to be nobody else's (RFC 4862), which takes a second too. So it is given one, as pasta does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.rootfs import STAGE, make_target, open_in_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+
+@dataclass(frozen=True)
+class AddAddress(Step):
+    """An interface's IPv6 address in a network of 64 bits, and the gateway there to everything else.
+
+    It is applied in the container's network namespace alone, and in no plan: `Launcher.configure`.
+    """
+
+    interface: str
+    address: str
+    gateway: str
+
+    why: ClassVar[str] = "a cell reaches others by IPv6 from its first word on"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EACCES: "let new interfaces have IPv6: boot without ipv6.disable_ipv6=1 (as root)"
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """RTM_NEWADDR and RTM_NEWROUTE (rtnetlink(7)), and no other by an advertisement (accept_ra, ip-sysctl.rst)."""
+        kernel.add_ipv6(self.interface, self.address, self.gateway)
+        with contextlib.suppress(OSError):  # in an outer container, nobody may write that: a second one does no harm
+            setting = kernel.open(f"/proc/sys/net/ipv6/conf/{self.interface}/accept_ra", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                kernel.write(setting, b"0")
+            finally:
+                kernel.close(setting)
+
+
+@dataclass(frozen=True)
+class RaiseLoopback(Step):
+    """Sets `lo` up in the container's network."""
+
+    why: ClassVar[str] = "programs talk to themselves on 127.0.0.1"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """SIOCSIFFLAGS, netdevice(7)."""
+        kernel.raise_interface("lo")
+
+
+_RESOLVER = "/etc/resolv.conf"
+
+
+@dataclass(frozen=True)
+class BindResolver(Step):
+    """The host's /etc/resolv.conf, read-only, for a container in the host's network."""
+
+    why: ClassVar[str] = "names resolve as they do on the host"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds what the host's link, if it is one, points to; a host without one is left alone."""
+        try:
+            tree = kernel.open_tree(AT_FDCWD, _RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        except FileNotFoundError:
+            return
+        _attach_resolver(kernel, tree)
+
+
+@dataclass(frozen=True)
+class MakeResolver(Step):
+    """An /etc/resolv.conf of the container's own, read-only, for a container in a private network."""
+
+    text: str
+
+    why: ClassVar[str] = "names are asked of who answers in the container's network"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes it on the stage, and mounts it over the image's."""
+        name = f"{STAGE}/resolv.conf"
+        file = kernel.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        kernel.write(file, self.text.encode())
+        kernel.close(file)
+        _attach_resolver(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC))
+
+
+def _attach_resolver(kernel: Kernel, tree: int) -> None:
+    """Puts a detached mount of a file, which is closed then, in the place of the root's /etc/resolv.conf."""
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+    kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
+    try:
+        target = make_target(kernel, _RESOLVER, directory=False)
+    except FileExistsError:  # a link to nowhere, as systemd-resolved's is without its /run: over the link itself
+        target = open_in_root(kernel, _RESOLVER, os.O_PATH | os.O_NOFOLLOW)
+    kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    kernel.close(target)
+    kernel.close(tree)

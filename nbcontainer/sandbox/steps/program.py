@@ -1,0 +1,226 @@
+"""Steps of the cell's own process: what it runs, with which streams, and what it is told about itself."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib
+import os
+import signal
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
+from nbcontainer.sandbox.steps.rootfs import ROOT
+from nbcontainer.sandbox.steps.user import identity, read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+"""The numbers of the first three travelling descriptors."""
+
+
+@dataclass(frozen=True)
+class WriteScript(Step):
+    """The cell's body as a file, never as standard input: a `read` in it must not eat its next line.
+
+    `source` is the number of the travelling descriptor that holds it.
+    """
+
+    source: int
+
+    why: ClassVar[str] = "the interpreter reads the cell's body from a file"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Copies it to the file in /dev that is there for it, and closes that to writing."""
+        target = kernel.open(SCRIPT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        offset = 0
+        while sent := kernel.sendfile(target, files[self.source], offset, 1 << 30):
+            offset += sent
+        kernel.close(target)
+        kernel.chmod(SCRIPT, 0o555)
+
+
+@dataclass(frozen=True)
+class OpenTerminal(Step):
+    """A terminal of the container's own devpts, for `-t`. The notebook gets its other end."""
+
+    why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Nothing but the opening: init does it with `open_terminal`, which returns both ends."""
+        kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+
+
+def open_terminal(kernel: Kernel) -> tuple[int, int]:
+    """Both ends of a new terminal on the staged devpts, controlling end first; the caller closes them.
+
+    The other end is opened through the first (TIOCGPTPEER, Linux 4.13), never by a path that an image could have
+    planted (CVE-2025-52565).
+    """
+    control = kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(control, _TIOCSPTLCK, b"\0\0\0\0")
+    return control, fcntl.ioctl(control, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+@dataclass(frozen=True)
+class ImportModule(Step):
+    """Loads the code of a `CallFunction` while the host's files are still there: nothing is imported from an image."""
+
+    module: str
+
+    why: ClassVar[str] = "after the root is switched nothing may be looked up any more"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Imports it, from the launcher's memory where it was loaded ahead."""
+        importlib.import_module(self.module)
+
+
+@dataclass(frozen=True)
+class ConnectStreams(Step):
+    """Standard input, output and error: the first three travelling descriptors, or the terminal for all three.
+
+    An input of nothing is the container's own null device: the notebook's is a file of the host's, whose mode root
+    without a user namespace could change.
+    """
+
+    why: ClassVar[str] = "the notebook reads what the cell writes"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """dup2(2)."""
+        for number in (STDIN, STDOUT, STDERR):
+            kernel.dup2(files[number], number)
+        found = kernel.fstat(STDIN)
+        if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(*DEVICES["null"]):
+            null = kernel.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            kernel.dup2(null, STDIN)
+            kernel.close(null)
+
+
+# The first terminal that a session's leader opens becomes its controlling one (credentials(7)). It is opened through
+# a descriptor, and not through number 0, which is closed for it.
+_CONTROLLING_TERMINAL = (
+    (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/1", os.O_RDWR, 0),
+    (os.POSIX_SPAWN_DUP2, 0, 1),
+    (os.POSIX_SPAWN_DUP2, 0, 2),
+)
+
+
+@dataclass(frozen=True)
+class Execute(Step):
+    """The last step of a cell: its program.
+
+    `argv[0]` without a slash is looked for in PATH, inside the container. `env` are `NAME=value` strings, `cwd` a
+    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd. With `terminal`,
+    standard input is one, and becomes the session's controlling terminal.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str = "/"
+    terminal: bool = False
+
+    why: ClassVar[str] = "the cell runs"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOENT: "the image has no such program: check its name and the image's PATH",
+        errno.EACCES: "it is not executable in the image",
+        errno.ENOEXEC: "it is built for another architecture, or is no program at all",
+        errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
+        errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
+    }
+
+    def shown(self) -> dict[str, Any]:
+        """Its fields; of the environment the names alone, since values may be secrets and this is written down."""
+        return {**super().shown(), "env": [item.partition("=")[0] for item in self.env]}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Starts it and throws the pid away: for explaining. Init calls `start`."""
+        self.start(kernel)
+
+    def start(self, kernel: Kernel) -> int:
+        """chdir(2) and posix_spawn(3) along PATH: the pid. Raises `OSError`.
+
+        The program is what the steps before have made this process, in a session of its own and with the signals as
+        the kernel made them. posix_spawn is a vfork(2): no interpreter's memory is copied, or taken down, for it.
+        """
+        env = dict(item.partition("=")[::2] for item in self.env)
+        if "HOME" not in env:
+            env["HOME"] = identity(str(kernel.getuid()), read_text("/etc/passwd"), "")[3]
+        kernel.chdir(self.cwd)
+        name = self.argv[0]
+        folders = env.get("PATH", "").split(":")
+        candidates = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in folders]
+        denied: OSError | None = None
+        for candidate in candidates:
+            try:
+                return kernel.posix_spawn(
+                    candidate,
+                    self.argv,
+                    env,
+                    file_actions=_CONTROLLING_TERMINAL if self.terminal else (),
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # those that an interpreter ignores
+                )
+            except FileNotFoundError as error:
+                if found := _missing_part(candidate):
+                    error.filename = found
+                    raise
+            except NotADirectoryError:
+                continue
+            except PermissionError as error:
+                denied = error
+            except OSError as error:
+                error.filename = candidate
+                raise
+        raise denied or OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _missing_part(program: str) -> str:
+    """What the image lacks to run a program that is there: its interpreter, or its loader; empty where it is not."""
+    head = read_text(program)
+    if not head:
+        return ""
+    if not head.startswith("#!"):
+        return f"the loader of {program}"
+    words = head[2:].partition("\n")[0].split(" ")
+    name = next((word for word in words if word), "")
+    return name if name.isprintable() else repr(name)
+
+
+@dataclass(frozen=True)
+class CallFunction(Step):
+    """The last step of a work sandbox: a function of this package instead of a program.
+
+    `arguments` is the function's keyword arguments as a JSON object. Applied by init's child, which sends back what
+    the function returns.
+    """
+
+    module: str
+    function: str
+    arguments: str = "{}"
+
+    why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"
+
+
+@dataclass(frozen=True)
+class CloseDescriptors(Step):
+    """Nothing but 0, 1 and 2 is open when the cell's program starts (CVE-2024-21626)."""
+
+    why: ClassVar[str] = "a descriptor left open would be a way out"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Marks every other descriptor close-on-exec (close_range(2), Linux 5.11): a failed exec can still report."""
+        kernel.cloexec_from(3)

@@ -1,0 +1,396 @@
+"""Steps that make the container's file system and make it the root."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    MNT_DETACH,
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_SLAVE,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from nbcontainer.sandbox.diagnosis import namespace_advice
+from nbcontainer.sandbox.steps.base import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.errors import SetupFailed
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.diagnosis import Diagnosis
+
+STAGE = "stage"
+"""A directory of the store, and so relative to init's working directory, where a container's mounts are assembled."""
+
+ROOT = f"{STAGE}/root"
+
+LAYERS = "layers"
+"""The store's directory of layers. Overlay is mounted from inside it: its option string is cut at a page."""
+
+HOST_TREES = "host"
+"""A directory of the store where a launcher shows, to its containers alone, directories of the host's by their ids."""
+
+_OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
+
+# A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
+UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
+
+FEW_CHANGES = "directories of an image can be neither removed nor renamed there (tmpfs: before Linux 6.6)"
+"""What an upper's file system without attributes of users is a limit for, in the same words."""
+
+_NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
+
+_MANY_LAYERS = "it has more layers than this kernel takes: export it and import that, as one, or use Linux 6.5 or later"
+
+
+@dataclass(frozen=True)
+class SlaveMounts(Step):
+    """Lets the host's mounts and unmounts come in, and none go out."""
+
+    why: ClassVar[str] = "what is mounted in the container stays in the container"
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes every mount a slave."""
+        kernel.mount(None, "/", None, MS_REC | MS_SLAVE, None)
+
+
+@dataclass(frozen=True)
+class MountStage(Step):
+    """A small tmpfs on the store's `stage` directory, seen by this container alone."""
+
+    why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it and makes the directories for the root, /proc, /dev and /sys."""
+        kernel.mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+        for name in ("root", "proc", "dev", "sys"):
+            kernel.mkdir(f"{STAGE}/{name}", 0o755)
+
+
+@dataclass(frozen=True)
+class ShowHost(Step):
+    """A directory of this machine as a read-only file system of its own, in the stage's directory `name`.
+
+    `source` is as in `HostLower`. The second layer is there because overlayfs wants two where nothing is written.
+    """
+
+    source: str
+    name: str
+
+    why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it."""
+        empty = f"{STAGE}/{self.name}-empty"
+        for path in (empty, f"{STAGE}/{self.name}"):
+            kernel.mkdir(path, 0o755)
+        kernel.chdir(LAYERS)
+        lowers = f"{escaped(self.source)}:../{empty}"
+        data = f"lowerdir={lowers},userxattr,index=off,metacopy=off"
+        kernel.mount("overlay", f"../{STAGE}/{self.name}", "overlay", MS_NODEV | MS_NOSUID | MS_RDONLY, data)
+        kernel.chdir("..")
+
+
+def escaped(path: str) -> str:
+    """A path as one of overlay's `lowerdir` option."""
+    for letter in "\\:,":
+        path = path.replace(letter, f"\\{letter}")
+    return path
+
+
+@dataclass(frozen=True)
+class MountOverlay(Step):
+    """The container's root: the image's layers below, this cell's own layer above. Or a part of it, at `target`.
+
+    `lowers` (the topmost first), `upper` and `work` are paths below the store's `layers`; the last lower may be the
+    host's. Without an upper the view is read-only. `userxattr` lets deletes and renames work in a user namespace
+    (Documentation/filesystems/overlayfs.rst); `volatile` (Linux 5.10) leaves out syncing what no crash needs to
+    survive.
+    """
+
+    lowers: tuple[str, ...]
+    upper: str | None = None
+    work: str | None = None
+    target: str = "/"
+
+    why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: UPPER_ADVICE,
+        errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",
+        errno.ENODEV: _NO_OVERLAY,
+        errno.EPERM: _NO_OVERLAY,
+        errno.E2BIG: _MANY_LAYERS,
+    }
+
+    def options(self) -> list[tuple[str, str | None]]:
+        """The mount's options apart from the lowers, in order."""
+        options: list[tuple[str, str | None]] = [("userxattr", None), ("index", "off"), ("metacopy", "off")]
+        if self.upper is not None and self.work is not None:
+            options += [("volatile", None), ("upperdir", self.upper), ("workdir", self.work)]
+        return options
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
+        if self.target == "/":
+            self._mount(kernel, ROOT)
+            return
+        place = f"{STAGE}/part{self.target.replace('/', '-')}"
+        kernel.mkdir(place, 0o755)
+        self._mount(kernel, place)
+        target = open_in_root(kernel, self.target, os.O_PATH | os.O_DIRECTORY, RESOLVE_NO_SYMLINKS)
+        kernel.move_mount(AT_FDCWD, place, target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+
+    def _mount(self, kernel: Kernel, place: str) -> None:
+        """By one mount(2) where the options fit a page, else layer by layer."""
+        kernel.chdir(LAYERS)
+        if self.upper is None and len(self.lowers) == 1:
+            bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay wants an upper or two lowers
+            kernel.chdir("..")
+            return
+        words = [f"lowerdir={':'.join(map(escaped, self.lowers))}"]
+        words += [key if value is None else f"{key}={value}" for key, value in self.options()]
+        data = ",".join(words)
+        if len(data) <= _OPTIONS_LIMIT:
+            flags = MS_NODEV | (MS_RDONLY if self.upper is None else 0)
+            kernel.mount("overlay", f"../{place}", "overlay", flags, data)
+        else:
+            self._mount_layer_by_layer(kernel, place)
+        kernel.chdir("..")
+
+    def _mount_layer_by_layer(self, kernel: Kernel, place: str) -> None:
+        """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
+        context = kernel.fsopen("overlay")
+        try:
+            for lower in self.lowers:
+                kernel.fsconfig(context, "lowerdir+", lower)
+        except OSError as error:
+            kernel.close(context)
+            if error.errno != errno.EINVAL:
+                raise
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
+        for key, value in self.options():
+            kernel.fsconfig(context, key, value)
+        kernel.fsconfig_create(context)
+        attributes = MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0)
+        mounted = kernel.fsmount(context, attributes)
+        kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.close(mounted)
+        kernel.close(context)
+
+
+def upper_refused(error: SetupFailed) -> bool:
+    """Whether it is the upper's file system that overlay refused: overlayfs itself, NFS, FUSE (overlayfs.rst)."""
+    return error.step == MountOverlay.__name__ and error.errno == errno.EINVAL
+
+
+@dataclass(frozen=True)
+class BindRoot(Step):
+    """A directory of the store, given relative to it, as the root: for unpacking and packing inside a sandbox."""
+
+    source: str
+    read_only: bool = False
+
+    why: ClassVar[str] = "the work sees this one directory and nothing else"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Binds it on the stage's root."""
+        if self.read_only:
+            bind_read_only(kernel, self.source, ROOT)
+        else:
+            kernel.mount(self.source, ROOT, None, MS_BIND, None)
+
+
+def bind_read_only(kernel: Kernel, source: str, target: str) -> None:
+    """Binds a directory so that nothing can be written by it."""
+    kernel.mount(source, target, None, MS_BIND, None)
+    # A remount would have to name every flag that the host's mount has, noexec for one (mount_namespaces(7)).
+    attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
+    kernel.mount_setattr(AT_FDCWD, target, 0, attr_set=attributes)
+
+
+def open_in_root(kernel: Kernel, target: str, flags: int, resolve: int = 0) -> int:
+    """A descriptor of container path `target` below the stage's root; no link leads out. The caller closes it.
+
+    A lookup that a rename disturbs is EAGAIN (openat2(2)): it is tried again.
+    """
+    root = kernel.open(ROOT, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for attempt in range(128):
+            try:
+                return kernel.openat2(
+                    root,
+                    target,
+                    flags | os.O_CLOEXEC,
+                    resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+                )
+            except OSError as error:
+                if error.errno != errno.EAGAIN or attempt == 127:
+                    raise
+        raise AssertionError("unreachable")
+    finally:
+        kernel.close(root)
+
+
+def make_target(kernel: Kernel, target: str, *, directory: bool) -> int:
+    """An O_PATH descriptor of the mount point `target` in the root; what is missing of it is made.
+
+    Raises `OSError`: ENOTDIR or EISDIR where the image has something of the other kind there. The caller closes it.
+    """
+    parts = [part for part in target.split("/") if part]
+    for depth in range(1, len(parts) + 1):
+        path = "/" + "/".join(parts[:depth])
+        last = depth == len(parts)
+        try:
+            found = open_in_root(kernel, path, os.O_PATH)
+        except FileNotFoundError:
+            parent = open_in_root(kernel, "/" + "/".join(parts[: depth - 1]), os.O_PATH | os.O_DIRECTORY)
+            try:
+                if last and not directory:
+                    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    kernel.close(kernel.open(parts[-1], flags, 0o644, dir_fd=parent))
+                else:
+                    kernel.mkdir(parts[depth - 1], 0o755, dir_fd=parent)
+            except OSError as error:
+                error.filename = path
+                raise
+            finally:
+                kernel.close(parent)
+            found = open_in_root(kernel, path, os.O_PATH)
+        if last:
+            if stat.S_ISDIR(kernel.fstat(found).st_mode) != directory:
+                kernel.close(found)
+                code = errno.ENOTDIR if directory else errno.EISDIR
+                raise OSError(code, os.strerror(code), target)
+            return found
+        kernel.close(found)
+    return open_in_root(kernel, "/", os.O_PATH)
+
+
+@dataclass(frozen=True)
+class AttachStaged(Step):
+    """Moves the staged /proc, /dev or /sys into the root, on a real directory of the image's.
+
+    An image that has a link there is refused: everything written below would go where the link says.
+    """
+
+    name: str
+
+    why: ClassVar[str] = "made ahead of time, put in its place"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ELOOP: "the image has a symbolic link where a directory must be: use another image",
+        errno.ENOTDIR: "the image has a file where a directory must be: use another image",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Attaches it; a missing directory is made."""
+        flags = os.O_PATH | os.O_DIRECTORY
+        try:
+            target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
+        except FileNotFoundError:
+            kernel.mkdir(f"{ROOT}/{self.name}", 0o755)
+            target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
+        kernel.move_mount(AT_FDCWD, f"{STAGE}/{self.name}", target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+
+
+@dataclass(frozen=True)
+class ReadOnlyRoot(Step):
+    """`--read-only`: the root refuses writes; volumes and tmpfs keep their own flags."""
+
+    why: ClassVar[str] = "the cell asked for a root that cannot be written"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Makes the root mount itself, not those below it, read-only."""
+        kernel.mount_setattr(AT_FDCWD, ROOT, 0, attr_set=MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True)
+class PivotRoot(Step):
+    """Makes the assembled tree the root, and takes the old one away."""
+
+    why: ClassVar[str] = "the host's files are no longer there to be named"
+    ahead: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "the notebook's own root is an initramfs, which the kernel cannot pivot away from: "
+        "run it from a disk or a chroot",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Stacks the old root on the new one and detaches it: no directory for it is needed (pivot_root(2))."""
+        kernel.chdir(ROOT)
+        kernel.pivot_root(".", ".")
+        kernel.umount2(".", MNT_DETACH)
+        kernel.chdir("/")
+
+
+@dataclass(frozen=True)
+class MakeWorkdir(Step):
+    """The working directory, made where the image does not have it, as Docker does."""
+
+    path: str
+
+    why: ClassVar[str] = "the program starts in a directory that is there, inside the root"
+    ahead: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOTDIR: "it is a file in the image: choose another with -w",
+        errno.ELOOP: "it leads through a link that containers may not follow: choose another with -w",
+        errno.EROFS: "it does not exist, and what is above it is read-only: choose another with -w",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Looks it up, or makes it, without following a link out of the root (CVE-2024-21626)."""
+        kernel.close(make_target(kernel, self.path, directory=True))
+
+
+@dataclass(frozen=True)
+class StoreAsHost(Step):
+    """For `--userns=host`: shows a directory of the store with the ids that a container's root has on this host.
+
+    Layers belong to root's range (see `idmap.ROOT_BASE`); an idmapped mount (Linux 5.12; below overlay 5.19) moves
+    the `count` ids from `base` down to 0.
+    """
+
+    base: int
+    count: int
+    name: str = LAYERS
+
+    why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "the store's file system has no idmapped mounts: leave out --userns=host",
+        errno.EPERM: "only the host's root can do this: leave out --userns=host",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Puts an idmapped copy of the layers' mount over the directory."""
+        tree = kernel.open_tree(AT_FDCWD, self.name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        namespace = kernel.user_namespace(((self.base, 0, self.count),))
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=namespace)
+        kernel.move_mount(tree, "", AT_FDCWD, self.name, MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.close(namespace)
+        kernel.close(tree)

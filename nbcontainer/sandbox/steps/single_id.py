@@ -1,0 +1,45 @@
+"""What a container with a single user id needs beside: packages are to install there as elsewhere.
+
+Changes of owner are the filter's (`nbcontainer.sandbox.steps.seccomp.CHOWN`). apt(8) becomes another user for its downloads
+and looks whether it did, which nobody can make believe: it is told not to.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.rootfs import STAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+APT_CONFIG = "/dev/apt.conf"
+"""Container path of the settings, which apt reads before its own (apt.conf(5)). In no layer and no commit."""
+
+_SETTINGS = b'APT::Sandbox::User "root";\n'
+
+
+@dataclass(frozen=True)
+class WriteAptConfig(Step):
+    """A file of settings for apt, whose path is in the environment as APT_CONFIG."""
+
+    why: ClassVar[str] = "apt downloads as a user of its own, and there is only one here"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes it on the stage."""
+        fd = kernel.open(STAGE + APT_CONFIG, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
+        try:
+            kernel.write(fd, _SETTINGS)
+        finally:
+            kernel.close(fd)
+
+
+def environment(env: tuple[str, ...]) -> tuple[str, ...]:
+    """NAME=value strings, with the settings' path where there is no APT_CONFIG."""
+    named = any(item.startswith("APT_CONFIG=") for item in env)
+    return env if named else (*env, f"APT_CONFIG={APT_CONFIG}")

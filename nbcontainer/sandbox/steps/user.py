@@ -1,0 +1,114 @@
+"""The step that sets the cell's user, and the lookup of users in an image."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.process import PR_SET_KEEPCAPS
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.devices import SCRIPT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+_NO_ID = (1 << 32) - 1  # (uid_t)-1
+_TEXT_LIMIT = 1 << 20
+_CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
+
+
+@dataclass(frozen=True)
+class SetUser(Step):
+    """The user the cell runs as, without the notebook's groups.
+
+    `user` is what `identity` takes. `drop_groups` is false where the kernel denies setgroups(2): in a user namespace
+    with a single id. What is the cell's becomes the user's: the file of its body, and with `terminal` its terminal,
+    the first travelling descriptor.
+    """
+
+    user: str = ""
+    drop_groups: bool = True
+    terminal: bool = False
+
+    why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
+    ahead: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
+        "in a container",
+        errno.ENOENT: "the image has no such user or group: give a number instead",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """setgroups(2), setresgid(2), setresuid(2), by the image's /etc/passwd and /etc/group."""
+        try:
+            uid, gid, groups, _ = identity(self.user, read_text("/etc/passwd"), read_text("/etc/group"))
+        except KeyError as error:
+            raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
+        # The highest number means "leave it as it is" to setresuid(2): the cell would go on as root.
+        if max(uid, gid, *groups) >= _NO_ID:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"{uid}:{gid}")
+        kernel.prctl(PR_SET_KEEPCAPS, 0)
+        if self.drop_groups:
+            kernel.setgroups(list(groups))
+        if uid != 0:
+            kernel.chown(SCRIPT, uid, gid)
+        if self.terminal:
+            kernel.fchown(files[0], uid, -1)
+        kernel.setresgid(gid, gid, gid)
+        kernel.setresuid(uid, uid, uid)
+
+
+def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, ...], str]:
+    """Uid, gid, supplementary groups and home of `user`, by the text of the image's passwd and group files.
+
+    `user` is `NAME`, `UID`, `NAME:GROUP` or `UID:GID` in any mix; empty means root. A uid that has no line has
+    group 0 and home `/`, as in Docker. A line with an id that is no number is no line. Raises `KeyError` with the
+    name that is not there.
+    """
+    name, _, group_name = user.partition(":")
+    name = name or "0"
+    users = [u for u in (line.split(":") for line in passwd.splitlines()) if len(u) > 6 and is_id(u[2]) and is_id(u[3])]
+    groups = [g for g in (line.split(":") for line in group.splitlines()) if len(g) > 3 and is_id(g[2])]
+    found = next((u for u in users if u[0] == name or (is_id(name) and u[2] == name)), None)
+    if found is not None:
+        uid, gid, home = int(found[2]), int(found[3]), found[5] or "/"
+    elif is_id(name):
+        uid, gid, home = int(name), 0, "/root" if name == "0" else "/"
+    else:
+        raise KeyError(f"user {name}")
+    if not group_name:
+        extra = tuple(int(g[2]) for g in groups if found and found[0] in g[3].split(",") and int(g[2]) != gid)
+        return uid, gid, extra, home
+    if is_id(group_name):
+        return uid, int(group_name), (), home
+    chosen = next((g for g in groups if g[0] == group_name), None)
+    if chosen is None:
+        raise KeyError(f"group {group_name}")
+    return uid, int(chosen[2]), (), home
+
+
+def is_id(text: str) -> bool:
+    """Whether a word is a number, in the digits that passwd(5) has."""
+    return text.isascii() and text.isdecimal()
+
+
+def read_text(path: str) -> str:
+    """A small text file of the container's, empty where there is none; never more than 1 MiB of it."""
+    try:
+        # A pipe that the image has there would hold the open up until somebody writes (fifo(7)).
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        text = b""
+        while len(text) < _TEXT_LIMIT and (more := os.read(fd, _CHUNK)):
+            text += more
+        return text.decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

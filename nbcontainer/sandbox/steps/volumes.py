@@ -1,0 +1,122 @@
+"""Steps for volumes: directories and files of the host's, and tmpfs, mounted inside the root."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_NODEV,
+    MS_NOSUID,
+)
+from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.rootfs import ROOT, STAGE, make_target
+from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, CHANGED_ADVICE, STALE, clone_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+
+_RESERVED = ("proc", "sys", "dev")
+
+
+_TARGET_ADVICE = {
+    errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
+    errno.ELOOP: "a link in the image leads the target in a circle, or where the container's own /, /proc, /sys or "
+    "/dev is: choose another target",
+    errno.EROFS: "the target does not exist, and what is above it is read-only: make it there first",
+}
+
+
+def mount_point(kernel: Kernel, target: str, *, directory: bool) -> int:
+    """`make_target`, but ELOOP where a link of the image's leads to the root itself, or into /proc, /sys or /dev.
+
+    What is asked is where the descriptor is (proc_pid_fd(5)), which no rename can change. The caller closes it.
+    """
+    found = make_target(kernel, target, directory=directory)
+    try:
+        place = kernel.readlink(f"/proc/self/fd/{found}")
+        below = place.removeprefix(f"{kernel.readlink('/proc/self/cwd')}/{ROOT}/")
+        if below == place or below.partition("/")[0] in _RESERVED:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), target)
+    except BaseException:
+        kernel.close(found)
+        raise
+    return found
+
+
+@dataclass(frozen=True)
+class BindVolume(Step):
+    """One volume.
+
+    `source` is an absolute host path without links, `target` an absolute container path. `tree` is the number of the
+    travelling descriptor that holds the detached, idmapped mount of `source`; -1 where the step opens `source` itself,
+    and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
+    """
+
+    source: str
+    target: str
+    directory: bool
+    read_only: bool
+    tree: int = -1
+    device: int = 0
+    inode: int = 0
+
+    why: ClassVar[str] = "what is written there is the host's, and stays"
+    advice: ClassVar[Mapping[int, str]] = {
+        **_TARGET_ADVICE,
+        errno.EACCES: "check that the path may be entered and read by this user",
+        errno.EISDIR: "the source is a file and the target a directory: name a file in it, as in -v FILE:/dir/name",
+        errno.EEXIST: "the target is a dangling symbolic link in the image: choose another target",
+        STALE: "it is not the one that was checked: run the cell again",
+        CHANGED: CHANGED_ADVICE,
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Attaches the mount to the very directory or file that the target was found to be."""
+        tree = files[self.tree] if self.tree >= 0 else self._clone(kernel)
+        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
+        target = mount_point(kernel, self.target, directory=self.directory)
+        kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)
+        if self.tree < 0:
+            kernel.close(tree)
+
+    def _clone(self, kernel: Kernel) -> int:
+        return clone_tree(kernel, self.source, (self.device, self.inode), recursive=True)
+
+
+@dataclass(frozen=True)
+class MountTmpfs(Step):
+    """`--tmpfs`: memory at `target`; `size` in bytes, None for half the machine's (tmpfs(5))."""
+
+    target: str
+    size: int | None = None
+
+    why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
+    ahead: ClassVar[bool] = True
+    advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts it on the stage, and moves it to the target it found inside the root."""
+        name = f"{STAGE}/tmpfs"
+        with contextlib.suppress(FileExistsError):
+            kernel.mkdir(name, 0o755)
+        options = "mode=1777" if self.size is None else f"mode=1777,size={self.size}"
+        kernel.mount("tmpfs", name, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        target = mount_point(kernel, self.target, directory=True)
+        kernel.move_mount(AT_FDCWD, name, target, "", MOVE_MOUNT_T_EMPTY_PATH)
+        kernel.close(target)

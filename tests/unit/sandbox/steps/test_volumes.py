@@ -1,0 +1,208 @@
+"""The system calls of the steps that mount volumes and tmpfs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import stat
+
+import pytest
+
+from nbcontainer.linux.files import RESOLVE_NO_SYMLINKS
+from nbcontainer.linux.mounts import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_RECURSIVE,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_NODEV,
+    MS_NOSUID,
+    OPEN_TREE_CLOEXEC,
+    OPEN_TREE_CLONE,
+)
+from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
+from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
+from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, STALE
+from tests.recording import RecordingKernel, call
+
+HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+ONTO = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+WHOLE = AT_EMPTY_PATH | AT_RECURSIVE
+# What RecordingKernel says of every path.
+VOLUME = BindVolume("/host/data", "/data", directory=True, read_only=False, device=2, inode=1)
+
+
+def test_a_volume_is_cloned_and_moved_onto_a_descriptor() -> None:
+    """The source is opened without links; that descriptor is copied with all mounts below it, made harmless, and moved
+    onto the target that was found."""
+    kernel = RecordingKernel()
+    VOLUME.apply(kernel, ())
+    source, tree = [fd for fd, path in kernel.paths.items() if path == "/host/data"]
+    target = next(fd for fd, path in kernel.paths.items() if path == "stage/root/data")
+    assert kernel.calls[:4] == [
+        call("openat2", AT_FDCWD, "/host/data", os.O_PATH | os.O_CLOEXEC, resolve=RESOLVE_NO_SYMLINKS),
+        call("fstat", source),
+        call("open_tree", source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | WHOLE),
+        call("close", source),
+    ]
+    assert kernel.only("mount_setattr", "move_mount") == [
+        call("mount_setattr", tree, "", WHOLE, attr_set=HARMLESS),
+        call("move_mount", tree, "", target, "", ONTO),
+    ]
+    assert not kernel.left_open
+
+
+def test_a_read_only_volume_is_read_only_all_through() -> None:
+    """`:ro` covers the mounts below the source too, and is set before the volume can be seen."""
+    kernel = RecordingKernel()
+    dataclasses.replace(VOLUME, read_only=True).apply(kernel, ())
+    assert [made.args[2:] for made in kernel.only("mount_setattr")] == [
+        (WHOLE, ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY))
+    ]
+    assert kernel.names().index("mount_setattr") < kernel.names().index("move_mount")
+
+
+def test_a_volume_that_came_as_a_mount_is_not_looked_up() -> None:
+    """Root's volumes come as descriptors of idmapped mounts: their source's path is not used again."""
+    kernel = RecordingKernel()
+    dataclasses.replace(VOLUME, tree=1).apply(kernel, (77, 88))
+    assert not kernel.only("open_tree")
+    assert kernel.only("move_mount")[0].args[0] == 88
+    assert call("close", 88) not in kernel.calls
+
+
+@pytest.mark.parametrize(
+    "step", [dataclasses.replace(VOLUME, device=3), dataclasses.replace(VOLUME, inode=2)], ids=["device", "inode"]
+)
+def test_a_source_that_is_not_what_the_notebook_saw_is_stale(step: BindVolume) -> None:
+    """Another device or inode at the source's path means that the launcher's mounts are older than the notebook's."""
+    kernel = RecordingKernel()
+    with pytest.raises(OSError, match=os.strerror(STALE)) as raised:
+        step.apply(kernel, ())
+    assert (raised.value.errno, raised.value.filename) == (STALE, "/host/data")
+    assert not kernel.only("move_mount")
+    assert not kernel.left_open
+
+
+def test_a_source_that_is_not_there_is_stale() -> None:
+    """The notebook saw it, and so it is there: in mounts that the launcher does not see."""
+    kernel = RecordingKernel(missing=("/host/data",))
+    with pytest.raises(OSError, match=os.strerror(STALE)):
+        VOLUME.apply(kernel, ())
+
+
+@pytest.mark.parametrize("code", [errno.ELOOP, errno.ENOTDIR])
+def test_a_link_in_the_place_of_a_directory_is_a_change(code: int) -> None:
+    """The notebook saw no link: what is there now was put there by a container, and no new launcher helps."""
+    kernel = RecordingKernel().fail(code, "openat2")
+    with pytest.raises(OSError, match="changed after it was checked") as raised:
+        VOLUME.apply(kernel, ())
+    assert (raised.value.errno, raised.value.filename) == (CHANGED, "/host/data")
+    assert "end that container" in BindVolume.advice[CHANGED]
+    assert not kernel.left_open
+
+
+def test_a_source_that_may_not_be_entered_is_no_stale_one() -> None:
+    """EACCES stays what it is, with advice about the path."""
+    kernel = RecordingKernel().fail(errno.EACCES, "openat2")
+    with pytest.raises(PermissionError):
+        VOLUME.apply(kernel, ())
+    assert "read by this user" in BindVolume.advice[errno.EACCES]
+
+
+def test_a_file_lands_on_a_file() -> None:
+    """A file's mount point is a file, made where there is none."""
+    kernel = RecordingKernel(missing=("stage/root/data",))
+    dataclasses.replace(VOLUME, directory=False).apply(kernel, ())
+    assert not kernel.only("mkdir")
+    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open
+
+
+@pytest.mark.parametrize("step", [VOLUME, MountTmpfs("/data")], ids=["volume", "tmpfs"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/store/stage/root/proc",
+        "/store/stage/root/proc/1/attr",
+        "/store/stage/root/dev/shm",
+        "/store/stage/root",
+        "/etc",
+    ],
+)
+def test_a_link_to_where_the_container_has_its_own_is_refused(step: BindVolume | MountTmpfs, place: str) -> None:
+    """Where the target's descriptor really is decides: nothing is mounted on /proc, /sys, /dev or the root itself."""
+    kernel = RecordingKernel(leads={"stage/root/data": place})
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)) as raised:
+        step.apply(kernel, ())
+    assert (raised.value.errno, raised.value.filename) == (errno.ELOOP, "/data")
+    assert not kernel.only("move_mount")
+    assert "link" in type(step).advice[errno.ELOOP]
+
+
+@pytest.mark.parametrize("place", ["/store/stage/root/process", "/store/stage/root/data/proc", "/store/stage/root/x"])
+def test_a_link_to_elsewhere_in_the_image_is_followed(place: str) -> None:
+    """A link in the image that stays among the image's files is no reason to refuse."""
+    kernel = RecordingKernel(leads={"stage/root/data": place})
+    VOLUME.apply(kernel, ())
+    assert len(kernel.only("move_mount")) == 1
+
+
+@pytest.mark.parametrize(("size", "options"), [(None, "mode=1777"), (4096, "mode=1777,size=4096")])
+def test_a_tmpfs_is_mounted_on_the_stage_and_moved(size: int | None, options: str) -> None:
+    """Memory is mounted aside, and moved onto the target's descriptor: no path in the image is mounted on."""
+    kernel = RecordingKernel()
+    MountTmpfs("/scratch", size).apply(kernel, ())
+    target = next(fd for fd, path in kernel.paths.items() if path == "stage/root/scratch")
+    assert kernel.calls[:2] == [
+        call("mkdir", "stage/tmpfs", 0o755),
+        call("mount", "tmpfs", "stage/tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, options),
+    ]
+    assert kernel.only("move_mount") == [
+        call("move_mount", AT_FDCWD, "stage/tmpfs", target, "", MOVE_MOUNT_T_EMPTY_PATH)
+    ]
+    assert not kernel.left_open
+
+
+def test_a_second_tmpfs_finds_the_place_already_made() -> None:
+    """The directory on the stage is made once and used for each."""
+    kernel = RecordingKernel().fail(errno.EEXIST, "mkdir")
+    MountTmpfs("/scratch").apply(kernel, ())
+    assert len(kernel.only("move_mount")) == 1
+
+
+def test_the_hosts_resolver_is_bound_read_only() -> None:
+    """A container in the host's network reads the host's resolv.conf, and cannot write it."""
+    kernel = RecordingKernel(nodes={"stage/root/etc/resolv.conf": stat.S_IFREG | 0o644})
+    BindResolver().apply(kernel, ())
+    tree = next(fd for fd, path in kernel.paths.items() if path == "/etc/resolv.conf")
+    assert kernel.only("mount_setattr") == [
+        call("mount_setattr", tree, "", AT_EMPTY_PATH, attr_set=HARMLESS | MOUNT_ATTR_RDONLY)
+    ]
+    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open
+
+
+def test_a_host_without_a_resolver_has_none_to_give() -> None:
+    """A host without /etc/resolv.conf is no error."""
+    kernel = RecordingKernel(missing=("/etc/resolv.conf",))
+    BindResolver().apply(kernel, ())
+    assert kernel.names() == ["open_tree"]
+
+
+def test_a_private_networks_resolver_is_the_containers_own_and_read_only() -> None:
+    """It is written on the stage, and mounted over the image's file, which keeps what it says."""
+    kernel = RecordingKernel(nodes={"stage/root/etc/resolv.conf": stat.S_IFREG | 0o644})
+    MakeResolver("nameserver 10.0.2.3\n").apply(kernel, ())
+    (written,) = kernel.only("write")
+    assert (kernel.paths[written.args[0]], written.args[1]) == ("stage/resolv.conf", b"nameserver 10.0.2.3\n")
+    tree = kernel.only("open_tree")[0]
+    assert tree.args[1] == "stage/resolv.conf"
+    (attributes,) = kernel.only("mount_setattr")
+    assert attributes.args[-1] == ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY)
+    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open

@@ -6,10 +6,11 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import library, work
+from nbcontainer.images import library, sandboxed
+from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.oci import config_changes, reference, timestamps
 from nbcontainer.oci import documents as oci
-from nbcontainer.store.atomic_files import compression_of, replacing
+from nbcontainer.store.atomic_files import replacing
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _packed(
     """The cell's layer as a blob, still in the store's `tmp`."""
     path, blob = stack.enter_context(engine.store.incoming())
     packed = engine.on_directory(
-        work.pack_layer_here,
+        sandboxed.pack_layer_here,
         f"layers/{cell.layer}/diff",
         [blob],
         read_only=True,
@@ -114,7 +115,7 @@ def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Pro
     compression = compression_of(target)
     with replacing(engine.store, target) as fd:
         packed = engine.on_layers(
-            work.pack_tree_here,
+            sandboxed.pack_tree_here,
             layers[::-1],
             [fd],
             progress=progress,

@@ -6,8 +6,9 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import host, work
-from nbcontainer.images.unpacked import unpacked
+from nbcontainer.images import sandboxed
+from nbcontainer.images.builtin import host
+from nbcontainer.images.staging import staged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +34,13 @@ def copied(engine: Engine, upper: Written, still: AbstractContextManager[None] |
         with still or contextlib.nullcontext():
             for name, tar in zip(names, tars, strict=True):
                 where = f"tmp/{upper.id}/{name}"
-                engine.on_directory(work.pack_layer_here, where, [tar], read_only=True, clamp=None)
+                engine.on_directory(sandboxed.pack_layer_here, where, [tar], read_only=True, clamp=None)
         layer = store.unique()
         place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
         for name, tar in zip(names, tars, strict=True):
             os.lseek(tar, 0, os.SEEK_SET)
-            stack.enter_context(unpacked(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
+            stack.enter_context(staged(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
         if parts:
-            host.graft(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
+            host.merge_parts(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
             store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))
         yield place

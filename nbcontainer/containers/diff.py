@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import work
-from nbcontainer.images.changes import CHANGED, DELETED
+from nbcontainer.images import sandboxed
+from nbcontainer.images.layers.changes import CHANGED, DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,11 +36,11 @@ def diff(container: Container) -> list[Change]:
         for cell in record.cells:
             if cell.layer:
                 where = f"layers/{cell.layer}/diff"
-                _add(last, replaced, engine.on_directory(work.changes_here, where, read_only=True))
+                _add(last, replaced, engine.on_directory(sandboxed.changes_here, where, read_only=True))
         if not last:
             return []
         there, inside = engine.on_layers(
-            work.look_up_here, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
+            sandboxed.look_up_here, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
         )
     return sorted(_against(last, set(there), inside), key=lambda change: change.path)
 

@@ -19,7 +19,7 @@ from nbcontainer.containers.bench import Bench
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.views import Table, size
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
-from nbcontainer.images import recipes
+from nbcontainer.images.builtin import busybox
 from nbcontainer.sandbox import diagnosis as machines
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
@@ -131,7 +131,7 @@ class Patient:
     trials: Trials
     idmap: IdMap
     refused: StoreError | None = None
-    find_busybox: Callable[[], Path | None] = recipes.static_busybox
+    find_busybox: Callable[[], Path | None] = busybox.static_busybox
     can_make_group: Callable[[Path], bool] = hierarchy.can_make_group
 
     @property
@@ -278,8 +278,8 @@ def look_at_busybox(patient: Patient) -> Finding:
         return Finding(OK, "in the store")
     if patient.machine.which("apt-get") and patient.machine.which("dpkg-deb"):
         found = "none that is static; the first use fetches the distribution's package"
-        return Finding(LIMITED, found, recipes.INSTALL_BUSYBOX)
-    return Finding(MISSING, "none that is static", recipes.INSTALL_BUSYBOX)
+        return Finding(LIMITED, found, busybox.INSTALL_BUSYBOX)
+    return Finding(MISSING, "none that is static", busybox.INSTALL_BUSYBOX)
 
 
 PROBES = (

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.steps.base import Plan
 
-_WORK_MODULES = ("nbcontainer.images.work",)
+_WORK_MODULES = ("nbcontainer.images.sandboxed",)
 
 _QUIET = 0.004
 """Seconds that the background thread leaves to the one that has something for it: they share an interpreter."""

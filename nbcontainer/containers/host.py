@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import host
+from nbcontainer.images.builtin import host
 from nbcontainer.sandbox.spec import HostLower, Overlay
 
 if TYPE_CHECKING:

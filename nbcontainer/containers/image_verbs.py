@@ -13,13 +13,13 @@ from nbcontainer.containers.verb import Verb, count, one_line
 from nbcontainer.containers.views import Note, Table, short, size
 from nbcontainer.errors import UsageError
 from nbcontainer.images import library
-from nbcontainer.images.compression import Compression
+from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import config_changes, platforms, reference
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.verb import Call, View
-    from nbcontainer.images.loading import Wish
+    from nbcontainer.images.archives.loading import ImportOptions
     from nbcontainer.oci.documents import Image
 
 PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
@@ -46,10 +46,10 @@ def _import(call: Call) -> View:
     file, *names = call.words.operands
     if file == "-" and not names:
         raise UsageError("import: no name for the image", hint="write import - NAME, or load - for an image archive")
-    from nbcontainer.images.loading import Wish
+    from nbcontainer.images.archives.loading import ImportOptions
 
     changes = call.words.all("change")
-    wish = Wish(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
+    wish = ImportOptions(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
     config = wish.config
     for instruction in changes:
         config = config_changes.apply(config, instruction)
@@ -60,13 +60,13 @@ def _load(call: Call) -> View:
     files = [*call.words.operands, *call.words.all("input")]
     if len(files) != 1:
         raise UsageError("load: one file is loaded at a time", hint="write load FILE, load DIR, or load - for a stream")
-    from nbcontainer.images.loading import Wish
+    from nbcontainer.images.archives.loading import ImportOptions
 
-    return _bring_in(call, files[0], Wish())
+    return _bring_in(call, files[0], ImportOptions())
 
 
-def _bring_in(call: Call, file: str, wish: Wish) -> View:
-    from nbcontainer.images import loading
+def _bring_in(call: Call, file: str, wish: ImportOptions) -> View:
+    from nbcontainer.images.archives import loading
 
     path = Path("-" if file == "-" else reference.host_path(file))
     text = call.words.one("platform")
@@ -109,7 +109,7 @@ def _push(call: Call) -> View:
 
 
 def _save(call: Call) -> View:
-    from nbcontainer.images import saving
+    from nbcontainer.images.archives import saving
 
     target = call.words.one("output")
     if not target:
@@ -162,7 +162,7 @@ def _df(call: Call) -> View:
 
 
 def _verify(call: Call) -> View:
-    from nbcontainer.images.verifying import verify
+    from nbcontainer.images.verify import verify
 
     with call.tracker("verify") as tracker:
         problems = verify(call.engine.store, tracker)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.copying import copied
 from nbcontainer.containers.upper import Upper, Written
-from nbcontainer.images import work
+from nbcontainer.images import sandboxed
 from nbcontainer.sandbox.outcome import EXITED, KILLED, SIGNAL, STORAGE
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class LimitedWritten(Written):
         self.engine = engine
 
     def examine(self) -> dict[str, Any]:
-        """See `nbcontainer.images.work.examine_here`: what the launcher sees, and this process does not."""
-        found: dict[str, Any] = self.engine.on_directory(work.examine_here, f"tmp/{self.id}", read_only=True)
+        """See `nbcontainer.images.sandboxed.examine_here`: what the launcher sees, and this process does not."""
+        found: dict[str, Any] = self.engine.on_directory(sandboxed.examine_here, f"tmp/{self.id}", read_only=True)
         return found
 
     def filled(self) -> list[str]:

@@ -8,8 +8,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import host
-from nbcontainer.images.discard import discard
+from nbcontainer.images.builtin import host
+from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.spec import Overlay
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Upper(Written):
         found = self.changed_parts()
         if found:
             home = str(self._home) if self.in_memory else f"tmp/{self.id}"
-            host.graft(self.store, runner, home, found, self.lowers[-1])
+            host.merge_parts(self.store, runner, home, found, self.lowers[-1])
         self.store.new_directory(place, give=False)
         try:
             (self.path / "diff").rename(place / "diff")

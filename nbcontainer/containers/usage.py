@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.record import records
-from nbcontainer.images import work
+from nbcontainer.images import sandboxed
 from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def total(engine: Engine) -> int:
 
 def _trees(engine: Engine, place: str) -> dict[str, int]:
     """What is in a directory of the store, by name: counted in a sandbox, where its owners are somebody."""
-    return dict(engine.on_directory(work.usage_here, place, read_only=True))
+    return dict(engine.on_directory(sandboxed.usage_here, place, read_only=True))
 
 
 def _size(path: Path) -> int:

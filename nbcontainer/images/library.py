@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
-from nbcontainer.images import recipes
-from nbcontainer.images.discard import discard as discard
-from nbcontainer.images.folder import Folder
+from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
+from nbcontainer.images.builtin import busybox
+from nbcontainer.images.trash import discard as discard
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
@@ -90,7 +90,7 @@ def _named(
     progress: Listener | None,
 ) -> Image:
     if wanted.familiar == reference.HOST:
-        from nbcontainer.images.host import host  # nothing else needs any of it
+        from nbcontainer.images.builtin.host import host  # nothing else needs any of it
 
         if platform not in (None, platforms.host()):
             raise ImageNotFound(f"host is this machine, which is {platforms.host()}", hint="leave --platform out")
@@ -133,10 +133,13 @@ def _known(store: Store, wanted: Reference, platform: Platform | None) -> Image:
 
 def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None) -> Image:
     """busybox without a network, where there is one on this machine, else from the registry."""
-    from nbcontainer.images.loading import Wish, load  # the first cell of an image that is there needs none of it
+    from nbcontainer.images.archives.loading import (  # the first cell of an image that is there needs none of it
+        ImportOptions,
+        load,
+    )
 
     try:
-        tar, origin = recipes.busybox()
+        tar, origin = busybox.busybox()
     except ImageNotFound as error:
         if pull == NEVER:
             raise
@@ -149,9 +152,9 @@ def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None)
         with open(source, "wb", closefd=False) as file:
             file.write(tar)
         os.lseek(source, 0, os.SEEK_SET)
-        wish = Wish(
+        wish = ImportOptions(
             "busybox",
-            config=recipes.BUSYBOX_CONFIG,
+            config=busybox.BUSYBOX_CONFIG,
             created_by=f"nbcontainer recipe busybox from {Path(origin).name}",
             created=timestamp(0),
         )
@@ -162,7 +165,7 @@ def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None)
 
 def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | None, progress: Listener | None) -> Image:
     """The image in a file on the host, brought in once: it is known again by its file's identity and times."""
-    from nbcontainer.images.loading import Wish, load, open_file, stem_of
+    from nbcontainer.images.archives.loading import ImportOptions, load, open_file, stem_of
 
     source = open_file(store, path)
     try:
@@ -172,7 +175,7 @@ def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | No
         known = store.images().get(name)
         if known is not None:
             return known
-        wish = Wish(name, stem_of(path), platform, created_by=f"nbcontainer {path.name}")
+        wish = ImportOptions(name, stem_of(path), platform, created_by=f"nbcontainer {path.name}")
         return load(store, runner, source, wish, progress)[0]
     finally:
         os.close(source)
@@ -182,7 +185,7 @@ def _facts(source: int) -> os.stat_result:
     """What tells one version of a file from another; of a layout directory, its index's."""
     facts = os.fstat(source)
     if stat.S_ISDIR(facts.st_mode):
-        with contextlib.suppress(FileNotFoundError), contextlib.closing(Folder(source)) as folder:
+        with contextlib.suppress(FileNotFoundError), contextlib.closing(UntrustedDirectory(source)) as folder:
             index = folder.open("index.json")
             facts = os.fstat(index)
             os.close(index)

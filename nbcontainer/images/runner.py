@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """Runs a function of `nbcontainer.images.work` where it can do no harm."""
+    """Runs a function of `nbcontainer.images.sandboxed` where it can do no harm."""
 
     @property
     def single_id(self) -> bool:

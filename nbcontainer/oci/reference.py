@@ -12,7 +12,7 @@ HUB = "docker.io"
 """The registry of names that do not say one."""
 
 HOST = "host"
-"""The name of this machine as an image (`nbcontainer.images.host`): no other image can have it."""
+"""The name of this machine as an image (`nbcontainer.images.builtin.host`): no other image can have it."""
 
 _OFFICIAL = "library/"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

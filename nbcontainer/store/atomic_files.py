@@ -9,8 +9,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images.compression import Compression
+from nbcontainer.errors import ImageError
 from nbcontainer.store import user_files
 
 if TYPE_CHECKING:
@@ -18,20 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.store.layout import Store
-
-_COMPRESSIONS = {
-    ".gz": Compression.GZIP,
-    ".tgz": Compression.GZIP,
-    ".zst": Compression.ZSTD,
-    ".tzst": Compression.ZSTD,
-}
-
-
-def compression_of(target: Path) -> Compression:
-    """How an archive is compressed, by its file's name. Raises `UsageError` for what is not written here."""
-    if target.suffix in (".xz", ".bz2", ".txz", ".tbz2"):
-        raise UsageError(f"{target.suffix} is not written", hint="use .tar, .tar.gz or .tar.zst")
-    return _COMPRESSIONS.get(target.suffix, Compression.NONE)
 
 
 @contextlib.contextmanager

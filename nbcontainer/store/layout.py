@@ -7,7 +7,7 @@
     sessions/ID                               locked by the process that uses the store (`nbcontainer.store.sessions`)
     partial/HEX                               a blob on its way in (`nbcontainer.store.partial_blobs`)
     tmp/                                      what is being made, or being removed
-    host.key                                  see `nbcontainer.images.host`
+    host.key                                  see `nbcontainer.images.builtin.host`
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.store.durability`)
     writable/                                 marks of directories (`nbcontainer.store.writable`)
     stage/ host/                              empty; where containers assemble their mounts, and find the machine's

@@ -20,7 +20,7 @@ import pytest
 from nbcontainer.containers import run
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.images import recipes
+from nbcontainer.images.builtin import busybox
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox import plan
 from tests.attacks import inside
@@ -107,7 +107,7 @@ def archive(nodes: Mapping[str, Node]) -> bytes:
 
 def busybox_nodes() -> dict[str, Node]:
     """The busybox image's entries, for an image with something else beside them."""
-    with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as tar:
+    with tarfile.open(fileobj=io.BytesIO(busybox.busybox()[0])) as tar:
         found = {}
         for entry in tar:
             content = tar.extractfile(entry) if entry.isfile() else None

@@ -15,8 +15,9 @@ from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import ContainerError, ImageError, ImageNotFound, NbcontainerError
-from nbcontainer.images import library, loading
-from nbcontainer.images.verifying import verify
+from nbcontainer.images import library
+from nbcontainer.images.archives import loading
+from nbcontainer.images.verify import verify
 from nbcontainer.oci import documents as oci
 from nbcontainer.progress import Tracker
 from tests.attacks.attacker import Node, archive
@@ -46,7 +47,7 @@ class Victim:
         try:
             os.write(fd, data)
             os.lseek(fd, 0, os.SEEK_SET)
-            return loading.load(self.engine.store, self.engine, fd, loading.Wish())
+            return loading.load(self.engine.store, self.engine, fd, loading.ImportOptions())
         finally:
             os.close(fd)
 

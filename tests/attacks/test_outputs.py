@@ -16,7 +16,7 @@ import pytest
 from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.errors import ImageError, LinkRefused, UsageError
-from nbcontainer.images import loading
+from nbcontainer.images.archives import loading
 from tests.running import run_script
 
 if TYPE_CHECKING:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine
-from nbcontainer.images import library, loading
-from nbcontainer.images.saving import save_archive
+from nbcontainer.images import library
+from nbcontainer.images.archives import loading
+from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.progress import Tracker
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
@@ -101,7 +102,7 @@ class Ours:
         """Imports the tar, from opening it to having the image, which cells can run on."""
         source = loading.open_file(self.engine.store, self.place / "tree.tar")
         try:
-            (self.image,) = loading.load(self.engine.store, self.engine, source, loading.Wish("tree"))
+            (self.image,) = loading.load(self.engine.store, self.engine, source, loading.ImportOptions("tree"))
         finally:
             os.close(source)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import api
 from nbcontainer.containers.engine import Engine
-from nbcontainer.images import loading
+from nbcontainer.images.archives import loading
 from tests.benchmarks.archives import build_tree, run, sync
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
 
@@ -67,7 +67,7 @@ def _build(root: Path, tar: Path, files: int, size: int) -> tuple[int, int]:
 def _ours(engine: Engine, name: str, tar: Path) -> Subject:
     source = loading.open_file(engine.store, tar)
     try:
-        loading.load(engine.store, engine, source, loading.Wish(tar.stem))
+        loading.load(engine.store, engine, source, loading.ImportOptions(tar.stem))
     finally:
         os.close(source)
     names = _numbered(tar.stem)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.images import loading
-from nbcontainer.images.compression import Compression
+from nbcontainer.images.archives import loading
+from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.registry.pulling import pull
 from nbcontainer.images.registry.pushing import push
 from nbcontainer.oci import reference
@@ -99,7 +99,7 @@ def _layered(engine: Engine, tars: list[Path]) -> Image:
     for tar in tars:
         fd = loading.open_file(engine.store, tar)
         try:
-            images += loading.load(engine.store, engine, fd, loading.Wish(f"layer-{tar.stem}"))
+            images += loading.load(engine.store, engine, fd, loading.ImportOptions(f"layer-{tar.stem}"))
         finally:
             os.close(fd)
     layers = tuple(layer for image in images for layer in image.layers)

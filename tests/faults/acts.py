@@ -133,11 +133,11 @@ def _drop(engine: Engine, name: str) -> None:
 
 
 def _import(engine: Engine, folder: Path) -> str:
-    from nbcontainer.images.loading import Wish, load, open_file
+    from nbcontainer.images.archives.loading import ImportOptions, load, open_file
 
     source = open_file(engine.store, folder / "tree.tar")
     try:
-        image = load(engine.store, engine, source, Wish("faulty-import"))[0]
+        image = load(engine.store, engine, source, ImportOptions("faulty-import"))[0]
     finally:
         os.close(source)
     return f"{len(image.layers)} layer"

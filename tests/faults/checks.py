@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.images.verifying import verify
+from nbcontainer.images.verify import verify
 from nbcontainer.linux import procfs
 from nbcontainer.progress import Tracker
 from nbcontainer.sandbox.cgroups import hierarchy

@@ -55,7 +55,7 @@ class Notebooks:
         acts.make_inputs(folder / "inputs")
         self.tape = Tape(folder / "tape")
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.faults.notebooks", "nbcontainer.images.loading"])
+        self.context.set_forkserver_preload(["tests.faults.notebooks", "nbcontainer.images.archives.loading"])
         self.fired = 0
         self.ends: dict[str, int] = {}
         self.others: set[int] = set()

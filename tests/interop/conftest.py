@@ -18,7 +18,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.verb import Call
 from nbcontainer.containers.verbs import VERBS
-from nbcontainer.images import recipes
+from nbcontainer.images.builtin import busybox
 from tests.requirements import require, require_root
 from tests.running import DEADLINE
 
@@ -81,7 +81,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 def built(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name, in podman, of an image of three layers that has a bit of everything."""
     place = tmp_path_factory.mktemp("build")
-    (place / "busybox.tar").write_bytes(recipes.busybox()[0])
+    (place / "busybox.tar").write_bytes(busybox.busybox()[0])
     podman("import", place / "busybox.tar", "localhost/base:1")
     (place / "Dockerfile").write_text(
         """FROM localhost/base:1

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers.doctor import LIMITED, MISSING, OK, PROBES, examine
-from nbcontainer.images.recipes import static_busybox
+from nbcontainer.images.builtin.busybox import static_busybox
 from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import MEMORY, Store

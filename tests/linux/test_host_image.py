@@ -14,8 +14,8 @@ import pytest
 from nbcontainer.containers import api
 from nbcontainer.containers.diff import diff
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images.compression import Compression
-from nbcontainer.images.saving import save_archive
+from nbcontainer.images.archives.saving import save_archive
+from nbcontainer.images.layers.compression import Compression
 from nbcontainer.progress import Tracker
 from tests.requirements import require_root
 from tests.running import mounts_of, run_script

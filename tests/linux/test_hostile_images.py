@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import SetupFailed
-from nbcontainer.images import recipes
+from nbcontainer.images.builtin import busybox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def image(tmp_path: Path) -> Image:
     def make(*changes: tuple[tarfile.TarInfo, bytes], without: tuple[str, ...] = ()) -> str:
         taken = {*without, *(info.name for info, _ in changes)}
         path = tmp_path / "image.tar"
-        with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as old, tarfile.open(path, "w") as new:
+        with tarfile.open(fileobj=io.BytesIO(busybox.busybox()[0])) as old, tarfile.open(path, "w") as new:
             for info in old:
                 if info.name not in taken:
                     new.addfile(info, old.extractfile(info) if info.isreg() else None)
@@ -130,7 +130,7 @@ def test_a_setuid_file_is_inert(cell: Cell, engine: Engine, image: Image) -> Non
     """A setuid copy of a program gives another user nothing: no new privileges."""
     if not engine.idmap.setgroups:
         pytest.skip("needs a range of ids")
-    with tarfile.open(fileobj=io.BytesIO(recipes.busybox()[0])) as tar:
+    with tarfile.open(fileobj=io.BytesIO(busybox.busybox()[0])) as tar:
         file = tar.extractfile("bin/busybox")
         assert file is not None
         program = file.read()

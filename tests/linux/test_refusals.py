@@ -19,7 +19,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.volumes import parse_tmpfs
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images import library
-from nbcontainer.images.discard import discard
+from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES

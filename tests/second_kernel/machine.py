@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from nbcontainer.images.recipes import static_busybox
+from nbcontainer.images.builtin.busybox import static_busybox
 from tests.requirements import require
 from tests.second_kernel.kernel import unpack_kernel
 

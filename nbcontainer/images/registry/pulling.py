@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
+from nbcontainer.images.ingest import ingest
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
-from nbcontainer.images.transfer import bring_in
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, untrusted_json
 from nbcontainer.progress import Tracker
@@ -75,7 +75,7 @@ def _pull_from(
         known = store.images().get(wanted.familiar)
         if known is not None and blob.digest in (known.digest, known.index) and _suits(known, platform):
             return known
-        return bring_in(store, runner, remote, blob, [wanted.familiar], tracker, platform)
+        return ingest(store, runner, remote, blob, [wanted.familiar], tracker, platform)
 
 
 def _suits(image: Image, platform: Platform | None) -> bool:
@@ -83,7 +83,7 @@ def _suits(image: Image, platform: Platform | None) -> bool:
 
 
 class Remote:
-    """`nbcontainer.images.source.Source` of a repository."""
+    """`nbcontainer.images.sources.Source` of a repository."""
 
     remote = True
 

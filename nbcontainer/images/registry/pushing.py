@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from nbcontainer.images.compression import Compression
-from nbcontainer.images.outgoing import prepare, read_blob
+from nbcontainer.images.archives.prepare import prepare, read_blob
+from nbcontainer.images.ingest import follow
+from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.registry.client import Client, StatusError
 from nbcontainer.images.registry.endpoints import endpoints
-from nbcontainer.images.transfer import follow
 from nbcontainer.progress import Tracker
 from nbcontainer.store.errors import store_error
 

@@ -28,7 +28,7 @@ from nbcontainer.containers.doctor import (
     look_at_volumes,
 )
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
-from nbcontainer.images.recipes import INSTALL_BUSYBOX
+from nbcontainer.images.builtin.busybox import INSTALL_BUSYBOX
 from nbcontainer.linux.procfs import Mount
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.launcher.failures import launcher_failed, setup_failed

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Its processes are forked from one that has no threads and has all loaded.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["nbcontainer.images.work", __name__])
+_PROCESSES.set_forkserver_preload(["nbcontainer.images.sandboxed", __name__])
 
 
 class _File:
@@ -39,9 +39,9 @@ def _detach(travelling: Any) -> _File:
 def _do(
     answer: Connection, module: str, function: str, root: str, files: list[_File], arguments: dict[str, Any]
 ) -> None:
-    from nbcontainer.images import work
+    from nbcontainer.images import sandboxed
 
-    work._root = lambda: os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    sandboxed._root = lambda: os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     fds = [file.fd for file in files]
     try:
         done = getattr(importlib.import_module(module), function)(fds, lambda _: None, **arguments)

@@ -8,16 +8,16 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from nbcontainer.images import work
-from nbcontainer.images.limits import Limits
-from nbcontainer.images.unpack import unpack
+from nbcontainer.images import sandboxed
+from nbcontainer.images.layers.limits import Limits
+from nbcontainer.images.layers.unpack import unpack
 from tests.unit.images.tars import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from nbcontainer.images.unpack import Unpacked
+    from nbcontainer.images.layers.unpack import UnpackedStream
 
 ROOT = os.geteuid() == 0
 
@@ -59,7 +59,7 @@ class InProcess:
         root = os.open(self.store / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         umask = os.umask(0)
         try:
-            with mock.patch.object(work, "_root", return_value=root):
+            with mock.patch.object(sandboxed, "_root", return_value=root):
                 return function(files, progress or (lambda _: None), **arguments)
         finally:
             os.umask(umask)
@@ -112,7 +112,7 @@ class Unpacker:
         *,
         pipe: bool = False,
         **options: Any,
-    ) -> Unpacked:
+    ) -> UnpackedStream:
         """Unpacks an archive, from a file or through a pipe, and stores its blob at `blob`."""
         (self.top / "archive").write_bytes(archive)
         if not pipe:
@@ -130,7 +130,7 @@ class Unpacker:
         limits: Limits | None = None,
         single_id: bool = not ROOT,
         progress: Callable[[int], None] | None = None,
-    ) -> Unpacked:
+    ) -> UnpackedStream:
         """Unpacks the archive that a descriptor reads into a new root."""
         self._count += 1
         self.root.mkdir(mode=0o755)

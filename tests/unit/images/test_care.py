@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound
-from nbcontainer.images import library, survey
-from nbcontainer.images.tree import remove_below
-from nbcontainer.images.verifying import verify
+from nbcontainer.images import library
+from nbcontainer.images.layers import inspect
+from nbcontainer.images.layers.tree import remove_below
+from nbcontainer.images.verify import verify
 from nbcontainer.oci import platforms
 from nbcontainer.progress import Tracker
 from tests.unit.images.apart import Apart
+from tests.unit.images.archives.test_saving import bring
 from tests.unit.images.image_files import LayoutFiles, docker_archive, layer, platform
-from tests.unit.images.test_saving import bring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_space_is_counted_as_du_does(tmp_path: Path) -> None:
         os.close(before)
         before = below
     os.close(before)
-    found = survey.usage(fd)
+    found = inspect.usage(fd)
     os.close(fd)
     assert set(found) == {"a", "b"}
     block = (top / "b").stat().st_blocks * 512

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import HostileArchive, ImageError
-from nbcontainer.images.extract import Extractor
-from nbcontainer.images.limits import Limits
-from nbcontainer.images.tar_reader import Stream, TarReader
+from nbcontainer.images.layers.extractor import Extractor
+from nbcontainer.images.layers.limits import Limits
+from nbcontainer.images.layers.tar_reader import Stream, TarReader
 from tests.unit.images import tars
 from tests.unit.images.in_process import opened
 

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
-from nbcontainer.images import library, loading
-from nbcontainer.images.compression import Compression
-from nbcontainer.images.saving import save_archive, save_directory
-from nbcontainer.images.verifying import verify
+from nbcontainer.images import library
+from nbcontainer.images.archives import loading
+from nbcontainer.images.archives.saving import save_archive, save_directory
+from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.verify import verify
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, reference
 from nbcontainer.progress import Tracker
 from nbcontainer.store.layout import Store
+from tests.unit.images.archives.test_archives import Shelf
 from tests.unit.images.image_files import MANIFEST, LayoutFiles, docker_archive, layer, platform
-from tests.unit.images.test_archives import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,8 @@ from nbcontainer.oci import documents as oci
 from nbcontainer.oci import untrusted_json
 from nbcontainer.progress import Tracker
 from nbcontainer.store.partial_blobs import Partial, WrongBytes
+from tests.unit.images.archives.test_archives import Shelf
 from tests.unit.images.image_files import CONFIG, INDEX, LAYER, MANIFEST, LayoutFiles, config, layer, platform, sha256
-from tests.unit.images.test_archives import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -142,7 +142,7 @@ def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
         ({"volumes": (Volume("/a", "/b"),), "tmpfs": (Tmpfs("/t"),)}, "BindVolume"),
         ({"network": "host"}, "BindResolver"),
         ({"process": dataclasses.replace(PROGRAM, terminal=True)}, "OpenTerminal"),
-        ({"process": Work("nbcontainer.images.work", "f")}, "ImportModule"),
+        ({"process": Work("nbcontainer.images.sandboxed", "f")}, "ImportModule"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.images.loading import Wish, load, open_file
+from nbcontainer.images.archives.loading import ImportOptions, load, open_file
 from nbcontainer.store import durability
 from tests.unit.images.apart import Apart
 from tests.unit.images.tars import archive, entry
@@ -100,7 +100,7 @@ def test_an_import_is_marked_before_its_blob_is_there(store: Store, tmp_path: Pa
 
     fd = open_file(store, tmp_path / "root.tar")
     try:
-        (image,) = load(store, Later(store.path), fd, Wish("root"))
+        (image,) = load(store, Later(store.path), fd, ImportOptions("root"))
     finally:
         os.close(fd)
     assert marks(store) == [image.layers[0].blob.digest[7:]]

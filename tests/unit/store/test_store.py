@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
-from nbcontainer.images.discard import discard
-from nbcontainer.images.loading import Wish, load
+from nbcontainer.images.archives.loading import ImportOptions, load
+from nbcontainer.images.trash import discard
 from nbcontainer.oci import documents as oci
 from nbcontainer.store import errors
 from nbcontainer.store.layout import Store, default_path
@@ -39,7 +39,7 @@ def bring(store: Store, data: bytes = ARCHIVE, name: str = "tree") -> oci.Image:
     try:
         os.write(fd, data)
         os.lseek(fd, 0, os.SEEK_SET)
-        return load(store, InProcess(store.path), fd, Wish(name))[0]
+        return load(store, InProcess(store.path), fd, ImportOptions(name))[0]
     finally:
         os.close(fd)
 
@@ -189,7 +189,7 @@ def test_an_interrupted_import_leaves_nothing(store: Store, monkeypatch: pytest.
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbcontainer.images.extract.Extractor.finish", interrupt)
+    monkeypatch.setattr("nbcontainer.images.layers.extractor.Extractor.finish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         bring(store)
     assert store.images() == {}

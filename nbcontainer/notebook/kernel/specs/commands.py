@@ -14,7 +14,7 @@ from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container
 from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
-from nbcontainer.images.loading import stem_of
+from nbcontainer.images.archives.loading import stem_of
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.notebook.kernel.specs.freeze import FREEZE, RUN_WORDS, freeze, run_words
 from nbcontainer.oci import reference

@@ -16,7 +16,7 @@ from nbcontainer.containers.running import running_containers
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.views import Note
 from nbcontainer.errors import UsageError
-from nbcontainer.images.saving import save_archive
+from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker

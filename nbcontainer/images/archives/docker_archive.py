@@ -1,0 +1,139 @@
+"""Reads what `docker save` and `podman save` write: a `manifest.json` that names configurations and layers.
+
+Source: moby, image/spec/v1.2.md; and image/tarexport. Archives without a manifest.json are older than Docker 1.10.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import ImageError, UsageError
+from nbcontainer.images.archives.oci_layout import copy
+from nbcontainer.images.layers import compression
+from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.layers.unpack import media_type
+from nbcontainer.images.sources import Candidate
+from nbcontainer.oci import documents as oci
+from nbcontainer.oci import reference, untrusted_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
+    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.store.partial_blobs import Partial
+
+MANIFEST = "manifest.json"
+_SIGNATURE = 10
+
+
+def is_docker_archive(folder: UntrustedDirectory) -> bool:
+    """Whether the directory held a docker archive."""
+    try:
+        items = _items(folder)
+    except (ImageError, FileNotFoundError):
+        return False
+    return bool(items) and all("Config" in item and "Layers" in item for item in items)
+
+
+def _items(folder: UntrustedDirectory) -> list[dict[str, Any]]:
+    text = folder.read(MANIFEST, untrusted_json.LIMIT)
+    return untrusted_json.objects(untrusted_json.parse(b'{"images":' + text + b"}", MANIFEST), "images", MANIFEST)
+
+
+class DockerArchive:
+    """`nbcontainer.images.sources.Source` of an unpacked docker archive. Its images get an OCI manifest, made here."""
+
+    remote = False
+
+    def __init__(self, folder: UntrustedDirectory, decompress: Callable[[int], tuple[Path, Descriptor]]) -> None:
+        """`decompress` makes a plain tar of a layer that is compressed as OCI's are not: its host path, and what it is.
+
+        The file is there for as long as the archive is read.
+        """
+        self._folder = folder
+        self._decompress = decompress
+        self._documents: dict[str, bytes] = {}
+        self._files: dict[str, str | Path] = {}
+
+    def offers(self, _stem: str = "") -> list[Candidate]:
+        """The images in it. Reads every layer, for its digest. Raises `ImageError`."""
+        return [self._offer(item) for item in _items(self._folder)]
+
+    def _offer(self, item: dict[str, Any]) -> Candidate:
+        config = self._read(untrusted_json.text(item, "Config", MANIFEST))
+        paths = untrusted_json.strings(item, "Layers", MANIFEST)
+        layers = [self._layer(path) for path in paths]
+        manifest = oci.canonical(
+            {
+                "schemaVersion": 2,
+                "mediaType": oci.MANIFEST,
+                "config": oci.Descriptor(oci.CONFIG, oci.digest_of(config), len(config)).as_json(),
+                "layers": [layer.as_json() for layer in layers],
+            }
+        )
+        for data in (config, manifest):
+            self._documents[oci.digest_of(data)] = data
+        names = []
+        for tag in untrusted_json.strings(item, "RepoTags", MANIFEST):
+            try:
+                names.append(reference.parse(tag).familiar)
+            except UsageError as error:
+                raise ImageError(f"{MANIFEST}: {error.message}") from None
+        return Candidate(
+            oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), tuple(dict.fromkeys(names))
+        )
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self._folder.read(path, untrusted_json.LIMIT)
+        except FileNotFoundError:
+            raise ImageError(f"{path[:200]!r} is missing in the archive", hint="save the image again") from None
+
+    def _layer(self, path: str) -> Descriptor:
+        fd = self._open(path)
+        with os.fdopen(fd, "rb") as file:
+            kind = compression.detect(file.read(_SIGNATURE))
+            if kind not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
+                os.lseek(fd, 0, os.SEEK_SET)
+                plain, blob = self._decompress(fd)
+                self._files[blob.digest] = plain
+                return blob
+            file.seek(0)
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            size = os.fstat(fd).st_size
+        self._files[digest] = path
+        return oci.Descriptor(media_type(kind), digest, size)
+
+    def _open(self, path: str | Path) -> int:
+        if not isinstance(path, str):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._folder.open(path)
+        except FileNotFoundError:
+            raise ImageError(f"{path[:200]!r} is missing in the archive", hint="save the image again") from None
+
+    def document(self, blob: Descriptor) -> bytes:
+        """See `Source`."""
+        try:
+            return self._documents[blob.digest]
+        except KeyError:
+            raise ImageError(f"{blob.digest} is not in the archive") from None
+
+    def candidate(self, blob: Descriptor) -> int | None:
+        """See `Source`."""
+        return self._open(self._files[blob.digest])
+
+    def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
+        """See `Source`."""
+        fd = self._open(self._files[blob.digest])
+        try:
+            copy(fd, partial, progress)
+        finally:
+            os.close(fd)
+
+    def abort(self) -> None:
+        """See `Source`: files do not keep anybody waiting."""

@@ -1,0 +1,94 @@
+"""A layout directory that images are written into, by descriptors: what is in it may be links and pipes of a cell's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import ImageError
+from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
+from nbcontainer.oci import untrusted_json
+from nbcontainer.store import atomic_files, user_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from nbcontainer.oci.documents import Descriptor
+
+_INDEX = "index.json"
+
+
+@contextlib.contextmanager
+def layout_at(folder: int, path: Path) -> Iterator[LayoutFolder]:
+    """The layout directory at the descriptor `folder`, which stays the caller's; `path` is for messages."""
+    layout = LayoutFolder(folder, path)
+    try:
+        yield layout
+    finally:
+        layout.close()
+
+
+class LayoutFolder:
+    """The layout. `blobs` and `blobs/sha256` must be directories, and no links; a file takes its name's place."""
+
+    def __init__(self, folder: int, path: Path) -> None:
+        self._top = folder
+        self._path = path
+        self._open: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Closes what was opened. Idempotent."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The entries of the index that is there, none in a directory that is empty.
+
+        Raises `ImageError` where something else is.
+        """
+        with contextlib.closing(UntrustedDirectory(self._top)) as folder:
+            if folder.is_empty():
+                return []
+            try:
+                data = folder.read(_INDEX, untrusted_json.LIMIT)
+            except FileNotFoundError:
+                hint = "name a new or an empty directory"
+                raise ImageError(f"{self._path} is not an image layout", hint=hint) from None
+        what = f"{self._path}/{_INDEX}"
+        return untrusted_json.objects(untrusted_json.parse(data, what), "manifests", what)
+
+    def has(self, blob: Descriptor) -> bool:
+        """Whether there is a file of a blob's name and size."""
+        algorithm, _, name = blob.digest.partition(":")
+        try:
+            facts = os.stat(name, dir_fd=self._blobs(algorithm), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(facts.st_mode) and facts.st_size == blob.size
+
+    def put_blob(self, blob: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Writes a blob. Raises `OSError`."""
+        algorithm, _, name = blob.digest.partition(":")
+        _put(self._blobs(algorithm), name, chunks)
+
+    def finish(self, version: bytes, index: bytes) -> None:
+        """Writes what makes it a layout, and the index last. Raises `OSError`."""
+        _put(self._top, "oci-layout", [version])
+        _put(self._top, _INDEX, [index])
+
+    def _blobs(self, algorithm: str) -> int:
+        if "blobs" not in self._open:
+            self._open["blobs"] = user_files.make_directory(self._top, "blobs")
+        if algorithm not in self._open:
+            self._open[algorithm] = user_files.make_directory(self._open["blobs"], algorithm)
+        return self._open[algorithm]
+
+
+def _put(folder: int, name: str, chunks: Iterable[bytes]) -> None:
+    with atomic_files.put(folder, name) as fd, os.fdopen(fd, "wb", closefd=False) as file:
+        file.writelines(chunks)
+        file.flush()
+        os.fsync(fd)

@@ -1,0 +1,1 @@
+"""Images that are made on this machine: `busybox` and `host`."""

@@ -1,0 +1,1 @@
+"""From layer tars to directories and back."""

@@ -1,0 +1,294 @@
+"""Compressed streams: told apart by their first bytes, read and written with bounded memory.
+
+Sources: RFC 1952 (gzip), RFC 8878 (zstd), the .xz file format 1.1, bzip2's own manual.
+"""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import lzma
+import os
+import sys
+import zlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from nbcontainer.errors import HostileArchive, UsageError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+# OpenSSL reads its configuration at the first digest. Callers pivot into an image later: let it be the host's.
+hashlib.sha256(b"")
+
+_RAW = 128 << 10
+_OUT = 1 << 20
+_MAGIC = 10  # the longest signature looked at: bzip2's with that of its first block
+_XZ_MEMORY = 256 << 20  # `xz -9` needs 65 MiB
+_ZSTD_WINDOW_LOG = 27  # what the zstd command reads without --long
+_GZIP_WBITS = 31
+
+
+class Compression(StrEnum):
+    """How a stream is compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    XZ = "xz"
+    BZIP2 = "bzip2"
+
+
+class BinaryReader(Protocol):
+    """Anything with the `read` of a binary file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, all there are if negative; empty at the end."""
+
+
+def detect(first_bytes: bytes) -> Compression:
+    """The compression whose signature `first_bytes` (10 bytes are enough) begin with, else `NONE`."""
+    if first_bytes.startswith(b"\x1f\x8b\x08"):
+        return Compression.GZIP
+    if first_bytes.startswith(b"\x28\xb5\x2f\xfd"):
+        return Compression.ZSTD
+    # A skippable frame, which podman's zstd:chunked and pzstd write.
+    if first_bytes[1:4] == b"\x2a\x4d\x18" and first_bytes[0] & 0xF0 == 0x50:
+        return Compression.ZSTD
+    if first_bytes.startswith(b"\xfd7zXZ\x00"):
+        return Compression.XZ
+    # A plain tar may begin with a file called BZh9: look for a block's or the end's signature too.
+    if first_bytes.startswith(b"BZh") and first_bytes[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return Compression.BZIP2
+    return Compression.NONE
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Writes all of `data` to `fd`, however often write(2) takes only a part. Raises `OSError`."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(fd, view[written:])
+
+
+class _Decoder(Protocol):
+    """What the decompressors of bz2, lzma and zstd have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
+class _GzipDecoder:
+    """zlib's decompressor for one gzip member, with the interface of the other three."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(wbits=_GZIP_WBITS)
+        self._filled = False
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not (self._zlib.eof or self._filled or self._zlib.unconsumed_tail)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
+        tail = self._zlib.unconsumed_tail
+        out = self._zlib.decompress(tail + data if tail else data, max_length)
+        # zlib may hold output back inside, with no input left over to show for it.
+        self._filled = len(out) == max_length
+        return out
+
+
+def _decoder(compression: Compression) -> _Decoder:
+    match compression:
+        case Compression.GZIP:
+            return _GzipDecoder()
+        case Compression.ZSTD:
+            return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG})
+        case Compression.XZ:
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        case Compression.BZIP2:
+            return bz2.BZ2Decompressor()
+        case Compression.NONE:
+            raise ValueError(compression)
+
+
+class Reader:
+    """Reads a stream and decompresses it on the way; never seeks.
+
+    Joined gzip members, zstd frames and xz streams are one stream; zero padding after the last is let through.
+    `read_raw(size)` supplies the compressed bytes, as os.read does. Memory is bounded: 1 MiB of output, 256 MiB
+    for xz, a window of 128 MiB for zstd.
+    """
+
+    def __init__(self, read_raw: Callable[[int], bytes]) -> None:
+        self._read_raw = read_raw
+        self._first = self._at_least(b"", _MAGIC)
+        self.compression = detect(self._first)
+        self._chunks = self._decompressed() if self.compression is not Compression.NONE else self._plain()
+        self._rest = b""
+
+    def chunks(self) -> Iterator[bytes]:
+        """What is left of the stream, in pieces of at most 1 MiB, none empty.
+
+        Raises `HostileArchive` for damaged or cut off data and for anything but zeros after the end, `OSError`
+        from reading.
+        """
+        if self._rest:
+            yield self._rest
+            self._rest = b""
+        yield from self._chunks
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, all there are if negative; empty at the end. Raises as `chunks` does."""
+        if size < 0:
+            return b"".join(self.chunks())
+        data = self._rest or next(self._chunks, b"")
+        self._rest = data[size:]
+        return data[:size]
+
+    def _at_least(self, data: bytes, size: int) -> bytes:
+        while len(data) < size and (more := self._read_raw(_RAW)):
+            data += more
+        return data
+
+    def _plain(self) -> Iterator[bytes]:
+        if self._first:
+            yield self._first
+        while data := self._read_raw(_RAW):
+            yield data
+
+    def _decompressed(self) -> Iterator[bytes]:
+        data = self._first
+        while data:
+            decoder = _decoder(self.compression)
+            while not decoder.eof:
+                if not data and decoder.needs_input:
+                    data = self._read_raw(_RAW)
+                    if not data:
+                        raise HostileArchive(f"the archive is cut off inside its {self.compression} data")
+                out = self._decode(decoder, data)
+                data = b""
+                if out:
+                    yield out
+            data = self._at_least(decoder.unused_data, _MAGIC)
+            if detect(data) is not self.compression:
+                self._only_zeros(data)
+                return
+
+    def _decode(self, decoder: _Decoder, data: bytes) -> bytes:
+        try:
+            return decoder.decompress(data, _OUT)
+        except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, ValueError, EOFError) as error:
+            # bz2 says OSError for damaged data; nothing is read from a descriptor here.
+            raise HostileArchive(f"the archive's {self.compression} data cannot be decompressed: {error}") from error
+
+    def _only_zeros(self, data: bytes) -> None:
+        while data:
+            if data.count(0) != len(data):
+                raise HostileArchive(f"the archive goes on with something else after its {self.compression} data")
+            data = self._read_raw(_RAW)
+
+
+def open_reader(fd: int) -> Reader:
+    """A `Reader` of descriptor `fd`, which stays the caller's to close; reads the first bytes at once.
+
+    Raises `OSError`.
+    """
+    return Reader(lambda size: os.read(fd, size))
+
+
+class _Encoder(Protocol):
+    def compress(self, data: bytes | memoryview, /) -> bytes | memoryview: ...
+    def flush(self) -> bytes: ...
+
+
+class _PlainEncoder:
+    def compress(self, data: bytes | memoryview, /) -> bytes | memoryview:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _encoder(compression: Compression) -> _Encoder:
+    match compression:
+        case Compression.NONE:
+            return _PlainEncoder()
+        case Compression.GZIP:
+            # zlib's own gzip header: no name, time 0, so the same bytes every time from the same zlib.
+            return zlib.compressobj(6, zlib.DEFLATED, _GZIP_WBITS)
+        case Compression.ZSTD:
+            return zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
+        case _:
+            raise ValueError(f"layers are not written as {compression}")
+
+
+class Writer:
+    """Compresses what is written, writes it to `fd`, and keeps size and, if `hashed`, digest of what went out.
+
+    `compression` is NONE, GZIP or ZSTD (`ValueError` else). `fd` stays the caller's to close. The bytes are the
+    same for the same input and the same library versions.
+    """
+
+    def __init__(self, fd: int, compression: Compression, *, hashed: bool = True) -> None:
+        self._fd = fd
+        self._encoder = _encoder(compression)
+        self._hash = hashlib.sha256() if hashed else None
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Takes `data`. Raises `OSError`."""
+        self._out(self._encoder.compress(data))
+
+    def finish(self) -> None:
+        """Ends the compressed stream; nothing may be written after it. Raises `OSError`."""
+        self._out(self._encoder.flush())
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of what went out so far; empty if it was not to be hashed."""
+        return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
+
+    def _out(self, data: bytes | memoryview) -> None:
+        if data:
+            if self._hash is not None:
+                self._hash.update(data)
+            self.size += len(data)
+            write_all(self._fd, data)
+
+
+_COMPRESSIONS = {
+    ".gz": Compression.GZIP,
+    ".tgz": Compression.GZIP,
+    ".zst": Compression.ZSTD,
+    ".tzst": Compression.ZSTD,
+}
+
+
+def compression_of(target: Path) -> Compression:
+    """How an archive is compressed, by its file's name. Raises `UsageError` for what is not written here."""
+    if target.suffix in (".xz", ".bz2", ".txz", ".tbz2"):
+        raise UsageError(f"{target.suffix} is not written", hint="use .tar, .tar.gz or .tar.zst")
+    return _COMPRESSIONS.get(target.suffix, Compression.NONE)

@@ -1,0 +1,103 @@
+"""Looking at archives and trees that nobody trusts; `nbcontainer.images.sandboxed` does it inside a sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive
+from nbcontainer.images.layers.compression import Reader
+from nbcontainer.images.layers.limits import Limits
+from nbcontainer.images.layers.tar_format import DIRECTORY
+from nbcontainer.images.layers.tar_reader import Stream, TarReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOKED_AT = 1 << 20  # bytes of the archive as it is in the file
+_NAMES = 16
+_BLOCK = 512  # of st_blocks, stat(2)
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def first_names(fd: int) -> list[tuple[str, bool]]:
+    """The first entries of the archive in the file `fd`, up to the first that is no directory: name, directory?
+
+    The file's offset stays as it is. Nothing for what is no archive.
+    """
+    found: list[tuple[str, bool]] = []
+    reader = TarReader(Stream(_beginning(fd)), Limits(), end_needed=False)
+    # The archive is cut off here; what is wrong in truth shows when it is unpacked.
+    with contextlib.suppress(HostileArchive):
+        while len(found) < _NAMES and (member := reader.next()) is not None:
+            found.append((os.fsdecode(member.name), member.type == DIRECTORY))
+            if not found[-1][1]:
+                break
+    return found
+
+
+def _beginning(fd: int) -> Iterator[bytes]:
+    offset = 0
+
+    def read(size: int) -> bytes:
+        nonlocal offset
+        data = os.pread(fd, min(size, _LOOKED_AT - offset), offset)
+        offset += len(data)
+        return data
+
+    return Reader(read).chunks()
+
+
+def usage(root_fd: int) -> dict[str, int]:
+    """Bytes on disk of each thing in the root, all below it counted; hard links count once."""
+    seen: set[tuple[int, int]] = set()
+    return {name: _size(root_fd, name, seen) for name in _names(root_fd)}
+
+
+def _size(root_fd: int, name: str, seen: set[tuple[int, int]]) -> int:
+    """One thing's, however deep it is: two descriptors are open at most, and the way back is `..`."""
+    total, waiting = _count(root_fd, [name], seen)
+    fd = os.dup(root_fd)
+    ways = [waiting]
+    try:
+        while ways:
+            if ways[-1]:
+                fd = _step(fd, ways[-1].pop())
+                more, waiting = _count(fd, _names(fd), seen)
+                total += more
+                ways.append(waiting)
+            else:
+                ways.pop()
+                if ways:
+                    fd = _step(fd, "..")
+        return total
+    finally:
+        os.close(fd)
+
+
+def _names(fd: int) -> list[str]:
+    with os.scandir(fd) as entries:
+        return [entry.name for entry in entries]
+
+
+def _step(fd: int, name: str) -> int:
+    found = os.open(name, _LIST, dir_fd=fd)
+    os.close(fd)
+    return found
+
+
+def _count(fd: int, names: list[str], seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
+    """The bytes on disk of these things in a directory, and which of them are directories."""
+    total, folders = 0, []
+    for name in names:
+        facts = os.lstat(name, dir_fd=fd)
+        if stat.S_ISDIR(facts.st_mode):
+            folders.append(name)
+        elif facts.st_nlink > 1:
+            if (facts.st_dev, facts.st_ino) in seen:
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+        total += facts.st_blocks * _BLOCK
+    return total, folders

@@ -1,0 +1,136 @@
+"""Gives new files the owner, mode, time and attributes of their entries, in the fewest system calls."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive, ImageError
+from nbcontainer.images.layers.limits import shown
+
+if TYPE_CHECKING:
+    from nbcontainer.images.layers.tar_reader import Member
+    from nbcontainer.images.layers.tree import Place
+
+UNKNOWN = -1
+"""In place of the mode that a file was made with, where it was there before."""
+
+_ID_MAX = 2**32 - 2  # one more is -1, "leave it as it is"
+_NOT_KEPT = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP})
+
+
+class Metadata:
+    """What entries say of files made below `root_fd`. With `single_id` every file stays the caller's own.
+
+    What a file has by being made is not set again, where the file system can be relied on to make it so.
+    """
+
+    def __init__(self, root_fd: int, *, single_id: bool) -> None:
+        self._single_id = single_id
+        self._own = (os.geteuid(), os.getegid())
+        self._plain = _makes_plain_files(root_fd, self._own)
+
+    def mode_to_make(self, member: Member) -> int:
+        """The mode to make a file with: the entry's own, without what makes it dangerous before it is whole."""
+        # A read-only mode may forbid attributes.
+        return member.mode & 0o777 if self._plain and not member.xattrs else 0o600
+
+    def directory_mode_to_make(self, member: Member) -> int:
+        """The same of a directory, which its owner must be able to fill."""
+        return self.mode_to_make(member) | 0o700
+
+    def is_done(self, member: Member | None, made_mode: int) -> bool:
+        """Whether a directory made with that mode, 0755 where no entry names it, needs nothing but its time."""
+        if member is None:
+            return self._plain
+        return (
+            self._plain
+            and made_mode == member.mode
+            and not member.xattrs
+            and (self._single_id or (member.uid, member.gid) == self._own)
+        )
+
+    def set(self, fd: int, member: Member, made_mode: int) -> None:
+        """Sets what an entry says of an open file or directory that was made with `made_mode`. Raises `OSError`."""
+        # chown clears set-id bits and security.capability, so it comes first.
+        if not self._single_id and (not self._plain or made_mode < 0 or (member.uid, member.gid) != self._own):
+            _check_owner(member)
+            try:
+                os.fchown(fd, member.uid, member.gid)
+            except OSError as error:
+                raise _owner_error(member, error) from error
+        if member.xattrs:
+            for name, value in member.xattrs.items():
+                _set_xattr(fd, name, value)
+        if made_mode != member.mode or not self._plain:
+            os.fchmod(fd, member.mode)
+        os.utime(fd, ns=(member.mtime, member.mtime))
+
+    def set_unnamed(self, fd: int) -> None:
+        """Sets what a directory has that no entry names."""
+        os.fchmod(fd, 0o755)
+        os.utime(fd, ns=(0, 0))  # not the time of the import: the same archive gives the same tree
+
+    def set_owner_at(self, member: Member, place: Place) -> None:
+        """Gives what was made at `place` its owner, without following a link. Raises `OSError`."""
+        if self._single_id or (self._plain and (member.uid, member.gid) == self._own):
+            return
+        _check_owner(member)
+        try:
+            os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
+        except OSError as error:
+            raise _owner_error(member, error) from error
+
+
+def _makes_plain_files(root_fd: int, own: tuple[int, int]) -> bool:
+    """Whether a new file has the mode asked for and its maker's ids.
+
+    A umask, a default ACL (acl(5)), a set-group-ID directory or the mount option grpid (ext4(5)) make it otherwise.
+    """
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=root_fd)
+    except OSError:
+        return False
+    try:
+        facts = os.fstat(fd)
+        return stat.S_IMODE(facts.st_mode) == 0o666 and (facts.st_uid, facts.st_gid) == own
+    finally:
+        os.close(fd)
+
+
+def _check_owner(member: Member) -> None:
+    if not (0 <= member.uid <= _ID_MAX and 0 <= member.gid <= _ID_MAX):
+        raise HostileArchive(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, which are no ids of Linux")
+
+
+def _owner_error(member: Member, error: OSError) -> Exception:
+    if error.errno not in (errno.EINVAL, errno.EPERM):
+        return error
+    why = "outside the ids mapped here" if error.errno == errno.EINVAL else "which this process may not give it"
+    return ImageError(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, {why}")
+
+
+def kept_xattrs(name: bytes, xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Those that can be given to file `name` here: user.* and capabilities; overlayfs' own are refused."""
+    kept = {}
+    for key, value in xattrs.items():
+        if key.startswith((b"user.overlay.", b"trusted.overlay.")):
+            raise HostileArchive(f"{shown(name)} has a forged attribute of overlayfs, {shown(key)}")
+        if b"\0" in key or len(key) > 255:
+            raise HostileArchive(f"{shown(name)} has an attribute with a bad name, {shown(key)}")
+        if key.startswith(b"user.") or key == b"security.capability":
+            kept[key] = value
+    return kept
+
+
+def _set_xattr(fd: int, name: bytes, value: bytes) -> None:
+    """Sets an attribute, or leaves it out where the filesystem or the user namespace does not let it be."""
+    try:
+        os.setxattr(fd, name, value)
+    except OSError as error:
+        # EINVAL is the kernel's word for a security.capability that is none.
+        if error.errno in _NOT_KEPT or (error.errno == errno.EINVAL and name == b"security.capability"):
+            return
+        raise

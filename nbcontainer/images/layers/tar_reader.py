@@ -1,0 +1,378 @@
+"""Reads the entries of a tar stream, one after the other, without seeking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import HostileArchive
+from nbcontainer.images.layers import tar_format as tar
+from nbcontainer.images.layers.limits import Limits, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_EXTENSIONS = 16  # extended headers in a row before one entry
+_GLOBALS = 100
+_HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
+_DEVICES = frozenset({tar.CHAR, tar.BLOCK_DEVICE})
+_FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
+_KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME, tar.SOCKET}
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry. `size` is a file's bytes in the archive, `real_size` its length on disk (holes included)."""
+
+    name: bytes
+    type: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    """Nanoseconds since 1970."""
+    link: bytes
+    real_size: int
+    device: tuple[int, int] = (0, 0)
+    xattrs: dict[bytes, bytes] | None = None
+    sparse: tar.Sparse | None = None
+
+
+class _Extension:
+    """What extended headers say about the next entry."""
+
+    __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattr_bytes", "xattrs")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.name: bytes | None = None
+        self.link: bytes | None = None
+        self.pax: dict[bytes, bytes] = {}
+        self.xattrs: dict[bytes, bytes] = {}
+        self.xattr_bytes = 0
+        self.sparse_pairs: list[int] = []
+
+
+class Stream:
+    """The uncompressed bytes, which come in chunks, none empty; what making them raises comes out of every method."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._chunk = b""
+        self._view = memoryview(b"")
+        self._before = 0  # bytes of earlier chunks
+        self._start = 0  # of what was not given out yet
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were given out."""
+        return self._before + self._start
+
+    def block(self) -> bytes:
+        """The next 512 bytes; fewer only at the end of the stream."""
+        start = self._start
+        end = start + tar.BLOCK
+        block = self._chunk[start:end]
+        if len(block) < tar.BLOCK:
+            return self.read(tar.BLOCK)
+        self._start = end
+        return block
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes; fewer only at the end of the stream."""
+        parts = []
+        while size and (part := self.some(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def some(self, size: int) -> memoryview:
+        """Between 1 and `size` of the next bytes; none at the end of the stream."""
+        if self._start == len(self._chunk):
+            self._before += self._start
+            self._chunk = next(self._chunks, b"")
+            self._view = memoryview(self._chunk)
+            self._start = 0
+        part = self._view[self._start : self._start + size]
+        self._start += len(part)
+        return part
+
+    def drain(self, limit: int) -> None:
+        """Reads to the end of the stream. Raises `HostileArchive` past `limit` bytes."""
+        while part := self.some(limit + 1):
+            limit -= len(part)
+            if limit < 0:
+                raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
+
+
+class TarReader:
+    """The entries of a tar in the ustar, pax, GNU and V7 formats.
+
+    With `end_needed` an archive without its end mark (a block of zeros) is one that is cut off. Without, as for a
+    layer whose digest vouches for its length, it may end after any entry.
+    """
+
+    def __init__(self, stream: Stream, limits: Limits, *, end_needed: bool) -> None:
+        self._stream = stream
+        self._limits = limits
+        self._end_needed = end_needed
+        self._globals: _Extension | None = None
+        self._left = 0  # of the current entry's data
+        self._padding = 0
+        self._headers = 0
+        self.current = b""
+        """Name of the newest entry, for messages."""
+
+    def next(self) -> Member | None:
+        """The next entry; None at the end of the archive. What was not read of the last one is skipped.
+
+        Raises `HostileArchive` for what is no tar, is damaged, is cut off or passes a limit.
+        """
+        extension: _Extension | None = None
+        while True:
+            self._skip_rest()
+            block = self._stream.block()
+            if not self._is_header(block, inside=extension is not None):
+                return None
+            self._headers += 1
+            kind = block[156:157]
+            if kind in _KNOWN:
+                return self._member(block, extension)
+            size = tar.number(block[124:136])
+            if kind == tar.PAX_GLOBAL:
+                self._global(size)
+            else:
+                extension = self._extend(extension or _Extension(), kind, size, block)
+
+    def data(self, member: Member) -> Iterator[memoryview]:
+        """The contents of the newest entry, in pieces, `member.size` bytes together."""
+        while self._left:
+            part = self._stream.some(self._left)
+            if not part:
+                raise self._cut_off()
+            self._left -= len(part)
+            yield part
+
+    def _is_header(self, block: bytes, *, inside: bool) -> bool:
+        if len(block) < tar.BLOCK:
+            if block:
+                if not self._headers:
+                    raise HostileArchive(f"the file is no tar archive: it has only {len(block)} bytes")
+                raise self._cut_off()
+            if not self._headers:
+                raise HostileArchive("the archive is empty: it has not one byte")
+            if inside:
+                raise self._cut_off()
+            if self._end_needed:
+                raise HostileArchive(
+                    f"the archive is cut off: it ends without its end mark, after {shown(self.current)}",
+                    hint="make it again, or add `head -c 1024 /dev/zero` to it if it is known to be whole",
+                )
+            return False
+        if block == tar.ZEROS:
+            self._end(inside=inside)
+            return False
+        if not tar.checksum_fits(block):
+            if not self._headers:
+                raise HostileArchive("the file is no tar archive: it does not begin with a tar header")
+            raise HostileArchive(f"the archive is damaged: the header after {shown(self.current)} has a wrong checksum")
+        return True
+
+    def _end(self, *, inside: bool) -> None:
+        if inside:
+            raise HostileArchive(f"the archive is damaged: it ends between headers after {shown(self.current)}")
+        second = self._stream.block()
+        if second and second != tar.ZEROS[: len(second)]:
+            raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
+
+    def _extend(self, extension: _Extension, kind: bytes, size: int, block: bytes) -> _Extension:
+        extension.count += 1
+        if extension.count > _EXTENSIONS:
+            raise HostileArchive(f"the archive is damaged: too many extended headers after {shown(self.current)}")
+        if kind not in (tar.PAX, tar.PAX_SOLARIS, tar.GNU_LONG_NAME, tar.GNU_LONG_LINK):
+            name = shown(block[:100].partition(b"\0")[0])
+            raise HostileArchive(f"the archive has an entry of unknown type {kind!r}: {name}")
+        data = self._small_data(size)
+        if kind == tar.GNU_LONG_NAME:
+            extension.name = data.partition(b"\0")[0]
+        elif kind == tar.GNU_LONG_LINK:
+            extension.link = data.partition(b"\0")[0]
+        else:
+            for key, value in tar.pax_records(data):
+                self._record(extension, key, value)
+        return extension
+
+    def _global(self, size: int) -> None:
+        known = self._globals = self._globals or _Extension()
+        known.count += 1
+        for key, value in tar.pax_records(self._small_data(size)):
+            self._record(known, key, value)
+        if known.count > _GLOBALS or len(known.pax) + len(known.xattrs) > _GLOBALS:
+            raise HostileArchive(f"the archive has more than {_GLOBALS} global headers or records")
+
+    def _small_data(self, size: int) -> bytes:
+        if not 0 <= size <= self._limits.pax_header:
+            raise HostileArchive(
+                f"the archive has an extended header of {size} bytes after {shown(self.current)}, "
+                f"the limit is {self._limits.pax_header}"
+            )
+        self._left, self._padding = size, -size % tar.BLOCK
+        return self._read_data(size)
+
+    def _read_data(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise self._cut_off()
+        self._left -= size
+        return data
+
+    def _skip_rest(self) -> None:
+        size = self._left + self._padding
+        self._left = self._padding = 0
+        while size:
+            part = self._stream.some(size)
+            if not part:
+                raise self._cut_off()
+            size -= len(part)
+
+    def _record(self, extension: _Extension, key: bytes, value: bytes) -> None:
+        if key.startswith(tar.XATTR_PREFIX):
+            extension.xattrs[tar.xattr_name(key)] = value
+            extension.xattr_bytes += len(key) - len(tar.XATTR_PREFIX) + len(value)
+            if extension.xattr_bytes > self._limits.xattrs:
+                raise HostileArchive(
+                    f"the entry after {shown(self.current)} has more than {self._limits.xattrs} bytes of extended "
+                    "attributes, which is the limit"
+                )
+        elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            extension.sparse_pairs.append(tar.unsigned(value))
+        elif value:
+            extension.pax[key] = value
+        else:
+            extension.pax.pop(key, None)
+
+    def _member(self, block: bytes, extension: _Extension | None) -> Member:
+        name, owner, size, mtime, kind, link, magic, device, prefix = tar.FIELDS.unpack(block)
+        name = name.partition(b"\0")[0]
+        if prefix[0] and magic.startswith(tar.USTAR_MAGIC):
+            if block.endswith(b"tar\0"):
+                prefix = prefix[:131]  # star keeps two times behind it
+            name = prefix.partition(b"\0")[0] + b"/" + name
+        mode, uid, gid = tar.mode_and_owner(owner)
+        member = Member(
+            name,
+            tar.REGULAR if kind in _FILES else kind,
+            mode,
+            uid,
+            gid,
+            tar.number(size),
+            tar.number(mtime) * 1_000_000_000,
+            link.partition(b"\0")[0],
+            0,
+        )
+        if extension or self._globals:
+            self._apply(member, extension or _Extension())
+        self.current = member.name
+        if not -tar.TIME_MAX < member.mtime < tar.TIME_MAX:
+            member.mtime = tar.clamp_time(member.mtime)
+        if kind in _DEVICES:
+            member.device = (tar.number(device[:8]), tar.number(device[8:]))
+        if kind in _HEADER_ONLY:
+            member.size = 0  # old tars write the size of a hard link's file
+        else:
+            self._find_data(member, kind, block, extension)
+        return member
+
+    def _find_data(self, member: Member, kind: bytes, block: bytes, extension: _Extension | None) -> None:
+        size = member.real_size = member.size
+        if size < 0:
+            raise HostileArchive(f"{shown(member.name)} has a negative size")
+        self._left, self._padding = size, -size % tar.BLOCK
+        if member.name.endswith(b"/") and member.type == tar.REGULAR:
+            member.type = tar.DIRECTORY  # V7's way to say directory
+        if kind == tar.GNU_SPARSE:
+            self._old_sparse(member, block)
+        elif member.type != tar.REGULAR:
+            member.size = member.real_size = 0  # what data it has is skipped
+        elif extension:
+            self._pax_sparse(member, extension)
+        if member.real_size > self._limits.apparent_size:
+            raise HostileArchive(
+                f"{shown(member.name)} is {member.real_size} bytes long, the limit is {self._limits.apparent_size}"
+            )
+
+    def _apply(self, member: Member, extension: _Extension) -> None:
+        if extension.name is not None:
+            member.name = extension.name
+        if extension.link is not None:
+            member.link = extension.link
+        pax, member.xattrs = extension.pax, extension.xattrs
+        if self._globals:
+            pax, member.xattrs = self._globals.pax | pax, self._globals.xattrs | member.xattrs
+        member.name = pax.get(b"GNU.sparse.name", pax.get(b"path", member.name))
+        member.link = pax.get(b"linkpath", member.link)
+        if b"size" in pax:
+            member.size = tar.unsigned(pax[b"size"])
+        if b"mtime" in pax:
+            member.mtime = tar.nanoseconds(pax[b"mtime"])
+        if b"uid" in pax:
+            member.uid = tar.unsigned(pax[b"uid"])
+        if b"gid" in pax:
+            member.gid = tar.unsigned(pax[b"gid"])
+        if b"\0" in member.name or b"\0" in member.link:
+            raise HostileArchive(f"{shown(member.name)} has a zero byte in its name or its target")
+
+    def _old_sparse(self, member: Member, block: bytes) -> None:
+        entries = block[386:482]
+        more = block[482]
+        while more:
+            part = self._stream.block()
+            if len(part) < tar.BLOCK:
+                raise self._cut_off()
+            entries += part[:504]
+            more = part[504]
+            if len(entries) > self._limits.pax_header:
+                raise HostileArchive(f"the sparse map of {shown(member.name)} passes the limit")
+        member.sparse = tar.old_sparse_entries(entries)
+        member.real_size = tar.number(block[483:495])
+        member.type = tar.REGULAR
+        tar.check_sparse(member.sparse, stored=member.size, size=member.real_size)
+
+    def _pax_sparse(self, member: Member, extension: _Extension) -> None:
+        pax = extension.pax
+        if pax.get(b"GNU.sparse.major") == b"1" and pax.get(b"GNU.sparse.minor") == b"0":
+            numbers = self._sparse_map(member)
+        elif b"GNU.sparse.map" in pax:
+            numbers = [tar.unsigned(part) for part in pax[b"GNU.sparse.map"].split(b",")]
+        elif extension.sparse_pairs or b"GNU.sparse.size" in pax:
+            numbers = extension.sparse_pairs
+        else:
+            return
+        size = pax.get(b"GNU.sparse.realsize", pax.get(b"GNU.sparse.size"))
+        if size is None or len(numbers) % 2:
+            raise HostileArchive(f"{shown(member.name)} has a damaged sparse map")
+        member.real_size = tar.unsigned(size)
+        member.sparse = list(zip(numbers[::2], numbers[1::2], strict=True))
+        member.size = self._left
+        tar.check_sparse(member.sparse, stored=member.size, size=member.real_size)
+
+    def _sparse_map(self, member: Member) -> list[int]:
+        """Format 1.0: decimal lines in front of the data, padded to whole blocks."""
+        lines: list[bytes] = []
+        rest = b""
+        taken = 0
+        wanted = 1
+        while len(lines) < wanted:
+            if self._left < tar.BLOCK or taken > self._limits.pax_header:
+                raise HostileArchive(f"{shown(member.name)} has a damaged sparse map")
+            *new, rest = (rest + self._read_data(tar.BLOCK)).split(b"\n")
+            lines += new
+            taken += tar.BLOCK
+            if wanted == 1 and lines:
+                wanted = 1 + 2 * tar.unsigned(lines[0])
+        return [tar.unsigned(line) for line in lines[1:wanted]]
+
+    def _cut_off(self) -> HostileArchive:
+        where = f"inside or after {shown(self.current)}" if self.current else "inside its first header"
+        return HostileArchive(f"the archive is cut off: it ends {where}")

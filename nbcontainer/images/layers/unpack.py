@@ -1,0 +1,114 @@
+"""Unpacks one layer or root filesystem: extracts it, stores its blob and hashes it, in one pass over the stream.
+
+Everything happens below one directory descriptor, so the functions hold in a test's temporary directory as they do
+in a worker whose root is that directory. All that is needed is imported with this module: after pivot_root there is
+nothing to import from.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.layers.decoder import Decoder, StreamDigests
+from nbcontainer.images.layers.extractor import Extractor
+from nbcontainer.images.layers.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Limits", "UnpackedStream", "media_type", "unpack"]
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_PROGRESS_EVERY = 1 << 20
+
+
+@dataclass(frozen=True)
+class UnpackedStream:
+    """What was unpacked. All fields are JSON's own types.
+
+    `diff_id` is the digest of the uncompressed tar, `blob_digest` and `blob_size` (bytes) are of the stored blob,
+    `size` is the bytes of file contents, `skipped` the device nodes that could not be made here.
+    """
+
+    diff_id: str
+    blob_digest: str
+    blob_size: int
+    media_type: str
+    size: int
+    entries: int
+    skipped: tuple[str, ...]
+
+
+def media_type(compression: Compression) -> str:
+    """The OCI media type of a layer (image-spec media-types.md); `ValueError` where it has none."""
+    match compression:
+        case Compression.NONE:
+            return _LAYER
+        case Compression.GZIP | Compression.ZSTD:
+            return f"{_LAYER}+{compression}"
+        case _:
+            raise ValueError(f"OCI has no media type for {compression} layers")
+
+
+def unpack(
+    root_fd: int,
+    source_fd: int,
+    blob_fd: int | None,
+    *,
+    limits: Limits,
+    single_id: bool,
+    progress: Callable[[int], None] | None = None,
+    whiteouts: bool = True,
+) -> UnpackedStream:
+    """Extracts the tar on `source_fd` below `root_fd` and writes its blob to `blob_fd`, without waiting for the disk.
+
+    The source is plain or compressed (gzip, zstd, xz, bzip2) and may be a pipe. The blob has the source's own bytes,
+    or for xz and bzip2, which OCI does not know, the uncompressed tar. `progress` gets the source bytes read so far,
+    about once a MiB. With `whiteouts`, `.wh.` entries become overlay whiteouts (user xattrs); without, as for a root
+    filesystem, they are refused. With `single_id` owners are left out. All descriptors stay the caller's.
+
+    Parents that the archive does not name are made 0755 with time 0. After an error what was extracted so far is
+    left, but no process and no descriptor. The caller must be single-threaded: a child is forked.
+
+    Raises `HostileArchive` for an archive that breaks the rules, passes a limit, is damaged or cut off; `ImageError`
+    for an owner outside the mapped ids; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
+    """
+    feeder = Decoder(source_fd, blob_fd, limits, end_needed=not whiteouts)
+    umask = os.umask(0)
+    extractor: Extractor | None = None
+    try:
+        extractor = Extractor(root_fd, feeder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
+        _extract(feeder, extractor, progress)
+        extractor.finish()
+        return _unpacked(feeder.report(), extractor)
+    finally:
+        if extractor is not None:
+            extractor.close()
+        os.umask(umask)
+        feeder.close()
+
+
+def _extract(feeder: Decoder, extractor: Extractor, progress: Callable[[int], None] | None) -> None:
+    told = 0
+    while (member := feeder.entries.next()) is not None:
+        extractor.add(member)
+        if progress is not None and (read := feeder.source_bytes) - told >= _PROGRESS_EVERY:
+            progress(read)
+            told = read
+    if progress is not None:
+        progress(feeder.source_bytes)
+
+
+def _unpacked(fed: StreamDigests, extractor: Extractor) -> UnpackedStream:
+    return UnpackedStream(
+        fed.diff_id,
+        fed.blob_digest,
+        fed.blob_size,
+        media_type(Compression(fed.compression)),
+        extractor.size,
+        extractor.entries,
+        extractor.skipped,
+    )

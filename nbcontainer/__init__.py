@@ -9,7 +9,7 @@ from nbcontainer._version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from nbcontainer.containers.api import Result, commit, create, get, run
+    from nbcontainer.api import Result, commit, create, get, run
     from nbcontainer.containers.container import Container
     from nbcontainer.sandbox.outcome import Outcome
 
@@ -18,11 +18,11 @@ __all__ = ["Container", "Outcome", "Result", "__version__", "commit", "create", 
 _WHERE = {
     "Container": "nbcontainer.containers.container",
     "Outcome": "nbcontainer.sandbox.outcome",
-    "Result": "nbcontainer.containers.api",
-    "commit": "nbcontainer.containers.api",
-    "create": "nbcontainer.containers.api",
-    "get": "nbcontainer.containers.api",
-    "run": "nbcontainer.containers.api",
+    "Result": "nbcontainer.api",
+    "commit": "nbcontainer.api",
+    "create": "nbcontainer.api",
+    "get": "nbcontainer.api",
+    "run": "nbcontainer.api",
 }
 
 

@@ -12,15 +12,15 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer._version import __version__
-from nbcontainer.containers import verbs
+from nbcontainer.commands import containers
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.progress_line import TerminalLine
+from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.terminal import WindowSize, raw
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.grammar import Command, Option, parse
-from nbcontainer.containers.progress import TerminalLine
-from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import run
-from nbcontainer.containers.terminal import WindowSize, raw
-from nbcontainer.containers.verb import Call
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
@@ -28,7 +28,7 @@ from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nbcontainer.containers.grammar import Words
+    from nbcontainer.commands.grammar import Words
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.outcome import Outcome
 
@@ -130,13 +130,13 @@ def _main(arguments: Sequence[str]) -> int:
     except StoreError:
         if name != "doctor":
             raise
-        from nbcontainer.containers.doctor import examine
+        from nbcontainer.commands.doctor import examine
 
         return _show(examine(store), top)  # it says so, and what else there is to say
     with contextlib.closing(opened) as engine:
         if name == "run":
             return _run(engine, words)
-        view = verbs.VERBS[name].run(Call(engine, words, _listener()))
+        view = containers.VERBS[name].run(Invocation(engine, words, _listener()))
         return _show(view, top)
 
 
@@ -178,17 +178,17 @@ def _listener() -> Listener | None:
 
 
 def _command(name: str) -> Command:
-    if name in verbs.VERBS:
-        return verbs.VERBS[name].command
+    if name in containers.VERBS:
+        return containers.VERBS[name].command
     for command in (_RUN, _DEMO):
         if name == command.name:
             return command
-    raise verbs.unknown(name)
+    raise containers.unknown(name)
 
 
 def _overview() -> str:
     extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, _DEMO, _KERNEL))
-    return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{verbs.overview('')}"
+    return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{containers.overview('')}"
 
 
 def _run(engine: Engine, words: Words) -> int:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from tests.requirements import require
 
 SUITE, PYTHON = "bookworm", "3.11"

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.options.volumes import idmapped, is_as_checked, writable_directories
 from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.storage import LimitedUpper
-from nbcontainer.containers.volumes import idmapped, is_as_checked, writable_directories
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth

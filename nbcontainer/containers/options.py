@@ -7,8 +7,8 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.ports import check_ports
-from nbcontainer.containers.volumes import check_targets
+from nbcontainer.commands.options.ports import check_ports
+from nbcontainer.commands.options.volumes import check_targets
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, PROCESSES

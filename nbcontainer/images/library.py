@@ -133,10 +133,7 @@ def _known(store: Store, wanted: Reference, platform: Platform | None) -> Image:
 
 def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None) -> Image:
     """busybox without a network, where there is one on this machine, else from the registry."""
-    from nbcontainer.images.archives.loading import (  # the first cell of an image that is there needs none of it
-        ImportOptions,
-        load,
-    )
+    from nbcontainer.images.archives.loading import ImportOptions, load
 
     try:
         tar, origin = busybox.busybox()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Float, Int, List, Unicode
 
-from nbcontainer.containers import verbs
+from nbcontainer.commands import containers
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.grammar import Command, Option, Words, parse
+from nbcontainer.commands.output import FloodGate, TextSink
+from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
-from nbcontainer.containers.grammar import Command, Option, Words, parse
-from nbcontainer.containers.output import FloodGate, TextSink
-from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.containers.run import run
-from nbcontainer.containers.verb import Call
 from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.notebook.interpolation import filler, split
 from nbcontainer.notebook.progress_display import listener
@@ -109,12 +109,12 @@ class ContainerMagics(Magics):
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
-            return _show(f"{_CELL.describe('')}\n\nverbs of %container:\n{verbs.overview('')}")
+            return _show(f"{_CELL.describe('')}\n\nverbs of %container:\n{containers.overview('')}")
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)
-        if name not in verbs.VERBS:
-            raise verbs.unknown(name)
+        if name not in containers.VERBS:
+            raise containers.unknown(name)
         return self._do(name, rest, "%container ")
 
     @no_var_expand
@@ -124,7 +124,7 @@ class ContainerMagics(Magics):
         return self._do("commit", split(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
-        verb = verbs.VERBS[name]
+        verb = containers.VERBS[name]
         if parse(verb.command, words).has("help"):
             return _show(verb.command.describe(prefix))
         parsed = parse(verb.command, words, fill=self._fill)
@@ -133,11 +133,11 @@ class ContainerMagics(Magics):
         except StoreError:
             if name != "doctor":
                 raise
-            from nbcontainer.containers.doctor import examine
+            from nbcontainer.commands.doctor import examine
 
             return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
         try:
-            return verb.run(Call(engine, parsed, listener(self.shell)))
+            return verb.run(Invocation(engine, parsed, listener(self.shell)))
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
             raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 

@@ -6,7 +6,7 @@ import html
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.progress import PATIENCE, TerminalLine, line
+from nbcontainer.commands.progress_line import PATIENCE, TerminalLine, line
 
 if TYPE_CHECKING:
     from nbcontainer.progress import Listener, State

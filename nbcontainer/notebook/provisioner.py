@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
+from nbcontainer.commands.grammar import Command, parse
+from nbcontainer.commands.run import RUN_OPTIONS, request_of
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import default_engine
-from nbcontainer.containers.grammar import Command, parse
 from nbcontainer.containers.options import check_options
-from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import resolve

@@ -6,10 +6,10 @@ import copy
 import os
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.grammar import parse
-from nbcontainer.containers.verb import Call
-from nbcontainer.containers.verbs import VERBS
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.options.volumes import parse_volume
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Scene:
     def verb(self, name: str, *words: object) -> str:
         """What a command answers."""
         command = VERBS[name]
-        return str(command.run(Call(self.engine, parse(command.command, [str(word) for word in words]))))
+        return str(command.run(Invocation(self.engine, parse(command.command, [str(word) for word in words]))))
 
     def users_link(self, name: str, target: str) -> None:
         """A link of the user's own, beside the volume."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.linux.libc import int_, libc
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from tests.attacks.inside import attempt, call

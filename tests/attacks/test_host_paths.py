@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.volumes import parse_volume
 from nbcontainer.errors import ContainerError, LinkRefused, SetupFailed
 from tests.attacks.attacker import attack_script
 from tests.attacks.test_volumes import swap

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError, SetupFailed
 from nbcontainer.sandbox.steps.devices import MASKED
 from nbcontainer.sandbox.userns.idmap import SINGLE

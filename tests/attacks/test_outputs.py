@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.grammar import parse
-from nbcontainer.containers.requests import RUN, request_of
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.errors import ImageError, LinkRefused, UsageError
 from nbcontainer.images.archives import loading
 from tests.running import run_script

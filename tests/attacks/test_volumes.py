@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import SetupFailed, UsageError
 from tests.attacks.attacker import Node, attack_script
 from tests.attacks.inside import call

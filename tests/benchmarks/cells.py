@@ -20,7 +20,7 @@ from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcontainer.containers.api import run
+from nbcontainer.api import run
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.errors import NbcontainerError

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers import api
+from nbcontainer import api
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images.archives import loading
 from tests.benchmarks.archives import build_tree, run, sync

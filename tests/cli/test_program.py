@@ -16,7 +16,7 @@ import pytest
 
 from nbcontainer import __version__
 from nbcontainer.cli import _DEMO, _RUN
-from nbcontainer.containers.verbs import VERBS
+from nbcontainer.commands.containers import VERBS
 from tests.requirements import require
 from tests.running import all_dead, appear, marker, pidfds, processes_with
 

@@ -10,9 +10,9 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers import api
+from nbcontainer import api
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ContainerNotFound, ImageNotFound
 from nbcontainer.images import library
 from nbcontainer.sandbox.cgroups import hierarchy

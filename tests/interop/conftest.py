@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.grammar import parse
-from nbcontainer.containers.verb import Call
-from nbcontainer.containers.verbs import VERBS
 from nbcontainer.images.builtin import busybox
 from tests.requirements import require, require_root
 from tests.running import DEADLINE
@@ -186,7 +186,7 @@ class Ours:
     def __call__(self, verb: str, *words: str | Path) -> str:
         """Does a verb; its answer as text."""
         chosen = VERBS[verb]
-        return str(chosen.run(Call(self.engine, parse(chosen.command, [str(word) for word in words]))))
+        return str(chosen.run(Invocation(self.engine, parse(chosen.command, [str(word) for word in words]))))
 
     def image(self, name: str) -> Image:
         """An image of the store."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from tests.interop.conftest import run
 from tests.requirements import require, require_root
 from tests.running import run_script
@@ -276,7 +276,7 @@ def _python_of(become: list[str]) -> str:
             *become,
             python,
             "-c",
-            "import os, sys, nbcontainer.containers.api; sys.exit(not os.access(sys.executable, os.X_OK))",
+            "import os, sys, nbcontainer.api; sys.exit(not os.access(sys.executable, os.X_OK))",
         ]
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(probe, env=env, capture_output=True, check=False)

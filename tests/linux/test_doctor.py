@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.doctor import LIMITED, MISSING, OK, PROBES, examine
+from nbcontainer.commands.doctor import LIMITED, MISSING, OK, PROBES, examine
 from nbcontainer.images.builtin.busybox import static_busybox
 from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.store.errors import FREE_SPACE
@@ -36,11 +36,11 @@ import json, sys
 from pathlib import Path
 from nbcontainer.containers import run
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.doctor import examine
+from nbcontainer.commands.doctor import examine
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.sweep import prune
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError
 
 store, volumes = Path(sys.argv[1]), tuple(parse_volume(text) for text in sys.argv[2:])

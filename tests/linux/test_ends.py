@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import api
+from nbcontainer import api
 from nbcontainer.images import library
 from nbcontainer.sandbox.supervisor import GRACE
 from tests.running import (

@@ -8,12 +8,12 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.running import running_containers
-from nbcontainer.containers.verb import Call
-from nbcontainer.containers.verbs import VERBS
-from nbcontainer.containers.volumes import parse_volume
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def test_a_running_container_is_committed_from_elsewhere(store_path: Path, engin
 
     def verb(name: str, *words: str) -> str:
         chosen = VERBS[name]
-        return str(chosen.run(Call(elsewhere, parse(chosen.command, list(words)))))
+        return str(chosen.run(Invocation(elsewhere, parse(chosen.command, list(words)))))
 
     def hear(data: bytes) -> None:
         (name,) = (name for name, facts in running_containers(elsewhere.store).items() if "so far" in facts["command"])

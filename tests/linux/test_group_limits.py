@@ -23,7 +23,7 @@ from tests.requirements import require
 from tests.running import all_dead, descendants, pidfds
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.api import Result
+    from nbcontainer.api import Result
     from nbcontainer.containers.engine import Engine
     from nbcontainer.sandbox.outcome import Outcome
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import api
+from nbcontainer import api
 from nbcontainer.containers.diff import diff
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images.archives.saving import save_archive

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nbcontainer
+from nbcontainer.commands.doctor import LIMITED, OK, Check, examine
+from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.containers.container import get
-from nbcontainer.containers.doctor import LIMITED, OK, Check, examine
-from nbcontainer.containers.ports import parse_port
 from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.network import private

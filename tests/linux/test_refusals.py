@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.commands.options.volumes import parse_tmpfs
 from nbcontainer.containers import run
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.volumes import parse_tmpfs
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images import library
 from nbcontainer.images.trash import discard

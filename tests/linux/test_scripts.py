@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import SetupFailed, UsageError
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ def test_the_settings_are_in_no_image(single: Engine) -> None:
 
 
 def _shown(folder: Path) -> tuple[object, ...]:
-    from nbcontainer.containers.volumes import parse_volume
+    from nbcontainer.commands.options.volumes import parse_volume
 
     return (parse_volume(f"{folder}:/package:ro"),)
 

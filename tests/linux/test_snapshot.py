@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import api
+from nbcontainer import api
 from nbcontainer.containers.pause import paused
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.linux.procfs import STANDING, descendants, state

@@ -19,7 +19,7 @@ from tests.requirements import require_linux
 from tests.running import all_dead, descendants, pidfds
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.api import Result
+    from nbcontainer.api import Result
     from nbcontainer.containers.engine import Engine
 
 MIB = 1 << 20

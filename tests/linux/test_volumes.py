@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ContainerError, SetupFailed, UsageError
 from nbcontainer.sandbox.userns import idmap
 from tests.requirements import require, require_linux, require_plain_user, require_root
@@ -360,7 +360,7 @@ MOUNTED = """
 import os, subprocess, sys
 from pathlib import Path
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.volumes import parse_volume
+from nbcontainer.commands.options.volumes import parse_volume
 from tests.running import run_script
 
 store, data = Path(sys.argv[1]), Path(sys.argv[2])

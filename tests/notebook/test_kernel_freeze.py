@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from jupyter_client.manager import KernelManager
 
-from nbcontainer import cli
-from nbcontainer.containers import api
+from nbcontainer import api, cli
 from nbcontainer.containers import engine as engines
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel.specs import kernelspec

@@ -6,10 +6,10 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers import verbs
-from nbcontainer.containers.grammar import parse
+from nbcontainer.commands import containers
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.snapshot import snapshot
-from nbcontainer.containers.verb import Call
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,17 +45,17 @@ def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) 
     except ValueError as error:
         raise UsageError(f"cannot read %{line}: {error}", hint="check its quotes") from None
     if words[0] == "container" and (len(words) == 1 or words[1] in _HELP):
-        return verbs.overview("%container ")
+        return containers.overview("%container ")
     name, rest, prefix = _verb(words)
     if rest[:1] and rest[0] in _HELP:
-        return verbs.VERBS[name].command.describe(prefix)
+        return containers.VERBS[name].command.describe(prefix)
     return _do(name, rest, shell, listener)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str], str]:
     """The verb that words mean, its own words, and how it is written."""
     name, *rest = words
-    if name in _ALONE and name in verbs.VERBS:
+    if name in _ALONE and name in containers.VERBS:
         return name, rest, "%"
     if name.startswith("%"):
         raise UsageError(f"%{name} is for IPython's notebooks", hint="begin the cell with #! and an interpreter")
@@ -64,8 +64,8 @@ def _verb(words: list[str]) -> tuple[str, list[str], str]:
     name, *rest = rest
     if name == "run":
         raise UsageError("%container run: this notebook has its container", hint="write the command in a cell")
-    if name not in verbs.VERBS:
-        raise verbs.unknown(name)
+    if name not in containers.VERBS:
+        raise containers.unknown(name)
     return name, rest, "%container "
 
 
@@ -73,13 +73,13 @@ def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | N
     shell.begin(listener)
     engine, container = shell.engine, shell.container
     assert container is not None
-    verb = verbs.VERBS[name]
+    verb = containers.VERBS[name]
     if name not in _ON_FILES:
-        return verb.run(Call(engine, parse(verb.command, words), listener))
+        return verb.run(Invocation(engine, parse(verb.command, words), listener))
     with snapshot(container, shell.init, shell.told) as copy:
         words = [copy.name if word == container.name else word for word in words]
         engine.last = copy
         try:
-            return verb.run(Call(engine, parse(verb.command, words), listener))
+            return verb.run(Invocation(engine, parse(verb.command, words), listener))
         finally:
             engine.last = container

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from nbcontainer.containers.progress import PATIENCE
+from nbcontainer.commands.progress_line import PATIENCE
 from nbcontainer.notebook.progress_display import Bar
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nbcontainer.containers.output import FloodGate, TextSink
+from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.oci import untrusted_json
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from ipykernel.kernelbase import Kernel
 from traitlets import Bool, Int, Unicode
 
 from nbcontainer import __version__
+from nbcontainer.commands.grammar import Command, Words, parse
+from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine
-from nbcontainer.containers.grammar import Command, Words, parse
-from nbcontainer.containers.requests import RUN, request_of
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.notebook.kernel.history import History
 from nbcontainer.notebook.kernel.language.completeness import completeness

@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.grammar import Command, Option, parse
+from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.run import RUN_OPTIONS, request_of
+from nbcontainer.commands.views import Note, Table
 from nbcontainer.containers.options import check_options
-from nbcontainer.containers.requests import RUN_OPTIONS, request_of
 from nbcontainer.containers.run import choose_container
-from nbcontainer.containers.views import Note, Table
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.loading import stem_of
 from nbcontainer.notebook.kernel.specs import kernelspec
@@ -24,8 +24,8 @@ from nbcontainer.store.layout import default_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.grammar import Words
     from nbcontainer.progress import Listener
 
 _OF_RUN = tuple(option for option in RUN_OPTIONS if option.name not in ("name", "rm"))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.images import describe
+from nbcontainer.commands.run import RUN_OPTIONS
+from nbcontainer.commands.views import Note
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.grammar import Command, Option, parse
-from nbcontainer.containers.image_verbs import describe
-from nbcontainer.containers.requests import RUN_OPTIONS
 from nbcontainer.containers.running import running_containers
 from nbcontainer.containers.snapshot import as_it_is
-from nbcontainer.containers.views import Note
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.notebook.kernel.specs import kernelspec
@@ -22,8 +22,8 @@ from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
+    from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.grammar import Words
     from nbcontainer.notebook.kernel.specs.kernelspec import Installed
     from nbcontainer.progress import Listener
 

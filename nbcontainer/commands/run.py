@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.capabilities import chosen
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.options.capabilities import chosen
+from nbcontainer.commands.options.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size, storage
+from nbcontainer.commands.options.ports import parse_port
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers.cell import Request
-from nbcontainer.containers.grammar import Command, Option
-from nbcontainer.containers.limits import LIMIT_OPTIONS, group_limits, parse_ulimit, shm_size, storage
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.containers.ports import parse_port
-from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci.reference import host_path
@@ -20,7 +20,7 @@ from nbcontainer.store import user_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.containers.grammar import Words
+    from nbcontainer.commands.grammar import Words
     from nbcontainer.linux.paths import Link
 
 RUN_OPTIONS = (

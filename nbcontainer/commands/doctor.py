@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from nbcontainer.containers.bench import Bench
+from nbcontainer.commands.doctor_probes import ProbeEnvironment
+from nbcontainer.commands.views import Table, size
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.views import Table, size
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.builtin import busybox
 from nbcontainer.sandbox import diagnosis as machines
@@ -88,8 +88,8 @@ class Report:
     as_json = as_dict
 
 
-class Trials(Protocol):
-    """What is tried for real: `nbcontainer.containers.bench.Bench`, or a machine that this one cannot be."""
+class ProbeRunner(Protocol):
+    """What is tried for real: `nbcontainer.commands.doctor_probes.ProbeEnvironment`, or a machine that this one cannot be."""
 
     @property
     def has_busybox(self) -> bool:
@@ -118,7 +118,7 @@ class Trials(Protocol):
 
 
 @dataclass(frozen=True)
-class Patient:
+class ProbeContext:
     """What the probes are given: the machine's files, the store's path, and what can be tried.
 
     `refused` is why the store cannot be written, `find_busybox` finds a static one, `can_make_group` says whether a
@@ -128,7 +128,7 @@ class Patient:
     machine: Machine
     store: Path
     place: Path
-    trials: Trials
+    trials: ProbeRunner
     idmap: IdMap
     refused: StoreError | None = None
     find_busybox: Callable[[], Path | None] = busybox.static_busybox
@@ -154,20 +154,20 @@ class Probe:
     """One check: `look` answers, or raises what a cell would hear (`NbcontainerError`, `OSError`)."""
 
     name: str
-    look: Callable[[Patient], Finding]
+    look: Callable[[ProbeContext], Finding]
 
 
 def trial(name: str, found: str) -> Probe:
     """The probe that the trial of that name answers; `found` is what there is to say when it went well."""
 
-    def look(patient: Patient) -> Finding:
+    def look(patient: ProbeContext) -> Finding:
         patient.trials.run(name)
         return Finding(OK, found)
 
     return Probe(name, look)
 
 
-def look_at_kernel(patient: Patient) -> Finding:
+def look_at_kernel(patient: ProbeContext) -> Finding:
     """The version, for what it says: vendors bring features to old kernels, which only trying shows."""
     found = patient.machine.release or "unknown"
     if patient.machine.version < machines.NEWEST_CALL:
@@ -175,7 +175,7 @@ def look_at_kernel(patient: Patient) -> Finding:
     return Finding(OK, found)
 
 
-def look_at_ids(patient: Patient) -> Finding:
+def look_at_ids(patient: ProbeContext) -> Finding:
     """How many ids a container has, and whose they are."""
     if (refusal := idmap.range_refusal(patient.machine)) is not None:
         return Finding(LIMITED, f"root is the only user in a container: {refusal.why}", refusal.advice)
@@ -185,7 +185,7 @@ def look_at_ids(patient: Patient) -> Finding:
     return Finding(OK, f"{sum(part.count for part in ids.uids)}: {where}")
 
 
-def look_at_store(patient: Patient) -> Finding:
+def look_at_store(patient: ProbeContext) -> Finding:
     """Whether the store can be written, and how much fits."""
     if patient.refused is not None:
         raise patient.refused
@@ -198,7 +198,7 @@ def look_at_store(patient: Patient) -> Finding:
     return Finding(OK, found)
 
 
-def look_at_overlay(patient: Patient) -> Finding:
+def look_at_overlay(patient: ProbeContext) -> Finding:
     """Whether what a cell writes, removes and renames goes to a layer of its own, and where that can be."""
     found, advice = "what cells write goes to a layer of their own", UPPER_ADVICE
     try:
@@ -213,13 +213,13 @@ def look_at_overlay(patient: Patient) -> Finding:
     return Finding(LIMITED, f"{found}; {limit}" if limit else found, advice)
 
 
-def look_at_container(patient: Patient) -> Finding:
+def look_at_container(patient: ProbeContext) -> Finding:
     """Whether a cell's whole plan can be carried out."""
     limit = _limit(patient, "container")
     return Finding(LIMITED, limit, UPPER_ADVICE) if limit else Finding(OK, "all steps of a cell's plan")
 
 
-def _limit(patient: Patient, name: str) -> str:
+def _limit(patient: ProbeContext, name: str) -> str:
     """Tries it; what does not work where uppers are, or nothing. Raises as the trial does for anything else."""
     try:
         patient.trials.run(name)
@@ -230,7 +230,7 @@ def _limit(patient: Patient, name: str) -> str:
     return ""
 
 
-def look_at_private_network(patient: Patient) -> Finding:
+def look_at_private_network(patient: ProbeContext) -> Finding:
     """Whether a cell can have a way out, and by which program; without one, it has the host's network, or none."""
     try:
         return Finding(OK, f"a way out and ports, by {patient.trials.connect()}")
@@ -238,7 +238,7 @@ def look_at_private_network(patient: Patient) -> Finding:
         return Finding(LIMITED, error.message, error.hint)
 
 
-def look_at_hostname(patient: Patient) -> Finding:
+def look_at_hostname(patient: ProbeContext) -> Finding:
     """Whether a container has a name of its own: what the notebook runs in may refuse that, and a cell runs without."""
     try:
         patient.trials.run("host name")
@@ -247,7 +247,7 @@ def look_at_hostname(patient: Patient) -> Finding:
     return Finding(OK, "the container's own")
 
 
-def look_at_volumes(patient: Patient) -> Finding:
+def look_at_volumes(patient: ProbeContext) -> Finding:
     """Whether the files of a volume keep their owner."""
     if patient.idmap.root_uid == patient.machine.uid:
         return Finding(OK, "files keep their owner: root in a container is this user")
@@ -261,7 +261,7 @@ def look_at_volumes(patient: Patient) -> Finding:
     return Finding(OK, f"files keep their owner, by idmapped mounts on {patient.file_system}")
 
 
-def look_at_cgroups(patient: Patient) -> Finding:
+def look_at_cgroups(patient: ProbeContext) -> Finding:
     """Which cgroups there are, and whether limits can be set in them."""
     groups = hierarchy.look(patient.machine)
     usable = groups.usable(patient.can_make_group)
@@ -270,7 +270,7 @@ def look_at_cgroups(patient: Patient) -> Finding:
     return Finding(LIMITED if advice else OK, found, advice)
 
 
-def look_at_busybox(patient: Patient) -> Finding:
+def look_at_busybox(patient: ProbeContext) -> Finding:
     """Whether the image that is always there can be made."""
     if (path := patient.find_busybox()) is not None:
         return Finding(OK, f"{path}, static")
@@ -310,17 +310,17 @@ def examine(store: Engine | Path | None = None, machine: Machine | None = None) 
     """
     machine = machine or Machine()
     path = store.store.path if isinstance(store, Engine) else store or default_path()
-    bench = Bench(path.absolute(), idmap.choose(machine))
+    bench = ProbeEnvironment(path.absolute(), idmap.choose(machine))
     end = time.monotonic() + PATIENCE
     try:
         refused = _make(bench, end)
-        return diagnose(Patient(machine, bench.path, bench.folder, bench, bench.idmap, refused), end)
+        return diagnose(ProbeContext(machine, bench.path, bench.folder, bench, bench.idmap, refused), end)
     finally:
         with contextlib.suppress(TimeoutError):
             _within(end, bench.close)
 
 
-def _make(bench: Bench, end: float) -> StoreError | None:
+def _make(bench: ProbeEnvironment, end: float) -> StoreError | None:
     """Makes the bench; why it is not where the store is, None where it is."""
     try:
         _within(end - PATIENCE / 2, bench.make)
@@ -335,7 +335,7 @@ def _make(bench: Bench, end: float) -> StoreError | None:
     return refused
 
 
-def diagnose(patient: Patient, end: float) -> Report:
+def diagnose(patient: ProbeContext, end: float) -> Report:
     """The report of all probes. None is asked for longer than until `end` (time.monotonic())."""
     checks: list[Check] = []
     failures: dict[str, str] = {}

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from nbcontainer.containers.progress import PATIENCE, TerminalLine, line
+from nbcontainer.commands.progress_line import PATIENCE, TerminalLine, line
 from nbcontainer.progress import State
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.command import Verb, count, one_line
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
+from nbcontainer.commands.views import Document, Note, Table, size
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
-from nbcontainer.containers.grammar import Command, Option
-from nbcontainer.containers.image_verbs import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.containers.snapshot import as_it_is
 from nbcontainer.containers.sweep import prune
-from nbcontainer.containers.verb import Verb, count, one_line
-from nbcontainer.containers.views import Document, Note, Table, size
 from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import reference
@@ -23,13 +23,13 @@ from nbcontainer.oci import reference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.verb import Call, View
     from nbcontainer.oci.documents import Image
 
 
-def _ps(call: Call) -> View:
+def _ps(call: Invocation) -> View:
     engine = call.engine
     running = running_containers(engine.store)
     for one in running.values():
@@ -55,7 +55,7 @@ def _ps(call: Call) -> View:
     return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
 
 
-def _export(call: Call) -> View:
+def _export(call: Invocation) -> View:
     name = call.words.operands[0]
     target = call.words.one("output")
     if not target:
@@ -65,7 +65,7 @@ def _export(call: Call) -> View:
     return None if target == "-" else Note(f"{target}  {size(written)}")
 
 
-def _export_to(call: Call, layers: tuple[str, ...], target: str) -> int:
+def _export_to(call: Invocation, layers: tuple[str, ...], target: str) -> int:
     with call.tracker(f"export {target}") as tracker:
         return export(call.engine, layers, reference.host_path(target), progress=tracker.part())
 
@@ -118,7 +118,7 @@ def _now(engine: Engine, name: str = "") -> Iterator[Container]:
         yield _container(engine, name)
 
 
-def _commit(call: Call) -> View:
+def _commit(call: Invocation) -> View:
     operands = call.words.operands
     with (
         _now(call.engine, operands[0] if len(operands) > 1 else "") as container,
@@ -139,7 +139,7 @@ def _commit(call: Call) -> View:
     return Note("\n".join(lines))
 
 
-def _rm(call: Call) -> View:
+def _rm(call: Invocation) -> View:
     for name in call.words.operands:
         try:
             container = _container(call.engine, name)
@@ -154,7 +154,7 @@ def _rm(call: Call) -> View:
     return Note(f"removed {', '.join(call.words.operands)}")
 
 
-def _stop(call: Call) -> View:
+def _stop(call: Invocation) -> View:
     words = []
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
@@ -164,13 +164,13 @@ def _stop(call: Call) -> View:
     return Note("\n".join(words))
 
 
-def _diff(call: Call) -> View:
+def _diff(call: Invocation) -> View:
     with _now(call.engine, *call.words.operands) as container:
         changes = diff(container)
     return Table(("change", "path"), tuple((change.kind, change.path) for change in changes), "no changes")
 
 
-def _history(call: Call) -> View:
+def _history(call: Invocation) -> View:
     try:
         cells = _container(call.engine, *call.words.operands).record.cells
     except (ContainerNotFound, UsageError):
@@ -191,13 +191,13 @@ def _history(call: Call) -> View:
     return Table(("cell", "when", "ended", "code", "changed", "what"), tuple(rows), "no cells")
 
 
-def _undo(call: Call) -> View:
+def _undo(call: Invocation) -> View:
     container = _container(call.engine, *call.words.operands)
     cell = container.undo()
     return Note(f"{container.name} is as it was before: {one_line(cell.command)}")
 
 
-def _inspect(call: Call) -> View:
+def _inspect(call: Invocation) -> View:
     found = []
     for name in call.words.operands or [""]:
         try:
@@ -209,12 +209,12 @@ def _inspect(call: Call) -> View:
     return Document(found[0] if len(found) == 1 else found)
 
 
-def _prune(call: Call) -> View:
+def _prune(call: Invocation) -> View:
     return Note(f"removed {count(prune(call.engine), 'thing')} that nothing uses")
 
 
-def _doctor(call: Call) -> View:
-    from nbcontainer.containers.doctor import examine
+def _doctor(call: Invocation) -> View:
+    from nbcontainer.commands.doctor import examine
 
     return examine(call.engine)
 

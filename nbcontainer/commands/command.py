@@ -10,16 +10,16 @@ from nbcontainer.progress import Tracker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nbcontainer.commands.grammar import Command, Words
+    from nbcontainer.commands.views import Document, Note, Table
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.grammar import Command, Words
-    from nbcontainer.containers.views import Document, Note, Table
     from nbcontainer.progress import Listener
 
     View = Table | Document | Note | Any
 
 
 @dataclass(frozen=True)
-class Call:
+class Invocation:
     """One use of a verb. `listener` hears how far long work is; None for quiet."""
 
     engine: Engine
@@ -36,7 +36,7 @@ class Verb:
     """A verb: its grammar and what it does."""
 
     command: Command
-    run: Callable[[Call], View]
+    run: Callable[[Invocation], View]
 
 
 def count(number: int, what: str) -> str:

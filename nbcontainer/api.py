@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.options import limits
+from nbcontainer.commands.options.capabilities import chosen
+from nbcontainer.commands.options.ports import parse_port
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as containers
-from nbcontainer.containers import limits
 from nbcontainer.containers import run as running
-from nbcontainer.containers.capabilities import chosen
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.containers.ports import parse_port
-from nbcontainer.containers.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import CellFailed
 from nbcontainer.images import library
 from nbcontainer.oci.reference import host_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcontainer.containers.grammar import Command, Option, Words, parse
+from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.errors import UsageError
 
 RUN = Command(

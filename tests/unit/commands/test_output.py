@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbcontainer.containers.output import FloodGate, TextSink
+from nbcontainer.commands.output import FloodGate, TextSink
 
 TEXT = "aé€😀𝄞z\r\n"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.views import size
+from nbcontainer.commands.views import size
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.output import Writable
+    from nbcontainer.commands.output import Writable
     from nbcontainer.progress import State
 
 PATIENCE = 0.3

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.volumes import idmapped
+from nbcontainer.commands.options.volumes import idmapped
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import probes, protocol
 from nbcontainer.sandbox.launcher.client import Launcher
@@ -29,7 +29,7 @@ _NOWHERE = Path("/nonexistent")
 _PROBE_SIZE = 1 << 16  # bytes: more than a file system keeps in an inode
 
 
-class Bench:
+class ProbeEnvironment:
     """What doctor tries, done for real, in containers with the map `idmap`; `store` is the store's path (host).
 
     First `make`, or `make_elsewhere`; at the end `close`, after which nothing of it is left.

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nbcontainer.containers.views import Document, Note, Table, short, size
+from nbcontainer.commands.views import Document, Note, Table, short, size
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.launcher.failures import setup_failed
 

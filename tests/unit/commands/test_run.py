@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.run import RUN, RUN_OPTIONS, request_of, seconds
 from nbcontainer.containers.cell import Request
-from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.containers.requests import RUN, RUN_OPTIONS, request_of, seconds
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit

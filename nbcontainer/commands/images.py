@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.grammar import Command, Option
+from nbcontainer.commands.command import Verb, count, one_line
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.views import Note, Table, short, size
 from nbcontainer.containers.sweep import sweep
-from nbcontainer.containers.verb import Verb, count, one_line
-from nbcontainer.containers.views import Note, Table, short, size
 from nbcontainer.errors import UsageError
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import config_changes, platforms, reference
 
 if TYPE_CHECKING:
+    from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.verb import Call, View
     from nbcontainer.images.archives.loading import ImportOptions
     from nbcontainer.oci.documents import Image
 
@@ -29,7 +29,7 @@ CHANGE = Option(
 )
 
 
-def _images(call: Call) -> View:
+def _images(call: Invocation) -> View:
     rows = tuple(
         (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
         for name, image in sorted(call.engine.store.images().items())
@@ -42,7 +42,7 @@ def describe(image: Image) -> str:
     return f"{image.name}  {image.digest}  {count(len(image.layers), 'layer')}, {size(image.size)}"
 
 
-def _import(call: Call) -> View:
+def _import(call: Invocation) -> View:
     file, *names = call.words.operands
     if file == "-" and not names:
         raise UsageError("import: no name for the image", hint="write import - NAME, or load - for an image archive")
@@ -56,7 +56,7 @@ def _import(call: Call) -> View:
     return _bring_in(call, file, replace(wish, config=config))
 
 
-def _load(call: Call) -> View:
+def _load(call: Invocation) -> View:
     files = [*call.words.operands, *call.words.all("input")]
     if len(files) != 1:
         raise UsageError("load: one file is loaded at a time", hint="write load FILE, load DIR, or load - for a stream")
@@ -65,7 +65,7 @@ def _load(call: Call) -> View:
     return _bring_in(call, files[0], ImportOptions())
 
 
-def _bring_in(call: Call, file: str, wish: ImportOptions) -> View:
+def _bring_in(call: Invocation, file: str, wish: ImportOptions) -> View:
     from nbcontainer.images.archives import loading
 
     path = Path("-" if file == "-" else reference.host_path(file))
@@ -85,7 +85,7 @@ def _bring_in(call: Call, file: str, wish: ImportOptions) -> View:
     return Note("\n".join(describe(image) for image in images))
 
 
-def _pull(call: Call) -> View:
+def _pull(call: Invocation) -> View:
     from nbcontainer.images.registry.pulling import pull
 
     engine, text = call.engine, call.words.one("platform")
@@ -97,7 +97,7 @@ def _pull(call: Call) -> View:
     return Note("\n".join(describe(image) for image in images))
 
 
-def _push(call: Call) -> View:
+def _push(call: Invocation) -> View:
     from nbcontainer.images.registry.pushing import push
 
     source, *target = call.words.operands
@@ -108,7 +108,7 @@ def _push(call: Call) -> View:
     return Note(f"{wanted.canonical}@{manifest.digest}")
 
 
-def _save(call: Call) -> View:
+def _save(call: Invocation) -> View:
     from nbcontainer.images.archives import saving
 
     target = call.words.one("output")
@@ -126,7 +126,7 @@ def _save(call: Call) -> View:
     return None if target == "-" else Note(f"{target}  {count(len(images), 'image')}, {size(written)}")
 
 
-def _compression(call: Call, default: Compression) -> Compression:
+def _compression(call: Invocation, default: Compression) -> Compression:
     text = call.words.one("compress", str(default))
     if text not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
         raise UsageError(f"--compress {text} is not known", hint="choose one of none, gzip, zstd")
@@ -138,12 +138,12 @@ def known(engine: Engine, name: str) -> Image:
     return library.find(engine.store, engine, name, pull=library.NEVER)
 
 
-def _tag(call: Call) -> View:
+def _tag(call: Invocation) -> View:
     source, target = call.words.operands
     return Note(describe(call.engine.store.tag(known(call.engine, source), reference.parse_new(target).familiar)))
 
 
-def _rmi(call: Call) -> View:
+def _rmi(call: Invocation) -> View:
     store, gone = call.engine.store, []
     for word in call.words.operands:
         name = word if reference.is_digest(word) else reference.parse(word).familiar
@@ -153,7 +153,7 @@ def _rmi(call: Call) -> View:
     return Note(f"removed {', '.join(gone)}")
 
 
-def _df(call: Call) -> View:
+def _df(call: Invocation) -> View:
     from nbcontainer.containers.usage import total, usage
 
     rows = [(one.kind, one.name, size(one.own), size(one.shared)) for one in usage(call.engine)]
@@ -161,7 +161,7 @@ def _df(call: Call) -> View:
     return Table(("what", "name", "its own", "shared"), tuple(rows))
 
 
-def _verify(call: Call) -> View:
+def _verify(call: Invocation) -> View:
     from nbcontainer.images.verify import verify
 
     with call.tracker("verify") as tracker:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 
-from nbcontainer.containers.grammar import Option
-from nbcontainer.containers.volumes import size_in_bytes
+from nbcontainer.commands.grammar import Option
+from nbcontainer.commands.options.volumes import size_in_bytes
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import Limit

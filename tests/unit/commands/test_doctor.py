@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.doctor import (
+from nbcontainer.commands.doctor import (
     LIMITED,
     MISSING,
     OK,
     PATIENCE,
     PROBES,
     Check,
-    Patient,
+    ProbeContext,
     Report,
     diagnose,
     look_at_busybox,
@@ -153,11 +153,11 @@ def at(name: str, code: int) -> Callable[[Step], int]:
     return lambda step: code if type(step).__name__ == name else 0
 
 
-def patient(host: Host, uid: int = UID, **tried: Any) -> Patient:
+def patient(host: Host, uid: int = UID, **tried: Any) -> ProbeContext:
     """A patient on that machine, whose trials go as `tried` says; its store is below /srv."""
     machine = host.machine(uid)
     ids = idmap.choose(machine)
-    return Patient(
+    return ProbeContext(
         machine,
         Path("/srv/store"),
         Path("/srv/store/tmp/1"),
@@ -168,7 +168,7 @@ def patient(host: Host, uid: int = UID, **tried: Any) -> Patient:
     )
 
 
-def report(someone: Patient) -> Report:
+def report(someone: ProbeContext) -> Report:
     return diagnose(someone, time.monotonic() + PATIENCE)
 
 
@@ -456,7 +456,7 @@ def test_a_refused_step_is_told_as_a_cell_tells_it(
     assert (found.found, found.advice) == (cell.message, cell.hint)
 
 
-def cell_error(someone: Patient, refused: Callable[[Step], int]) -> SetupFailed:
+def cell_error(someone: ProbeContext, refused: Callable[[Step], int]) -> SetupFailed:
     """The error of a cell there: of the first step of its plan that is refused."""
     steps = TRIALS["container"].plan(someone.idmap, "../tmp/1")
     step, code = next((step, code) for step in steps if (code := refused(step)))

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.containers.options import RunOptions, check_options
-from nbcontainer.containers.ports import parse_port
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.spec import Port
 

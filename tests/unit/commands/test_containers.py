@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.commands.command import Invocation, count, one_line
+from nbcontainer.commands.containers import VERBS, overview, unknown
+from nbcontainer.commands.grammar import parse
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.grammar import parse
 from nbcontainer.containers.record import CellRecord
-from nbcontainer.containers.verb import Call, count, one_line
-from nbcontainer.containers.verbs import VERBS, overview, unknown
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
@@ -64,7 +64,7 @@ class Verbs:
 
     def __call__(self, line: str) -> Any:
         name, *words = line.split()
-        return VERBS[name].run(Call(self.engine, parse(VERBS[name].command, words)))
+        return VERBS[name].run(Invocation(self.engine, parse(VERBS[name].command, words)))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_import_names_the_image_by_its_file(verbs: Verbs, archive: Path) -> None
 
 def test_import_sets_the_configuration(verbs: Verbs, archive: Path) -> None:
     """`--change` is in the image's configuration."""
-    call = Call(
+    call = Invocation(
         verbs.engine, parse(VERBS["import"].command, [str(archive), "base", "--change", 'CMD ["cat", "/file"]'])
     )
     VERBS["import"].run(call)

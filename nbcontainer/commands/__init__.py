@@ -1,0 +1,1 @@
+"""The commands of notebook and terminal: their grammar, what they do, and the values they return."""

@@ -1,0 +1,1 @@
+"""The options of a run: from the words to checked values."""

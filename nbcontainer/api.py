@@ -102,7 +102,7 @@ def run(
         platform=platform,
         pull=pull,
         capabilities=chosen(cap_add, cap_drop),
-        together=limits.group_limits(
+        cgroup_limits=limits.group_limits(
             memory,
             memory_swap,
             cpus="" if cpus is None else str(cpus),

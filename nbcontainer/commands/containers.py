@@ -10,12 +10,12 @@ from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.commands.views import Document, Note, Table, size
 from nbcontainer.containers import container as containers
+from nbcontainer.containers.active import running_containers, stop_running
+from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.running import running_containers, stop_running
-from nbcontainer.containers.snapshot import as_it_is
-from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import reference
@@ -112,7 +112,7 @@ def _container(engine: Engine, name: str = "") -> Container:
 def _now(engine: Engine, name: str = "") -> Iterator[Container]:
     """A container to look at; of one that runs, here or in another notebook, a copy of what it is now."""
     if name in running_containers(engine.store):
-        with as_it_is(engine, name) as copy:
+        with frozen_copy(engine, name) as copy:
             yield copy
     else:
         yield _container(engine, name)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.options.volumes import idmapped
+from nbcontainer.containers.mounts import idmapped
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import probes, protocol
 from nbcontainer.sandbox.launcher.client import Launcher

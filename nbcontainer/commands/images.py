@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.views import Note, Table, short, size
-from nbcontainer.containers.sweep import sweep
+from nbcontainer.containers.cleanup import sweep
 from nbcontainer.errors import UsageError
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
@@ -154,7 +154,7 @@ def _rmi(call: Invocation) -> View:
 
 
 def _df(call: Invocation) -> View:
-    from nbcontainer.containers.usage import total, usage
+    from nbcontainer.containers.disk_usage import total, usage
 
     rows = [(one.kind, one.name, size(one.own), size(one.shared)) for one in usage(call.engine)]
     rows.append(("all, each thing once", "", size(total(call.engine)), ""))

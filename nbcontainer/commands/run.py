@@ -81,7 +81,7 @@ def request_of(words: Words, *, script: str | None = None, terminal: bool = Fals
             platform=words.one("platform"),
             pull=words.one("pull", library.MISSING),
             capabilities=chosen(words.all("cap-add"), words.all("cap-drop")),
-            together=group_limits(*map(words.one, ("memory", "memory-swap", "cpus", "pids-limit"))),
+            cgroup_limits=group_limits(*map(words.one, ("memory", "memory-swap", "cpus", "pids-limit"))),
             ulimits=tuple(parse_ulimit(text) for text in words.all("ulimit")),
             shm_size=shm_size(words.one("shm-size")),
             storage=storage(words.one("storage")),

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.options.volumes import idmapped, is_as_checked, writable_directories
+from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
 from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
-from nbcontainer.containers.storage import LimitedUpper
+from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.upper import Upper
+    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.outcome import Outcome
@@ -89,7 +89,7 @@ class Streams:
 
 
 @contextlib.contextmanager
-def told(engine: Engine, do: str) -> Iterator[None]:
+def store_errors(engine: Engine, do: str) -> Iterator[None]:
     """What the kernel refuses this process (descriptors, space, memory) becomes the store's error: one line."""
     try:
         yield
@@ -115,7 +115,7 @@ class Cell:
         self.options = request.options
         self.streams = streams
         self.launcher = engine.launcher_for(self.options.userns)
-        self.upper: Upper | None = None
+        self.upper: WriteLayer | None = None
         self.running: ContainerHandle | None = None
         self.group: Group | None = None
         self._ahead: tuple[Step, ...] = ()
@@ -171,8 +171,10 @@ class Cell:
             limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
         except OSError:
             return False
-        told = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
-        self.streams.stderr(told.encode())
+        store_errors = (
+            f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
+        )
+        self.streams.stderr(store_errors.encode())
         return True
 
     def settle(self, outcome: Outcome | None) -> None:
@@ -200,7 +202,7 @@ class Cell:
     def _run_once(self, *, afresh: bool = False) -> Outcome:
         kept: list[int] = []
         try:
-            with told(self.engine, "begin a cell"):
+            with store_errors(self.engine, "begin a cell"):
                 running = self._begin(kept, afresh=afresh)
             # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
             return self._follow(running, kept, time.monotonic())
@@ -221,7 +223,7 @@ class Cell:
             files = [self._input(sent), *sent[:2]]
             volumes = self._add_files(files, sent)
             plan_for = functools.partial(self.plan_for, volumes=volumes)
-            lowers, limits, storage = self.container.lowers, self.options.together, self.options.storage
+            lowers, limits, storage = self.container.lowers, self.options.cgroup_limits, self.options.storage
             ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, storage, afresh=afresh)
             self.upper, self.group, self._ahead = ready.upper, ready.group, ready.steps
             try:
@@ -241,8 +243,8 @@ class Cell:
 
     def _before(self) -> Callable[[ContainerHandle], None] | None:
         """What is done to init before there is a cell, where there is something to do. Raises `SandboxError`."""
-        if self.options.together.controllers:
-            self.group = self.group or Group(self.options.together)
+        if self.options.cgroup_limits.controllers:
+            self.group = self.group or Group(self.options.cgroup_limits)
         elif self.options.network != PRIVATE:
             return None
         return self._ready
@@ -277,7 +279,7 @@ class Cell:
             outcome = follow.to_end()
             if self.group is not None:
                 outcome = self.group.explain(outcome)
-            if isinstance(self.upper, LimitedUpper):
+            if isinstance(self.upper, LimitedWriteLayer):
                 running.wait()
                 outcome = self.upper.explain(outcome)
             return outcome
@@ -343,7 +345,7 @@ class Cell:
             sent += trees
         return volumes
 
-    def plan_for(self, upper: Upper, volumes: tuple[Volume, ...] | None = None) -> Plan:
+    def plan_for(self, upper: WriteLayer, volumes: tuple[Volume, ...] | None = None) -> Plan:
         """The plan of this cell, or of one more like it, on an upper. `volumes` are the cell's as they travel."""
         options, config = self.options, self.image.config
         script = self._script

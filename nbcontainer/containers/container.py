@@ -10,9 +10,9 @@ import secrets
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
-from nbcontainer.containers.running import running_containers, stop_running
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
-    from nbcontainer.containers.upper import Upper
+    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
 
@@ -57,7 +57,7 @@ class Container:
     def __init__(self, engine: Engine, record: Record) -> None:
         self.engine = engine
         self.record = record
-        self.upper: Upper | None = None
+        self.upper: WriteLayer | None = None
         self.confinement: Callable[[], dict[str, Any]] | None = None
 
     @property

@@ -10,10 +10,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.ahead import Ahead, Ready
-from nbcontainer.containers.host import view
-from nbcontainer.containers.storage import LimitedUpper
-from nbcontainer.containers.upper import Upper
+from nbcontainer.containers.warm_pool import WarmContainer, WarmPool
+from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
+from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.images import library
 from nbcontainer.sandbox import sandboxed_call
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from nbcontainer.containers.ahead import PlanFor
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.warm_pool import PlanFor
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.steps.base import Plan
@@ -52,7 +52,7 @@ class Engine:
         self.launcher = Launcher(self.store.path, self.idmap, preload=_WORK_MODULES)
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
-        self._ahead = Ahead(self.store, self.launcher, lambda path: library.discard(self.store, self, [path]))
+        self._ahead = WarmPool(self.store, self.launcher, lambda path: library.discard(self.store, self, [path]))
         self._chores: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._held: list[Callable[[], object]] | None = None
         self._housekeeper: threading.Thread | None = None
@@ -69,11 +69,11 @@ class Engine:
 
         If the store has it, `image` is prepared to be the first cell's.
         """
-        from nbcontainer.containers.run import foresee_image
-        from nbcontainer.containers.sweep import sweep
+        from nbcontainer.containers.cleanup import sweep
+        from nbcontainer.containers.run import prewarm_image
 
         self.launcher.start()
-        self.later(lambda: foresee_image(self, image))
+        self.later(lambda: prewarm_image(self, image))
         self.later(lambda: sweep(self))
 
     def close(self) -> None:
@@ -89,11 +89,11 @@ class Engine:
         if self._housekeeper is not None:
             self._chores.put(None)
             self._housekeeper.join()
-        from nbcontainer.containers.sweep import forget_session
+        from nbcontainer.containers.cleanup import end_session
 
         self._ahead.close()  # what mounts while its directories are removed leaves some
         with contextlib.suppress(OSError, NbcontainerError):
-            forget_session(self)
+            end_session(self)
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
@@ -161,7 +161,7 @@ class Engine:
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[Ready, Plan]:
+    ) -> tuple[WarmContainer, Plan]:
         """A container for a cell on these layers (the topmost first), and the plan that `plan_for` makes on its upper.
 
         It is one that waits, with its group where it is in one, if the plan fits it and it need not be made `afresh`;
@@ -174,9 +174,13 @@ class Engine:
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image host needs a user namespace", hint="leave out --userns=host")
-        upper = Upper(self.store, lowers, below) if storage is None else LimitedUpper(self, lowers, below, storage)
+        upper = (
+            WriteLayer(self.store, lowers, below)
+            if storage is None
+            else LimitedWriteLayer(self, lowers, below, storage)
+        )
         upper.make()
-        return Ready(upper, (), limits), plan_for(upper)
+        return WarmContainer(upper, (), limits), plan_for(upper)
 
     def expect(self) -> None:
         """Says that a cell is about to come: to be said while its words are still being read."""
@@ -186,17 +190,17 @@ class Engine:
         """A pipe for one stream of a cell, made ahead or now: (read end, write end). The caller closes both."""
         return self._ahead.output_pipe()
 
-    def foresee(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
         """Prepares for the next cell to be on these layers, and as `plan_for` says, in the background."""
         self.later(lambda: self._ahead.prepare(lowers, limits, plan_for))
 
     def clear_away(
-        self, upper: Upper | None, running: ContainerHandle | None = None, group: Group | None = None
+        self, upper: WriteLayer | None, running: ContainerHandle | None = None, group: Group | None = None
     ) -> None:
         """Removes what nobody wants of a cell, in the background: once its mounts are gone, which it waits for."""
         self.later(lambda: self._clear_away(upper, running, group))
 
-    def _clear_away(self, upper: Upper | None, running: ContainerHandle | None, group: Group | None) -> None:
+    def _clear_away(self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None) -> None:
         if running is not None:
             with running:
                 running.wait()

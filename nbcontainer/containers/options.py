@@ -7,16 +7,17 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.options.ports import check_ports
-from nbcontainer.commands.options.volumes import check_targets
+from nbcontainer.containers.mounts import check_targets
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED
+from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Port
 from nbcontainer.sandbox.steps.user import is_id
 from nbcontainer.sandbox.userns import idmap
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nbcontainer.linux.paths import Link
     from nbcontainer.oci.documents import ImageConfig
     from nbcontainer.sandbox.defaults import Limit
@@ -30,7 +31,7 @@ NETWORKS = ("none", "host", PRIVATE)
 @dataclass(frozen=True)
 class RunOptions:
     """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
-    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `together` the limits of all
+    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `cgroup_limits` the limits of all
     its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual, and `storage`, what the run may
     write, in bytes or None for no limit. `links` are those that paths of other files than volumes led through.
     """
@@ -50,7 +51,7 @@ class RunOptions:
     platform: str = ""
     pull: str = "missing"
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
-    together: GroupLimits = field(default_factory=GroupLimits)
+    cgroup_limits: GroupLimits = field(default_factory=GroupLimits)
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None
     storage: int | None = None
@@ -61,7 +62,7 @@ class RunOptions:
         """The limits of each process: the usual ones, but for those that are asked for."""
         asked = {limit.name: limit for limit in self.ulimits}
         kept = [limit for limit in DEFAULT_LIMITS if limit.name not in asked]
-        if self.together.pids is not None:  # it takes the place of the usual one
+        if self.cgroup_limits.pids is not None:  # it takes the place of the usual one
             kept = [limit for limit in kept if limit.name != PROCESSES]
         return (*kept, *asked.values())
 
@@ -135,3 +136,19 @@ def stop_signal(config: ImageConfig) -> int:
     word = str(config.other.get("StopSignal", "")).upper()
     number = int(word) if is_id(word) else getattr(signal, f"SIG{word.removeprefix('SIG')}", signal.SIGTERM)
     return int(number) if number in (*FORWARDED, signal.SIGKILL) else signal.SIGTERM
+
+
+def check_ports(ports: Sequence[Port], network: str) -> None:
+    """Raises `UsageError` for ports that a network does not publish, and for one of the host's that is named twice."""
+    if not ports:
+        return
+    if network == "host":
+        raise UsageError("--publish with --network host: its ports are the host's already", hint="leave --publish out")
+    if network != "private":
+        hint = "add --network private, or leave --publish out"
+        raise UsageError(f"--publish with --network {network}: nothing leads into the container", hint=hint)
+    seen = set()
+    for port in ports:
+        if (port.host, port.protocol) in seen:
+            raise UsageError(f"--publish names port {port.host}/{port.protocol} twice", hint="leave one out")
+        seen.add((port.host, port.protocol))

@@ -72,7 +72,7 @@ def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[
         "user_namespace": asdict(idmap),
         "network": options.network,
         "ports": [asdict(port) for port in options.ports],
-        "limits": {**asdict(options.together), "storage": options.storage},
+        "limits": {**asdict(options.cgroup_limits), "storage": options.storage},
         "steps": [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo],
     }
 

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.cell import Cell, Request, Streams, told
+from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
 from nbcontainer.containers.options import check_options
 from nbcontainer.errors import (
     ContainerError,
@@ -39,13 +39,13 @@ def check(engine: Engine, options: RunOptions) -> None:
     check_options(options)
     for links in (options.links, *(volume.links for volume in options.volumes)):
         if links:
-            with told(engine, "look up the directories that containers can write to"):
+            with store_errors(engine, "look up the directories that containers can write to"):
                 writable.check(engine.store, links)
 
 
 def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
     """The container that a request means, made where it does not exist, and its image. Raises this package's errors."""
-    with told(engine, "use a container"):
+    with store_errors(engine, "use a container"):
         return _choose_container(engine, request, progress)
 
 
@@ -97,7 +97,7 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
     engine = container.engine
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
-        with told(engine, "use a container"):
+        with store_errors(engine, "use a container"):
             stack.enter_context(container.use())
         cell = Cell(engine, container, image, request, streams)
         outcome = None
@@ -105,12 +105,12 @@ def run_in(container: Container, image: Image, request: Request, streams: Stream
             outcome = cell.run()
         finally:
             try:
-                with told(engine, "keep what the cell left"):
+                with store_errors(engine, "keep what the cell left"):
                     cell.settle(outcome)
                 if outcome is not None and request.options.userns != idmap.HOST:
                     # The next cell is most likely like this one: anonymous on the same image, or in this container.
                     lowers = container.record.base[::-1] if container.anonymous else container.lowers
-                    engine.foresee(lowers, request.options.together, cell.plan_for)
+                    engine.prewarm(lowers, request.options.cgroup_limits, cell.plan_for)
             finally:
                 cell.clear_away()
         return outcome
@@ -141,12 +141,12 @@ def run(
     return container, outcome
 
 
-def foresee_image(engine: Engine, word: str) -> None:
+def prewarm_image(engine: Engine, word: str) -> None:
     """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
     image = engine.store.image(reference.parse(word).familiar)
     container = containers.anonymous(engine, image)
     cell = Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
-    engine.foresee(container.lowers, cell.options.together, cell.plan_for)
+    engine.prewarm(container.lowers, cell.options.cgroup_limits, cell.plan_for)
 
 
 def _nowhere(_: bytes) -> None:

@@ -7,13 +7,13 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.container import Container, get
-from nbcontainer.containers.copying import copied
 from nbcontainer.containers.pause import pause_path, paused, wake
 from nbcontainer.containers.record import CellRecord, Record, read_record
-from nbcontainer.containers.running import running_containers
-from nbcontainer.containers.storage import LimitedWritten
-from nbcontainer.containers.upper import Written
+from nbcontainer.containers.writes.copies import copied
+from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
+from nbcontainer.containers.writes.write_layer import WriteView
 from nbcontainer.errors import ContainerBusy
 from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.outcome import EXITED
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def as_it_is(engine: Engine, name: str) -> Iterator[Container]:
+def frozen_copy(engine: Engine, name: str) -> Iterator[Container]:
     """A copy of what runs by this name, in whichever process; the container itself where nothing does.
 
     Raises `ContainerError`, `StoreError`, `ImageError`.
@@ -46,15 +46,15 @@ def as_it_is(engine: Engine, name: str) -> Iterator[Container]:
         record = Record(name, facts["image"], facts["digest"], lowers[::-1], facts["started"])
     parts = tuple(facts["parts"])
     if facts.get("storage"):
-        upper: Written = LimitedWritten(engine, facts["upper"], lowers, parts)
+        upper: WriteView = LimitedWriteView(engine, facts["upper"], lowers, parts)
     else:
-        upper = Written(engine.store, facts["upper"], lowers, parts)
+        upper = WriteView(engine.store, facts["upper"], lowers, parts)
     with snapshot(Container(engine, record), facts["pid"], facts["command"], upper) as copy:
         yield copy
 
 
 @contextlib.contextmanager
-def snapshot(container: Container, init: int, command: str, upper: Written | None = None) -> Iterator[Container]:
+def snapshot(container: Container, init: int, command: str, upper: WriteView | None = None) -> Iterator[Container]:
     """An anonymous container with the files that `container` has now; it is gone afterwards, and its image is not.
 
     What runs in it, below the host pid `init`, stands still while what it changed, in `upper`, is copied. `command` is
@@ -74,7 +74,7 @@ def snapshot(container: Container, init: int, command: str, upper: Written | Non
         copy.remove()
 
 
-def _add_copy(engine: Engine, copy: Container, upper: Written, init: int, command: str) -> None:
+def _add_copy(engine: Engine, copy: Container, upper: WriteView, init: int, command: str) -> None:
     """Adds the upper directory as it is now to `copy`, as a layer of its own."""
     still = paused(init, pause_path(engine.store, upper.id))
     with copied(engine, upper, still) as place, engine.store.lock(shared=True):

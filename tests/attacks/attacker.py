@@ -204,6 +204,6 @@ class Attacker:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan, "build", build)
             # A container made ahead has an upper that another plan's cannot mount as well.
-            patch.setattr(self.engine, "foresee", lambda *_, **__: None)
+            patch.setattr(self.engine, "prewarm", lambda *_, **__: None)
             _, outcome = run.run(self.engine, request, Streams(out.append, err.append))
         return Attacked(outcome, b"".join(out), b"".join(err))

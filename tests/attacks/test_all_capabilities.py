@@ -149,7 +149,7 @@ def test_limits_of_roots_are_not_lifted(attack: Attacker) -> None:
     """A group's files belong to the machine's root, who is nobody in the container, on whichever mount."""
     if os.geteuid() != 0:
         pytest.skip("a plain user's groups are that user's: SECURITY.md says so")
-    found = attack(lift_limits, capabilities=ALL, together=GroupLimits(memory=1 << 28))
+    found = attack(lift_limits, capabilities=ALL, cgroup_limits=GroupLimits(memory=1 << 28))
     assert found
     assert set(found.values()) <= {"EACCES", "EPERM", "EROFS", "EINVAL"}, found
 

@@ -39,7 +39,7 @@ def grouped(attack: Attacker) -> Callable[..., Outcome]:
 
     def run(function: Callable[..., object], way: Way, *arguments: object, **limits: Any) -> Outcome:
         script = attack_script(function, arguments)
-        return attack.run(script, together=GroupLimits(**limits), **way.options()).outcome
+        return attack.run(script, cgroup_limits=GroupLimits(**limits), **way.options()).outcome
 
     return run
 

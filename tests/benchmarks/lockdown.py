@@ -27,13 +27,13 @@ from tests.running import run_script
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.containers.ahead import Ready
-    from nbcontainer.containers.upper import Upper
+    from nbcontainer.containers.warm_pool import WarmContainer
+    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.sandbox.cgroups.group import GroupLimits
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.steps.base import Plan, Step
 
-    PlanFor = Callable[[Upper], Plan]
+    PlanFor = Callable[[WriteLayer], Plan]
 
 LOCKDOWN: tuple[type[Step], ...] = (
     NewSessionKeyring,
@@ -64,17 +64,17 @@ class _Without(Engine):
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[Ready, Plan]:
+    ) -> tuple[WarmContainer, Plan]:
         """The same with less to do."""
         return super().begin(launcher, lowers, self._less(plan_for), limits, storage, afresh=afresh)
 
-    def foresee(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
         """The same with less to do, or nothing."""
         if self.foresees:
-            super().foresee(lowers, limits, self._less(plan_for))
+            super().prewarm(lowers, limits, self._less(plan_for))
 
     def _less(self, plan_for: PlanFor) -> PlanFor:
-        def less(upper: Upper) -> Plan:
+        def less(upper: WriteLayer) -> Plan:
             whole = plan_for(upper)
             parts = {
                 part: tuple(step for step in getattr(whole, part) if not isinstance(step, self.left_out))

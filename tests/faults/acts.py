@@ -76,13 +76,13 @@ def _full(engine: Engine, folder: Path) -> str:
         tmpfs=(parse_tmpfs("/scratch"),),
         workdir="/work",
         read_only=True,
-        together=_LIMITS,
+        cgroup_limits=_LIMITS,
         capabilities=("CHOWN", "SETUID", "SETGID"),
     )
 
 
 def _other_user(engine: Engine, _: Path) -> str:
-    return _said(engine, user="33", network="host", together=_LIMITS)
+    return _said(engine, user="33", network="host", cgroup_limits=_LIMITS)
 
 
 def _terminal(engine: Engine, _: Path) -> str:

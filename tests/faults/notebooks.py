@@ -8,8 +8,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.sweep import prune
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.process import prctl
 from tests.faults import acts, checks

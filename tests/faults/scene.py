@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.ahead import DEPTH
+from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.sweep import prune, sweep
+from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.linux import procfs
 from tests.faults import acts, checks, limits
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.ahead import PlanFor
+    from nbcontainer.containers.warm_pool import PlanFor
     from nbcontainer.sandbox.cgroups.group import GroupLimits
 
 CODES = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EIO)
@@ -43,7 +43,7 @@ _LONGEST = 40.0  # seconds for an act; it takes some hundredths of one
 class OneByOne(Engine):
     """An engine that makes no container ahead: so that the only init there is, is the cell's."""
 
-    def foresee(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
         """Makes none."""
 
 

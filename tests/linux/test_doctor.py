@@ -39,7 +39,7 @@ from nbcontainer.containers.commit import commit
 from nbcontainer.commands.doctor import examine
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import RunOptions
-from nbcontainer.containers.sweep import prune
+from nbcontainer.containers.cleanup import prune
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError
 

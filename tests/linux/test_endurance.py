@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.ahead import DEPTH
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.images import library
 from tests.running import all_dead, descendants, pidfds, run_script
 

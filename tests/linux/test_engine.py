@@ -12,8 +12,8 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.volumes import parse_volume
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.running import running_containers
 from tests.running import run_script
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.sweep import prune
 from nbcontainer.errors import NbcontainerError
 from tests.faults import acts, checks
 from tests.requirements import require_root

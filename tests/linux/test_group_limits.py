@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
-from nbcontainer.containers import ahead
-from nbcontainer.containers.sweep import sweep
+from nbcontainer.containers import warm_pool
+from nbcontainer.containers.cleanup import sweep
 from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
@@ -149,10 +149,10 @@ class TestEnforced:
         run(engine, "true", **limits)
         engine.settle()
         waiting = {path.name for path in left() if (path / "cgroup.procs").read_text().count("\n") == 1}
-        assert len(waiting) == ahead.DEPTH
+        assert len(waiting) == warm_pool.DEPTH
         assert set(names(run(engine, "cat /proc/self/cgroup", **limits))) <= waiting
         engine.settle()
-        assert len({path.name for path in left()}) == ahead.DEPTH
+        assert len({path.name for path in left()}) == warm_pool.DEPTH
 
     def test_another_cell_is_not_put_there(self, engine: Engine) -> None:
         """One with other limits has those, and one without is in no group, whatever waits."""
@@ -173,7 +173,7 @@ class TestEnforced:
         watched = pidfds(waiting)
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
-        assert len(watched) == ahead.DEPTH
+        assert len(watched) == warm_pool.DEPTH
         assert all_dead(watched)
         assert len(names(run(engine, "cat /proc/self/cgroup", memory="64m"))) == 1
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.ahead import PlanFor, Ready
+    from nbcontainer.containers.warm_pool import PlanFor, WarmContainer
     from nbcontainer.sandbox.cgroups.group import GroupLimits
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.steps.base import Plan
@@ -121,7 +121,7 @@ class _DiesInBetween(Engine):
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[Ready, Plan]:
+    ) -> tuple[WarmContainer, Plan]:
         """The same, and then there is no launcher."""
         found = super().begin(launcher, lowers, plan_for, limits, storage, afresh=afresh)
         if self.kills:

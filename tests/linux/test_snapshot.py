@@ -12,7 +12,7 @@ import pytest
 
 from nbcontainer import api
 from nbcontainer.containers.pause import paused
-from nbcontainer.containers.snapshot import as_it_is
+from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.linux.procfs import STANDING, descendants, state
 from nbcontainer.sandbox import standstill
 from nbcontainer.sandbox.standstill import Standstill
@@ -76,7 +76,7 @@ def test_what_is_copied_is_of_one_moment(engine: Engine) -> None:
     def look(_: bytes) -> None:
         (name,) = engine.running
         for number in range(5):
-            with as_it_is(engine, name) as copy:
+            with frozen_copy(engine, name) as copy:
                 images.append(api.commit(copy, f"moment:{number}").name)
         os.kill(engine.running[name]["pid"], signal.SIGTERM)
 

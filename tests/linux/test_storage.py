@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
+from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.snapshot import as_it_is
-from nbcontainer.containers.sweep import sweep
+from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.errors import ContainerBusy, NbcontainerError
 from tests.requirements import require_linux
 from tests.running import all_dead, descendants, pidfds
@@ -116,7 +116,7 @@ def test_a_commit_while_it_runs(engine: Engine, name: str, tmp_path: Path) -> No
     seen: list[str] = []
 
     def look(_: bytes) -> None:
-        with as_it_is(engine, name) as copy:
+        with frozen_copy(engine, name) as copy:
             commit(copy, f"{name}:now")
         other = f"import nbcontainer.cli, sys; sys.exit(nbcontainer.cli.main(['commit', {name!r}, 'other']))"
         environment = os.environ | {

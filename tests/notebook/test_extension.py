@@ -108,16 +108,16 @@ def test_the_next_container_is_made_when_the_cell_is_over(
     """What is prepared for the next cell is not in the way of the end of this one, and is not forgotten."""
     engine.settle()  # what loading the extension prepared
     heard = []
-    foresee = engine.foresee
+    prewarm = engine.prewarm
 
     def asked(*words: Any) -> None:
         heard.append("asked")
-        foresee(*words)
+        prewarm(*words)
 
     def over(_: object) -> None:
         heard.append("over")
 
-    monkeypatch.setattr(engine, "foresee", asked)
+    monkeypatch.setattr(engine, "prewarm", asked)
     monkeypatch.setattr(engine._ahead, "prepare", lambda *_: heard.append("made"))
     notebook.shell.events.callbacks["post_run_cell"].insert(0, over)
     try:

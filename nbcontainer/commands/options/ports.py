@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.spec import Port
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 LOOPBACK = "127.0.0.1"
 """Where a port is published that names no address: for this machine alone."""
@@ -47,19 +42,3 @@ def _number(text: str, word: str) -> int:
     if not (word.isascii() and word.isdecimal() and len(word) <= 5 and 0 < int(word) < 1 << 16):
         raise UsageError(f"--publish {text}: {word or 'nothing'} is no port from 1 to 65535", hint=_HINT)
     return int(word)
-
-
-def check_ports(ports: Sequence[Port], network: str) -> None:
-    """Raises `UsageError` for ports that a network does not publish, and for one of the host's that is named twice."""
-    if not ports:
-        return
-    if network == "host":
-        raise UsageError("--publish with --network host: its ports are the host's already", hint="leave --publish out")
-    if network != "private":
-        hint = "add --network private, or leave --publish out"
-        raise UsageError(f"--publish with --network {network}: nothing leads into the container", hint=hint)
-    seen = set()
-    for port in ports:
-        if (port.host, port.protocol) in seen:
-            raise UsageError(f"--publish names port {port.host}/{port.protocol} twice", hint="leave one out")
-        seen.add((port.host, port.protocol))

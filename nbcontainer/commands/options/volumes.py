@@ -5,24 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.linux.paths import Node, resolve
+from nbcontainer.linux.paths import resolve
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.protocol import FILES_LIMIT
 from nbcontainer.sandbox.spec import Tmpfs, Volume
-from nbcontainer.sandbox.userns.idmapped_mounts import idmapped_tree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from nbcontainer.sandbox.launcher.client import Launcher
 
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
 _RESERVED = ("/proc", "/sys", "/dev")
-_NO_IDMAP = "its file system has no idmapped mounts: copy the data to another, or add --userns=host"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -86,22 +76,6 @@ def parse_volume(text: str) -> Volume:
         )
 
 
-def is_as_checked(volume: Volume) -> bool:
-    """Whether the notebook still finds at a volume's path what it found when it was parsed, and no link on the way."""
-    try:
-        with resolve(volume.source) as place:
-            return (place.node, place.links) == (Node(volume.source, volume.device, volume.inode), ())
-    except OSError:
-        return False
-
-
-def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Iterator[Node]:
-    """The host's directories that a container can write to by its volumes; `all_of_them`, those with `:ro` as well."""
-    for volume in volumes:
-        if volume.directory and (all_of_them or not volume.read_only):
-            yield Node(volume.source, volume.device, volume.inode)
-
-
 def parse_tmpfs(text: str) -> Tmpfs:
     """The tmpfs that `DST[:size=N]` means. Raises `UsageError`."""
     target, _, options = text.partition(":")
@@ -114,44 +88,3 @@ def parse_tmpfs(text: str) -> Tmpfs:
         if size == 0:  # tmpfs(5) takes it for no limit at all
             raise UsageError(f"{option!r} of --tmpfs is no memory", hint="write --tmpfs DST:size=64m")
     return Tmpfs(target_path(target, "--tmpfs"), size)
-
-
-def check_targets(volumes: Iterable[Volume], tmpfs: Iterable[Tmpfs]) -> None:
-    """Raises `UsageError` where two mounts have one target, or there are too many."""
-    targets = [volume.target for volume in volumes] + [memory.target for memory in tmpfs]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise UsageError(f"two mounts have the target {target}", hint="leave one of them out")
-    if len(targets) > FILES_LIMIT - 10:
-        raise UsageError(f"{len(targets)} volumes are too many", hint="mount a directory above them")
-
-
-def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tuple[tuple[Volume, ...], list[int]]:
-    """Root's volumes as detached, idmapped mounts: root's files are root's inside, and files made there root's outside.
-
-    Returns the volumes with their `tree` numbers, counted from `first`, and the descriptors, which the caller closes.
-    Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). Raises `ContainerError`.
-    """
-    trees: list[int] = []
-    numbered: list[Volume] = []
-    namespace = launcher.user_namespace()
-    try:
-        for volume in volumes:
-            trees.append(
-                idmapped_tree(
-                    volume.source,
-                    namespace,
-                    "the volume",
-                    recursive=True,
-                    hint=_NO_IDMAP,
-                    identity=(volume.device, volume.inode),
-                )
-            )
-            numbered.append(replace(volume, tree=first + len(trees) - 1))
-    except BaseException:
-        for tree in trees:
-            os.close(tree)
-        raise
-    finally:
-        os.close(namespace)
-    return tuple(numbered), trees

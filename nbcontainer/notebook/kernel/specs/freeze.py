@@ -12,9 +12,9 @@ from nbcontainer.commands.grammar import Command, Option, parse
 from nbcontainer.commands.images import describe
 from nbcontainer.commands.run import RUN_OPTIONS
 from nbcontainer.commands.views import Note
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.running import running_containers
-from nbcontainer.containers.snapshot import as_it_is
+from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.notebook.kernel.specs import kernelspec
@@ -67,7 +67,7 @@ def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> No
     old = parse(RUN_WORDS, shlex.split(found.run))
     container = words.one("container") or _container_of(engine, found, old.one("name"))
     labels = {kernelspec.LABEL: kernelspec.label(spec)}
-    with as_it_is(engine, container) as copy, Tracker(f"freeze {wanted}", listener) as tracker:
+    with frozen_copy(engine, container) as copy, Tracker(f"freeze {wanted}", listener) as tracker:
         image = commit(copy, wanted, labels=labels, message=f"frozen from {kernel}", progress=tracker.part())
     title = words.one("display-name") or f"{wanted} (container)"
     path = kernelspec.install(kernelspec.with_run(spec, run_words(wanted, "", old), title), name)

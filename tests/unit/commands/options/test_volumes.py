@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.commands.options.volumes import check_targets, parse_tmpfs, parse_volume, size_in_bytes, target_path
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume, size_in_bytes, target_path
+from nbcontainer.containers.mounts import check_targets
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.sandbox.spec import Tmpfs, Volume
 from tests.requirements import require_plain_user

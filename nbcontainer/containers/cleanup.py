@@ -73,7 +73,7 @@ def prune(engine: Engine) -> int:
     return sweep(engine, 0)
 
 
-def forget_session(engine: Engine) -> None:
+def end_session(engine: Engine) -> None:
     """Removes this process's anonymous containers and whatever it has in `tmp`: at its end."""
     store = engine.store
     with store.lock():

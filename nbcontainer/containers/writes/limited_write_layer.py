@@ -11,19 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.copying import copied
-from nbcontainer.containers.upper import Upper, Written
+from nbcontainer.containers.writes.copies import copied
+from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.images import sandboxed
 from nbcontainer.sandbox.outcome import EXITED, KILLED, SIGNAL, STORAGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.host import HostView
+    from nbcontainer.containers.writes.host_roots import HostView
     from nbcontainer.images.runner import Runner
     from nbcontainer.sandbox.outcome import Outcome
 
 
-class LimitedWritten(Written):
+class LimitedWriteView(WriteView):
     """What a cell has written to a limited upper, of this process's launcher."""
 
     def __init__(self, engine: Engine, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
@@ -40,11 +40,11 @@ class LimitedWritten(Written):
         return list(self.examine()["filled"])
 
 
-class LimitedUpper(LimitedWritten, Upper):
+class LimitedWriteLayer(LimitedWriteView, WriteLayer):
     """An upper of `size` bytes, and an inode for each 4096 of them, in memory: a mount of the launcher's."""
 
     def __init__(self, engine: Engine, lowers: tuple[str, ...], below: HostView | None, size: int) -> None:
-        Upper.__init__(self, engine.store, lowers, below)
+        WriteLayer.__init__(self, engine.store, lowers, below)
         self.engine = engine
         self.size = size
         self.in_memory = False  # of the store's, where its file system can hold no upper

@@ -6,8 +6,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbcontainer.containers.host import view
-from nbcontainer.containers.upper import Upper
+from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.store.layout import Store
 
-    PlanFor = Callable[[Upper], Plan]
+    PlanFor = Callable[[WriteLayer], Plan]
 
 DEPTH = 2
 """Containers like the last one ready at a time: while one cell goes by, the next one may come."""
 
 
-class Ready(NamedTuple):
+class WarmContainer(NamedTuple):
     """A container that waits: the upper it is on, what it has behind it, and the limits that it waits for.
 
     `group` has them, and its init in it; None while it is not made, or where there are no limits. What makes it worth
     while is the move, for which the kernel may take 10 ms (synchronize_rcu in cgroup_attach_lock, 6.18).
     """
 
-    upper: Upper
+    upper: WriteLayer
     steps: tuple[Step, ...]
     limits: GroupLimits
     group: Group | None = None
 
 
-class Ahead:
+class WarmPool:
     """Containers with as much done as can be foreseen, on the layers where the next cell is likely to be.
 
     DEPTH of them have all done that the last cell's plan let be done before there was a cell, and are in groups with
@@ -54,7 +54,7 @@ class Ahead:
         self._launcher = launcher
         self._discard = discard
         self._lock = threading.Lock()
-        self._ready: list[Ready] = []
+        self._ready: list[WarmContainer] = []
         self._pipes: list[tuple[int, int]] = []
 
     def close(self) -> None:
@@ -83,7 +83,9 @@ class Ahead:
         if likely is not None:
             self._launcher.wake(likely.steps)
 
-    def take(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> tuple[Ready, Plan] | None:
+    def take(
+        self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor
+    ) -> tuple[WarmContainer, Plan] | None:
         """A waiting container on these layers (the topmost first) with its plan, or None. Its group is the caller's.
 
         `plan_for` makes the cell's plan on an upper. The container is one that has the beginning of it behind it, and
@@ -125,7 +127,7 @@ class Ahead:
         while self._confine_one():
             pass
 
-    def _dismiss(self, one: Ready) -> None:
+    def _dismiss(self, one: WarmContainer) -> None:
         self._launcher.dismiss(one.steps)
         with contextlib.suppress(OSError):  # what cannot be removed now is for the sweep
             if not one.upper.remove():
@@ -154,14 +156,14 @@ class Ahead:
         self._add(one._replace(group=group))
         return True
 
-    def _waits(self, one: Ready, lowers: tuple[str, ...]) -> bool:
+    def _waits(self, one: WarmContainer, lowers: tuple[str, ...]) -> bool:
         upper = one.upper
         return (upper.lowers, upper.in_memory) == (lowers, self._store.in_memory) and self._launcher.has(one.steps)
 
     def _make(
-        self, lowers: tuple[str, ...], limits: GroupLimits, steps_for: Callable[[Upper], tuple[Step, ...]]
+        self, lowers: tuple[str, ...], limits: GroupLimits, steps_for: Callable[[WriteLayer], tuple[Step, ...]]
     ) -> None:
-        upper = Upper(self._store, lowers, view(self._store, self._launcher, lowers))
+        upper = WriteLayer(self._store, lowers, view(self._store, self._launcher, lowers))
         upper.make()
         try:
             steps = steps_for(upper)
@@ -169,13 +171,13 @@ class Ahead:
         except BaseException:
             upper.remove()
             raise
-        self._add(Ready(upper, steps, limits))
+        self._add(WarmContainer(upper, steps, limits))
 
-    def _add(self, one: Ready) -> None:
+    def _add(self, one: WarmContainer) -> None:
         with self._lock:
             self._ready.append(one)
             self._ready.sort(key=lambda one: -len(one.steps))
 
 
-def _is_general(one: Ready, plan_for: PlanFor) -> bool:
+def _is_general(one: WarmContainer, plan_for: PlanFor) -> bool:
     return not one.limits.controllers and one.steps == plan_for(one.upper).prepare

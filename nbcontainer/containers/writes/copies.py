@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.upper import Written
+    from nbcontainer.containers.writes.write_layer import WriteView
 
 
 @contextlib.contextmanager
-def copied(engine: Engine, upper: Written, still: AbstractContextManager[None] | None = None) -> Iterator[Path]:
+def copied(engine: Engine, upper: WriteView, still: AbstractContextManager[None] | None = None) -> Iterator[Path]:
     """The directory (host, in the store's `tmp`) of a layer with what is in the upper directories now.
 
     Who wants it moves it to the store's `layers` under its own name; else it is swept. `still` is entered while the

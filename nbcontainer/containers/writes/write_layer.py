@@ -13,7 +13,7 @@ from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.spec import Overlay
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.host import HostView
+    from nbcontainer.containers.writes.host_roots import HostView
     from nbcontainer.images.runner import Runner
     from nbcontainer.store.layout import Store
 
@@ -22,7 +22,7 @@ _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
 
 
-class Written:
+class WriteView:
     """What a cell has written so far: the upper directories of one that runs, in whichever process.
 
     `id` is the name of their place in the store's `tmp`, `lowers` are the layers below, the topmost first, and `parts`
@@ -59,7 +59,7 @@ class Written:
             return True  # the cell changed the mode of / itself
 
 
-class Upper(Written):
+class WriteLayer(WriteView):
     """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
 
     `lowers` are the layers below it, the topmost first, and the machine is `below` those, if it is; `name` is for an

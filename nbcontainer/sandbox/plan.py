@@ -176,11 +176,6 @@ def _work_enter(work: Work) -> tuple[Step, ...]:
     )
 
 
-def step_class(name: str) -> type[Step]:
-    """The class of that name. Raises `KeyError`."""
-    return Step.by_name[name]
-
-
 def encode(steps: Iterable[Step]) -> list[Any]:
     """Steps as JSON values: [name, {field: value}] each."""
     return [[type(step).__name__, vars(step)] for step in steps]

@@ -50,7 +50,10 @@ def perform(
     progress: Callable[[int], None] | None = None,
     before: Callable[[ContainerHandle], None] | None = None,
 ) -> Any:
-    """Carries out a plan that ends in a `CallFunction`: what the function returns; see `call`, and `submit` for `before`."""
+    """Runs a plan that ends in a `CallFunction`, and returns what the function returns; see `call`.
+
+    `before` is as in `Launcher.submit`.
+    """
     last = steps.enter[-1]
     assert isinstance(last, CallFunction)
     with launcher.submit(steps, files, before=before) as running:

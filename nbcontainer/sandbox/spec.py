@@ -118,7 +118,9 @@ class Program:
 
 @dataclass(frozen=True)
 class ControlDirectory:
-    """What is in a directory of /dev that the notebook gets a descriptor of (`nbcontainer.sandbox.steps.control_directory`).
+    """A directory in the container's /dev that the notebook gets a descriptor of.
+
+    See `nbcontainer.sandbox.steps.control_directory`.
 
     `files` are (name, mode, content), `directories` (name, mode).
     """

@@ -60,8 +60,9 @@ class Supervisor:
     """One container being followed.
 
     `sinks` take what comes from each descriptor; the terminal's go to `terminal_sink`, and what is read from
-    `keyboard` goes to the terminal. `on_control_directory` is told the exchange's directory and terminal, and answers with more
-    sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off (time.monotonic()).
+    `keyboard` goes to the terminal. `on_control_directory` gets the control directory's descriptor and its terminal's,
+    and returns more sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
+    (time.monotonic()).
     `on_lasting` is called once there is something to see of the cell: before its first output or terminal is handed
     on, or when it has not ended within BRIEF. `on_alarm` is called when `alarm`, an eventfd, has been counted up.
     """
@@ -107,7 +108,7 @@ class Supervisor:
     def to_end(self) -> Outcome:
         """Reads until no process of the cell's is left; its outcome. Raises `SetupFailed` where it could not start.
 
-        Init, which has said so, may still be busy dying, and its mounts with it: `Running.wait` waits for that.
+        Init, which has said so, may still be busy dying, and its mounts with it: `ContainerHandle.wait` waits for that.
 
         A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, of a sink
         for one, kills it and comes out when it is dead.

@@ -1,7 +1,7 @@
 """A cell's control group: made, given its limits, entered, asked what happened, and removed (cgroups(7)).
 
-The notebook makes it, below a group that it may write to (`nbcontainer.sandbox.cgroups.hierarchy`), and puts init into it before
-the cell begins, so that nothing of the cell was ever outside. What it says of the cell comes from the kernel alone.
+The notebook makes it below a group that it may write to (`nbcontainer.sandbox.cgroups.hierarchy`), and puts init into
+it before the cell begins, so that nothing of the cell was ever outside. All that it reports comes from the kernel.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from nbcontainer.linux.process import last_capability, set_command_line, set_nam
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher import init
-from nbcontainer.sandbox.launcher.entry import enter, refuse
+from nbcontainer.sandbox.launcher.unsharing import enter, refuse
 from nbcontainer.sandbox.spec import FORWARDED
 from nbcontainer.sandbox.steps import seccomp
 from nbcontainer.sandbox.steps.namespaces import CloneInit
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def main(control: socket.socket, *, entered: bool) -> None:
     """Runs until the notebook ends. `control` is the socket to it, whose first message is the settings.
 
-    `entered` says that this process is in namespaces of its own already (`sandbox.entry`).
+    `entered` says that this process is in namespaces of its own already (`sandbox.launcher.entry`).
     """
     settings = protocol.receive(control)
     if settings is None:

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 class Step:
     """One operation of a plan."""
 
+    phrase: ClassVar[str] = ""
+    """What it does, as a verb phrase: it follows "cannot" in an error."""
+
     why: ClassVar[str] = ""
-    """What it is for, in a phrase."""
+    """Its purpose, in one clause."""
 
     advice: ClassVar[Mapping[int, str]] = {}
     """By errno: the one thing to do about it."""

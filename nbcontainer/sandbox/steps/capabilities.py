@@ -21,6 +21,7 @@ class DropBounding(Step):
 
     keep: tuple[str, ...] = DEFAULT_CAPABILITIES
 
+    phrase: ClassVar[str] = "cut the bounding set of capabilities"
     why: ClassVar[str] = "no program of the container's, setuid or not, can gain more than these capabilities"
     ahead: ClassVar[bool] = True
 
@@ -33,6 +34,7 @@ class DropBounding(Step):
 class HardenInit(Step):
     """Closes init to the cell, which may be the same user."""
 
+    phrase: ClassVar[str] = "close init to the container"
     why: ClassVar[str] = "pid 1 is the container's only way to the host's interpreter: it cannot be looked into"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -47,6 +49,7 @@ class DropCapabilities(Step):
 
     keep: tuple[str, ...] = DEFAULT_CAPABILITIES
 
+    phrase: ClassVar[str] = "drop the capabilities"
     why: ClassVar[str] = "root in the container can do what programs expect, not what reaches the kernel"
     ahead: ClassVar[bool] = True
 
@@ -61,6 +64,7 @@ class DropCapabilities(Step):
 class NoNewPrivileges(Step):
     """Makes setuid files and file capabilities inert."""
 
+    phrase: ClassVar[str] = "forbid new privileges"
     why: ClassVar[str] = "no exec gives more than the process has"
     ahead: ClassVar[bool] = True
 

@@ -39,6 +39,7 @@ class MakeControlDirectory(Step):
     pipes: tuple[str, ...] = ()
     directories: tuple[tuple[str, int], ...] = ()
 
+    phrase: ClassVar[str] = "make the directory that the notebook and the program talk through"
     why: ClassVar[str] = "the notebook and a program that goes on from cell to cell talk through it"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

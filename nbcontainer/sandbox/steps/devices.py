@@ -77,6 +77,7 @@ READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"
 class MountProc(Step):
     """A /proc of the container's own pid namespace."""
 
+    phrase: ClassVar[str] = "mount /proc"
     why: ClassVar[str] = "the container sees its own processes and no others"
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
 
@@ -94,6 +95,7 @@ class MountSys(Step):
 
     host_network: bool = False
 
+    phrase: ClassVar[str] = "mount /sys"
     why: ClassVar[str] = "programs look at the hardware here; none may change it"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -112,6 +114,7 @@ class MountSys(Step):
 class MountDev(Step):
     """An empty /dev. 0755, or programs that drop privileges cannot look into it."""
 
+    phrase: ClassVar[str] = "mount /dev"
     why: ClassVar[str] = "only the devices that are put there"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -132,6 +135,7 @@ class BindDevice(Step):
     major: int
     minor: int
 
+    phrase: ClassVar[str] = "bind a device"
     why: ClassVar[str] = "every program expects it; a user namespace cannot make device nodes, so it is bound"
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENODEV: "the machine's own /dev is not what it should be: mount devtmpfs there",
@@ -158,6 +162,7 @@ class MountDevDirectory(Step):
     options: str
     noexec: bool = True
 
+    phrase: ClassVar[str] = "mount a part of /dev"
     why: ClassVar[str] = "the container's own, apart from the host's"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -172,6 +177,7 @@ class MountDevDirectory(Step):
 class ReserveScript(Step):
     """An empty file for the cell's body, which comes when nothing can be made in /dev any more but by its owner."""
 
+    phrase: ClassVar[str] = "reserve a file for the cell's body"
     why: ClassVar[str] = "a cell's body has its place before there is one"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -189,6 +195,7 @@ class MaskPaths(Step):
 
     paths: tuple[str, ...]
 
+    phrase: ClassVar[str] = "hide a part of /proc or /sys"
     why: ClassVar[str] = "they tell about the host, and are no business of the container's"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -227,6 +234,7 @@ class ReadOnlyPaths(Step):
 
     paths: tuple[str, ...]
 
+    phrase: ClassVar[str] = "make a part of /proc read-only"
     why: ClassVar[str] = "a write there would change the kernel's settings"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

@@ -43,6 +43,7 @@ class CloneInit(Step):
 
     namespaces: tuple[str, ...] = tuple(_NAMESPACES)
 
+    phrase: ClassVar[str] = "make namespaces"
     why: ClassVar[str] = "mounts, processes, host name, shared memory and network of its own"
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
 
@@ -62,6 +63,7 @@ class CloneInit(Step):
 class NewSessionKeyring(Step):
     """A session keyring of the container's own, empty (session-keyring(7))."""
 
+    phrase: ClassVar[str] = "make a session keyring"
     why: ClassVar[str] = "the keys of the notebook's session (Kerberos, fscrypt) are not the container's"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EDQUOT: "let users have more keys: sysctl -w kernel.keys.maxkeys=2000 (as root)",
@@ -82,6 +84,7 @@ class SetHostname(Step):
 
     name: str
 
+    phrase: ClassVar[str] = "set the host name"
     why: ClassVar[str] = "the container knows itself by its own name"
     ahead: ClassVar[bool] = True
 
@@ -95,6 +98,7 @@ class SetHostname(Step):
 class NewSession(Step):
     """A session of the cell's own, without a controlling terminal."""
 
+    phrase: ClassVar[str] = "begin a session"
     why: ClassVar[str] = "it cannot push characters into the notebook's terminal, and is signalled as one group"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

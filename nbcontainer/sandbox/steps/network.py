@@ -43,6 +43,7 @@ class AddAddress(Step):
     address: str
     gateway: str
 
+    phrase: ClassVar[str] = "give the container an IPv6 address"
     why: ClassVar[str] = "a cell reaches others by IPv6 from its first word on"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EACCES: "let new interfaces have IPv6: boot without ipv6.disable_ipv6=1 (as root)"
@@ -63,6 +64,7 @@ class AddAddress(Step):
 class RaiseLoopback(Step):
     """Sets `lo` up in the container's network."""
 
+    phrase: ClassVar[str] = "set the loopback interface up"
     why: ClassVar[str] = "programs talk to themselves on 127.0.0.1"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -77,6 +79,7 @@ _RESOLVER = "/etc/resolv.conf"
 class BindResolver(Step):
     """The host's /etc/resolv.conf, read-only, for a container in the host's network."""
 
+    phrase: ClassVar[str] = "bind the host's resolv.conf"
     why: ClassVar[str] = "names resolve as they do on the host"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -94,6 +97,7 @@ class MakeResolver(Step):
 
     text: str
 
+    phrase: ClassVar[str] = "make the container's resolv.conf"
     why: ClassVar[str] = "names are asked of who answers in the container's network"
     ahead: ClassVar[bool] = True
 

@@ -34,6 +34,7 @@ class WriteScript(Step):
 
     source: int
 
+    phrase: ClassVar[str] = "write the cell's body"
     why: ClassVar[str] = "the interpreter reads the cell's body from a file"
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
@@ -53,6 +54,7 @@ class WriteScript(Step):
 class OpenTerminal(Step):
     """A terminal of the container's own devpts, for `-t`. The notebook gets its other end."""
 
+    phrase: ClassVar[str] = "open a terminal"
     why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -81,6 +83,7 @@ class ImportModule(Step):
 
     module: str
 
+    phrase: ClassVar[str] = "load the module"
     why: ClassVar[str] = "after the root is switched nothing may be looked up any more"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -96,6 +99,7 @@ class ConnectStreams(Step):
     without a user namespace could change.
     """
 
+    phrase: ClassVar[str] = "connect the streams"
     why: ClassVar[str] = "the notebook reads what the cell writes"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -132,6 +136,7 @@ class Execute(Step):
     cwd: str = "/"
     terminal: bool = False
 
+    phrase: ClassVar[str] = "run"
     why: ClassVar[str] = "the cell runs"
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
@@ -212,6 +217,7 @@ class CallFunction(Step):
     function: str
     arguments: str = "{}"
 
+    phrase: ClassVar[str] = "call a function of this package"
     why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"
 
 
@@ -219,6 +225,7 @@ class CallFunction(Step):
 class CloseDescriptors(Step):
     """Nothing but 0, 1 and 2 is open when the cell's program starts (CVE-2024-21626)."""
 
+    phrase: ClassVar[str] = "close the descriptors"
     why: ClassVar[str] = "a descriptor left open would be a way out"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

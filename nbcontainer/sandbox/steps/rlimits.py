@@ -24,6 +24,7 @@ class SetLimits(Step):
 
     limits: tuple[tuple[str, int, int], ...] = DEFAULT_LIMITS
 
+    phrase: ClassVar[str] = "set the limits of its processes"
     why: ClassVar[str] = "the container's processes have the usual limits, whatever the notebook was started with"
     ahead: ClassVar[bool] = True
 

@@ -66,6 +66,7 @@ _MANY_LAYERS = "it has more layers than this kernel takes: export it and import 
 class SlaveMounts(Step):
     """Lets the host's mounts and unmounts come in, and none go out."""
 
+    phrase: ClassVar[str] = "set the propagation of mounts"
     why: ClassVar[str] = "what is mounted in the container stays in the container"
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
@@ -78,6 +79,7 @@ class SlaveMounts(Step):
 class MountStage(Step):
     """A small tmpfs on the store's `stage` directory, seen by this container alone."""
 
+    phrase: ClassVar[str] = "mount the stage"
     why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
@@ -98,6 +100,7 @@ class ShowHost(Step):
     source: str
     name: str
 
+    phrase: ClassVar[str] = "show this machine's files"
     why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
@@ -137,6 +140,7 @@ class MountOverlay(Step):
     work: str | None = None
     target: str = "/"
 
+    phrase: ClassVar[str] = "mount the overlay"
     why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: UPPER_ADVICE,
@@ -215,6 +219,7 @@ class BindRoot(Step):
     source: str
     read_only: bool = False
 
+    phrase: ClassVar[str] = "bind the root"
     why: ClassVar[str] = "the work sees this one directory and nothing else"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -300,6 +305,7 @@ class AttachStaged(Step):
 
     name: str
 
+    phrase: ClassVar[str] = "attach a mount"
     why: ClassVar[str] = "made ahead of time, put in its place"
     advice: ClassVar[Mapping[int, str]] = {
         errno.ELOOP: "the image has a symbolic link where a directory must be: use another image",
@@ -322,6 +328,7 @@ class AttachStaged(Step):
 class ReadOnlyRoot(Step):
     """`--read-only`: the root refuses writes; volumes and tmpfs keep their own flags."""
 
+    phrase: ClassVar[str] = "make the root read-only"
     why: ClassVar[str] = "the cell asked for a root that cannot be written"
     ahead: ClassVar[bool] = True
 
@@ -334,6 +341,7 @@ class ReadOnlyRoot(Step):
 class PivotRoot(Step):
     """Makes the assembled tree the root, and takes the old one away."""
 
+    phrase: ClassVar[str] = "switch the root"
     why: ClassVar[str] = "the host's files are no longer there to be named"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
@@ -355,6 +363,7 @@ class MakeWorkdir(Step):
 
     path: str
 
+    phrase: ClassVar[str] = "enter the working directory"
     why: ClassVar[str] = "the program starts in a directory that is there, inside the root"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
@@ -380,6 +389,7 @@ class StoreAsHost(Step):
     count: int
     name: str = LAYERS
 
+    phrase: ClassVar[str] = "map the owners of the store's files"
     why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "the store's file system has no idmapped mounts: leave out --userns=host",

@@ -121,7 +121,7 @@ CHECKED: Mapping[str, Verdict] = {
     "personality": ArgumentCheck(0, _PERSONALITIES, ALLOW, _DENIED),
     # The kernel asks for no more than the same user, whom init may be: with a limit that it exceeds, it is killed.
     "prlimit64": ArgumentCheck(0, (_INIT,), _DENIED, ALLOW),
-    # Frames of such a ring stay in the sender's memory until they are read, past every filter (`sandbox.tap`).
+    # Frames of such a ring stay in the sender's memory until they are read, past every filter (see `loopback_filter`).
     "setsockopt": ArgumentCheck(1, (_SOL_PACKET,), ArgumentCheck(2, (_PACKET_TX_RING,), _DENIED, ALLOW), ALLOW),
     # The others are much code in the kernel that few programs use, AF_ALG and AF_VSOCK among them.
     "socket": _FAMILY,
@@ -177,6 +177,7 @@ class InstallSeccomp(Step):
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     single_id: bool = False
 
+    phrase: ClassVar[str] = "install the filter of system calls"
     why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {

@@ -1,7 +1,7 @@
-"""What a container with a single user id needs beside: packages are to install there as elsewhere.
+"""Steps for a container with a single user id, so that packages install as they do elsewhere.
 
-Changes of owner are the filter's (`nbcontainer.sandbox.steps.seccomp.CHOWN`). apt(8) becomes another user for its downloads
-and looks whether it did, which nobody can make believe: it is told not to.
+The system call filter answers changes of owner (`nbcontainer.sandbox.steps.seccomp.CHOWN`). apt(8) drops privileges for
+downloads and verifies it; a filter cannot fake that, so its sandbox user is disabled.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SETTINGS = b'APT::Sandbox::User "root";\n'
 class WriteAptConfig(Step):
     """A file of settings for apt, whose path is in the environment as APT_CONFIG."""
 
+    phrase: ClassVar[str] = "write settings for apt"
     why: ClassVar[str] = "apt downloads as a user of its own, and there is only one here"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

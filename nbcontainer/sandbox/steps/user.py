@@ -34,6 +34,7 @@ class SetUser(Step):
     drop_groups: bool = True
     terminal: bool = False
 
+    phrase: ClassVar[str] = "become the user"
     why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {

@@ -74,6 +74,7 @@ class BindVolume(Step):
     device: int = 0
     inode: int = 0
 
+    phrase: ClassVar[str] = "mount the volume"
     why: ClassVar[str] = "what is written there is the host's, and stays"
     advice: ClassVar[Mapping[int, str]] = {
         **_TARGET_ADVICE,
@@ -106,6 +107,7 @@ class MountTmpfs(Step):
     target: str
     size: int | None = None
 
+    phrase: ClassVar[str] = "mount a tmpfs"
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE

@@ -145,5 +145,5 @@ def commit(
     """Makes an image of what the container's cells left, and with `output` (host path) a tar of its merged tree."""
     made = committing.commit(container, image, message=message, changes=changes)
     if output is not None:
-        committing.export(container.engine, container.record.layers, host_path(str(output)))
+        committing.export(container.workspace, container.record.layers, host_path(str(output)))
     return made

@@ -1,7 +1,7 @@
-"""`doctor`: what this machine can do, by trying, and the one thing to do about what it cannot.
+"""`doctor`: checks what this machine supports by trying it, and says how to fix what it does not support.
 
-The words are those of a cell that cannot start: they come with the steps' failures (`nbcontainer.sandbox.steps.base`) and
-from `nbcontainer.sandbox.diagnosis`.
+The texts are those of a cell that cannot start: they come from the steps (`nbcontainer.sandbox.steps.base`) and from
+`nbcontainer.sandbox.diagnosis`.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Report:
 
 
 class ProbeRunner(Protocol):
-    """What is tried for real: `nbcontainer.commands.doctor_probes.ProbeEnvironment`, or a machine that this one cannot be."""
+    """Tries things: `nbcontainer.commands.doctor_probes.ProbeEnvironment`, or a test's simulated machine."""
 
     @property
     def has_busybox(self) -> bool:

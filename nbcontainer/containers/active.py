@@ -17,7 +17,7 @@ from nbcontainer.linux.procfs import birth
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
 
 
@@ -39,13 +39,13 @@ def _is_init(pid: int, born: str) -> bool:
     return bool(born) and birth(pid) == born
 
 
-def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
+def stop_running(workspace: Workspace, name: str, grace: float = 2.0) -> bool:
     """Asks a running container's cell to end, by its image's signal, and ends it after `grace` seconds.
 
     False where nothing of it runs.
     Whoever ran it has put its files in order when this returns, so that the container can be used at once.
     """
-    facts = running_containers(engine.store).get(name)
+    facts = running_containers(workspace.store).get(name)
     if facts is None:
         return False
     try:
@@ -55,7 +55,7 @@ def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
     try:
         if not _is_init(facts["pid"], facts["born"]):  # the pid was another's before it was pinned
             return False
-        wake(engine.store, facts)  # what is stopped cannot end in order
+        wake(workspace.store, facts)  # what is stopped cannot end in order
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         with contextlib.suppress(ProcessLookupError):
@@ -63,7 +63,7 @@ def stop_running(engine: Engine, name: str, grace: float = 2.0) -> bool:
             if not poll.poll(grace * 1000):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 poll.poll()
-        _wait_until_settled(engine.store.path / "containers" / name / "lock")
+        _wait_until_settled(workspace.store.path / "containers" / name / "lock")
         return True
     except PermissionError as error:
         raise StoreError(f"container {name} belongs to another user", hint="ask them, or be root") from error

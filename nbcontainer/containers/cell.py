@@ -74,8 +74,9 @@ class Streams:
     """Where a cell's output goes, and what it reads.
 
     `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
-    `keyboard` is typed into it, and `on_terminal` hears its descriptor. With an `control_directory`, `on_control_directory` hears the
-    descriptors of its directory and its terminal, and answers with sinks for more descriptors.
+    `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
+    `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
+    descriptors.
     """
 
     stdout: Sink
@@ -285,7 +286,7 @@ class Cell:
             return outcome
         finally:
             self.container.upper = None
-            self.engine.note_running(self.container.name, None)
+            self.engine.note_active(self.container.name, None)
 
     def _end_at_limit(self) -> None:
         """Ends all of a cell that came to its memory limit, where the kernel ends one process at a time."""
@@ -313,7 +314,7 @@ class Cell:
             "storage": self.options.storage,
             "confinement": self.container.confinement and self.container.confinement(),
         }
-        self.engine.note_running(self.container.name, facts)
+        self.engine.note_active(self.container.name, facts)
 
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
+    from nbcontainer.containers.workspace import Workspace
     from nbcontainer.oci.documents import Image, LayerRecord
 
     Progress = Callable[[int], None]
@@ -42,7 +42,7 @@ def commit(
     Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
     """
     wanted = reference.parse_new(name)
-    store = container.engine.store
+    store = container.workspace.store
     try:
         return _commit(container, wanted.familiar, message, author, changes, labels or {}, progress)
     except OSError as error:
@@ -58,7 +58,7 @@ def _commit(
     labels: Mapping[str, str],
     progress: Progress | None,
 ) -> Image:
-    engine, store = container.engine, container.engine.store
+    workspace, store = container.workspace, container.workspace.store
     base = container.image()
     config = base.config
     for instruction in changes:
@@ -66,7 +66,7 @@ def _commit(
     config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]
-        packed = [_packed(engine, stack, cell, progress) for cell in cells]
+        packed = [_packed(workspace, stack, cell, progress) for cell in cells]
         now = timestamps.timestamp()
         # RFC 3339 in UTC sorts as text.
         steps = [oci.HistoryEntry(min(cell.created, now), cell.command) for cell in cells]
@@ -90,11 +90,11 @@ def _commit(
 
 
 def _packed(
-    engine: Engine, stack: contextlib.ExitStack, cell: CellRecord, progress: Progress | None
+    workspace: Workspace, stack: contextlib.ExitStack, cell: CellRecord, progress: Progress | None
 ) -> tuple[Path, LayerRecord]:
     """The cell's layer as a blob, still in the store's `tmp`."""
-    path, blob = stack.enter_context(engine.store.incoming())
-    packed = engine.on_directory(
+    path, blob = stack.enter_context(workspace.store.incoming())
+    packed = workspace.on_directory(
         sandboxed.pack_layer_here,
         f"layers/{cell.layer}/diff",
         [blob],
@@ -106,15 +106,15 @@ def _packed(
     return path, oci.LayerRecord(descriptor, packed["diff_id"])
 
 
-def export(engine: Engine, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:
+def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:
     """Writes the merged tree of layers (ids, from the bottom up) to the host file `target`; its size in bytes.
 
     Compressed as its name says: .gz, .tgz, .zst, .tzst. The file is there whole or, on any error, as it was before.
     What was mounted in the container (volumes, /proc, /dev, /sys) is not in it. Raises `ImageError`, `UsageError`.
     """
     compression = compression_of(target)
-    with replacing(engine.store, target) as fd:
-        packed = engine.on_layers(
+    with replacing(workspace.store, target) as fd:
+        packed = workspace.on_layers(
             sandboxed.pack_tree_here,
             layers[::-1],
             [fd],

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.record import CellRecord
+    from nbcontainer.containers.workspace import Workspace
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
@@ -47,15 +47,15 @@ def check_name(name: str) -> str:
 
 
 class Container:
-    """One container of an engine's store, named or anonymous.
+    """One container of an workspace's store, named or anonymous.
 
     An anonymous one belongs to this process and is in memory only until a cell has changed something. At most one
     process at a time uses a container: `use` holds its lock. `upper` is what a cell writes to that runs in it by this
     object, and `confinement` says what the last cell that ran so was kept in.
     """
 
-    def __init__(self, engine: Engine, record: Record) -> None:
-        self.engine = engine
+    def __init__(self, workspace: Workspace, record: Record) -> None:
+        self.workspace = workspace
         self.record = record
         self.upper: WriteLayer | None = None
         self.confinement: Callable[[], dict[str, Any]] | None = None
@@ -73,7 +73,7 @@ class Container:
     @property
     def path(self) -> Path:
         """Its directory in the store (host)."""
-        return self.engine.store.path / "containers" / self.name
+        return self.workspace.store.path / "containers" / self.name
 
     @property
     def lowers(self) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Container:
 
     def image(self) -> Image:
         """The image that it was made from. Raises `ImageError` where it is lost."""
-        return self.engine.store.read_image(self.record.image_digest).named(self.record.image)
+        return self.workspace.store.read_image(self.record.image_digest).named(self.record.image)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
@@ -100,7 +100,7 @@ class Container:
     def save(self) -> None:
         """Writes the record, atomically."""
         self._note_confinement()
-        save_record(self.engine.store, self.record)
+        save_record(self.workspace.store, self.record)
 
     def _note_confinement(self) -> None:
         if self.confinement is not None:
@@ -119,7 +119,7 @@ class Container:
 
     def remove(self) -> None:
         """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""
-        with self.use(), self.engine.store.lock():
+        with self.use(), self.workspace.store.lock():
             self._throw_away([*self._own_layers(self.record.cells), self.path])
 
     def undo(self) -> CellRecord:
@@ -127,10 +127,10 @@ class Container:
 
         What the next cell sees is what that one saw. Raises `ContainerBusy`, `ContainerError` where there is none.
         """
-        if self.anonymous and self.name in running_containers(self.engine.store):
+        if self.anonymous and self.name in running_containers(self.workspace.store):
             hint = "restart it to take back all of its cells"
             raise ContainerBusy(f"container {self.name} is running: its cells are one", hint=hint)
-        with self.use(), self.engine.store.lock():
+        with self.use(), self.workspace.store.lock():
             cells = self.record.cells
             last = max((number for number, cell in enumerate(cells) if cell.layer), default=-1)
             if last < 0:
@@ -138,14 +138,14 @@ class Container:
                     f"no cell of container {self.name} changed anything", hint="see `%container history`"
                 )
             before = replace(self.record, cells=cells[:last], confinement=None)
-            save_record(self.engine.store, before)
+            save_record(self.workspace.store, before)
             self.record, self.confinement = before, None
             self._throw_away(self._own_layers(cells[last:]))
         return cells[last]
 
     def _own_layers(self, cells: Iterable[CellRecord]) -> list[Path]:
         """The directories of cells' layers, but for what an image or another container has. The store is locked."""
-        store = self.engine.store
+        store = self.workspace.store
         named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
         try:
             shared = named | layers_in_use(store, without=self.name)
@@ -154,20 +154,19 @@ class Container:
         return [store.path / "layers" / cell.layer for cell in cells if cell.layer and cell.layer not in shared]
 
     def _throw_away(self, paths: list[Path]) -> None:
-        store = self.engine.store
-        if trash := move_away(store, paths):
-            self.engine.later(lambda: library.discard(store, self.engine, trash))
+        store = self.workspace.store
+        self.workspace.discard_later(move_away(store, paths))
 
     def stop(self) -> bool:
         """Ends what runs in it, wherever it was started; False where nothing does."""
-        return stop_running(self.engine, self.name)
+        return stop_running(self.workspace, self.name)
 
     def as_dict(self) -> dict[str, Any]:
         """What `inspect` shows."""
         self._note_confinement()
-        running = running_containers(self.engine.store).get(self.name)
+        running = running_containers(self.workspace.store).get(self.name)
         if running is not None:
-            wake(self.engine.store, running)
+            wake(self.workspace.store, running)
         return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
 
 
@@ -189,13 +188,13 @@ def _held(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def remove_damaged(engine: Engine, name: str) -> None:
+def remove_damaged(workspace: Workspace, name: str) -> None:
     """Removes a container whose record cannot be read; what it had is rubbish then. Raises `ContainerBusy`."""
-    store = engine.store
+    store = workspace.store
     path = store.path / "containers" / check_name(name)
     with _held(path), store.lock():
-        trash = move_away(store, [path])
-    engine.later(lambda: library.discard(store, engine, trash))
+        moved = move_away(store, [path])
+    workspace.discard_later(moved)
 
 
 def move_away(store: Store, paths: list[Path]) -> list[Path]:
@@ -209,36 +208,36 @@ def move_away(store: Store, paths: list[Path]) -> list[Path]:
     return moved
 
 
-def anonymous(engine: Engine, image: Image) -> Container:
+def anonymous(workspace: Workspace, image: Image) -> Container:
     """A new anonymous container, in memory."""
-    base = engine.store.recall(f"layers of {image.digest}", lambda: library.lowers(engine.store, image))
+    base = workspace.store.recall(f"layers of {image.digest}", lambda: library.lowers(workspace.store, image))
     name = secrets.token_hex(6)
     created = timestamps.timestamp()
-    return Container(engine, Record(name, image.name, image.digest, base, created, session=engine.store.session))
+    return Container(workspace, Record(name, image.name, image.digest, base, created, session=workspace.store.session))
 
 
-def create(engine: Engine, image: Image, name: str) -> Container:
+def create(workspace: Workspace, image: Image, name: str) -> Container:
     """A new named container, on disk. Raises `ContainerExists`, `UsageError`."""
     check_name(name)
-    store = engine.store
+    store = workspace.store
     with store.lock():
         path = store.path / "containers" / name
         if (path / "container.json").exists():
             hint = f"go on with it by --name {name} alone, or `%container rm {name}`"
             raise ContainerExists(f"a container named {name} exists already", hint=hint)
         container = Container(
-            engine, Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
+            workspace, Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
         )
         container.save()
     return container
 
 
-def get(engine: Engine, name: str) -> Container:
+def get(workspace: Workspace, name: str) -> Container:
     """The container of that name, or the anonymous one whose name begins so. Raises `ContainerNotFound`."""
     check_name(name)
-    folder = engine.store.path / "containers"
+    folder = workspace.store.path / "containers"
     try:
-        return Container(engine, read_record(folder / name))
+        return Container(workspace, read_record(folder / name))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
     except OSError as error:
@@ -249,12 +248,12 @@ def _not_found(name: str) -> ContainerNotFound:
     return ContainerNotFound(f"no container named {name}", hint="see `%container ps` for those there are")
 
 
-def everyone(engine: Engine) -> tuple[list[Container], list[str]]:
+def everyone(workspace: Workspace) -> tuple[list[Container], list[str]]:
     """All containers on disk, by name, and the names of those whose records cannot be read."""
     found, damaged = [], []
-    for path in sorted((engine.store.path / "containers").iterdir()):
+    for path in sorted((workspace.store.path / "containers").iterdir()):
         try:
-            found.append(Container(engine, read_record(path)))
+            found.append(Container(workspace, read_record(path)))
         except ContainerDamaged:
             damaged.append(path.name)
         except OSError:

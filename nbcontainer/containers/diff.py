@@ -30,16 +30,16 @@ class Change:
 def diff(container: Container) -> list[Change]:
     """Everything that the container's cells left different from its image, sorted by path. Raises `ContainerBusy`."""
     with container.use():
-        engine, record = container.engine, container.record
+        workspace, record = container.workspace, container.record
         last: dict[str, str] = {}
         replaced: set[str] = set()
         for cell in record.cells:
             if cell.layer:
                 where = f"layers/{cell.layer}/diff"
-                _add(last, replaced, engine.on_directory(sandboxed.changes_here, where, read_only=True))
+                _add(last, replaced, workspace.on_directory(sandboxed.changes_here, where, read_only=True))
         if not last:
             return []
-        there, inside = engine.on_layers(
+        there, inside = workspace.on_layers(
             sandboxed.look_up_here, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
         )
     return sorted(_against(last, set(there), inside), key=lambda change: change.path)

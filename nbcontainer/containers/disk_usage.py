@@ -12,7 +12,7 @@ from nbcontainer.oci import documents as oci
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.workspace import Workspace
 
 _BLOCK = 512  # of st_blocks, stat(2)
 _PLACES = ("layers", "blobs", "partial", "tmp", "containers")
@@ -28,10 +28,10 @@ class Usage:
     shared: int = 0
 
 
-def usage(engine: Engine) -> list[Usage]:
+def usage(workspace: Workspace) -> list[Usage]:
     """The images' and containers' space, and that of what nobody has any more or does not have yet."""
-    store = engine.store
-    trees = {f"layers/{name}": size for name, size in _trees(engine, "layers").items() if name != "sha256"}
+    store = workspace.store
+    trees = {f"layers/{name}": size for name, size in _trees(workspace, "layers").items() if name != "sha256"}
     blobs = {f"sha256:{path.name}": _size(path) for path in (store.path / "blobs/sha256").iterdir()}
     things = trees | blobs
     has: dict[tuple[str, str], set[str]] = {}
@@ -59,19 +59,19 @@ def usage(engine: Engine) -> list[Usage]:
     return [
         *found,
         Usage("broken-off transfers", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
-        Usage("work in progress", "", sum(_trees(engine, "tmp").values())),
+        Usage("work in progress", "", sum(_trees(workspace, "tmp").values())),
         Usage("nobody's", "", sum(size for thing, size in things.items() if not users[thing])),
     ]
 
 
-def total(engine: Engine) -> int:
+def total(workspace: Workspace) -> int:
     """Bytes on disk of the whole store, everything once."""
-    return sum(sum(_trees(engine, place).values()) for place in _PLACES)
+    return sum(sum(_trees(workspace, place).values()) for place in _PLACES)
 
 
-def _trees(engine: Engine, place: str) -> dict[str, int]:
+def _trees(workspace: Workspace, place: str) -> dict[str, int]:
     """What is in a directory of the store, by name: counted in a sandbox, where its owners are somebody."""
-    return dict(engine.on_directory(sandboxed.usage_here, place, read_only=True))
+    return dict(workspace.on_directory(sandboxed.usage_here, place, read_only=True))
 
 
 def _size(path: Path) -> int:

@@ -31,9 +31,10 @@ NETWORKS = ("none", "host", PRIVATE)
 @dataclass(frozen=True)
 class RunOptions:
     """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
-    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_, `cgroup_limits` the limits of all
-    its processes, `ulimits` those of each; `shm_size` is in bytes, None for the usual, and `storage`, what the run may
-    write, in bytes or None for no limit. `links` are those that paths of other files than volumes led through.
+    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_; `cgroup_limits` are the limits
+    of all its processes together, `ulimits` those of each; `shm_size` is in bytes, None for the default; `storage` is
+    what the run may write, in bytes, None for no limit. `links` are those that paths of files other than
+    volumes led through.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -90,7 +91,7 @@ def check_options(options: RunOptions) -> None:
 def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:
     """The cell's whole environment: PATH, HOSTNAME, TERM, the image's, the run's; nothing of the notebook's.
 
-    HOME comes last, from the image's /etc/passwd, where neither names it (`sandbox.process.Execute`).
+    HOME comes last, from the image's /etc/passwd, where neither names it (`sandbox.steps.program.Execute`).
     """
     env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "TERM": "xterm-256color" if options.terminal else "dumb"}
     for item in (*config.env, *options.env):

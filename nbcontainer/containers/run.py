@@ -89,12 +89,11 @@ def _check_same_image(engine: Engine, found: Container, request: Request, progre
     raise ContainerError(f"container {found.name} was made from {found.record.image}, not from {word}", hint=hint)
 
 
-def run_in(container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
+def run_in(engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
     """Runs one cell in a container to its end. Raises `SetupFailed` where it cannot start, `ContainerBusy` …
 
     Whatever happens, nothing of it runs afterwards; what it wrote is a layer of the container, if it wrote anything.
     """
-    engine = container.engine
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):
@@ -129,7 +128,7 @@ def run(
         engine.replace_last(None)
     keep = not request.remove
     try:
-        outcome = run_in(container, image, request, streams)
+        outcome = run_in(engine, container, image, request, streams)
     except (SetupFailed, LimitUnavailable, NetworkUnavailable):
         keep = keep and bool(request.name)
         raise

@@ -22,34 +22,34 @@ from nbcontainer.store.errors import store_error
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.workspace import Workspace
 
 
 @contextlib.contextmanager
-def frozen_copy(engine: Engine, name: str) -> Iterator[Container]:
+def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
     """A copy of what runs by this name, in whichever process; the container itself where nothing does.
 
     Raises `ContainerError`, `StoreError`, `ImageError`.
     """
-    facts = running_containers(engine.store).get(name)
+    facts = running_containers(workspace.store).get(name)
     if facts is None:
-        yield get(engine, name)
+        yield get(workspace, name)
         return
-    wake(engine.store, facts)
-    if facts.get("storage") and name not in engine.running:
+    wake(workspace.store, facts)
+    if facts.get("storage") and name not in workspace.active:
         hint = "do it there, or when the cell has ended"
         raise ContainerBusy(f"what {name} writes is in memory of another notebook (--storage)", hint=hint)
     lowers = tuple(facts["lowers"])
     try:
-        record = read_record(engine.store.path / "containers" / name)
+        record = read_record(workspace.store.path / "containers" / name)
     except (FileNotFoundError, NotADirectoryError):  # an anonymous one, which is written down when it has a layer
         record = Record(name, facts["image"], facts["digest"], lowers[::-1], facts["started"])
     parts = tuple(facts["parts"])
     if facts.get("storage"):
-        upper: WriteView = LimitedWriteView(engine, facts["upper"], lowers, parts)
+        upper: WriteView = LimitedWriteView(workspace.store, workspace, facts["upper"], lowers, parts)
     else:
-        upper = WriteView(engine.store, facts["upper"], lowers, parts)
-    with snapshot(Container(engine, record), facts["pid"], facts["command"], upper) as copy:
+        upper = WriteView(workspace.store, facts["upper"], lowers, parts)
+    with snapshot(Container(workspace, record), facts["pid"], facts["command"], upper) as copy:
         yield copy
 
 
@@ -60,13 +60,13 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
     What runs in it, below the host pid `init`, stands still while what it changed, in `upper`, is copied. `command` is
     what the history says of it. Raises `StoreError`, `ImageError`, `ContainerError` where it cannot be paused.
     """
-    engine, store, upper = container.engine, container.engine.store, upper or container.upper
+    workspace, store, upper = container.workspace, container.workspace.store, upper or container.upper
     record = replace(container.record, name=secrets.token_hex(6), session=store.session)
-    copy = Container(engine, record)
+    copy = Container(workspace, record)
     try:
         if upper is not None and upper.changed():
             try:
-                _add_copy(engine, copy, upper, init, command)
+                _add_copy(workspace, copy, upper, init, command)
             except OSError as error:
                 raise store_error("copy what the container changed", store.path, error) from error
         yield copy
@@ -74,9 +74,10 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
         copy.remove()
 
 
-def _add_copy(engine: Engine, copy: Container, upper: WriteView, init: int, command: str) -> None:
+def _add_copy(workspace: Workspace, copy: Container, upper: WriteView, init: int, command: str) -> None:
     """Adds the upper directory as it is now to `copy`, as a layer of its own."""
-    still = paused(init, pause_path(engine.store, upper.id))
-    with copied(engine, upper, still) as place, engine.store.lock(shared=True):
-        place.rename(engine.store.path / "layers" / place.name)
+    store = workspace.store
+    still = paused(init, pause_path(store, upper.id))
+    with copied(store, workspace, upper, still) as place, store.lock(shared=True):
+        place.rename(store.path / "layers" / place.name)
         copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), EXITED, 0))

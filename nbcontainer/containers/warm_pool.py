@@ -70,13 +70,13 @@ class WarmPool:
                 self._dismiss(one)
 
     def output_pipe(self) -> tuple[int, int]:
-        """A pipe as `streams.output_pipe` makes them: one that waits, if there is one. The caller closes both ends."""
+        """A pipe as of `supervisor.output_pipe`, a ready one if there is one. The caller closes both ends."""
         with self._lock:
             if self._pipes:
                 return self._pipes.pop()
         return output_pipe()
 
-    def expect(self) -> None:
+    def wake(self) -> None:
         """Has the container that the next cell most likely gets shake off its sleep."""
         with self._lock:
             likely = next(iter(self._ready), None)

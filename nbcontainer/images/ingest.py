@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import HostileArchive, ImageError
+from nbcontainer.images.sources import StoreSource
 from nbcontainer.images.staging import StagedTree, staged
+from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, selection
-from nbcontainer.progress import Stopped
+from nbcontainer.progress import Stopped, Tracker
 from nbcontainer.store import durability
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.partial_blobs import Partial, WrongBytes
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.selection import ResolvedImage
-    from nbcontainer.progress import Part, Tracker
+    from nbcontainer.progress import Part
     from nbcontainer.store.layout import Store
 
 _AT_ONCE = 4  # layers
@@ -304,3 +306,11 @@ class _Pump:
         if self._thread.is_alive():
             self._partial.fail()
         self._thread.join()
+
+
+def restore(store: Store, runner: Runner, image: Image) -> Image:
+    """Unpacks the layers of an image of the store that are not. Raises `ImageError` where a blob is lost or wrong."""
+    blob = oci.Descriptor(image.media_type, image.digest, len(store.read_blob(image.digest)))
+    with Tracker(f"unpack {image.name}") as tracker:
+        ingest(store, runner, StoreSource(store), blob, (), tracker)
+    return image

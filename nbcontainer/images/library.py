@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
-from nbcontainer.images.trash import discard as discard
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
@@ -110,7 +109,7 @@ def _whole(store: Store, runner: Runner, image: Image) -> Image:
     """The image, with all its layers unpacked: others may put images into the layout that the store is."""
     if all(store.layer(layer.diff_id) for layer in image.layers):
         return image
-    from nbcontainer.images.own import restore
+    from nbcontainer.images.ingest import restore
 
     return restore(store, runner, image)
 

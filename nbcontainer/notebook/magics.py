@@ -15,6 +15,7 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
@@ -80,21 +81,21 @@ class ContainerMagics(Magics):
     def start(self) -> None:
         """Starts the launcher in the background. A store that cannot be opened is told by its first use."""
         with contextlib.suppress(StoreError):
-            self.engine.start(self.image or "busybox")
+            startup.start(self.engine, self.image or "busybox")
 
     def before_cell(self, info: ExecutionInfo) -> None:
         """Wakes the container for a `%%container` cell, which IPython has still to compile."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
             with contextlib.suppress(StoreError):
                 self._holding = self.engine
-                self._holding.hold()
-                self._holding.expect()
+                self._holding.background.hold()
+                self._holding.wake()
 
     def after_cell(self, _: ExecutionResult) -> None:
         """Lets the next container be made, now that the cell is over for IPython too."""
         holding, self._holding = self._holding, None
         if holding is not None:
-            holding.go_on()
+            holding.background.release()
 
     def close(self) -> None:
         """Ends the containers of this notebook."""

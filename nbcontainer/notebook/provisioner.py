@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -65,26 +66,26 @@ class ContainerProcess:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, container: Container, image: Image, request: Request, output: Callable[[bytes], None]) -> None:
+    def __init__(self, engine: Engine, request: Request, output: Callable[[bytes], None]) -> None:
         """Starts it. Raises this package's errors where it cannot."""
         self.pid = 0
         self.returncode: int | None = None
         self._error: Exception | None = None
         self._pidfd = -1
         self._begun = threading.Event()
+        container, image = choose_container(engine, request)
         streams = Streams(output, output, on_follow=self._on_follow)
-        self._thread = threading.Thread(
-            target=self._run, args=(container, image, request, streams), name="nbcontainer-kernel", daemon=True
-        )
+        work = functools.partial(self._run, engine, container, image, request, streams)
+        self._thread = threading.Thread(target=work, name="nbcontainer-kernel", daemon=True)
         self._thread.start()
         self._begun.wait(_START_LIMIT)
         if self._error is not None:
             raise self._error
 
-    def _run(self, container: Container, image: Image, request: Request, streams: Streams) -> None:
+    def _run(self, engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> None:
         code = 1
         try:
-            code = run_in(container, image, request, streams).exit_code
+            code = run_in(engine, container, image, request, streams).exit_code
         except Exception as error:  # it is raised where somebody waits
             self._error = error
         finally:
@@ -227,7 +228,7 @@ async def _start(engine: Engine, request: Request, output: Callable[[bytes], Non
     given_up = threading.Event()
 
     def start() -> ContainerProcess:
-        made.append(ContainerProcess(*choose_container(engine, request), request, output))
+        made.append(ContainerProcess(engine, request, output))
         if given_up.is_set():
             made[0].kill()
         return made[0]

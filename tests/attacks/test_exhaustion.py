@@ -60,7 +60,7 @@ def test_a_fork_bomb_comes_to_its_limit(way: Way, grouped: Callable[..., Outcome
     before = set(descendants(attack.engine.launcher.pid))
     ended = grouped(multiply, way, pids=60)
     assert (ended.reason, ended.limit) == ("too many processes", 60)
-    attack.engine.settle()
+    attack.engine.background.wait()
     assert not set(descendants(attack.engine.launcher.pid)) - before
 
 
@@ -139,6 +139,6 @@ def test_a_disk_is_not_filled(way: Way, how: str, attack: Attacker) -> None:
     number, refused = done.answer
     assert refused == "ENOSPC"
     assert number < 10_000
-    attack.engine.settle()
+    attack.engine.background.wait()
     left = sum(path.lstat().st_blocks * 512 for path in Path(attack.engine.store.path / "tmp").rglob("*"))
     assert left < MIB

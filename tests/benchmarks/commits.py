@@ -74,7 +74,7 @@ def _ours(engine: Engine, name: str, tar: Path) -> Subject:
 
     def before() -> None:
         api.run(tar.stem, ["/bin/sh", "-c", _CHANGE, "sh", str(CHANGED)], name=next(names), engine=engine)
-        engine.settle()
+        engine.background.wait()
         sync(engine.store.path)
 
     current = _numbered(tar.stem)

@@ -112,7 +112,7 @@ def _subject(stack: contextlib.ExitStack, name: str, steps: tuple[type[Step], ..
     def run() -> None:
         assert run_script(engine, "true").outcome.ok
 
-    return Subject(name, run, before=engine.settle)
+    return Subject(name, run, before=engine.background.wait)
 
 
 if __name__ == "__main__":

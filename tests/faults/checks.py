@@ -61,7 +61,7 @@ class State:
 def state(engine: Engine) -> State:
     """What is there now of an engine that runs nothing."""
     for _ in range(2):  # what is removed in the background goes in the background
-        engine.settle()
+        engine.background.wait()
     store = engine.store.path
     launchers = [one for one in (engine.launcher, engine._host_launcher) if one is not None]
     pids = [one.pid for one in launchers]

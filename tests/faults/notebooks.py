@@ -8,6 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers import startup
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError
@@ -31,15 +32,15 @@ def live(folder: Path, *, pool: bool, channel: Connection) -> None:
     """A notebook's life: it does the acts that it is told, until it is killed."""
     with points_everywhere(Tape(folder / "tape")):
         engine = (Engine if pool else OneByOne)(folder / "store")
-        engine.start()
+        startup.start(engine)
         known = acts.acts(engine)
         acts.PLAIN.do(engine, folder / "inputs")
-        engine.settle()
+        engine.background.wait()
         channel.send("ready")
         while (name := channel.recv()) != "end":
             try:
                 said = known[name].do(engine, folder / "inputs")
-                engine.settle()
+                engine.background.wait()
             except NbcontainerError as error:
                 said = str(error)
             channel.send(said)
@@ -149,11 +150,11 @@ class Notebooks:
         return len(list((store / "layers").iterdir()))
 
     def _go_on(self, engine: Engine, name: str) -> None:
-        engine.start()
-        engine.settle()
+        startup.start(engine)
+        engine.background.wait()
         if acts.PLAIN.do(engine, self.folder / "inputs") != "sound":
             raise checks.Damaged("the next cell does not work")
         checks.verified(engine)
         acts.acts(engine)[name].undo(engine)
-        engine.settle()
+        engine.background.wait()
         prune(engine)

@@ -129,7 +129,7 @@ class Scene:
         self.tape.record()
         try:
             act.do(self.engine, self.folder / "inputs")
-            self.engine.settle()
+            self.engine.background.wait()
         finally:
             self.tape.off()
         found = {role: self.tape.points(role) for role in (LAUNCHER, INIT, CHILD, NOTEBOOK)}
@@ -181,7 +181,7 @@ class Scene:
         try:
             with checks.no_longer_than(_LONGEST):
                 said = act.do(self.engine, self.folder / "inputs")
-                self.engine.settle()
+                self.engine.background.wait()
         except NbcontainerError as error:
             if "\n" in str(error) or not str(error) or "Error: " in str(error):
                 raise checks.Damaged(f"no line for a person: {error}") from error
@@ -201,14 +201,14 @@ class Scene:
             # What it was that is rubbish now: blobs, layers.
             if act.name in _OF_IMAGES:
                 for _ in range(2):
-                    self.engine.settle()
+                    self.engine.background.wait()
                     prune(self.engine)
         if self.pool:
             # A container made ahead that failed, or was killed, is the next cell's: that has the line to say it.
             for _ in range(DEPTH + 1):
                 with contextlib.suppress(SandboxError):
                     acts.PLAIN.do(self.engine, self.folder / "inputs")
-                self.engine.settle()
+                self.engine.background.wait()
         said = acts.PLAIN.do(self.engine, self.folder / "inputs")
         if said != "sound":
             raise checks.Damaged(f"the next cell says {said!r}")

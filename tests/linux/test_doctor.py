@@ -148,7 +148,7 @@ def test_what_doctor_says_of_this_machine_a_cell_confirms(engine: Engine, cell: 
 def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> None:
     """No process, mount, descriptor or file of an examination is there when it is over, and no store is made by one."""
     store = engine.store.path if there else tmp_path / "a" / "store"
-    engine.settle()
+    engine.background.wait()
 
     def everything() -> tuple[object, ...]:
         folder = engine.store.path

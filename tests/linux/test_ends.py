@@ -310,7 +310,7 @@ def test_no_descriptor_is_left(cell: Cell, engine: Engine) -> None:
             cell("id", user="no-such-user")
         with contextlib.suppress(Exception):
             cell(None, command=("no-such-program",))
-        engine.settle()
+        engine.background.wait()
 
     every_way()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.images import library
@@ -43,7 +44,7 @@ MEMORY = 2 << 20
 def own_engine(tmp_path: Path, engine: Engine) -> Iterator[Engine]:
     """An engine on a store of the test's own, with busybox in it."""
     own = Engine(tmp_path / "store")
-    own.start()
+    startup.start(own)
     library.find(own.store, own, "busybox")
     yield own
     own.close()
@@ -66,7 +67,7 @@ class Amounts:
 
 def amounts(engine: Engine) -> Amounts:
     for _ in range(2):  # what is removed in the background goes in the background
-        engine.settle()
+        engine.background.wait()
     store, launcher = engine.store.path, engine.launcher
     return Amounts(
         len(descendants(launcher.pid)),

@@ -24,26 +24,26 @@ def test_what_is_held_is_done_later_in_its_order(store_path: Path) -> None:
     """Between `hold` and `go_on` nothing is done in the background; then all of it, in the order it came."""
     done: list[int] = []
     with contextlib.closing(Engine(store_path)) as engine:
-        engine.hold()
-        engine.hold()
+        engine.background.hold()
+        engine.background.hold()
         for number in range(3):
             engine.later(lambda number=number: done.append(number))  # type: ignore[misc]
         assert done == []
-        engine.go_on()
-        engine.settle()
+        engine.background.release()
+        engine.background.wait()
         assert done == [0, 1, 2]
-        engine.go_on()
+        engine.background.release()
 
 
 def test_an_engine_that_is_closed_forgets_nothing(store_path: Path) -> None:
     """What was held when the notebook ends is done before the engine is closed."""
     done: list[str] = []
     engine = Engine(store_path)
-    engine.hold()
+    engine.background.hold()
     engine.later(lambda: done.append("held"))
     engine.close()
     assert done == ["held"]
-    engine.hold()
+    engine.background.hold()
     engine.later(lambda: done.append("after"))
     engine.close()
     assert done == ["held"]
@@ -53,9 +53,9 @@ def test_waiting_for_the_background_ends_the_hold(store_path: Path) -> None:
     """Who waits for what was given to the background gets it done, held or not."""
     done: list[str] = []
     with contextlib.closing(Engine(store_path)) as engine:
-        engine.hold()
+        engine.background.hold()
         engine.later(lambda: done.append("held"))
-        engine.settle()
+        engine.background.wait()
         assert done == ["held"]
 
 
@@ -105,7 +105,7 @@ def test_a_fork_of_the_notebook_ends_nothing_of_it(store_path: Path) -> None:
     own = Engine(store_path)
     try:
         assert run_script(own, "echo before").text == "before"
-        own.settle()
+        own.background.wait()
         here = sorted((store_path / "tmp").iterdir())
         if (pid := os.fork()) == 0:
             own.close()  # as atexit does

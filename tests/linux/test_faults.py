@@ -83,7 +83,7 @@ def faulty(cell: Cell, faults: Faults, tmp_path: Path) -> Iterator[Callable[[], 
 
 def nothing_is_left(engine: Engine) -> None:
     """After the engine is closed: no process of this one's, no mount and nothing in `tmp`."""
-    engine.settle()
+    engine.background.wait()
     fds = pidfds(descendants(os.getpid()))
     engine.close()
     assert all_dead(fds)
@@ -159,14 +159,14 @@ def test_what_failed_ahead_is_made_again(faulty: Callable[[], Ran], faults: Faul
     faults.at, faults.code = 0, WHILE
     store, flag = engine.store.path, engine.store.path / FLAG
     assert faulty().text == "sound"
-    engine.settle()
+    engine.background.wait()
     while len(list(store.glob("tmp/*/work/work"))) < DEPTH + 1:  # they wait, mounted, and one for any other cell
         time.sleep(0.001)
     flag.touch()
     flag.chmod(0o666)
     for refused in range(DEPTH):  # in the place of each that waits comes one that is refused
         assert faulty().text == "sound"
-        engine.settle()
+        engine.background.wait()
         while flag.read_text().count("\n") <= refused:
             time.sleep(0.001)
     with pytest.raises(SetupFailed):  # it, and the one that is made at once instead

@@ -76,7 +76,7 @@ def test_a_full_store_is_one_line(small: Path, leave: object) -> None:
             subprocess.run(["rm", "-r", folder], check=True)
             act.undo(engine)
             for _ in range(2):
-                engine.settle()
+                engine.background.wait()
                 prune(engine)
             checks.verified(engine)
             assert acts.PLAIN.do(engine, small / "inputs") == "sound"

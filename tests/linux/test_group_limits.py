@@ -103,7 +103,7 @@ class TestEnforced:
         result = run(engine, "bomb() { bomb | bomb & bomb; }; bomb", pids_limit=30)
         assert (result.outcome.reason, result.outcome.limit) == ("too many processes", 30)
         assert "can't fork" in result.stderr.decode()
-        engine.settle()
+        engine.background.wait()
         assert len(set(descendants(engine.launcher.pid)) - before) <= 4  # those that wait for the next cells
 
     def test_processors_are_shared_out(self, engine: Engine) -> None:
@@ -147,28 +147,28 @@ class TestEnforced:
         """A move between groups takes the kernel some 10 ms: the next cell's container has it behind it."""
         limits = {"memory": "64m", "cpus": 1, "pids_limit": 100}
         run(engine, "true", **limits)
-        engine.settle()
+        engine.background.wait()
         waiting = {path.name for path in left() if (path / "cgroup.procs").read_text().count("\n") == 1}
         assert len(waiting) == warm_pool.DEPTH
         assert set(names(run(engine, "cat /proc/self/cgroup", **limits))) <= waiting
-        engine.settle()
+        engine.background.wait()
         assert len({path.name for path in left()}) == warm_pool.DEPTH
 
     def test_another_cell_is_not_put_there(self, engine: Engine) -> None:
         """One with other limits has those, and one without is in no group, whatever waits."""
         run(engine, "true", memory="64m")
-        engine.settle()
+        engine.background.wait()
         assert names(run(engine, "cat /proc/self/cgroup")) == []
         run(engine, "true", memory="64m")
-        engine.settle()
+        engine.background.wait()
         assert outcome(engine, "tail /dev/zero", memory="32m").limit == 32 * MIB
-        engine.settle()
+        engine.background.wait()
         assert outcome(engine, "head -c 40m /dev/zero >/dev/shm/a", memory="64m", pids_limit=9).ok
 
     def test_a_dead_one_is_no_way_out(self, engine: Engine) -> None:
         """Where those that wait were killed, the next cell's container is moved as if there had been none."""
         run(engine, "true", memory="64m")
-        engine.settle()
+        engine.background.wait()
         waiting = [int(path.joinpath("cgroup.procs").read_text()) for path in left()]
         watched = pidfds(waiting)
         for pid in waiting:

@@ -187,7 +187,7 @@ def test_nothing_is_left(engine: Engine, run: Run, own: Path) -> None:
     run(f"rm -r {own}/folder; echo > /made")
     run("exit 3")
     engine.replace_last(None)
-    engine.settle()
+    engine.background.wait()
     engine.close()
     session = engine.store.session
     assert [path.name for path in (engine.store.path / "tmp").iterdir() if path.name.startswith(session)] == []
@@ -209,6 +209,6 @@ def test_uppers_in_memory(engine: Engine, run: Run, own: Path) -> None:
     assert again.text.split() == ["folder", "new"]
     container = api.get("in-memory", engine=engine)
     container.remove()
-    engine.settle()
+    engine.background.wait()
     engine.close()
     assert not engine.store.memory.exists()

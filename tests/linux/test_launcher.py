@@ -120,7 +120,7 @@ def test_a_spare_that_was_killed_is_an_error_once(bench: Bench) -> None:
 def test_waiting_containers_that_were_killed_are_replaced(cell: Cell, engine: Engine) -> None:
     """What waits for the next cell may be killed, where memory is short for one: the cell does not notice."""
     cell("true")
-    engine.settle()
+    engine.background.wait()
     fds = pidfds(descendants(engine.launcher.pid))
     assert fds
     for fd in fds:
@@ -278,7 +278,7 @@ def pipes():
 
 engine = Engine(Path(sys.argv[1]))
 assert run_script(engine, "echo one").text == "one"
-engine.settle()
+engine.background.wait()
 used, piped = len(os.listdir("/proc/self/fd")), len(pipes())
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 failures = 0
@@ -289,9 +289,9 @@ for room in range(12):
     except (NbcontainerError, OSError) as error:
         failures += 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    engine.settle()
+    engine.background.wait()
     assert run_script(engine, "echo next").text == "next", room
-    engine.settle()
+    engine.background.wait()
 assert len(pipes()) == piped, pipes()
 assert len(os.listdir("/proc/self/fd")) <= used + 8  # containers that wait ready, two descriptors each
 print("failures", failures > 0)

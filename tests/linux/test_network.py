@@ -255,7 +255,7 @@ def test_a_port_in_use_is_named(engine: Engine, cell: Cell, tool: str) -> None:
             cell("echo run", ports=(parse_port(f"{port}:80"),), **PRIVATE)
     for _ in range(3):  # one right after the other, which must have let go of it
         assert cell("echo run", ports=(parse_port(f"{port}:80"),), **PRIVATE).text == "run"
-    engine.settle()
+    engine.background.wait()
     assert helpers() == []
 
 
@@ -309,7 +309,7 @@ def test_many_cells_leave_nothing(engine: Engine, cell: Cell, tool: str) -> None
     """No process, no descriptor and no file is there after twenty that was not there after one."""
 
     def state() -> tuple[list[int], int, int]:
-        engine.settle()
+        engine.background.wait()
         launcher = len(list(Path(f"/proc/{engine.launcher.pid}/fd").iterdir())) if os.geteuid() == 0 else 0
         return helpers(), len(list(Path("/proc/self/fd").iterdir())), launcher
 
@@ -423,7 +423,7 @@ def test_doctor_and_a_cell_say_the_same(engine: Engine, cell: Cell, tool: str, m
 def test_where_no_process_can_be_made_nothing_has_run(engine: Engine, cell: Cell, tool: str) -> None:
     """The launcher says why, and goes on for the next one."""
     cell("true", **PRIVATE)
-    engine.settle()  # a container waits, and needs no more than the program
+    engine.background.wait()  # a container waits, and needs no more than the program
     before = resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC)
     resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, (1, before[1]))
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts_of, pidfds, processes_with
 
@@ -25,6 +26,7 @@ NOTEBOOK = """
 import signal
 import sys
 from pathlib import Path
+from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from tests.running import run_script
 
@@ -39,7 +41,7 @@ def main():
     run_script(engine, sys.argv[2], stdout=show, stderr=show)
 
 engine = Engine(Path(sys.argv[1]))
-engine.start()
+startup.start(engine)
 {start}
 """
 
@@ -139,8 +141,8 @@ def test_the_next_start_sweeps(notebook: Callable[..., subprocess.Popen[bytes]],
     assert list((store_path / "tmp").iterdir()) != []
     engine = Engine(store_path)
     try:
-        engine.start()
-        engine.settle()
+        startup.start(engine)
+        engine.background.wait()
         alive = {path.name for path in (store_path / "sessions").iterdir()}
         left = {path.name.partition(".")[0] for path in (store_path / "tmp").iterdir()}
         assert left <= alive
@@ -157,6 +159,6 @@ def test_two_notebooks_share_a_store(
     assert cell("echo here").text == "here"
     process.kill()
     process.wait()
-    engine.start()
-    engine.settle()
+    startup.start(engine)
+    engine.background.wait()
     assert cell("echo still").text == "still"

@@ -77,7 +77,7 @@ def test_a_refused_call_leaves_nothing(scene: Scene, act: str, who: str, point: 
 def test_no_more_files_is_one_line(cell: Cell, engine: Engine) -> None:
     """At its limit of open files a notebook is told so, whatever the cell was about to open; above it the cell runs."""
     cell("true")
-    engine.settle()
+    engine.background.wait()
     _, hard = before = resource.getrlimit(resource.RLIMIT_NOFILE)
     said = set()
     try:
@@ -89,7 +89,7 @@ def test_no_more_files_is_one_line(cell: Cell, engine: Engine) -> None:
             except NbcontainerError as error:
                 said.add(str(error))
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
-            engine.settle()
+            engine.background.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert not any("\n" in line for line in said)
@@ -141,7 +141,7 @@ def test_a_launcher_that_dies_does_not_move_the_store_to_memory(store_path: Path
     try:
         run_script(own, "true")
         run_script(own, "true")
-        own.settle()
+        own.background.wait()
         own.launcher.collect()
         own.kills = 1
         assert run_script(own, "echo works").text == "works"
@@ -158,12 +158,12 @@ def test_containers_that_waited_for_nothing_leave_nothing(store_path: Path, engi
     try:
         for _ in range(3):
             run_script(own, "true", tmpfs=(parse_tmpfs("/not/there/yet"),))
-            own.settle()
+            own.background.wait()
             run_script(own, "true")
-            own.settle()
-        own.settle()
+            own.background.wait()
+        own.background.wait()
         mine = {path.name for path in (store_path / "tmp").iterdir() if path.name.startswith(own.store.session)}
-        assert mine == {one.upper.id for one in own._ahead._ready}
+        assert mine == {one.upper.id for one in own._warm._ready}
     finally:
         own.close()
 
@@ -245,14 +245,14 @@ def test_a_store_that_cannot_be_written_is_the_stores_error(
         raise OSError(28, "No space left on device")
 
     cell("true")
-    engine.settle()
+    engine.background.wait()
     places = [engine.store.path / name for name in ("layers", "containers")]
     before = [sorted(place.iterdir()) for place in places]
     monkeypatch.setattr(json, "dump", full)
     with pytest.raises(StoreError, match=r"cannot write down container .*: No space left on device; free some space"):
         cell("echo x > /file")
     monkeypatch.undo()
-    engine.settle()
-    engine.settle()
+    engine.background.wait()
+    engine.background.wait()
     assert [sorted(place.iterdir()) for place in places] == before
     assert cell("echo x > /file").container.record.cells[-1].layer

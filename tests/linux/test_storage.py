@@ -148,7 +148,7 @@ def test_nothing_is_left(engine: Engine) -> None:
     with pytest.raises(NbcontainerError):
         run(engine, "true", workdir="/etc/passwd")
     engine.replace_last(None)
-    engine.settle()
+    engine.background.wait()
     assert left(engine) == []
 
 
@@ -173,7 +173,7 @@ def test_a_killed_notebook_leaves_nothing(engine: Engine) -> None:
         process.kill()
     assert all_dead(below)
     sweep(engine)
-    engine.settle()
+    engine.background.wait()
     mine = f"{process.pid:x}."
     assert not [path for path in set((engine.store.path / "tmp").iterdir()) - before if path.name.startswith(mine)]
 

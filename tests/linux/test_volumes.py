@@ -292,7 +292,7 @@ def test_the_container_goes_and_the_volume_stays(cell: Cell, engine: Engine, dat
     ran = cell("echo x > /data/kept; echo y > /file", volumes=volumes(f"{data}:/data"), name="goes")
     ran.container.remove()
     cell("echo z > /data/kept2", volumes=volumes(f"{data}:/data"))
-    engine.settle()
+    engine.background.wait()
     engine.close()
     assert sorted(path.name for path in data.iterdir()) == ["hello", "kept", "kept2"]
 

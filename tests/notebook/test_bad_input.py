@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def everything(engine: Engine) -> set[str]:
     """The names of all that the store has, but what is prepared for the next cells."""
-    engine.settle()
+    engine.background.wait()
     store = engine.store.path
     found = {
         f"{folder}/{path.name}"

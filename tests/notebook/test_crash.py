@@ -80,7 +80,7 @@ def next_start(short_path: Path, store: Path) -> None:
     """Another notebook starts on the store: what the dead one left is gone, and a cell runs."""
     with Kernel(short_path, store) as kernel:
         kernel.run("%load_ext nbcontainer").good()
-        kernel.run(f"{MAGICS}.engine.settle()").good()
+        kernel.run(f"{MAGICS}.engine.background.wait()").good()
         session = kernel.value(f"{MAGICS}.engine.store.session").strip("'")
         assert [path.name for path in (store / "sessions").iterdir()] == [session]
         strange = [path.name for path in (store / "tmp").iterdir() if not path.name.startswith(session)]
@@ -138,7 +138,7 @@ def test_a_named_container_survives(victim: Kernel, short_path: Path, store: Pat
 
 def test_a_spare_dies_with_the_notebook(victim: Kernel, short_path: Path, store: Path) -> None:
     """SIGKILL while nothing runs ends the launcher and the containers that wait ready."""
-    victim.run(f"{MAGICS}.engine.settle()").good()
+    victim.run(f"{MAGICS}.engine.background.wait()").good()
     kill(victim)
     next_start(short_path, store)
 

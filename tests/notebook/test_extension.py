@@ -95,7 +95,7 @@ def test_a_cell_is_expected_before_it_is_read(
             heard.append("compiled")
             return node
 
-    monkeypatch.setattr(engine, "expect", lambda: heard.append("expected"))
+    monkeypatch.setattr(engine, "wake", lambda: heard.append("expected"))
     monkeypatch.setattr(notebook.shell, "ast_transformers", [Listening()])
     notebook.good("print()")
     notebook.good("%%container busybox\ntrue")
@@ -106,7 +106,7 @@ def test_the_next_container_is_made_when_the_cell_is_over(
     notebook: Notebook, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is prepared for the next cell is not in the way of the end of this one, and is not forgotten."""
-    engine.settle()  # what loading the extension prepared
+    engine.background.wait()  # what loading the extension prepared
     heard = []
     prewarm = engine.prewarm
 
@@ -118,13 +118,13 @@ def test_the_next_container_is_made_when_the_cell_is_over(
         heard.append("over")
 
     monkeypatch.setattr(engine, "prewarm", asked)
-    monkeypatch.setattr(engine._ahead, "prepare", lambda *_: heard.append("made"))
+    monkeypatch.setattr(engine._warm, "prepare", lambda *_: heard.append("made"))
     notebook.shell.events.callbacks["post_run_cell"].insert(0, over)
     try:
         notebook.good("%%container busybox\ntrue")
     finally:
         notebook.shell.events.unregister("post_run_cell", over)
-    engine.settle()
+    engine.background.wait()
     assert heard == ["asked", "over", "made"]
 
 

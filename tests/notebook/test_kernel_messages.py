@@ -16,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from tests.notebook.shell_cells import wait_for
 from tests.notebook.shell_kernels import ShellKernel
@@ -378,8 +379,8 @@ def test_a_killed_kernel_takes_everything_with_it(
         kernel.kill()
     engine = Engine(store)
     try:
-        engine.start()
-        engine.settle()
+        startup.start(engine)
+        engine.background.wait()
         assert not [path for path in (store / "tmp").iterdir() if not path.name.startswith(engine.store.session)]
         assert list((store / "containers").iterdir()) == []
     finally:

@@ -171,7 +171,7 @@ def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel]
     kernel.manager.shutdown_kernel()
     for name in (folder, folder.parent):
         assert not name.exists()
-    engine.settle()
+    engine.background.wait()
     assert mounts() == before
     assert not list((engine.store.path / writable.MARKS).iterdir())
     assert list((engine.store.path / "containers").iterdir()) == []

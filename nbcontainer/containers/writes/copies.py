@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.writes.write_layer import WriteView
+    from nbcontainer.images.runner import Runner
+    from nbcontainer.store.layout import Store
 
 
 @contextlib.contextmanager
-def copied(engine: Engine, upper: WriteView, still: AbstractContextManager[None] | None = None) -> Iterator[Path]:
+def copied(
+    store: Store, runner: Runner, upper: WriteView, still: AbstractContextManager[None] | None = None
+) -> Iterator[Path]:
     """The directory (host, in the store's `tmp`) of a layer with what is in the upper directories now.
 
     Who wants it moves it to the store's `layers` under its own name; else it is swept. `still` is entered while the
     uppers are read. Raises `OSError`, `ImageError`.
     """
-    store = engine.store
     parts = upper.changed_parts()
     names = ["diff", *(name for name, _ in parts)]
     with contextlib.ExitStack() as stack:
@@ -34,13 +36,13 @@ def copied(engine: Engine, upper: WriteView, still: AbstractContextManager[None]
         with still or contextlib.nullcontext():
             for name, tar in zip(names, tars, strict=True):
                 where = f"tmp/{upper.id}/{name}"
-                engine.on_directory(sandboxed.pack_layer_here, where, [tar], read_only=True, clamp=None)
+                runner.on_directory(sandboxed.pack_layer_here, where, [tar], read_only=True, clamp=None)
         layer = store.unique()
         place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
         for name, tar in zip(names, tars, strict=True):
             os.lseek(tar, 0, os.SEEK_SET)
-            stack.enter_context(staged(store, engine, [tar], whiteouts=True)).tree.rename(place / name)
+            stack.enter_context(staged(store, runner, [tar], whiteouts=True)).tree.rename(place / name)
         if parts:
-            host.merge_parts(store, engine, f"tmp/{layer}", parts, upper.lowers[-1])
+            host.merge_parts(store, runner, f"tmp/{layer}", parts, upper.lowers[-1])
             store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))
         yield place

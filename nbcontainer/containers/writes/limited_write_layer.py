@@ -17,22 +17,25 @@ from nbcontainer.images import sandboxed
 from nbcontainer.sandbox.outcome import EXITED, KILLED, SIGNAL, STORAGE
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.writes.host_roots import HostView
     from nbcontainer.images.runner import Runner
+    from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.store.layout import Store
 
 
 class LimitedWriteView(WriteView):
     """What a cell has written to a limited upper, of this process's launcher."""
 
-    def __init__(self, engine: Engine, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
-        super().__init__(engine.store, upper, lowers, parts)
-        self.engine = engine
+    def __init__(
+        self, store: Store, runner: Runner, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(store, upper, lowers, parts)
+        self.runner = runner
 
     def examine(self) -> dict[str, Any]:
         """See `nbcontainer.images.sandboxed.examine_here`: what the launcher sees, and this process does not."""
-        found: dict[str, Any] = self.engine.on_directory(sandboxed.examine_here, f"tmp/{self.id}", read_only=True)
+        found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_here, f"tmp/{self.id}", read_only=True)
         return found
 
     def filled(self) -> list[str]:
@@ -43,9 +46,18 @@ class LimitedWriteView(WriteView):
 class LimitedWriteLayer(LimitedWriteView, WriteLayer):
     """An upper of `size` bytes, and an inode for each 4096 of them, in memory: a mount of the launcher's."""
 
-    def __init__(self, engine: Engine, lowers: tuple[str, ...], below: HostView | None, size: int) -> None:
-        WriteLayer.__init__(self, engine.store, lowers, below)
-        self.engine = engine
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        launcher: Launcher,
+        lowers: tuple[str, ...],
+        below: HostView | None,
+        size: int,
+    ) -> None:
+        WriteLayer.__init__(self, store, lowers, below)
+        self.runner = runner
+        self.launcher = launcher
         self.size = size
         self.in_memory = False  # of the store's, where its file system can hold no upper
         self._home = self.path
@@ -56,7 +68,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         directories = []
         for suffix, model in zip(self._suffixes, models, strict=True):
             directories += [(f"diff{suffix}", _mode(model)), (f"work{suffix}", 0o755)]
-        self.engine.launcher.limit(f"tmp/{self.id}", self.size, directories)
+        self.launcher.limit(f"tmp/{self.id}", self.size, directories)
 
     def explain(self, outcome: Outcome) -> Outcome:
         """The outcome of a cell that ended badly with all of it used is that it came to this limit."""
@@ -66,7 +78,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def keep(self, runner: Runner) -> str:
         """Copies it to a layer of the store; the layer's id."""
-        with copied(self.engine, self) as place:
+        with copied(self.store, runner, self) as place:
             place.rename(self.store.path / "layers" / place.name)
             return place.name
 

@@ -154,8 +154,8 @@ def beside(found: Sequence[str]) -> bytes:
 def merge_parts(store: Store, runner: Runner, place: str, parts: Sequence[tuple[str, str]], hiding: str) -> None:
     """Makes one tree, `diff`, of it and the uppers of the machine's directories beside it in `place`.
 
-    `place` is relative to the store or absolute, `parts` are as for `nbcontainer.images.layers.merge`, and layer `hiding` has
-    the modes of the directories above them. Raises `OSError`.
+    `place` is relative to the store or absolute, `parts` are as for `nbcontainer.images.layers.merge`, and
+    layer `hiding` has the modes of the directories above them. Raises `OSError`.
     """
     modes = {}
     for _, path in parts:

@@ -1,8 +1,9 @@
 """`python -m nbcontainer.notebook.kernel -f CONNECTION_FILE`."""
 
 from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.startup import start
 
-default_engine().start()  # the launcher comes up while Jupyter's part is imported
+start(default_engine())  # the launcher comes up while Jupyter's part is imported
 
 from nbcontainer.notebook.kernel.app import main  # noqa: E402
 

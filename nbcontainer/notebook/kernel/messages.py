@@ -61,7 +61,9 @@ class FrontendMessages:
 
 
 class InputRequests:
-    """Whoever sent the cell, asked for lines and not waited for (`nbcontainer.notebook.kernel.shell.session.Keyboard`).
+    """Asks the frontend that sent the cell for lines, without waiting for them.
+
+    Implements `nbcontainer.notebook.kernel.shell.cell_watch.Keyboard`.
 
     `flush` sends what the cell has put out, so that it is there before the question.
     """

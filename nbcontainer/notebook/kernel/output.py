@@ -33,7 +33,7 @@ class Frontends(Protocol):
 
 
 class Outputs:
-    """Takes what comes from a shell (`nbcontainer.notebook.kernel.shell.process.ShellListener`), for one cell after another.
+    """The output of a shell (a `nbcontainer.notebook.kernel.shell.process.ShellListener`), one cell after another.
 
     What jobs in the background put out between cells belongs to the cell before. `limit` is how many bytes of one cell
     are shown, `place` makes the path (host) of the file for the whole where that is more.

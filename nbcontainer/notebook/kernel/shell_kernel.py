@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipykernel.kernelbase import Kernel
 from traitlets import Bool, Int, Unicode
 
-from nbcontainer import __version__
+from nbcontainer._version import __version__
 from nbcontainer.commands.grammar import Command, Words, parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine

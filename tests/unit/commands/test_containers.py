@@ -207,12 +207,12 @@ def test_an_image_in_use_stays_for_its_container(verbs: Verbs, dev: Container) -
     """`rmi` takes the name away; what a container needs of the image stays until that is gone, too."""
     store = verbs.engine.store
     assert str(verbs("rmi base")) == "removed base"
-    verbs.engine.settle()
+    verbs.engine.background.wait()
     verbs("prune")
     assert dev.image().layers
     assert all((store.path / "layers" / layer).exists() for layer in dev.record.layers)
     verbs("rm dev")
-    verbs.engine.settle()
+    verbs.engine.background.wait()
     verbs("prune")
     assert [path.name for path in (store.path / "layers").iterdir()] == ["sha256"]
     assert not list((store.path / "blobs" / "sha256").iterdir())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
     from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.supervisor import Supervisor
@@ -62,6 +63,7 @@ class ShellProcess:
 
     def __init__(
         self,
+        engine: Engine,
         container: Container,
         image: Image,
         request: Request,
@@ -72,6 +74,7 @@ class ShellProcess:
         self.shell = 0
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
+        self._engine = engine
         self._container = container
         self._image = image
         self._request = request
@@ -81,7 +84,7 @@ class ShellProcess:
         self._pidfd = -1
         self._outputs: list[int] = []
         self._keyboard: Terminal | None = None
-        self._observer = Observer(container.engine.launcher_for(request.options.userns))
+        self._observer = Observer(engine.launcher_for(request.options.userns))
         self._thread = threading.Thread(target=self._live, name="nbcontainer-shell", daemon=True)
         self._thread.start()
 
@@ -94,7 +97,7 @@ class ShellProcess:
             on_follow=self._on_follow,
         )
         try:
-            self.outcome = run_in(self._container, self._image, self._request, streams)
+            self.outcome = run_in(self._engine, self._container, self._image, self._request, streams)
         except Exception as error:  # it is raised where somebody waits
             self.error = error
         finally:

@@ -84,7 +84,9 @@ class ShellSession:
             self.engine.launcher_for(self._request.options.userns).start()  # it dies with the thread that starts it
             self._options = ""
             self.engine.last = self.container
-            self._life = ShellProcess(self.container, self._image, self._request, self._listener, self._messages)
+            self._life = ShellProcess(
+                self.engine, self.container, self._image, self._request, self._listener, self._messages
+            )
 
     def _exchange(self) -> tuple[ShellProcess, Channel]:
         """The life that goes on, or a new one, when it can be talked to. Raises its error where it could not start."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import HostileArchive, ImageError, ImageNotFound, UsageError
-from nbcontainer.images import library
+from nbcontainer.images import library, trash
 from nbcontainer.images.archives import loading
 from nbcontainer.oci import platforms
 from nbcontainer.store.layout import Store
@@ -485,7 +485,7 @@ def test_a_prune_in_between_takes_nothing_of_it(shelf: Shelf, monkeypatch: pytes
             other.drop_image("base:1")
             with other.lock():
                 for path in library.collect(other, set(), set()):
-                    library.discard(other, shelf.runner, [path])
+                    trash.discard(other, shelf.runner, [path])
 
     try:
         (image,) = shelf.load(docker_archive((["top:1"], [BASE, TOP])), listener=prune)

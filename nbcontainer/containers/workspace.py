@@ -1,0 +1,119 @@
+"""The store, the launchers and the background queue of one process: what containers are made with.
+
+`Workspace` also implements `nbcontainer.images.runner.Runner`: it runs functions on untrusted files in sandboxes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.background import BackgroundQueue
+from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.images import trash
+from nbcontainer.sandbox import sandboxed_call
+from nbcontainer.sandbox.launcher.client import Launcher
+from nbcontainer.sandbox.spec import Directory, Overlay
+from nbcontainer.sandbox.userns import idmap
+from nbcontainer.store.layout import Store, default_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_SANDBOXED_MODULES = ("nbcontainer.images.sandboxed",)
+"""Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
+
+
+class Workspace:
+    """The store at `path` (host; the user's default if None), with launchers for containers on it.
+
+    Thread-safe. `active` describes the containers that this process runs, by name.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Opens the store. No process is started yet. Raises `StoreError`."""
+        self.idmap = idmap.choose()
+        owner = (self.idmap.root_uid, self.idmap.root_gid)
+        self.store = Store((path or default_path()).resolve(), owner)
+        self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
+        self.background = BackgroundQueue()
+        self.active: dict[str, dict[str, Any]] = {}
+        self._host_launcher: Launcher | None = None
+        self._lock = threading.RLock()
+
+    def later(self, task: Callable[[], object]) -> None:
+        """See `Runner`: queues a task for the background thread."""
+        self.background.add(task)
+
+    def discard_later(self, paths: Sequence[Path]) -> None:
+        """Removes trees of the store in the background."""
+        if paths:
+            self.later(lambda: trash.discard(self.store, self, list(paths)))
+
+    # Sandboxed functions: `nbcontainer.images.runner.Runner`
+
+    @property
+    def single_id(self) -> bool:
+        """Whether containers have a single user id."""
+        return self.idmap.kind == idmap.SINGLE
+
+    def on_directory(
+        self,
+        function: Callable[..., Any],
+        path: str,
+        files: Sequence[int] = (),
+        *,
+        read_only: bool = False,
+        progress: Callable[[int], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """See `Runner`."""
+        root = Directory(path, read_only)
+        return sandboxed_call.call(self.launcher, function, root, files, progress=progress, **arguments)
+
+    def on_layers(
+        self,
+        function: Callable[..., Any],
+        lowers: Sequence[str],
+        files: Sequence[int] = (),
+        *,
+        progress: Callable[[int], None] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """See `Runner`."""
+        layers = tuple(lowers)
+        below = view(self.store, self.launcher, layers)
+        root = Overlay(tuple(f"{layer}/diff" for layer in layers)) if below is None else below.root(layers, None)
+        return sandboxed_call.call(self.launcher, function, root, files, progress=progress, **arguments)
+
+    # Launchers
+
+    def launcher_for(self, userns: str) -> Launcher:
+        """The launcher of containers with a user namespace (`""`), or of those without (`host`, for root only)."""
+        if userns != idmap.HOST:
+            return self.launcher
+        with self._lock:
+            if self._host_launcher is None:
+                self._host_launcher = Launcher(self.store.path, idmap.host_map())
+            return self._host_launcher
+
+    def close_launchers(self) -> None:
+        """Ends the launchers, and with them every container of this process. Idempotent."""
+        self.launcher.close()
+        if self._host_launcher is not None:
+            self._host_launcher.close()
+
+    # Active containers, for other processes to see
+
+    def note_active(self, name: str, facts: dict[str, Any] | None) -> None:
+        """Writes to the session's file that a container runs, or with None that it ended."""
+        with self._lock, contextlib.suppress(OSError):  # a full disk ends no cell: other processes do not see it then
+            if facts is None:
+                if self.active.pop(name, None) is None:
+                    return
+            else:
+                self.active[name] = facts
+            self.store.sessions.tell({"pid": os.getpid(), "running": self.active})

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,29 +60,48 @@ def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+LINTER = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+
 def test_imports_point_down(tmp_path: Path) -> None:
-    """No room imports from one above it, and images and sandbox do not know each other."""
+    """No package or module imports from one above it, and there is no cycle, in functions or for types either."""
     require_sources()
     require_module("importlinter")
-    tool = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    done = run(sys.executable, "-c", tool, "--no-cache", cache=tmp_path)
+    done = run(sys.executable, "-c", LINTER, "--no-cache", cache=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Imports point down KEPT" in done.stdout
+    for contract in ("No cycles", "Packages import downwards"):
+        assert f"{contract} KEPT" in done.stdout
 
 
-def test_the_contract_can_be_broken(tmp_path: Path) -> None:
-    """The contract covers every room: a module that imports from above breaks it."""
+@pytest.mark.parametrize(
+    ("module", "line", "complaint"),
+    [
+        ("linux/libc.py", "import nbcontainer.sandbox.spec", "nbcontainer.linux is not allowed to import"),
+        ("sandbox/spec.py", "import nbcontainer.images.runner", "nbcontainer.sandbox is not allowed to import"),
+        ("sandbox/plan.py", "import nbcontainer.store.layout", "knows nothing of images or the store BROKEN"),
+        ("oci/documents.py", "import nbcontainer.linux.files", "The OCI documents open no file BROKEN"),
+        (
+            "containers/container.py",
+            "def f() -> None:\n    import nbcontainer.containers.engine",
+            "nbcontainer.containers.container is not allowed to import",
+        ),
+        (
+            "images/layers/limits.py",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import nbcontainer.images.layers.pack",
+            "No cycles BROKEN",
+        ),
+    ],
+)
+def test_a_contract_can_be_broken(tmp_path: Path, module: str, line: str, complaint: str) -> None:
+    """Each kind of contract is broken by one import, hidden in a function or behind TYPE_CHECKING or not."""
     require_sources()
     require_module("importlinter")
     shutil.copytree(PROJECT / "nbcontainer", tmp_path / "nbcontainer", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
-    with (tmp_path / "nbcontainer/linux/libc.py").open("a") as file:
-        file.write("import nbcontainer.sandbox.spec\n")
-    with (tmp_path / "nbcontainer/sandbox/spec.py").open("a") as file:
-        file.write("import nbcontainer.oci.documents\n")
-    tool = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    with (tmp_path / "nbcontainer" / module).open("a") as file:
+        file.write(f"{line}\n")
     done = subprocess.run(
-        [sys.executable, "-c", tool, "--no-cache"],
+        [sys.executable, "-c", LINTER, "--no-cache"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -89,5 +109,15 @@ def test_the_contract_can_be_broken(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode != 0
-    assert "nbcontainer.linux is not allowed to import nbcontainer.sandbox" in done.stdout
-    assert "nbcontainer.sandbox is not allowed to import nbcontainer.images" in done.stdout
+    assert complaint in " ".join(done.stdout.split())
+
+
+def test_a_package_stays_small() -> None:
+    """At most twenty modules lie directly in a package, and no module name is used three times."""
+    require_sources()
+    modules = [path for path in (PROJECT / "nbcontainer").rglob("*.py") if not path.name.startswith("__")]
+    in_package = Counter(path.parent.relative_to(PROJECT) for path in modules)
+    packages = (path.parent for path in (PROJECT / "nbcontainer").rglob("__init__.py"))
+    named = Counter([path.stem for path in modules] + [path.name for path in packages])
+    assert {package: number for package, number in in_package.items() if number > 20} == {}
+    assert {name: number for name, number in named.items() if number > 2} == {}

@@ -53,6 +53,7 @@ def test_everything_stands_still_and_goes_on(cell: Cell, tmp_path: Path) -> None
         if b"ready" not in said:
             return
         init = init_of(mark)
+        wait_for(lambda: any(state(pid) == "T" for pid in descendants(init)))  # it takes the signal when it runs
         (stopped,) = (pid for pid in descendants(init) if state(pid) == "T")
         with paused(init, tmp_path / "pause"):
             seen.append({str(pid): state(pid) for pid in descendants(init)})

@@ -24,7 +24,7 @@ def is_as_checked(volume: Volume) -> bool:
     """Whether the notebook still finds at a volume's path what it found when it was parsed, and no link on the way."""
     try:
         with resolve(volume.source) as place:
-            return (place.node, place.links) == (Node(volume.source, volume.device, volume.inode), ())
+            return (place.node, place.links) == (Node(volume.source, volume.device, volume.inode, volume.born), ())
     except OSError:
         return False
 
@@ -33,7 +33,7 @@ def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Ite
     """The host's directories that a container can write to by its volumes; `all_of_them`, those with `:ro` as well."""
     for volume in volumes:
         if volume.directory and (all_of_them or not volume.read_only):
-            yield Node(volume.source, volume.device, volume.inode)
+            yield Node(volume.source, volume.device, volume.inode, volume.born)
 
 
 def check_targets(volumes: Iterable[Volume], tmpfs: Iterable[Tmpfs]) -> None:

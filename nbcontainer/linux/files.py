@@ -1,4 +1,4 @@
-"""openat2(2): opening inside a root without being led out of it; and syncfs(2)."""
+"""openat2(2): opening inside a root without being led out of it; statx(2) and syncfs(2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import contextlib
 import ctypes
 import errno
 import os
+import struct
 from ctypes import c_uint64
 
-from nbcontainer.linux.libc import check, encode, int_, libc, syscall
+from nbcontainer.linux.libc import check, encode, int_, libc, syscall, unsigned
 
 # <linux/openat2.h>
 RESOLVE_NO_XDEV = 0x01
@@ -16,6 +17,12 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+# <linux/stat.h>, <linux/fcntl.h>
+_STATX_BTIME = 0x800
+_AT_EMPTY_PATH = 0x1000
+_STATX = struct.Struct("=I76xqI164x")
+"""struct statx: stx_mask, and stx_btime's seconds and nanoseconds."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -32,6 +39,17 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
     name = path if isinstance(path, str) else path.decode("utf-8", "replace")
     size = ctypes.c_size_t(ctypes.sizeof(how))
     return syscall("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
+
+
+def birth_time(fd: int) -> int:
+    """When a file or directory was made, in nanoseconds; 0 where its file system does not keep it (statx(2)).
+
+    An inode's number is given again when a file is removed, and this tells the next one from it. Raises `OSError`.
+    """
+    found = ctypes.create_string_buffer(_STATX.size)
+    syscall("statx", int_(fd), b"", int_(_AT_EMPTY_PATH), unsigned(_STATX_BTIME), found)
+    mask, seconds, nanoseconds = _STATX.unpack(found.raw)
+    return int(seconds * 10**9 + nanoseconds) if mask & _STATX_BTIME else 0
 
 
 def syncfs(fd: int) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.files import birth_time
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -20,11 +22,12 @@ _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Node:
-    """A file or directory: its path, without links, and what it is."""
+    """A file or directory: its path, without links, and what it is; `born` is as `birth_time` has it."""
 
     path: str
     device: int
     inode: int
+    born: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.fd = os.open("/", _STEP | os.O_DIRECTORY)
-        self.nodes = [_node("/", os.fstat(self.fd))]
+        self.nodes = [_node("/", self.fd)]
         self.links: list[Link] = []
 
     def go(self, path: str) -> None:
@@ -127,7 +130,7 @@ class _Walk:
         facts = os.fstat(below)
         if not stat.S_ISLNK(facts.st_mode):
             self._stand_at(below)
-            self.nodes.append(_node(path, facts))
+            self.nodes.append(_node(path, below))
             return []
         try:
             target = os.readlink("", dir_fd=below)  # with no name, it is that very link (readlinkat(2))
@@ -146,7 +149,7 @@ class _Walk:
         self._stand_at(above)
         if len(self.nodes) > 1:
             left = self.nodes.pop()
-            if _node(self.nodes[-1].path, os.fstat(above)) != self.nodes[-1]:  # it was moved elsewhere meanwhile
+            if _node(self.nodes[-1].path, above) != self.nodes[-1]:  # it was moved elsewhere meanwhile
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), left.path)
 
     def _stand_at(self, fd: int) -> None:
@@ -154,5 +157,6 @@ class _Walk:
         self.fd = fd
 
 
-def _node(path: str, facts: os.stat_result) -> Node:
-    return Node(path, facts.st_dev, facts.st_ino)
+def _node(path: str, fd: int) -> Node:
+    facts = os.fstat(fd)
+    return Node(path, facts.st_dev, facts.st_ino, birth_time(fd))

@@ -71,7 +71,8 @@ class Volume:
 
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
     the notebook saw it. `tree`, where it is not -1, is the number of the travelling descriptor that holds the source
-    as an idmapped, detached mount. `links` are those that the words for the source led through.
+    as an idmapped, detached mount. `links` are those that the words for the source led through, and
+    `born` is when it was made (`nbcontainer.linux.paths.Node`).
     """
 
     source: str
@@ -82,6 +83,7 @@ class Volume:
     inode: int = 0
     tree: int = -1
     links: tuple[Link, ...] = ()
+    born: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The host's directories that containers could write to: no link below them is followed where a path leads through.
 
 The store remembers them, before a container starts that has one as a volume, and for good: a link that a cell left
-there does not go with the cell. Each has two marks in `writable`, empty files that are named by its device and inode
-(it may be renamed, or be at several places) and by its path (device numbers change when the machine restarts).
+there does not go with the cell. Each has two marks in `writable`, empty files that are named by its device,
+inode and time of birth (it may be renamed, or be at several places; the number of an inode is used again) and by its
+path (device numbers change when the machine restarts).
 """
 
 from __future__ import annotations
@@ -58,4 +59,4 @@ def check(store: Store, links: Iterable[Link]) -> None:
 def _marks(store: Store, directory: Node) -> tuple[str, str]:
     path = hashlib.sha256(os.fsencode(directory.path)).hexdigest()[:40]
     top = f"{store.path}/{MARKS}"
-    return f"{top}/{directory.device:x}-{directory.inode:x}", f"{top}/{path}"
+    return f"{top}/{directory.device:x}-{directory.inode:x}-{directory.born:x}", f"{top}/{path}"

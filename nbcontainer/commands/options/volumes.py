@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
+from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.linux.paths import resolve
+from nbcontainer.linux.paths import resolve, resolve_existing
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.spec import Tmpfs, Volume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
 _RESERVED = ("/proc", "/sys", "/dev")
@@ -58,7 +63,7 @@ def parse_volume(text: str) -> Volume:
     try:
         place = resolve(source)
     except (FileNotFoundError, NotADirectoryError):
-        found = os.path.realpath(source)
+        found = _whole(source)
         raise ContainerError(f"the volume's source {found} does not exist", hint=f"mkdir -p {found}") from None
     except OSError as error:
         raise ContainerError(
@@ -73,7 +78,18 @@ def parse_volume(text: str) -> Volume:
             device=place.node.device,
             inode=place.node.inode,
             links=place.links,
+            born=place.node.born,
         )
+
+
+def _whole(source: Path) -> str:
+    """The whole path that a source names which is not there, without links as far as it is; for a person to read."""
+    try:
+        place, missing = resolve_existing(source)
+    except OSError:  # it changes while it is looked at
+        return str(source.absolute())
+    with place:
+        return "/".join((place.node.path.rstrip("/"), *missing))
 
 
 def parse_tmpfs(text: str) -> Tmpfs:

@@ -64,6 +64,21 @@ def test_it_is_known_by_either_of_its_marks(store: Store, data: Path) -> None:
         follow(store, data.rename(data.parent / "renamed") / "sub" / "link")
 
 
+def test_the_next_directory_with_its_inode_is_another_one(store: Store, data: Path) -> None:
+    """The number of an inode is used again: a directory that was made later has neither of the marks."""
+    here = node(data)
+    writable.remember(store, dataclasses.replace(here, path="/removed", born=here.born - 1))
+    follow(store, data / "sub" / "link")
+
+
+def test_marks_go_with_a_directory_that_is_removed(store: Store, data: Path) -> None:
+    """Who removes a directory takes its marks away, and may do so twice."""
+    writable.remember(store, node(data))
+    for _ in range(2):
+        writable.forget(store, node(data))
+    assert list((store.path / writable.MARKS).iterdir()) == []
+
+
 def test_a_store_of_before_has_room_for_marks(store: Store, data: Path) -> None:
     """A store that an older version made gets the directory when it is opened."""
     (store.path / writable.MARKS).rmdir()

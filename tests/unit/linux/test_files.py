@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from nbcontainer.linux.files import (
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     RESOLVE_NO_XDEV,
+    birth_time,
     keeps_attributes,
     openat2,
 )
@@ -23,6 +25,19 @@ from tests.requirements import require_root
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def test_a_file_has_a_time_of_birth_that_stays(tmp_path: Path) -> None:
+    """The time is now, and no change of the file changes it; a file system that keeps none says 0."""
+    before = time.time_ns()
+    with (tmp_path / "file").open("w") as file:
+        born = birth_time(file.fileno())
+        file.write("text")
+        file.flush()
+        (tmp_path / "file").rename(tmp_path / "other")
+        os.utime(tmp_path / "other", (0, 0))
+        assert birth_time(file.fileno()) == born
+    assert born == 0 or abs(born - before) < 10**9  # the kernel's clock ticks
 
 
 @pytest.fixture

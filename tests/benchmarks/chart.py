@@ -1,6 +1,6 @@
 """Draws the README's chart from the table in docs/benchmarks.md: how long one cell takes, beside other programs.
 
-    python -m tests.benchmarks.chart
+python -m tests.benchmarks.chart
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def draw(theme: Theme) -> str:
         lines += [
             f"<text x='{_LEFT - 10}' y='{middle}' text-anchor='end'{weight}>{escape(name)}</text>",
             f"<rect x='{_LEFT}' y='{y}' width='{length}' height='{_BAR}' rx='2' fill='{color}'/>",
-            f"<text x='{_LEFT + length + 8}' y='{middle}'{weight}>{ratio:g}×</text>",
+            f"<text x='{_LEFT + length + 8}' y='{middle}'{weight}>{ratio:g}\u00d7</text>",
         ]
     return "\n".join([*lines, "</g>", "</svg>", ""])
 

@@ -146,11 +146,10 @@ def take(driver: Chrome, address: str, target: Path) -> None:
     wait = WebDriverWait(driver, _PATIENCE)
     wait.until(lambda _: _all(driver, ".jp-CodeCell"))
     wait.until(lambda _: any("Python 3" in one.text for one in _all(driver, ".jp-Toolbar-kernelName")))
-    for menu, label in ((".lm-MenuBar-itemLabel", "Run"), (".lm-Menu-itemLabel", "Run All Cells")):
-        wait.until(lambda _, menu=menu, label=label: _named(driver, menu, label))
-        _named(driver, menu, label)[0].click()
+    _click(driver, wait, ".lm-MenuBar-itemLabel", "Run")
+    _click(driver, wait, ".lm-Menu-itemLabel", "Run All Cells")
     wait.until(lambda _: any("no vi in mine" in one.text for one in _all(driver, ".jp-OutputArea-output")))
-    driver.execute_script(  # type: ignore[no-untyped-call]
+    driver.execute_script(
         "document.activeElement.blur(); document.querySelector('.jp-Notebook').scrollTop = 0;"
         "document.querySelectorAll('.jp-Collapser, .jp-cell-toolbar').forEach(e => e.style.visibility = 'hidden');"
     )
@@ -169,8 +168,13 @@ def _all(driver: Chrome, selector: str) -> list[WebElement]:
     return driver.find_elements(By.CSS_SELECTOR, selector)
 
 
-def _named(driver: Chrome, selector: str, text: str) -> list[WebElement]:
-    return [one for one in _all(driver, selector) if one.text == text]
+def _click(driver: Chrome, wait: WebDriverWait[Chrome], selector: str, text: str) -> None:
+    """Clicks the element with that text when it is there."""
+
+    def find(_: Chrome) -> WebElement | None:
+        return next((element for element in _all(driver, selector) if element.text == text), None)
+
+    wait.until(find).click()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import nbformat
 from PIL import Image
@@ -171,8 +171,8 @@ def _all(driver: Chrome, selector: str) -> list[WebElement]:
 def _click(driver: Chrome, wait: WebDriverWait[Chrome], selector: str, text: str) -> None:
     """Clicks the element with that text when it is there."""
 
-    def find(_: Chrome) -> WebElement | None:
-        return next((element for element in _all(driver, selector) if element.text == text), None)
+    def find(_: Chrome) -> WebElement | Literal[False]:
+        return next((element for element in _all(driver, selector) if element.text == text), False)
 
     wait.until(find).click()
 

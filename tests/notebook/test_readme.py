@@ -1,50 +1,75 @@
-"""The README's blocks are run, in order, in a real IPython."""
+"""The README's cells are pasted, in order, into an empty notebook and executed."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests import documents
+from tests.requirements import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 README = Path(__file__).parents[2] / "README.md"
-
-_RUN = """
-import sys
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-shell.user_ns["data"] = sys.argv[1]
-for block in sys.stdin.read().split("\\0"):
-    if not shell.run_cell(block).success:
-        sys.exit(f"this block failed: {block}")
-"""
 
 
 def blocks(language: str) -> list[str]:
     """The README's blocks in that language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    return documents.fences(README.read_text(), language)
 
 
-def test_the_readmes_cells_and_python_do_what_it_says(store_path: Path, tmp_path: Path) -> None:
-    """Every block for IPython and Python runs, and the first cell says what the README shows."""
+@pytest.fixture
+def executed(short_path: Path, store_path: Path, tmp_path: Path, _containers_work: str) -> Iterator[list[str]]:
+    """What each cell printed, of a notebook in an empty directory that has the README's cells and nothing else."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    notebook: Any = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
     code = [*blocks("ipython"), *blocks("python")]
-    ran = subprocess.run(
-        [sys.executable, "-c", _RUN, tmp_path],
-        input="\0".join(code),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"NBCONTAINER_HOME": str(store_path)},
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert re.search(r"^hello from [0-9a-f]{12}, pid 2$", ran.stdout, re.MULTILINE)
+    notebook.cells = [nbformat.v4.new_code_cell(block) for block in code]  # type: ignore[no-untyped-call]
+    env = {
+        **os.environ,
+        "NBCONTAINER_HOME": str(store_path),
+        "IPYTHONDIR": str(short_path / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(short_path),
+    }
+    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    manager = client.create_kernel_manager()
+    manager.transport = "ipc"
+    manager.connection_file = str(short_path / "readme.json")
+    client.execute(env=env)
+    yield ["\n".join(_texts(cell)) for cell in notebook.cells]
+    run = [sys.executable, "-c", "from nbcontainer.cli import main; main()", "rmi", "mine"]
+    subprocess.run(run, env=env, check=False, capture_output=True)
+
+
+def _texts(cell: Any) -> Iterator[str]:
+    for output in cell.outputs:
+        yield output.text if output.output_type == "stream" else str(output.data.get("text/plain", ""))
+
+
+def test_the_readmes_cells_work_in_an_empty_notebook(executed: list[str], tmp_path: Path) -> None:
+    """Every cell runs when pasted in order, and each prints what the README says."""
+    loaded, first, changes, committed, second, python = executed
+    assert loaded == ""
+    assert re.fullmatch(r"hello from [0-9a-f]{12}, pid 2\n", first)
     assert re.fullmatch(r"hello from [0-9a-f]{12}, pid 2\n", blocks("text")[0])
-    assert (tmp_path / "on-the-host").read_text() == "kept\n"
-    assert (tmp_path / "mine.tar").stat().st_uid == os.geteuid()
-    assert "no vi in mine" in ran.stdout
-    assert "'bin'" in ran.stdout
+    assert (tmp_path / "on-the-host.txt").read_text() == "kept\n"
+    assert (tmp_path / "on-the-host.txt").stat().st_uid == os.geteuid()
+    assert re.search(r"D\s+/etc\b", changes)
+    assert "mine.tar.gz" in committed
+    assert (tmp_path / "mine.tar.gz").stat().st_uid == os.geteuid()
+    assert second == "no vi in mine\n"
+    assert "'bin'" in python
 
 
 def test_the_readmes_commands_are_there() -> None:
@@ -53,3 +78,25 @@ def test_the_readmes_commands_are_there() -> None:
     assert "nbcontainer demo" in commands
     assert os.access(README.parent / "tests" / "run", os.X_OK)
     assert "tests/run" in commands
+
+
+def test_the_sandbox_is_installed_by_its_command(store_path: Path, tmp_path: Path, _containers_work: str) -> None:
+    """The README's one command for a data-science sandbox makes a kernel whose name the next command has."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    install, freeze = next(block for block in blocks("sh") if "kernel install" in block).splitlines()
+    words = shlex.split(install)
+    assert words[0] == "nbcontainer"
+    env = {**os.environ, "NBCONTAINER_HOME": str(store_path)}
+    command = [sys.executable, "-c", "from nbcontainer.cli import main; main()", *words[1:], "--prefix", str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    name = shlex.split(freeze, comments=True)[3]
+    spec = json.loads((tmp_path / "share/jupyter/kernels" / name / "kernel.json").read_text())
+    assert spec["metadata"]["kernel_provisioner"]["config"] == {"run": "host --network private", "notebooks": "rw"}
+
+
+def test_the_first_screen_says_what_it_is() -> None:
+    """What it is comes before the first picture, in fewer lines than a screen has; the whole page stays short."""
+    text = README.read_text()
+    assert text.partition("<picture>")[0].count("\n") < 12
+    assert len([line for line in text.splitlines() if line]) <= 100

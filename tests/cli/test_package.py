@@ -1,0 +1,89 @@
+"""The wheel and the sdist: built, checked, and installed into an environment with nothing else in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nbcontainer import __version__
+from tests.requirements import require
+
+PROJECT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def run(*command: str | Path, **env: str) -> str:
+    """Runs a command that must succeed; its output."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with a wheel and an sdist of this checkout, as `python -m build` makes them."""
+    require("sources", available=(PROJECT / "pyproject.toml").exists(), why="the project's sources are not around")
+    for name in ("build", "twine"):
+        require(name, available=importlib.util.find_spec(name) is not None, why=f"{name} is not installed")
+    target = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", target, PROJECT)
+    return target
+
+
+def test_the_metadata_is_complete(built: Path) -> None:
+    """twine finds nothing wrong with the metadata, nor with the README as the project's page."""
+    checked = run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()))
+    assert checked.count("PASSED") == 2
+
+
+def test_the_wheel_has_what_is_needed_to_run(built: Path) -> None:
+    """The wheel has the package, the quick start, the shells' scripts and the kernelspec, and no tests."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    for name in ("cli.py", "py.typed", "quickstart.ipynb", "notebook/kernel/shell/scripts/bash.sh"):
+        assert f"nbcontainer/{name}" in names
+    assert any(name.endswith("share/jupyter/kernels/nbcontainer/kernel.json") for name in names)
+    assert {name.split("/")[0] for name in names} == {
+        "nbcontainer",
+        f"nbcontainer-{__version__}.dist-info",
+        f"nbcontainer-{__version__}.data",
+    }
+
+
+def test_the_sdist_has_the_documents(built: Path) -> None:
+    """The sdist has the pages with their pictures, the tests, and the script of CI."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    wanted = {path.relative_to(PROJECT) for folder in ("docs", "notebooks") for path in (PROJECT / folder).rglob("*.*")}
+    files = {str(path) for path in wanted if ".ipynb_checkpoints" not in path.parts}
+    assert files | {"README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "tests/run", ".ci/run"} <= names
+
+
+@pytest.mark.usefixtures("engine")  # skips the test if the host has no namespaces for containers
+def test_the_wheel_runs_in_a_bare_environment(built: Path, tmp_path: Path) -> None:
+    """Installed alone, the program shows its version, examines the host, runs a command and the quick start."""
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    run(tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", "--no-compile", f"{wheel}[demo]")
+    program, store = tmp_path / "venv/bin/nbcontainer", str(tmp_path / "store")
+    assert run(program, "--version") == f"nbcontainer {__version__}\n"
+    assert "namespaces" in run(program, "doctor", NBCONTAINER_HOME=store)
+    assert run(program, "run", "busybox", "echo", "hello", NBCONTAINER_HOME=store).endswith("hello\n")
+    assert "the answer is 42" in run(program, "demo", NBCONTAINER_HOME=store, PYTHONPATH="")

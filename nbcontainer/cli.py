@@ -23,7 +23,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
+from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -212,10 +212,10 @@ def _run(engine: Engine, words: Words) -> int:
 
 
 def _exit_code(outcome: Outcome) -> int:
-    if outcome.reason == EXITED:
+    if outcome.reason == Reason.EXITED:
         return outcome.exit_code
     print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
-    return {TIMEOUT: _TIMED_OUT, INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
+    return {Reason.TIMEOUT: _TIMED_OUT, Reason.INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
 
 
 def _writer(fd: int) -> Callable[[bytes], None]:

@@ -16,7 +16,7 @@ from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
 from nbcontainer.containers.writes.write_layer import WriteView
 from nbcontainer.errors import ContainerBusy
 from nbcontainer.oci import timestamps
-from nbcontainer.sandbox.outcome import EXITED
+from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -80,4 +80,4 @@ def _add_copy(workspace: Workspace, copy: Container, upper: WriteView, init: int
     still = paused(init, pause_path(store, upper.id))
     with copied(store, workspace, upper, still) as place, store.lock(shared=True):
         place.rename(store.path / "layers" / place.name)
-        copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), EXITED, 0))
+        copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), Reason.EXITED, 0))

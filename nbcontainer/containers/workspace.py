@@ -58,7 +58,7 @@ class Workspace:
     @property
     def single_id(self) -> bool:
         """Whether containers have a single user id."""
-        return self.idmap.kind == idmap.SINGLE
+        return self.idmap.kind == idmap.MapKind.SINGLE
 
     def on_directory(
         self,

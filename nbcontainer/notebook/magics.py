@@ -23,7 +23,7 @@ from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.notebook.interpolation import filler, split
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, MEMORY, PROCESSES, STORAGE, TIMEOUT, from_status
+from nbcontainer.sandbox.outcome import Reason, from_status
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class ContainerMagics(Magics):
         try:
             _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
-            raise failure(from_status(None, stopped=INTERRUPTED, wall_time=0.0)) from None
+            raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         finally:
             gate.finish(shown)
             for sink in (shown, shown_err):
@@ -182,9 +182,9 @@ class ContainerMagics(Magics):
         if outcome.ok:
             return
         # Who presses the stop button wants Run All to stop, whatever the cell says.
-        if outcome.reason == INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
+        if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
             raise failure(outcome)
-        if outcome.reason != EXITED:
+        if outcome.reason != Reason.EXITED:
             print(outcome.describe(), file=sys.stderr)
 
     def _apply_defaults(self, words: Words) -> None:
@@ -221,10 +221,10 @@ class _Destination:
 def failure(outcome: Outcome) -> CellFailed:
     """The error that a cell which ended badly raises: one line."""
     hints = {
-        TIMEOUT: "give it more with --timeout",
-        MEMORY: "give it more with -m",
-        PROCESSES: "give it more with --pids-limit",
-        STORAGE: "give it more with --storage, or a volume",
+        Reason.TIMEOUT: "give it more with --timeout",
+        Reason.OUT_OF_MEMORY: "give it more with -m",
+        Reason.TOO_MANY_PROCESSES: "give it more with --pids-limit",
+        Reason.STORAGE_LIMIT: "give it more with --storage, or a volume",
     }
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
 

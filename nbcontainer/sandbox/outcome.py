@@ -1,34 +1,42 @@
-"""How a cell ended: a value made of facts, none of which the container can write."""
+"""How a cell ended: a value that holds only facts which the container cannot forge."""
 
 from __future__ import annotations
 
+import enum
 import os
 import signal
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-EXITED = "exited"
-SIGNAL = "signal"
-TIMEOUT = "timeout"
-INTERRUPTED = "interrupted"
-KILLED = "killed"
-MEMORY = "out of memory"
-PROCESSES = "too many processes"
-STORAGE = "disk quota"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Reason(enum.StrEnum):
+    """Why a cell ended. The values are those in records on disk."""
+
+    EXITED = "exited"
+    SIGNAL = "signal"
+    """A signal from inside the container ended it."""
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    KILLED = "killed"
+    """It was killed from outside the container."""
+    OUT_OF_MEMORY = "out of memory"
+    TOO_MANY_PROCESSES = "too many processes"
+    STORAGE_LIMIT = "disk quota"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Who ended a cell, and what it cost.
+    """How a cell ended, and which resources it used.
 
-    `reason` is `exited`, `signal` (it died of one of its own), `timeout`, `interrupted`, `killed` (from outside),
-    `out of memory`, `too many processes` or `disk quota` (it came to that limit, `limit` bytes or processes, and ended
-    badly).
-    `exit_code` is the shell's: 128 and the signal where there was one. Times in seconds, `peak_memory` in bytes, of
-    the largest process, or of all together where memory was limited.
+    With the last three reasons, the cell ended badly after it reached a limit; `limit` is that limit in bytes or
+    processes. `exit_code` is the shell's: 128 plus the signal if there was one. Times are in seconds. `peak_memory` is
+    in bytes: of the largest process, or of all processes together if memory was limited.
     """
 
-    reason: str
+    reason: Reason
     exit_code: int
     signal: int = 0
     wall_time: float = 0.0
@@ -39,29 +47,34 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether the cell ended by itself with exit code 0."""
-        return self.reason == EXITED and self.exit_code == 0
+        return self.reason == Reason.EXITED and self.exit_code == 0
 
     def describe(self) -> str:
-        """The outcome in one short phrase."""
-        if self.reason == EXITED:
+        """Return the outcome in one short phrase."""
+        if self.reason == Reason.EXITED:
             return f"exit code {self.exit_code}"
-        if self.reason == SIGNAL:
+        if self.reason == Reason.SIGNAL:
             return f"ended by {signal_name(self.signal)}"
-        if self.reason == TIMEOUT:
+        if self.reason == Reason.TIMEOUT:
             return f"stopped after its time limit ({self.wall_time:.1f} s)"
-        if self.reason == INTERRUPTED:
+        if self.reason == Reason.INTERRUPTED:
             return "interrupted"
-        if self.reason == MEMORY:
+        if self.reason == Reason.OUT_OF_MEMORY:
             return f"out of memory (limit {_mebibytes(self.limit)}, peak {_mebibytes(self.peak_memory)})"
-        if self.reason == PROCESSES:
+        if self.reason == Reason.TOO_MANY_PROCESSES:
             return f"too many processes (limit {self.limit})"
-        if self.reason == STORAGE:
-            return f"no space left of its disk quota (limit {_mebibytes(self.limit)})"
+        if self.reason == Reason.STORAGE_LIMIT:
+            return f"storage limit reached ({_mebibytes(self.limit)})"
         return "killed from outside the container"
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, for JSON."""
-        return asdict(self)
+        """Return the fields, for JSON."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
+        """Return the outcome that `as_dict` wrote. Raises `ValueError`, `KeyError` or `TypeError` for others."""
+        return cls(**{**values, "reason": Reason(values["reason"])})
 
 
 def _mebibytes(number: int) -> str:
@@ -69,7 +82,7 @@ def _mebibytes(number: int) -> str:
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL` and so on; real-time signals by number."""
+    """Return `SIGKILL` and so on; real-time signals by number."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -77,18 +90,18 @@ def signal_name(number: int) -> str:
 
 
 def from_status(
-    status: int | None, *, stopped: str, wall_time: float, cpu_time: float = 0.0, peak_memory: int = 0
+    status: int | None, *, stopped: Reason | None, wall_time: float, cpu_time: float = 0.0, peak_memory: int = 0
 ) -> Outcome:
-    """The outcome of a wait status (None where init died without a word).
+    """Return the outcome for a wait status; `status` is None if init died without reporting one.
 
-    `stopped` is why the notebook ended the container, empty where it did not.
+    `stopped` is why the notebook ended the container; None if it did not.
     """
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     number = -code if code < 0 else 0
-    if stopped:
+    if stopped is not None:
         reason = stopped
     elif status is None:
-        reason = KILLED
+        reason = Reason.KILLED
     else:
-        reason = SIGNAL if number else EXITED
+        reason = Reason.SIGNAL if number else Reason.EXITED
     return Outcome(reason, 128 + number if number else code, number, wall_time, cpu_time, peak_memory)

@@ -23,7 +23,7 @@ from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.steps.devices import DEVICES, MountDevDirectory
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
-from nbcontainer.sandbox.userns.idmap import SINGLE
+from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, Node
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import ALL, WAYS, Way
@@ -53,7 +53,7 @@ def test_root_in_a_cell_has_eleven_capabilities_and_a_filter(way: Way, attack: A
 
 def test_another_user_in_a_cell_has_no_capability(attack: Attacker) -> None:
     """With -u, every set but the bounding one is empty."""
-    if attack.engine.idmap.kind == SINGLE:
+    if attack.engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
     found = attack(status, user="1000")
     assert [int(found[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0] * 4
@@ -63,7 +63,7 @@ def test_another_user_in_a_cell_has_no_capability(attack: Attacker) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_notebooks_groups_are_left(way: Way, attack: Attacker) -> None:
     """A cell is in no group of the notebook's user's, where the kernel lets groups be dropped."""
-    if attack.engine.idmap.kind == SINGLE:
+    if attack.engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("the kernel denies setgroups(2) where one id is mapped")
     assert attack(status, **way.options())["Groups"].split() == []
 
@@ -222,7 +222,7 @@ def run_a_setuid_program() -> object:
 
 def test_a_setuid_program_gives_nothing(attack: Attacker) -> None:
     """A program of root's with the setuid bit runs as who starts it."""
-    if attack.engine.idmap.kind == SINGLE:
+    if attack.engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
     setuid = dataclasses.replace(attack.nodes[PYTHON.lstrip("/")], mode=0o4755)
     image = attack.image_of("setuid", {"usr/bin/setuid-python": setuid})

@@ -15,7 +15,7 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError, SetupFailed
 from nbcontainer.sandbox.steps.devices import MASKED
-from nbcontainer.sandbox.userns.idmap import SINGLE
+from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Node
 from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way
@@ -153,7 +153,7 @@ def test_nothing_of_an_image_is_loaded_by_our_code(way: Way, attack: Attacker, t
     planted = planted_modules() | planted_libraries(tmp_path)
     image = attack.image_of("planted", planted)
     for ending in ENDINGS.values():
-        if "user" in ending and attack.engine.idmap.kind == SINGLE:
+        if "user" in ending and attack.engine.idmap.kind == MapKind.SINGLE:
             continue
         with contextlib.suppress(NbcontainerError):
             attack.run(image=image, volumes=volumes, **ending, **way.options())

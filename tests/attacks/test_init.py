@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.sandbox.outcome import EXITED, KILLED
+from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
-from nbcontainer.sandbox.userns.idmap import SINGLE
+from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way
@@ -46,7 +46,7 @@ def look_into(process: str) -> object:
 @pytest.mark.parametrize("user", ["", "1000"])
 def test_init_cannot_be_looked_into(way: Way, user: str, attack: Attacker) -> None:
     """Its program, memory, descriptors, root and namespaces are closed to the cell; the cell's own are not."""
-    if user and attack.engine.idmap.kind == SINGLE:
+    if user and attack.engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
     found = attack(look_into, "1", user=user, **way.options())
     assert set(found.values()) <= {"EACCES", "EPERM", "ENOENT"}, found
@@ -74,7 +74,7 @@ def test_init_is_not_ended_by_its_limits(way: Way, attack: Attacker) -> None:
     assert set(attack(limit_init, **way.options())) == {"EPERM"}
     if way.name == "default":
         script = attack_script(limit_init, ())
-        assert attack.run(script, without=(InstallSeccomp,)).outcome.reason == KILLED
+        assert attack.run(script, without=(InstallSeccomp,)).outcome.reason == Reason.KILLED
 
 
 def flood_init(others: int) -> object:
@@ -100,7 +100,7 @@ def flood_init(others: int) -> object:
 def test_init_is_not_ended_by_a_flood_of_signals(way: Way, attack: Attacker) -> None:
     """A cell cannot send init more signals than it can take, and so have it end, and the cell seem killed."""
     done = attack.run(attack_script(flood_init, (300,)), **way.options())
-    assert (done.answer, done.outcome.reason, done.outcome.exit_code) == ("flooded", EXITED, 0)
+    assert (done.answer, done.outcome.reason, done.outcome.exit_code) == ("flooded", Reason.EXITED, 0)
 
 
 @pytest.fixture(scope="module")

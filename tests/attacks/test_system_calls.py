@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.sandbox.outcome import SIGNAL
+from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.attacker import attack_script
@@ -227,7 +227,7 @@ def test_the_32_bit_entry_ends_the_process(attack: Attacker) -> None:
     if not isinstance(attack(number_by_int80, getpid, without=FILTER), int):
         require("ia32", available=False, why="this kernel has no 32-bit entry")
     ended = attack.run(attack_script(number_by_int80, (getpid,))).outcome
-    assert (ended.reason, ended.signal) == (SIGNAL, signal.SIGSYS)
+    assert (ended.reason, ended.signal) == (Reason.SIGNAL, signal.SIGSYS)
 
 
 def change_a_call_after_the_filter() -> object:

@@ -18,7 +18,7 @@ from nbcontainer.images import library
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import KILLED
+from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.sandbox.spec import ControlDirectory
 from nbcontainer.sandbox.userns import idmap
 from tests.running import run_script
@@ -52,7 +52,7 @@ def _said(engine: Engine, script: str | None = "echo sound", **options: Any) -> 
 
 
 def _was_killed(outcome: Outcome) -> bool:
-    return outcome.reason == KILLED or outcome.signal == signal.SIGKILL
+    return outcome.reason == Reason.KILLED or outcome.signal == signal.SIGKILL
 
 
 def can_limit() -> bool:
@@ -165,7 +165,7 @@ def acts(engine: Engine) -> dict[str, Act]:
         Act("named", _named, says="x\nsound", undo=_undo_named),
         Act("import", _import, says="1 layer", undo=lambda engine: _drop(engine, "faulty-import")),
     ]
-    if engine.idmap.kind != idmap.SINGLE:
+    if engine.idmap.kind != idmap.MapKind.SINGLE:
         found.append(Act("other-user", _other_user))
     if os.geteuid() == 0:
         found.append(Act("userns-host", _without_user_namespace))

@@ -15,6 +15,7 @@ import pytest
 from nbcontainer import api
 from nbcontainer.images import library
 from nbcontainer.sandbox.supervisor import GRACE
+from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.running import (
     DEADLINE,
     all_dead,
@@ -225,7 +226,7 @@ def test_the_launcher_killed_from_outside(cell: Cell, engine: Engine) -> None:
 @pytest.mark.parametrize("user", ["", "33"])
 def test_the_launcher_killed_under_another_user(cell: Cell, engine: Engine, user: str) -> None:
     """A change of user clears the parent's death signal (prctl(2)): it is set again, whoever the cell is."""
-    if user and engine.idmap.kind == "single":
+    if user and engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("needs a range of ids")
     watched, alive = watching(lambda: os.kill(engine.launcher.pid, signal.SIGKILL))
     seconds = marker()

@@ -237,7 +237,7 @@ def test_it_can_gain_nothing(cell: Cell, engine: Engine) -> None:
     """No new privileges, no groups of the notebook's where the kernel lets go of them, and the usual file mode mask."""
     found = status(cell("cat /proc/self/status; umask").text)
     assert found["NoNewPrivs"] == "\t1"
-    left = {"0", "65534"} if engine.idmap.kind == idmap.SINGLE else set()
+    left = {"0", "65534"} if engine.idmap.kind == idmap.MapKind.SINGLE else set()
     assert set(found["Groups"].split()) <= left
     assert cell("umask; touch /tmp/f; stat -c %a /tmp/f").lines == ["0022", "644"]
 
@@ -281,7 +281,7 @@ def test_the_hosts_network_can_be_asked_for(cell: Cell) -> None:
 )
 def test_a_user_can_be_chosen(cell: Cell, engine: Engine, user: str, ids: str) -> None:
     """`-u` by name and by number: the ids are the image's, and no capability is left to anybody but root."""
-    if engine.idmap.kind == idmap.SINGLE:
+    if engine.idmap.kind == idmap.MapKind.SINGLE:
         with pytest.raises(SetupFailed, match=r"without a range in /etc/subuid .* root is the only user"):
             cell("id", user=user)
         return
@@ -294,7 +294,7 @@ def test_a_user_can_be_chosen(cell: Cell, engine: Engine, user: str, ids: str) -
 
 def test_another_user_writes_and_reads_its_streams(cell: Cell, engine: Engine) -> None:
     """A plain user in the container reads the body, and opens the streams by their names."""
-    if engine.idmap.kind == idmap.SINGLE:
+    if engine.idmap.kind == idmap.MapKind.SINGLE:
         pytest.skip("needs a range of ids")
     ran = cell("echo out > /dev/stdout; echo err > /dev/stderr; head -c 4 $0; echo; echo $HOME", user="www-data")
     assert (ran.lines, ran.stderr) == (["out", "echo", "/var/www"], b"err\n")
@@ -317,7 +317,7 @@ def test_a_user_that_the_image_does_not_have(cell: Cell, user: str, word: str) -
 def test_files_made_inside_have_owners(cell: Cell, engine: Engine) -> None:
     """chown(2) works to every mapped id; with a single id the file's owner stays root."""
     ran = cell("touch /tmp/f && chown 33:33 /tmp/f; stat -c '%u %g' /tmp/f; stat -c '%u %g' /bin/busybox /root")
-    assert ran.lines[0] == ("0 0" if engine.idmap.kind == idmap.SINGLE else "33 33")
+    assert ran.lines[0] == ("0 0" if engine.idmap.kind == idmap.MapKind.SINGLE else "33 33")
     assert ran.lines[1:] == ["0 0", "0 0"]
 
 

@@ -51,7 +51,7 @@ def test_who_fills_it_is_told(engine: Engine, script: str) -> None:
     """Whatever it is filled with: the reason is the quota, with the limit; and nothing of it lasts."""
     ended = run(engine, script).outcome
     assert (ended.reason, ended.limit) == ("disk quota", 4 * MIB), ended
-    assert ended.describe() == "no space left of its disk quota (limit 4 MiB)"
+    assert ended.describe() == "storage limit reached (4 MiB)"
     assert run(engine, "ls / | wc -l").text == run(engine, "ls / | wc -l", storage="").text
 
 

@@ -79,7 +79,7 @@ def test_files_made_inside_are_the_users(cell: Cell, data: Path) -> None:
 
 def test_files_made_by_another_user_inside(cell: Cell, engine: Engine, data: Path) -> None:
     """Uid 1000 in the container is uid 1000 outside for root (by idmap), and one of the range's for a plain user."""
-    if engine.idmap.kind == idmap.SINGLE:
+    if engine.idmap.kind == idmap.MapKind.SINGLE:
         pytest.skip("needs a range of ids")
     data.chmod(0o777)
     cell("echo x > /data/new; stat -c %u /data/new", volumes=volumes(f"{data}:/data"), user="1000:1000")
@@ -327,7 +327,7 @@ def test_a_closed_directory_is_closed_inside(cell: Cell, engine: Engine, data: P
     """Mode bits hold inside as outside: the owner's directory of mode 0700 is root's, and no other user's."""
     data.chmod(0o700)
     assert cell("cat /data/hello", volumes=volumes(f"{data}:/data")).text == "from the host"
-    if engine.idmap.kind != idmap.SINGLE:
+    if engine.idmap.kind != idmap.MapKind.SINGLE:
         ran = cell("cat /data/hello", volumes=volumes(f"{data}:/data"), user="1000")
         assert b"Permission denied" in ran.stderr
 

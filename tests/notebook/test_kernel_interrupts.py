@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.notebook.kernel.shell import cell_watch
-from nbcontainer.sandbox.outcome import INTERRUPTED, TIMEOUT
+from nbcontainer.sandbox.outcome import Reason
 from tests.notebook.shell_cells import wait_for
 from tests.running import marker, processes_with
 
@@ -60,7 +60,7 @@ def test_an_interrupt_ends_the_cell_and_keeps_the_shell(cells: Cells, code: str)
     wait_for(lambda: processes_with(seconds))
     cells.heard.when("ready", cells.shell.interrupt)
     ran = cells(f"{code.replace('1000', seconds + '1')}; echo not")
-    assert ran.end.reason == INTERRUPTED
+    assert ran.end.reason == Reason.INTERRUPTED
     assert ran.end.note == ""
     assert "not\n" not in ran.out[-100:]
     wait_for(lambda: not processes_with(seconds + "1"))
@@ -72,7 +72,7 @@ def test_an_interrupt_ends_a_cell_that_waits_for_input(cells: Cells) -> None:
     """A question that was asked is not waited for any more."""
     cells.good("kept=1")
     ran = cells("read x; echo not", Impatient(cells.shell.interrupt))
-    assert (ran.end.reason, ran.out) == (INTERRUPTED, "")
+    assert (ran.end.reason, ran.out) == (Reason.INTERRUPTED, "")
     assert cells.good("echo $kept") == "1\n"
 
 
@@ -90,7 +90,7 @@ def test_interrupts_at_any_moment_are_seen_by_their_cell_alone(cells: Cells) -> 
         cells.heard.when(str(number % 5), cells.shell.interrupt)
         ran = cells("n=$((n + 1)); for i in 0 1 2 3 4; do echo $i; done; sleep 0")
         assert ran.end.note == ""
-        assert ran.end.reason in ("exited", INTERRUPTED)
+        assert ran.end.reason in ("exited", Reason.INTERRUPTED)
         cells.heard.when("", None)
         assert cells.good("echo $kept") == "1\n"
     assert cells.good("echo $n") == "50\n"
@@ -103,7 +103,7 @@ def test_a_stubborn_program_is_killed_and_the_shell_stays(cells: Cells, monkeypa
     cells.good("kept=1")
     cells.heard.when("ready", cells.shell.interrupt)
     ran = cells(f"sh -c \"trap '' INT TERM; echo ready; sleep {seconds}; sleep {seconds}\"; echo not")
-    assert ran.end.reason == INTERRUPTED
+    assert ran.end.reason == Reason.INTERRUPTED
     assert "killed" in ran.end.note
     assert "not" not in ran.out
     assert not processes_with(seconds)
@@ -117,7 +117,7 @@ def test_a_stubborn_shell_is_killed_and_comes_back(cells: Cells, monkeypatch: py
     cells.good("echo kept > /file; x=1")
     cells.heard.when("ready", cells.shell.interrupt)
     ran = cells("trap '' INT TERM URG; echo ready; while :; do :; done")
-    assert ran.end.reason == INTERRUPTED
+    assert ran.end.reason == Reason.INTERRUPTED
     assert "a new one" in ran.end.note
     assert cells.good('cat /file; echo "[$x]"') == "kept\n[]\n"
 
@@ -132,7 +132,7 @@ def test_a_second_interrupt_does_not_wait(cells: Cells) -> None:
 
     cells.heard.when("ready", twice)
     ran = cells("sh -c \"trap '' INT; echo ready; sleep 1000\"")
-    assert ran.end.reason == INTERRUPTED
+    assert ran.end.reason == Reason.INTERRUPTED
     assert cells.good("echo $kept") == "1\n"
 
 
@@ -140,7 +140,7 @@ def test_a_time_limit_ends_the_cell(make_cells: Callable[..., Cells]) -> None:
     """--timeout is for each cell, and keeps the shell too."""
     cells = make_cells("ash", timeout=0.2)
     cells.good("kept=1")
-    assert cells("sleep 1000").end.reason == TIMEOUT
+    assert cells("sleep 1000").end.reason == Reason.TIMEOUT
     assert cells.good("echo $kept") == "1\n"
 
 

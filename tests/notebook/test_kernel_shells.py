@@ -13,7 +13,7 @@ from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
 from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.outcome import EXITED
+from nbcontainer.sandbox.outcome import Reason
 from tests.notebook.shell_cells import Heard, Typist
 from tests.requirements import require_root
 from tests.running import all_dead, marker, pidfds, processes_with
@@ -105,7 +105,7 @@ def test_a_cell_that_ends_early_ends_alone(cells: Cells, code: str, status: int 
     cells.good("kept=yes; keep() { echo function; }")
     ran = cells(code)
     assert "not" not in ran.out.split()
-    assert ran.end.reason == EXITED
+    assert ran.end.reason == Reason.EXITED
     assert ran.status == status if status is not None else ran.status != 0
     assert ran.end.note == ""
     after = cells("set +eu; echo $kept; keep")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.images import sandboxed
-from nbcontainer.sandbox.outcome import EXITED, KILLED, SIGNAL, STORAGE
+from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from nbcontainer.containers.writes.host_roots import HostView
@@ -72,9 +72,10 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def explain(self, outcome: Outcome) -> Outcome:
         """The outcome of a cell that ended badly with all of it used is that it came to this limit."""
-        if outcome.ok or outcome.reason not in (EXITED, SIGNAL, KILLED) or self.examine()["free"] > 0:
+        ended_badly = not outcome.ok and outcome.reason in (Reason.EXITED, Reason.SIGNAL, Reason.KILLED)
+        if not ended_badly or self.examine()["free"] > 0:
             return outcome
-        return replace(outcome, reason=STORAGE, limit=self.size)
+        return replace(outcome, reason=Reason.STORAGE_LIMIT, limit=self.size)
 
     def keep(self, runner: Runner) -> str:
         """Copies it to a layer of the store; the layer's id."""

@@ -25,7 +25,7 @@ from nbcontainer.notebook.kernel.magics import first_magics, run_magic
 from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.kernel.shell.session import ShellSession
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
+from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ class ContainerKernel(Kernel):
         end = self.cells.run(rest, keyboard)
         if end.note:
             self.outputs.stderr(f"nbcontainer: {end.note}\n".encode())
-        if end.reason != EXITED or (end.status and self.raise_error):
+        if end.reason != Reason.EXITED or (end.status and self.raise_error):
             raise _failure(end)
 
     def _show_result(self, view: Any, *, silent: bool) -> None:
@@ -277,8 +277,8 @@ class ContainerKernel(Kernel):
 
 def _failure(end: CellEnd) -> NbcontainerError:
     """The error of a cell that ended badly: one line."""
-    if end.reason == INTERRUPTED:
+    if end.reason == Reason.INTERRUPTED:
         return CellFailed("interrupted", outcome=end)
-    if end.reason == TIMEOUT:
+    if end.reason == Reason.TIMEOUT:
         return CellFailed("stopped after its time limit", outcome=end, hint="give it more with --timeout")
     return CellFailed(f"exit code {end.status}", outcome=end)

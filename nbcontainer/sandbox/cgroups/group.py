@@ -17,7 +17,7 @@ from nbcontainer.errors import LimitUnavailable
 from nbcontainer.linux.procfs import birth
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import EXITED, KILLED, MEMORY, PROCESSES, SIGNAL
+from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,12 +151,12 @@ class Group:
     def explain(self, outcome: Outcome) -> Outcome:
         """The outcome with what the kernel counted: a cell that ended badly at a limit was ended by it."""
         outcome = replace(outcome, peak_memory=self._peak() or outcome.peak_memory)
-        if outcome.ok or outcome.reason not in (EXITED, SIGNAL, KILLED):
+        if outcome.ok or outcome.reason not in (Reason.EXITED, Reason.SIGNAL, Reason.KILLED):
             return outcome
         if self.limits.memory is not None and self._oom_kills():
-            return replace(outcome, reason=MEMORY, limit=self.limits.memory)
+            return replace(outcome, reason=Reason.OUT_OF_MEMORY, limit=self.limits.memory)
         if self.limits.pids is not None and self._count("pids", ("pids.events",), "max"):
-            return replace(outcome, reason=PROCESSES, limit=self.limits.pids)
+            return replace(outcome, reason=Reason.TOO_MANY_PROCESSES, limit=self.limits.pids)
         return outcome
 
     def is_out_of_memory(self, patience: float = 0.1) -> bool:

@@ -1,11 +1,12 @@
-"""Which user namespace containers live in, and how its ids map to the host's.
+"""Which user namespace containers run in, and how its ids map to the host's.
 
-Root gets a high range that owns nothing on the host; a plain user gets the range that /etc/subuid grants, or, without
-one, a map of nobody but the user. `--userns=host` is root's way to no user namespace at all.
+Root gets a high range of ids that own nothing on the host. A plain user gets the range that /etc/subuid grants, or,
+without one, a map of only that user's id. With `--userns=host`, which only root can use, there is no user namespace.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import pwd
 import stat
@@ -15,79 +16,87 @@ from pathlib import Path
 from nbcontainer.sandbox.diagnosis import Machine, map_advice
 
 COUNT = 65536
-"""Ids in a full map: as many as /etc/subuid grants by default, enough for every distribution's `nobody`."""
+"""Ids in a full map: what /etc/subuid grants by default, and enough for the id of `nobody` in every distribution."""
 
 ROOT_BASE = 0x7000_0000
-"""First host id of root's range. systemd's list of uid ranges (systemd.io/UIDS-GIDS) leaves it unused."""
+"""First host id of root's range. It is unused in systemd's list of uid ranges (systemd.io/UIDS-GIDS)."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """`count` ids from `inside` in the namespace are those from `outside` on the host (user_namespaces(7))."""
+    """`count` ids that start at `inside` in the namespace and at `outside` on the host (user_namespaces(7))."""
 
     inside: int
     outside: int
     count: int
 
 
+class MapKind(enum.StrEnum):
+    """What kind of map a user namespace has."""
+
+    RANGE = "range"
+    """A full map."""
+    SINGLE = "single"
+    """A map of one id."""
+    HOST = "host"
+    """No user namespace."""
+
+
+SINGLE, HOST = MapKind.SINGLE, MapKind.HOST
+
+
 @dataclass(frozen=True)
 class IdMap:
-    """One user namespace's maps.
+    """The id maps of one user namespace.
 
-    `kind` is `range` (a full map), `single` (one id) or `host` (no user namespace). `tool` says that newuidmap must
-    write them, since only it may grant a plain user the range.
+    If `tool` is true, newuidmap must write them, since only that program can give a plain user the range.
     """
 
-    kind: str
+    kind: MapKind
     uids: tuple[Range, ...] = ()
     gids: tuple[Range, ...] = ()
     tool: bool = False
 
     @property
     def setgroups(self) -> bool:
-        """Whether setgroups(2) is allowed: a map that an unprivileged process wrote denies it."""
-        return self.kind != "single"
+        """Whether setgroups(2) is allowed: the kernel denies it if an unprivileged process wrote the map."""
+        return self.kind != MapKind.SINGLE
 
     @property
     def root_uid(self) -> int:
-        """The host's uid of the container's root."""
+        """The host uid of the container's root."""
         return next((r.outside for r in self.uids if r.inside == 0), 0)
 
     @property
     def root_gid(self) -> int:
-        """The host's gid of the container's root."""
+        """The host gid of the container's root."""
         return next((r.outside for r in self.gids if r.inside == 0), 0)
 
     def maps(self, gid: int) -> bool:
-        """Whether the container has this gid."""
-        return self.kind == "host" or any(r.inside <= gid < r.inside + r.count for r in self.gids)
-
-
-SINGLE = "single"
-RANGE = "range"
-HOST = "host"
+        """Whether this gid exists in the container."""
+        return self.kind == MapKind.HOST or any(r.inside <= gid < r.inside + r.count for r in self.gids)
 
 
 def host_map() -> IdMap:
-    """No user namespace."""
-    return IdMap(HOST)
+    """Return the map for containers without a user namespace."""
+    return IdMap(MapKind.HOST)
 
 
 def single_map(uid: int, gid: int) -> IdMap:
-    """Root in the container is this user, and nobody else exists."""
-    return IdMap(SINGLE, (Range(0, uid, 1),), (Range(0, gid, 1),))
+    """Return the map in which the container's root is this user and no other id exists."""
+    return IdMap(MapKind.SINGLE, (Range(0, uid, 1),), (Range(0, gid, 1),))
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a user has no more than one id in containers, and the one thing to do about it."""
+    """Why a user has only one id in containers, and the one thing to do about it."""
 
     why: str
     advice: str
 
 
 def choose(machine: Machine | None = None) -> IdMap:
-    """The map for containers of this process's user, by looking at the machine (this one by default)."""
+    """Return the map for containers of this process's user. `machine` is this machine by default."""
     machine = machine or Machine()
     uid, gid = machine.uid, machine.gid
     if range_refusal(machine) is not None:
@@ -98,7 +107,7 @@ def choose(machine: Machine | None = None) -> IdMap:
     assert uids is not None
     assert gids is not None
     return IdMap(
-        RANGE,
+        MapKind.RANGE,
         (Range(0, uid, 1), Range(1, uids[0], min(uids[1], COUNT))),
         (Range(0, gid, 1), Range(1, gids[0], min(gids[1], COUNT))),
         tool=True,
@@ -106,7 +115,7 @@ def choose(machine: Machine | None = None) -> IdMap:
 
 
 def range_refusal(machine: Machine) -> Refusal | None:
-    """Why only a single id can be mapped; None where a range can, as far as can be seen without trying."""
+    """Return why only a single id can be mapped; None if a range can be, as far as is visible without a trial."""
     if machine.root:
         return _root_refusal(machine)
     user = _name(machine.uid)
@@ -117,33 +126,33 @@ def range_refusal(machine: Machine) -> Refusal | None:
             first = max(_first_free(machine.etc / "subuid"), _first_free(machine.etc / "subgid"))
             ids_free = f"{first}-{first + COUNT - 1}"
             advice = f"usermod --add-subuids {ids_free} --add-subgids {ids_free} {user} (as root)"
-            return Refusal(f"/etc/sub{name} has no range for {user}", advice)
+            return Refusal(f"/etc/sub{name} grants no range to {user}", advice)
         if not _covers(machine.read(f"self/{name}_map"), ids[0], min(ids[1], COUNT)):
-            advice = f"give {user} a range of ids that exist here, or the outer container more ids"
-            return Refusal(f"the range in /etc/sub{name} is not among the ids of what the notebook runs in", advice)
+            advice = f"give {user} a range of ids that exist here, or give the outer container more ids"
+            return Refusal(f"the range in /etc/sub{name} is not mapped in the outer container", advice)
         if (refusal := _tool_refusal(machine, f"new{name}map")) is not None:
             return refusal
     if machine.no_new_privs:
         advice = "allow privilege escalation for the notebook (Kubernetes: allowPrivilegeEscalation: true)"
-        return Refusal("the notebook runs under no_new_privs, where newuidmap cannot work", advice)
+        return Refusal("the notebook runs with no_new_privs, so newuidmap cannot work", advice)
     return None
 
 
 def _root_refusal(machine: Machine) -> Refusal | None:
     if not machine.capable("SETUID", "SETGID"):
-        return Refusal("this root may not map ids", map_advice(machine))
+        return Refusal("root cannot map ids without the capabilities SETUID and SETGID", map_advice(machine))
     alone = all(sum(count for _, _, count in _parse(machine.read(f"self/{name}_map"))) == 1 for name in ("uid", "gid"))
     if alone or machine.read("self/setgroups") == "deny":
-        return Refusal("the user namespace that the notebook runs in has one id", "give that namespace a range of ids")
+        return Refusal("the notebook's user namespace has a single id", "give that namespace a range of ids")
     return None
 
 
 def _tool_refusal(machine: Machine, tool: str) -> Refusal | None:
-    """Why newuidmap or newgidmap cannot do what only they may: it takes being setuid, or a file capability."""
+    """Return why newuidmap or newgidmap cannot write maps: each needs the setuid bit or a file capability."""
     found = machine.which(tool)
     if found is None:
         return Refusal(f"{tool} is not installed", "install it (Debian, Ubuntu: apt install uidmap; others: shadow)")
-    advice = "install its package anew, on a file system that is not mounted nosuid"
+    advice = "reinstall its package on a file system that is not mounted nosuid"
     try:
         by_file = "security.capability" in os.listxattr(found)
         by_root = Path(found).stat().st_mode & stat.S_ISUID
@@ -151,25 +160,25 @@ def _tool_refusal(machine: Machine, tool: str) -> Refusal | None:
         return None
     mount = machine.mount_of(Path(found).resolve())
     if not (by_file or by_root) or (mount is not None and "nosuid" in mount.options):
-        return Refusal(f"{found} has no privilege", advice)
+        return Refusal(f"{found} has neither the setuid bit nor a file capability in effect", advice)
     if not by_file and not machine.bounded("SYS_ADMIN"):
-        # Root's right to map comes with SYS_ADMIN; the user's own, which a file capability leaves it, does not.
+        # A setuid program maps with root's right, which needs SYS_ADMIN; a file capability leaves the user's own right.
         capability = {"newuidmap": "cap_setuid", "newgidmap": "cap_setgid"}[tool]
         advice = f"chmod u-s {found} and setcap {capability}=ep {found} (as root)"
-        return Refusal(f"{tool} is setuid, and root may not administer what the notebook runs in", advice)
+        return Refusal(f"{tool} is setuid, but root lacks the capability SYS_ADMIN here", advice)
     return None
 
 
 def root_map(uid_map: str, gid_map: str) -> IdMap:
-    """Root's map, by the text of /proc/self/uid_map and gid_map.
+    """Return root's map; `uid_map` and `gid_map` are the texts of /proc/self/uid_map and gid_map.
 
-    A root that is itself in a user namespace (rootless podman, LXC) has no high range to give: it gets its own ids,
-    one to one, which is still a namespace of the container's own.
+    If root itself is in a user namespace (rootless podman, LXC), it has no high range to give. Then containers get a
+    namespace of their own with the same ids, one to one.
     """
     if _covers(uid_map, ROOT_BASE, COUNT) and _covers(gid_map, ROOT_BASE, COUNT):
         high = (Range(0, ROOT_BASE, COUNT),)
-        return IdMap(RANGE, high, high)
-    return IdMap(RANGE, _identity(uid_map), _identity(gid_map))
+        return IdMap(MapKind.RANGE, high, high)
+    return IdMap(MapKind.RANGE, _identity(uid_map), _identity(gid_map))
 
 
 def _parse(text: str) -> list[tuple[int, int, int]]:
@@ -185,13 +194,13 @@ def _identity(text: str) -> tuple[Range, ...]:
 
 
 def granted(path: str | Path, uid: int) -> tuple[int, int] | None:
-    """First id and count of the largest range that file `path` (subuid(5)) grants to user `uid`; None for none."""
-    mine = [(first, count) for owner, first, count in _grants(Path(path)) if owner in (_name(uid), str(uid))]
-    return max(mine, key=lambda r: r[1], default=None)
+    """Return first id and count of the largest range that file `path` (subuid(5)) grants user `uid`; None for none."""
+    ranges = [(first, count) for owner, first, count in _grants(Path(path)) if owner in (_name(uid), str(uid))]
+    return max(ranges, key=lambda r: r[1], default=None)
 
 
 def _grants(path: Path) -> list[tuple[str, int, int]]:
-    """Owner, first id and count of every line of a subuid(5) file that is one; none for no file."""
+    """Return owner, first id and count of every valid line of a subuid(5) file; none if there is no file."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -206,12 +215,12 @@ def _grants(path: Path) -> list[tuple[str, int, int]]:
 
 
 def _first_free(path: Path) -> int:
-    """The first id above all that a subuid(5) file grants; 100000 is where useradd(8) begins."""
+    """Return the first id above all ids that a subuid(5) file grants; useradd(8) starts at 100000."""
     return max((first + count for _, first, count in _grants(path)), default=100_000)
 
 
 def _name(uid: int) -> str:
-    """A user's name; the number of one that has none."""
+    """Return a user's name, or the uid as text if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -318,7 +318,7 @@ ONE_ID = [
     pytest.param({"etc/subuid": "carol:100000:65536\n"}, "no range", f"265536-331071 {UID}", id="no range of uids"),
     pytest.param(
         {"etc/subuid": "carol:100000:65536\n", "etc/subgid": ""},
-        "/etc/subuid has no range",
+        "/etc/subuid grants no range",
         f"usermod --add-subuids 165536-231071 --add-subgids 165536-231071 {UID} (as root)",
         id="no range, and others have one",
     ),
@@ -330,21 +330,26 @@ ONE_ID = [
         id="a setuid newuidmap in Docker",
     ),
     pytest.param({"bin/newuidmap": None}, "newuidmap is not installed", "apt install uidmap", id="no newuidmap"),
-    pytest.param({"bin/newgidmap": "plain"}, "has no privilege", "install its package anew", id="no longer setuid"),
+    pytest.param(
+        {"bin/newgidmap": "plain"}, "neither the setuid bit nor", "reinstall its package", id="no longer setuid"
+    ),
     pytest.param(
         {"proc/self/mountinfo": ROOT_MOUNT.replace("rw,relatime", "rw,nosuid")},
-        "has no privilege",
+        "neither the setuid bit nor",
         "not mounted nosuid",
         id="mounted nosuid",
     ),
     pytest.param(
         {"proc/self/status": "NoNewPrivs:\t1\n"},
-        "no_new_privs, where newuidmap cannot work",
+        "no_new_privs, so newuidmap cannot work",
         "allowPrivilegeEscalation: true",
         id="no_new_privs",
     ),
     pytest.param(
-        {"proc/self/uid_map": f"{UID} {UID} 1\n"}, "not among the ids", "or the outer container more ids", id="nested"
+        {"proc/self/uid_map": f"{UID} {UID} 1\n"},
+        "not mapped in the outer container",
+        "give the outer container more ids",
+        id="nested",
     ),
 ]
 
@@ -361,7 +366,7 @@ def test_one_id_is_a_limit_with_its_reason(host: Host, files: dict[str, str | No
     someone = patient(host)
     found = report(someone)
     ids = check(found, "user ids")
-    assert someone.idmap.kind == idmap.SINGLE
+    assert someone.idmap.kind == idmap.MapKind.SINGLE
     assert ids.state == LIMITED
     assert why in ids.found
     assert advice in ids.advice

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from nbcontainer.sandbox.outcome import Outcome, from_status, signal_name
+from nbcontainer.sandbox.outcome import Outcome, Reason, from_status, signal_name
 
 EXIT_3 = 3 << 8
 EXIT_0 = 0
@@ -18,46 +18,55 @@ SEGV_WITH_CORE = 11 | 0x80
 @pytest.mark.parametrize(
     ("status", "stopped", "reason", "code", "number", "words"),
     [
-        (EXIT_0, "", "exited", 0, 0, "exit code 0"),
-        (EXIT_3, "", "exited", 3, 0, "exit code 3"),
-        (255 << 8, "", "exited", 255, 0, "exit code 255"),
-        (137 << 8, "", "exited", 137, 0, "exit code 137"),
-        (KILLED_BY_9, "", "signal", 137, 9, "ended by SIGKILL"),
-        (SEGV_WITH_CORE, "", "signal", 139, 11, "ended by SIGSEGV"),
-        (40, "", "signal", 168, 40, "ended by signal 40"),
-        (15, "timeout", "timeout", 143, 15, "stopped after its time limit (2.5 s)"),
-        (EXIT_0, "timeout", "timeout", 0, 0, "stopped after its time limit (2.5 s)"),
-        (2, "interrupted", "interrupted", 130, 2, "interrupted"),
-        (EXIT_3, "interrupted", "interrupted", 3, 0, "interrupted"),
-        (None, "", "killed", 137, 9, "killed from outside the container"),
-        (None, "interrupted", "interrupted", 137, 9, "interrupted"),
-        (None, "timeout", "timeout", 137, 9, "stopped after its time limit (2.5 s)"),
+        (EXIT_0, None, Reason.EXITED, 0, 0, "exit code 0"),
+        (EXIT_3, None, Reason.EXITED, 3, 0, "exit code 3"),
+        (255 << 8, None, Reason.EXITED, 255, 0, "exit code 255"),
+        (137 << 8, None, Reason.EXITED, 137, 0, "exit code 137"),
+        (KILLED_BY_9, None, Reason.SIGNAL, 137, 9, "ended by SIGKILL"),
+        (SEGV_WITH_CORE, None, Reason.SIGNAL, 139, 11, "ended by SIGSEGV"),
+        (40, None, Reason.SIGNAL, 168, 40, "ended by signal 40"),
+        (15, Reason.TIMEOUT, Reason.TIMEOUT, 143, 15, "stopped after its time limit (2.5 s)"),
+        (EXIT_0, Reason.TIMEOUT, Reason.TIMEOUT, 0, 0, "stopped after its time limit (2.5 s)"),
+        (2, Reason.INTERRUPTED, Reason.INTERRUPTED, 130, 2, "interrupted"),
+        (EXIT_3, Reason.INTERRUPTED, Reason.INTERRUPTED, 3, 0, "interrupted"),
+        (None, None, Reason.KILLED, 137, 9, "killed from outside the container"),
+        (None, Reason.INTERRUPTED, Reason.INTERRUPTED, 137, 9, "interrupted"),
+        (None, Reason.TIMEOUT, Reason.TIMEOUT, 137, 9, "stopped after its time limit (2.5 s)"),
     ],
 )
-def test_how_a_cell_ended(status: int | None, stopped: str, reason: str, code: int, number: int, words: str) -> None:
-    """Who ended it comes before how it died; the exit code is the shell's; no word of init is a kill from outside."""
+def test_how_a_cell_ended(
+    status: int | None, stopped: Reason | None, reason: Reason, code: int, number: int, words: str
+) -> None:
+    """The notebook's reason precedes the status; the exit code is the shell's; no report from init means killed."""
     outcome = from_status(status, stopped=stopped, wall_time=2.5)
     assert (outcome.reason, outcome.exit_code, outcome.signal) == (reason, code, number)
     assert words in outcome.describe()
 
 
 @pytest.mark.parametrize(
-    ("status", "stopped", "ok"), [(0, "", True), (EXIT_3, "", False), (0, "timeout", False), (None, "", False)]
+    ("status", "stopped", "ok"),
+    [(0, None, True), (EXIT_3, None, False), (0, Reason.TIMEOUT, False), (None, None, False)],
 )
-def test_only_exit_code_0_by_itself_is_ok(status: int | None, stopped: str, ok: bool) -> None:
-    """A cell that was stopped is not ok, whatever it exited with."""
+def test_only_exit_code_0_by_itself_is_ok(status: int | None, stopped: Reason | None, ok: bool) -> None:
+    """A cell that was stopped is not ok, even with exit code 0."""
     assert from_status(status, stopped=stopped, wall_time=0).ok is ok
 
 
 def test_what_it_cost_is_kept() -> None:
-    """Times and memory come out as they went in, and travel as JSON."""
-    outcome = from_status(0, stopped="", wall_time=1.5, cpu_time=0.5, peak_memory=4096)
+    """Times and memory are kept, and an outcome survives JSON."""
+    outcome = from_status(0, stopped=None, wall_time=1.5, cpu_time=0.5, peak_memory=4096)
     assert (outcome.wall_time, outcome.cpu_time, outcome.peak_memory) == (1.5, 0.5, 4096)
-    assert Outcome(**json.loads(json.dumps(outcome.as_dict()))) == outcome
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.as_dict()))) == outcome
 
 
 @pytest.mark.parametrize("number", [1, 9, 15, 31])
 def test_signals_have_names(number: int) -> None:
-    """Every standard signal is called what kill -l calls it."""
+    """Every standard signal has the name that kill -l prints."""
     assert signal_name(number) == signal.Signals(number).name
     assert signal_name(64).startswith(("SIGRTMAX", "signal 64"))
+
+
+def test_an_outcome_with_an_unknown_reason_is_refused() -> None:
+    """A reason that no version wrote raises `ValueError`."""
+    with pytest.raises(ValueError, match="'bored' is not a valid Reason"):
+        Outcome.from_dict({"reason": "bored", "exit_code": 0})

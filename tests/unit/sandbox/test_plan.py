@@ -47,7 +47,7 @@ from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.sandbox.userns.idmap import COUNT, ROOT_BASE, IdMap, Range
 
-FULL = IdMap(idmap.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
+FULL = IdMap(idmap.MapKind.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
 SINGLE = idmap.single_map(1000, 1000)
 HOST = idmap.host_map()
 MAPS = pytest.mark.parametrize("ids", [FULL, SINGLE, HOST], ids=["range", "single", "host"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from nbcontainer.linux.procfs import descendants
 from nbcontainer.notebook.kernel.shell import processes
 from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER
-from nbcontainer.sandbox.outcome import EXITED, INTERRUPTED, TIMEOUT
+from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from nbcontainer.notebook.kernel.shell.process import Message, ShellProcess
@@ -40,7 +40,7 @@ class CellEnd:
     """How a cell ended: its exit status, `reason` as in an outcome, and what there is to say of the shell."""
 
     status: int
-    reason: str = EXITED
+    reason: Reason = Reason.EXITED
     note: str = ""
 
 
@@ -71,7 +71,7 @@ class CellWatch:
         self._gently = False
         self._insist: float | None = None
         self._seen: set[int] = set()
-        self._reason = EXITED
+        self._reason = Reason.EXITED
         self._stage = 0
         self._asked_to_stop = 0
         self._deadline: float | None = None
@@ -123,10 +123,10 @@ class CellWatch:
             case (first, *_) if first == OVER:
                 self._is_over()
             case (first, self._number) if first == INTERRUPT:
-                self._stop(INTERRUPTED)
+                self._stop(Reason.INTERRUPTED)
 
     def _finish(self, status: int, note: str, *, always: bool = False) -> None:
-        reason = self._reason if status else EXITED
+        reason = self._reason if status else Reason.EXITED
         self._end = CellEnd(status, reason, note if always or self._killed else "")
 
     def _is_over(self) -> None:
@@ -135,7 +135,7 @@ class CellWatch:
             raise self._life.error
         outcome = self._life.outcome
         assert outcome is not None
-        stopped = self._reason != EXITED
+        stopped = self._reason != Reason.EXITED
         how = "was killed, since it did not end the cell" if stopped else f"has ended ({outcome.describe()})"
         note = f"the shell {how}: the next cell begins in a new one; files are kept, variables and background jobs not"
         self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
@@ -152,14 +152,14 @@ class CellWatch:
             self._go_further()
         elif self._times_out is not None and now >= self._times_out:
             self._times_out = None
-            self._stop(TIMEOUT)
+            self._stop(Reason.TIMEOUT)
         elif self._keyboard is not None and not self._stage:
             self._look_for_input(self._keyboard)
 
     # Ending it
 
-    def _stop(self, reason: str) -> None:
-        if self._reason == EXITED:
+    def _stop(self, reason: Reason) -> None:
+        if self._reason == Reason.EXITED:
             self._reason = reason
         self._asked_to_stop += 1
         if self._begun or self._stage == 0:

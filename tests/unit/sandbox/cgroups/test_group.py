@@ -11,7 +11,7 @@ from nbcontainer.errors import LimitUnavailable
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, Group, GroupLimits, sweep
 from nbcontainer.sandbox.cgroups.hierarchy import Cgroups
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import Outcome
+from nbcontainer.sandbox.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,9 +163,9 @@ EVENTS = "low 0\nhigh 0\nmax 12\noom 3\noom_kill {}\noom_group_kill 1\n"
 def test_the_kernels_counts_are_the_reason(
     tmp_path: Path, reason: str, code: int, files: dict[str, str], explained: str
 ) -> None:
-    """A cell that ended badly, and of which the kernel counted that it came to a limit, ended by that limit."""
+    """If the kernel counted that a cell reached a limit and the cell ended badly, the limit is the reason."""
     group = Made(GroupLimits(memory=64 << 20, pids=9), tmp_path, **files)
-    ended = group.explain(Outcome(reason, code))
+    ended = group.explain(Outcome(Reason(reason), code))
     assert ended.reason == explained
     assert ended.limit == {"out of memory": 64 << 20, "too many processes": 9}.get(explained, 0)
 
@@ -173,12 +173,14 @@ def test_the_kernels_counts_are_the_reason(
 @pytest.mark.parametrize("file", ["memory__peak", "memory__max_usage_in_bytes"])
 def test_the_peak_is_the_groups(tmp_path: Path, file: str) -> None:
     """The most that all processes had together is the kernel's count, where it has one."""
-    assert Made(GroupLimits(memory=1), tmp_path, **{file: "4096\n"}).explain(Outcome("exited", 0)).peak_memory == 4096
+    assert (
+        Made(GroupLimits(memory=1), tmp_path, **{file: "4096\n"}).explain(Outcome(Reason.EXITED, 0)).peak_memory == 4096
+    )
 
 
 def test_without_a_count_the_peak_stays(tmp_path: Path) -> None:
     """A kernel that does not tell leaves the peak of the largest process."""
-    assert Made(GroupLimits(memory=1), tmp_path).explain(Outcome("exited", 0, peak_memory=7)).peak_memory == 7
+    assert Made(GroupLimits(memory=1), tmp_path).explain(Outcome(Reason.EXITED, 0, peak_memory=7)).peak_memory == 7
 
 
 def test_the_dead_are_swept_and_the_living_are_not(machine: Machine, tmp_path: Path) -> None:

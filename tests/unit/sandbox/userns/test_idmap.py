@@ -11,11 +11,9 @@ from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.userns.idmap import (
     COUNT,
-    HOST,
-    RANGE,
     ROOT_BASE,
-    SINGLE,
     IdMap,
+    MapKind,
     Range,
     choose,
     granted,
@@ -59,7 +57,10 @@ def test_a_user_with_a_range_is_root_and_has_the_range_above(machine: Machine) -
     """Root in the container is the user; the ids above are the granted range's; newuidmap writes the map."""
     chosen = choose(machine)
     assert chosen == IdMap(
-        RANGE, (Range(0, UID, 1), Range(1, 200000, 65536)), (Range(0, GID, 1), Range(1, 300000, 65536)), tool=True
+        MapKind.RANGE,
+        (Range(0, UID, 1), Range(1, 200000, 65536)),
+        (Range(0, GID, 1), Range(1, 300000, 65536)),
+        tool=True,
     )
     assert (chosen.root_uid, chosen.root_gid, chosen.setgroups) == (UID, GID, True)
 
@@ -87,9 +88,9 @@ def test_a_user_without_the_tool_has_one_id(machine: Machine, tool: str) -> None
     """Only newuidmap and newgidmap may write a range for a plain user; one that is not setuid may not."""
     path = machine.proc.parent / "bin" / tool
     path.chmod(0o755)
-    assert choose(machine).kind == SINGLE
+    assert choose(machine).kind == MapKind.SINGLE
     path.unlink()
-    assert choose(machine).kind == SINGLE
+    assert choose(machine).kind == MapKind.SINGLE
 
 
 def test_a_range_larger_than_needed_is_cut(machine: Machine) -> None:
@@ -107,7 +108,7 @@ def test_a_small_range_is_used_whole(machine: Machine) -> None:
 def test_roots_containers_have_a_range_that_owns_nothing(machine: Machine) -> None:
     """Root of the host gets a high range, so that no id of a container's is one of the host's."""
     chosen = choose(root_of(machine))
-    assert chosen == IdMap(RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
+    assert chosen == IdMap(MapKind.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
     assert (chosen.root_uid, chosen.root_gid, chosen.setgroups, chosen.tool) == (ROOT_BASE, ROOT_BASE, True, False)
 
 
@@ -127,7 +128,7 @@ def test_root_of_a_user_namespace_gives_its_own_ids(
 ) -> None:
     """Where the high range does not exist, the ids that do are mapped one to one."""
     assert root_map(uids, gids).uids == tuple(Range(*numbers) for numbers in expected)
-    assert root_map(uids, gids).kind == RANGE
+    assert root_map(uids, gids).kind == MapKind.RANGE
 
 
 def test_a_root_that_may_map_nothing_has_one_id(machine: Machine) -> None:
@@ -180,7 +181,7 @@ def test_no_file_grants_nothing(tmp_path: Path) -> None:
     [
         (single_map(1000, 1000), 0, 1),
         (root_map(WHOLE, WHOLE), 65535, 65536),
-        (IdMap(RANGE, gids=(Range(0, 1, 1), Range(5, 9, 2))), 6, 7),
+        (IdMap(MapKind.RANGE, gids=(Range(0, 1, 1), Range(5, 9, 2))), 6, 7),
     ],
 )
 def test_which_groups_a_container_has(ids: IdMap, known: int, unknown: int) -> None:
@@ -192,4 +193,4 @@ def test_which_groups_a_container_has(ids: IdMap, known: int, unknown: int) -> N
 def test_without_a_user_namespace_every_id_is_the_hosts() -> None:
     """`--userns=host`: all groups exist, groups can be set, root is root."""
     ids = host_map()
-    assert (ids.kind, ids.root_uid, ids.root_gid, ids.setgroups, ids.maps(123456)) == (HOST, 0, 0, True, True)
+    assert (ids.kind, ids.root_uid, ids.root_gid, ids.setgroups, ids.maps(123456)) == (MapKind.HOST, 0, 0, True, True)

@@ -21,14 +21,15 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, upper_refused
-from nbcontainer.sandbox.supervisor import Supervisor
+from nbcontainer.sandbox.steps.volumes import STALE
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.sandbox.userns.idmapped_mounts import STALE
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
@@ -262,22 +263,16 @@ class Cell:
 
     def _follow(self, running: ContainerHandle, outputs: list[int], started: float) -> Outcome:
         try:
-            follow = Supervisor(
+            supervisor = Supervisor(
                 running,
-                dict(zip(outputs, (self.streams.stdout, self.streams.stderr), strict=True)),
+                _Observer(self, outputs),
+                outputs,
                 timeout=self.options.timeout,
-                terminal_sink=self.streams.stdout,
-                keyboard=self.streams.keyboard,
-                on_terminal=self.streams.on_terminal,
-                on_control_directory=self.streams.on_control_directory,
-                on_lasting=self._tell,
-                alarm=-1 if self.group is None else self.group.alarm,
-                on_alarm=self._end_at_limit,
+                keyboard=self.streams.keyboard if self.streams.keyboard >= 0 else None,
+                alarm=None if self.group is None else self.group.alarm,
                 started=started,
             )
-            if self.streams.on_follow is not None:
-                self.streams.on_follow(follow)
-            outcome = follow.to_end()
+            outcome = supervisor.to_end()
             if self.group is not None:
                 outcome = self.group.explain(outcome)
             if isinstance(self.upper, LimitedWriteLayer):
@@ -288,12 +283,12 @@ class Cell:
             self.container.upper = None
             self.engine.note_active(self.container.name, None)
 
-    def _end_at_limit(self) -> None:
+    def end_at_limit(self) -> None:
         """Ends all of a cell that came to its memory limit, where the kernel ends one process at a time."""
         if self.group is not None and self.running is not None and self.group.is_out_of_memory():
             self.running.kill()
 
-    def _tell(self) -> None:
+    def note_running(self) -> None:
         """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""
         assert self.running is not None
         assert self.upper is not None
@@ -374,6 +369,40 @@ class Cell:
             control_directory=self.streams.control_directory,
         )
         return plan.build(spec, self.launcher.idmap)
+
+
+class _Observer(SilentObserver):
+    """Passes what happens in a cell to its streams, and notes that it runs."""
+
+    def __init__(self, cell: Cell, outputs: list[int]) -> None:
+        self._cell = cell
+        self._streams = cell.streams
+        self._sinks = dict(zip(outputs, (cell.streams.stdout, cell.streams.stderr), strict=True))
+
+    def on_start(self, supervisor: Supervisor) -> None:
+        if self._streams.on_follow is not None:
+            self._streams.on_follow(supervisor)
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self._sinks[descriptor](data)
+
+    def on_terminal(self, terminal: int) -> None:
+        self._sinks[terminal] = self._streams.stdout
+        if self._streams.on_terminal is not None:
+            self._streams.on_terminal(terminal)
+
+    def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
+        if self._streams.on_control_directory is None:
+            return ()
+        sinks = self._streams.on_control_directory(directory, terminal)
+        self._sinks.update(sinks)
+        return tuple(sinks)
+
+    def on_lasting(self) -> None:
+        self._cell.note_running()
+
+    def on_alarm(self) -> None:
+        self._cell.end_at_limit()
 
 
 def _resolver(options: RunOptions) -> str:

@@ -7,7 +7,6 @@ Until the end nothing of an image is in the store but whole or partial blobs in 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images.sources import StoreSource
 from nbcontainer.images.staging import StagedTree, staged
+from nbcontainer.linux.files import enlarge_pipe
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, selection
 from nbcontainer.progress import Stopped, Tracker
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4  # layers
 _LOOK = 0.1  # seconds between two states for the listener
-_PIPE = 1 << 20
 _ROUNDS = 3
 
 
@@ -282,8 +281,7 @@ class _Pump:
         self._partial = partial
         self._progress = progress
         self.fd, self._end = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # past the user's share of pipe memory: slower, not wrong
-            fcntl.fcntl(self._end, fcntl.F_SETPIPE_SZ, _PIPE)
+        enlarge_pipe(self._end)
         self._thread = threading.Thread(target=self._run, name="nbcontainer-pump", daemon=True)
 
     def _run(self) -> None:

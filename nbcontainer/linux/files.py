@@ -1,10 +1,11 @@
-"""openat2(2): opening inside a root without being led out of it; statx(2) and syncfs(2)."""
+"""Files: openat2(2), which opens paths inside a root without escaping it; statx(2), syncfs(2), attributes, pipes."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import struct
 from ctypes import c_uint64
@@ -30,7 +31,7 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2), Linux 5.6. With RESOLVE_IN_ROOT, `dirfd` is the root for absolute links and for `..`.
+    """openat2(2), Linux 5.6; return the descriptor. With RESOLVE_IN_ROOT, absolute links and `..` stop at `dirfd`.
 
     The caller closes the descriptor. Raises `OSError`.
     """
@@ -53,14 +54,14 @@ def birth_time(fd: int) -> int:
 
 
 def syncfs(fd: int) -> None:
-    """syncfs(2): brings the file system of `fd` to disk. Raises `OSError`, for failed writes since Linux 5.8."""
+    """syncfs(2): write the file system of `fd` to disk. Raises `OSError`, also for failed writes since Linux 5.8."""
     check(libc.syncfs(fd), "syncfs")
 
 
 def keeps_attributes(path: str) -> bool:
-    """Whether the file system of a directory keeps attributes of users (xattr(7)); a tmpfs does since Linux 6.6.
+    """Return whether the file system of a directory keeps user attributes (xattr(7)); a tmpfs does since Linux 6.6.
 
-    It is tried on the directory, which must be writable. Raises `OSError` where something else is wrong.
+    Tries it on the directory, which must be writable. Raises `OSError` if anything else is wrong.
     """
     name = "user.nbcontainer"
     try:
@@ -72,3 +73,16 @@ def keeps_attributes(path: str) -> bool:
     with contextlib.suppress(OSError):
         os.removexattr(path, name)
     return True
+
+
+PIPE_SIZE = 1 << 20
+"""Bytes of an enlarged pipe: fewer switches between its writer and its reader. It is the default limit (pipe(7))."""
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Make a pipe's buffer PIPE_SIZE large (F_SETPIPE_SZ, fcntl(2)).
+
+    It stays as it is if the user's pipes use as much memory as they may (pipe(7)): slower, but correct.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

@@ -1,4 +1,4 @@
-"""The notebook's handle on one container: its init's socket, its pidfd, and what has come back over it."""
+"""The notebook's handle on one container: init's socket, its pidfd, and what init has sent."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ if TYPE_CHECKING:
 class ContainerHandle:
     """One init: first a spare that waits for the rest of its plan, then a container.
 
-    `helper` is a pidfd of the program that carries its network, -1 for none.
+    `pid` is init's host pid. `pidfd` becomes readable when init is dead, and with it every process, mount and namespace
+    of the container (the kernel's do_exit releases them first). `helper` is a pidfd of the program that carries the
+    container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
+    directory and of its terminal.
 
-    `pid` is init's, on the host; `pidfd` becomes readable when init is dead, and with it every process, mount and
-    namespace of the container (the kernel's do_exit lets go of them before it tells). The caller closes it, being a
-    context manager too: that ends a spare, and leaves a container running, which `kill` ends.
+    The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
+    and `kill` ends it.
     """
 
     def __init__(self, channel: socket.socket, pid: int, pidfd: int) -> None:
         self.channel = channel
         self.pid = pid
         self.pidfd = pidfd
-        self.helper = -1
-        self.terminal = -1
-        self.control_directory: tuple[int, ...] = ()
+        self.helper: int | None = None
+        self.terminal: int | None = None
+        self.control_directory: tuple[int, int] | None = None
         self.progress = 0
         self.ended: dict[str, Any] | None = None
         self.failed: dict[str, Any] | None = None
         self.answer: dict[str, Any] | None = None
+        self._closed = False
 
     def __enter__(self) -> ContainerHandle:
         return self
@@ -47,16 +50,16 @@ class ContainerHandle:
         self.close()
 
     def begin(self, todo: Plan, done: int, files: Sequence[int]) -> None:
-        """Sends a spare what is left of its plan, `done` steps of which it has behind it.
+        """Send a spare the rest of its plan, with copies of `files` (0, 1 and 2 are the cell's streams).
 
-        With it go copies of `files` (0, 1 and 2 are the cell's streams).
+        The spare has applied the first `done` steps already. Raises `OSError`.
         """
         done -= len(todo.prepare)
         setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
         protocol.send(self.channel, {"setup": plan.encode(setup), "enter": plan.encode(enter)}, files)
 
     def network(self) -> int:
-        """A descriptor of a spare's network namespace; the caller closes it. Raises `OSError`."""
+        """Return a descriptor of a spare's network namespace; the caller closes it. Raises `OSError`."""
         protocol.send(self.channel, {"network": True})
         files: list[int] = []
         message = protocol.receive(self.channel, files)
@@ -66,7 +69,7 @@ class ContainerHandle:
         return files[0]
 
     def read(self) -> bool:
-        """Takes one message; False at the end. Raises `OSError` for what no init of ours would send."""
+        """Read one message; return False at the end. Raises `OSError` for what `protocol.send` did not write."""
         files: list[int] = []
         message = protocol.receive(self.channel, files)
         if message is None:
@@ -76,7 +79,7 @@ class ContainerHandle:
         elif "terminal" in message and files:
             self.terminal = files.pop()
         elif "control_directory" in message and len(files) == 2:
-            self.control_directory = tuple(files)
+            self.control_directory = (files[0], files[1])
             files.clear()
         elif "answer" in message:
             self.answer = message["answer"]
@@ -88,39 +91,43 @@ class ContainerHandle:
         return True
 
     def signal(self, number: int) -> None:
-        """Sends init a signal, which it hands on to the cell; SIGKILL ends the whole container. Dead is no error."""
-        if self.pidfd >= 0:
+        """Send init a signal, which it forwards to the cell; SIGKILL ends the container. A dead init is ignored."""
+        if not self._closed:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.Signals(number))
 
     def kill(self) -> None:
-        """Ends every process of the container (pid_namespaces(7): they go with pid 1)."""
+        """Kill every process of the container: they end with pid 1 (pid_namespaces(7))."""
         self.signal(signal.SIGKILL)
 
     def wait(self) -> None:
-        """Waits until init is dead and its last words are read, and until its helper has let go of its ports."""
+        """Wait until init is dead and its last messages are read, and until the helper has released its ports."""
         with contextlib.suppress(OSError):
             while self.read():
                 pass
-        for process in (self.pidfd, self.helper):
-            if process >= 0:
-                wait_readable(process)
+        if not self._closed:
+            wait_readable(self.pidfd)
+        if self.helper is not None:
+            wait_readable(self.helper)
 
     def close(self) -> None:
-        """Closes the descriptors. Idempotent."""
+        """Close the descriptors. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         self.channel.close()
-        protocol.close(fd for fd in (self.pidfd, self.helper, self.terminal, *self.control_directory) if fd >= 0)
-        self.pidfd = self.helper = self.terminal = -1
-        self.control_directory = ()
+        more = (fd for fd in (self.helper, self.terminal) if fd is not None)
+        protocol.close((self.pidfd, *more, *(self.control_directory or ())))
+        self.helper = self.terminal = self.control_directory = None
 
 
 def wait_readable(fd: int) -> None:
-    """Blocks until `fd` is readable. poll(2), since select(2) ends at descriptor 1023."""
+    """Block until `fd` is readable. Uses poll(2), since select(2) takes no descriptor above 1023."""
     readable(fd, None)
 
 
 def readable(fd: int, patience: float | None = 0) -> bool:
-    """Whether `fd` is readable within `patience` milliseconds, or ever."""
+    """Return whether `fd` becomes readable within `patience` milliseconds. With None, wait until it does."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(patience))

@@ -1,44 +1,97 @@
-"""Following a container to its end: its output as it comes, its time limit, an interrupt, its outcome."""
+"""Supervising a container until it ends: its output, its time limit, interrupts, and its outcome."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import select
 import signal
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import SandboxError
+from nbcontainer.linux.files import enlarge_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.launcher.failures import setup_failed
-from nbcontainer.sandbox.outcome import INTERRUPTED, KILLED, TIMEOUT, Outcome, from_status
+from nbcontainer.sandbox.outcome import Outcome, Reason, from_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable, Sequence
 
     from nbcontainer.sandbox.handle import ContainerHandle
 
 GRACE = 0.4
-"""Seconds between asking a cell to end and ending it."""
+"""Seconds between the signal that asks a cell to end and SIGKILL."""
 
 BRIEF = 0.005
-"""Seconds in which a cell that shows nothing comes and goes without anybody being told."""
+"""Seconds after which a cell counts as lasting, even if it has shown nothing."""
 
 _CHUNK = 1 << 16
-_PIPE_SIZE = 1 << 20  # bytes; fewer switches between a writing cell and the notebook
-_DRAIN_ROUNDS = 1000  # a terminal gives out a page or less at a time, and holds some dozens of them
+_DRAIN_ROUNDS = 1000  # a terminal returns at most a page per read, and holds some dozens of pages
+
+
+class CellObserver(Protocol):
+    """What happens in a cell, as calls from the thread that supervises it.
+
+    An exception from any of these calls kills the container, and `Supervisor.to_end` raises it once init is dead.
+    """
+
+    def on_start(self, supervisor: Supervisor) -> None:
+        """The supervision begins. Other threads may use `supervisor.stop` from now on."""
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        """The cell wrote `data` to one of the supervised descriptors, or to its terminal."""
+
+    def on_terminal(self, terminal: int) -> None:
+        """The cell has a terminal; `terminal` is its controlling end, which the supervisor reads. Do not close it."""
+
+    def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
+        """The cell has a control directory. Return more descriptors to read.
+
+        `directory` is a descriptor of it, `terminal` the controlling end of its terminal. The supervisor reads only the
+        descriptors that this returns. The container's handle closes both arguments.
+        """
+
+    def on_lasting(self) -> None:
+        """There is something to see of the cell. Called once at most.
+
+        It comes before the first output, terminal or control directory, or when the cell has not ended within BRIEF.
+        """
+
+    def on_alarm(self) -> None:
+        """The eventfd `alarm` was counted up."""
+
+
+class SilentObserver:
+    """A `CellObserver` that does nothing: the base of observers that need only some of the events."""
+
+    def on_start(self, supervisor: Supervisor) -> None:
+        """Do nothing."""
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        """Do nothing."""
+
+    def on_terminal(self, terminal: int) -> None:
+        """Do nothing."""
+
+    def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
+        """Return no descriptors."""
+        return ()
+
+    def on_lasting(self) -> None:
+        """Do nothing."""
+
+    def on_alarm(self) -> None:
+        """Do nothing."""
 
 
 def output_pipe() -> tuple[int, int]:
-    """A pipe for one stream: (read end, write end), close-on-exec; the caller closes both.
+    """Return a pipe for one stream: (read end, write end), close-on-exec. The caller closes both.
 
-    Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1: the pipe's owner is the
-    notebook's user, who need not exist in there.
+    Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1. The pipe's owner is the
+    notebook's user, who may not exist in the container.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -46,168 +99,186 @@ def output_pipe() -> tuple[int, int]:
     except OSError:
         protocol.close((reader, writer))
         raise
-    with contextlib.suppress(OSError):  # the user's pipes take as much memory as they may (pipe(7))
-        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    enlarge_pipe(writer)
     return reader, writer
 
 
-def _lost(do: str, error: OSError) -> SandboxError:
-    return SandboxError(f"cannot {do}: {error.strerror or error}", hint="it was ended: run it again")
+def _error(problem: str, error: OSError) -> SandboxError:
+    return SandboxError(f"{problem}: {error.strerror or error}", hint="the cell was ended: run it again")
 
 
-@dataclass
 class Supervisor:
-    """One container being followed.
+    """The supervision of one container. Everything but `stop` runs in one thread."""
 
-    `sinks` take what comes from each descriptor; the terminal's go to `terminal_sink`, and what is read from
-    `keyboard` goes to the terminal. `on_control_directory` gets the control directory's descriptor and its terminal's,
-    and returns more sinks. `timeout` in seconds, None for no limit. `started` is when the cell was sent off
-    (time.monotonic()).
-    `on_lasting` is called once there is something to see of the cell: before its first output or terminal is handed
-    on, or when it has not ended within BRIEF. `on_alarm` is called when `alarm`, an eventfd, has been counted up.
-    """
+    def __init__(
+        self,
+        running: ContainerHandle,
+        observer: CellObserver,
+        outputs: Sequence[int] = (),
+        *,
+        timeout: float | None = None,
+        keyboard: int | None = None,
+        alarm: int | None = None,
+        started: float | None = None,
+    ) -> None:
+        """Supervise `running`, read the descriptors `outputs`, and report to `observer`.
 
-    running: ContainerHandle
-    sinks: dict[int, Callable[[bytes], None]]
-    timeout: float | None = None
-    terminal_sink: Callable[[bytes], None] | None = None
-    keyboard: int = -1
-    on_terminal: Callable[[int], None] | None = None
-    on_control_directory: Callable[[int, int], Mapping[int, Callable[[bytes], None]]] | None = None
-    on_lasting: Callable[[], None] | None = None
-    alarm: int = -1
-    on_alarm: Callable[[], None] | None = None
-    started: float = field(default_factory=time.monotonic)
-    stopped: str = ""
-    _wake: int = -1
-    _waking: threading.Lock = field(default_factory=threading.Lock)
-    _kill_at: float | None = None
-    _init_dead: bool = False
-    _typed: bytearray = field(default_factory=bytearray)
+        What is read from the descriptor `keyboard` is typed into the cell's terminal. `timeout` is in seconds; None for
+        no limit. `alarm` is an eventfd. `started` is when the cell was sent (time.monotonic()); now by default.
+        The caller closes all these descriptors.
+        """
+        self.running = running
+        self.observer = observer
+        self.outputs = list(outputs)
+        """The descriptors that are read, with those that came later: the terminal and the control directory's."""
+        self.timeout = timeout
+        self.started = time.monotonic() if started is None else started
+        self.stopped: Reason | None = None
+        self._keyboard = keyboard
+        self._alarm = alarm
+        self._poll = select.poll()
+        self._wake: int | None = None
+        self._wake_lock = threading.Lock()
+        self._kill_at: float | None = None
+        self._init_dead = False
+        self._lasting = False
+        self._typed = bytearray()
 
-    def stop(self, reason: str, *, gently: bool = True) -> None:
-        """Ends the container: its cell is sent SIGTERM (SIGINT for an interrupt), and everything dies after GRACE.
+    def stop(self, reason: Reason, *, gently: bool = True) -> None:
+        """End the container: send the cell SIGTERM (SIGINT if `reason` is an interrupt), and kill all after GRACE.
 
-        From any thread: the one that follows is woken up to look at the clock.
+        May be called from any thread: it wakes the thread that supervises. A second call, or `gently=False`, kills at
+        once.
         """
         self._stop(reason, gently=gently)
-        with self._waking:
-            if self._wake >= 0:
+        with self._wake_lock:
+            if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
 
-    def _stop(self, reason: str, *, gently: bool) -> None:
-        if self.stopped or not gently:
+    def _stop(self, reason: Reason, *, gently: bool) -> None:
+        if self.stopped is not None or not gently:
             self._kill_at = time.monotonic()
             self.stopped = self.stopped or reason
             self.running.kill()
             return
         self.stopped = reason
         self._kill_at = time.monotonic() + GRACE
-        self.running.signal(signal.SIGINT if reason == INTERRUPTED else signal.SIGTERM)
+        self.running.signal(signal.SIGINT if reason is Reason.INTERRUPTED else signal.SIGTERM)
 
     def to_end(self) -> Outcome:
-        """Reads until no process of the cell's is left; its outcome. Raises `SetupFailed` where it could not start.
+        """Supervise until no process of the cell is left, and return its outcome.
 
-        Init, which has said so, may still be busy dying, and its mounts with it: `ContainerHandle.wait` waits for that.
+        Init has then reported the end, but may still be dying, and its mounts with it: use `ContainerHandle.wait` to
+        wait for that.
 
-        A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, of a sink
-        for one, kills it and comes out when it is dead.
+        A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, such as one
+        from the observer, kills it and is raised when it is dead. Raises `SetupFailed` if the cell could not start.
         """
-        poll = select.poll()
         try:
-            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            for fd in (*self.sinks, self.running.channel.fileno(), self.running.pidfd, self._wake):
-                poll.register(fd, select.POLLIN)
-            if self.alarm >= 0:
-                poll.register(self.alarm, select.POLLIN)
+            self._register()
+            self.observer.on_start(self)
             while not self._init_dead and self.running.ended is None:
                 try:
-                    self._once(poll)
+                    self._take_events()
                 except KeyboardInterrupt:
-                    self.stop(INTERRUPTED)
-            self._drain(poll)
+                    self.stop(Reason.INTERRUPTED)
+            self._drain()
         except BaseException as error:
             self.running.kill()
             self.running.wait()
-            if isinstance(error, OSError) and self._wake < 0:
-                raise _lost("follow the cell", error) from error
+            if isinstance(error, OSError) and self._wake is None:
+                raise _error("cannot supervise the container", error) from error
             raise
         finally:
-            with self._waking:
-                protocol.close((self._wake,))
-                self._wake = -1
+            with self._wake_lock:
+                if self._wake is not None:
+                    os.close(self._wake)
+                self._wake = None
         return self._outcome()
 
-    def _once(self, poll: select.poll) -> None:
-        for fd, event in poll.poll(self._patience()):
+    def _register(self) -> None:
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        for fd in (*self.outputs, self.running.channel.fileno(), self.running.pidfd, self._wake):
+            self._poll.register(fd, select.POLLIN)
+        if self._alarm is not None:
+            self._poll.register(self._alarm, select.POLLIN)
+
+    def _take_events(self) -> None:
+        """Wait for events or the next deadline, and handle what is there."""
+        for fd, event in self._poll.poll(self._poll_timeout()):
             if event & select.POLLOUT:
-                self._hand_over_typed(poll)
+                self._write_typed()
             if event == select.POLLOUT:
                 continue
             if fd == self.running.pidfd:
                 self._init_dead = True
             elif fd == self.running.channel.fileno():
-                self._take_message(poll, fd)
-            elif fd in (self._wake, self.alarm):
+                self._take_message(fd)
+            elif fd in (self._wake, self._alarm):
                 os.eventfd_read(fd)
-                if fd == self.alarm and self.on_alarm is not None:
-                    self.on_alarm()
-            elif fd == self.keyboard:
-                self._type(poll)
-            elif fd in self.sinks and (event == select.POLLHUP or not self._take_output(fd)):
-                self._end_of_output(poll, fd)
-        self._look_at_the_clock(time.monotonic())
+                if fd == self._alarm:
+                    self.observer.on_alarm()
+            elif fd == self._keyboard:
+                self._read_typed(fd)
+            elif fd in self.outputs and (event == select.POLLHUP or not self._take_output(fd)):
+                self._end_of_output(fd)
+        self._check_deadlines(time.monotonic())
 
-    def _look_at_the_clock(self, now: float) -> None:
+    def _check_deadlines(self, now: float) -> None:
         if now - self.started >= BRIEF:
-            self._lasts()
+            self._report_lasting()
         if self._kill_at is not None and now >= self._kill_at:
             self.running.kill()
             self._kill_at = None
-        elif self.timeout is not None and not self.stopped and now - self.started >= self.timeout:
-            self.stop(TIMEOUT)
+        elif self.timeout is not None and self.stopped is None and now - self.started >= self.timeout:
+            self.stop(Reason.TIMEOUT)
 
-    def _patience(self) -> float | None:
-        """Milliseconds to the next thing to do without being asked; None for none."""
+    def _poll_timeout(self) -> float | None:
+        """Return the milliseconds until the next deadline; None if there is none."""
         deadlines = [] if self._kill_at is None else [self._kill_at]
-        if self.on_lasting is not None:
+        if not self._lasting:
             deadlines.append(self.started + BRIEF)
-        if self.timeout is not None and not self.stopped:
+        if self.timeout is not None and self.stopped is None:
             deadlines.append(self.started + self.timeout)
         return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
 
-    def _lasts(self) -> None:
-        if self.on_lasting is not None and self.running.ended is None:
-            tell, self.on_lasting = self.on_lasting, None
-            tell()
+    def _report_lasting(self) -> None:
+        if not self._lasting and self.running.ended is None:
+            self._lasting = True
+            self.observer.on_lasting()
 
-    def _take_message(self, poll: select.poll, fd: int) -> None:
-        had_terminal, had_control_directory = self.running.terminal >= 0, bool(self.running.control_directory)
-        if not self._hear():
-            poll.unregister(fd)
-        if self.running.terminal >= 0 or self.running.control_directory:
-            self._lasts()
-        if self.running.terminal >= 0 and not had_terminal and self.terminal_sink is not None:
-            os.set_blocking(self.running.terminal, False)
-            self.sinks[self.running.terminal] = self.terminal_sink
-            poll.register(self.running.terminal, select.POLLIN)
-            if self.on_terminal is not None:
-                self.on_terminal(self.running.terminal)
-            if self.keyboard >= 0:
-                poll.register(self.keyboard, select.POLLIN)
-        if self.running.control_directory and not had_control_directory and self.on_control_directory is not None:
-            directory, terminal = self.running.control_directory
-            for more, sink in self.on_control_directory(directory, terminal).items():
-                self.sinks[more] = sink
-                poll.register(more, select.POLLIN)
+    def _take_message(self, fd: int) -> None:
+        had_terminal, had_control_directory = self.running.terminal is not None, bool(self.running.control_directory)
+        if not self._read_message():
+            self._poll.unregister(fd)
+        terminal, control_directory = self.running.terminal, self.running.control_directory
+        if terminal is not None or control_directory:
+            self._report_lasting()
+        if terminal is not None and not had_terminal:
+            self._add_terminal(terminal)
+        if control_directory and not had_control_directory:
+            for output in self.observer.on_control_directory(*control_directory):
+                self._add_output(output)
 
-    def _hear(self) -> bool:
+    def _add_terminal(self, terminal: int) -> None:
+        os.set_blocking(terminal, False)
+        self.observer.on_terminal(terminal)
+        self._add_output(terminal)
+        if self._keyboard is not None:
+            self._poll.register(self._keyboard, select.POLLIN)
+
+    def _add_output(self, fd: int) -> None:
+        self.outputs.append(fd)
+        self._poll.register(fd, select.POLLIN)
+
+    def _read_message(self) -> bool:
         try:
             return self.running.read()
         except OSError as error:
-            raise _lost("hear of the cell", error) from error
+            raise _error("lost contact with the container", error) from error
 
     def _take_output(self, fd: int) -> bool:
+        """Hand on what can be read now. Returns False at the end of the output."""
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
@@ -215,57 +286,65 @@ class Supervisor:
         except OSError as error:
             if error.errno == errno.EIO and os.isatty(fd):  # a terminal whose other end is closed
                 return False
-            raise _lost("read what the cell writes", error) from error
+            raise _error("cannot read the cell's output", error) from error
         if data:
-            self._lasts()
-            self.sinks[fd](data)
+            if not self._lasting:
+                self._report_lasting()
+            self.observer.on_output(fd, data)
         return bool(data)
 
-    def _end_of_output(self, poll: select.poll, fd: int) -> None:
-        poll.unregister(fd)
-        if fd == self.running.terminal and self.keyboard >= 0:  # nobody reads what is typed any more
+    def _end_of_output(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        if fd == self.running.terminal and self._keyboard is not None:  # nothing reads the terminal any more
             with contextlib.suppress(KeyError):
-                poll.unregister(self.keyboard)
-            self.keyboard = -1
+                self._poll.unregister(self._keyboard)
+            self._keyboard = None
 
-    def _type(self, poll: select.poll) -> None:
-        """Takes what was typed, and nothing more until the terminal has that: a cell need not read its input."""
-        poll.unregister(self.keyboard)
-        typed = os.read(self.keyboard, _CHUNK)
+    def _read_typed(self, keyboard: int) -> None:
+        """Read from the keyboard, then not again until the terminal has taken it: a cell need not read its input."""
+        self._poll.unregister(keyboard)
+        typed = os.read(keyboard, _CHUNK)
         if not typed:
-            self.keyboard = -1
+            self._keyboard = None
         self._typed += typed or b"\x04"
-        poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
+        assert self.running.terminal is not None
+        self._poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
 
-    def _hand_over_typed(self, poll: select.poll) -> None:
+    def _write_typed(self) -> None:
+        terminal = self.running.terminal
+        assert terminal is not None
         with contextlib.suppress(BlockingIOError):
-            del self._typed[: os.write(self.running.terminal, self._typed)]
+            del self._typed[: os.write(terminal, self._typed)]
         if not self._typed:
-            poll.modify(self.running.terminal, select.POLLIN)
-            if self.keyboard >= 0:
-                poll.register(self.keyboard, select.POLLIN)
+            self._poll.modify(terminal, select.POLLIN)
+            if self._keyboard is not None:
+                self._poll.register(self._keyboard, select.POLLIN)
 
-    def _drain(self, poll: select.poll) -> None:
-        """What the dead left in the pipes. Never waits, nor goes on for ever: one may be in the hands of the living."""
+    def _drain(self) -> None:
+        """Hand on what the dead cell left in its pipes.
+
+        It never waits and always ends: a process outside the container may hold a pipe and write to it for ever.
+        """
+        channel = self.running.channel.fileno()
         for _ in range(_DRAIN_ROUNDS):
-            ready = [fd for fd, _ in poll.poll(0) if fd in self.sinks or fd == self.running.channel.fileno()]
+            ready = [fd for fd, _ in self._poll.poll(0) if fd in self.outputs or fd == channel]
             if not ready:
                 return
             for fd in ready:
-                if not (self._take_output(fd) if fd in self.sinks else self._hear()):
-                    poll.unregister(fd)
+                if not (self._read_message() if fd == channel else self._take_output(fd)):
+                    self._poll.unregister(fd)
 
     def _outcome(self) -> Outcome:
-        wall = time.monotonic() - self.started
+        wall_time = time.monotonic() - self.started
         if self.running.failed is not None:
             raise setup_failed(self.running.failed)
         ended = self.running.ended
         if ended is None:
-            return from_status(None, stopped=self.stopped or KILLED, wall_time=wall)
+            return from_status(None, stopped=self.stopped or Reason.KILLED, wall_time=wall_time)
         return from_status(
             int(ended["ended"]),
             stopped=self.stopped,
-            wall_time=wall,
+            wall_time=wall_time,
             cpu_time=float(ended["cpu"]),
             peak_memory=int(ended["peak_memory"]),
         )

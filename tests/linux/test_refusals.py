@@ -20,6 +20,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images import library
 from nbcontainer.images.trash import discard
+from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES
@@ -193,45 +194,49 @@ def test_a_tree_of_a_store_behind_a_closed_directory_is_removed(
 
 
 def test_a_cell_can_be_stopped_as_it_starts(store_path: Path, engine: Engine) -> None:
-    """SIGTERM to an init that has only just been cloned is the cell's: it does not wait for the grace to be over."""
+    """SIGTERM to an init that was cloned a moment ago reaches the cell: it ends without waiting for the grace."""
     assert engine
     own = OneByOne(store_path)
     try:
         library.find(own.store, own, "busybox")
         for _ in range(5):
-            assert _stopped(own, lambda follow: follow.stop("over")) == ("over", signal.SIGTERM)
+            assert _stopped(own, lambda supervisor: supervisor.stop(Reason.TIMEOUT)) == (Reason.TIMEOUT, signal.SIGTERM)
     finally:
         own.close()
 
 
-def test_who_follows_a_cell_is_woken_by_a_stop(store_path: Path, engine: Engine) -> None:
-    """A stop that another thread asks for takes no longer than the grace, though the cell is deaf and quiet."""
+def test_a_stop_wakes_the_supervisor(store_path: Path, engine: Engine) -> None:
+    """A stop from another thread takes no longer than the grace, even if the cell ignores SIGTERM."""
     assert engine
     own = OneByOne(store_path)
     began: list[float] = []
     try:
         library.find(own.store, own, "busybox")
 
-        def stop_later(follow: Supervisor) -> None:
-            def stop(data: bytes) -> None:
-                began.append(time.monotonic())
-                threading.Timer(0.05, follow.stop, ["over"]).start()
+        supervisors: list[Supervisor] = []
 
-            (out, *_) = follow.sinks
-            follow.sinks[out] = stop
+        def stop_later(_: bytes) -> None:
+            began.append(time.monotonic())
+            threading.Timer(0.05, supervisors[0].stop, [Reason.TIMEOUT]).start()
 
         script = "trap '' TERM; echo ready; exec sleep 30"
-        assert _stopped(own, stop_later, script) == ("over", signal.SIGKILL)
+        assert _stopped(own, supervisors.append, script, stop_later) == (Reason.TIMEOUT, signal.SIGKILL)
         assert time.monotonic() - began[0] < GRACE + 5
     finally:
         own.close()
 
 
-def _stopped(engine: Engine, stop: Callable[[Supervisor], None], script: str = "sleep 30") -> tuple[str, int]:
-    def nowhere(_: bytes) -> None:
-        pass
+def _nowhere(_: bytes) -> None:
+    """Ignore output."""
 
-    streams = Streams(nowhere, nowhere, on_follow=stop)
+
+def _stopped(
+    engine: Engine,
+    on_start: Callable[[Supervisor], None],
+    script: str = "sleep 30",
+    stdout: Callable[[bytes], None] = _nowhere,
+) -> tuple[Reason, int]:
+    streams = Streams(stdout, _nowhere, on_follow=on_start)
     outcome = run.run(engine, Request("busybox", script=script), streams)[1]
     return outcome.reason, outcome.signal
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import mmap
@@ -18,13 +16,13 @@ from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers.compression import Compression, Reader, write_all
 from nbcontainer.images.layers.entry_pipe import IN_PIPE, Receiver, Sender
 from nbcontainer.images.layers.tar_reader import Stream, TarReader
+from nbcontainer.linux.files import enlarge_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.images.layers.limits import Limits
 
-_PIPE = 1 << 20
 _REPORT = 64 << 10
 _COUNTER = struct.Struct("Q")
 _KEPT = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
@@ -52,8 +50,7 @@ class Decoder:
         self._result: StreamDigests | None = None
         self._fd, data = os.pipe2(os.O_CLOEXEC)
         self._report, report = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # past the user's share of pipe memory: slower, not wrong
-            fcntl.fcntl(data, fcntl.F_SETPIPE_SZ, _PIPE)
+        enlarge_pipe(data)
         try:
             pid = os.fork()
         except OSError:

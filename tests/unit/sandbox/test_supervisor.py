@@ -1,4 +1,4 @@
-"""Following a container, with a process of the test's own for its init."""
+"""Supervising a container, with a process of the test's own as its init."""
 
 from __future__ import annotations
 
@@ -12,14 +12,35 @@ import pytest
 from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import ContainerHandle
-from nbcontainer.sandbox.supervisor import Supervisor, output_pipe
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+
+class Log(SilentObserver):
+    """Notes the events, and calls `lasting` and `output` for two of them."""
+
+    def __init__(
+        self, *, lasting: Callable[[], None] = lambda: None, output: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        self.events: list[str] = []
+        self.written: list[bytes] = []
+        self._lasting = lasting
+        self._output = output
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self.events.append("output")
+        self.written.append(data)
+        self._output(data)
+
+    def on_lasting(self) -> None:
+        self.events.append("lasting")
+        self._lasting()
 
 
 class Init:
-    """Stands for an init: a process that waits to be killed, and the far end of its channel."""
+    """A stand-in for init: a process that waits to be killed, and the far end of its channel."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(["sleep", "1000"])
@@ -56,81 +77,69 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_output_and_outcome(init: Init, pipe: tuple[int, int]) -> None:
-    """What was written before init said that the cell has ended is all taken, and what it said is the outcome."""
-    said: list[bytes] = []
+    """All output written before init reported the end is handed on; the outcome is what init reported."""
+    log = Log()
     os.write(pipe[1], b"x" * 300_000)
     init.say(ended=3 << 8, cpu=0.5, peak_memory=4096)
-    outcome = Supervisor(init.running, {pipe[0]: said.append}).to_end()
-    assert len(b"".join(said)) == 300_000
+    outcome = Supervisor(init.running, log, pipe[:1]).to_end()
+    assert len(b"".join(log.written)) == 300_000
     assert (outcome.exit_code, outcome.cpu_time, outcome.peak_memory) == (3, 0.5, 4096)
 
 
 def test_an_init_that_dies_without_a_word(init: Init, pipe: tuple[int, int]) -> None:
-    """What it had written is taken, and the outcome is that it was killed."""
-    said: list[bytes] = []
+    """Its output is handed on, and the outcome is that the container was killed."""
+    log = Log()
     os.write(pipe[1], b"last words")
     init.process.kill()
-    outcome = Supervisor(init.running, {pipe[0]: said.append}).to_end()
-    assert (said, outcome.reason) == ([b"last words"], "killed")
+    outcome = Supervisor(init.running, log, pipe[:1]).to_end()
+    assert (log.written, outcome.reason) == ([b"last words"], "killed")
 
 
 def test_words_that_an_init_left_are_heard(init: Init) -> None:
-    """Init may be dead before what it said is read: it counts all the same."""
+    """If init is dead before its message is read, the message still counts."""
     init.say(ended=0, cpu=0, peak_memory=0)
     init.process.kill()
     init.process.wait()
     init.channel.close()
-    assert Supervisor(init.running, {}).to_end().ok
+    assert Supervisor(init.running, SilentObserver()).to_end().ok
 
 
 def test_a_failure_is_raised(init: Init) -> None:
-    """What could not be set up is the error of its step."""
+    """If a step failed, `to_end` raises the error of that step."""
     init.say(failed={"step": "PivotRoot", "errno": 22, "error": "pivot_root: Invalid argument", "path": "."})
     init.process.kill()
     with pytest.raises(SetupFailed, match=r"cannot switch the root at \.: Invalid argument"):
-        Supervisor(init.running, {}).to_end()
+        Supervisor(init.running, SilentObserver()).to_end()
 
 
 def test_a_brief_cell_is_told_to_nobody(init: Init, pipe: tuple[int, int]) -> None:
-    """Of a cell that has shown nothing and is over, nobody hears; nor of what it left in its pipes."""
-    told: list[str] = []
+    """A cell that has shown nothing before its end is never reported as lasting, even if output is left in its pipe."""
+    log = Log()
     init.say(ended=0, cpu=0, peak_memory=0)
-    Supervisor(init.running, {}, on_lasting=lambda: told.append("lasts")).to_end()
+    Supervisor(init.running, log).to_end()
     os.write(pipe[1], b"left")
-    Supervisor(
-        init.running, {pipe[0]: lambda _: told.append("shown")}, on_lasting=lambda: told.append("lasts")
-    ).to_end()
-    assert told == ["shown"]
+    Supervisor(init.running, log, pipe[:1]).to_end()
+    assert log.events == ["output"]
 
 
 def test_a_cell_is_told_before_it_is_seen(init: Init, pipe: tuple[int, int]) -> None:
-    """Whoever has seen something of a cell finds it running: once, before its first output is handed on."""
-    told: list[str] = []
-
-    def shown(_: bytes) -> None:
-        told.append("shown")
-        init.say(ended=0, cpu=0, peak_memory=0)
-
+    """A cell is reported as lasting once, before its first output is handed on."""
+    log = Log(output=lambda _: init.say(ended=0, cpu=0, peak_memory=0))
     os.write(pipe[1], b"x")
-    Supervisor(init.running, {pipe[0]: shown}, on_lasting=lambda: told.append("lasts")).to_end()
-    assert told == ["lasts", "shown"]
+    Supervisor(init.running, log, pipe[:1]).to_end()
+    assert log.events == ["lasting", "output"]
 
 
 def test_a_cell_that_goes_on_is_told(init: Init) -> None:
-    """A cell that shows nothing and does not end is told by itself."""
-    told = []
-
-    def lasts() -> None:
-        told.append("lasts")
-        init.say(ended=0, cpu=0, peak_memory=0)
-
-    Supervisor(init.running, {}, on_lasting=lasts).to_end()
-    assert told == ["lasts"]
+    """A cell that shows nothing and does not end is reported as lasting after a moment."""
+    log = Log(lasting=lambda: init.say(ended=0, cpu=0, peak_memory=0))
+    Supervisor(init.running, log).to_end()
+    assert log.events == ["lasting"]
 
 
 @pytest.mark.timeout(60)
 def test_a_pipe_that_somebody_else_fills_does_not_hold_up(init: Init, pipe: tuple[int, int]) -> None:
-    """Where a living process has got hold of the cell's output and writes without end, the cell ends all the same."""
+    """If a process outside the container holds the cell's pipe and writes without end, the supervision still ends."""
     stop = threading.Event()
 
     def fill() -> None:
@@ -146,7 +155,7 @@ def test_a_pipe_that_somebody_else_fills_does_not_hold_up(init: Init, pipe: tupl
     filler.start()
     init.say(ended=0, cpu=0, peak_memory=0)
     try:
-        outcome = Supervisor(init.running, {pipe[0]: lambda _: None}).to_end()
+        outcome = Supervisor(init.running, SilentObserver(), pipe[:1]).to_end()
     finally:
         stop.set()
         filler.join()
@@ -155,7 +164,7 @@ def test_a_pipe_that_somebody_else_fills_does_not_hold_up(init: Init, pipe: tupl
 
 
 def test_a_sink_that_raises_kills(init: Init, pipe: tuple[int, int]) -> None:
-    """An exception of a sink comes out when init is dead."""
+    """An exception from the observer is raised when init is dead."""
 
     def refuse(_: bytes) -> None:
         raise ZeroDivisionError
@@ -163,20 +172,20 @@ def test_a_sink_that_raises_kills(init: Init, pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"x")
     threading.Thread(target=init.die).start()
     with pytest.raises(ZeroDivisionError):
-        Supervisor(init.running, {pipe[0]: refuse}).to_end()
+        Supervisor(init.running, Log(output=refuse), pipe[:1]).to_end()
     assert init.process.poll() is not None
 
 
 def test_nonsense_from_an_init_is_an_error(init: Init) -> None:
-    """What no init of ours would say ends the container with an error of ours."""
+    """A message that is not JSON ends the container and raises `SandboxError`."""
     init.channel.send(b"nonsense")
     threading.Thread(target=init.die).start()
-    with pytest.raises(SandboxError, match="cannot hear of the cell: a message is no JSON"):
-        Supervisor(init.running, {}).to_end()
+    with pytest.raises(SandboxError, match="lost contact with the container: a message is not valid JSON"):
+        Supervisor(init.running, SilentObserver()).to_end()
 
 
 def test_every_user_may_open_a_pipe_by_its_name(pipe: tuple[int, int]) -> None:
-    """/dev/stdout is opened anew by who writes to it, who may be anybody in the container."""
+    """Any user of the container can open /dev/stdout, which opens the pipe again."""
     assert os.fstat(pipe[1]).st_mode & 0o777 == 0o666
     assert not os.get_inheritable(pipe[0])
     assert not os.get_inheritable(pipe[1])

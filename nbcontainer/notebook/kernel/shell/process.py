@@ -108,7 +108,7 @@ class ShellProcess:
     def _on_follow(self, follow: Supervisor) -> None:
         self._follow = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the other one is closed by the thread, whenever that ends
-        self._outputs = list(follow.sinks)
+        self._outputs = list(follow.outputs)
 
     def _on_exchange(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
         self.control_directory = control_directory = Channel(directory, terminal)
@@ -147,7 +147,7 @@ class ShellProcess:
             left = _waiting_in(fd)
             while left > 0:
                 data = os.read(fd, min(left, _CHUNK))
-                self._follow.sinks[fd](data)
+                self._follow.observer.on_output(fd, data)
                 left -= len(data)
 
     def _show(self, mime: str, name: str) -> None:

@@ -1,7 +1,7 @@
-"""Messages between notebook, launcher and init: one JSON object a packet on a SOCK_SEQPACKET socket, with descriptors.
+"""Messages between notebook, launcher and init: JSON objects and descriptors in the packets of a socket.
 
-A packet is atomic and has its boundaries (unix(7)). A message too long for one travels as a sealed memory file.
-Everything that comes from a container's side is JSON and is only ever parsed as such.
+The packets of a SOCK_SEQPACKET socket are atomic and keep their boundaries (unix(7)). A message that is too long for
+one packet is sent as a sealed memory file. What comes from a container's side is parsed as JSON and in no other way.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 PACKET_LIMIT = 1 << 16
-"""Bytes of one packet; longer messages go to a memory file."""
+"""Bytes of one packet; a longer message is sent as a memory file."""
 
-_SPILLED = b"memory file"  # no JSON
+_SPILLED = b"memory file"  # not JSON
 
 FILES_LIMIT = 250
-"""Descriptors of one message; the kernel's limit is 253 (SCM_MAX_FD, unix(7))."""
+"""The most descriptors of one message; the kernel's limit is 253 (SCM_MAX_FD, unix(7))."""
 
-LAST_WORDS = "nbcontainer init: "
-"""How a line begins that an init writes where the launcher's errors go too."""
+INIT_PREFIX = "nbcontainer init: "
+"""The start of an error line from init. It shares standard error with the launcher."""
 
 _ANCILLARY_SIZE = socket.CMSG_SPACE(FILES_LIMIT * array.array("i").itemsize)
 
@@ -36,17 +36,17 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets; the caller closes both."""
+    """Return two connected sockets; the caller closes both."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """The bytes of a message."""
+    """Return the bytes of a message."""
     return _json.encode(message).encode()
 
 
 def send(channel: socket.socket, message: dict[str, Any], files: Sequence[int] = ()) -> None:
-    """Sends one message with copies of `files`. Raises `OSError` (EPIPE where nobody is left to read)."""
+    """Send one message with copies of `files`. Raises `OSError` (EPIPE if the other end is closed)."""
     data = encode(message)
     if len(data) > PACKET_LIMIT:
         spilled = memory_file("message", data)
@@ -64,28 +64,29 @@ def _send(channel: socket.socket, data: bytes, files: Sequence[int]) -> None:
 
 
 def receive(channel: socket.socket, files: list[int] | None = None) -> dict[str, Any] | None:
-    """The next message, or None at the end. Descriptors go to `files`, for the caller to close, or are closed.
+    """Return the next message; None at the end.
 
-    Raises `OSError` for what `send` did not write, and with EMFILE for descriptors that this process may not have.
+    Its descriptors are added to `files`, for the caller to close; without `files` they are closed.
+    Raises `OSError` for what `send` did not write, and with EMFILE if this process has too many descriptors.
     """
     data, ancillary, flags = _take(channel)
-    came = array.array("i")
+    received = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            came.frombytes(payload[: len(payload) - len(payload) % came.itemsize])
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
     try:
-        if flags & socket.MSG_CTRUNC and len(came) < FILES_LIMIT:  # there was room for more (recvmsg(2))
+        if flags & socket.MSG_CTRUNC and len(received) < FILES_LIMIT:  # there was room for more (recvmsg(2))
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise OSError("a message was cut off")
-        message = _message(data, came)
+        message = _message(data, received)
     except BaseException:
-        close(came)
+        close(received)
         raise
     if files is None:
-        close(came)
+        close(received)
     else:
-        files.extend(came)
+        files.extend(received)
     return message
 
 
@@ -93,16 +94,16 @@ def _take(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], 
     try:
         return channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)[:3]
     except ConnectionResetError:
-        # Told once, where the peer died with a message of ours unread. What it had sent is still to be read.
+        # Raised once if the peer died with an unread message of ours. What it sent can still be read.
         return channel.recvmsg(PACKET_LIMIT, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC)[:3]
 
 
-def _message(data: bytes, came: array.array[int]) -> dict[str, Any] | None:
-    """What the bytes of a packet say. The memory file of a long one, the last to come, is taken off `came`."""
+def _message(data: bytes, received: array.array[int]) -> dict[str, Any] | None:
+    """Return the message in a packet. If it is in a memory file, that is the last descriptor; it is removed here."""
     if not data:
         return None
-    if data == _SPILLED and came:
-        spilled = came.pop()
+    if data == _SPILLED and received:
+        spilled = received.pop()
         try:
             data = read_memory_file(spilled)
         finally:
@@ -110,14 +111,14 @@ def _message(data: bytes, came: array.array[int]) -> dict[str, Any] | None:
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):
-        raise OSError("a message is no JSON") from None
+        raise OSError("a message is not valid JSON") from None
     if not isinstance(message, dict):
-        raise OSError("a message is no JSON object")
+        raise OSError("a message is not a JSON object")
     return message
 
 
 def memory_file(name: str, data: bytes) -> int:
-    """A sealed memory file (memfd_create(2)) with `data`, to be read from its start. The caller closes it."""
+    """Return a sealed memory file (memfd_create(2)) with `data`, at offset 0. The caller closes it."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         view = memoryview(data)
@@ -132,7 +133,7 @@ def memory_file(name: str, data: bytes) -> int:
 
 
 def read_memory_file(fd: int) -> bytes:
-    """The whole content of a memory file; `fd` stays the caller's."""
+    """Return the whole content of a memory file. `fd` stays open."""
     chunks = []
     offset = 0
     size = os.fstat(fd).st_size
@@ -146,9 +147,9 @@ def read_memory_file(fd: int) -> bytes:
 
 
 def close(files: Iterable[int]) -> None:
-    """Closes each descriptor; one that is closed already is none."""
+    """Close each descriptor. One that is closed already is ignored."""
     for fd in files:
-        try:  # noqa: SIM105 - a dozen times on the way of every cell
+        try:  # noqa: SIM105 - called a dozen times per cell, and suppress() is slower
             os.close(fd)
         except OSError:
             pass

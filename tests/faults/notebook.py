@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux import mounts
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.launcher import client
+from nbcontainer.sandbox.launcher import connection
 from tests.faults.points import Points
 from tests.faults.tape import NOTEBOOK, Tape
 
@@ -65,15 +65,15 @@ def points_everywhere(tape: Tape) -> Iterator[None]:
     """Points in this process, and in the launchers that it starts from now on."""
     points = Points(tape, NOTEBOOK)
     before = [(module, name, getattr(module, name)) for module, name in _CALLS]
-    boot = client._BOOT
+    boot = connection._BOOT
     for module, name, function in before:
         setattr(module, name, _in_this_thread(name, function, points))
-    client._BOOT = boot.replace(_BOOT, f"from tests.faults.points import load; load({tape.path!r}); {_BOOT}")
-    assert boot != client._BOOT
+    connection._BOOT = boot.replace(_BOOT, f"from tests.faults.points import load; load({tape.path!r}); {_BOOT}")
+    assert boot != connection._BOOT
     try:
         yield
     finally:
-        client._BOOT = boot
+        connection._BOOT = boot
         for module, name, function in before:
             setattr(module, name, function)
 

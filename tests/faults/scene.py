@@ -256,7 +256,7 @@ class Scene:
     def _victims(self, one: Round) -> list[int]:
         """Host pids of those whom a round kills."""
         launchers = [one for one in (self.engine.launcher, self.engine._host_launcher) if one is not None]
-        found = [launcher._process.pid for launcher in launchers if launcher._process is not None]
+        found = [launcher.connection.process.pid for launcher in launchers if launcher.connection.process is not None]
         if one.what == "launcher":
             return found
         known = self.tape.init if one.who != SOMETIME else 0

@@ -75,7 +75,7 @@ def amounts(engine: Engine) -> Amounts:
         _entries(Path(f"/proc/{launcher.pid}/fd")),
         launcher.memory(),
         _resident(),
-        len(launcher._spares) + len(launcher._orders),
+        len(launcher.spares.ready) + len(launcher.spares.ordered),
         _entries(store / "tmp"),
         _entries(store / "layers"),
         _entries(store / "containers"),

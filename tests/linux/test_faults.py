@@ -35,7 +35,7 @@ class Faults:
     """Puts a fault into the plan of cells, before step number `at`; 0 is the first after the clone."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
-        engine.launcher.preload += ("tests.linux.faulty",)
+        engine.launcher.connection.preload += ("tests.linux.faulty",)
         self.build = plan.build
         self.at = -1
         self.code = 0
@@ -119,7 +119,7 @@ def test_init_may_die_at_any_step(faulty: Callable[[], Ran], faults: Faults, cel
         try:
             ran = faulty()
         except SandboxError as error:
-            assert "ended before it could begin" in str(error), before  # noqa: PT017 - one of two good ends
+            assert "ended before its cell began" in str(error), before  # noqa: PT017 - one of two good ends
         else:
             assert (ran.outcome.reason, ran.stdout) == ("killed", b""), before
         if at % 5 == 0:

@@ -19,7 +19,7 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
-from nbcontainer.sandbox.supervisor import Supervisor, output_pipe
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 from tests.requirements import require_plain_user
 from tests.running import all_dead, descendants, pidfds
 
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from tests.running import Ran
 
     Cell = Callable[..., Ran]
+
+
+class _Output(SilentObserver):
+    """Keeps what a cell writes."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self.written.append(data)
 
 
 class Bench:
@@ -55,22 +65,22 @@ class Bench:
         self.launcher.order(todo.prepare)
         while True:
             self.launcher.collect()
-            for done, spare in self.launcher._spares:
+            for done, spare in self.launcher.spares.ready:
                 if done == todo.prepare:
                     return spare
 
     def run(self, spec: Spec) -> tuple[bytes, Outcome]:
         read, write = output_pipe()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        said: list[bytes] = []
+        log = _Output()
         try:
             with self.launcher.submit(plan.build(spec, self.launcher.idmap), [null, write, write]) as running:
                 os.close(write)
-                outcome = Supervisor(running, {read: said.append}).to_end()
+                outcome = Supervisor(running, log, [read]).to_end()
                 running.wait()
         finally:
             protocol.close([read, null])
-        return b"".join(said), outcome
+        return b"".join(log.written), outcome
 
 
 @pytest.fixture
@@ -112,7 +122,7 @@ def test_a_spare_that_was_killed_is_an_error_once(bench: Bench) -> None:
     os.kill(spare.pid, signal.SIGKILL)
     wait_readable(spare.pidfd)
     assert not bench.launcher.has(todo.prepare)
-    with pytest.raises(ContainerLost, match="a new container ended before it could begin"):
+    with pytest.raises(ContainerLost, match="a new container ended before its cell began"):
         bench.run(spec)
     assert bench.run(bench.spec("echo", "hello"))[0] == b"hello\n"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def call(engine: Engine) -> Call:
     """Calls a function of `faulty` with a directory of the store's, which has one file, as its root."""
-    engine.launcher.preload += (faulty.__name__,)
+    engine.launcher.connection.preload += (faulty.__name__,)
     folder = engine.store.new_directory(engine.store.path / "tmp" / engine.store.unique())
     (folder / "here").touch()
     root = Directory(str(folder.relative_to(engine.store.path)))

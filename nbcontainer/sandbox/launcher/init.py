@@ -52,7 +52,7 @@ def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[An
         _Init(kernel, channel, launcher).live(plan.decode(prepare))
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.write(2, f"{protocol.LAST_WORDS}{_in_words(error)}\n".encode())
+            os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
     finally:
         os._exit(0)
 
@@ -204,7 +204,7 @@ class _Init:
             protocol.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
             os._exit(0)
         except BaseException as error:
-            os.write(2, f"{protocol.LAST_WORDS}{_in_words(error)}\n".encode())
+            os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
         finally:
             os._exit(127)
 

@@ -164,7 +164,7 @@ def test_the_mounts_are_read(tmp_path: Path) -> None:
     [
         ({"failed": "unshare: Operation not permitted", "errno": errno.EPERM}, "ask who runs this machine"),
         ({"failed": "the map was refused", "errno": errno.EPERM, "map": True}, "/etc/subuid"),
-        ({"failed": "it said nothing for 30 s"}, ""),
+        ({"failed": "it did not answer within 30 s"}, ""),
     ],
 )
 def test_a_launcher_that_cannot_start(tmp_path: Path, failed: dict[str, object], words: str) -> None:

@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
+from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.process import set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
@@ -98,7 +99,7 @@ class _Init:
         """Goes through all that is left of a cell but its program, and does nothing of it."""
         prefault.look_up_likely(self.kernel, self.done)
         with prefault.plain_request(self.done) as channel:
-            double = _Init(prefault.idle_kernel(), channel, self.launcher)
+            double = _Init(idle_kernel(), channel, self.launcher)
             double._begin(None)
             double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
             protocol.close(double.files)

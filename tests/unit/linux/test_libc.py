@@ -11,7 +11,7 @@ import pytest
 
 from nbcontainer.linux import libc
 from nbcontainer.linux.kernel import Kernel
-from tests.recording import RecordingKernel, call
+from nbcontainer.linux.recording import RecordingKernel, call
 
 
 def test_a_failure_names_the_call_and_the_path() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.linux.mounts import AT_FDCWD, MOUNT_ATTR_RDONLY, MS_BIND
+from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox.launcher import entry
-from tests.recording import RecordingKernel, call
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
+from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.spec import ControlDirectory, Overlay, Program, Spec
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.userns.idmap import host_map
-from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 
 TOP = "stage/root/dev/nbcontainer"
 NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC

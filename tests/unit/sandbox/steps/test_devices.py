@@ -23,6 +23,7 @@ from nbcontainer.linux.mounts import (
     MS_REC,
     MS_REMOUNT,
 )
+from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox.steps.devices import (
     DEVICES,
     MASKED,
@@ -37,7 +38,6 @@ from nbcontainer.sandbox.steps.devices import (
     device_steps,
 )
 from nbcontainer.sandbox.steps.network import RaiseLoopback
-from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 
 NOTHING_GOES = MS_NOSUID | MS_NODEV | MS_NOEXEC
 FILE = stat.S_IFREG | 0o444

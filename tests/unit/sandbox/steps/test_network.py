@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox.steps.network import AddAddress
-from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 
 STEP = AddAddress("eth0", "fd00::100", "fd00::2")
 

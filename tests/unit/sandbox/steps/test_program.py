@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox.steps import program
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.program import ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
-from tests.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ import resource
 
 import pytest
 
+from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.steps.namespaces import NewSessionKeyring
 from nbcontainer.sandbox.steps.rlimits import SetLimits
-from tests.recording import RecordingKernel, call
 
 
 def test_the_defaults_leave_no_core_and_no_priority() -> None:

@@ -28,6 +28,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from nbcontainer.linux.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 from nbcontainer.sandbox.steps.base import advice_for
 from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
@@ -44,7 +45,6 @@ from nbcontainer.sandbox.steps.rootfs import (
     make_target,
     open_in_root,
 )
-from tests.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 CONFINED = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS

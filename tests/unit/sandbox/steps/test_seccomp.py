@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nbcontainer.linux.recording import RecordingKernel
 from nbcontainer.linux.seccomp import ArgumentCheck, Verdict, assemble
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.plan import WORK_CAPABILITIES
 from nbcontainer.sandbox.steps.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program, verdicts
-from tests.recording import RecordingKernel
 from tests.requirements import require
 
 # The kernel's numbers, once more and from <linux/seccomp.h>, <linux/audit.h> and <linux/elf-em.h>, so that a slip in

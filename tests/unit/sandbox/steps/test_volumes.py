@@ -24,10 +24,10 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
+from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, STALE
-from tests.recording import RecordingKernel, call
 
 HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 ONTO = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH

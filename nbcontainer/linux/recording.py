@@ -1,4 +1,4 @@
-"""A kernel that does nothing but remember what it was asked: for tests that need no privilege."""
+"""A kernel double that makes no call and records what it was asked to do: it needs no privilege."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_DESCRIPTOR = 100
-"""Descriptors are counted from here, so that none is taken for one of the test's own."""
+"""The first descriptor that the double returns: high, so that it is not mistaken for a real one."""
 
 _DIRECTORY = stat.S_IFDIR | 0o755
 _FILE = stat.S_IFREG | 0o644
 
 
 class Call(NamedTuple):
-    """One call: its name, and its arguments; those given by keyword come last as (keyword, value)."""
+    """One call: its name and its arguments. Keyword arguments come last, as (keyword, value)."""
 
     name: str
     args: tuple[Any, ...]
 
 
 def call(name: str, *args: Any, **keywords: Any) -> Call:
-    """The record of `kernel.NAME(*args, **keywords)`."""
+    """Return the record of `kernel.NAME(*args, **keywords)`."""
     return Call(name, (*args, *keywords.items()))
 
 
 class RecordingKernel(Kernel):
-    """Every call is recorded in `calls`, as (name, args), and answered with a plausible value.
+    """Records every call in `calls`, as (name, args), and answers it with a plausible value.
 
-    It knows what is where by path: everything is a directory, but what `nodes` says otherwise (a mode with its type),
-    what `devices` says (major, minor), and what is in `missing` until it is made. Descriptors remember the path they
-    were opened by, below the working directory /store or where `leads` says; `left_open` are those that nobody
-    closed. `answers` are functions to answer a call by instead.
+    Every path is a directory, except those in `nodes` (a mode with its type), in `devices` (major, minor), and in
+    `missing`, which do not exist until they are made. A descriptor has the path by which it was opened, below the
+    working directory /store; `leads` maps a path to where it really leads. `left_open` are the descriptors that were
+    not closed. `content` is the size in bytes of every file for sendfile(2). `answers` are functions that answer a call
+    instead.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class RecordingKernel(Kernel):
                 setattr(self, name, self._recorder(name, answers.get(name) or getattr(self, f"_{name}", None)))
 
     def fail(self, code: int, when: int | str | Callable[[Call], bool]) -> RecordingKernel:
-        """Raises `OSError(code)` at call number `when` (from 0), or once at the first call of that name or sort."""
+        """Fail once with `OSError(code)`: at call number `when` (from 0), or at the first call of that name or kind."""
         if isinstance(when, int):
             self._failures.append((lambda number, _: number == when, code))
         elif isinstance(when, str):
@@ -77,11 +78,11 @@ class RecordingKernel(Kernel):
         return self
 
     def names(self) -> list[str]:
-        """The names of the calls, in order."""
+        """Return the names of the calls, in order."""
         return [made.name for made in self.calls]
 
     def only(self, *names: str) -> list[Call]:
-        """The calls of these names, in order."""
+        """Return the calls of these names, in order."""
         return [made for made in self.calls if made.name in names]
 
     def _recorder(self, name: str, answer: Callable[..., Any] | None) -> Callable[..., Any]:
@@ -120,11 +121,10 @@ class RecordingKernel(Kernel):
         number, mode = 0, self.nodes.get(path, _DIRECTORY)
         if path in self.devices:
             number, mode = os.makedev(*self.devices[path]), stat.S_IFCHR | 0o666
-        # The ten numbers of a stat, the three times as floats, the three in nanoseconds and three of st_blksize …
         values = (mode, 1, 2, 1, 0, 0, 0, 0, 0, 0)
         return os.stat_result(values, {"st_rdev": number})
 
-    # What the calls answer. Those that are not here answer None.
+    # The answers of calls. A call that is not here returns None.
 
     def _open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         place = self._at(path, dir_fd)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.sandbox.launcher.client import Launcher
-from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.network import carrier, private
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syn, syns
@@ -48,12 +48,12 @@ def test_the_hosts_loopback_is_out_of_reach(
 ) -> None:
     """By no address of the network's, of the host's or of nobody's; with the program's mapping, by the gateway's."""
     ways = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::ffff:127.0.0.1", own_address()]
-    ways += [private.GATEWAY, private.RESOLVER, private.ADDRESS, "10.0.2.1", "10.0.2.255"]
+    ways += [carrier.GATEWAY, carrier.RESOLVER, carrier.ADDRESS, "10.0.2.1", "10.0.2.255"]
     for by_the_interface in (False, True):
         assert attack(ask, ways, secret, by_the_interface, network="private") == []
     assert "127.0.0.1" in attack(ask, ways, secret, False, network="host")
     weaken(monkeypatch, "--no-map-gw", "--disable-host-loopback")
-    assert private.GATEWAY in attack(ask, ways, secret, False, network="private")
+    assert carrier.GATEWAY in attack(ask, ways, secret, False, network="private")
 
 
 def open_raw() -> object:
@@ -84,8 +84,8 @@ def test_forged_packets_do_not_reach_the_hosts_loopback(
     attack: Attacker, tool: str, secret: int, open_to_all: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the capabilities to make packets, none gets through to the loopback; without the filter, they do."""
-    ways = ["127.0.0.1", "0.0.0.0", "255.255.255.255", private.GATEWAY, private.RESOLVER, private.ADDRESS, open_to_all]
-    sent = (ways, syns(private.ADDRESS, ways, secret), FIRST)
+    ways = ["127.0.0.1", "0.0.0.0", "255.255.255.255", carrier.GATEWAY, carrier.RESOLVER, carrier.ADDRESS, open_to_all]
+    sent = (ways, syns(carrier.ADDRESS, ways, secret), FIRST)
     powers = ("NET_RAW", "NET_ADMIN")
     assert attack(forge, *sent, network="private", capabilities=powers) == [open_to_all]
     monkeypatch.setattr(private, "guard", lambda *_: None)
@@ -132,7 +132,7 @@ def change_behind_the_filter(packets: list[str], first: str, then: str) -> objec
 def test_no_frame_is_changed_behind_the_filter(attack: Attacker, tool: str, secret: int) -> None:
     """What the filter has seen stays as it is: nothing is sent from memory that a cell can write to meanwhile. Where it
     can be, a cell with NET_RAW gets to the loopback."""
-    packets = [syn(private.ADDRESS, "127.0.0.1", 20000 + number, secret).hex() for number in range(32)]
+    packets = [syn(carrier.ADDRESS, "127.0.0.1", 20000 + number, secret).hex() for number in range(32)]
     ways = (packets, "198.51.100.1", "127.0.0.1")
     powers = ("NET_RAW", "NET_ADMIN")
     assert attack(change_behind_the_filter, *ways, network="private", capabilities=powers) == "EPERM"

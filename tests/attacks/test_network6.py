@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.network import carrier, private
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syns
 from tests.attacks.test_network import weaken
@@ -27,7 +27,7 @@ LOOPBACK = ["::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0.0.0.0"]
 LINK = ["fe80::1", "fe80::2"]
 """The gateway's addresses on the link, as libslirp and pasta have them, beside this machine's own."""
 
-INSIDE = [private.GATEWAY6, private.RESOLVER6, private.ADDRESS6, "fd00::1", "fd00::ffff", "ff02::1"]
+INSIDE = [carrier.GATEWAY6, carrier.RESOLVER6, carrier.ADDRESS6, "fd00::1", "fd00::ffff", "ff02::1"]
 """What is in the container's own network. Of pasta's, this machine may have an address too, as fd00::2."""
 
 
@@ -58,7 +58,7 @@ def test_the_hosts_loopback_is_out_of_reach_by_ipv6(
         assert attack(ask, ways, secret, by_the_interface, network="private") == []
     assert attack(ask, ["::1"], secret, False, network="host") == ["::1"]
     weaken(monkeypatch, "--no-map-gw", "--disable-host-loopback")
-    assert private.GATEWAY6 in attack(ask, ways, secret, False, network="private")
+    assert carrier.GATEWAY6 in attack(ask, ways, secret, False, network="private")
 
 
 def send_by_the_interface6(addresses: list[str], port: int) -> object:
@@ -118,7 +118,7 @@ def test_forged_ipv6_packets_do_not_reach_the_hosts_loopback(
     powers = ("NET_RAW", "NET_ADMIN")
     with socket.create_server((address, secret), family=socket.AF_INET6):
         ways = [*LOOPBACK, *LINK, *own_link_addresses(), *INSIDE, address]
-        sent = (ways, syns(private.ADDRESS6, ways, secret), FIRST)
+        sent = (ways, syns(carrier.ADDRESS6, ways, secret), FIRST)
         assert attack(forge, *sent, network="private", capabilities=powers) == [address]
         monkeypatch.setattr(private, "guard", lambda *_: None)
         assert "::1" in attack(forge, *sent, network="private", capabilities=powers)

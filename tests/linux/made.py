@@ -35,7 +35,7 @@ from pathlib import Path
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.sandbox import network
-from nbcontainer.sandbox.network.private import Tool
+from nbcontainer.sandbox.network.carrier import Tool
 from tests.running import run_script
 
 RECORDS = {b"\\0\\1": socket.inet_aton("203.0.113.1"), b"\\0\\x1c": socket.inet_pton(socket.AF_INET6, "2001:db8::1")}

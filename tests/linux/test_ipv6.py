@@ -10,7 +10,7 @@ import pytest
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.network import private
+from nbcontainer.sandbox.network import carrier, private
 from nbcontainer.sandbox.steps.network import AddAddress
 from tests.attacks.attacker import Attacker
 from tests.linux.made import IPV4, IPV6
@@ -47,9 +47,9 @@ def test_a_cell_has_an_address_that_it_can_use_at_once(cell: Cell, tool: str) ->
     """Before its first word, the same by either program, and not one that is still to be asked for."""
     require_ipv6()
     ran = cell(SHOW, **PRIVATE)
-    assert ran.lines[0].startswith(f"inet6 {private.ADDRESS6}/64 scope global")
+    assert ran.lines[0].startswith(f"inet6 {carrier.ADDRESS6}/64 scope global")
     assert "tentative" not in ran.lines[0]
-    assert ran.lines[1:] == [f"default via {private.GATEWAY6}"]
+    assert ran.lines[1:] == [f"default via {carrier.GATEWAY6}"]
 
 
 def test_a_cell_has_no_other_address_later(cell: Cell, tool: str) -> None:
@@ -132,10 +132,10 @@ def test_names_are_asked_by_ipv6_too(made: Made, name: str) -> None:
 @BOTH
 def test_a_machine_with_ipv6_alone_will_do(made: Made, name: str) -> None:
     """A cell has its address there, and names resolve by a resolver on the machine's loopback that has IPv6 alone."""
-    script = f"{SHOW}; cat /etc/resolv.conf; nslookup some.made.example {private.RESOLVER6}"
+    script = f"{SHOW}; cat /etc/resolv.conf; nslookup some.made.example {carrier.RESOLVER6}"
     said = made(script, name, route=IPV6, resolver="::1")
-    assert f"inet6 {private.ADDRESS6}/64" in said["stdout"], said
-    assert f"nameserver {private.RESOLVER}\nnameserver {private.RESOLVER6}\nsearch made.example\n" in said["stdout"]
+    assert f"inet6 {carrier.ADDRESS6}/64" in said["stdout"], said
+    assert f"nameserver {carrier.RESOLVER}\nnameserver {carrier.RESOLVER6}\nsearch made.example\n" in said["stdout"]
     assert "Address: 2001:db8::1\n" in said["stdout"], said
 
 
@@ -144,4 +144,4 @@ def test_a_machine_with_ipv4_alone_has_no_ipv6(made: Made, name: str) -> None:
     """An address without a route to elsewhere is not enough."""
     said = made(f"{SHOW}; ip route", name, route=f"{IPV4}; {IPV6.partition(';')[0]}")
     assert "inet6" not in said["stdout"]
-    assert said["stdout"].startswith(f"default via {private.GATEWAY}")
+    assert said["stdout"].startswith(f"default via {carrier.GATEWAY}")

@@ -24,8 +24,8 @@ from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.containers.container import get
 from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.network import private
-from nbcontainer.sandbox.network.private import Tool
+from nbcontainer.sandbox.network import carrier, private
+from nbcontainer.sandbox.network.carrier import Tool
 from tests.attacks.attacker import Attacker
 from tests.networks import asking, greeting, own_address
 from tests.requirements import require, require_root
@@ -133,9 +133,9 @@ def fetch(address: str, port: int) -> str:
 def test_a_cell_has_an_address_a_way_out_and_a_resolver(cell: Cell, tool: str) -> None:
     """Before its first word: the same by either program, so that nothing depends on which one a machine has."""
     ran = cell("ip -4 addr show eth0 | grep -o 'inet [^ ]*'; ip route | grep -o 'default via [^ ]*'", **PRIVATE)
-    assert ran.lines == [f"inet {private.ADDRESS}/24", f"default via {private.GATEWAY}"]
+    assert ran.lines == [f"inet {carrier.ADDRESS}/24", f"default via {carrier.GATEWAY}"]
     ran = cell("cat /etc/resolv.conf; echo x >> /etc/resolv.conf", **PRIVATE)
-    assert ran.lines[0] == f"nameserver {private.RESOLVER}"
+    assert ran.lines[0] == f"nameserver {carrier.RESOLVER}"
     assert b"Read-only file system" in ran.stderr
 
 
@@ -151,7 +151,7 @@ def test_a_cell_cannot_change_its_network(cell: Cell, tool: str) -> None:
     """Root in it has no say over its addresses, its routes and its interfaces."""
     ran = cell("ip addr add 10.9.9.9/24 dev eth0; ip route del default; ip link set eth0 down; ip route", **PRIVATE)
     assert ran.stderr.count(b"Operation not permitted") == 3
-    assert ran.lines[0].startswith(f"default via {private.GATEWAY}")
+    assert ran.lines[0].startswith(f"default via {carrier.GATEWAY}")
 
 
 def test_a_named_container_and_another_user_have_it_too(cell: Cell, engine: Engine, tool: str) -> None:
@@ -273,7 +273,7 @@ def test_a_privileged_port_is_nobodys(cell: Cell, tool: str) -> None:
     """Not root's either: who publishes it has no rights over this machine."""
     first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     require("privileged ports", available=first > 1, why="this machine has no privileged ports")
-    with pytest.raises(NetworkUnavailable, match=rf"port 1 is privileged.*; publish one from {first} on"):
+    with pytest.raises(NetworkUnavailable, match=rf"port 1 is privileged.*; publish a port from {first} on"):
         cell("echo run", ports=(parse_port("1:80"),), **PRIVATE)
 
 
@@ -331,7 +331,7 @@ import sys
 from pathlib import Path
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox import network
-from nbcontainer.sandbox.network.private import Tool
+from nbcontainer.sandbox.network.carrier import Tool
 from tests.running import run_script
 
 def show(data):
@@ -403,7 +403,7 @@ def test_the_program_has_no_rights_over_this_machine(engine: Engine, tool: str) 
 def test_without_a_program_the_cell_says_what_to_install(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the cell has run then."""
     monkeypatch.setattr(private, "find_tools", lambda _: [])
-    with pytest.raises(NetworkUnavailable, match=r"^--network private needs pasta or slirp4netns.*; install pasta"):
+    with pytest.raises(NetworkUnavailable, match=r"^`--network private` requires pasta or slirp4netns; install pasta"):
         cell("echo run", **PRIVATE)
 
 
@@ -454,7 +454,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]
     [
         (b"\x7fELF", "Exec format error"),
         (b"#!/no/such/program\n", "No such file or directory"),
-        (b"#!/bin/sh\nexit 0\n", "it ended without a word"),
+        (b"#!/bin/sh\nexit 0\n", "it exited without an error message"),
         (b"#!/bin/sh\necho one >&2; echo 'No such luck' >&2; exit 1\n", "No such luck"),
         (b"#!/bin/sh\nprintf 'not \\033[1m fine' >&2; exit 1\n", r"'not \\x1b\[1m fine'"),
         (b"#!/bin/sh\nhead -c 1000000 /dev/zero >&2 && echo never >&2\n", "."),
@@ -476,7 +476,7 @@ def test_a_program_that_never_is_ready_is_ended(
     """After its time, which is said."""
     seconds = marker()
     program(f"#!/bin/sh\nexec sleep {seconds}\n".encode())
-    monkeypatch.setattr(private, "START_LIMIT", 0.5)
+    monkeypatch.setattr(carrier, "START_LIMIT", 0.5)
     with pytest.raises(NetworkUnavailable, match=r"pasta: it is not ready after 0\.5 s"):
         cell("echo run", **PRIVATE)
     assert processes_with(seconds) == []
@@ -511,7 +511,7 @@ def test_names_resolve_by_a_resolver_on_the_hosts_loopback(made: Callable[..., d
         "nslookup some.made.example; cat /etc/resolv.conf; nslookup some.made.example 127.0.0.53 2>&1 || echo no", name
     )
     assert "203.0.113.1" in said["stdout"], said
-    assert f"nameserver {private.RESOLVER}\nsearch made.example\n" in said["stdout"]
+    assert f"nameserver {carrier.RESOLVER}\nsearch made.example\n" in said["stdout"]
     assert said["stdout"].endswith("Connection refused\n;; connection timed out; no servers could be reached\n\nno\n")
 
 
@@ -519,5 +519,5 @@ def test_a_machine_without_a_route_has_slirp4netns(made: Callable[..., dict[str,
     """Where pasta wants one, the other is tried; alone, it says what it wants and what to do."""
     assert made("ip route", "pasta", "slirp4netns", route="")["stdout"].startswith("default via")
     said = made("ip route", "pasta", route="")
-    hint = "this machine has no default route, which pasta may want: install slirp4netns"
+    hint = "this machine has no default route, which pasta may need: install slirp4netns"
     assert said["stdout"].startswith("default via") or said["error"].endswith(hint)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.network import private
-from nbcontainer.sandbox.network.private import Tool, advice, find_tools, resolver_text
+from nbcontainer.sandbox.network import carrier
+from nbcontainer.sandbox.network.carrier import Tool, advice
+from nbcontainer.sandbox.network.private import find_tools, resolver_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,5 +128,5 @@ def test_ipv6_is_a_way_out(tmp_path: Path) -> None:
 
 def test_addresses_are_the_same_by_either_program() -> None:
     """slirp4netns(1)'s own, which it takes no words for."""
-    assert (private.ADDRESS, private.GATEWAY, private.RESOLVER) == ("10.0.2.100", "10.0.2.2", "10.0.2.3")
-    assert (private.ADDRESS6, private.GATEWAY6, private.RESOLVER6) == ("fd00::100", "fd00::2", "fd00::3")
+    assert (carrier.ADDRESS, carrier.GATEWAY, carrier.RESOLVER) == ("10.0.2.100", "10.0.2.2", "10.0.2.3")
+    assert (carrier.ADDRESS6, carrier.GATEWAY6, carrier.RESOLVER6) == ("fd00::100", "fd00::2", "fd00::3")

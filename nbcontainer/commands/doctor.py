@@ -23,7 +23,7 @@ from nbcontainer.images.builtin import busybox
 from nbcontainer.sandbox import diagnosis as machines
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.steps.rootfs import UPPER_ADVICE, upper_refused
+from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE, upper_refused
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import default_path

@@ -20,7 +20,7 @@ from nbcontainer.oci import timestamps
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
-from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, upper_refused
+from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.sandbox.userns.idmapped_mounts import STALE

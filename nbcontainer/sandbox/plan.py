@@ -15,6 +15,7 @@ from nbcontainer.sandbox.steps.control_directory import control_directory_step
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver, RaiseLoopback
+from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
     CloseDescriptors,
@@ -31,11 +32,9 @@ from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
     MakeWorkdir,
-    MountOverlay,
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
-    ShowHost,
     SlaveMounts,
     StoreAsHost,
 )

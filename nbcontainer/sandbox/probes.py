@@ -20,16 +20,9 @@ from nbcontainer.sandbox.steps.base import Plan
 from nbcontainer.sandbox.steps.devices import BindDevice, MountDev, MountDevDirectory, MountProc, MountSys
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import RaiseLoopback
+from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, MountOverlay
 from nbcontainer.sandbox.steps.program import CallFunction
-from nbcontainer.sandbox.steps.rootfs import (
-    FEW_CHANGES,
-    STAGE,
-    MountOverlay,
-    MountStage,
-    PivotRoot,
-    SlaveMounts,
-    StoreAsHost,
-)
+from nbcontainer.sandbox.steps.rootfs import STAGE, MountStage, PivotRoot, SlaveMounts, StoreAsHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ import pytest
 
 from nbcontainer.commands.doctor import LIMITED, MISSING, OK, PROBES, examine
 from nbcontainer.images.builtin.busybox import static_busybox
-from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, UPPER_ADVICE
+from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import MEMORY, Store
 from tests.requirements import require, require_plain_user, require_root

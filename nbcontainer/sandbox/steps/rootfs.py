@@ -22,7 +22,6 @@ from nbcontainer.linux.mounts import (
     MS_BIND,
     MS_NODEV,
     MS_NOSUID,
-    MS_RDONLY,
     MS_REC,
     MS_SLAVE,
     OPEN_TREE_CLOEXEC,
@@ -34,7 +33,6 @@ from nbcontainer.sandbox.steps.base import Step
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nbcontainer.errors import SetupFailed
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.diagnosis import Diagnosis
 
@@ -48,18 +46,6 @@ LAYERS = "layers"
 
 HOST_TREES = "host"
 """A directory of the store where a launcher shows, to its containers alone, directories of the host's by their ids."""
-
-_OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
-
-# A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
-UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
-
-FEW_CHANGES = "directories of an image can be neither removed nor renamed there (tmpfs: before Linux 6.6)"
-"""What an upper's file system without attributes of users is a limit for, in the same words."""
-
-_NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
-
-_MANY_LAYERS = "it has more layers than this kernel takes: export it and import that, as one, or use Linux 6.5 or later"
 
 
 @dataclass(frozen=True)
@@ -88,128 +74,6 @@ class MountStage(Step):
         kernel.mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
         for name in ("root", "proc", "dev", "sys"):
             kernel.mkdir(f"{STAGE}/{name}", 0o755)
-
-
-@dataclass(frozen=True)
-class ShowHost(Step):
-    """A directory of this machine as a read-only file system of its own, in the stage's directory `name`.
-
-    `source` is as in `HostLower`. The second layer is there because overlayfs wants two where nothing is written.
-    """
-
-    source: str
-    name: str
-
-    phrase: ClassVar[str] = "show this machine's files"
-    why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
-    advice: ClassVar[Mapping[int, str]] = {
-        errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
-    }
-
-    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it."""
-        empty = f"{STAGE}/{self.name}-empty"
-        for path in (empty, f"{STAGE}/{self.name}"):
-            kernel.mkdir(path, 0o755)
-        kernel.chdir(LAYERS)
-        lowers = f"{escaped(self.source)}:../{empty}"
-        data = f"lowerdir={lowers},userxattr,index=off,metacopy=off"
-        kernel.mount("overlay", f"../{STAGE}/{self.name}", "overlay", MS_NODEV | MS_NOSUID | MS_RDONLY, data)
-        kernel.chdir("..")
-
-
-def escaped(path: str) -> str:
-    """A path as one of overlay's `lowerdir` option."""
-    for letter in "\\:,":
-        path = path.replace(letter, f"\\{letter}")
-    return path
-
-
-@dataclass(frozen=True)
-class MountOverlay(Step):
-    """The container's root: the image's layers below, this cell's own layer above. Or a part of it, at `target`.
-
-    `lowers` (the topmost first), `upper` and `work` are paths below the store's `layers`; the last lower may be the
-    host's. Without an upper the view is read-only. `userxattr` lets deletes and renames work in a user namespace
-    (Documentation/filesystems/overlayfs.rst); `volatile` (Linux 5.10) leaves out syncing what no crash needs to
-    survive.
-    """
-
-    lowers: tuple[str, ...]
-    upper: str | None = None
-    work: str | None = None
-    target: str = "/"
-
-    phrase: ClassVar[str] = "mount the overlay"
-    why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
-    advice: ClassVar[Mapping[int, str]] = {
-        errno.EINVAL: UPPER_ADVICE,
-        errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",
-        errno.ENODEV: _NO_OVERLAY,
-        errno.EPERM: _NO_OVERLAY,
-        errno.E2BIG: _MANY_LAYERS,
-    }
-
-    def options(self) -> list[tuple[str, str | None]]:
-        """The mount's options apart from the lowers, in order."""
-        options: list[tuple[str, str | None]] = [("userxattr", None), ("index", "off"), ("metacopy", "off")]
-        if self.upper is not None and self.work is not None:
-            options += [("volatile", None), ("upperdir", self.upper), ("workdir", self.work)]
-        return options
-
-    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
-        if self.target == "/":
-            self._mount(kernel, ROOT)
-            return
-        place = f"{STAGE}/part{self.target.replace('/', '-')}"
-        kernel.mkdir(place, 0o755)
-        self._mount(kernel, place)
-        target = open_in_root(kernel, self.target, os.O_PATH | os.O_DIRECTORY, RESOLVE_NO_SYMLINKS)
-        kernel.move_mount(AT_FDCWD, place, target, "", MOVE_MOUNT_T_EMPTY_PATH)
-        kernel.close(target)
-
-    def _mount(self, kernel: Kernel, place: str) -> None:
-        """By one mount(2) where the options fit a page, else layer by layer."""
-        kernel.chdir(LAYERS)
-        if self.upper is None and len(self.lowers) == 1:
-            bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay wants an upper or two lowers
-            kernel.chdir("..")
-            return
-        words = [f"lowerdir={':'.join(map(escaped, self.lowers))}"]
-        words += [key if value is None else f"{key}={value}" for key, value in self.options()]
-        data = ",".join(words)
-        if len(data) <= _OPTIONS_LIMIT:
-            flags = MS_NODEV | (MS_RDONLY if self.upper is None else 0)
-            kernel.mount("overlay", f"../{place}", "overlay", flags, data)
-        else:
-            self._mount_layer_by_layer(kernel, place)
-        kernel.chdir("..")
-
-    def _mount_layer_by_layer(self, kernel: Kernel, place: str) -> None:
-        """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
-        context = kernel.fsopen("overlay")
-        try:
-            for lower in self.lowers:
-                kernel.fsconfig(context, "lowerdir+", lower)
-        except OSError as error:
-            kernel.close(context)
-            if error.errno != errno.EINVAL:
-                raise
-            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
-        for key, value in self.options():
-            kernel.fsconfig(context, key, value)
-        kernel.fsconfig_create(context)
-        attributes = MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0)
-        mounted = kernel.fsmount(context, attributes)
-        kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
-        kernel.close(mounted)
-        kernel.close(context)
-
-
-def upper_refused(error: SetupFailed) -> bool:
-    """Whether it is the upper's file system that overlay refused: overlayfs itself, NFS, FUSE (overlayfs.rst)."""
-    return error.step == MountOverlay.__name__ and error.errno == errno.EINVAL
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.launcher.failures import launcher_failed, setup_failed
 from nbcontainer.sandbox.network.private import INSTALL
 from nbcontainer.sandbox.probes import TRIALS
-from nbcontainer.sandbox.steps.rootfs import FEW_CHANGES, UPPER_ADVICE
+from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE, store_error
 

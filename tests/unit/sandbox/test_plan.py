@@ -19,6 +19,7 @@ from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilitie
 from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
+from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
     CloseDescriptors,
@@ -32,11 +33,9 @@ from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
     MakeWorkdir,
-    MountOverlay,
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
-    ShowHost,
     SlaveMounts,
     StoreAsHost,
 )

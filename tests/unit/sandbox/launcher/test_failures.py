@@ -10,8 +10,8 @@ import pytest
 
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.steps.base import Step, advice_for
+from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE
 from nbcontainer.sandbox.steps.program import Execute
-from nbcontainer.sandbox.steps.rootfs import UPPER_ADVICE
 from nbcontainer.sandbox.steps.volumes import BindVolume
 
 EVERY_STEP = sorted(name for name, step in Step.by_name.items() if step.__module__.startswith("nbcontainer."))

@@ -30,18 +30,16 @@ from nbcontainer.linux.mounts import (
 )
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 from nbcontainer.sandbox.steps.base import advice_for
+from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost, escaped
 from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
     MakeWorkdir,
-    MountOverlay,
     MountStage,
     PivotRoot,
     ReadOnlyRoot,
-    ShowHost,
     SlaveMounts,
     StoreAsHost,
-    escaped,
     make_target,
     open_in_root,
 )

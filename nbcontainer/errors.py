@@ -1,41 +1,55 @@
-"""The one tree of errors. Each says in one line what failed, where, why, and what to do next.
+"""All errors of this package. Each states in one line what failed, where, why, and what to do next.
 
 NbcontainerError
-├── UsageError            the words of a command or of an option are wrong
+├── UsageError            a command or an option is used in a wrong way
 ├── LinkRefused           a host path leads through a link that a container could have made
 ├── StoreError            the store cannot be used (permissions, space, another version)
 ├── ImageError            an image cannot be found, read or written
 │   ├── ImageNotFound
-│   ├── RegistryError     a registry cannot be reached, refuses, or does not keep to the protocol
-│   └── HostileArchive    an archive that breaks the rules, or is cut off
-├── SandboxError          this machine cannot set a container up
-│   ├── LauncherError     the fork server cannot start or has gone
-│   │   └── ContainerLost it, or a container that waited, was killed before the cell began
-│   ├── LimitUnavailable  a limit that was asked for cannot be enforced
-│   ├── NetworkUnavailable  a network that was asked for cannot be made
+│   ├── RegistryError     a registry cannot be reached, refuses, or violates the protocol
+│   └── HostileArchive    an archive that violates its format or a limit, or is cut off
+├── SandboxError          this machine cannot set up a container
+│   ├── LauncherError     the launcher cannot start, or has ended
+│   │   └── ContainerLost a container was killed before its cell began
+│   ├── LimitUnavailable  a requested limit cannot be enforced
+│   ├── NetworkUnavailable  a requested network or port is not available
 │   └── SetupFailed       one step of the plan failed
-├── ContainerError        a container cannot be handled
+├── ContainerError        an operation on a container failed
 │   ├── ContainerNotFound
 │   ├── ContainerExists
-│   ├── ContainerBusy     it runs in another notebook
-│   └── ContainerDamaged  what is written down of it cannot be read
-└── CellFailed            the cell ran, and ended badly; carries its outcome
+│   ├── ContainerBusy     it runs, here or in another notebook
+│   └── ContainerDamaged  its record cannot be read
+└── CellFailed            the cell ran and ended badly; it has the outcome
 """
 
 from __future__ import annotations
 
+import errno
+
+FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
+
+ERRNO_ADVICE = {
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENOMEM: "free some memory",
+    errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
+}
+"""By errno: the one thing to do, whatever failed. The store and the steps of a plan add their own."""
+
 
 def visible(text: str) -> str:
-    """`text` with whatever is not just shown written out, as `\\x1b`: a terminal obeys what an image has in a name."""
+    """Return `text` with unprintable characters escaped, as in `\\x1b`: an image's names may control a terminal."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class NbcontainerError(Exception):
-    """Base of everything this package raises on purpose.
+    """Base of all errors that this package raises on purpose.
 
-    `hint` is the next step for a person, without a full stop; it follows the message after a semicolon.
+    `hint` is the one thing to do, without a full stop. It follows the message after a semicolon.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -44,12 +58,12 @@ class NbcontainerError(Exception):
         self.hint = hint
 
     def _render_traceback_(self) -> list[str]:
-        """One line where IPython would print a traceback (IPython.core.interactiveshell.showtraceback)."""
+        """Return one line for IPython to print instead of a traceback (IPython.core.interactiveshell.showtraceback)."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(NbcontainerError):
-    """The words of a command, an option or a reference are wrong."""
+    """A command, an option or a reference is wrong."""
 
 
 class LinkRefused(NbcontainerError):
@@ -65,41 +79,41 @@ class ImageError(NbcontainerError):
 
 
 class ImageNotFound(ImageError):
-    """No image of that name is in the store or can be made."""
+    """The store has no image of that name, and none can be made."""
 
 
 class RegistryError(ImageError):
-    """A registry cannot be reached, refuses what was asked of it, or answers something else."""
+    """A registry cannot be reached, refuses a request, or violates the protocol."""
 
 
 class HostileArchive(ImageError):
-    """An archive that breaks the format's rules, tries to leave its root, passes a limit, or is cut off."""
+    """An archive violates its format, tries to leave its root, exceeds a limit, or is cut off."""
 
 
 class SandboxError(NbcontainerError):
-    """This machine cannot set a container up."""
+    """This machine cannot set up a container."""
 
 
 class LauncherError(SandboxError):
-    """The fork server cannot start, or has gone."""
+    """The launcher cannot start, or has ended."""
 
 
 class ContainerLost(LauncherError):
-    """A container was killed before its cell began, alone or with its launcher: nothing of the cell has run."""
+    """A container was killed before its cell began, alone or with its launcher. Nothing of the cell has run."""
 
 
 class LimitUnavailable(SandboxError):
-    """A limit cannot be enforced here, so what it was for is not begun."""
+    """A limit cannot be enforced here, so the cell did not start."""
 
 
 class NetworkUnavailable(SandboxError):
-    """A network, or a port of this machine's for it, cannot be had here, so what it was for is not begun."""
+    """A network, or a port of this machine for it, is not available here, so the cell did not start."""
 
 
 class SetupFailed(SandboxError):
     """One step of a container's plan failed.
 
-    `step` is the step's name, `errno` the kernel's answer (0 where there is none), `path` what it was about.
+    `step` is the step's name, `errno` the kernel's error (0 if there is none), `path` the path that it concerns.
     """
 
     def __init__(self, message: str, *, step: str, errno: int = 0, path: str = "", hint: str = "") -> None:
@@ -110,27 +124,27 @@ class SetupFailed(SandboxError):
 
 
 class ContainerError(NbcontainerError):
-    """A container cannot be handled."""
+    """An operation on a container failed."""
 
 
 class ContainerNotFound(ContainerError):
-    """No container of that name is in the store."""
+    """The store has no container of that name."""
 
 
 class ContainerExists(ContainerError):
-    """The name is taken."""
+    """A container of that name exists already."""
 
 
 class ContainerBusy(ContainerError):
-    """The container is running, here or in another notebook."""
+    """The container runs, here or in another notebook."""
 
 
 class ContainerDamaged(ContainerError):
-    """What is written down of the container cannot be read."""
+    """The container's record cannot be read."""
 
 
 class CellFailed(NbcontainerError):
-    """The cell ran and ended badly; `outcome` says how (an `nbcontainer.sandbox.outcome.Outcome`)."""
+    """The cell ran and ended badly; `outcome` is an `nbcontainer.sandbox.outcome.Outcome`."""
 
     def __init__(self, message: str, *, outcome: object, hint: str = "") -> None:
         super().__init__(message, hint=hint)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from nbcontainer.errors import StoreError
+from nbcontainer.errors import ERRNO_ADVICE, FREE_SPACE, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    Answer = TypeVar("Answer")
+__all__ = ["FREE_SPACE", "store_error"]
 
-FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
+_OWN = "set NBCONTAINER_HOME to a directory of your own"
+_DIRECTORY = "set NBCONTAINER_HOME to a directory"
+
+_ADVICE = {
+    **ERRNO_ADVICE,
+    errno.EACCES: _OWN,
+    errno.EPERM: _OWN,
+    errno.ENOTDIR: _DIRECTORY,
+    errno.ENOENT: _DIRECTORY,
+    errno.EEXIST: _DIRECTORY,
+}
 
 
 def store_error(do: str, path: Path | str, error: OSError) -> StoreError:
-    """The store's error for an OSError, with what a person can do about it."""
-    hints = {
-        errno.EACCES: "set NBCONTAINER_HOME to a directory of your own",
-        errno.EPERM: "set NBCONTAINER_HOME to a directory of your own",
-        errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
-        errno.ENOSPC: FREE_SPACE,
-        errno.EDQUOT: FREE_SPACE,
-        errno.EMFILE: "raise the limit on open files (ulimit -n)",
-        errno.ENFILE: "raise the limit on open files (ulimit -n)",
-        errno.ENOMEM: "free some memory",
-        errno.ENOTDIR: "set NBCONTAINER_HOME to a directory",
-        errno.ENOENT: "set NBCONTAINER_HOME to a directory",
-        errno.EEXIST: "set NBCONTAINER_HOME to a directory",
-    }
-    return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=hints.get(error.errno or 0, ""))
+    """Return the store's error for an OSError, with what a person can do about it."""
+    return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=_ADVICE.get(error.errno or 0, ""))

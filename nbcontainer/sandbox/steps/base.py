@@ -1,8 +1,9 @@
-"""What a step of a plan is, and how a plan travels.
+"""The base of all steps of a plan, the plan itself, and the advice for a step that failed.
 
-A step is a small frozen dataclass: its fields are all it needs, `apply` makes the system calls through the kernel it
-is handed, `why` says to a person what it is for, and `advice` what to do when the kernel refuses. Its fields are
-strings, numbers, booleans, None and tuples of them, so that a list of steps is also JSON.
+A step is a small frozen dataclass. Its fields are all it needs; `apply` makes the system calls through the kernel that
+it is given; `describe` says in words what it does with its fields; `why` states its purpose; `advice` says what to do
+if the kernel refuses. Fields are strings, numbers, booleans, None and tuples of these, so that a list of steps is also
+JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import errno
 import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbcontainer.errors import ERRNO_ADVICE
 from nbcontainer.sandbox.diagnosis import Machine, call_advice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.diagnosis import Diagnosis
@@ -25,7 +27,7 @@ class Step:
     """One operation of a plan."""
 
     phrase: ClassVar[str] = ""
-    """What it does, as a verb phrase: it follows "cannot" in an error."""
+    """What it does, as a verb phrase that can follow "cannot" in an error."""
 
     why: ClassVar[str] = ""
     """Its purpose, in one clause."""
@@ -34,57 +36,77 @@ class Step:
     """By errno: the one thing to do about it."""
 
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {}
-    """By errno: what finds the one thing to do by a look at the machine, where it depends on that."""
+    """By errno: the function that finds the one thing to do, if that depends on the machine."""
 
     ahead: ClassVar[bool] = False
-    """Whether it may be done before there is a cell: it takes nothing of a cell, and holds nothing of the host."""
+    """Whether it can be applied before there is a cell: it uses nothing of a cell, and holds nothing of the host."""
 
     by_name: ClassVar[dict[str, type[Step]]] = {}
-    """Every class of step, by the name it travels under."""
+    """Every class of step, by the name under which it is sent."""
 
     def __init_subclass__(cls) -> None:
-        """Makes the class known by its name, which is how it travels."""
+        """Add the class to `by_name`."""
         Step.by_name[cls.__name__] = cls
 
     def shown(self) -> dict[str, Any]:
-        """Its fields, as `inspect` shows them."""
+        """Return its fields, as `inspect` shows them."""
         return dict(vars(self))
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in one line what a step of this class does with `arguments`.
+
+        These are its fields as `shown` returns them, or as JSON from a record has them.
+        """
+        details = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
+        return f"{cls.phrase} ({details})" if details else cls.phrase
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Makes the step's system calls. `files` are the descriptors that came with the plan. Raises `OSError`."""
+        """Make the step's system calls. `files` are the descriptors that were sent with the plan. Raises `OSError`."""
         raise TypeError(f"{type(self).__name__} is not applied")
 
 
-_COMMON_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-    errno.ENFILE: "raise the limit on open files (ulimit -n)",
-    errno.ENOMEM: "free some memory",
+def quoted(text: str) -> str:
+    """Return a text in quotes, in one line."""
+    return repr(text)
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return texts in one line, separated by commas; `none` for no texts."""
+    return ", ".join(text if text.isprintable() else repr(text) for text in texts) or "none"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in `2 layers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+_ADVICE = {
+    **ERRNO_ADVICE,
     errno.EAGAIN: "too many processes are running: end some, or raise the limit (ulimit -u)",
-    errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
 }
 
 
 def advice_for(step: type[Step], code: int, machine: Machine | None = None) -> str:
-    """What a person can do when a step of this class fails with errno `code`; empty where nobody knows.
+    """Return what a person can do if a step of this class failed with errno `code`; empty if nothing is known.
 
-    `machine` is the one it failed on, this one by default.
+    `machine` is the one on which it failed, this one by default.
     """
     if code in step.advice:
         return step.advice[code]
     diagnosis = step.diagnose.get(code) or (call_advice if code == errno.ENOSYS else None)
     if diagnosis is not None:
         return diagnosis(machine or Machine(), code)
-    return _COMMON_ADVICE.get(code, "")
+    return _ADVICE.get(code, "")
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The whole of a container, in order.
+    """All steps of a container, in order.
 
-    `prepare` makes a container with a root, for any cell on those layers; `setup` adds what this one is to find there;
-    `enter` makes the process what the cell may be, and its last step starts the cell. A spare init has all of it behind
-    it, until the first step that is not to be done `ahead`, when it is asked for.
+    `prepare` makes a container with a root, for any cell on the same layers. `setup` adds what this cell needs there.
+    `enter` gives the process its limits and its user, and its last step starts the cell. A spare applies all steps that
+    come before the first one that is not `ahead`, as soon as it is ordered.
     """
 
     prepare: tuple[Step, ...]
@@ -93,13 +115,13 @@ class Plan:
 
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:
-        """All steps, in the order in which they happen."""
+        """All steps, in the order in which they are applied."""
         return (*self.prepare, *self.setup, *self.enter)
 
     def __iter__(self) -> Iterator[Step]:
-        """All steps, in the order in which they happen."""
+        """Iterate over all steps, in the order in which they are applied."""
         return iter(self.steps)
 
     def begins_with(self, done: tuple[Step, ...]) -> bool:
-        """Whether these steps are the first ones, and all of `prepare` at least."""
+        """Return whether `done` are the first steps, and contain all of `prepare`."""
         return len(done) >= len(self.prepare) and self.steps[: len(done)] == done

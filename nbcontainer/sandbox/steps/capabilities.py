@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, capability_mask
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -24,6 +24,11 @@ class DropBounding(Step):
     phrase: ClassVar[str] = "cut the bounding set of capabilities"
     why: ClassVar[str] = "no program of the container's, setuid or not, can gain more than these capabilities"
     ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"limit the capabilities that any later program can gain to: {listed(arguments['keep'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """PR_CAPBSET_DROP for each that is not kept, capabilities(7)."""
@@ -52,6 +57,11 @@ class DropCapabilities(Step):
     phrase: ClassVar[str] = "drop the capabilities"
     why: ClassVar[str] = "root in the container can do what programs expect, not what reaches the kernel"
     ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"keep these capabilities as root, and none as another user: {listed(arguments['keep'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """capset(2) with an empty inheritable set (CVE-2022-29162), the ambient set cleared."""

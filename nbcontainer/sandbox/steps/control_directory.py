@@ -10,14 +10,14 @@ import fcntl
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed
 from nbcontainer.sandbox.steps.program import open_terminal
 from nbcontainer.sandbox.steps.rootfs import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.spec import ControlDirectory
@@ -41,6 +41,12 @@ class MakeControlDirectory(Step):
 
     phrase: ClassVar[str] = "make the directory that the notebook and the program talk through"
     why: ClassVar[str] = "the notebook and a program that goes on from cell to cell talk through it"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        names = [*(name for name, *_ in (*arguments["files"], *arguments["directories"])), *arguments["pipes"]]
+        return f"make the directory {EXCHANGE}, with: {listed(names)}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes them. Every user of the container may write to the pipes (fifo(7))."""

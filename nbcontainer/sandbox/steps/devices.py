@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.mounts import (
     AT_FDCWD,
@@ -29,7 +29,7 @@ from nbcontainer.linux.mounts import (
     MS_REMOUNT,
 )
 from nbcontainer.sandbox.diagnosis import namespace_advice, proc_advice
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
 if TYPE_CHECKING:
@@ -98,6 +98,12 @@ class MountSys(Step):
     phrase: ClassVar[str] = "mount /sys"
     why: ClassVar[str] = "programs look at the hardware here; none may change it"
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        source = "the host's /sys" if arguments["host_network"] else "a new /sys"
+        return f"mount {source}, read-only"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage."""
         target = f"{STAGE}/sys"
@@ -142,6 +148,11 @@ class BindDevice(Step):
         errno.ENOENT: "the machine's own /dev is not what it should be: mount devtmpfs there",
     }
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"bind the host's device {quoted('/dev/' + arguments['name'])}"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds it on the stage. Raises `OSError` (ENODEV) where the host's file is another device, or none."""
         source, target = f"/dev/{self.name}", f"{STAGE}/dev/{self.name}"
@@ -165,6 +176,11 @@ class MountDevDirectory(Step):
     phrase: ClassVar[str] = "mount a part of /dev"
     why: ClassVar[str] = "the container's own, apart from the host's"
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"mount {quoted('/dev/' + arguments['name'])} as {arguments['fstype']!r}"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage."""
         target = f"{STAGE}/dev/{self.name}"
@@ -179,6 +195,11 @@ class ReserveScript(Step):
 
     phrase: ClassVar[str] = "reserve a file for the cell's body"
     why: ClassVar[str] = "a cell's body has its place before there is one"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"make an empty file at {SCRIPT} for the cell's body"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes it on the stage, executable: the kernel reads the body's `#!` line."""
@@ -197,6 +218,11 @@ class MaskPaths(Step):
 
     phrase: ClassVar[str] = "hide a part of /proc or /sys"
     why: ClassVar[str] = "they tell about the host, and are no business of the container's"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"hide: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Puts the staged null device over each file and one empty, read-only tmpfs over each directory."""
@@ -236,6 +262,11 @@ class ReadOnlyPaths(Step):
 
     phrase: ClassVar[str] = "make a part of /proc read-only"
     why: ClassVar[str] = "a write there would change the kernel's settings"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"make read-only: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds each on itself, read-only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.namespaces import (
     CLONE_NEWCGROUP,
@@ -16,7 +16,7 @@ from nbcontainer.linux.namespaces import (
     CLONE_NEWUTS,
 )
 from nbcontainer.sandbox.diagnosis import limits_advice, namespace_advice
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +46,11 @@ class CloneInit(Step):
     phrase: ClassVar[str] = "make namespaces"
     why: ClassVar[str] = "mounts, processes, host name, shared memory and network of its own"
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"start init in new namespaces: {listed(arguments['namespaces'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Clones and throws the pid away: for explaining. The launcher calls `flags`."""
@@ -87,6 +92,11 @@ class SetHostname(Step):
     phrase: ClassVar[str] = "set the host name"
     why: ClassVar[str] = "the container knows itself by its own name"
     ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"set the host name to {quoted(arguments['name'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """sethostname(2), in the uts namespace."""

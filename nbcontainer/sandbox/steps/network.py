@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.mounts import (
     AT_EMPTY_PATH,
@@ -23,7 +23,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, quoted
 from nbcontainer.sandbox.steps.rootfs import STAGE, make_target, open_in_root
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class AddAddress(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.EACCES: "let new interfaces have IPv6: boot without ipv6.disable_ipv6=1 (as root)"
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        interface, address, gateway = (quoted(arguments[name]) for name in ("interface", "address", "gateway"))
+        return f"give the interface {interface} the IPv6 address {address} and the gateway {gateway}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """RTM_NEWADDR and RTM_NEWROUTE (rtnetlink(7)), and no other by an advertisement (accept_ra, ip-sysctl.rst)."""
@@ -82,6 +88,11 @@ class BindResolver(Step):
     phrase: ClassVar[str] = "bind the host's resolv.conf"
     why: ClassVar[str] = "names resolve as they do on the host"
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"bind the host's {_RESOLVER}, read-only"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds what the host's link, if it is one, points to; a host without one is left alone."""
         try:
@@ -100,6 +111,11 @@ class MakeResolver(Step):
     phrase: ClassVar[str] = "make the container's resolv.conf"
     why: ClassVar[str] = "names are asked of who answers in the container's network"
     ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"write the container's own {_RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Writes it on the stage, and mounts it over the image's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.files import RESOLVE_NO_SYMLINKS
 from nbcontainer.linux.mounts import (
@@ -18,7 +18,7 @@ from nbcontainer.linux.mounts import (
     MS_NOSUID,
     MS_RDONLY,
 )
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, counted, quoted
 from nbcontainer.sandbox.steps.rootfs import LAYERS, ROOT, STAGE, bind_read_only, open_in_root
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class ShowHost(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"show the host's directory {quoted(arguments['source'])} as a file system of its own, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it."""
@@ -99,6 +104,12 @@ class MountOverlay(Step):
         errno.EPERM: _NO_OVERLAY,
         errno.E2BIG: _MANY_LAYERS,
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        top = "read-only" if arguments["upper"] is None else "with a writable layer on top"
+        return f"mount {counted(len(arguments['lowers']), 'layer')} at {quoted(arguments['target'])}, {top}"
 
     def options(self) -> list[tuple[str, str | None]]:
         """The mount's options apart from the lowers, in order."""

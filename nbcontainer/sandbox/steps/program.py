@@ -6,12 +6,13 @@ import errno
 import fcntl
 import importlib
 import os
+import shlex
 import signal
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, quoted
 from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.steps.rootfs import ROOT
 from nbcontainer.sandbox.steps.user import identity, read_text
@@ -39,6 +40,11 @@ class WriteScript(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"write the cell's body to {SCRIPT}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Copies it to the file in /dev that is there for it, and closes that to writing."""
@@ -85,6 +91,11 @@ class ImportModule(Step):
 
     phrase: ClassVar[str] = "load the module"
     why: ClassVar[str] = "after the root is switched nothing may be looked up any more"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"load the module {quoted(arguments['module'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Imports it, from the launcher's memory where it was loaded ahead."""
@@ -145,6 +156,12 @@ class Execute(Step):
         errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        terminal = ", with a terminal" if arguments["terminal"] else ""
+        return f"run {quoted(shlex.join(arguments['argv']))} in {quoted(arguments['cwd'])}{terminal}"
 
     def shown(self) -> dict[str, Any]:
         """Its fields; of the environment the names alone, since values may be secrets and this is written down."""
@@ -219,6 +236,11 @@ class CallFunction(Step):
 
     phrase: ClassVar[str] = "call a function of this package"
     why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"call {quoted(arguments['module'] + '.' + arguments['function'])}"
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -28,6 +28,12 @@ class SetLimits(Step):
     why: ClassVar[str] = "the container's processes have the usual limits, whatever the notebook was started with"
     ahead: ClassVar[bool] = True
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        limits = (f"{name} {_shown(soft)} (at most {_shown(hard)})" for name, soft, hard in arguments["limits"])
+        return f"limit each process: {listed(limits)}"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setrlimit(2)."""
         for name, soft, hard in self.limits:
@@ -38,6 +44,10 @@ class SetLimits(Step):
             kernel.setrlimit(number, (_lower(soft, most), _lower(hard, most)))
 
 
-def _lower(one: int, other: int) -> int:
-    """The lower of two limits."""
-    return min((one, other), key=lambda limit: (limit == resource.RLIM_INFINITY, limit))
+def _lower(first: int, second: int) -> int:
+    """Return the lower of two limits."""
+    return min((first, second), key=lambda limit: (limit == resource.RLIM_INFINITY, limit))
+
+
+def _shown(limit: int) -> str:
+    return "unlimited" if limit == resource.RLIM_INFINITY else str(limit)

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
 from nbcontainer.linux.mounts import (
@@ -28,7 +28,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.sandbox.diagnosis import namespace_advice
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,6 +85,12 @@ class BindRoot(Step):
 
     phrase: ClassVar[str] = "bind the root"
     why: ClassVar[str] = "the work sees this one directory and nothing else"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        access = ", read-only" if arguments["read_only"] else ""
+        return f"use the store's directory {quoted(arguments['source'])} as the root{access}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Binds it on the stage's root."""
@@ -176,6 +182,11 @@ class AttachStaged(Step):
         errno.ENOTDIR: "the image has a file where a directory must be: use another image",
     }
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"put {quoted('/' + arguments['name'])} in its place"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches it; a missing directory is made."""
         flags = os.O_PATH | os.O_DIRECTORY
@@ -236,6 +247,11 @@ class MakeWorkdir(Step):
         errno.EROFS: "it does not exist, and what is above it is read-only: choose another with -w",
     }
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"make the working directory {quoted(arguments['path'])} if the image lacks it"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Looks it up, or makes it, without following a link out of the root (CVE-2024-21626)."""
         kernel.close(make_target(kernel, self.path, directory=True))
@@ -259,6 +275,11 @@ class StoreAsHost(Step):
         errno.EINVAL: "the store's file system has no idmapped mounts: leave out --userns=host",
         errno.EPERM: "only the host's root can do this: leave out --userns=host",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"show the store's directory {quoted(arguments['name'])} as if the host's root owned its files"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Puts an idmapped copy of the layers' mount over the directory."""

@@ -11,7 +11,7 @@ import functools
 import os
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_GET_SECCOMP
 from nbcontainer.linux.seccomp import (
@@ -26,7 +26,7 @@ from nbcontainer.linux.seccomp import (
 )
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,6 +185,12 @@ class InstallSeccomp(Step):
         errno.ENOSYS: "filters of system calls are known for x86_64, aarch64 and riscv64, and need a kernel built with "
         "CONFIG_SECCOMP_FILTER",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        answers = "; answer changes of owner as done" if arguments["single_id"] else ""
+        return f"filter system calls, for these capabilities: {listed(arguments['capabilities'])}{answers}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """seccomp(2), once no_new_privs is on; then asks the kernel whether it filters (PR_GET_SECCOMP, prctl(2))."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_SET_KEEPCAPS
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, quoted
 from nbcontainer.sandbox.steps.devices import SCRIPT
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class SetUser(Step):
         "in a container",
         errno.ENOENT: "the image has no such user or group: give a number instead",
     }
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        groups = ", without supplementary groups of the notebook" if arguments["drop_groups"] else ""
+        return f"become the user {quoted(arguments['user'] or 'root')}{groups}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setgroups(2), setresgid(2), setresuid(2), by the image's /etc/passwd and /etc/group."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.mounts import (
     AT_EMPTY_PATH,
@@ -20,7 +20,7 @@ from nbcontainer.linux.mounts import (
     MS_NODEV,
     MS_NOSUID,
 )
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Step, quoted
 from nbcontainer.sandbox.steps.rootfs import ROOT, STAGE, make_target
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, CHANGED_ADVICE, STALE, clone_tree
 
@@ -85,6 +85,12 @@ class BindVolume(Step):
         CHANGED: CHANGED_ADVICE,
     }
 
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        access = "read-only" if arguments["read_only"] else "writable"
+        return f"mount the volume {quoted(arguments['source'])} at {quoted(arguments['target'])}, {access}"
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches the mount to the very directory or file that the target was found to be."""
         tree = files[self.tree] if self.tree >= 0 else self._clone(kernel)
@@ -111,6 +117,12 @@ class MountTmpfs(Step):
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        size = "half of the memory" if arguments["size"] is None else f"{arguments['size'] / (1 << 20):.4g} MiB"
+        return f"mount a tmpfs of at most {size} at {quoted(arguments['target'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage, and moves it to the target it found inside the root."""

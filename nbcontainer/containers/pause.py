@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerBusy, ContainerError
-from nbcontainer.sandbox.launcher.client import import_path
+from nbcontainer.sandbox.launcher.connection import import_path
 from nbcontainer.sandbox.pause_file import resume_left
 from nbcontainer.sandbox.standstill import BUSY, HELD, LET_GO
 

@@ -65,6 +65,15 @@ def birth(pid: int) -> str:
         return ""
 
 
+def tracer(pid: int, tid: int) -> int:
+    """The id of the thread that traces this one, 0 for none (TracerPid in proc_pid_status(5))."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/task/{tid}/status").read_text().splitlines():
+            if line.startswith("TracerPid:"):
+                return int(line.split()[1])
+    return 0
+
+
 def born_below(pid: int) -> dict[int, str]:
     """The processes below `pid`, and when each began: together they name a process, for `send_signal`."""
     births = {one: birth(one) for one in descendants(pid)}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.linux import tracing
-from nbcontainer.linux.procfs import STANDING, born_below, descendants, send_signal, state, threads
+from nbcontainer.linux.procfs import STANDING, born_below, descendants, send_signal, state, threads, tracer
 from nbcontainer.sandbox.pause_file import PauseFile
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Standstill:
         self._note = note
         self._held: dict[int, int] = {}
         """By thread id, the pid of its process."""
+        self._waited_for: set[int] = set()
         self._stopped: dict[int, str] = {}
         """By pid, the birth of a process that a signal stopped; empty for one that stood already."""
 
@@ -69,8 +70,18 @@ class Standstill:
     def _unheld(self) -> list[tuple[int, int]]:
         """The living threads that are not held yet: (pid, thread id)."""
         pids = [pid for pid in descendants(self._init) if pid not in self._stopped]
-        found = [(pid, tid) for pid in pids for tid in threads(pid) if tid not in self._held]
-        return [(pid, tid) for pid, tid in found if state(pid, tid) not in "ZX"]
+        return [(pid, tid) for pid in pids for tid in threads(pid) if self._runs(pid, tid)]
+
+    def _runs(self, pid: int, tid: int) -> bool:
+        """Whether a thread is to be held, or held again: one that calls execve(2) takes the number of the first one."""
+        now = state(pid, tid)
+        if now in "ZX" or tid not in self._held:
+            return now not in "ZX"
+        if now == "D" and tracer(pid, tid) == threading.get_native_id():
+            if tid in self._waited_for:
+                return False  # the kernel does not let go of it
+            self._waited_for.add(tid)
+        return now not in STANDING
 
     def _seize(self, found: Sequence[tuple[int, int]]) -> set[int]:
         """Holds threads; the processes of those that cannot be traced."""
@@ -79,10 +90,12 @@ class Standstill:
             try:
                 tracing.seize(tid)
             except OSError as error:
-                if error.errno != errno.ESRCH and state(pid, tid) not in "ZX":
+                if tracer(pid, tid) == threading.get_native_id():
+                    seized.append((pid, tid))
+                elif error.errno != errno.ESRCH and state(pid, tid) not in "ZX":
                     refused.add(pid)
             else:
-                self._held[tid] = pid
+                self._held[tid] = pid  # at once, to be reaped while this waits for another
                 seized.append((pid, tid))
         inside = set(descendants(self._init))  # by now a number may be that of a process outside
         for pid, tid in seized:
@@ -120,6 +133,10 @@ class Standstill:
         """
         deadline = time.monotonic() + _PATIENCE
         while (wanted := [one for one in wanted if state(*one) not in STANDING]) and time.monotonic() < deadline:
+            for _, tid in wanted:
+                if tid in self._held:  # it may have taken the number of the one that was told to stop
+                    with contextlib.suppress(ProcessLookupError):
+                        tracing.interrupt(tid)
             time.sleep(0.001)
 
     def reap(self) -> None:

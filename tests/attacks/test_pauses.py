@@ -20,8 +20,9 @@ from nbcontainer.linux import tracing
 from nbcontainer.linux.procfs import STANDING, children, descendants, state, threads
 from nbcontainer.sandbox.pause_file import PauseFile, resume_left
 from nbcontainer.sandbox.standstill import Standstill
-from tests.attacks.attacker import attack_script
+from tests.attacks.attacker import Node, attack_script
 from tests.attacks.inside import call
+from tests.requirements import require
 from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def test_what_stopped_itself_stays_stopped(engine: Engine) -> None:
     """A job that its cell has stopped is so after a copy, and after a command that looks at what runs."""
 
     def look(victim: Victim) -> None:
+        wait_for(lambda: "T" in victim.states())
         (stopped,) = (pid for pid in descendants(victim.init) if state(pid) == "T")
         for words in (["commit", victim.name, "copy"], ["ps"], ["diff", victim.name]):
             victim.do(*words)
@@ -249,27 +251,36 @@ def test_what_has_a_tracer_in_its_cell_goes_on_too(attack: Attacker) -> None:
     while_it_runs(attack.engine, script, look, image=attack.image)
 
 
-def execute_with_threads(times: int) -> None:
-    """A process that executes itself again and again, with threads that the kernel has to end for it."""
-    code = (
-        "import os, sys, threading, time\n"
-        "if len(sys.argv) == 3: print('ready', flush=True)\n"
-        "for _ in range(4): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
-        "os.execv(sys.executable, [sys.executable, '-I', '-c', sys.argv[1], sys.argv[1]])\n"
-    )
-    os.execv(sys.executable, [sys.executable, "-I", "-c", code, code, str(times)])
+EXECUTES_ITSELF = """
+#include <pthread.h>
+#include <unistd.h>
+static void *wait(void *_) { for (;;) pause(); }
+int main(int count, char **words) {
+    pthread_t thread;
+    for (int number = 0; number < 30; number++) pthread_create(&thread, 0, wait, 0);
+    execv("/program", words);
+    return 1;
+}
+"""
 
 
-def test_a_program_in_execve_holds_up_no_pause(attack: Attacker) -> None:
-    """It waits for its threads to be dead, who are so when their tracer knows; who traces it waits for it, too."""
+def test_a_program_in_execve_holds_up_no_pause(attack: Attacker, tmp_path: Path) -> None:
+    """It waits for its threads to be dead, who are so when their tracer knows; who traces it waits for it, too.
+
+    And the thread that called it has the number of the first one afterwards.
+    """
+    require("gcc")
+    words = ["gcc", "-static", "-pthread", "-x", "c", "-o", str(tmp_path / "program"), "-"]
+    subprocess.run(words, input=EXECUTES_ITSELF.encode(), check=True)
+    image = attack.image_of("execve", {"program": Node((tmp_path / "program").read_bytes())}, python=False)
 
     def look(victim: Victim) -> None:
-        for number in range(ROUNDS * 5):
-            with paused(victim.init, attack.engine.store.path / "tmp" / f"{attack.engine.store.unique()}.{number}"):
+        for _ in range(ROUNDS * 10):
+            with paused(victim.init, tmp_path / "pause"):
                 assert victim.stands
             wait_for(lambda: not victim.stands)
 
-    while_it_runs(attack.engine, attack_script(execute_with_threads, (1,)), look, image=attack.image)
+    while_it_runs(attack.engine, "echo ready; exec /program", look, image=image)
 
 
 def test_where_nothing_may_be_traced_signals_stop(

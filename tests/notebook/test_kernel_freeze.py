@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from jupyter_client.manager import KernelManager
 
 from nbcontainer import api, cli
 from nbcontainer.containers import engine as engines
+from nbcontainer.containers.active import running_containers
 from nbcontainer.errors import UsageError
+from nbcontainer.linux.procfs import STANDING, descendants, state
 from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.notebook.kernels import Cell
 from tests.notebook.provisioned import python_volumes
@@ -72,6 +75,20 @@ def test_a_shells_notebook_is_frozen_while_it_runs(short_path: Path, tmp_path: P
     assert "frozen:1 --hostname box" in spec["argv"][-1]
     with notebook("nbcontainer-frozen-1", short_path) as run:
         assert run("cat /opt/installed; ls /opt; ls /etc/shells 2>/dev/null; hostname") == "program\ninstalled\nbox\n"
+
+
+def test_a_notebook_goes_on_when_its_freeze_is_killed(short_path: Path, engine: Engine) -> None:
+    """The process that freezes it is killed while the notebook stands still: the next cell runs."""
+    do("install", "--image", "busybox", "--name", "to-kill")
+    with notebook("to-kill", short_path) as run:
+        run("mkdir /m; cd /m; seq 3000 | xargs touch")
+        (facts,) = running_containers(engine.store).values()
+        program = [sys.executable, "-c", "import sys; from nbcontainer.cli import main; main()"]
+        with subprocess.Popen([*program, "kernel", "freeze", "to-kill", "killed"]) as freezer:
+            while not {state(pid) for pid in descendants(facts["pid"])} <= STANDING:
+                assert freezer.poll() is None
+            freezer.kill()
+        assert run("echo goes on") == "goes on\n"
 
 
 def test_a_frozen_file_is_a_kernel_elsewhere(short_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

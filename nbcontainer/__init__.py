@@ -1,4 +1,43 @@
-"""Containers as notebook cells, with no daemon: `%load_ext nbcontainer`, then `%%container busybox`."""
+"""Containers as notebook cells, with no daemon.
+
+In a notebook, load the magics, then run a cell in a container:
+
+    %load_ext nbcontainer
+
+    %%container busybox -v ~/data:/data:ro
+    ls /data
+
+From Python, `run` does the same. Each run has a fresh file system, and no network by default:
+
+>>> import nbcontainer
+>>> result = nbcontainer.run("busybox", ["echo", "hello"])
+>>> result.text
+'hello\\n'
+
+A shell script instead of a command:
+
+>>> nbcontainer.run("busybox", script="cd /etc; ls -d passwd").text
+'passwd\\n'
+
+A run that fails raises an error, which holds its outcome:
+
+>>> try:
+...     nbcontainer.run("busybox", script="exit 3")
+... except nbcontainer.CellFailed as error:
+...     print(error, error.outcome.exit_code)
+exit code 3 3
+
+A named container keeps its files from run to run, and becomes an image:
+
+>>> box = nbcontainer.create("busybox", "box")
+>>> result = nbcontainer.run(name="box", script="echo kept > /srv/file")
+>>> image = nbcontainer.commit(box, "kept")
+>>> nbcontainer.run("kept", ["cat", "/srv/file"]).text
+'kept\\n'
+>>> nbcontainer.get("box").remove()
+
+Every error that this package raises on purpose is an `NbcontainerError` with a `message` and a `hint`.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +50,102 @@ if TYPE_CHECKING:
 
     from nbcontainer.api import Result, commit, create, get, run
     from nbcontainer.containers.container import Container
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.errors import (
+        CellFailed,
+        ContainerBusy,
+        ContainerDamaged,
+        ContainerError,
+        ContainerExists,
+        ContainerLost,
+        ContainerNotFound,
+        HostileArchive,
+        ImageError,
+        ImageNotFound,
+        LauncherError,
+        LimitUnavailable,
+        LinkRefused,
+        NbcontainerError,
+        NetworkUnavailable,
+        RegistryError,
+        SandboxError,
+        SetupFailed,
+        StoreError,
+        UsageError,
+    )
+    from nbcontainer.oci.documents import Image
+    from nbcontainer.outcome import Outcome
 
-__all__ = ["Container", "Outcome", "Result", "__version__", "commit", "create", "get", "run"]
+__all__ = [
+    "CellFailed",
+    "Container",
+    "ContainerBusy",
+    "ContainerDamaged",
+    "ContainerError",
+    "ContainerExists",
+    "ContainerLost",
+    "ContainerNotFound",
+    "HostileArchive",
+    "Image",
+    "ImageError",
+    "ImageNotFound",
+    "LauncherError",
+    "LimitUnavailable",
+    "LinkRefused",
+    "NbcontainerError",
+    "NetworkUnavailable",
+    "Outcome",
+    "RegistryError",
+    "Result",
+    "SandboxError",
+    "SetupFailed",
+    "StoreError",
+    "UsageError",
+    "__version__",
+    "commit",
+    "create",
+    "get",
+    "run",
+]
 
-_WHERE = {
-    "Container": "nbcontainer.containers.container",
-    "Outcome": "nbcontainer.sandbox.outcome",
-    "Result": "nbcontainer.api",
-    "commit": "nbcontainer.api",
-    "create": "nbcontainer.api",
-    "get": "nbcontainer.api",
-    "run": "nbcontainer.api",
+_MODULES = {
+    "CellFailed": "errors",
+    "Container": "containers.container",
+    "Image": "oci.documents",
+    "Outcome": "outcome",
+    "Result": "api",
+    "commit": "api",
+    "create": "api",
+    "get": "api",
+    "run": "api",
 }
+"""The modules of the public names; those that are missing here are in `errors`."""
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the Python API when it is asked for: the launcher imports this package and must stay small."""
-    if name not in _WHERE:
+    """Import a public name when it is first used: the launcher imports this package and must stay small."""
+    if name not in __all__:
         raise AttributeError(f"module 'nbcontainer' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_WHERE[name]), name)
+    value = getattr(importlib.import_module(f"nbcontainer.{_MODULES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """`%load_ext nbcontainer`."""
+    """Load the magics (`%load_ext nbcontainer`)."""
     from nbcontainer.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """`%unload_ext nbcontainer`."""
+    """Remove the magics (`%unload_ext nbcontainer`)."""
     from nbcontainer.notebook.extension import unload
 
     unload(shell)

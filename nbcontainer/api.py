@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from nbcontainer.commands.options import limits
 from nbcontainer.commands.options.capabilities import chosen
@@ -14,19 +14,14 @@ from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import run as running
 from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.container import Container
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import CellFailed
 from nbcontainer.images import library
+from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
-
-    from nbcontainer.containers.container import Container
-    from nbcontainer.oci.documents import Image
-    from nbcontainer.sandbox.outcome import Outcome
+from nbcontainer.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,9 @@ class Result:
     outcome: Outcome
     stdout: bytes
     stderr: bytes
+
+    def __repr__(self) -> str:
+        return f"<Result: {self.outcome.describe()}, {len(self.stdout)} + {len(self.stderr)} bytes, {self.container!r}>"
 
     @property
     def text(self) -> str:

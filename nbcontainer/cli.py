@@ -23,14 +23,14 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.commands.grammar import Words
+    from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
-    from nbcontainer.sandbox.outcome import Outcome
 
 _RUN = Command(
     RUN.name,

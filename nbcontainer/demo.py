@@ -1,4 +1,4 @@
-"""`nbcontainer demo`: the quick start, executed for real in a kernel of its own, its outputs shown as they come."""
+"""`nbcontainer demo`: execute the quick start in a new kernel, and print its outputs as they come."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def quickstart() -> Path:
-    """The notebook (host): in the installed package, or in the checkout it is run from."""
+    """Return the notebook's path (host): in the installed package, or in the checkout."""
     here = Path(__file__).parent
     installed = here / "quickstart.ipynb"
     return installed if installed.exists() else here.parent / "notebooks" / "quickstart.ipynb"
 
 
 def show() -> int:
-    """Executes the quick start cell by cell and prints what each says; 0 if none failed."""
+    """Execute the quick start cell by cell, and print the outputs; return 0 if no cell failed.
+
+    Raises `NbcontainerError` if the packages for it are not installed.
+    """
     try:
         import nbformat
         from nbclient import NotebookClient
     except ImportError as error:
-        hint = "pip install 'nbcontainer[demo]'"
-        raise NbcontainerError(f"the demo executes a notebook, which needs {error.name}", hint=hint) from None
+        hint = "install it with `pip install 'nbcontainer[demo]'`"
+        raise NbcontainerError(f"cannot run the demo: package '{error.name}' is not installed", hint=hint) from None
     notebook: Any = nbformat.read(quickstart(), as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=300, allow_errors=True)
     with tempfile.TemporaryDirectory(prefix="nbcontainer-") as folder:
         manager = client.create_kernel_manager()
-        manager.transport = "ipc"  # nobody else on the machine can listen
-        manager.connection_file = f"{folder}/kernel.json"  # its sockets are beside it: short, and not where people work
+        manager.transport = "ipc"  # other users of the machine cannot connect
+        manager.connection_file = f"{folder}/kernel.json"  # its sockets are beside it, at short paths
         return int(_execute(client))
 
 
 def _execute(client: NotebookClient) -> bool:
-    """Executes the notebook, cell by cell; whether one failed."""
+    """Execute the notebook cell by cell; return whether a cell failed."""
     failed = False
     with client.setup_kernel():
         for index, cell in enumerate(client.nb.cells):

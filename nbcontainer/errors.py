@@ -19,12 +19,15 @@ NbcontainerError
 │   ├── ContainerExists
 │   ├── ContainerBusy     it runs, here or in another notebook
 │   └── ContainerDamaged  its record cannot be read
-└── CellFailed            the cell ran and ended badly; it has the outcome
+└── CellFailed            the cell ran and ended badly; it holds the outcome
 """
 
 from __future__ import annotations
 
 import errno
+from typing import Any
+
+from nbcontainer.outcome import Outcome  # noqa: TC001 - typing.get_type_hints reads it
 
 FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
@@ -57,9 +60,23 @@ class NbcontainerError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the attributes: `Exception` would call the class with the message alone, which fails for some.
+
+        An error that cannot be unpickled makes `multiprocessing.Pool` wait forever.
+        """
+        return _restore, (type(self), self.args, dict(vars(self)))
+
     def _render_traceback_(self) -> list[str]:
         """Return one line for IPython to print instead of a traceback (IPython.core.interactiveshell.showtraceback)."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def _restore(kind: type[NbcontainerError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> NbcontainerError:
+    """Return the error that was pickled."""
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class UsageError(NbcontainerError):
@@ -140,12 +157,14 @@ class ContainerBusy(ContainerError):
 
 
 class ContainerDamaged(ContainerError):
-    """The container's record cannot be read."""
+    """What is written down of the container cannot be read."""
 
 
 class CellFailed(NbcontainerError):
-    """The cell ran and ended badly; `outcome` is an `nbcontainer.sandbox.outcome.Outcome`."""
+    """The cell ran and ended badly. `outcome` says how."""
 
-    def __init__(self, message: str, *, outcome: object, hint: str = "") -> None:
+    outcome: Outcome
+
+    def __init__(self, message: str, *, outcome: Outcome, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.outcome = outcome

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
 
 DEADLINE = 20.0
 """Seconds to wait for an event that comes at once, unless something is broken or the machine is very busy."""

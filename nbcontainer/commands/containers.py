@@ -33,9 +33,9 @@ def _ps(call: Invocation) -> View:
     engine = call.engine
     running = running_containers(engine.store)
     for one in running.values():
-        wake(engine.store, one)
+        wake(engine.store, one.pid, one.upper)
     rows = []
-    found, damaged = containers.everyone(engine)
+    found, damaged = containers.list_all(engine)
     known = {container.name: container for container in found}
     if engine.last is not None:
         known.setdefault(engine.last.name, engine.last)
@@ -45,10 +45,10 @@ def _ps(call: Invocation) -> View:
         last = engine.last is not None and name == engine.last.name
         if record is not None and record.session and facts is None and not last:
             continue  # another notebook's last container, or one that is being removed
-        image = record.image if record else str(facts["image"]) if facts else ""
+        image = record.image if record else facts.image if facts else ""
         cells = len(record.cells) if record else 0
-        command = str(facts.get("command", "")) if facts else record.cells[-1].command if record and cells else ""
-        created = record.created if record else str(facts["started"]) if facts else ""
+        command = facts.command if facts else record.cells[-1].command if record and cells else ""
+        created = record.created if record else facts.started if facts else ""
         state = "running" if facts else "stopped"
         rows.append((name, image, state, str(cells), created, one_line(command)))
     rows += [(name, "", "damaged", "", "", "") for name in damaged]
@@ -159,7 +159,7 @@ def _stop(call: Invocation) -> View:
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
             _container(call.engine, name)  # raises for a name that nobody has
-        stopped = stop_running(call.engine, name)
+        stopped = stop_running(call.engine.store, name)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))
 
@@ -181,8 +181,8 @@ def _history(call: Invocation) -> View:
         (
             str(number),
             cell.created,
-            cell.reason,
-            str(cell.exit_code),
+            cell.outcome.reason,
+            str(cell.outcome.exit_code),
             "yes" if cell.layer else "",
             one_line(cell.command),
         )

@@ -1,4 +1,4 @@
-"""What runs now, in whichever process was told to run it, and how it is stopped from another."""
+"""Active containers: the cells that run now, in any process that uses the store, and how to stop them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.pause import wake
@@ -15,68 +16,180 @@ from nbcontainer.errors import StoreError
 from nbcontainer.linux.procfs import birth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
 
-
-_SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01
-"""How often, and after how many seconds, to look whether a stopped container is free."""
+_SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01  # checks whether a stopped container is free, and seconds between them
 
 
-def running_containers(store: Store) -> dict[str, dict[str, Any]]:
-    """What runs now, in any process that uses the store: by name, with `pid` (init's, host), `image`, `started`."""
-    found: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True)
+class ActiveCell:
+    """A cell that runs now, as its process describes it to other processes in its session's file.
+
+    `pid` is init's on the host, and `birth` its start time (`nbcontainer.linux.procfs.birth`), which tells it from a
+    later process with the same pid. `image` and `image_digest` name the image, `command` is the beginning of the cell,
+    and `kernel` the kernelspec's arguments, empty for a cell that is not a kernel's. `stop_signal` asks the cell to
+    end. `upper` is the id of the write layer in the store's `tmp`, `lowers` are the layers below it, the topmost first,
+    and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer in
+    bytes, None if it has none. `confinement` is as in `nbcontainer.containers.record.Record`.
+    """
+
+    pid: int
+    birth: str
+    image: str
+    image_digest: str
+    started: str
+    command: str
+    upper: str
+    lowers: tuple[str, ...]
+    kernel: str = ""
+    network: str = "none"
+    ports: tuple[str, ...] = ()
+    stop_signal: int = signal.SIGTERM
+    parts: tuple[str, ...] = ()
+    storage: int | None = None
+    confinement: dict[str, Any] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its init is alive."""
+        return bool(self.birth) and birth(self.pid) == self.birth
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as JSON values. Other versions of this package read these keys: keep them."""
+        return {
+            "pid": self.pid,
+            "born": self.birth,
+            "image": self.image,
+            "digest": self.image_digest,
+            "started": self.started,
+            "command": self.command,
+            "kernel": self.kernel,
+            "network": str(self.network),
+            "ports": list(self.ports),
+            "stop": int(self.stop_signal),
+            "upper": self.upper,
+            "lowers": list(self.lowers),
+            "parts": list(self.parts),
+            "storage": self.storage,
+            "confinement": self.confinement,
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> ActiveCell | None:
+        """Return the cell that `to_json` of this or another version gave; None for anything else.
+
+        Unknown keys are ignored. A key that is missing has its default, if it has one.
+        """
+        if not isinstance(values, dict):
+            return None
+        given = {name: values[key] for name, key in _KEYS.items() if key in values}
+        if not given.keys() >= _REQUIRED or not all(_VALID[name](value) for name, value in given.items()):
+            return None
+        for name in ("lowers", "ports", "parts"):
+            given[name] = tuple(given.get(name, ()))
+        return cls(**given)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_file_name(value: object) -> bool:
+    return isinstance(value, str) and "/" not in value and value not in ("", ".", "..")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "pid": _is_count,
+    "birth": _is_text,
+    "image": _is_text,
+    "image_digest": _is_text,
+    "started": _is_text,
+    "command": _is_text,
+    "upper": _is_file_name,
+    "lowers": lambda value: _is_texts(value) and bool(value) and all(map(_is_file_name, value)),
+    "kernel": _is_text,
+    "network": _is_text,
+    "ports": _is_texts,
+    "stop_signal": lambda value: isinstance(value, int) and value in signal.valid_signals(),
+    "parts": _is_texts,
+    "storage": lambda value: value is None or _is_count(value),
+    "confinement": lambda value: value is None or isinstance(value, dict),
+}
+_KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
+_REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}
+
+
+def running_containers(store: Store) -> dict[str, ActiveCell]:
+    """Return the cells that run now, in any process that uses the store, by the names of their containers."""
+    found: dict[str, ActiveCell] = {}
     for session in store.sessions.said():
-        for name, facts in dict(session.get("running", {})).items():
-            if _is_init(int(facts.get("pid", 0)), str(facts.get("born", ""))):
-                found[name] = facts
+        running = session.get("running") if isinstance(session, dict) else None
+        for name, values in running.items() if isinstance(running, dict) else ():
+            cell = ActiveCell.from_json(values)
+            if cell is not None and cell.alive:
+                found[name] = cell
     return found
 
 
-def _is_init(pid: int, born: str) -> bool:
-    return bool(born) and birth(pid) == born
+def stop_running(store: Store, name: str, grace: float = 2.0) -> bool:
+    """End the cell that runs in a container; return False if none does.
 
-
-def stop_running(workspace: Workspace, name: str, grace: float = 2.0) -> bool:
-    """Asks a running container's cell to end, by its image's signal, and ends it after `grace` seconds.
-
-    False where nothing of it runs.
-    Whoever ran it has put its files in order when this returns, so that the container can be used at once.
+    Its init gets the stop signal, and SIGKILL `grace` seconds later. When this returns, the process that ran the cell
+    has saved its layer, so that the container can be used at once. Raises `StoreError` if the container belongs to
+    another user.
     """
-    facts = running_containers(workspace.store).get(name)
-    if facts is None:
+    cell = running_containers(store).get(name)
+    if cell is None:
         return False
     try:
-        pidfd = os.pidfd_open(facts["pid"])
+        pidfd = os.pidfd_open(cell.pid)
     except ProcessLookupError:
         return False
     try:
-        if not _is_init(facts["pid"], facts["born"]):  # the pid was another's before it was pinned
+        if not cell.alive:  # the pid was another process's before the descriptor held it
             return False
-        wake(workspace.store, facts)  # what is stopped cannot end in order
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.Signals(facts.get("stop", signal.SIGTERM)))
-            if not poll.poll(grace * 1000):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                poll.poll()
-        _wait_until_settled(workspace.store.path / "containers" / name / "lock")
-        return True
+        wake(store, cell.pid, cell.upper)  # stopped processes cannot end in order
+        _end(pidfd, cell.stop_signal, grace)
     except PermissionError as error:
-        raise StoreError(f"container {name} belongs to another user", hint="ask them, or be root") from error
+        problem = f"cannot stop container '{name}': it belongs to another user"
+        raise StoreError(problem, hint="stop it as that user, or as root") from error
     finally:
         os.close(pidfd)
+    _wait_until_free(store.path / "containers" / name / "lock")
+    return True
 
 
-def _wait_until_settled(lock: Path) -> None:
-    """Waits until nobody holds the container; flock(2) itself would wait for the next cell's end too."""
+def _end(pidfd: int, number: int, grace: float) -> None:
+    """Send a process a signal, and SIGKILL after `grace` seconds; wait until it has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+        if not poll.poll(grace * 1000):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll.poll()
+
+
+def _wait_until_free(lock: Path) -> None:
+    """Wait until no process holds the container's lock, for some seconds at most.
+
+    A blocking flock(2) would also wait for the end of the next cell in the container.
+    """
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return  # an anonymous one, which only its own notebook uses
+    except (FileNotFoundError, NotADirectoryError):
+        return  # an anonymous container without a record: only its own process uses it
     try:
         for _ in range(_SETTLE_TRIES):
             try:

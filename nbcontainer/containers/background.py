@@ -1,4 +1,4 @@
-"""One background thread for work that nothing waits for."""
+"""A background thread for tasks that no cell waits for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _QUIET = 0.004
-"""Seconds that the thread leaves to the one that queued something: both share one interpreter."""
+"""Seconds the thread waits before its first task, so that it does not take the interpreter from the caller."""
 
 
 class BackgroundQueue:
-    """Runs tasks in order, in a daemon thread that the first one starts. Thread-safe."""
+    """Runs tasks in order, in a daemon thread that the first task starts. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -28,7 +28,7 @@ class BackgroundQueue:
         self._closed = False
 
     def add(self, task: Callable[[], object]) -> None:
-        """Queues a task. Its `OSError` and this package's errors are dropped: the next use meets the same cause."""
+        """Queue a task. `OSError` and this package's errors in it are dropped: the next cell meets the same cause."""
         with self._lock:
             if self._closed:
                 return
@@ -41,19 +41,19 @@ class BackgroundQueue:
             self._tasks.put(task)
 
     def hold(self) -> None:
-        """Keeps new tasks back until `release`: they would slow down a cell that is about to end."""
+        """Hold new tasks until `release`: they would slow down a cell that is about to end."""
         with self._lock:
             self._held = [] if self._held is None else self._held
 
     def release(self) -> None:
-        """Queues the tasks that `hold` kept back."""
+        """Queue the tasks that `hold` has held."""
         with self._lock:
             held, self._held = self._held, None
         for task in held or ():
             self.add(task)
 
     def wait(self) -> None:
-        """Waits until every task that was queued before has ended."""
+        """Wait until every task queued so far has ended."""
         self.release()
         done = threading.Event()
         self.add(done.set)
@@ -61,7 +61,7 @@ class BackgroundQueue:
             done.wait()
 
     def close(self) -> None:
-        """Runs what is queued, then ends the thread. Later tasks are dropped. Idempotent."""
+        """Run the queued tasks, then end the thread. Later tasks are dropped. Idempotent."""
         self.release()
         with self._lock:
             self._closed = True

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.active import ActiveCell
 from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
 from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
+    from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-    from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.spec import ControlDirectory, Volume
     from nbcontainer.sandbox.steps.base import Plan, Step
 
@@ -193,7 +194,7 @@ class Cell:
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = timestamps.timestamp(time.time())
-                cell = CellRecord(layer, self.request.as_text, now, **outcome.as_dict())
+                cell = CellRecord(layer, self.request.as_text, now, outcome)
                 try:
                     self.container.add_cell(cell)
                 except BaseException:
@@ -291,24 +292,24 @@ class Cell:
         """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""
         assert self.running is not None
         assert self.upper is not None
-        facts = {
-            "pid": self.running.pid,
-            "born": birth(self.running.pid),
-            "image": self.image.name,
-            "digest": self.image.digest,
-            "started": timestamps.timestamp(time.time()),
-            "command": self.request.as_text[:200],
-            "kernel": self.request.kernel,
-            "network": self.options.network,
-            "ports": [str(port) for port in self.options.ports],
-            "stop": stop_signal(self.image.config),
-            "upper": self.upper.id,
-            "lowers": self.upper.lowers,
-            "parts": self.upper.parts,
-            "storage": self.options.storage,
-            "confinement": self.container.confinement and self.container.confinement(),
-        }
-        self.engine.note_active(self.container.name, facts)
+        active = ActiveCell(
+            pid=self.running.pid,
+            birth=birth(self.running.pid),
+            image=self.image.name,
+            image_digest=self.image.digest,
+            started=timestamps.timestamp(time.time()),
+            command=self.request.as_text[:200],
+            upper=self.upper.id,
+            lowers=self.upper.lowers,
+            kernel=self.request.kernel,
+            network=self.options.network,
+            ports=tuple(str(port) for port in self.options.ports),
+            stop_signal=stop_signal(self.image.config),
+            parts=self.upper.parts,
+            storage=self.options.storage,
+            confinement=self.container.confinement and self.container.confinement(),
+        )
+        self.engine.note_active(self.container.name, active)
 
     def _input(self, sent: list[int]) -> int:
         """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""

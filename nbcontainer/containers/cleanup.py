@@ -1,11 +1,11 @@
-"""Clearing away what dead processes left in the store, and what this one leaves when it ends."""
+"""Cleanup of the store: what dead processes left in it, and what this process leaves at its end."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.container import move_away
+from nbcontainer.containers.container import move_to_tmp
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import library, trash
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
-    """Removes the anonymous containers and the unfinished work of sessions whose processes are dead; how many things.
+    """Remove the anonymous containers and unfinished work of dead sessions; return how many paths were removed.
 
-    Nothing that is alive, named, or referred to is touched: it happens under the store's exclusive lock, and what is
-    unfinished carries the name of its session. What interrupted transfers left goes when it is `partly` seconds old.
+    Nothing that is in use, named or referenced is removed: the store's exclusive lock is held, and unfinished work has
+    its session in its name. Incomplete downloads are removed after `partly` seconds.
     """
     store = workspace.store
     group.sweep(Machine())
@@ -32,9 +32,9 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
         store.sessions.dead()
         alive = store.sessions.alive()
         _drop_anonymous(workspace, alive)
-        rubbish = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
-        rubbish += _unused_layers(workspace)
-        moved = move_away(store, rubbish)
+        unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
+        unused += _unused_layers(workspace)
+        moved = move_to_tmp(store, unused)
         parts = partial_blobs.left_over(store, partly, remove=lambda path: path.unlink())
     for path in moved:
         if path.is_file():
@@ -49,9 +49,9 @@ def _drop_anonymous(workspace: Workspace, alive: set[str]) -> None:
         try:
             session = read_record(path).session
         except (FileNotFoundError, NotADirectoryError):
-            session = "none"  # it was being made, under the lock that is held now
+            session = "none"  # a dead process was creating it: creation holds the lock that is held now
         except ContainerError:
-            continue  # damaged: a person must look
+            continue  # damaged: only a person removes it
         if session and session not in alive:
             for file in ("container.json", "lock", "output.log"):
                 (path / file).unlink(missing_ok=True)
@@ -65,24 +65,24 @@ def _unused_layers(workspace: Workspace) -> list[Path]:
         used = {layer for record in kept for layer in record.layers}
         return library.collect(workspace.store, used, {record.image_digest for record in kept})
     except (ContainerError, ImageError):
-        return []  # what something damaged refers to is not known: nothing is rubbish until a person has looked
+        return []  # the layers of damaged records and images are unknown, so all layers may be in use
 
 
 def prune(workspace: Workspace) -> int:
-    """`%container prune`: the sweep, and the layers and blobs that no image and no container has; how many things."""
+    """Remove all that nothing uses, incomplete downloads too (`%container prune`); return how many paths."""
     return sweep(workspace, 0)
 
 
 def end_session(workspace: Workspace) -> None:
-    """Removes this process's anonymous containers and whatever it has in `tmp`: at its end."""
+    """Remove this process's anonymous containers, and its files in `tmp`. Call it at the end of the process."""
     store = workspace.store
     with store.lock():
         _drop_anonymous(workspace, store.sessions.alive() - {store.session})
-        mine = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
-        rubbish = mine + _unused_layers(workspace)
-        if not rubbish:
+        own = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
+        unused = own + _unused_layers(workspace)
+        if not unused:
             return
-        moved = move_away(store, rubbish)
+        moved = move_to_tmp(store, unused)
     for path in moved:
         if path.is_file():
             path.unlink()

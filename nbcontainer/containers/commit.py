@@ -1,4 +1,4 @@
-"""From what cells left to an image, and to a tar of the merged tree."""
+"""Commit a container to an image, and export its merged tree as a tar."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nbcontainer.images import library, sandboxed
 from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.oci import config_changes, reference, timestamps
 from nbcontainer.oci import documents as oci
-from nbcontainer.store.atomic_files import replacing
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +35,11 @@ def commit(
     labels: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Image:
-    """Makes image `name` of the container's image and a layer for each of its cells that changed something.
+    """Make an image from the container's image and one layer for each cell that changed something; return it.
 
-    `changes` are instructions as in `docker commit --change`, `labels` some more. What the image had is referred to,
-    not copied; the cost is that of the changes. The same changes give the same digest under SOURCE_DATE_EPOCH.
+    `changes` are instructions as in `docker commit --change`, and `labels` are added. The layers of the container's
+    image are referenced, not copied, so the cost depends on the changes only. With SOURCE_DATE_EPOCH, the same changes
+    give the same digest.
     Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
     """
     wanted = reference.parse_new(name)
@@ -80,7 +81,7 @@ def _commit(
             author=author or base.author,
             platform=base.platform,
         )
-        # Blobs, layers' names and the image's come together, or a prune in between could take the first away.
+        # One lock for blobs, layer names and the image's name: a prune in between could remove the blobs.
         with store.lock():
             for cell, (path, layer) in zip(cells, packed, strict=True):
                 store.adopt_blob(path, layer.blob.digest)
@@ -92,7 +93,7 @@ def _commit(
 def _packed(
     workspace: Workspace, stack: contextlib.ExitStack, cell: CellRecord, progress: Progress | None
 ) -> tuple[Path, LayerRecord]:
-    """The cell's layer as a blob, still in the store's `tmp`."""
+    """Return the cell's layer as a blob, still in the store's `tmp`."""
     path, blob = stack.enter_context(workspace.store.incoming())
     packed = workspace.on_directory(
         sandboxed.pack_layer_here,
@@ -107,10 +108,10 @@ def _packed(
 
 
 def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:
-    """Writes the merged tree of layers (ids, from the bottom up) to the host file `target`; its size in bytes.
+    """Write the merged tree of layers (ids, from the bottom up) to the host file `target`; return its size in bytes.
 
-    Compressed as its name says: .gz, .tgz, .zst, .tzst. The file is there whole or, on any error, as it was before.
-    What was mounted in the container (volumes, /proc, /dev, /sys) is not in it. Raises `ImageError`, `UsageError`.
+    Its name selects the compression: .gz, .tgz, .zst, .tzst. On any error, the file is as it was before. Mounts of the
+    container (volumes, /proc, /dev, /sys) are left out. Raises `ImageError`, `UsageError`.
     """
     compression = compression_of(target)
     with replacing(workspace.store, target) as fd:

@@ -1,4 +1,8 @@
-"""A container: its layers, its cells, and its life."""
+"""A container: its layers, its cells, and what can be done to it.
+
+The verbs are one function or method each. Functions of this module: `create`, `create_anonymous`, `get`, `list_all`,
+`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `stop`, `remove`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,16 @@ import fcntl
 import os
 import re
 import secrets
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.record import Record, layers_in_use, read_record, save_record
+from nbcontainer.containers.record import RECORD, CellRecord, Record, layers_in_use, read_record, save_record
+from nbcontainer.containers.workspace import Workspace
+from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
@@ -23,35 +31,27 @@ from nbcontainer.errors import (
 )
 from nbcontainer.images import library
 from nbcontainer.oci import timestamps
+from nbcontainer.oci.documents import Image
 from nbcontainer.store.errors import store_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
-
-    from nbcontainer.containers.record import CellRecord
-    from nbcontainer.containers.workspace import Workspace
-    from nbcontainer.containers.writes.write_layer import WriteLayer
-    from nbcontainer.oci.documents import Image
-    from nbcontainer.store.layout import Store
+from nbcontainer.store.layout import Store
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
 
 def check_name(name: str) -> str:
-    """`name`, if a container can have it: it is a directory's and a host's name too. Raises `UsageError`."""
+    """Return `name` if it is valid as a container's name, a file name and a host name. Raises `UsageError`."""
     if not _NAME.fullmatch(name):
-        hint = "use letters, digits, _, . and -, at most 63, beginning with a letter or digit"
-        raise UsageError(f"{name!r} is no name for a container", hint=hint)
+        hint = "use up to 63 letters, digits, '_', '.' and '-', and start with a letter or digit"
+        raise UsageError(f"invalid container name {name!r}", hint=hint)
     return name
 
 
 class Container:
-    """One container of an workspace's store, named or anonymous.
+    """A container of a workspace's store, named or anonymous.
 
-    An anonymous one belongs to this process and is in memory only until a cell has changed something. At most one
-    process at a time uses a container: `use` holds its lock. `upper` is what a cell writes to that runs in it by this
-    object, and `confinement` says what the last cell that ran so was kept in.
+    An anonymous container belongs to this process, and is in memory only until a cell has changed something. At most
+    one process at a time uses a container: `use` holds its lock. `upper` is the write layer of the cell that this
+    object runs now, and `confinement` returns the isolation of the last cell that it ran.
     """
 
     def __init__(self, workspace: Workspace, record: Record) -> None:
@@ -60,19 +60,34 @@ class Container:
         self.upper: WriteLayer | None = None
         self.confinement: Callable[[], dict[str, Any]] | None = None
 
+    def __repr__(self) -> str:
+        cells = len(self.record.cells)
+        kind = "anonymous, " if self.anonymous else ""
+        return f"<Container '{self.name}' of {self.record.image}: {kind}{cells} {'cell' if cells == 1 else 'cells'}>"
+
+    def __copy__(self) -> Container:
+        return Container(self.workspace, self.record)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Container:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the record alone: in another process, the container can be looked at but not used."""
+        return _unpickled, (self.record,)
+
     @property
     def name(self) -> str:
-        """Its name; an anonymous one's is made up."""
+        """Its name. An anonymous container's name is random."""
         return self.record.name
 
     @property
     def anonymous(self) -> bool:
-        """Whether it goes with its notebook."""
+        """Whether it is removed when its process ends."""
         return bool(self.record.session)
 
     @property
     def path(self) -> Path:
-        """Its directory in the store (host)."""
+        """Its directory in the store (host). Raises `ContainerError` for an unpickled container."""
         return self.workspace.store.path / "containers" / self.name
 
     @property
@@ -81,16 +96,16 @@ class Container:
         return self.record.layers[::-1]
 
     def image(self) -> Image:
-        """The image that it was made from. Raises `ImageError` where it is lost."""
+        """Return the image that it was made from. Raises `ImageError` if the store has lost it."""
         return self.workspace.store.read_image(self.record.image_digest).named(self.record.image)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
-        """Holds the container for this process, with its newest record. Raises `ContainerBusy`, `ContainerNotFound`."""
+        """Hold the container's lock, and read its newest record. Raises `ContainerBusy`, `ContainerNotFound`."""
         if self.anonymous:
             yield
             return
-        with _held(self.path):
+        with _locked(self.path):
             try:
                 self.record = read_record(self.path)
             except FileNotFoundError:
@@ -98,17 +113,20 @@ class Container:
             yield
 
     def save(self) -> None:
-        """Writes the record, atomically."""
-        self._note_confinement()
+        """Write the record, atomically. Raises `StoreError`."""
+        self._record_confinement()
         save_record(self.workspace.store, self.record)
 
-    def _note_confinement(self) -> None:
+    def _record_confinement(self) -> None:
         if self.confinement is not None:
             self.record = replace(self.record, confinement=self.confinement())
             self.confinement = None
 
     def add_cell(self, cell: CellRecord) -> None:
-        """Adds a cell that has ended; an anonymous container is written down once it has a layer."""
+        """Add a cell that has ended. An anonymous container is saved only if the cell has a layer.
+
+        Raises `StoreError`; then the cell is not added.
+        """
         before, self.record = self.record, replace(self.record, cells=(*self.record.cells, cell))
         if cell.layer or not self.anonymous:
             try:
@@ -118,61 +136,78 @@ class Container:
                 raise
 
     def remove(self) -> None:
-        """Removes the container and the layers that only it has; volumes are not its own. Raises `ContainerBusy`."""
+        """Remove the container, and the layers that nothing else uses. Volumes stay. Raises `ContainerBusy`."""
         with self.use(), self.workspace.store.lock():
-            self._throw_away([*self._own_layers(self.record.cells), self.path])
+            self._discard([*self._own_layers(self.record.cells), self.path])
 
     def undo(self) -> CellRecord:
-        """Takes back the last cell that changed something, with those after it; the cell.
+        """Take back the last cell that changed something, and all cells after it; return that cell.
 
-        What the next cell sees is what that one saw. Raises `ContainerBusy`, `ContainerError` where there is none.
+        The next cell sees what that cell saw. Raises `ContainerBusy`, and `ContainerError` if no cell changed anything.
         """
         if self.anonymous and self.name in running_containers(self.workspace.store):
-            hint = "restart it to take back all of its cells"
-            raise ContainerBusy(f"container {self.name} is running: its cells are one", hint=hint)
+            problem = f"container '{self.name}' is running: its cells cannot be taken back one by one"
+            raise ContainerBusy(problem, hint="restart the kernel to take back all of them")
         with self.use(), self.workspace.store.lock():
             cells = self.record.cells
-            last = max((number for number, cell in enumerate(cells) if cell.layer), default=-1)
-            if last < 0:
-                raise ContainerError(
-                    f"no cell of container {self.name} changed anything", hint="see `%container history`"
-                )
+            last = next((number for number in reversed(range(len(cells))) if cells[number].layer), None)
+            if last is None:
+                hint = "see `%container history`"
+                raise ContainerError(f"nothing to undo: no cell changed container '{self.name}'", hint=hint)
             before = replace(self.record, cells=cells[:last], confinement=None)
             save_record(self.workspace.store, before)
             self.record, self.confinement = before, None
-            self._throw_away(self._own_layers(cells[last:]))
+            self._discard(self._own_layers(cells[last:]))
         return cells[last]
 
     def _own_layers(self, cells: Iterable[CellRecord]) -> list[Path]:
-        """The directories of cells' layers, but for what an image or another container has. The store is locked."""
+        """Return the directories of cells' layers that no image and no other container uses. The store is locked."""
         store = self.workspace.store
         named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
         try:
             shared = named | layers_in_use(store, without=self.name)
         except ContainerDamaged:
-            return []  # it may share them: the sweep takes them when a person has removed it
+            return []  # it may share them: the cleanup removes them after a person has removed it
         return [store.path / "layers" / cell.layer for cell in cells if cell.layer and cell.layer not in shared]
 
-    def _throw_away(self, paths: list[Path]) -> None:
-        store = self.workspace.store
-        self.workspace.discard_later(move_away(store, paths))
+    def _discard(self, paths: list[Path]) -> None:
+        self.workspace.discard_later(move_to_tmp(self.workspace.store, paths))
 
     def stop(self) -> bool:
-        """Ends what runs in it, wherever it was started; False where nothing does."""
-        return stop_running(self.workspace, self.name)
+        """End the cell that runs in it, in any process; return False if none does. Raises `StoreError`."""
+        return stop_running(self.workspace.store, self.name)
 
     def as_dict(self) -> dict[str, Any]:
-        """What `inspect` shows."""
-        self._note_confinement()
+        """Return the JSON values that `inspect` shows."""
+        self._record_confinement()
         running = running_containers(self.workspace.store).get(self.name)
         if running is not None:
-            wake(self.workspace.store, running)
-        return {**asdict(self.record), "running": running, "layers": list(self.record.layers)}
+            wake(self.workspace.store, running.pid, running.upper)
+        return {
+            **self.record.to_json(),
+            "running": None if running is None else running.to_json(),
+            "layers": list(self.record.layers),
+        }
+
+
+class _NoWorkspace:
+    """The workspace of an unpickled container: each use of it raises `ContainerError`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        problem = f"container '{self._name}' was copied from another process and cannot be used here"
+        raise ContainerError(problem, hint="open a named container with `nbcontainer.get(NAME)`")
+
+
+def _unpickled(record: Record) -> Container:
+    return Container(cast("Workspace", _NoWorkspace(record.name)), record)
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Holds the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`."""
     try:
         fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -181,75 +216,57 @@ def _held(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            hint = f"wait for it, or `%container stop {path.name}`"
-            raise ContainerBusy(f"container {path.name} is running, here or in another notebook", hint=hint) from None
+            problem = f"container '{path.name}' is running, here or in another notebook"
+            raise ContainerBusy(problem, hint=f"wait for it, or stop it with `%container stop {path.name}`") from None
         yield
     finally:
         os.close(fd)
 
 
-def remove_damaged(workspace: Workspace, name: str) -> None:
-    """Removes a container whose record cannot be read; what it had is rubbish then. Raises `ContainerBusy`."""
-    store = workspace.store
-    path = store.path / "containers" / check_name(name)
-    with _held(path), store.lock():
-        moved = move_away(store, [path])
-    workspace.discard_later(moved)
-
-
-def move_away(store: Store, paths: list[Path]) -> list[Path]:
-    """Renames paths into `tmp`, where they are nobody's; returns where they are."""
-    moved = []
-    for path in paths:
-        place = store.path / "tmp" / store.unique()
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(place)
-            moved.append(place)
-    return moved
-
-
-def anonymous(workspace: Workspace, image: Image) -> Container:
-    """A new anonymous container, in memory."""
-    base = workspace.store.recall(f"layers of {image.digest}", lambda: library.lowers(workspace.store, image))
-    name = secrets.token_hex(6)
-    created = timestamps.timestamp()
-    return Container(workspace, Record(name, image.name, image.digest, base, created, session=workspace.store.session))
-
-
 def create(workspace: Workspace, image: Image, name: str) -> Container:
-    """A new named container, on disk. Raises `ContainerExists`, `UsageError`."""
+    """Return a new named container, on disk. Raises `ContainerExists`, `UsageError`, `StoreError`."""
     check_name(name)
     store = workspace.store
     with store.lock():
-        path = store.path / "containers" / name
-        if (path / "container.json").exists():
-            hint = f"go on with it by --name {name} alone, or `%container rm {name}`"
-            raise ContainerExists(f"a container named {name} exists already", hint=hint)
-        container = Container(
-            workspace, Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
-        )
+        if (store.path / "containers" / name / RECORD).exists():
+            hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
+            raise ContainerExists(f"container '{name}' already exists", hint=hint)
+        record = Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
+        container = Container(workspace, record)
         container.save()
     return container
 
 
+def create_anonymous(workspace: Workspace, image: Image) -> Container:
+    """Return a new anonymous container, in memory."""
+    store = workspace.store
+    base = store.recall(f"layers of {image.digest}", lambda: library.lowers(store, image))
+    created = timestamps.timestamp()
+    record = Record(secrets.token_hex(6), image.name, image.digest, base, created, session=store.session)
+    return Container(workspace, record)
+
+
 def get(workspace: Workspace, name: str) -> Container:
-    """The container of that name, or the anonymous one whose name begins so. Raises `ContainerNotFound`."""
+    """Return the container of that name.
+
+    Raises `ContainerNotFound`, `ContainerDamaged`, `StoreError`, and `UsageError` for an invalid name.
+    """
     check_name(name)
-    folder = workspace.store.path / "containers"
+    path = workspace.store.path / "containers" / name
     try:
-        return Container(workspace, read_record(folder / name))
+        return Container(workspace, read_record(path))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
     except OSError as error:
-        raise store_error("read a container's record", folder / name, error) from error
+        raise store_error("read a container's record", path, error) from error
 
 
 def _not_found(name: str) -> ContainerNotFound:
-    return ContainerNotFound(f"no container named {name}", hint="see `%container ps` for those there are")
+    return ContainerNotFound(f"no such container: '{name}'", hint="list containers with `%container ps`")
 
 
-def everyone(workspace: Workspace) -> tuple[list[Container], list[str]]:
-    """All containers on disk, by name, and the names of those whose records cannot be read."""
+def list_all(workspace: Workspace) -> tuple[list[Container], list[str]]:
+    """Return all containers on disk, by name, and the names of those whose record cannot be read."""
     found, damaged = [], []
     for path in sorted((workspace.store.path / "containers").iterdir()):
         try:
@@ -259,3 +276,23 @@ def everyone(workspace: Workspace) -> tuple[list[Container], list[str]]:
         except OSError:
             continue  # it has just been removed
     return found, damaged
+
+
+def remove_damaged(workspace: Workspace, name: str) -> None:
+    """Remove a container whose record cannot be read. `prune` removes its layers later. Raises `ContainerBusy`."""
+    store = workspace.store
+    path = store.path / "containers" / check_name(name)
+    with _locked(path), store.lock():
+        moved = move_to_tmp(store, [path])
+    workspace.discard_later(moved)
+
+
+def move_to_tmp(store: Store, paths: list[Path]) -> list[Path]:
+    """Rename paths of the store into its `tmp`, where nothing uses them; return their new paths."""
+    moved = []
+    for path in paths:
+        place = store.path / "tmp" / store.unique()
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(place)
+            moved.append(place)
+    return moved

@@ -1,4 +1,4 @@
-"""What the cells of a container changed, against its image."""
+"""The changes that the cells of a container made to its image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADDED = "A"
 
 @dataclass(frozen=True)
 class Change:
-    """One path (container, absolute) that is added (`A`), changed (`C`) or deleted (`D`), as `docker diff` says it."""
+    """An absolute path in the container that was added (`A`), changed (`C`) or deleted (`D`), as in `docker diff`."""
 
     kind: str
     path: str
@@ -28,7 +28,7 @@ class Change:
 
 
 def diff(container: Container) -> list[Change]:
-    """Everything that the container's cells left different from its image, sorted by path. Raises `ContainerBusy`."""
+    """Return all changes of the container's cells to its image, sorted by path. Raises `ContainerBusy`."""
     with container.use():
         workspace, record = container.workspace, container.record
         last: dict[str, str] = {}
@@ -46,7 +46,7 @@ def diff(container: Container) -> list[Change]:
 
 
 def _add(last: dict[str, str], replaced: set[str], changes: Iterable[Iterable[str]]) -> None:
-    """Puts one layer's changes over those of the layers below it."""
+    """Merge the changes of one layer into those of the layers below it."""
     for kind, path in changes:
         if kind == DELETED:
             for known in [known for known in last if known.startswith(path + "/")]:
@@ -62,7 +62,7 @@ def _against(last: dict[str, str], there: set[str], inside: dict[str, list[str]]
                 yield Change(DELETED, path)
         else:
             yield Change(CHANGED if path in there else ADDED, path)
-            # A directory that was removed and made anew: what it had before is gone, unless that is new too.
+            # If a directory was removed and created again, its old contents are deleted unless they were created too.
             yield from (
                 Change(DELETED, f"{path}/{name}") for name in inside.get(path, ()) if f"{path}/{name}" not in last
             )

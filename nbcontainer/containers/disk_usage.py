@@ -1,4 +1,4 @@
-"""What takes space in a store, and by whom."""
+"""Disk usage of a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLACES = ("layers", "blobs", "partial", "tmp", "containers")
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes on disk of one user: what it has alone, and what it shares with others."""
+    """Bytes on disk that one image, container or other item uses alone (`own`), and together with others (`shared`)."""
 
     kind: str
     name: str
@@ -29,48 +29,48 @@ class Usage:
 
 
 def usage(workspace: Workspace) -> list[Usage]:
-    """The images' and containers' space, and that of what nobody has any more or does not have yet."""
+    """Return the disk usage of images and containers, incomplete downloads, work in progress and unreferenced data."""
     store = workspace.store
     trees = {f"layers/{name}": size for name, size in _trees(workspace, "layers").items() if name != "sha256"}
     blobs = {f"sha256:{path.name}": _size(path) for path in (store.path / "blobs/sha256").iterdir()}
-    things = trees | blobs
-    has: dict[tuple[str, str], set[str]] = {}
+    sizes = trees | blobs
+    used_by: dict[tuple[str, str], set[str]] = {}
     for name, image in sorted(store.images().items()):
         config, _ = oci.read_manifest(store.read_blob(image.digest))
-        layers = {f"layers/{layer}" for one in image.layers if (layer := store.layer(one.diff_id))}
-        has["image", name] = {
+        layers = {f"layers/{layer}" for part in image.layers if (layer := store.layer(part.diff_id))}
+        used_by["image", name] = {
             image.digest,
             config.digest,
             *store.indexes(image.index, image.digest),
-            *(one.blob.digest for one in image.layers),
+            *(part.blob.digest for part in image.layers),
         } | layers
     for record in records(store):
-        has["container", record.name] = {f"layers/{layer}" for layer in record.layers}
-    users = {thing: sum(thing in found for found in has.values()) for thing in things}
+        used_by["container", record.name] = {f"layers/{layer}" for layer in record.layers}
+    users = {thing: sum(thing in items for items in used_by.values()) for thing in sizes}
     found = [
         Usage(
             kind,
             name,
-            sum(things[thing] for thing in mine if users.get(thing) == 1),
-            sum(things[thing] for thing in mine if users.get(thing, 0) > 1),
+            sum(sizes[thing] for thing in items if users.get(thing) == 1),
+            sum(sizes[thing] for thing in items if users.get(thing, 0) > 1),
         )
-        for (kind, name), mine in has.items()
+        for (kind, name), items in used_by.items()
     ]
     return [
         *found,
-        Usage("broken-off transfers", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
+        Usage("incomplete downloads", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
         Usage("work in progress", "", sum(_trees(workspace, "tmp").values())),
-        Usage("nobody's", "", sum(size for thing, size in things.items() if not users[thing])),
+        Usage("unreferenced", "", sum(size for thing, size in sizes.items() if not users[thing])),
     ]
 
 
 def total(workspace: Workspace) -> int:
-    """Bytes on disk of the whole store, everything once."""
+    """Return the bytes on disk of the whole store; shared data counts once."""
     return sum(sum(_trees(workspace, place).values()) for place in _PLACES)
 
 
 def _trees(workspace: Workspace, place: str) -> dict[str, int]:
-    """What is in a directory of the store, by name: counted in a sandbox, where its owners are somebody."""
+    """Return the size of each entry of a directory of the store, counted in a sandbox, which may read all of it."""
     return dict(workspace.on_directory(sandboxed.usage_here, place, read_only=True))
 
 

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerBusy, ContainerError
 from nbcontainer.sandbox.launcher.connection import import_path
@@ -39,10 +39,10 @@ def pause_path(store: Store, upper: str) -> Path:
     return store.path / "tmp" / f"{upper}.pause"
 
 
-def wake(store: Store, facts: dict[str, Any]) -> None:
-    """Lets a container go on that a killed copy left stopped. `facts` are what the store says of one that runs."""
+def wake(store: Store, init: int, upper: str) -> None:
+    """Resume a running container that a killed copy left stopped: its init's host pid, and its upper's id."""
     with contextlib.suppress(OSError):  # the command itself meets what is wrong with the store
-        resume_left(int(facts["pid"]), pause_path(store, str(facts["upper"])))
+        resume_left(init, pause_path(store, upper))
 
 
 @contextlib.contextmanager

@@ -1,14 +1,15 @@
-"""What is written down of a container: its image, its layers, its cells."""
+"""The record of a container on disk: its image, its layers and its cells."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerDamaged
+from nbcontainer.outcome import Outcome
+from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -19,32 +20,58 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.userns.idmap import IdMap
     from nbcontainer.store.layout import Store
 
+RECORD = "container.json"
+"""The record's file in the container's directory."""
+
+_SHOWN = 60  # characters of the command in a `repr`
+
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One cell that ran: its layer's id (empty where it changed nothing), what it was, when, and how it ended.
+    """One cell that has ended.
 
-    From `reason` on as in `nbcontainer.sandbox.outcome.Outcome`.
+    `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
+    end (RFC 3339, UTC).
     """
 
     layer: str
     command: str
     created: str
-    reason: str
-    exit_code: int
-    signal: int = 0
-    wall_time: float = 0.0
-    cpu_time: float = 0.0
-    peak_memory: int = 0
-    limit: int = 0
+    outcome: Outcome
+
+    def __repr__(self) -> str:
+        command = " ".join(self.command.split())
+        shown = command if len(command) <= _SHOWN else command[: _SHOWN - 1] + "…"
+        return f"<CellRecord {shown!r}: {self.outcome.describe()}>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as JSON values."""
+        return {
+            "layer": self.layer,
+            "command": self.command,
+            "created": self.created,
+            "outcome": self.outcome.as_dict(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> CellRecord:
+        """Return the cell that `to_json` gave, or one of the old format, which has the outcome's fields beside its own.
+
+        Raises `KeyError`, `TypeError` for anything else.
+        """
+        left = dict(values)
+        own = {name: left.pop(name) for name in ("layer", "command", "created")}
+        if "outcome" in left:
+            (left,) = left.values()  # raises ValueError if there is anything else
+        return cls(**own, outcome=Outcome.from_dict(left))
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a container.
+    """The record of a container.
 
-    `base` are its image's layers, from the bottom up; `session` is an anonymous one's. `confinement` is what the last
-    cell was kept in, as `describe_confinement` says it; None where none ran.
+    `base` are its image's layers, from the bottom up. `session` is the session of an anonymous container, empty for a
+    named one. `confinement` describes the isolation of the last cell (`describe_confinement`); None if no cell ran.
     """
 
     name: str
@@ -61,12 +88,22 @@ class Record:
         """All layers, from the bottom up."""
         return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return {**vars(self), "cells": [cell.to_json() for cell in self.cells]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Record:
+        """Return the record that `to_json` gave. Raises `KeyError`, `TypeError`, `ValueError` for anything else."""
+        left = dict(values)
+        cells = tuple(CellRecord.from_json(cell) for cell in left.pop("cells"))
+        return cls(**{**left, "base": tuple(left["base"])}, cells=cells)
+
 
 def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
-    """What a cell is kept in: user namespace, network, what its processes may use together, and the steps for the rest.
+    """Return the isolation of a cell as JSON values: user namespace, network, limits of all its processes, and steps.
 
-    The steps, each with what it is for, are the plan that ran and not a description of it: what is not there was not
-    done.
+    The steps are those of the plan that ran, each with its purpose. A step that is not listed was not done.
     """
     return {
         "user_namespace": asdict(idmap),
@@ -78,52 +115,53 @@ def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[
 
 
 def read_record(path: Path) -> Record:
-    """The record in a container's directory. Raises `ContainerDamaged`, and FileNotFoundError for none."""
+    """Return the record in a container's directory.
+
+    Raises `ContainerDamaged` if it cannot be read, and `FileNotFoundError` if there is none.
+    """
     try:
-        values = json.loads((path / "container.json").read_text())
-        cells = tuple(CellRecord(**cell) for cell in values.pop("cells"))
-        values["base"] = tuple(values["base"])
-        return Record(**values, cells=cells)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ContainerDamaged(
-            f"the record of container {path.name} cannot be read: {error}", hint=f"`%container rm {path.name}`"
-        ) from error
+        return Record.from_json(json.loads((path / RECORD).read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = f"cannot read the record of container '{path.name}': {error}"
+        raise ContainerDamaged(problem, hint=f"remove it with `%container rm {path.name}`") from error
 
 
 def save_record(store: Store, record: Record) -> None:
-    """Writes a container's record to its directory, making that; the old or the new one is there whatever happens."""
+    """Write a container's record to its directory, which is made if it does not exist.
+
+    The old or the new record is there if this process dies. A named container's record is on disk when this returns;
+    an anonymous one's need not survive a crash of the machine. Raises `StoreError`.
+    """
     place = store.path / "containers" / record.name
-    temporary = store.path / "tmp" / store.unique()
+    # `dumps` and not `dump`, which is slower by far: it encodes in Python.
+    data = json.dumps(record.to_json()).encode()
     try:
         place.mkdir(mode=0o755, exist_ok=True)
         (place / "lock").touch(mode=0o600)
-        with temporary.open("x") as file:
-            json.dump(asdict(record), file)
-            if not record.session:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(place / "container.json")
+        replace_file(place / RECORD, store.path / "tmp" / store.unique(), data, sync=not record.session)
     except OSError as error:
-        _take_back(place, temporary)
-        raise store_error(f"write down container {record.name}", store.path, error) from error
+        _remove_unless_recorded(place)
+        raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
 
 
-def _take_back(place: Path, temporary: Path) -> None:
-    """Leaves nothing of a record that could not be written: no directory either, if it was the first."""
+def _remove_unless_recorded(place: Path) -> None:
+    """Remove a container's new directory if its first record could not be written."""
     with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        if not (place / "container.json").exists():
+        if not (place / RECORD).exists():
             (place / "lock").unlink(missing_ok=True)
             place.rmdir()
 
 
 def layers_in_use(store: Store, *, without: str = "") -> set[str]:
-    """The layers that containers have. Raises `ContainerDamaged`: what a damaged record has is not known."""
+    """Return the layers of all containers on disk but the one named `without`.
+
+    Raises `ContainerDamaged`: the layers of a damaged record are not known.
+    """
     return {layer for record in records(store) if record.name != without for layer in record.layers}
 
 
 def records(store: Store) -> list[Record]:
-    """The records of all containers on disk. Raises `ContainerDamaged`."""
+    """Return the records of all containers on disk. Raises `ContainerDamaged`."""
     found = []
     for path in (store.path / "containers").iterdir():
         with contextlib.suppress(FileNotFoundError):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
+    from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
-    from nbcontainer.sandbox.outcome import Outcome
 
     Sink = Callable[[bytes], None]
 
@@ -64,7 +64,7 @@ def _choose_container(engine: Engine, request: Request, progress: Listener | Non
     image = _find(engine, request, progress)
     if request.name:
         return containers.create(engine, image, request.name), image
-    return containers.anonymous(engine, image), image
+    return containers.create_anonymous(engine, image), image
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
@@ -143,7 +143,7 @@ def run(
 def prewarm_image(engine: Engine, word: str) -> None:
     """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
     image = engine.store.image(reference.parse(word).familiar)
-    container = containers.anonymous(engine, image)
+    container = containers.create_anonymous(engine, image)
     cell = Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
     engine.prewarm(container.lowers, cell.options.cgroup_limits, cell.plan_for)
 

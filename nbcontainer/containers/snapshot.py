@@ -1,4 +1,4 @@
-"""A container as it is now, while something runs in it: a copy to commit, compare or export."""
+"""Frozen copies of running containers, to commit, compare or export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
 from nbcontainer.containers.writes.write_layer import WriteView
 from nbcontainer.errors import ContainerBusy
 from nbcontainer.oci import timestamps
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -27,38 +27,37 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
-    """A copy of what runs by this name, in whichever process; the container itself where nothing does.
+    """Yield a copy of the container that runs under this name, in any process; the container itself if it does not run.
 
     Raises `ContainerError`, `StoreError`, `ImageError`.
     """
-    facts = running_containers(workspace.store).get(name)
-    if facts is None:
+    cell = running_containers(workspace.store).get(name)
+    if cell is None:
         yield get(workspace, name)
         return
-    wake(workspace.store, facts)
-    if facts.get("storage") and name not in workspace.active:
-        hint = "do it there, or when the cell has ended"
-        raise ContainerBusy(f"what {name} writes is in memory of another notebook (--storage)", hint=hint)
-    lowers = tuple(facts["lowers"])
+    wake(workspace.store, cell.pid, cell.upper)
+    if cell.storage is not None and name not in workspace.active:
+        problem = f"cannot read container '{name}' from here: its `--storage` layer is in another notebook's memory"
+        raise ContainerBusy(problem, hint="do it in that notebook, or after the cell has ended")
     try:
         record = read_record(workspace.store.path / "containers" / name)
-    except (FileNotFoundError, NotADirectoryError):  # an anonymous one, which is written down when it has a layer
-        record = Record(name, facts["image"], facts["digest"], lowers[::-1], facts["started"])
-    parts = tuple(facts["parts"])
-    if facts.get("storage"):
-        upper: WriteView = LimitedWriteView(workspace.store, workspace, facts["upper"], lowers, parts)
+    except (FileNotFoundError, NotADirectoryError):  # an anonymous container has no record before its first layer
+        record = Record(name, cell.image, cell.image_digest, cell.lowers[::-1], cell.started)
+    if cell.storage is not None:
+        upper: WriteView = LimitedWriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     else:
-        upper = WriteView(workspace.store, facts["upper"], lowers, parts)
-    with snapshot(Container(workspace, record), facts["pid"], facts["command"], upper) as copy:
+        upper = WriteView(workspace.store, cell.upper, cell.lowers, cell.parts)
+    with snapshot(Container(workspace, record), cell.pid, cell.command, upper) as copy:
         yield copy
 
 
 @contextlib.contextmanager
 def snapshot(container: Container, init: int, command: str, upper: WriteView | None = None) -> Iterator[Container]:
-    """An anonymous container with the files that `container` has now; it is gone afterwards, and its image is not.
+    """Yield an anonymous container with the files that `container` has now; it is removed at the end.
 
-    What runs in it, below the host pid `init`, stands still while what it changed, in `upper`, is copied. `command` is
-    what the history says of it. Raises `StoreError`, `ImageError`, `ContainerError` where it cannot be paused.
+    The processes below the host pid `init` are paused while the write layer `upper` is copied. `command` is the text of
+    the copied layer in the history. An image made from the copy stays. Raises `StoreError`,
+    `ImageError`, and `ContainerError` if it cannot be paused.
     """
     workspace, store, upper = container.workspace, container.workspace.store, upper or container.upper
     record = replace(container.record, name=secrets.token_hex(6), session=store.session)
@@ -68,16 +67,16 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
             try:
                 _add_copy(workspace, copy, upper, init, command)
             except OSError as error:
-                raise store_error("copy what the container changed", store.path, error) from error
+                raise store_error("copy the container's changes", store.path, error) from error
         yield copy
     finally:
         copy.remove()
 
 
 def _add_copy(workspace: Workspace, copy: Container, upper: WriteView, init: int, command: str) -> None:
-    """Adds the upper directory as it is now to `copy`, as a layer of its own."""
+    """Add a copy of the write layer to `copy`, as a new layer."""
     store = workspace.store
     still = paused(init, pause_path(store, upper.id))
     with copied(store, workspace, upper, still) as place, store.lock(shared=True):
         place.rename(store.path / "layers" / place.name)
-        copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), Reason.EXITED, 0))
+        copy.add_cell(CellRecord(place.name, command, timestamps.timestamp(), Outcome(Reason.EXITED, 0)))

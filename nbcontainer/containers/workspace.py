@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from nbcontainer.containers.active import ActiveCell
+
 _SANDBOXED_MODULES = ("nbcontainer.images.sandboxed",)
 """Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
 
@@ -40,7 +42,7 @@ class Workspace:
         self.store = Store((path or default_path()).resolve(), owner)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
         self.background = BackgroundQueue()
-        self.active: dict[str, dict[str, Any]] = {}
+        self.active: dict[str, ActiveCell] = {}
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
 
@@ -108,12 +110,13 @@ class Workspace:
 
     # Active containers, for other processes to see
 
-    def note_active(self, name: str, facts: dict[str, Any] | None) -> None:
+    def note_active(self, name: str, cell: ActiveCell | None) -> None:
         """Writes to the session's file that a container runs, or with None that it ended."""
         with self._lock, contextlib.suppress(OSError):  # a full disk ends no cell: other processes do not see it then
-            if facts is None:
+            if cell is None:
                 if self.active.pop(name, None) is None:
                     return
             else:
-                self.active[name] = facts
-            self.store.sessions.tell({"pid": os.getpid(), "running": self.active})
+                self.active[name] = cell
+            running = {key: active.to_json() for key, active in self.active.items()}
+            self.store.sessions.tell({"pid": os.getpid(), "running": running})

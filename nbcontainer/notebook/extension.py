@@ -1,4 +1,4 @@
-"""Loading the magics into an IPython, and taking them out again."""
+"""Load the magics into IPython, and remove them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load(shell: InteractiveShell) -> None:
-    """Registers the magics and starts the launcher in the background. Loading twice changes nothing."""
+    """Register the magics, and start the launcher in the background. Loading twice changes nothing."""
     if _loaded(shell) is None:
         magics = ContainerMagics(shell=shell)
         shell.register_magics(magics)
@@ -21,7 +21,7 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Takes the magics out, and ends every container of this notebook."""
+    """Remove the magics, and end every container of this notebook."""
     magics = _loaded(shell)
     if magics is None:
         return

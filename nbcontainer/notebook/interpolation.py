@@ -1,4 +1,4 @@
-"""`{expression}` in a magic's words, filled from the notebook."""
+"""Interpolation of `{expression}` in a magic's arguments, with the notebook's variables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"": lambda value: value, "r": r
 
 
 class _Field(NamedTuple):
-    """What stands in braces, `length` characters of it: an expression, a conversion and a format, as in f-strings."""
+    """The content of braces, `length` characters: an expression, a conversion and a format, as in f-strings."""
 
     expression: ast.Expression
     conversion: str
@@ -29,12 +29,12 @@ class _Field(NamedTuple):
 
 
 def split(line: str) -> list[str]:
-    """The words of a line, as the shell tells them apart, with spaces and quotes in `{expression}` its own.
+    """Split a line into words as a shell does; spaces and quotes in `{expression}` belong to the expression.
 
     Raises `UsageError`.
     """
     if line.isascii() and line.isprintable() and _SPECIAL.isdisjoint(line):
-        return line.split()  # as shlex does, which goes by characters, and most lines are so
+        return line.split()  # the same as shlex, which reads character by character; most lines are like this
     parts, at = [], 0
     while found := _QUOTED_OR_BRACE.search(line, at):
         end = found.end()
@@ -47,11 +47,11 @@ def split(line: str) -> list[str]:
     try:
         return shlex.split("".join((*parts, line[at:])))
     except ValueError as error:
-        raise UsageError(f"cannot read {line!r}: {error}", hint="check its quotes") from None
+        raise UsageError(f"cannot parse {line!r}: {error}", hint="check its quotes") from None
 
 
 def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:
-    """A function that fills `{expression}` in a word, as f-strings do; `{{` and `}}` are braces.
+    """Return a function that evaluates `{expression}` in a word, as f-strings do; `{{` and `}}` are braces.
 
     The function raises `UsageError`.
     """
@@ -62,9 +62,9 @@ def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:
         try:
             return _fill(word, dict(namespace))
         except Exception as error:
-            said = error.msg if isinstance(error, SyntaxError) else error
-            hint = "write {{ and }} for braces that are meant as such"
-            raise UsageError(f"cannot fill {word!r}: {type(error).__name__}: {said}", hint=hint) from None
+            detail = error.msg if isinstance(error, SyntaxError) else error
+            hint = "write {{ and }} for literal braces"
+            raise UsageError(f"cannot evaluate {word!r}: {type(error).__name__}: {detail}", hint=hint) from None
 
     return fill
 
@@ -88,9 +88,9 @@ def _fill(word: str, namespace: dict[str, Any]) -> str:
 
 
 def _field(text: str) -> _Field:
-    """The field that `text` begins with: up to the first closing brace that leaves something to be evaluated.
+    """Return the field that `text` begins with: up to the first closing brace before which there is an expression.
 
-    Python's parser tells, so that braces and colons in quotes, slices and dictionaries are the expression's own.
+    Python's parser decides, so that braces and colons in quotes, slices and dictionaries belong to the expression.
     """
     problem = SyntaxError("'{' was never closed")
     for end in (found.start() for found in re.finditer("}", text)):

@@ -23,7 +23,7 @@ from nbcontainer.errors import CellFailed, StoreError, UsageError
 from nbcontainer.notebook.interpolation import filler, split
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.outcome import Reason, from_status
+from nbcontainer.outcome import Reason, from_status
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
 
 _CELL_OPTIONS = (
     Option(("--out",), "VAR", "put standard output into this variable instead of showing it"),

@@ -1,4 +1,4 @@
-"""Progress in a notebook: one display, updated in place, that ends in one final state."""
+"""Progress in a notebook: one display, updated in place up to its final state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Display:
         self._handle: Any = None
 
     def __call__(self, state: State) -> None:
-        """Shows the state, where the work has taken long enough."""
+        """Show the state if the work has taken long enough."""
         from IPython.display import display
 
         if self._handle is not None:
@@ -45,7 +45,7 @@ class Display:
 
 
 def listener(shell: Any) -> Listener | None:
-    """Who shows progress: a display in a notebook, a line in a terminal, else nobody."""
+    """Return what shows progress: a display in a notebook, a line in a terminal, else None."""
     if hasattr(shell, "kernel"):
         return Display()
     return TerminalLine(sys.stderr) if sys.stderr.isatty() else None

@@ -67,7 +67,7 @@ class ContainerProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, engine: Engine, request: Request, output: Callable[[bytes], None]) -> None:
-        """Starts it. Raises this package's errors where it cannot."""
+        """Start it. Raises this package's errors if it cannot start."""
         self.pid = 0
         self.returncode: int | None = None
         self._error: Exception | None = None
@@ -86,7 +86,7 @@ class ContainerProcess:
         code = 1
         try:
             code = run_in(engine, container, image, request, streams).exit_code
-        except Exception as error:  # it is raised where somebody waits
+        except Exception as error:  # the thread that waits raises it
             self._error = error
         finally:
             if container.anonymous:
@@ -115,7 +115,7 @@ class ContainerProcess:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Sends the program, and what else is of its process group, a signal; SIGKILL ends the whole container."""
+        """Send a signal to the program and its process group; SIGKILL ends the whole container."""
         if self._pidfd >= 0 and self._thread.is_alive():
             signal.pidfd_send_signal(self._pidfd, signal.Signals(number))
 
@@ -142,13 +142,13 @@ class ContainerProvisioner(LocalProvisioner):
         """Before each start: a directory for the sockets, and the kernel's command in the container's own terms."""
         manager: Any = self.parent
         if not self._folder:
-            # Short, since the path of a socket is (unix(7)); closed to others, since who may connect may run code.
+            # Short, since socket paths are limited (unix(7)); closed to others, since a client may run code.
             self._folder = tempfile.mkdtemp(prefix="nbk-", dir=_runtime_directory())
             sockets = Path(self._folder) / "k"
             sockets.mkdir()
             manager.cache_ports = False
             manager.transport = "ipc"
-            # Not where the kernel may write: by a link in its place, what is done to it would be done to another file.
+            # Not where the kernel may write: it could put a link in its place, and redirect writes to another file.
             manager.connection_file = f"{self._folder}/kernel.json"
             manager.ip = str(sockets / "s")
         found: dict[str, Any] = await super().pre_launch(**kwargs)
@@ -181,7 +181,7 @@ class ContainerProvisioner(LocalProvisioner):
         volumes = [f"{self._folder}/k:{self._folder}/k", f"{connection_file}:{connection_file}:ro"]
         if self.notebooks:
             if self.notebooks not in ("ro", "rw"):
-                raise UsageError(f"notebooks: {self.notebooks!r} is not known", hint="write ro or rw")
+                raise UsageError(f"invalid value for `notebooks`: {self.notebooks!r}", hint="use ro or rw")
             place = str(Path(cwd or os.curdir).resolve())
             # By its path as it was given: a link on the way is not followed where a container could have made it.
             volumes.append(f"{Path(cwd or os.curdir).absolute()}:{place}" + (":ro" if self.notebooks == "ro" else ""))
@@ -235,7 +235,7 @@ async def _start(engine: Engine, request: Request, output: Callable[[bytes], Non
 
     try:
         return await asyncio.to_thread(start)
-    except asyncio.CancelledError:  # which ends the wait, and not the thread
+    except asyncio.CancelledError:  # this ends the wait, but not the thread
         given_up.set()
         for process in made:
             process.kill()
@@ -243,13 +243,13 @@ async def _start(engine: Engine, request: Request, output: Callable[[bytes], Non
 
 
 def _runtime_directory() -> str | None:
-    """The user's own place for sockets, None for the machine's temporary one."""
+    """Return the user's own directory for sockets; None for the machine's temporary directory."""
     place = os.environ.get("XDG_RUNTIME_DIR", "")
     return place if place and len(place) < 40 and os.access(place, os.W_OK) else None
 
 
 def _writer(target: Any) -> Callable[[bytes], None]:
-    """Where the kernel's own output goes, which is no cell's: a descriptor or file, by default standard error."""
+    """Return a writer of the kernel's own output to a descriptor or file, by default standard error."""
     fd = target if isinstance(target, int) and target >= 0 else target.fileno() if hasattr(target, "fileno") else 2
 
     def write(data: bytes) -> None:

@@ -234,6 +234,9 @@ class Image:
     media_type: str = MANIFEST
     index: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Image '{self.name}' {self.digest[:19]}: {self.platform}, {len(self.layers)} layers>"
+
     @property
     def size(self) -> int:
         """Bytes of all layers' blobs."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import SandboxError
 from nbcontainer.linux.files import enlarge_pipe
+from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.launcher.failures import setup_failed
-from nbcontainer.sandbox.outcome import Outcome, Reason, from_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -37,6 +37,7 @@ from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
 from nbcontainer.store import catalog
+from nbcontainer.store.atomic_files import replace_file, sync_directory
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.sessions import Sessions
 
@@ -390,21 +391,7 @@ class Store:
         """Replaces a file: the old one or the new one is there, whatever happens (temp, fsync, rename)."""
         temporary = self.path / "tmp" / f"{getattr(self, 'session', 'new')}.{secrets.token_hex(4)}"
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / name)
+            replace_file(self.path / name, temporary, data)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise store_error(f"write {name} in the store", self.path, error) from error
         sync_directory((self.path / name).parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Brings the names in a directory to disk (fsync(2)). Raises `OSError`."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LinkRefused
-from nbcontainer.store.layout import sync_directory
+from nbcontainer.store.atomic_files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

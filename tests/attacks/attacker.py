@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.spec import Spec
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.sandbox.userns.idmap import IdMap

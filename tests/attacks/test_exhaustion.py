@@ -23,7 +23,7 @@ from tests.running import descendants
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
     from tests.attacks.attacker import Attacker
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import Engine
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, attack_script

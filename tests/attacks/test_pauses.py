@@ -45,7 +45,7 @@ class Victim:
 
     def __init__(self, engine: Engine) -> None:
         ((self.name, facts),) = engine.active.items()
-        self.init = int(facts["pid"])
+        self.init = int(facts.pid)
         self.env = {**os.environ, "NBCONTAINER_HOME": str(engine.store.path)}
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
@@ -202,7 +202,7 @@ def test_two_copies_at_once_do_not_wake_each_other(engine: Engine, tmp_path: Pat
     """The second waits for the first; a third that is killed while it waits wakes nothing and leaves nothing."""
 
     def look(victim: Victim) -> None:
-        path = engine.store.path / "tmp" / f"{engine.active[victim.name]['upper']}.pause"
+        path = engine.store.path / "tmp" / f"{engine.active[victim.name].upper}.pause"
         copies = [victim.start("commit", victim.name, f"copy:{number}") for number in range(2)]
         with paused(victim.init, path):
             again = victim.start("commit", victim.name, "killed")
@@ -235,7 +235,7 @@ def test_what_has_a_tracer_in_its_cell_goes_on_too(attack: Attacker) -> None:
     """It cannot be traced from outside: it stands still by a signal. With all that knew of it killed, `ps` wakes it."""
 
     def look(victim: Victim) -> None:
-        path = attack.engine.store.path / "tmp" / f"{attack.engine.active[victim.name]['upper']}.pause"
+        path = attack.engine.store.path / "tmp" / f"{attack.engine.active[victim.name].upper}.pause"
         with paused(victim.init, path):
             assert victim.stands
         wait_for(lambda: not victim.stands)

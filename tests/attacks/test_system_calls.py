@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.attacker import attack_script

@@ -50,6 +50,22 @@ def test_output_is_the_containers(program: Program) -> None:
     assert raw.stdout == b"\xff\x00\xc3"
 
 
+def test_the_module_is_the_program(program: Program) -> None:
+    """`python -m nbcontainer` does the same as the console script."""
+    command = [sys.executable, "-m", "nbcontainer"]
+    done = subprocess.run(
+        [*command, "run", "busybox", "sh", "-c", "echo out; exit 4"],
+        env=program.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (4, "out\n")
+    done = subprocess.run([*command, "nope"], env=program.env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.partition(";")[0]) == (2, "nbcontainer: unknown verb 'nope'")
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -77,7 +93,7 @@ def test_the_exit_code_is_the_containers(program: Program, words: list[str], cod
         (["--pull", "never", "no-such-image", "true"], 125, "no image 'no-such-image' in the store"),
         (["-v", "/no/such:/x", "busybox", "true"], 125, "the volume's source /no/such does not exist; mkdir -p"),
         (["-u", "nobody-at-all", "busybox", "true"], 125, "cannot become the user at /etc/passwd: no user"),
-        (["--name", "not/a/name", "busybox", "true"], 2, "'not/a/name' is no name for a container; use letters"),
+        (["--name", "not/a/name", "busybox", "true"], 2, "invalid container name 'not/a/name'; use up to 63 letters"),
         ([], 2, "run: no image; write run [OPTIONS] IMAGE"),
         (["--volum", "a:b", "busybox"], 2, "run: unknown option --volum; did you mean --volume"),
         (["-v", "a", "busybox"], 2, "'a' is no volume; write -v SRC:DST"),
@@ -100,16 +116,20 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
         (["--store", "", "ps"], 2, "'' is no path"),
         (["ps", "extra"], 2, "ps: 'extra' is too much; write ps"),
         (["rm"], 2, "rm: too few words; write rm [OPTIONS] CONTAINER..."),
-        (["rm", "no-such-container"], 1, "no container named no-such-container; see `%container ps`"),
+        (
+            ["rm", "no-such-container"],
+            1,
+            "no such container: 'no-such-container'; list containers with `%container ps`",
+        ),
         (["rmi", "no-such-image"], 1, "no image 'no-such-image' in the store; see `%container images`"),
-        (["stop", "no-such-container"], 1, "no container named no-such-container"),
+        (["stop", "no-such-container"], 1, "no such container: 'no-such-container'"),
         (["diff"], 1, "no container yet"),
         (["inspect", "no-such-thing"], 1, "no container and no image named no-such-thing"),
         (["export", "busybox"], 2, "export: no file to write; write export NAME -o FILE.tar"),
         (["export", "no-such-thing", "-o", "x.tar"], 1, "no container and no image named no-such-thing"),
         (["import", "-"], 2, "import: no name for the image; write import - NAME"),
         (["import", "/no/such.tar", "x"], 1, "no file /no/such.tar; check the path"),
-        (["commit", "no-such-container", "x"], 1, "no container named no-such-container"),
+        (["commit", "no-such-container", "x"], 1, "no such container: 'no-such-container'"),
     ],
 )
 def test_wrong_words_of_verbs(program: Program, words: list[str], code: int, said: str) -> None:

@@ -15,10 +15,10 @@ from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers import container as containers
 from nbcontainer.errors import ContainerNotFound, ImageNotFound
 from nbcontainer.images import library
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import Reason
 from nbcontainer.sandbox.spec import ControlDirectory
 from nbcontainer.sandbox.userns import idmap
 from tests.running import run_script
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
 
 WAS_KILLED = "killed"
 """What an act says whose cell somebody killed."""

@@ -69,7 +69,7 @@ def test_a_running_container_is_committed_from_elsewhere(store_path: Path, engin
         return str(chosen.run(Invocation(elsewhere, parse(chosen.command, list(words)))))
 
     def hear(data: bytes) -> None:
-        (name,) = (name for name, facts in running_containers(elsewhere.store).items() if "so far" in facts["command"])
+        (name,) = (name for name, cell in running_containers(elsewhere.store).items() if "so far" in cell.command)
         done.append(verb("commit", name, "so-far"))
         done.append(verb("diff", name))
         done.append(verb("export", name, "-o", str(tmp_path / "so-far.tar")))

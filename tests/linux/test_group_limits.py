@@ -25,7 +25,7 @@ from tests.running import all_dead, descendants, pidfds
 if TYPE_CHECKING:
     from nbcontainer.api import Result
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
 
 MIB = 1 << 20
 

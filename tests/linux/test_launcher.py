@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-    from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.sandbox.steps.base import Plan
     from tests.running import Ran
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_tmpfs
-from nbcontainer.containers import run
+from nbcontainer.containers import record, run
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images import library
 from nbcontainer.images.trash import discard
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES
@@ -253,8 +252,9 @@ def test_a_store_that_cannot_be_written_is_the_stores_error(
     engine.background.wait()
     places = [engine.store.path / name for name in ("layers", "containers")]
     before = [sorted(place.iterdir()) for place in places]
-    monkeypatch.setattr(json, "dump", full)
-    with pytest.raises(StoreError, match=r"cannot write down container .*: No space left on device; free some space"):
+    monkeypatch.setattr(record, "replace_file", full)
+    problem = r"cannot save the record of container .*: No space left on device; free some space"
+    with pytest.raises(StoreError, match=problem):
         cell("echo x > /file")
     monkeypatch.undo()
     engine.background.wait()

@@ -79,7 +79,7 @@ def test_what_is_copied_is_of_one_moment(engine: Engine) -> None:
         for number in range(5):
             with frozen_copy(engine, name) as copy:
                 images.append(api.commit(copy, f"moment:{number}").name)
-        os.kill(engine.active[name]["pid"], signal.SIGTERM)
+        os.kill(engine.active[name].pid, signal.SIGTERM)
 
     run_script(engine, "touch /a /b; echo there; while :; do echo >>/a; echo >>/b; done", stdout=look)
     sizes = [run_script(engine, "stat -c %s /a /b", image=image).lines for image in images]

@@ -132,7 +132,7 @@ def test_a_commit_while_it_runs(engine: Engine, name: str, tmp_path: Path) -> No
     script = "echo so far >/file; echo there; until [ -e /volume/done ]; do sleep 0.05; done"
     assert run(engine, script, name=name, volumes=[f"{tmp_path}:/volume"], stdout=look).outcome.ok
     assert nbcontainer.run(f"{name}:now", script="cat /file", engine=engine).text == "so far\n"
-    assert "in memory of another notebook (--storage)" in seen[0]
+    assert "`--storage` layer is in another notebook" in seen[0]
     assert len(seen[0].splitlines()) == 1
     assert issubclass(ContainerBusy, NbcontainerError)
 

@@ -105,8 +105,8 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%%container busybox -v /tmp:/proc/1\nls", "UsageError: the target /proc/1 of -v is in the container's own"),
         ("%%container busybox -v /tmp:/a -v /tmp:/a/\nls", "UsageError: two mounts have the target /a; leave one"),
         ("%%container busybox -v /tmp:/etc/passwd/x\nls", "SetupFailed: cannot mount the volume at "),
-        ("%%container busybox --name a/b\nls", "UsageError: 'a/b' is no name for a container; use letters"),
-        ("%%container --name never-made\nls", "ContainerNotFound: no container named never-made; see"),
+        ("%%container busybox --name a/b\nls", "UsageError: invalid container name 'a/b'; use up to 63 letters"),
+        ("%%container --name never-made\nls", "ContainerNotFound: no such container: 'never-made'; list"),
         ("%%container busybox -u nobody-at-all\nls", "SetupFailed: cannot become the user at /etc/passwd: no user"),
         ("%%container busybox -u 99999999999\nls", "SetupFailed: cannot become the user"),
         ("%%container busybox -w rel\nls", "UsageError: the working directory rel is not absolute; start it with /"),
@@ -118,7 +118,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%%container busybox --env-file /no/such\nls", "UsageError: cannot read --env-file /no/such: "),
         ("%%container busybox --rm=1\nls", "UsageError: --rm takes no value; write --rm alone"),
         ("%%container busybox --nmae x\nls", "UsageError: %%container: unknown option --nmae; did you mean --name"),
-        ("%%container 'busybox\nls", 'UsageError: cannot read "\'busybox": No closing quotation; check its quotes'),
+        ("%%container 'busybox\nls", 'UsageError: cannot parse "\'busybox": No closing quotation; check its quotes'),
         (
             "%%container busybox no-such-program\nx",
             "SetupFailed: cannot run no-such-program: No such file or directory",
@@ -134,7 +134,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%commit Upper", "UsageError: 'Upper' is no image name; names are lower case"),
         ("%commit busybox@sha256:" + "0" * 64, "UsageError: "),
         ("%commit x --change 'RUN ls'", "UsageError: --change 'RUN ls' is not known; use one of CMD"),
-        ("%commit never-made x", "ContainerNotFound: no container named never-made"),
+        ("%commit never-made x", "ContainerNotFound: no such container: 'never-made'"),
     ],
 )
 def test_bad_words(notebook: Notebook, engine: Engine, code: str, line: str) -> None:
@@ -156,7 +156,7 @@ def test_a_name_that_is_in_use(notebook: Notebook) -> None:
     assert line.startswith("ContainerError: container dev was made from busybox, not from other; leave the image out")
     notebook["nbcontainer"] = __import__("nbcontainer")
     assert notebook.fails("nbcontainer.create('busybox', 'dev')").startswith(
-        "ContainerExists: a container named dev exists already; go on with it by --name dev alone"
+        "ContainerExists: container 'dev' already exists; use it with `--name dev` and no image"
     )
     assert notebook.good("%%container --name dev\ncat /file") == "kept\n"
     notebook.good("%container rm dev")
@@ -194,8 +194,8 @@ def test_a_damaged_record(notebook: Notebook, engine: Engine) -> None:
     record = engine.store.path / "containers" / "broken" / "container.json"
     record.write_text('{"name": "broken"')
     line = notebook.fails("%%container --name broken\nls")
-    assert line.startswith("ContainerDamaged: the record of container broken cannot be read: ")
-    assert line.endswith("; `%container rm broken`")
+    assert line.startswith("ContainerDamaged: cannot read the record of container 'broken': ")
+    assert line.endswith("; remove it with `%container rm broken`")
     for _ in range(3):
         assert notebook.good("%%container busybox\necho > /y; echo fine") == "fine\n"
     assert [row[:3] for row in notebook.run("%container ps").value.rows if row[0] == "broken"] == [
@@ -205,7 +205,7 @@ def test_a_damaged_record(notebook: Notebook, engine: Engine) -> None:
     notebook.good("%container rm other")
     notebook.good("%container rm broken")
     assert not record.exists()
-    assert "no container named broken" in notebook.fails("%container rm broken")
+    assert "no such container: 'broken'" in notebook.fails("%container rm broken")
     before = everything(engine)
     notebook.good("%container prune")
     assert {name for name in before - everything(engine) if name.startswith("layers/")}

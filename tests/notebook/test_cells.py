@@ -170,7 +170,7 @@ def test_a_cell_that_ends_badly_fails(notebook: Notebook) -> None:
     """A non-zero exit is an error that carries the outcome; `--no-raise-error` keeps it from being one."""
     ran = notebook.run("%%container busybox\necho out; exit 7")
     assert isinstance(ran.error, CellFailed)
-    assert ran.error.outcome.exit_code == 7  # type: ignore[attr-defined]
+    assert ran.error.outcome.exit_code == 7
     assert ran.stdout == "out\nCellFailed: exit code 7\n"
     assert notebook.good("%%container busybox --no-raise-error\necho out; exit 7") == "out\n"
     ran = notebook.run("%%container busybox --no-raise-error --timeout 0.2\nsleep 100")

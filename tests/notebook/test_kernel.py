@@ -160,7 +160,7 @@ def test_a_time_limit_ends_everything(shared_kernel: Kernel) -> None:
     )
     assert cell.error is not None
     assert cell.error["evalue"].startswith("stopped after its time limit (0.")
-    assert cell.error["evalue"].endswith("; give it more with --timeout")
+    assert cell.error["evalue"].endswith("; set a longer one with `--timeout`")
     assert not processes_with(mark)
 
 

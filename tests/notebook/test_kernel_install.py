@@ -84,14 +84,17 @@ def test_an_installed_kernel_is_launched_inside(short_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("install",), "no image"),
+        (("install",), "missing image"),
         (("install", "--image", "nosuch.localhost/x", "--pull", "never"), "nosuch.localhost/x"),
-        (("install", "--image", "busybox", "--name", "a b"), "no name for a kernel"),
+        (("install", "--image", "busybox", "--name", "a b"), "invalid kernel name"),
         (("install", "--image", "busybox", "--network", "nosuch"), "nosuch"),
         (("install", "--image", "busybox", "-v", "/nonexistent:/x"), "/nonexistent"),
         (("install", "--image", "busybox", "--notebooks", "ro"), "--kernel"),
-        (("install", "--image", "busybox", "--kernel", "python3", "--notebooks", "x"), "--notebooks x"),
-        (("install", "--image", "busybox", "--kernel", "nosuch"), "no kernel nosuch"),
+        (
+            ("install", "--image", "busybox", "--kernel", "python3", "--notebooks", "x"),
+            "invalid value for `--notebooks`",
+        ),
+        (("install", "--image", "busybox", "--kernel", "nosuch"), "no such kernel: 'nosuch'"),
         (("remove", "python3"), "python3"),
         (("nosuch",), "unknown verb nosuch"),
     ],

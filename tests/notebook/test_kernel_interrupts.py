@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.notebook.kernel.shell import cell_watch
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 from tests.notebook.shell_cells import wait_for
 from tests.running import marker, processes_with
 

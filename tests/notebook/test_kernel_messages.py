@@ -188,7 +188,7 @@ def test_what_is_shown_is_in_order_with_what_is_written(shell_kernel: ShellKerne
 def test_what_is_not_what_it_says_is_an_error_in_words(shell_kernel: ShellKernel) -> None:
     """JSON that is none is not shown, and told on standard error."""
     cell = shell_kernel.run("echo '{' | display -t json")
-    assert "this is no application/json" in cell.stderr
+    assert "invalid application/json" in cell.stderr
     assert not [message for message in cell.messages if message["type"] == "display_data"]
 
 
@@ -213,7 +213,7 @@ def test_a_failing_cell_stops_what_was_sent_after_it(shell_kernel: ShellKernel) 
         (("nosuch.localhost/image", "--pull", "never"), "no image"),
         (("busybox", "--nosuch"), "unknown option --nosuch"),
         (("busybox", "-v", "/nonexistent:/data"), "/nonexistent"),
-        (("--network", "none"), "no image"),
+        (("--network", "none"), "missing image"),
     ],
 )
 def test_a_container_that_cannot_be_is_told_by_the_first_cell(
@@ -320,7 +320,7 @@ def test_magics_may_stand_above_a_script(shell_kernel: ShellKernel) -> None:
     assert (cell.result, cell.stdout) == ("no changes", "rest\n")
     assert "verbs" in shell_kernel.run("%container").good().result or shell_kernel.run("%container").good().result
     for code, said in (
-        ("%nosuch", "no magic here"),
+        ("%nosuch", "unknown magic %nosuch"),
         ("%%bash", "#!"),
         ("%container run x", "in a cell"),
         ("%container undo", "is running"),

@@ -1,4 +1,4 @@
-"""Copies of what cells have written, where it cannot be moved: a cell still writes there, or it is only in memory."""
+"""Copies of write layers that cannot be moved: a cell still writes there, or the layer is in memory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 def copied(
     store: Store, runner: Runner, upper: WriteView, still: AbstractContextManager[None] | None = None
 ) -> Iterator[Path]:
-    """The directory (host, in the store's `tmp`) of a layer with what is in the upper directories now.
+    """Yield the directory (host, in the store's `tmp`) of a layer with a copy of the upper directories.
 
-    Who wants it moves it to the store's `layers` under its own name; else it is swept. `still` is entered while the
-    uppers are read. Raises `OSError`, `ImageError`.
+    To keep it, the caller moves it to the store's `layers` under its own name; else the cleanup removes it. `still` is
+    entered while the upper directories are read. Raises `OSError`, `ImageError`.
     """
     parts = upper.changed_parts()
     names = ["diff", *(name for name, _ in parts)]

@@ -1,7 +1,7 @@
-"""Roots that have this machine below them: what of it, where the launcher shows it, and what a cell writes to it.
+"""Root file systems of the image `host`: which of this machine's directories they show, and where cells write.
 
-Each of the machine's directories is an overlay of its own, with an upper of its own while the cell runs. What was
-written goes to its place in the cell's layer afterwards, so that a layer is one tree, as it is for any other image.
+Each of the machine's directories is an overlay of its own, with its own upper directory while the cell runs. After the
+cell, the changes are merged into one layer, so that a layer is one tree, as for any other image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class HostView:
     """The machine's directories below some layers (the topmost first).
 
-    `lowers` are those of the layers that have something of a directory, `shown` is where containers find it.
+    For each directory, `lowers` are the layers that contain a part of it, and `shown` is where containers find it.
     """
 
     directories: tuple[str, ...]
@@ -31,13 +31,13 @@ class HostView:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The directories that are not the root itself, each after those that it is in."""
+        """The directories other than the root, each after its parents."""
         return tuple(directory for directory in self.directories if directory != "/")
 
     def root(self, layers: tuple[str, ...], writes_to: tuple[str, str] | None) -> Overlay:
-        """The root of a container on these layers. `writes_to` are its upper and work directories, from `layers`.
+        """Return the root of a container on layers. `writes_to` are its upper and work directories, from `layers`.
 
-        A part's are called the same, with its number behind a dot. Without them the view is read-only.
+        Those of a part have the same names with a dot and its number. Without `writes_to`, the root is read-only.
         """
         parts: list[Overlay] = []
         whole = None
@@ -53,7 +53,7 @@ class HostView:
 
 
 def view(store: Store, launcher: Launcher, layers: tuple[str, ...]) -> HostView | None:
-    """What of the machine is below layers (the topmost first); None for those of any image but `host`.
+    """Return the machine's directories below layers (the topmost first); None for any image but `host`.
 
     Raises `ContainerError`, `LauncherError`.
     """
@@ -72,5 +72,5 @@ def view(store: Store, launcher: Launcher, layers: tuple[str, ...]) -> HostView 
 
 
 def _around(store: Store, directory: str) -> bool:
-    """Whether the store lies in a directory, on the same file system."""
+    """Return whether the store is in a directory, on the same file system."""
     return store.path.is_relative_to(directory) and Path(directory).stat().st_dev == store.path.stat().st_dev

@@ -1,7 +1,7 @@
-"""`--storage`: an upper that holds so much and no more.
+"""`--storage`: a write layer with a size limit.
 
-A file system that counts is what it takes: a tmpfs, which only the launcher's mount namespace has, so that a plain user
-may have one and nothing of it is left wherever the notebook ends. What lasts is copied from it.
+It is a tmpfs, which enforces its size, in the launcher's mount namespace. So a plain user may have one, and it is gone
+when the notebook ends. The changes to keep are copied from it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.images import sandboxed
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
     from nbcontainer.containers.writes.host_roots import HostView
     from nbcontainer.images.runner import Runner
+    from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.outcome import Outcome
     from nbcontainer.store.layout import Store
 
 
 class LimitedWriteView(WriteView):
-    """What a cell has written to a limited upper, of this process's launcher."""
+    """The changes of a cell in a limited write layer, which is mounted by this process's launcher."""
 
     def __init__(
         self, store: Store, runner: Runner, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()
@@ -34,17 +34,17 @@ class LimitedWriteView(WriteView):
         self.runner = runner
 
     def examine(self) -> dict[str, Any]:
-        """See `nbcontainer.images.sandboxed.examine_here`: what the launcher sees, and this process does not."""
+        """Return what `nbcontainer.images.sandboxed.examine_here` finds: this process does not see the mount."""
         found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_here, f"tmp/{self.id}", read_only=True)
         return found
 
     def filled(self) -> list[str]:
-        """The names of the upper directories that something is in."""
+        """Return the names of the upper directories that are not empty."""
         return list(self.examine()["filled"])
 
 
 class LimitedWriteLayer(LimitedWriteView, WriteLayer):
-    """An upper of `size` bytes, and an inode for each 4096 of them, in memory: a mount of the launcher's."""
+    """A write layer of `size` bytes, and one inode for each 4096 of them, in memory, mounted by the launcher."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         self.runner = runner
         self.launcher = launcher
         self.size = size
-        self.in_memory = False  # of the store's, where its file system can hold no upper
+        self.in_memory = False  # not in the store's `memory`
         self._home = self.path
 
     def _make(self) -> None:
@@ -78,13 +78,13 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         return replace(outcome, reason=Reason.STORAGE_LIMIT, limit=self.size)
 
     def keep(self, runner: Runner) -> str:
-        """Copies it to a layer of the store; the layer's id."""
+        """Copy it to a layer of the store; return the layer's id."""
         with copied(self.store, runner, self) as place:
             place.rename(self.store.path / "layers" / place.name)
             return place.name
 
     def remove(self) -> bool:
-        """Removes it, the launcher's mount with it: a mount of another namespace is no hindrance (rmdir(2), 3.18)."""
+        """Remove it with the launcher's mount: since Linux 3.18, rmdir(2) works on other namespaces' mount points."""
         with contextlib.suppress(OSError):
             self.path.rmdir()
         return not self.path.exists()
@@ -93,5 +93,5 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 def _mode(model: Path) -> int:
     try:
         return model.stat().st_mode & 0o7777
-    except PermissionError:  # the image's root is closed to its owner: so is nobody's
+    except PermissionError:  # the image's root directory is closed to its owner
         return 0o755

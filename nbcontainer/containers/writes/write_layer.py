@@ -1,4 +1,4 @@
-"""The directories that overlay writes a cell's changes to."""
+"""Write layers: the directories that overlay writes a cell's changes to."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from nbcontainer.images.runner import Runner
     from nbcontainer.store.layout import Store
 
-# What overlay makes in a work directory (fs/overlayfs/super.c): directories that nobody may enter, and a file.
+# What overlay makes in a work directory (fs/overlayfs/super.c): directories of mode 0 and a file.
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
 
 
 class WriteView:
-    """What a cell has written so far: the upper directories of one that runs, in whichever process.
+    """The changes of a running cell so far, in any process: its upper directories.
 
-    `id` is the name of their place in the store's `tmp`, `lowers` are the layers below, the topmost first, and `parts`
-    the machine's directories (absolute) that have an upper of their own, `diff.0` and so on.
+    `id` is the name of their directory in the store's `tmp`, `lowers` are the layers below, the topmost first, and
+    `parts` the machine's directories (absolute) that have their own upper directory: `diff.0` and so on.
     """
 
     def __init__(self, store: Store, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
@@ -37,17 +37,17 @@ class WriteView:
         self.parts = parts
 
     def changed(self) -> bool:
-        """Whether the cell left anything in it."""
+        """Return whether the cell has changed anything."""
         return bool(self.filled())
 
     def changed_parts(self) -> list[tuple[str, str]]:
-        """The machine's directories that the cell changed something in: (the upper's name in `path`, the directory)."""
+        """Return the changed directories of the machine: (name of the upper directory in `path`, directory)."""
         filled = self.filled()
         names = ((f"diff.{number}", part) for number, part in enumerate(self.parts))
         return [(name, part) for name, part in names if name in filled]
 
     def filled(self) -> list[str]:
-        """The names of the upper directories that something is in."""
+        """Return the names of the upper directories that are not empty."""
         names = ("diff", *(f"diff.{number}" for number in range(len(self.parts))))
         return [name for name in names if self._has_something(name)]
 
@@ -60,11 +60,11 @@ class WriteView:
 
 
 class WriteLayer(WriteView):
-    """A cell's upper and work directory, in the store's `tmp` until the cell has ended: a crash leaves only rubbish.
+    """A cell's upper and work directories, in the store's `tmp` until the cell ends; cleaned up after a crash.
 
-    `lowers` are the layers below it, the topmost first, and the machine is `below` those, if it is; `name` is for an
-    anonymous container on it. With `in_memory`, as the store has it when this is made, the directories are in the
-    store's `memory`, and their places links to them.
+    `lowers` are the layers below it, the topmost first; `below` is the machine below those, for the image `host`.
+    `name` is for an anonymous container on it. With `in_memory`, which the store decides, the directories are in the
+    store's `memory`, and `tmp` has links to them.
     """
 
     def __init__(self, store: Store, lowers: tuple[str, ...], below: HostView | None = None) -> None:
@@ -85,19 +85,19 @@ class WriteLayer(WriteView):
 
     @property
     def used(self) -> bool:
-        """Whether it was mounted before, by a container that is dead: a volatile upper is once only (overlayfs.rst)."""
+        """Whether a dead container has mounted it: a volatile upper cannot be mounted twice (overlayfs.rst)."""
         for suffix in self._suffixes:
             work = self._home / f"work{suffix}" / "work"
-            with contextlib.suppress(OSError):  # overlay has not made it, then
+            with contextlib.suppress(OSError):  # overlay has not made it
                 work.chmod(0o700)
                 if (work / "incompat").exists():
                     return True
         return False
 
     def make(self) -> None:
-        """Makes the directories, or none where that fails. Raises `OSError`.
+        """Make the directories; none if that fails. Raises `OSError`.
 
-        The upper's own mode is the merged root's, so it is the image's (overlayfs.rst).
+        The upper directory has the mode of the image's root, since the merged root takes it (overlayfs.rst).
         """
         try:
             self._make()
@@ -108,7 +108,7 @@ class WriteLayer(WriteView):
     def _make(self) -> None:
         self.store.new_directory(self.path, give=bool(self.parts))
         if self.in_memory:
-            self.store.use_memory()  # another process that had nothing in there may have removed it
+            self.store.use_memory()  # another process may have removed it while it was empty
             self.store.new_directory(self._home, give=bool(self.parts))
         for suffix in self._suffixes:
             self.store.new_directory(self._home / f"diff{suffix}")
@@ -116,7 +116,7 @@ class WriteLayer(WriteView):
             if self.in_memory:
                 for name in (f"diff{suffix}", f"work{suffix}"):
                     (self.path / name).symlink_to(self._home / name)
-        with contextlib.suppress(PermissionError):  # the image's root is closed to its owner: so is nobody's
+        with contextlib.suppress(PermissionError):  # the image's root directory is closed to its owner
             self._like("diff", self.store.path / "layers" / self.lowers[0] / "diff")
         for number, part in enumerate(self.parts):
             self._like(f"diff.{number}", Path(part))
@@ -127,7 +127,7 @@ class WriteLayer(WriteView):
             (self._home / name).chmod(mode)
 
     def keep(self, runner: Runner) -> str:
-        """Makes the upper a layer of the store; its id. No mount may have it any more (overlayfs.rst)."""
+        """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""
         place = self.store.path / "layers" / self.id
         found = self.changed_parts()
         if found:
@@ -144,7 +144,7 @@ class WriteLayer(WriteView):
         return self.id
 
     def remove(self) -> bool:
-        """Removes what is there of it, as overlay leaves it; False where a cell has left more than that."""
+        """Remove it as overlay leaves it; return False if it still has a cell's files."""
         for suffix in self._suffixes:
             work = f"work{suffix}"
             for name in _WORK:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ImageError
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.oci import untrusted_json
-from nbcontainer.store import atomic_files, user_files
+from nbcontainer.store import outputs, user_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,7 +88,7 @@ class LayoutFolder:
 
 
 def _put(folder: int, name: str, chunks: Iterable[bytes]) -> None:
-    with atomic_files.put(folder, name) as fd, os.fdopen(fd, "wb", closefd=False) as file:
+    with outputs.put(folder, name) as fd, os.fdopen(fd, "wb", closefd=False) as file:
         file.writelines(chunks)
         file.flush()
         os.fsync(fd)

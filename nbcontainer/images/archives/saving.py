@@ -17,8 +17,8 @@ from nbcontainer.images.layers.tar_writer import TarWriter
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
 from nbcontainer.store import user_files
-from nbcontainer.store.atomic_files import replacing
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

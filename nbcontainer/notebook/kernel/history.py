@@ -1,4 +1,4 @@
-"""What was run in this user's kernels, for frontends that look back."""
+"""The history of this user's kernels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 5.0  # seconds to wait for another kernel's write
 class History:
     """The cells of all kernels, in the SQLite file at `path` (host), which only its user reads.
 
-    It is of no consequence: where it cannot be written, cells run all the same, and nothing is remembered.
+    If it cannot be written, cells run without a history.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class History:
             yield database
 
     def add(self, line: int, source: str) -> None:
-        """Remembers a cell of this session, which begins with its first."""
+        """Add a cell of this session, which begins with its first cell."""
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             if not self._session:
                 database.execute("BEGIN IMMEDIATE")
@@ -46,11 +46,11 @@ class History:
             database.execute("INSERT OR REPLACE INTO cells VALUES (?, ?, ?)", (self._session, line, source))
 
     def tail(self, count: int) -> list[Entry]:
-        """The last `count` cells, the oldest of them first."""
+        """Return the last `count` cells, the oldest first."""
         return self._select("", (), count)
 
     def range(self, session: int, start: int, stop: int | None) -> list[Entry]:
-        """The cells of a session from line `start` up to `stop`. 0 is this session, -1 the one before."""
+        """Return the cells of a session from line `start` up to `stop`. 0 is this session, -1 the one before."""
         if session <= 0:
             session += self._session
         condition, arguments = "session = ? AND line >= ?", [session, start]
@@ -60,7 +60,7 @@ class History:
         return self._select(condition, tuple(arguments), -1)
 
     def search(self, pattern: str, count: int | None = None, *, unique: bool = False) -> list[Entry]:
-        """The last cells that match a pattern of `*` and `?`; with `unique`, each text once, where it was last."""
+        """Return the last cells that match a pattern of `*` and `?`; with `unique`, only the last of equal texts."""
         pattern = re.sub(r"\[", "[[]", pattern)
         return self._select("source GLOB ?", (pattern,), -1 if count is None else count, unique=unique)
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 _MAGIC = re.compile(r"%(?=[a-z%])")
 
 _ON_FILES = ("commit", "diff", "export")
-"""Verbs that look at the container's files: they get those of now."""
+"""Verbs that read the container's files: they get a frozen copy."""
 
 _ALONE = ("commit", "undo")
-"""Verbs that are magics themselves."""
+"""Verbs that are also magics of their own."""
 
 _HELP = ("-h", "--help", "help")
 
 
 def first_magics(code: str) -> tuple[list[str], str]:
-    """The magics a cell begins with, each without its `%`, and the rest of it."""
+    """Return the magics a cell begins with, each without its `%`, and the rest of the cell."""
     magics: list[str] = []
     lines = code.splitlines(keepends=True)
     while lines and (_MAGIC.match(lines[0]) or (not lines[0].strip() and magics)):
@@ -39,11 +39,11 @@ def first_magics(code: str) -> tuple[list[str], str]:
 
 
 def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) -> Any:
-    """Does what a magic says: a view to show, or text. Raises this package's errors."""
+    """Run a magic; return a view to show, or text. Raises this package's errors."""
     try:
         words = shlex.split(line)
     except ValueError as error:
-        raise UsageError(f"cannot read %{line}: {error}", hint="check its quotes") from None
+        raise UsageError(f"cannot parse %{line}: {error}", hint="check its quotes") from None
     if words[0] == "container" and (len(words) == 1 or words[1] in _HELP):
         return containers.overview("%container ")
     name, rest, prefix = _verb(words)
@@ -53,17 +53,19 @@ def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) 
 
 
 def _verb(words: list[str]) -> tuple[str, list[str], str]:
-    """The verb that words mean, its own words, and how it is written."""
+    """Return the verb's name, its arguments, and the prefix it is written with."""
     name, *rest = words
     if name in _ALONE and name in containers.VERBS:
         return name, rest, "%"
     if name.startswith("%"):
-        raise UsageError(f"%{name} is for IPython's notebooks", hint="begin the cell with #! and an interpreter")
+        raise UsageError(f"%{name} works only in IPython notebooks", hint="start the cell with #! and an interpreter")
     if name != "container":
-        raise UsageError(f"%{name} is no magic here", hint="there are %commit and %container; see %container --help")
+        raise UsageError(f"unknown magic %{name}", hint="use %commit or %container; see `%container --help`")
     name, *rest = rest
     if name == "run":
-        raise UsageError("%container run: this notebook has its container", hint="write the command in a cell")
+        raise UsageError(
+            "%container run: this notebook already runs in a container", hint="write the command in a cell"
+        )
     if name not in containers.VERBS:
         raise containers.unknown(name)
     return name, rest, "%container "
@@ -76,7 +78,7 @@ def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | N
     verb = containers.VERBS[name]
     if name not in _ON_FILES:
         return verb.run(Invocation(engine, parse(verb.command, words), listener))
-    with snapshot(container, shell.init, shell.told) as copy:
+    with snapshot(container, shell.init, shell.cells_text) as copy:
         words = [copy.name if word == container.name else word for word in words]
         engine.last = copy
         try:

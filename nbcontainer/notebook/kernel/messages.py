@@ -1,4 +1,4 @@
-"""What the kernel sends to frontends of its own accord, and what it asks them."""
+"""Messages from the kernel to frontends, and input requests."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class FrontendMessages:
         return found
 
     def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
-        """Sends a message to all of them. From any thread."""
+        """Send a message to all of them. From any thread."""
         kernel = self._kernel
         if kernel.session:
             kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kernel._topic(kind))
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Has the thread that publishes call it then."""
+        """Call a function later, in the thread that publishes."""
         loop = self._kernel.iopub_thread.io_loop
         loop.add_callback(loop.call_later, seconds, function)
 
     def ask(self, secret: bool) -> None:
-        """Sends an `input_request` to the one who made the request. Answers to earlier ones are thrown away."""
+        """Send an `input_request` to the frontend of the current request. Answers to earlier ones are dropped."""
         while self.answer() is not None:
             pass
         kernel = self._kernel
@@ -52,11 +52,11 @@ class FrontendMessages:
         )
 
     def answer(self) -> dict[str, Any] | None:
-        """The content of an `input_reply`, if one has come."""
+        """Return the content of an `input_reply`; None if none has come."""
         try:
             _, message = self._kernel.session.recv(self._kernel.stdin_socket, mode=zmq.NOBLOCK)
         except ValueError:
-            return None  # it is not signed as it must be
+            return None  # its signature is wrong
         return None if message is None else message["content"]
 
 
@@ -65,7 +65,7 @@ class InputRequests:
 
     Implements `nbcontainer.notebook.kernel.shell.cell_watch.Keyboard`.
 
-    `flush` sends what the cell has put out, so that it is there before the question.
+    `flush` sends the output so far, so that it appears before the question.
     """
 
     def __init__(self, frontends: FrontendMessages, flush: Callable[[], None]) -> None:
@@ -73,18 +73,18 @@ class InputRequests:
         self._flush = flush
 
     def ask(self, secret: bool) -> None:
-        """Asks for a line."""
+        """Ask for a line."""
         self._flush()
         self._frontends.ask(secret)
 
     def answer(self) -> str | None:
-        """The line, if it has come."""
+        """Return the line; None if it has not come."""
         content = self._frontends.answer()
         return None if content is None else str(content.get("value", ""))
 
 
 class ProgressDisplay:
-    """A listener that keeps one display of the request's up to date, where work takes long enough."""
+    """A listener that keeps one display of the request's up to date, if the work takes long enough."""
 
     _ids = itertools.count(1)
 
@@ -94,7 +94,7 @@ class ProgressDisplay:
         self._id = ""
 
     def __call__(self, state: State) -> None:
-        """Shows a state."""
+        """Show a state."""
         kind = "update_display_data" if self._id else "display_data"
         if not self._id:
             if state.seconds < PATIENCE:

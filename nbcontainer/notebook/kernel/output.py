@@ -1,4 +1,4 @@
-"""What cells put out, on its way to the frontends: as text, in order, a few messages a second, and never a flood."""
+"""The output of cells for frontends: as text, in order, in a few messages a second, and limited in size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STDOUT, STDERR = "stdout", "stderr"
 
 
 class Frontends(Protocol):
-    """Whoever looks at the kernel."""
+    """The frontends of a kernel."""
 
     def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
         """Sends a message that belongs to the request `parent`. From any thread."""
@@ -35,8 +35,8 @@ class Frontends(Protocol):
 class Outputs:
     """The output of a shell (a `nbcontainer.notebook.kernel.shell.process.ShellListener`), one cell after another.
 
-    What jobs in the background put out between cells belongs to the cell before. `limit` is how many bytes of one cell
-    are shown, `place` makes the path (host) of the file for the whole where that is more.
+    Output of background jobs between cells belongs to the cell before. `limit` is how many bytes of a cell are shown;
+    `place` returns the path (host) of the file for the whole output of a longer one.
     """
 
     def __init__(self, frontends: Frontends, limit: int, place: Callable[[], Path]) -> None:
@@ -108,7 +108,7 @@ class Outputs:
             try:
                 content = bundle(mime, data)
             except ValueError as error:
-                self.write(STDERR, f"display: this is no {mime}: {error}\n")
+                self.write(STDERR, f"display: invalid {mime}: {error}\n")
                 return
             self.flush()
             self._publish("display_data", {"data": content, "metadata": {}, "transient": {}})

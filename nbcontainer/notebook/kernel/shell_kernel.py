@@ -25,7 +25,7 @@ from nbcontainer.notebook.kernel.magics import first_magics, run_magic
 from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.kernel.shell.session import ShellSession
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,18 +79,18 @@ class ContainerKernel(Kernel):
         self.cells = self._make_shell()
 
     def _make_shell(self) -> ShellSession:
-        """The shell, started already where its image is here. What is wrong with the words, the first cell tells."""
+        """Return the session; its shell starts if the store has the image. The first cell raises errors in `run`."""
         try:
             words = parse(RUN_WORDS, shlex.split(self.run))
             if not words.operands and not words.has("name"):
-                raise UsageError("no image", hint="name one in ContainerKernel.run")
+                raise UsageError("missing image", hint="name one in `ContainerKernel.run`")
             request = replace(request_of(words), kernel=self.run)
         except (NbcontainerError, ValueError) as error:
             self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
             request = request_of(Words(operands=["busybox"]))
         shell = ShellSession(self.engine, request, self.outputs, self.shell_name)
         if self._words_error is None:
-            with contextlib.suppress(NbcontainerError):  # the first cell meets it
+            with contextlib.suppress(NbcontainerError):  # the first cell raises it
                 shell.begin(here=True)
         return shell
 
@@ -99,12 +99,12 @@ class ContainerKernel(Kernel):
 
     @property
     def banner(self) -> str:  # type: ignore[override]
-        """What a console says first."""
+        """The first line of a console."""
         return f"nbcontainer {__version__}: cells run in a container of {self.run}"
 
     @property
     def kernel_info(self) -> dict[str, Any]:
-        """Without what only IPython's kernel has: a debugger."""
+        """Kernel information, without the debugger that only IPython's kernel has."""
         return {**super().kernel_info, "supported_features": []}
 
     # Cells
@@ -120,7 +120,7 @@ class ContainerKernel(Kernel):
         cell_meta: dict[str, Any] | None = None,
         cell_id: str | None = None,
     ) -> dict[str, Any]:
-        """Runs a cell. It blocks: nothing else is to be done meanwhile, and an interrupt has a thread of its own."""
+        """Run a cell. It blocks: no other request is due meanwhile, and interrupts have their own thread."""
         if store_history and not silent:
             self.history.add(self.execution_count, code)
         self.outputs.begin(self.frontends.parent, silent=silent)
@@ -130,7 +130,7 @@ class ContainerKernel(Kernel):
                 raise self._words_error
             if question := _QUESTION.fullmatch(code):
                 name = question[1] or question[2]
-                text = inspect(name, len(name), self._ask) or f"nothing is known of {name}"
+                text = inspect(name, len(name), self._ask) or f"no information about '{name}'"
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
                 self._run(
@@ -148,7 +148,7 @@ class ContainerKernel(Kernel):
         }
 
     def _run(self, code: str, keyboard: InputRequests | None, *, silent: bool) -> None:
-        """Does the magics a cell begins with, and runs the rest. Raises `CellFailed` and what else can be."""
+        """Run the magics a cell begins with, then the rest. Raises `CellFailed` and this package's other errors."""
         magics, rest = first_magics(code)
         for line in magics:
             self._show_result(run_magic(line, self.cells, ProgressDisplay(self.frontends)), silent=silent)
@@ -181,7 +181,7 @@ class ContainerKernel(Kernel):
         return {"status": "error", "execution_count": self.execution_count, **content}
 
     def _evaluate(self, word: str) -> dict[str, Any]:
-        """A word as the shell expands it within double quotes."""
+        """Return a word as the shell expands it within double quotes."""
         try:
             text = self._ask(f'printf %s "{word}"')
         except NbcontainerError as error:
@@ -196,7 +196,7 @@ class ContainerKernel(Kernel):
     # What frontends ask
 
     async def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
-        """Completes what the cursor is in, by the container's own files, commands and variables."""
+        """Complete the word at the cursor with the container's files, commands and variables."""
         try:
             found = complete(code[:cursor_pos], self._ask, sorted(self._functions))
         except NbcontainerError:
@@ -212,7 +212,7 @@ class ContainerKernel(Kernel):
     async def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Any = ()
     ) -> dict[str, Any]:
-        """Shows what the container knows of the name at the cursor."""
+        """Show the container's documentation of the name at the cursor."""
         try:
             text = inspect(code, cursor_pos, self._ask)
         except NbcontainerError:
@@ -220,7 +220,7 @@ class ContainerKernel(Kernel):
         return {"status": "ok", "found": bool(text), "data": {"text/plain": text} if text else {}, "metadata": {}}
 
     async def do_is_complete(self, code: str) -> dict[str, Any]:
-        """Asks the container's shell, which reads the cell and does not run it."""
+        """Return whether a cell is complete: the container's shell parses it and does not run it."""
         try:
             status, indent = completeness(code, lambda script: self.cells.ask(script, cell=code))
         except NbcontainerError:
@@ -239,7 +239,7 @@ class ContainerKernel(Kernel):
         pattern: str | None = None,
         unique: bool = False,
     ) -> dict[str, Any]:
-        """Looks back, at the cells of this kernel and of the user's others."""
+        """Return the history of this kernel and of the user's other kernels."""
         if hist_access_type == "tail":
             found = self.history.tail(n or 10)
         elif hist_access_type == "range":
@@ -252,33 +252,34 @@ class ContainerKernel(Kernel):
     # Interrupts
 
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
-        """Ends the cell. Called by the control channel's thread, while the main one runs it."""
+        """End the cell. The control channel's thread calls this while the main thread runs the cell."""
         self.cells.interrupt()
         if self.session:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
     def pre_handler_hook(self) -> None:
-        """Has a SIGINT end the cell, where a frontend interrupts by that."""
+        """Make SIGINT end the cell, for frontends that interrupt with it."""
         self._previous_handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def post_handler_hook(self) -> None:
-        """Ignores SIGINT again."""
+        """Restore the handler of SIGINT."""
         signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
         self.cells.interrupt()
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:
-        """Ends the shell and everything in its container; a cell that runs is the control channel's to stop."""
+        """End the shell and everything in its container. The control channel stops a running cell."""
         self.cells.close()
         self.engine.close()
         return {"status": "ok", "restart": restart}
 
 
 def _failure(end: CellEnd) -> NbcontainerError:
-    """The error of a cell that ended badly: one line."""
+    """Return the error of a cell that ended badly."""
+    outcome = Outcome(end.reason, end.status)
     if end.reason == Reason.INTERRUPTED:
-        return CellFailed("interrupted", outcome=end)
+        return CellFailed("interrupted", outcome=outcome)
     if end.reason == Reason.TIMEOUT:
-        return CellFailed("stopped after its time limit", outcome=end, hint="give it more with --timeout")
-    return CellFailed(f"exit code {end.status}", outcome=end)
+        return CellFailed("stopped after its time limit", outcome=outcome, hint="set a longer one with `--timeout`")
+    return CellFailed(f"exit code {end.status}", outcome=outcome)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LimitUnavailable
 from nbcontainer.linux.procfs import birth
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.sandbox.outcome import Outcome
+    from nbcontainer.outcome import Outcome
 
 UNLIMITED = -1
 

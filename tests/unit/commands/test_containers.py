@@ -26,6 +26,7 @@ from nbcontainer.errors import (
     NbcontainerError,
     UsageError,
 )
+from nbcontainer.outcome import Outcome, Reason
 from tests.unit.images.in_process import InProcess
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def dev(verbs: Verbs, archive: Path) -> Container:
     place = engine.store.new_directory(engine.store.path / "layers" / engine.store.unique(), give=False)
     (engine.store.new_directory(place / "diff") / "added").write_text("new")
     with made.use():
-        made.add_cell(CellRecord(place.name, "echo new > /added\n", "2026-11-24T20:00:00Z", "exited", 0))
-        made.add_cell(CellRecord("", "x" * 100, "2026-11-24T20:00:01Z", "signal", 139))
+        made.add_cell(CellRecord(place.name, "echo new > /added\n", "2026-11-24T20:00:00Z", Outcome(Reason.EXITED, 0)))
+        made.add_cell(CellRecord("", "x" * 100, "2026-11-24T20:00:01Z", Outcome(Reason.SIGNAL, 139)))
     return made
 
 
@@ -189,7 +190,7 @@ def test_undo_takes_back_the_last_change(verbs: Verbs, dev: Container) -> None:
     assert str(verbs("undo dev")) == "dev is as it was before: echo new > /added"
     assert verbs("history dev").rows == ()
     assert not layer.exists()
-    with pytest.raises(ContainerError, match="no cell of container dev changed anything"):
+    with pytest.raises(ContainerError, match="nothing to undo: no cell changed container 'dev'"):
         verbs("undo dev")
 
 
@@ -231,7 +232,7 @@ def test_a_damaged_container_can_be_seen_and_removed(verbs: Verbs) -> None:
 
 def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) -> None:
     """While somebody holds a container it is busy for all others, and free again afterwards."""
-    with dev.use(), pytest.raises(ContainerBusy, match="container dev is running, here or in another notebook; wait"):
+    with dev.use(), pytest.raises(ContainerBusy, match="container 'dev' is running, here or in another notebook; wait"):
         verbs("rm dev")
     verbs("rm dev")
 
@@ -240,9 +241,9 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
 @pytest.mark.parametrize(
     ("line", "error", "message"),
     [
-        ("rm nope", ContainerNotFound, "no container named nope; see `%container ps`"),
-        ("rm ../x", UsageError, "'../x' is no name for a container"),
-        ("stop nope", ContainerNotFound, "no container named nope"),
+        ("rm nope", ContainerNotFound, "no such container: 'nope'; list containers with `%container ps`"),
+        ("rm ../x", UsageError, "invalid container name '../x'"),
+        ("stop nope", ContainerNotFound, "no such container: 'nope'"),
         ("history nope", ContainerNotFound, "no container and no image named nope"),
         ("inspect nope", ContainerNotFound, "no container and no image named nope"),
         ("export nope -o x.tar", ContainerNotFound, "no container and no image named nope"),
@@ -268,7 +269,7 @@ def test_what_cannot_be_done(verbs: Verbs, line: str, error: type[NbcontainerErr
 @pytest.mark.usefixtures("dev")
 def test_a_name_is_taken_once(verbs: Verbs) -> None:
     """A second container of the same name is refused."""
-    with pytest.raises(ContainerExists, match="a container named dev exists already; go on with it"):
+    with pytest.raises(ContainerExists, match="container 'dev' already exists; use it"):
         containers.create(verbs.engine, verbs.engine.store.image("base"), "dev")
 
 
@@ -281,7 +282,7 @@ def test_what_does_not_run_is_not_stopped(verbs: Verbs) -> None:
 @pytest.mark.parametrize("name", ["", "-x", ".x", "a/b", "a b", "é", "x" * 64, "..", "a\n"])
 def test_what_is_no_name(name: str) -> None:
     """A container's name is a directory's and a host's too: others are refused."""
-    with pytest.raises(UsageError, match="is no name for a container; use letters"):
+    with pytest.raises(UsageError, match=r"invalid container name .*; use up to 63 letters"):
         containers.check_name(name)
 
 
@@ -310,7 +311,7 @@ def test_words_for_people() -> None:
 def test_a_container_that_is_being_removed_is_not_listed(verbs: Verbs, dev: Container) -> None:
     """Of anonymous containers on disk, `ps` lists the last one; the one before is removed behind the cell's back."""
     engine = verbs.engine
-    engine.last = containers.anonymous(engine, engine.store.image("base"))
-    before = containers.anonymous(engine, engine.store.image("base"))
+    engine.last = containers.create_anonymous(engine, engine.store.image("base"))
+    before = containers.create_anonymous(engine, engine.store.image("base"))
     before.add_cell(dev.record.cells[0])
     assert {row[0] for row in verbs("ps").rows} == {"dev", engine.last.name}

@@ -44,18 +44,21 @@ def test_an_expression_is_filled(word: str, filled: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("{nope}", "cannot fill '{nope}': NameError: name 'nope' is not defined; write {{ and }} for braces"),
-        ("{", "cannot fill '{': SyntaxError: '{' was never closed"),
-        ("{n", "cannot fill '{n': SyntaxError: '{' was never closed"),
-        ("}", "cannot fill '}': SyntaxError: single '}'"),
-        ("{n}}", "cannot fill '{n}}': SyntaxError: single '}'"),
-        ("{}", "cannot fill '{}': SyntaxError: "),
-        ("{n:x{n}", "cannot fill '{n:x{n}': "),
-        ("{n:q}", "cannot fill '{n:q}': ValueError: Unknown format code 'q'"),
-        ("{n\0}", "cannot fill '{n\\x00}': SyntaxError"),
-        ("{1/0}", "cannot fill '{1/0}': ZeroDivisionError: "),
-        ("{d.nope}", "cannot fill '{d.nope}': AttributeError: "),
-        ("{if}", "cannot fill '{if}': SyntaxError: "),
+        (
+            "{nope}",
+            "cannot evaluate '{nope}': NameError: name 'nope' is not defined; write {{ and }} for literal braces",
+        ),
+        ("{", "cannot evaluate '{': SyntaxError: '{' was never closed"),
+        ("{n", "cannot evaluate '{n': SyntaxError: '{' was never closed"),
+        ("}", "cannot evaluate '}': SyntaxError: single '}'"),
+        ("{n}}", "cannot evaluate '{n}}': SyntaxError: single '}'"),
+        ("{}", "cannot evaluate '{}': SyntaxError: "),
+        ("{n:x{n}", "cannot evaluate '{n:x{n}': "),
+        ("{n:q}", "cannot evaluate '{n:q}': ValueError: Unknown format code 'q'"),
+        ("{n\0}", "cannot evaluate '{n\\x00}': SyntaxError"),
+        ("{1/0}", "cannot evaluate '{1/0}': ZeroDivisionError: "),
+        ("{d.nope}", "cannot evaluate '{d.nope}': AttributeError: "),
+        ("{if}", "cannot evaluate '{if}': SyntaxError: "),
     ],
 )
 def test_what_cannot_be_filled(word: str, message: str) -> None:

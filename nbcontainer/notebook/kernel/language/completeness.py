@@ -1,4 +1,4 @@
-"""Whether a cell is whole, by what the shell in the container says of it without running it."""
+"""Whether a cell is complete: the container's shell parses it without running it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ esac
 echo "$?"
 """
 
-_GOES_ON = re.compile(
+_INCOMPLETE = re.compile(
     r"unexpected (end of file|EOF)|end of file unexpected|unterminated quoted string|EOF in backquote|missing '\}'"
     r"|here-document at line \d+ delimited by end-of-file",
     re.IGNORECASE,
 )
-"""What bash, dash and ash say of a cell that could go on."""
+"""Errors of bash, dash and ash for an incomplete cell."""
 
 _HERE = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z_]\w*)\2")
 _BLOCK = re.compile(r"(?:\b(?:then|do|else)|[{(])\s*$")
 
 
 def completeness(code: str, ask: Callable[[str], str]) -> tuple[str, str]:
-    """Complete, incomplete or invalid; and, for an incomplete cell, what its next line begins with.
+    """Return complete, incomplete or invalid; and, for an incomplete cell, the indent of its next line.
 
-    The cell is in the shell's file already. `ask` has the shell run a script.
+    The cell is in the shell's file already. `ask` runs a script in the shell.
     """
     if code.startswith(("#!", "%")) or not code.strip():
         return COMPLETE, ""
     *words, status = ask(_SCRIPT).splitlines() or ["1"]
-    said = "\n".join(words)
-    if _GOES_ON.search(said) or code.endswith("\\") or not _here_documents_end(code):
+    output = "\n".join(words)
+    if _INCOMPLETE.search(output) or code.endswith("\\") or not _here_documents_end(code):
         return INCOMPLETE, "    " if _BLOCK.search(code) else ""
     return (COMPLETE if status == "0" else INVALID), ""
 
 
 def _here_documents_end(code: str) -> bool:
-    """Whether each here-document has its last line; dash and ash take the end of the cell for it."""
+    """Return whether each here-document has its last line; dash and ash accept the end of the cell instead."""
     lines = code.splitlines()
     waiting: list[tuple[bool, str]] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""Completion: what the shell in the container knows that begins like the word at the cursor."""
+"""Completion of the word at the cursor, with what the shell in the container knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUILTINS = (
     "getopts hash help if jobs kill local printf pwd read readonly return set shift test then times trap true type "
     "ulimit umask unalias unset until wait while echo in"
 ).split()
-"""The words of dash and ash, which do not tell them (POSIX.1-2017, 2.4, 2.14 and 1.6)."""
+"""The built-ins of dash and ash, which cannot list them (POSIX.1-2017, 2.4, 2.14 and 1.6)."""
 
 _OF_VARIABLES = ("export", "unset", "readonly", "read", "local", "declare")
 _OF_COMMANDS = ("type", "which", "man", "help", "command", "hash", "whereis")
@@ -66,14 +66,14 @@ _OPTION = re.compile(r"(?<![\w-])--?[A-Za-z0-9][\w-]*")
 
 @dataclass(frozen=True)
 class Completion:
-    """The `matches`, each to stand in place of the text from `start` to the cursor."""
+    """The `matches`; each replaces the text from `start` to the cursor."""
 
     start: int
     matches: tuple[str, ...] = ()
 
 
 def complete(text: str, ask: Ask, functions: Iterable[str] = ()) -> Completion:
-    """Completes the end of `text`. `ask` has the shell run a script; `functions` are names that cells may have made."""
+    """Complete the end of `text`. `ask` runs a script in the shell; `functions` are names that cells may define."""
     where = place(text)
     if (variable := where.variable) is not None:
         start = len(text) - len(variable)
@@ -99,7 +99,7 @@ def _sorted(start: int, matches: Iterable[str]) -> Completion:
 
 
 def _files(where: CursorPlace, ask: Ask) -> Iterable[str]:
-    """What begins so, a directory with a slash. An option's value (`--file=`) is completed too."""
+    """Return the matching files, directories with a slash. The value of an option (`--file=`) is completed too."""
     before, word = "", where.word
     if "=" in word:
         before, _, word = word.rpartition("=")
@@ -131,7 +131,7 @@ def _variables(prefix: str, ask: Ask) -> Iterable[str]:
 
 
 def _options(where: CursorPlace, ask: Ask) -> Iterable[str]:
-    """The options in what a program says of itself. One that is not on PATH is not called for it."""
+    """Return the options in a program's help text. A program that is not on PATH is not run for it."""
     if "/" in where.command:
         return []
     answer = ask(_OPTIONS.format(command=shlex.quote(where.command)))

@@ -1,4 +1,4 @@
-"""Inspection: what the shell, and the programs' own words, say of a name."""
+"""Inspection: what the shell, manual pages and help texts say about a name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OVERSTRUCK = re.compile(".\b")
 
 
 def inspect(text: str, position: int, ask: Callable[[str], str]) -> str:
-    """All there is to read on the name at a position; empty for nothing. `ask` has the shell run a script."""
+    """Return the documentation of the name at a position, or an empty string. `ask` runs a script in the shell."""
     name = name_at(text, position)
     if not name or name == "$":
         return ""

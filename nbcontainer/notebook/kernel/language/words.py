@@ -1,4 +1,4 @@
-"""As much of the shell's grammar as completion and inspection need: the word at the cursor, and what it is."""
+"""The part of the shell's grammar that completion and inspection need: the word at the cursor, and its kind."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _SPECIAL = re.compile(r"[^\w@%+=:,./~-]")
 
 @dataclass(frozen=True)
 class CursorPlace:
-    """Where a cursor is.
+    """The place of a cursor.
 
-    `start` is where its word begins in the text, `word` the word up to the cursor without its quotes, `quote` the one
-    that is open, `command` the first word of the command, empty where this one is the first, `redirected` whether it
-    is a file to read or write.
+    `start` is where its word begins in the text; `word` is the word up to the cursor without its quotes; `quote` is the
+    quote that is open; `command` is the first word of the command, empty if this word is the first; `redirected` is
+    whether the word is a file to read or write.
     """
 
     start: int
@@ -48,13 +48,13 @@ class CursorPlace:
 
     @property
     def variable(self) -> str | None:
-        """The beginning of a variable's name, where the cursor is in one, with its `$` or `${`."""
+        """The beginning of the variable's name at the cursor, with its `$` or `${`; None if there is none."""
         found = None if self.quote == "'" else _VARIABLE.search(self.word)
         return found and found.group()
 
 
 def place(text: str) -> CursorPlace:
-    """The place at the end of `text`."""
+    """Return the place at the end of `text`."""
     command, last, redirected = "", "", False
     at = 0
     while True:
@@ -79,7 +79,7 @@ def place(text: str) -> CursorPlace:
 
 
 def _word(text: str, at: int) -> tuple[str, str, int]:
-    """The word that begins there, without quotes; the quote that is still open at its end; and where that is."""
+    """Return the word that begins at `at`, without quotes; the quote that is open at its end; and its end."""
     word: list[str] = []
     quote = ""
     while at < len(text):
@@ -108,7 +108,7 @@ def _word(text: str, at: int) -> tuple[str, str, int]:
 
 
 def quoted(text: str, quote: str = "") -> str:
-    """`text` as a word of the shell's, in the quote that is open already, or with backslashes."""
+    """Return `text` as a word of the shell, in the quote that is open already, or with backslashes."""
     if quote == "'":
         return "'" + text.replace("'", "'\\''")
     if quote == '"':
@@ -117,7 +117,7 @@ def quoted(text: str, quote: str = "") -> str:
 
 
 def name_at(text: str, position: int) -> str:
-    """The name around a position: a variable's with its `$`, or a command's; empty where there is none."""
+    """Return the name around a position: a variable's with its `$`, or a command's; empty if there is none."""
     for found in re.finditer(r"\$\{?\w+|[\w./+-]+", text):
         if found.start() <= position <= found.end():
             return found.group().replace("{", "")

@@ -1,4 +1,4 @@
-"""One cell: from before the shell is told of it to its end, which it may have to be brought to."""
+"""One cell in the shell: sent, watched, and ended if it is interrupted or takes too long."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Protocol
 from nbcontainer.linux.procfs import descendants
 from nbcontainer.notebook.kernel.shell import processes
 from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER
-from nbcontainer.sandbox.outcome import Reason
+from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
     from nbcontainer.notebook.kernel.shell.process import Message, ShellProcess
     from nbcontainer.notebook.kernel.shell.processes import Wait
 
 GRACE = 3.0
-"""Seconds that an interrupted cell has to end before what it started is killed."""
-_INSIST = 0.1  # seconds until an interrupt is sent again, to those that it did not reach
-REPEAT = 0.25  # seconds until a shell that says nothing is told once more
-_GLANCE = 0.05  # seconds between looks at who waits for input
-LAST_GRACE = 1.0  # seconds from there until the shell itself is
+"""Seconds for an interrupted cell to end before its processes are killed."""
+_INSIST = 0.1  # seconds until an interrupt is sent again to the processes that missed it
+REPEAT = 0.25  # seconds until a line that the shell has not answered is sent again
+_GLANCE = 0.05  # seconds between checks for a process that waits for input
+LAST_GRACE = 1.0  # seconds from there until the shell is killed
 
 
 class Keyboard(Protocol):
-    """A person who can be asked for a line."""
+    """Asks a person for lines."""
 
     def ask(self, secret: bool) -> None:
-        """Asks for one; `secret` if it must not be seen."""
+        """Ask for a line; with `secret`, it must not be shown."""
 
     def answer(self) -> str | None:
-        """What was answered, without its line's end; None as long as nothing was."""
+        """Return the answer, without its newline; None if there is none yet."""
 
 
 @dataclass(frozen=True)
 class CellEnd:
-    """How a cell ended: its exit status, `reason` as in an outcome, and what there is to say of the shell."""
+    """How a cell ended: its exit status, `reason` as in an outcome, and a note about the shell for the person."""
 
     status: int
     reason: Reason = Reason.EXITED
@@ -45,13 +45,13 @@ class CellEnd:
 
 
 class CellWatch:
-    """One cell, from before the shell is told of it to its end."""
+    """One cell, from before it is sent to the shell to its end."""
 
     def __init__(
         self,
         number: int,
         line: str,
-        life: ShellProcess,
+        process: ShellProcess,
         messages: queue.SimpleQueue[Message],
         keyboard: Keyboard | None,
         timeout: float | None,
@@ -61,8 +61,8 @@ class CellWatch:
         self.signalled = False
         self._number = str(number)
         self._line = line
-        self._tell_at: float | None = 0.0
-        self._life = life
+        self._send_at: float | None = 0.0
+        self._process = process
         self._messages = messages
         self._keyboard = keyboard
         self._since = processes.now()
@@ -81,8 +81,8 @@ class CellWatch:
         self._end: CellEnd | None = None
 
     def to_end(self) -> CellEnd:
-        """Sees the cell through."""
-        self._tell()
+        """Send the cell, and return how it ended."""
+        self._send()
         while self._end is None:
             try:
                 message = self._messages.get(timeout=self._patience())
@@ -92,15 +92,15 @@ class CellWatch:
                 self._take(message)
         return self._end
 
-    def _tell(self) -> None:
-        """Tells the shell, which may lose what it reads to a signal of the last cell's."""
-        assert self._life.control_directory is not None
-        self._life.control_directory.tell(self._line)
-        self._tell_at = time.monotonic() + REPEAT
+    def _send(self) -> None:
+        """Send the cell's line, which the shell may lose to a signal of the last cell: it is sent until answered."""
+        assert self._process.channel is not None
+        self._process.channel.send(self._line)
+        self._send_at = time.monotonic() + REPEAT
 
     def _patience(self) -> float | None:
         moments = [
-            moment for moment in (self._deadline, self._times_out, self._insist, self._tell_at) if moment is not None
+            moment for moment in (self._deadline, self._times_out, self._insist, self._send_at) if moment is not None
         ]
         wait = max(0.0, min(moments) - time.monotonic()) if moments else None
         if self._keyboard is not None:
@@ -113,11 +113,11 @@ class CellWatch:
                 self._begin(how)
             case ("done", self._number, status, *options):
                 self.options = options[0] if options else ""
-                self._finish(_number(status), "the cell did not end when it was told to: it was killed")
+                self._finish(_number(status), "the cell was killed, since it ignored the interrupt")
             case ("fell", status):
                 self._finish(
                     _number(status),
-                    "the shell has ended: variables and functions are as they were before this cell",
+                    "the cell ended the shell; variables and functions are as before this cell",
                     always=True,
                 )
             case (first, *_) if first == OVER:
@@ -131,22 +131,24 @@ class CellWatch:
 
     def _is_over(self) -> None:
         self.over = True
-        if self._life.error is not None:
-            raise self._life.error
-        outcome = self._life.outcome
+        if self._process.error is not None:
+            raise self._process.error
+        outcome = self._process.outcome
         assert outcome is not None
         stopped = self._reason != Reason.EXITED
-        how = "was killed, since it did not end the cell" if stopped else f"has ended ({outcome.describe()})"
-        note = f"the shell {how}: the next cell begins in a new one; files are kept, variables and background jobs not"
+        how = "was killed, since the cell did not end" if stopped else f"ended ({outcome.describe()})"
+        note = (
+            f"the shell {how}: the next cell runs in a new one; files are kept, variables and background jobs are not"
+        )
         self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
 
     def _look_around(self) -> None:
         now = time.monotonic()
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell()
+        if self._send_at is not None and now >= self._send_at:
+            self._send()
         elif self._insist is not None and now >= self._insist:
             self._insist = now + _INSIST
-            self._life.interrupt((signal.SIGURG,))
+            self._process.interrupt((signal.SIGURG,))
             self.interrupt_rest()
         elif self._deadline is not None and now >= self._deadline:
             self._go_further()
@@ -166,15 +168,15 @@ class CellWatch:
             self._go_further()
 
     def _begin(self, how: str) -> None:
-        """The shell is at the cell now. What it was to be told before, it is told now."""
-        self._begun, self._tell_at = True, None
+        """Note that the shell runs the cell now, and send the interrupts that were asked for before."""
+        self._begun, self._send_at = True, None
         self._gently = how == "one"
         asked, self._stage = self._asked_to_stop, 0
         for _ in range(asked):
             self._go_further()
 
     def _go_further(self) -> None:
-        """Interrupts the cell; if that was of no use, kills what it started; and at last the shell."""
+        """Interrupt the cell; the next time, kill the processes it started; the third time, kill the shell."""
         self._stage += 1
         if self._stage == 1:
             self._deadline = time.monotonic() + GRACE
@@ -182,36 +184,36 @@ class CellWatch:
                 self._interrupt()
         elif self._stage == 2 and self._begun:
             self._deadline = time.monotonic() + LAST_GRACE
-            self._killed = bool(processes.kill_since(self._life.init, self._since, self._life.find_shell()))
+            self._killed = bool(processes.kill_since(self._process.init, self._since, self._process.find_shell()))
         else:
             self._deadline = None
-            self._life.kill()
+            self._process.kill()
 
     def _interrupt(self) -> None:
         self.signalled = True
         self._insist = time.monotonic() + _INSIST
-        self._seen = set(descendants(self._life.init))
-        self._life.interrupt((signal.SIGINT,) if self._gently else (signal.SIGURG, signal.SIGINT))
+        self._seen = set(descendants(self._process.init))
+        self._process.interrupt((signal.SIGINT,) if self._gently else (signal.SIGURG, signal.SIGINT))
 
     def interrupt_rest(self) -> None:
-        """Interrupts what the cell started and an interrupt has missed: it may be alive when the cell has ended."""
-        self._life.interrupt_rest(self._since, self._seen)
+        """Interrupt the cell's processes that missed an interrupt: they may outlive the cell."""
+        self._process.interrupt_rest(self._since, self._seen)
 
     # Its input
 
     def _look_for_input(self, keyboard: Keyboard) -> None:
-        control_directory = self._life.control_directory
-        assert control_directory is not None
+        channel = self._process.channel
+        assert channel is not None
         if self._asked is not None:
             answer = keyboard.answer()
             if answer is not None:
-                control_directory.type(answer)
+                channel.type(answer)
                 self._answered, self._asked = self._asked, None
             return
-        wait = self._life.asks
+        wait = self._process.input_wait
         if wait is not None and wait != self._answered:
             self._asked = wait
-            keyboard.ask(control_directory.echo().secret)
+            keyboard.ask(channel.terminal_mode().secret)
 
 
 def _number(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What the kernel puts into a container: the shell's own scripts, and the commands that talk to the notebook."""
+"""The control directory of a kernel's container: the shell's scripts, and the commands that talk to the notebook."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from nbcontainer.sandbox.spec import ControlDirectory
 
 CONTROL, INPUT, CHANNEL = "control", "input", "channel"
-"""The pipes: what to do, the shell's own commands, and what came of it."""
+"""The pipes: the notebook's requests, the shell's own commands, and the shell's replies."""
 
 CELL, QUESTION, ANSWER, SHOWN = "cell", "question", "answer", "shown"
-"""The files of a cell, of a question and of its answer, and the directory of what is to be shown."""
+"""The files of a cell, a question and its answer, and the directory of data to show."""
 
 ENVIRONMENT = (
-    "TERM=xterm-256color",  # what a notebook shows of it is colour
+    "TERM=xterm-256color",  # notebooks show its colours
     "PAGER=cat",
     "GIT_PAGER=cat",
     "MANPAGER=cat",
-    "PYTHONUNBUFFERED=1",  # output to a pipe would come in blocks
+    "PYTHONUNBUFFERED=1",  # otherwise output to a pipe comes in blocks
 )
-"""Variables of the shell, before the image's and the person's."""
+"""Environment of the shell. It overrides the image's; the request's variables override it."""
 
 
 @functools.cache
 def control_directory() -> ControlDirectory:
-    """The directory that a shell and the kernel share."""
+    """Return the directory that a shell and the kernel share."""
     return ControlDirectory(
         files=(
             *((name, 0o444, _script(name)) for name in ("common", "ash", "bash", "go")),
@@ -49,16 +49,15 @@ TURN = (
     'program) "$_nb_dir/cell" <"$_nb_input" ;; *) _nb_was; command . "$_nb_dir/$_nb_what" <"$_nb_input" ;; esac; '
     '{{ _nb_ended "$?" "$-"; }} 2>/dev/null; done\n'
 )
-"""A line for `input`: the loop of the shell, by a number. It is read by the shell itself, from its first input: in a
-function, what a cell declares would be local to that, and in a file that is read from another one, ash does not come
-back from an error in a subshell."""
+"""A line for the pipe `input`: the shell's loop, with a number. The shell reads it from its standard input, since in a
+function a cell's declarations would be local, and in a sourced file ash does not return from an error in a subshell."""
 
 
 def turn(number: int) -> str:
-    """The loop once more, from its beginning."""
+    """Return the line that runs the loop once more."""
     return TURN.format(number=number)
 
 
 def boot(shell: str = "") -> str:
-    """The script that becomes the shell: `shell` by name or path (container), bash where there is one, or /bin/sh."""
+    """Return the script that becomes the shell: `shell` (name or path in the container), or else bash or /bin/sh."""
     return f"#!/bin/sh\n_nb_shell={shlex.quote(shell)}\n{_script('boot')}"

@@ -1,7 +1,7 @@
-"""Looking at processes that a plain user may not look into: those of the containers' other users.
+"""Reads /proc files that a plain user cannot: those of the containers' other users.
 
-Their files in /proc belong to ids of the user's range, and only the root of the containers' user namespace may read
-them. So a process of this module enters that namespace (setns(2)), and is asked.
+The files belong to ids of the user's range, and only root in the containers' user namespace may read them. So a helper
+process enters that namespace (setns(2)) and answers questions.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _BOOT = f"import sys; sys.path += sys.argv[2:]; from {__name__} import main; mai
 
 
 class Observer:
-    """One such process, started when it is first asked, for the containers of `launcher`. `close` ends it."""
+    """The helper process for the containers of `launcher`, started at the first question. `close` ends it."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
         self._process: subprocess.Popen[bytes] | None = None
 
     def waiting(self, terminal: Terminal, init: int) -> Wait | None:
-        """See `Terminal.waiting`; None where it cannot be told."""
+        """See `Terminal.waiting`; also None if the helper process does not answer."""
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -62,7 +62,7 @@ class Observer:
             os.close(namespace)
 
     def close(self) -> None:
-        """Ends the process. Idempotent."""
+        """End the helper process. Idempotent."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -70,14 +70,14 @@ class Observer:
 
 
 def main(namespace: int) -> None:
-    """The process: answers until there is nobody left to ask."""
+    """Run the helper process: enter the user namespace, and answer until standard input ends."""
     setns(namespace, CLONE_NEWUSER)
     os.close(namespace)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Answers each line of `questions` with one."""
+    """Answer each line of `questions` with one line."""
     for line in questions:
         device, inode, init = json.loads(line)
         found = None

@@ -1,4 +1,4 @@
-"""A container's processes as the notebook sees them in /proc: who waits for input, and what a cell started."""
+"""A container's processes in the notebook's /proc: which wait for input, and which a cell started."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _CALLS = {
 
 
 class Wait(NamedTuple):
-    """A thread that waits for input, for the `turns`th time that it gave up the processor.
+    """A thread that waits for input, after it gave up the processor for the `turns`th time.
 
-    `copying`: in sendfile(2) or splice(2). If it copies to a pipe, the kernel holds that meanwhile, and who reads the
-    pipe waits too, in a way that no signal ends.
+    `copying` is whether it waits in sendfile(2) or splice(2). If it copies to a pipe, the kernel locks the pipe
+    meanwhile, so that a process that reads the pipe waits too, and no signal ends that wait.
     """
 
     thread: int
@@ -53,14 +53,15 @@ class Wait(NamedTuple):
 
 
 def now() -> float:
-    """The time since boot in seconds, to compare with `started`."""
+    """Return the time since boot in seconds, to compare with `started`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def kill_since(init: int, since: float, shell: int) -> int:
-    """Kills what has begun below `init` at `since` or later, but not the shell; how many processes.
+    """Kill the processes below `init` that started at `since` or later, but not the shell; return how many.
 
-    A clock tick earlier counts too: /proc tells no finer. What is forked meanwhile is found in the next round.
+    A clock tick earlier counts too, since /proc is no more precise. Processes forked meanwhile are found in the next
+    round.
     """
     if not shell:
         return 0
@@ -72,9 +73,9 @@ def kill_since(init: int, since: float, shell: int) -> int:
 
 
 def _kill(pid: int, shell: int, since: float) -> bool:
-    """Kills the process of that pid if it is of the shell's container and as young; by a descriptor, which is its own.
+    """Kill a process by pidfd if it is in the shell's container and started at `since` or later.
 
-    Compared with the shell, and not with init, which nobody but root may look into.
+    Its namespace is compared with the shell's, since only root may read init's.
     """
     try:
         pidfd = os.pidfd_open(pid)
@@ -92,11 +93,11 @@ def _kill(pid: int, shell: int, since: float) -> bool:
 
 
 def missed_interrupt(init: int, since: float, group: int, seen: set[int]) -> list[int]:
-    """Those that an interrupt has not reached, of the processes of `group` below `init` that began at `since` or later.
+    """Return the processes of `group` below `init`, started at `since` or later, that an interrupt has not reached.
 
-    A shell may take a signal just before, or just after, it forks, and its child never hears of it. A process that
-    neither catches nor ignores SIGINT and is alive has had none; one that catches it may be at work on that, unless it
-    is not among `seen`, which were there when the interrupt was sent. They are added to `seen`.
+    If a shell takes a signal just before or just after it forks, its child does not get it. A live process that neither
+    catches nor ignores SIGINT has had none. One that catches SIGINT may be handling it, unless it is not in `seen`, the
+    processes that were there when the interrupt was sent. The processes found are added to `seen`.
     """
     tick = 1 / os.sysconf("SC_CLK_TCK")
     found = []
@@ -112,7 +113,7 @@ def missed_interrupt(init: int, since: float, group: int, seen: set[int]) -> lis
 
 
 def signal_member(pid: int, group: int, number: signal.Signals) -> None:
-    """Sends a process a signal if it is of a process group: its number may be another's by now.
+    """Send a process a signal if it is in a process group: its pid may be reused by now.
 
     Raises `ProcessLookupError`, `PermissionError`.
     """
@@ -125,7 +126,7 @@ def signal_member(pid: int, group: int, number: signal.Signals) -> None:
 
 
 def _takes(pid: int, number: int) -> tuple[bool, bool]:
-    """Whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
+    """Return whether a process catches a signal, and whether it ignores or blocks it (proc_pid_status(5))."""
     masks = {"SigBlk": 0, "SigIgn": 0, "SigCgt": 0}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -136,13 +137,13 @@ def _takes(pid: int, number: int) -> tuple[bool, bool]:
 
 
 class Terminal:
-    """The container's end of a terminal, by its device and inode, to be known among a process's descriptors."""
+    """The container's end of a terminal: its device and inode tell it among the descriptors of a process."""
 
     def __init__(self, device: int, inode: int) -> None:
         self.identity = (device, inode)
 
     def is_open_as(self, pid: int, fd: int) -> bool:
-        """Whether a process has it open under that number, or as its controlling terminal (tty(4))."""
+        """Return whether a process has it open under that number, or as its controlling terminal (tty(4))."""
         try:
             facts = Path(f"/proc/{pid}/fd/{fd}").stat()
         except OSError:
@@ -152,11 +153,11 @@ class Terminal:
         return facts.st_rdev == _TTY or (facts.st_dev, facts.st_ino) == self.identity
 
     def waiting(self, init: int) -> Wait | None:
-        """A thread below `init` that waits for input from here and from nowhere else; None for none.
+        """Return a thread below `init` that waits for input from this terminal only; None if there is none.
 
-        What it waits in is the kernel's word, /proc/PID/task/TID/syscall; a loop of events that has other sources
-        too only counts where it is an epoll(7) set, as node's, which has some of its own. Raises `PermissionError`
-        where there is none among the processes that this one may look into, and there are others.
+        The kernel reports the system call it waits in (/proc/PID/task/TID/syscall). An event loop with other sources
+        counts only if it is an epoll(7) set, as in node, which has sources of its own. Raises `PermissionError` if no
+        readable process waits and some processes cannot be read.
         """
         calls = _CALLS.get(platform.machine())
         if calls is None:
@@ -180,7 +181,7 @@ class Terminal:
     def _wait_of(self, pid: int, thread: int, calls: _Calls) -> Wait | None:
         words = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()
         if not words[0].isdecimal():
-            return None  # it runs, or is stopped
+            return None  # it is running or stopped
         number, arguments = int(words[0]), [int(word, 16) for word in words[1:]]
         if not self._waits(pid, calls, number, arguments):
             return None
@@ -220,14 +221,14 @@ def _memory(pid: int, address: int, size: int) -> bytes:
 
 
 def _in_poll(pid: int, address: int, count: int) -> list[int]:
-    """The descriptors in an array of poll(2)'s; more than a program that asks a person would have are none."""
+    """Return the descriptors in an array for poll(2); none if there are more than 16: that is not a prompt."""
     if not 0 < count <= 16:
         return []
     return [fd for fd, _, _ in struct.iter_unpack("ihh", _memory(pid, address, count * 8)) if fd >= 0]
 
 
 def _in_select(pid: int, count: int, address: int) -> list[int]:
-    """The descriptors in select(2)'s set of those to read."""
+    """Return the descriptors in the read set of select(2)."""
     if not address or not 0 < count <= 1024:
         return []
     bits = int.from_bytes(_memory(pid, address, (count + 63) // 64 * 8), "little")
@@ -235,6 +236,6 @@ def _in_select(pid: int, count: int, address: int) -> list[int]:
 
 
 def _in_epoll(pid: int, fd: int) -> list[int]:
-    """The descriptors in an epoll(7) set (proc_pid_fdinfo(5))."""
+    """Return the descriptors in an epoll(7) set (proc_pid_fdinfo(5))."""
     lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
     return [int(line.split()[1]) for line in lines if line.startswith("tfd:")]

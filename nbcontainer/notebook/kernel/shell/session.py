@@ -1,4 +1,4 @@
-"""The shell of a kernel: runs cells, answers questions, is interrupted, and comes back whatever becomes of it."""
+"""The shell session of a kernel: runs cells, answers questions, and starts a new shell if one has ended."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from nbcontainer.progress import Listener as Progress
 
 
-_FAREWELL = 0.5  # seconds that a shell has to end by itself
-_QUESTION_LIMIT = 4.0  # seconds that an answer may take
+_FAREWELL = 0.5  # seconds for an idle shell to exit by itself
+_QUESTION_LIMIT = 4.0  # seconds for the answer to a question
 
 _HISTORY = 4000  # characters of the cells, as those of a cell in a record
 _KEPT_OPTIONS = "aefuvxC"  # those that common.sh puts away between cells
@@ -38,9 +38,10 @@ _MAY_END = re.compile(r"\b(?:exit|exec|kill)\b")
 
 
 class ShellSession:
-    """The shell of `request`'s container, chosen and started when it is first needed.
+    """The shell of `request`'s container, which is chosen and started when it is first needed.
 
-    `program` is its name in the image, empty for bash where there is one. Everything but `interrupt` is for one thread.
+    `program` is the shell's name in the image; if empty, bash, or sh if there is no bash. Call everything but
+    `interrupt` from one thread.
     """
 
     def __init__(self, engine: Engine, request: Request, listener: ShellListener, program: str = "") -> None:
@@ -52,27 +53,27 @@ class ShellSession:
         options = replace(request.options, env=(*contents.ENVIRONMENT, *request.options.env), timeout=None)
         self._request = replace(request, script=contents.boot(program), options=options)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._life: ShellProcess | None = None
+        self._process: ShellProcess | None = None
         self._number = 0
         self._busy = False
         self._options = ""
-        self._told: list[str] = []
-        self._lost = ""
+        self._cells: list[str] = []
+        self._lost_note = ""
 
     @property
     def init(self) -> int:
-        """Host pid of the container's init; 0 where nothing runs."""
-        return 0 if self._life is None else self._life.init
+        """Host pid of the container's init; 0 if no shell runs."""
+        return 0 if self._process is None else self._process.init
 
     @property
-    def told(self) -> str:
-        """The cells that were run in it, as an image's history has them."""
-        return "\n".join(self._told)[-_HISTORY:]
+    def cells_text(self) -> str:
+        """The text of the cells that ran, for an image's history."""
+        return "\n".join(self._cells)[-_HISTORY:]
 
     def begin(self, progress: Progress | None = None, *, here: bool = False) -> None:
-        """Starts the shell, without waiting for it; with `here`, only from an image that the store has.
+        """Start the shell if none runs, and do not wait for it; with `here`, only from an image that the store has.
 
-        Raises this package's errors where there is no such container.
+        Raises this package's errors if the container cannot be chosen.
         """
         if self.container is None:
             request = self._request
@@ -80,91 +81,95 @@ class ShellSession:
                 request = replace(request, options=replace(request.options, pull=library.NEVER))
             self.container, self._image = choose_container(self.engine, request, progress)
         assert self._image is not None
-        if self._life is None:
-            self.engine.launcher_for(self._request.options.userns).start()  # it dies with the thread that starts it
+        if self._process is None:
+            self.engine.launcher_for(
+                self._request.options.userns
+            ).start()  # the launcher ends with the thread that starts it
             self._options = ""
             self.engine.last = self.container
-            self._life = ShellProcess(
+            self._process = ShellProcess(
                 self.engine, self.container, self._image, self._request, self._listener, self._messages
             )
 
-    def _exchange(self) -> tuple[ShellProcess, Channel]:
-        """The life that goes on, or a new one, when it can be talked to. Raises its error where it could not start."""
+    def _ready_shell(self) -> tuple[ShellProcess, Channel]:
+        """Return the running shell, or a new one, and its channel. Raises the error of a shell that cannot start."""
         while True:
             self.begin()
-            life = self._life
-            assert life is not None
-            if life.control_directory is not None and not self._has_ended(life):
-                return life, life.control_directory
-            if life.control_directory is None:
-                self._wait_for_start(life)
+            process = self._process
+            assert process is not None
+            if process.channel is not None and not self._has_ended(process):
+                return process, process.channel
+            if process.channel is None:
+                self._wait_for_start(process)
 
-    def _has_ended(self, life: ShellProcess) -> bool:
-        """Whether it ended while nobody looked; if so it is forgotten."""
-        if not life.join(0):
+    def _has_ended(self, process: ShellProcess) -> bool:
+        """Return whether the shell ended between cells; if so, the next call starts a new one."""
+        if not process.join(0):
             return False
-        if life.outcome is not None:
-            self._lost = f"the shell had ended before this cell ({life.outcome.describe()}): this is a new one"
+        if process.outcome is not None:
+            self._lost_note = (
+                f"the shell ended before this cell ({process.outcome.describe()}); this cell runs in a new one"
+            )
         self._forget()
         return True
 
-    def _wait_for_start(self, life: ShellProcess) -> None:
+    def _wait_for_start(self, process: ShellProcess) -> None:
         while True:
             word, *_ = self._messages.get()
             if word == STARTED:
                 return
             if word == OVER:
                 self._forget()
-                raise life.error or ContainerError("the shell's container ended before the shell could begin")
+                raise process.error or ContainerError("the container ended before its shell started")
 
     def _forget(self) -> None:
-        self._life = None
+        self._process = None
         self._messages = queue.SimpleQueue()
 
     # Cells
 
     def run(self, code: str, keyboard: Keyboard | None = None) -> CellEnd:
-        """Runs a cell to its end. Without a keyboard, its standard input is empty.
+        """Run a cell to its end. Without a keyboard, its standard input is empty.
 
-        Raises `UsageError` for what is no text for a shell, and what a container that cannot start raises.
+        Raises `UsageError` for text that a shell cannot read, and the errors of a container that cannot start.
         """
         program = code.startswith("#!")
         text = encoded(code, program=program)
         self._number += 1
         self._busy = True
         try:
-            life, control_directory = self._exchange()
+            process, channel = self._ready_shell()
             if not program:
                 text = (f"set -{self._options}; ".encode() if self._options else b"") + text
-            while not control_directory.put(contents.CELL, text):
-                life, control_directory = self._exchange()
+            while not channel.write_file(contents.CELL, text):
+                process, channel = self._ready_shell()
             stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
             line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
-            watched = cell_watch.CellWatch(self._number, line, life, self._messages, keyboard, self._timeout)
+            watched = cell_watch.CellWatch(self._number, line, process, self._messages, keyboard, self._timeout)
             end = watched.to_end()
         finally:
             self._busy = False
-        self._told.append(code)
+        self._cells.append(code)
         if watched.signalled and not watched.over:
-            watched.over = not self._let_signals_pass(control_directory)
+            watched.over = not self._let_signals_pass(channel)
             watched.interrupt_rest()
         if watched.over:
-            life.join()
+            process.join()
             self._forget()
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
-        notes, self._lost = [self._lost, end.note], ""
+        notes, self._lost_note = [self._lost_note, end.note], ""
         return replace(end, note="; ".join(filter(None, notes)))
 
-    def _let_signals_pass(self, control_directory: Channel) -> bool:
-        """Waits until the shell has behind it what it was sent to end a cell, or the next cell would have it; whether.
+    def _let_signals_pass(self, channel: Channel) -> bool:
+        """Wait until the shell has handled an interrupt's signals, which would end the next cell; False if it ended.
 
-        A signal that was sent before a line is taken before that line is answered.
+        The shell handles a signal that was sent before a line before it answers that line.
         """
         self._number += 1
         number = str(self._number)
         while True:
-            control_directory.tell(f"sync {number}")
+            channel.send(f"sync {number}")
             message = self._next(cell_watch.REPEAT)
             while message is not None:
                 if message == ("synced", number):
@@ -174,48 +179,48 @@ class ShellSession:
                 message = self._next(cell_watch.REPEAT)
 
     def _hints(self, code: str) -> str:
-        """What the shells want to know: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
+        """Return hints for the shells: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
         strict = "e" in self._options or _MAY_BE_STRICT.search(code)
         risky = strict or _MAY_END.search(code)
         return "".join(letter for letter, given in (("r", risky), ("e", strict), ("t", "trap" in code)) if given) or "-"
 
     def interrupt(self) -> None:
-        """Ends the cell that runs now, if one does; called again, at once. From any thread, and in a signal handler."""
+        """End the cell that runs now, if any; a second call does it at once. From any thread or signal handler."""
         if self._busy:
             self._messages.put((INTERRUPT, str(self._number)))
 
     # Questions
 
     def ask(self, script: str, *, cell: str = "") -> str:
-        """What a script writes to its standard output in a subshell of the shell, which is idle.
+        """Return the standard output of a script that runs in a subshell of the shell, which must be idle.
 
-        `cell` is in the file of the cell meanwhile. Empty for one that takes too long. Raises what a container that
-        cannot start raises.
+        `cell` is in the cell's file meanwhile. The result is empty if the script takes too long. Raises the errors of a
+        container that cannot start.
         """
-        life, control_directory = self._exchange()
+        process, channel = self._ready_shell()
         if cell:
-            control_directory.put(contents.CELL, encoded(cell))
+            channel.write_file(contents.CELL, encoded(cell))
         self._number += 1
         number = str(self._number)
         since = processes.now()
-        control_directory.put(contents.QUESTION, encoded(script))
+        channel.write_file(contents.QUESTION, encoded(script))
         deadline = time.monotonic() + _QUESTION_LIMIT
-        control_directory.tell(f"ask {number}")
+        channel.send(f"ask {number}")
         while (left := deadline - time.monotonic()) > 0:
             message = self._next(min(left, cell_watch.REPEAT))
             if message == ("asked", number):
-                return control_directory.answer().decode("utf-8", "replace")
+                return channel.answer().decode("utf-8", "replace")
             if message == (OVER,):
-                life.join()
+                process.join()
                 self._forget()
                 return ""
             if message is None:
-                control_directory.tell(f"ask {number}")
-        processes.kill_since(life.init, since, life.find_shell())
+                channel.send(f"ask {number}")
+        processes.kill_since(process.init, since, process.find_shell())
         while (message := self._next(cell_watch.LAST_GRACE)) is not None:
             if message == ("asked", number):
                 return ""
-        life.kill()
+        process.kill()
         return ""
 
     def _next(self, patience: float) -> Message | None:
@@ -226,23 +231,21 @@ class ShellSession:
     # The end
 
     def close(self) -> None:
-        """Ends the shell, which may end by itself if it does so at once, and everything in its container."""
-        life, self._life = self._life, None
-        if life is None:
+        """End the shell and everything in its container. An idle shell has half a second to exit by itself."""
+        process, self._process = self._process, None
+        if process is None:
             return
-        if life.control_directory is not None and not self._busy:
+        if process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):
-                life.control_directory.tell(f"end {self._number + 1}")
-            life.join(_FAREWELL)
-        life.kill()
-        life.join()
+                process.channel.send(f"end {self._number + 1}")
+            process.join(_FAREWELL)
+        process.kill()
+        process.join()
 
 
 def encoded(text: str, *, program: bool = False) -> bytes:
-    """A cell as it is written to its file. Raises `UsageError` for what no shell takes: NUL, and half characters."""
+    """Return a cell's bytes for its file. Raises `UsageError` for NUL, which shells drop, and for half characters."""
     if not program and "\0" in text:
         position = text.index("\0")
-        raise UsageError(
-            f"the cell has a NUL character, at position {position}, which no shell takes", hint="remove it"
-        )
+        raise UsageError(f"invalid cell: NUL character at position {position}", hint="remove it")
     return encode(text)

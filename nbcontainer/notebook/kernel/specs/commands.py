@@ -33,7 +33,7 @@ _OF_RUN = tuple(option for option in RUN_OPTIONS if option.name not in ("name", 
 INSTALL = Command(
     "kernel install",
     "",
-    "Makes a kernel for notebooks whose cells run in a container of IMAGE.",
+    "Make a kernel for notebooks whose cells run in a container of IMAGE.",
     (
         Option(("--image",), "IMAGE", "the image, as in run"),
         Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
@@ -47,31 +47,31 @@ INSTALL = Command(
         *_OF_RUN,
     ),
 )
-LIST = Command("kernel list", "", "Lists the kernels of nbcontainer's that Jupyter finds.")
-REMOVE = Command("kernel remove", "NAME...", "Removes kernels; images and containers stay.", least=1, most=999)
+LIST = Command("kernel list", "", "List the kernels of nbcontainer that Jupyter finds.")
+REMOVE = Command("kernel remove", "NAME...", "Remove kernels; images and containers stay.", least=1, most=999)
 
 
 @dataclass(frozen=True)
-class Use:
-    """One use of a verb. `engine` opens the store where it is needed; `listener` hears of long work."""
+class KernelInvocation:
+    """One use of a verb. `engine` opens the store: some verbs need none. `listener` gets the progress of long work."""
 
     engine: Callable[[], Engine]
     words: Words
     listener: Listener | None = None
 
 
-def _install(use: Use) -> Any:
-    words = use.words
+def _install(call: KernelInvocation) -> Any:
+    words = call.words
     image, container = words.one("image"), words.one("container")
     if not image and not container:
-        raise UsageError("kernel install: no image", hint="write --image IMAGE")
+        raise UsageError("kernel install: missing image", hint="name it with `--image IMAGE`")
     if reference.is_path(image):
         image = str(reference.host_path(image).absolute())
     run = run_words(image, container, words)
     request = request_of(parse(RUN_WORDS, run))
     check_options(request.options)
-    engine = use.engine()
-    _, found = choose_container(engine, request, use.listener)
+    engine = call.engine()
+    _, found = choose_container(engine, request, call.listener)
     shown = stem_of(reference.host_path(image)) if reference.is_path(image) else image or container
     name = words.one("name") or kernelspec.name_for(shown)
     spec = _document(words, run, shown, _store_to_name(engine), found.config.labels.get(kernelspec.LABEL, ""))
@@ -85,38 +85,38 @@ def _install(use: Use) -> Any:
 def _document(words: Words, run: list[str], shown: str, store: str, label: str) -> dict[str, Any]:
     kernel, notebooks = words.one("kernel"), words.one("notebooks")
     if notebooks not in ("", "ro", "rw"):
-        raise UsageError(f"--notebooks {notebooks} is not known", hint="write ro or rw")
+        raise UsageError(f"invalid value for `--notebooks`: {notebooks!r}", hint="use ro or rw")
     if label and not kernel and not words.has("shell"):
         title = words.one("display-name") or f"{shown} (container)"
         return kernelspec.document_labelled(label, run, title, notebooks=notebooks, store=store)
     if not kernel:
         if notebooks:
-            raise UsageError("--notebooks is for --kernel", hint=f"write -v DIR:DIR:{notebooks}")
+            raise UsageError("`--notebooks` requires `--kernel`", hint=f"for a shell, use `-v DIR:DIR:{notebooks}`")
         title = words.one("display-name") or f"{shown} (container)"
         return kernelspec.document(run, title, shell=words.one("shell"), store=store)
     if words.has("shell"):
-        raise UsageError("--shell is not for --kernel", hint="leave one of them out")
+        raise UsageError("`--shell` and `--kernel` exclude each other", hint="remove one of them")
     title = words.one("display-name") or f"{kernel} in {shown} (container)"
     return kernelspec.document_inside(kernel, run, title, notebooks=notebooks)
 
 
 def _store_to_name(engine: Engine) -> str:
-    """The store, where the kernel would not find it by itself."""
+    """Return the store's path if the kernel would not find it by itself, else an empty string."""
     chosen = "NBCONTAINER_HOME" in os.environ or engine.store.path != default_path().resolve()
     return str(engine.store.path) if chosen else ""
 
 
-def _list(_: Use) -> Any:
-    rows = tuple((one.name, one.display_name, one.run, str(one.path)) for one in kernelspec.installed())
+def _list(_: KernelInvocation) -> Any:
+    rows = tuple((spec.name, spec.display_name, spec.run, str(spec.path)) for spec in kernelspec.installed())
     return Table(("kernel", "shown as", "runs", "where"), rows, "no kernels")
 
 
-def _remove(use: Use) -> Any:
-    return Note("\n".join(f"removed {kernelspec.remove(name)}" for name in use.words.operands))
+def _remove(call: KernelInvocation) -> Any:
+    return Note("\n".join(f"removed {kernelspec.remove(name)}" for name in call.words.operands))
 
 
-def _freeze(use: Use) -> Any:
-    return freeze(use.engine(), use.words, use.listener)
+def _freeze(call: KernelInvocation) -> Any:
+    return freeze(call.engine(), call.words, call.listener)
 
 
 VERBS = {
@@ -128,12 +128,12 @@ VERBS = {
 
 
 def overview() -> str:
-    """The verbs, a line each."""
+    """Return the verbs, one a line."""
     return "\n".join(f"  {command.usage}  {command.help}" for command, _ in VERBS.values())
 
 
 def run(words: Sequence[str], engine: Callable[[], Engine], listener: Listener | None = None) -> Any:
-    """Does what the words after `kernel` say: a view. Raises this package's errors."""
+    """Run the command line after `kernel`; return its view. Raises this package's errors."""
     name = words[0] if words else ""
     if name not in VERBS:
         if name in ("", "-h", "--help"):
@@ -143,4 +143,4 @@ def run(words: Sequence[str], engine: Callable[[], Engine], listener: Listener |
     parsed = parse(command, words[1:])
     if parsed.has("help"):
         return Note(command.describe("nbcontainer "))
-    return do(Use(engine, parsed, listener))
+    return do(KernelInvocation(engine, parsed, listener))

@@ -1,6 +1,6 @@
-"""`nbcontainer kernel freeze`: what was installed by hand in a notebook becomes an image, and a kernel of its own.
+"""`nbcontainer kernel freeze`: makes an image and a kernel from a notebook's container, with what was installed in it.
 
-The image says in a label which kernel is in it, so that `kernel install --image` makes the same one elsewhere.
+A label of the image describes the kernel in it, so that `kernel install --image` makes the same one elsewhere.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 FREEZE = Command(
     "kernel freeze",
     "KERNEL IMAGE",
-    "Makes IMAGE of what a running notebook of KERNEL has installed, and a kernel for it.",
+    "Make IMAGE from the container of a running notebook of KERNEL, and a kernel for it.",
     (
-        Option(("--container",), "NAME", "which, where several notebooks of that kernel run"),
+        Option(("--container",), "NAME", "the container, if several notebooks of that kernel run"),
         Option(("--name",), "NAME", "the new kernel's name, by default made of the image's"),
         Option(("--display-name",), "TEXT", "what a launcher shows, by default the image's name"),
         Option(("-o", "--output"), "FILE", "write the image there too, for `kernel install --image FILE` elsewhere"),
@@ -45,7 +45,7 @@ RUN_WORDS = Command("run", options=RUN_OPTIONS, most=1)
 
 
 def run_words(image: str, container: str, words: Words) -> list[str]:
-    """The words of a run of `image`, in the container of that name if there is one, with the options of `words`."""
+    """Return the arguments of a run of `image`, in the container of that name if given, with the options in `words`."""
     run = [image] if image else []
     run += ["--name", container] if container else []
     for option in RUN_OPTIONS:
@@ -56,11 +56,11 @@ def run_words(image: str, container: str, words: Words) -> list[str]:
 
 
 def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> Note:
-    """Does what the words of FREEZE say. The notebook stands still for a moment. Raises this package's errors."""
+    """Run `kernel freeze`. The notebook is paused for a moment. Raises this package's errors."""
     kernel, word = words.operands
-    found = next((one for one in kernelspec.installed() if one.name == kernel), None)
+    found = next((spec for spec in kernelspec.installed() if spec.name == kernel), None)
     if found is None:
-        raise UsageError(f"no kernel of nbcontainer's is named {kernel}", hint="see `nbcontainer kernel list`")
+        raise UsageError(f"no such kernel: '{kernel}'", hint="list kernels with `nbcontainer kernel list`")
     wanted = reference.parse_new(word).familiar
     name = kernelspec.check_name(words.one("name") or kernelspec.name_for(wanted))
     spec = kernelspec.read(found)
@@ -80,12 +80,15 @@ def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> No
 
 
 def _container_of(engine: Engine, kernel: Installed, named: str) -> str:
-    """The container that a notebook of the kernel runs in, or the one that its notebooks go on in."""
-    running = [name for name, facts in running_containers(engine.store).items() if facts["kernel"] == kernel.run]
+    """Return the container that a notebook of the kernel runs in, or the named one that all its notebooks use."""
+    running = [name for name, cell in running_containers(engine.store).items() if cell.kernel == kernel.run]
     if len(running) > 1:
         names = " ".join(sorted(running))
-        raise UsageError(f"{len(running)} notebooks of {kernel.name} run: {names}", hint="choose one by --container")
+        raise UsageError(
+            f"{len(running)} notebooks of kernel '{kernel.name}' are running: {names}",
+            hint="choose one with `--container`",
+        )
     if not running and not named:
-        hint = "open one, install what is to be in the image, and freeze it while it runs"
-        raise UsageError(f"no notebook of {kernel.name} runs", hint=hint)
+        hint = "open one, install the packages, and freeze it while it runs"
+        raise UsageError(f"no notebook of kernel '{kernel.name}' is running", hint=hint)
     return running[0] if running else named

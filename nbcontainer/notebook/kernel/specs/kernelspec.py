@@ -1,4 +1,4 @@
-"""Kernelspecs: how Jupyter finds this kernel, one for each image that notebooks are to run in."""
+"""Kernelspecs: Jupyter finds this kernel by them. There is one for each image that notebooks run in."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PROVISIONER = "nbcontainer"
 """The entry point's name (`nbcontainer.notebook.provisioner`)."""
 
 LABEL = "org.nbcontainer.kernel"
-"""The label of an image that says which kernel is in it."""
+"""The label of an image that describes the kernel in it."""
 
-_INSIDE = ("argv", "language", "interrupt_mode")  # what a label says of a kernelspec, and no more
+_INSIDE = ("argv", "language", "interrupt_mode")  # the only keys of a kernelspec in a label
 
 _NAME = re.compile(r"[a-z0-9._-]+")
 _RUN = "--ContainerKernel.run="
@@ -34,7 +34,7 @@ _SHELL = "--ContainerKernel.shell_name="
 
 @dataclass(frozen=True)
 class Installed:
-    """A kernelspec of this kernel: its name, what a launcher shows, the words of its container, and its directory."""
+    """An installed kernelspec: its name, its title in a launcher, its container's arguments, and its directory."""
 
     name: str
     display_name: str
@@ -43,20 +43,20 @@ class Installed:
 
 
 def name_for(image: str) -> str:
-    """A name for the kernel of an image: `nbcontainer-debian-12` for `debian:12`."""
+    """Return a name for the kernel of an image: `nbcontainer-debian-12` for `debian:12`."""
     stem = re.sub(r"[^a-z0-9.]+", "-", image.rpartition("/")[2].lower().partition(".tar")[0]).strip("-.")
     return f"nbcontainer-{stem}" if stem else "nbcontainer"
 
 
 def check_name(name: str) -> str:
-    """`name`, if a kernel can have it (jupyter-client.readthedocs.io, "Kernel specs"). Raises `UsageError`."""
+    """Return `name` if it is a valid name (jupyter-client.readthedocs.io, "Kernel specs"). Raises `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a kernel", hint="use a-z, 0-9, -, _ and .")
+        raise UsageError(f"invalid kernel name {name!r}", hint="use a-z, 0-9, '-', '_' and '.'")
     return name
 
 
 def document(run: Sequence[str], display_name: str, *, shell: str = "", store: str = "") -> dict[str, Any]:
-    """kernel.json for a kernel whose container is that of `%container run` with these words."""
+    """Return kernel.json for a kernel in the container of `%container run` with the arguments `run`."""
     argv = [sys.executable, "-m", MODULE, "-f", "{connection_file}", _RUN + shlex.join(run)]
     if shell:
         argv.append(_SHELL + shell)
@@ -64,7 +64,7 @@ def document(run: Sequence[str], display_name: str, *, shell: str = "", store: s
         "argv": argv,
         "display_name": display_name,
         "language": "bash",
-        # An interrupt comes in at any moment, and by the channel that is made for it.
+        # Interrupts come by the control channel, while a cell blocks the shell channel.
         "interrupt_mode": "message",
         "env": {"NBCONTAINER_HOME": store} if store else {},
         "metadata": {"debugger": False},
@@ -72,16 +72,16 @@ def document(run: Sequence[str], display_name: str, *, shell: str = "", store: s
 
 
 def document_inside(kernel: str, run: Sequence[str], display_name: str, *, notebooks: str = "") -> dict[str, Any]:
-    """kernel.json for the kernel of that name, as it is installed here, in a container of `%container run` with `run`.
+    """Return kernel.json for the installed kernel of that name, in a container of `%container run` with `run`.
 
-    It is what it is, but for its interpreter, which is the image's own, and for who launches it. `notebooks` is ro, rw
-    or empty. Raises `UsageError`.
+    Only its interpreter, which is the image's, its title and its provisioner change. `notebooks` is ro, rw or empty.
+    Raises `UsageError`.
     """
     try:
         found = KernelSpecManager().get_kernel_spec(kernel)
     except NoSuchKernel:
-        hint = "see `jupyter kernelspec list`"
-        raise UsageError(f"no kernel {kernel} is installed", hint=hint) from None
+        hint = "list kernels with `jupyter kernelspec list`"
+        raise UsageError(f"no such kernel: '{kernel}'", hint=hint) from None
     spec: dict[str, Any] = found.to_dict()
     program = Path(spec["argv"][0]).name if spec["argv"] else ""
     if program.startswith("python"):
@@ -97,12 +97,12 @@ def _provisioner(run: Sequence[str], notebooks: str) -> dict[str, Any]:
 
 
 def _provisioned(spec: dict[str, Any]) -> bool:
-    """Whether a kernelspec's kernel is launched by the provisioner, and is not this package's own."""
+    """Return whether the provisioner launches the kernel, which then is not this package's own."""
     return bool(spec.get("metadata", {}).get("kernel_provisioner", {}).get("provisioner_name") == PROVISIONER)
 
 
 def label(spec: dict[str, Any]) -> str:
-    """What an image's label says of the kernel in it: only what is done inside, and nothing of this machine's."""
+    """Return the label that describes a kernel in an image; it has no facts about this machine."""
     if _provisioned(spec):
         return json.dumps({key: spec[key] for key in _INSIDE if key in spec}, sort_keys=True)
     shell = next((word.removeprefix(_SHELL) for word in spec["argv"] if word.startswith(_SHELL)), "")
@@ -110,27 +110,27 @@ def label(spec: dict[str, Any]) -> str:
 
 
 def document_labelled(text: str, run: Sequence[str], title: str, *, notebooks: str, store: str) -> dict[str, Any]:
-    """kernel.json for the kernel that an image's label tells of. Raises `UsageError` for one that says nothing."""
+    """Return kernel.json for the kernel that an image's label describes. Raises `UsageError` for an invalid label."""
     try:
-        told = json.loads(text)
-        if "argv" not in told:
-            return document(run, title, shell=str(told["shell"]), store=store)
+        values = json.loads(text)
+        if "argv" not in values:
+            return document(run, title, shell=str(values["shell"]), store=store)
         spec: dict[str, Any] = {
-            "argv": [str(word) for word in told["argv"]],
+            "argv": [str(word) for word in values["argv"]],
             "display_name": title,
-            "language": str(told["language"]),
-            "interrupt_mode": str(told.get("interrupt_mode", "signal")),
+            "language": str(values["language"]),
+            "interrupt_mode": str(values.get("interrupt_mode", "signal")),
         }
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
-            f"the image's label {LABEL} tells of no kernel: {error}", hint="name one by --kernel"
+            f"invalid label {LABEL} in the image: {error}", hint="name the kernel with `--kernel`"
         ) from None
     spec["metadata"] = {"kernel_provisioner": _provisioner(run, notebooks)}
     return spec
 
 
 def with_run(spec: dict[str, Any], run: Sequence[str], title: str) -> dict[str, Any]:
-    """A kernelspec of this package's with other words for its container."""
+    """Return a kernelspec of this package with other arguments for its container."""
     words = shlex.join(run)
     if _provisioned(spec):
         config = {**spec["metadata"]["kernel_provisioner"]["config"], "run": words}
@@ -141,15 +141,15 @@ def with_run(spec: dict[str, Any], run: Sequence[str], title: str) -> dict[str, 
 
 
 def read(kernel: Installed) -> dict[str, Any]:
-    """The kernel.json of an installed kernel."""
+    """Return the kernel.json of an installed kernel."""
     found: dict[str, Any] = json.loads((kernel.path / "kernel.json").read_text())
     return found
 
 
 def install(spec: Mapping[str, Any], name: str, *, prefix: str = "") -> Path:
-    """Writes a kernelspec, in place of one of that name; its directory (host).
+    """Write a kernelspec, and replace one of that name; return its directory (host).
 
-    Below `prefix`, or in the user's own data directory. Raises `UsageError` where it cannot be written.
+    It is below `prefix`, or in the user's data directory. Raises `UsageError` if it cannot be written.
     """
     check_name(name)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,13 +160,13 @@ def install(spec: Mapping[str, Any], name: str, *, prefix: str = "") -> Path:
         except OSError as error:
             where = prefix or manager.user_kernel_dir
             raise UsageError(
-                f"cannot install a kernel in {where}: {error.strerror}", hint="name another with --prefix"
+                f"cannot install a kernel in {where}: {error.strerror}", hint="name another directory with `--prefix`"
             ) from error
     return Path(path)
 
 
 def installed() -> list[Installed]:
-    """The kernelspecs of this kernel that Jupyter finds, by name."""
+    """Return the kernelspecs of this package that Jupyter finds, by name."""
     found = []
     for name, path in sorted(KernelSpecManager(ensure_native_kernel=False).find_kernel_specs().items()):
         try:
@@ -180,7 +180,7 @@ def installed() -> list[Installed]:
 
 
 def _run_of(spec: dict[str, Any]) -> str | None:
-    """The words of the container that a kernelspec's kernel runs in; None for one that is not of ours."""
+    """Return the arguments of a kernelspec's container; None if the kernelspec is not this package's."""
     if _provisioned(spec):
         return str(spec["metadata"]["kernel_provisioner"]["config"]["run"])
     argv = [str(word) for word in spec["argv"]]
@@ -190,9 +190,9 @@ def _run_of(spec: dict[str, Any]) -> str | None:
 
 
 def remove(name: str) -> Path:
-    """Removes a kernelspec of this kernel; the directory that it was. Raises `UsageError` for any other."""
+    """Remove a kernelspec of this package; return its directory. Raises `UsageError` for any other."""
     if name not in [one.name for one in installed()]:
-        raise UsageError(f"no kernel of nbcontainer's is named {name}", hint="see `nbcontainer kernel list`")
+        raise UsageError(f"no such kernel: '{name}'", hint="list kernels with `nbcontainer kernel list`")
     try:
         return Path(KernelSpecManager(ensure_native_kernel=False).remove_kernel_spec(name))
     except (OSError, NoSuchKernel) as error:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import LimitUnavailable
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, Group, GroupLimits, sweep
 from nbcontainer.sandbox.cgroups.hierarchy import Cgroups
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
     from pathlib import Path

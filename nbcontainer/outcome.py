@@ -44,6 +44,9 @@ class Outcome:
     peak_memory: int = 0
     limit: int = 0
 
+    def __repr__(self) -> str:
+        return f"<Outcome: {self.describe()}, {self.wall_time:.3g} s>"
+
     @property
     def ok(self) -> bool:
         """Whether the cell ended by itself with exit code 0."""

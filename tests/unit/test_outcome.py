@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from nbcontainer.sandbox.outcome import Outcome, Reason, from_status, signal_name
+from nbcontainer.outcome import Outcome, Reason, from_status, signal_name
 
 EXIT_3 = 3 << 8
 EXIT_0 = 0

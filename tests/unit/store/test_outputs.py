@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError
-from nbcontainer.store.atomic_files import replacing
+from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
     from nbcontainer.store.layout import Store

@@ -1,0 +1,104 @@
+"""Files that a user names as outputs: written whole or not at all, in a directory that containers may share."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import ImageError
+from nbcontainer.store import user_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.store.layout import Store
+
+
+@contextlib.contextmanager
+def replacing(store: Store, target: Path) -> Iterator[int]:
+    """A descriptor of a new file that takes `target`'s place at the end.
+
+    A link at that name is replaced, and not followed; a directory, a pipe, a socket or a device is refused, except for
+    the null device. /dev/stdout and /dev/fd/N mean this process's own descriptors: they are written to. Raises
+    `ImageError`, and `LinkRefused` if a link that a container could have made leads to the directory.
+    """
+    try:
+        if (own := user_files.own_descriptor(target)) is not None:
+            with _closing(os.dup(own)) as fd:
+                yield fd
+            return
+        with user_files.directory(store, target.parent) as folder, _new(folder, target) as fd:
+            yield fd
+    except BrokenPipeError:
+        raise  # whoever read it has had enough
+    except OSError as error:
+        hints = {
+            errno.ENOENT: f"mkdir -p {target.parent}",
+            errno.EISDIR: "name a file in it",
+            errno.ENOSPC: "free some space",
+        }
+        hint = hints.get(error.errno or 0, "check the path's permissions")
+        raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
+
+
+def _new(folder: int, target: Path) -> contextlib.AbstractContextManager[int]:
+    """A new file in a directory, if what has its name can be replaced; the null device, if that is it."""
+    if target.name in ("", ".."):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    try:
+        facts = os.stat(target.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return put(folder, target.name)
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if user_files.is_null(facts):
+        return _closing(user_files.open_null(folder, target.name))
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode)):
+        hint = "name another file, or redirect standard output to it: -o - > PIPE"
+        raise ImageError(f"cannot write {target}: it is a pipe, a socket or a device", hint=hint)
+    return put(folder, target.name)
+
+
+@contextlib.contextmanager
+def put(folder: int, name: str) -> Iterator[int]:
+    """A descriptor of a new file that is `name` in a directory at the end, in place of what has the name then.
+
+    The file has no name until it is whole, where the file system knows such files (open(2): O_TMPFILE): then nothing
+    of it stays, whatever ends this process. Its first name is one that cannot be foreseen. Raises `OSError`.
+    """
+    part = f".nbcontainer-{secrets.token_hex(8)}"
+    try:
+        fd, named = _new_file(folder, part)
+        with _closing(fd):
+            yield fd
+            if not named:
+                # With a directory's descriptor Python calls linkat(2), which alone can follow; the path is absolute.
+                os.link(f"/proc/self/fd/{fd}", part, dst_dir_fd=folder, follow_symlinks=True)
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+
+
+def _new_file(folder: int, name: str) -> tuple[int, bool]:
+    """A descriptor of a new file on a directory's file system, and whether it has that name already."""
+    flags = os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_TMPFILE, 0o666, dir_fd=folder), False
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        return os.open(name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666, dir_fd=folder), True
+
+
+@contextlib.contextmanager
+def _closing(fd: int) -> Iterator[int]:
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -245,7 +245,7 @@ def test_a_store_that_cannot_be_written_is_the_stores_error(
 ) -> None:
     """What a cell left and cannot be kept is told; nothing half-kept is in the store, and the next cell is kept."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     cell("true")

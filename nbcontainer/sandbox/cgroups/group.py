@@ -93,13 +93,13 @@ class Group:
         machine: Machine | None = None,
         can_make: Callable[[Path], bool] = hierarchy.can_make_group,
     ) -> None:
-        """Makes them. Raises `LimitUnavailable` where a limit cannot be enforced; nothing is left then.
+        """Make the group. Raises `LimitUnavailable` if a limit cannot be enforced; nothing is left then.
 
-        `alarm` is a descriptor that becomes readable when it comes to its memory limit and the kernel does not end
-        all of it by itself, as it does with a memory.oom.group (cgroup-v2.rst); -1 for none. `remove` closes it.
+        `alarm` is a descriptor that becomes readable when the group reaches its memory limit and the kernel does not
+        end all of it, as it does with memory.oom.group (cgroup-v2.rst); None if it does. `remove` closes it.
         """
         self.limits = limits
-        self.alarm = -1
+        self.alarm: int | None = None
         self._paths: dict[str, Path] = {}
         self._inside: tuple[int, str] | None = None
         machine = machine or Machine()
@@ -187,9 +187,9 @@ class Group:
 
     def remove(self) -> bool:
         """Removes it; False where a process of it is still there, or may not go."""
-        if self.alarm >= 0:
+        if self.alarm is not None:
             os.close(self.alarm)
-            self.alarm = -1
+            self.alarm = None
         for name, path in list(self._paths.items()):
             with contextlib.suppress(OSError):
                 with contextlib.suppress(FileNotFoundError):  # two controllers may have one
@@ -216,10 +216,10 @@ def _give_on(parent: Path, controllers: tuple[str, ...]) -> None:
             _write(parent / "cgroup.subtree_control", f"+{name}")
 
 
-def _oom_alarm(path: Path) -> int:
+def _oom_alarm(path: Path) -> int | None:
     """An eventfd that the kernel counts up when a group comes to its limit (cgroup-v1/memory.rst, 9 and 10).
 
-    -1 where it does not. The caller closes it.
+    None if it cannot. The caller closes it.
     """
     alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:
@@ -230,7 +230,7 @@ def _oom_alarm(path: Path) -> int:
             os.close(control)
     except OSError:
         os.close(alarm)
-        return -1
+        return None
     return alarm
 
 

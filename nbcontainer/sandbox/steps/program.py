@@ -6,7 +6,6 @@ import errno
 import fcntl
 import importlib
 import os
-import shlex
 import signal
 import stat
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ class Execute(Step):
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         terminal = ", with a terminal" if arguments["terminal"] else ""
-        return f"run {quoted(shlex.join(arguments['argv']))} in {quoted(arguments['cwd'])}{terminal}"
+        return f"run {quoted(' '.join(arguments['argv']))} in {quoted(arguments['cwd'])}{terminal}"
 
     def shown(self) -> dict[str, Any]:
         """Its fields; of the environment the names alone, since values may be secrets and this is written down."""

@@ -97,7 +97,7 @@ def test_every_step_of_a_plan_describes_itself(spec: Spec, ids: Any) -> None:
         (MountTmpfs("/t", 64 << 20), "mount a tmpfs of at most 64 MiB at '/t'"),
         (MountOverlay(("a", "b"), "up", "work"), "mount 2 layers at '/', with a writable layer on top"),
         (MountOverlay(("a",)), "mount 1 layer at '/', read-only"),
-        (Execute(("sh", "a b"), ("A=b",), "/"), "run \"sh 'a b'\" in '/'"),
+        (Execute(("sh", "a b"), ("A=b",), "/"), "run 'sh a b' in '/'"),
         (AddAddress("eth0", "fd00::100", "fd00::2"), "'eth0' the IPv6 address 'fd00::100' and the gateway 'fd00::2'"),
         (SetLimits((DEFAULT_LIMITS[3],)), "limit each process: nofile 1024 (at most 524288)"),
     ],

@@ -221,10 +221,10 @@ class _Destination:
 def failure(outcome: Outcome) -> CellFailed:
     """The error that a cell which ended badly raises: one line."""
     hints = {
-        Reason.TIMEOUT: "give it more with --timeout",
-        Reason.OUT_OF_MEMORY: "give it more with -m",
-        Reason.TOO_MANY_PROCESSES: "give it more with --pids-limit",
-        Reason.STORAGE_LIMIT: "give it more with --storage, or a volume",
+        Reason.TIMEOUT: "set a longer one with `--timeout`",
+        Reason.OUT_OF_MEMORY: "set a higher one with `-m`",
+        Reason.TOO_MANY_PROCESSES: "set a higher one with `--pids-limit`",
+        Reason.STORAGE_LIMIT: "set a higher one with `--storage`, or write to a volume",
     }
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
 

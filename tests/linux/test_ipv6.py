@@ -10,7 +10,7 @@ import pytest
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.network import carrier, private
+from nbcontainer.sandbox.network import carrier, pasta, private, slirp4netns
 from nbcontainer.sandbox.steps.network import AddAddress
 from tests.attacks.attacker import Attacker
 from tests.linux.made import IPV4, IPV6
@@ -98,7 +98,8 @@ def test_a_datagram_is_answered_by_ipv6(engine: Engine, cell: Cell, tmp_path: Pa
 
 def test_without_a_route_there_is_no_ipv6(cell: Cell, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this machine's IPv6 leads nowhere a cell has no address of it, and IPv4 as ever."""
-    monkeypatch.setattr(private, "has_ipv6_route", lambda _: False)
+    for module in (private, pasta, slirp4netns):
+        monkeypatch.setattr(module, "has_ipv6_route", lambda _: False)
     with greeting(own_address()) as port:
         ran = cell(f"{SHOW}; {asking(own_address(), port)}", **PRIVATE)
     assert ran.lines == ["hello"]
@@ -110,7 +111,7 @@ def test_an_address_that_is_refused_is_no_cell(cell: Cell, tool: str, monkeypatc
     if tool == "pasta":
         pytest.skip("pasta sets the address itself")
     with monkeypatch.context() as patch:
-        patch.setattr(private, "AddAddress", lambda _, *rest: AddAddress("eth7", *rest))
+        patch.setattr(slirp4netns, "AddAddress", lambda _, *rest: AddAddress("eth7", *rest))
         with pytest.raises(
             SetupFailed, match=r"^cannot give the container an IPv6 address: .*[Nn]o .*(device|interface)"
         ):

@@ -249,7 +249,7 @@ def test_undo_takes_back_the_last_change(notebook: Notebook) -> None:
     notebook.good("%%container busybox\necho > /one")
     assert str(notebook.run("%container undo").value).endswith(" is as it was before: echo > /one")
     assert notebook.run("%container diff").value.rows == ()
-    assert "no cell of container" in notebook.fails("%container undo")
+    assert "nothing to undo: no cell changed container" in notebook.fails("%container undo")
 
 
 def test_a_commit_of_nothing_is_the_image(notebook: Notebook) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.sandbox.launcher.client import Launcher
-from nbcontainer.sandbox.network import carrier, private
+from nbcontainer.sandbox.network import carrier
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syn, syns
@@ -88,7 +88,7 @@ def test_forged_packets_do_not_reach_the_hosts_loopback(
     sent = (ways, syns(carrier.ADDRESS, ways, secret), FIRST)
     powers = ("NET_RAW", "NET_ADMIN")
     assert attack(forge, *sent, network="private", capabilities=powers) == [open_to_all]
-    monkeypatch.setattr(private, "guard", lambda *_: None)
+    monkeypatch.setattr(carrier, "guard", lambda *_: None)
     assert {"127.0.0.1", "0.0.0.0"} <= set(attack(forge, *sent, network="private", capabilities=powers))
 
 
@@ -165,5 +165,5 @@ def test_no_datagram_gets_to_the_hosts_loopback(attack: Attacker, tool: str, mon
             return bool(attempt(inner.recv, 100) == b"127.0.0.1")
 
         assert not arrived()
-        monkeypatch.setattr(private, "guard", lambda *_: None)
+        monkeypatch.setattr(carrier, "guard", lambda *_: None)
         assert arrived()

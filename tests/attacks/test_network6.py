@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.sandbox.network import carrier, private
+from nbcontainer.sandbox.network import carrier
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syns
 from tests.attacks.test_network import weaken
@@ -107,7 +107,7 @@ def test_no_datagram_gets_to_the_hosts_loopback_by_ipv6(
             return found
 
         assert arrived() == set()
-        monkeypatch.setattr(private, "guard", lambda *_: None)
+        monkeypatch.setattr(carrier, "guard", lambda *_: None)
         assert {"::1", "::ffff:127.0.0.1"} <= arrived()
 
 
@@ -120,5 +120,5 @@ def test_forged_ipv6_packets_do_not_reach_the_hosts_loopback(
         ways = [*LOOPBACK, *LINK, *own_link_addresses(), *INSIDE, address]
         sent = (ways, syns(carrier.ADDRESS6, ways, secret), FIRST)
         assert attack(forge, *sent, network="private", capabilities=powers) == [address]
-        monkeypatch.setattr(private, "guard", lambda *_: None)
+        monkeypatch.setattr(carrier, "guard", lambda *_: None)
         assert "::1" in attack(forge, *sent, network="private", capabilities=powers)

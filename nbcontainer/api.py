@@ -124,7 +124,7 @@ def run(
 def create(image: str, name: str, *, engine: Engine | None = None) -> Container:
     """A new, named container, for `run(name=…)` to go on in. Raises `ContainerExists`, `ImageNotFound`."""
     used = engine or default_engine()
-    return containers.create(used, library.find(used.store, used, image), name)
+    return containers.create(used, used.images.find(image), name)
 
 
 def get(name: str, *, engine: Engine | None = None) -> Container:

@@ -78,7 +78,7 @@ def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
             layers = stack.enter_context(_now(engine, name)).record.layers
         except (ContainerNotFound, UsageError):
             try:
-                layers = library.lowers(engine.store, library.find(engine.store, engine, name, pull=library.NEVER))
+                layers = engine.images.lowers(engine.images.find(name, pull=library.NEVER))
             except ImageNotFound as error:
                 raise _neither(name) from error
         yield layers
@@ -86,7 +86,7 @@ def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
 
 def _image(engine: Engine, name: str) -> Image:
     try:
-        return engine.store.image(name if reference.is_digest(name) else reference.parse(name).familiar)
+        return engine.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
     except ImageNotFound as error:
         raise _neither(name) from error
 
@@ -205,7 +205,7 @@ def _inspect(call: Invocation) -> View:
         except (ContainerNotFound, UsageError):
             if not name:
                 raise
-            found.append(library.describe(call.engine.store, _image(call.engine, name)))
+            found.append(call.engine.images.describe(_image(call.engine, name)))
     return Document(found[0] if len(found) == 1 else found)
 
 

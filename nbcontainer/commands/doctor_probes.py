@@ -94,7 +94,7 @@ class ProbeEnvironment:
     @property
     def has_busybox(self) -> bool:
         """Whether the store has an image of that name."""
-        return self._store is not None and "busybox" in self._store.images()
+        return self._store is not None and "busybox" in self._store.index.images()
 
     def free(self) -> int:
         """Bytes that are free for this user where the directory is."""

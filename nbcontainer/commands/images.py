@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.archives.loading import ImportOptions
+    from nbcontainer.images.library import Images
     from nbcontainer.oci.documents import Image
 
 PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
@@ -32,13 +33,18 @@ CHANGE = Option(
 def _images(call: Invocation) -> View:
     rows = tuple(
         (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
-        for name, image in sorted(call.engine.store.images().items())
+        for name, image in sorted(call.engine.store.index.images().items())
     )
     return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
 
 
+def _images_of(call: Invocation) -> Images:
+    """Return the engine's images, whose transfers report to the invocation's listener."""
+    return call.engine.images.reporting_to(call.listener)
+
+
 def describe(image: Image) -> str:
-    """One line about an image that came or was made."""
+    """Return one line about an image that was brought in or made."""
     return f"{image.name}  {image.digest}  {count(len(image.layers), 'layer')}, {size(image.size)}"
 
 
@@ -49,11 +55,11 @@ def _import(call: Invocation) -> View:
     from nbcontainer.images.archives.loading import ImportOptions
 
     changes = call.words.all("change")
-    wish = ImportOptions(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
-    config = wish.config
+    options = ImportOptions(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
+    config = options.config
     for instruction in changes:
         config = config_changes.apply(config, instruction)
-    return _bring_in(call, file, replace(wish, config=config))
+    return _bring_in(call, file, replace(options, config=config))
 
 
 def _load(call: Invocation) -> View:
@@ -65,20 +71,20 @@ def _load(call: Invocation) -> View:
     return _bring_in(call, files[0], ImportOptions())
 
 
-def _bring_in(call: Invocation, file: str, wish: ImportOptions) -> View:
+def _bring_in(call: Invocation, file: str, options: ImportOptions) -> View:
     from nbcontainer.images.archives import loading
 
     path = Path("-" if file == "-" else reference.host_path(file))
     text = call.words.one("platform")
-    wish = replace(
-        wish,
+    options = replace(
+        options,
         stem=loading.stem_of(path),
         platform=platforms.parse(text) if text else None,
         created_by=f"nbcontainer import {path.name}",
     )
     source = 0 if file == "-" else loading.open_file(call.engine.store, path)
     try:
-        images = loading.load(call.engine.store, call.engine, source, wish, call.listener)
+        images = _images_of(call).load(source, options)
     finally:
         if source != 0:
             os.close(source)
@@ -86,43 +92,34 @@ def _bring_in(call: Invocation, file: str, wish: ImportOptions) -> View:
 
 
 def _pull(call: Invocation) -> View:
-    from nbcontainer.images.registry.pulling import pull
-
-    engine, text = call.engine, call.words.one("platform")
+    images, text = _images_of(call), call.words.one("platform")
     platform = platforms.parse(text) if text else None
     wanted = [reference.parse(word) for word in call.words.operands]
     if any(one.familiar == reference.HOST for one in wanted):
-        raise UsageError("host is this machine, and in no registry", hint="use it as it is: %%container host")
-    images = [pull(engine.store, engine, one, platform=platform, listener=call.listener) for one in wanted]
-    return Note("\n".join(describe(image) for image in images))
+        raise UsageError("'host' is built in and cannot be pulled", hint="use it in a cell: `%%container host`")
+    return Note("\n".join(describe(images.pull(one, platform)) for one in wanted))
 
 
 def _push(call: Invocation) -> View:
-    from nbcontainer.images.registry.pushing import push
-
     source, *target = call.words.operands
     image = known(call.engine, source)
     wanted = reference.parse_new(target[0] if target else source)
     compression = _compression(call, Compression.GZIP)
-    manifest = push(call.engine.store, image, wanted, compression=compression, listener=call.listener)
+    manifest = _images_of(call).push(image, wanted, compression=compression)
     return Note(f"{wanted.canonical}@{manifest.digest}")
 
 
 def _save(call: Invocation) -> View:
-    from nbcontainer.images.archives import saving
-
     target = call.words.one("output")
     if not target:
         raise UsageError("save: no file to write", hint="write save IMAGE... -o FILE.tar, or -o DIR/ for a layout")
     images = [known(call.engine, name) for name in call.words.operands]
     path = reference.host_path("/dev/stdout" if target == "-" else target)
     layers = _compression(call, Compression.NONE)
-    store = call.engine.store
-    with call.tracker(f"save {' '.join(call.words.operands)}") as tracker:
-        if target.endswith("/") or path.is_dir():
-            saving.save_directory(store, images, path, tracker, layers)
-            return Note(f"{target}  {count(len(images), 'image')}")
-        written = saving.save_archive(store, images, path, tracker, layers)
+    if target.endswith("/") or path.is_dir():
+        _images_of(call).save_layout(images, path, layers)
+        return Note(f"{target}  {count(len(images), 'image')}")
+    written = _images_of(call).save(images, path, layers)
     return None if target == "-" else Note(f"{target}  {count(len(images), 'image')}, {size(written)}")
 
 
@@ -135,20 +132,20 @@ def _compression(call: Invocation, default: Compression) -> Compression:
 
 def known(engine: Engine, name: str) -> Image:
     """The image of the store, or of a local recipe, that a word means. Raises `ImageNotFound`, `UsageError`."""
-    return library.find(engine.store, engine, name, pull=library.NEVER)
+    return engine.images.find(name, pull=library.NEVER)
 
 
 def _tag(call: Invocation) -> View:
     source, target = call.words.operands
-    return Note(describe(call.engine.store.tag(known(call.engine, source), reference.parse_new(target).familiar)))
+    return Note(describe(call.engine.store.index.tag(known(call.engine, source), reference.parse_new(target).familiar)))
 
 
 def _rmi(call: Invocation) -> View:
     store, gone = call.engine.store, []
     for word in call.words.operands:
         name = word if reference.is_digest(word) else reference.parse(word).familiar
-        gone.append(name if name in store.damaged() else store.image(name).name)
-        store.drop_image(gone[-1])
+        gone.append(name if name in store.index.damaged() else store.index.image(name).name)
+        store.index.drop_image(gone[-1])
     call.engine.later(lambda: sweep(call.engine))
     return Note(f"removed {', '.join(gone)}")
 
@@ -157,15 +154,12 @@ def _df(call: Invocation) -> View:
     from nbcontainer.containers.disk_usage import total, usage
 
     rows = [(one.kind, one.name, size(one.own), size(one.shared)) for one in usage(call.engine)]
-    rows.append(("all, each thing once", "", size(total(call.engine)), ""))
+    rows.append(("total", "", size(total(call.engine)), ""))
     return Table(("what", "name", "its own", "shared"), tuple(rows))
 
 
 def _verify(call: Invocation) -> View:
-    from nbcontainer.images.verify import verify
-
-    with call.tracker("verify") as tracker:
-        problems = verify(call.engine.store, tracker)
+    problems = _images_of(call).verify()
     if call.words.has("remove"):
         for path in {problem.blob for problem in problems if problem.blob is not None}:
             path.unlink(missing_ok=True)
@@ -233,7 +227,7 @@ IMAGE_VERBS = (
         _save,
     ),
     Verb(Command("tag", "IMAGE NAME", "Gives an image one more name.", least=2, most=2), _tag),
-    Verb(Command("df", "", "Lists what takes space, and by whom; prune frees what is nobody's."), _df),
+    Verb(Command("df", "", "Lists what uses space, and how much; prune removes what is unreferenced."), _df),
     Verb(
         Command(
             "verify",

@@ -133,7 +133,7 @@ _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upp
 def running_containers(store: Store) -> dict[str, ActiveCell]:
     """Return the cells that run now, in any process that uses the store, by the names of their containers."""
     found: dict[str, ActiveCell] = {}
-    for session in store.sessions.said():
+    for session in store.sessions.states():
         running = session.get("running") if isinstance(session, dict) else None
         for name, values in running.items() if isinstance(running, dict) else ():
             cell = ActiveCell.from_json(values)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.container import move_to_tmp
 from nbcontainer.containers.record import read_record, records
 from nbcontainer.errors import ContainerError, ImageError
-from nbcontainer.images import library, trash
+from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
@@ -63,7 +63,7 @@ def _unused_layers(workspace: Workspace) -> list[Path]:
     try:
         kept = records(workspace.store)
         used = {layer for record in kept for layer in record.layers}
-        return library.collect(workspace.store, used, {record.image_digest for record in kept})
+        return workspace.images.collect(used, {record.image_digest for record in kept})
     except (ContainerError, ImageError):
         return []  # the layers of damaged records and images are unknown, so all layers may be in use
 

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.images import library, sandboxed
+from nbcontainer.images import sandboxed
 from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.oci import config_changes, reference, timestamps
 from nbcontainer.oci import documents as oci
@@ -84,10 +84,10 @@ def _commit(
         # One lock for blobs, layer names and the image's name: a prune in between could remove the blobs.
         with store.lock():
             for cell, (path, layer) in zip(cells, packed, strict=True):
-                store.adopt_blob(path, layer.blob.digest)
-                store.name_layer(cell.layer, layer.diff_id)
-            library.lowers(store, image)
-            return store.add_image(image, name)
+                store.blobs.adopt(path, layer.blob.digest)
+                store.layers.name(cell.layer, layer.diff_id)
+            workspace.images.lowers(image)
+            return store.index.add_image(image, name)
 
 
 def _packed(
@@ -96,7 +96,7 @@ def _packed(
     """Return the cell's layer as a blob, still in the store's `tmp`."""
     path, blob = stack.enter_context(workspace.store.incoming())
     packed = workspace.on_directory(
-        sandboxed.pack_layer_here,
+        sandboxed.pack_layer,
         f"layers/{cell.layer}/diff",
         [blob],
         read_only=True,
@@ -116,7 +116,7 @@ def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progres
     compression = compression_of(target)
     with replacing(workspace.store, target) as fd:
         packed = workspace.on_layers(
-            sandboxed.pack_tree_here,
+            sandboxed.pack_tree,
             layers[::-1],
             [fd],
             progress=progress,

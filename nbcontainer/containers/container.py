@@ -29,7 +29,6 @@ from nbcontainer.errors import (
     ContainerNotFound,
     UsageError,
 )
-from nbcontainer.images import library
 from nbcontainer.oci import timestamps
 from nbcontainer.oci.documents import Image
 from nbcontainer.store.errors import store_error
@@ -97,7 +96,7 @@ class Container:
 
     def image(self) -> Image:
         """Return the image that it was made from. Raises `ImageError` if the store has lost it."""
-        return self.workspace.store.read_image(self.record.image_digest).named(self.record.image)
+        return self.workspace.store.index.read_image(self.record.image_digest).named(self.record.image)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
@@ -231,7 +230,7 @@ def create(workspace: Workspace, image: Image, name: str) -> Container:
         if (store.path / "containers" / name / RECORD).exists():
             hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
             raise ContainerExists(f"container '{name}' already exists", hint=hint)
-        record = Record(name, image.name, image.digest, library.lowers(store, image), timestamps.timestamp())
+        record = Record(name, image.name, image.digest, workspace.images.lowers(image), timestamps.timestamp())
         container = Container(workspace, record)
         container.save()
     return container
@@ -240,7 +239,7 @@ def create(workspace: Workspace, image: Image, name: str) -> Container:
 def create_anonymous(workspace: Workspace, image: Image) -> Container:
     """Return a new anonymous container, in memory."""
     store = workspace.store
-    base = store.recall(f"layers of {image.digest}", lambda: library.lowers(store, image))
+    base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
     created = timestamps.timestamp()
     record = Record(secrets.token_hex(6), image.name, image.digest, base, created, session=store.session)
     return Container(workspace, record)

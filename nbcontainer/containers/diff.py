@@ -36,11 +36,11 @@ def diff(container: Container) -> list[Change]:
         for cell in record.cells:
             if cell.layer:
                 where = f"layers/{cell.layer}/diff"
-                _add(last, replaced, workspace.on_directory(sandboxed.changes_here, where, read_only=True))
+                _add(last, replaced, workspace.on_directory(sandboxed.list_changes, where, read_only=True))
         if not last:
             return []
         there, inside = workspace.on_layers(
-            sandboxed.look_up_here, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
+            sandboxed.look_up, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
         )
     return sorted(_against(last, set(there), inside), key=lambda change: change.path)
 

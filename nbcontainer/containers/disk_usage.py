@@ -35,13 +35,13 @@ def usage(workspace: Workspace) -> list[Usage]:
     blobs = {f"sha256:{path.name}": _size(path) for path in (store.path / "blobs/sha256").iterdir()}
     sizes = trees | blobs
     used_by: dict[tuple[str, str], set[str]] = {}
-    for name, image in sorted(store.images().items()):
-        config, _ = oci.read_manifest(store.read_blob(image.digest))
-        layers = {f"layers/{layer}" for part in image.layers if (layer := store.layer(part.diff_id))}
+    for name, image in sorted(store.index.images().items()):
+        config, _ = oci.read_manifest(store.blobs.read(image.digest))
+        layers = {f"layers/{layer}" for part in image.layers if (layer := store.layers.find(part.diff_id))}
         used_by["image", name] = {
             image.digest,
             config.digest,
-            *store.indexes(image.index, image.digest),
+            *store.index.indexes(image.index, image.digest),
             *(part.blob.digest for part in image.layers),
         } | layers
     for record in records(store):
@@ -71,7 +71,7 @@ def total(workspace: Workspace) -> int:
 
 def _trees(workspace: Workspace, place: str) -> dict[str, int]:
     """Return the size of each entry of a directory of the store, counted in a sandbox, which may read all of it."""
-    return dict(workspace.on_directory(sandboxed.usage_here, place, read_only=True))
+    return dict(workspace.on_directory(sandboxed.usage, place, read_only=True))
 
 
 def _size(path: Path) -> int:

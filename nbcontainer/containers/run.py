@@ -16,7 +16,6 @@ from nbcontainer.errors import (
     SetupFailed,
     UsageError,
 )
-from nbcontainer.images import library
 from nbcontainer.oci import reference
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store import writable
@@ -69,9 +68,7 @@ def _choose_container(engine: Engine, request: Request, progress: Listener | Non
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
     options = request.options
-    return library.find(
-        engine.store, engine, request.image, pull=options.pull, platform=options.platform, progress=progress
-    )
+    return engine.images.reporting_to(progress).find(request.image, pull=options.pull, platform=options.platform)
 
 
 def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:
@@ -142,7 +139,7 @@ def run(
 
 def prewarm_image(engine: Engine, word: str) -> None:
     """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
-    image = engine.store.image(reference.parse(word).familiar)
+    image = engine.store.index.image(reference.parse(word).familiar)
     container = containers.create_anonymous(engine, image)
     cell = Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
     engine.prewarm(container.lowers, cell.options.cgroup_limits, cell.plan_for)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.background import BackgroundQueue
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.images import trash
+from nbcontainer.images.library import Images
 from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.spec import Directory, Overlay
@@ -40,6 +41,7 @@ class Workspace:
         self.idmap = idmap.choose()
         owner = (self.idmap.root_uid, self.idmap.root_gid)
         self.store = Store((path or default_path()).resolve(), owner)
+        self.images = Images(self.store, self)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
         self.background = BackgroundQueue()
         self.active: dict[str, ActiveCell] = {}
@@ -119,4 +121,4 @@ class Workspace:
             else:
                 self.active[name] = cell
             running = {key: active.to_json() for key, active in self.active.items()}
-            self.store.sessions.tell({"pid": os.getpid(), "running": running})
+            self.store.sessions.publish({"pid": os.getpid(), "running": running})

@@ -1,1 +1,1 @@
-"""From bytes to layers and back: references, the store, packing and unpacking, recipes."""
+"""Images: finding, pulling, pushing, loading, saving, and their layers."""

@@ -1,4 +1,4 @@
-"""Finding images by what people write, and what becomes of those that nobody has."""
+"""The images of one store: found by what users write, ingested and saved."""
 
 from __future__ import annotations
 
@@ -7,178 +7,274 @@ import hashlib
 import json
 import os
 import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageError
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
+from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.staging import Staging
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.images.archives.loading import ImportOptions
+    from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.runner import Runner
-    from nbcontainer.oci.documents import Image
+    from nbcontainer.images.verify import Problem
+    from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import Reference
-    from nbcontainer.progress import Listener
+    from nbcontainer.progress import Listener, Tracker
     from nbcontainer.store.layout import Store
 
 ALWAYS, MISSING, NEVER = "always", "missing", "never"
 PULL = (ALWAYS, MISSING, NEVER)
-"""What `--pull` can be: ask the registry each time, only for what the store does not have, or never."""
+"""The values of `--pull`: ask the registry each time, only for images that the store does not have, or never."""
 
 
-def describe(store: Store, image: Image) -> dict[str, Any]:
-    """What `inspect` shows of an image: its documents, and where its layers are on this host."""
-    manifest = json.loads(store.read_blob(image.digest))
-    return {
-        "name": image.name,
-        "digest": image.digest,
-        "manifest": manifest,
-        "config": json.loads(store.read_blob(manifest["config"]["digest"])),
-        "layers": [str(store.path / "layers" / layer / "diff") for layer in lowers(store, image)],
-    }
+@dataclass(frozen=True)
+class Images:
+    """The images of `store`. Thread-safe.
 
-
-def find(
-    store: Store,
-    runner: Runner,
-    word: str,
-    *,
-    pull: str = MISSING,
-    platform: str = "",
-    progress: Listener | None = None,
-) -> Image:
-    """The image that a person means by `word`: a name, a digest, or the path of an archive or of a layout directory.
-
-    A name that the store does not have is made here (`busybox`) or pulled from its registry, as `pull` allows.
-    Raises `ImageNotFound`, `ImageError`, `UsageError`.
+    `runner` runs functions on untrusted files, `listener` gets the progress of transfers, and `patience` is how long to
+    wait for registries. Registry client and archive readers are imported when they are first used: most cells need
+    neither.
     """
-    if pull not in PULL:
-        raise UsageError(f"--pull {pull} is not known", hint=f"choose one of {', '.join(PULL)}")
-    wanted_platform = platforms.parse(platform) if platform else None
-    if reference.is_path(word):
-        return _find_file(store, runner, reference.host_path(word), wanted_platform, progress)
-    if pull == ALWAYS:
-        return _find_name(store, runner, word, wanted_platform, pull, progress)
-    return store.recall(f"{platform} {word}", lambda: _find_name(store, runner, word, wanted_platform, pull, progress))
 
+    store: Store
+    runner: Runner
+    listener: Listener | None = None
+    patience: Patience | None = None
 
-def _find_name(
-    store: Store, runner: Runner, word: str, platform: Platform | None, pull: str, progress: Listener | None
-) -> Image:
-    if reference.is_digest(word):
-        return _whole(store, runner, store.image(word))
-    wanted = reference.parse(word)
-    try:
-        return _named(store, runner, wanted, platform, pull, progress)
-    except (ImageNotFound, RegistryError) as error:
-        if Path(word).is_file() or Path(word, "oci-layout").exists():
-            raise ImageNotFound(error.message, hint=f"for the file, write ./{word}") from None
-        raise
+    def reporting_to(self, listener: Listener | None) -> Images:
+        """Return the same images with another listener."""
+        return replace(self, listener=listener)
 
+    @property
+    def _staging(self) -> Staging:
+        return Staging(self.store, self.runner, self.listener)
 
-def _named(
-    store: Store,
-    runner: Runner,
-    wanted: Reference,
-    platform: Platform | None,
-    pull: str,
-    progress: Listener | None,
-) -> Image:
-    if wanted.familiar == reference.HOST:
-        from nbcontainer.images.builtin.host import host  # nothing else needs any of it
+    # Finding
+
+    def find(self, word: str, *, pull: str = MISSING, platform: str = "") -> Image:
+        """Return the image that `word` names: a name, a digest, or the path (host) of an archive or layout directory.
+
+        If the store does not have a name, the image is made here (`busybox`) or pulled, as `pull` (one of `PULL`)
+        allows. All layers of the image are unpacked. Raises `ImageNotFound`, `ImageError`, `RegistryError`,
+        `StoreError`, `UsageError`.
+        """
+        if pull not in PULL:
+            raise UsageError(f"unknown value --pull {pull}", hint=f"choose one of {', '.join(PULL)}")
+        wanted_platform = platforms.parse(platform) if platform else None
+        if reference.is_path(word):
+            return self._find_file(reference.host_path(word), wanted_platform)
+        if pull == ALWAYS:
+            return self._find_name(word, wanted_platform, pull)
+        question = f"{platform} {word}"
+        return self.store.index.recall(question, lambda: self._find_name(word, wanted_platform, pull))
+
+    def _find_name(self, word: str, platform: Platform | None, pull: str) -> Image:
+        if reference.is_digest(word):
+            return self._unpacked(self.store.index.image(word))
+        wanted = reference.parse(word)
+        try:
+            return self._named(wanted, platform, pull)
+        except (ImageNotFound, RegistryError) as error:
+            if Path(word).is_file() or Path(word, "oci-layout").exists():
+                raise ImageNotFound(error.message, hint=f"for the file, write ./{word}") from None
+            raise
+
+    def _named(self, wanted: Reference, platform: Platform | None, pull: str) -> Image:
+        if wanted.familiar == reference.HOST:
+            return self._host(platform)
+        if pull != ALWAYS:
+            try:
+                return self._unpacked(self._stored(wanted, platform))
+            except ImageNotFound:
+                if wanted.familiar == "busybox" and platform in (None, platforms.host()):
+                    return self._busybox(pull)
+                if pull == NEVER:
+                    raise
+        return self.pull(wanted, platform)
+
+    def _stored(self, wanted: Reference, platform: Platform | None) -> Image:
+        image = self.store.index.image(wanted.familiar)
+        if platform is not None and platforms.rank(image.platform, platform) < 0:
+            hint = "leave out --pull never to pull it"
+            raise ImageNotFound(f"the store's {wanted} is for {image.platform}, not for {platform}", hint=hint)
+        return image
+
+    def _unpacked(self, image: Image) -> Image:
+        """Return the image with all its layers unpacked: other tools can add images without that."""
+        if all(self.store.layers.find(layer.diff_id) for layer in image.layers):
+            return image
+        from nbcontainer.images.ingest import restore
+
+        return restore(self._staging, image)
+
+    def _host(self, platform: Platform | None) -> Image:
+        from nbcontainer.images.builtin.host import host
 
         if platform not in (None, platforms.host()):
-            raise ImageNotFound(f"host is this machine, which is {platforms.host()}", hint="leave --platform out")
-        return host(store, runner)
-    if pull != ALWAYS:
+            message = f"the image host is for this machine's platform, {platforms.host()}"
+            raise ImageNotFound(message, hint="leave out --platform")
+        return host(self._staging)
+
+    def _busybox(self, pull: str) -> Image:
+        """Return busybox, made from this machine's binary without a network if there is one, else pulled."""
+        from nbcontainer.images.archives.loading import ImportOptions
+
         try:
-            return _whole(store, runner, _known(store, wanted, platform))
-        except ImageNotFound:
-            if wanted.familiar == "busybox" and platform in (None, platforms.host()):
-                return _busybox(store, runner, pull, progress)
-            if pull == NEVER:
-                raise
-    return _pull(store, runner, wanted, platform, progress)
+            data, origin = busybox.busybox()
+        except ImageNotFound as error:
+            return self._pull_busybox(pull, error)
+        tar = os.memfd_create("busybox.tar", os.MFD_CLOEXEC)
+        try:
+            with open(tar, "wb", closefd=False) as file:
+                file.write(data)
+            os.lseek(tar, 0, os.SEEK_SET)
+            options = ImportOptions(
+                "busybox",
+                config=busybox.BUSYBOX_CONFIG,
+                created_by=f"nbcontainer recipe busybox from {Path(origin).name}",
+                created=timestamp(0),
+            )
+            return self.reporting_to(None).load(tar, options)[0]
+        finally:
+            os.close(tar)
 
-
-def _whole(store: Store, runner: Runner, image: Image) -> Image:
-    """The image, with all its layers unpacked: others may put images into the layout that the store is."""
-    if all(store.layer(layer.diff_id) for layer in image.layers):
-        return image
-    from nbcontainer.images.ingest import restore
-
-    return restore(store, runner, image)
-
-
-def _pull(
-    store: Store, runner: Runner, wanted: Reference, platform: Platform | None, progress: Listener | None
-) -> Image:
-    from nbcontainer.images.registry.pulling import pull
-
-    return pull(store, runner, wanted, platform=platform, listener=progress)
-
-
-def _known(store: Store, wanted: Reference, platform: Platform | None) -> Image:
-    image = store.image(wanted.familiar)
-    if platform is not None and platforms.rank(image.platform, platform) < 0:
-        hint = "leave out --pull never to pull it"
-        raise ImageNotFound(f"the store's {wanted} is for {image.platform}, not for {platform}", hint=hint)
-    return image
-
-
-def _busybox(store: Store, runner: Runner, pull: str, progress: Listener | None) -> Image:
-    """busybox without a network, where there is one on this machine, else from the registry."""
-    from nbcontainer.images.archives.loading import ImportOptions, load
-
-    try:
-        tar, origin = busybox.busybox()
-    except ImageNotFound as error:
+    def _pull_busybox(self, pull: str, missing: ImageNotFound) -> Image:
         if pull == NEVER:
-            raise
+            raise missing
         try:
-            return _pull(store, runner, reference.parse("busybox"), None, progress)
-        except RegistryError as other:
-            raise ImageNotFound(f"{error.message}; {other.message}", hint=error.hint) from None
-    source = os.memfd_create("busybox.tar", os.MFD_CLOEXEC)
-    try:
-        with open(source, "wb", closefd=False) as file:
-            file.write(tar)
-        os.lseek(source, 0, os.SEEK_SET)
-        wish = ImportOptions(
-            "busybox",
-            config=busybox.BUSYBOX_CONFIG,
-            created_by=f"nbcontainer recipe busybox from {Path(origin).name}",
-            created=timestamp(0),
-        )
-        return load(store, runner, source, wish)[0]
-    finally:
-        os.close(source)
+            return self.pull(reference.parse("busybox"))
+        except RegistryError as error:
+            raise ImageNotFound(f"{missing.message}; {error.message}", hint=missing.hint) from None
 
+    def _find_file(self, path: Path, platform: Platform | None) -> Image:
+        """Return the image in a host file. It is ingested once: the file's identity and times are in its name."""
+        from nbcontainer.images.archives.loading import ImportOptions, open_file, stem_of
 
-def _find_file(store: Store, runner: Runner, path: Path, platform: Platform | None, progress: Listener | None) -> Image:
-    """The image in a file on the host, brought in once: it is known again by its file's identity and times."""
-    from nbcontainer.images.archives.loading import ImportOptions, load, open_file, stem_of
+        source = open_file(self.store, path)
+        try:
+            facts = _facts(source)
+            stamp = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {platform}"
+            name = f"{names.OF_FILES}{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+            known = self.store.index.images().get(name)
+            if known is not None:
+                return known
+            options = ImportOptions(name, stem_of(path), platform, created_by=f"nbcontainer {path.name}")
+            return self.load(source, options)[0]
+        finally:
+            os.close(source)
 
-    source = open_file(store, path)
-    try:
-        facts = _facts(source)
-        stamp = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {platform}"
-        name = f"{names.OF_FILES}{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
-        known = store.images().get(name)
-        if known is not None:
-            return known
-        wish = ImportOptions(name, stem_of(path), platform, created_by=f"nbcontainer {path.name}")
-        return load(store, runner, source, wish, progress)[0]
-    finally:
-        os.close(source)
+    # Transfers
+
+    def pull(self, wanted: Reference, platform: Platform | None = None) -> Image:
+        """See `nbcontainer.images.registry.pulling.pull`."""
+        from nbcontainer.images.registry.pulling import pull
+
+        return pull(self._staging, wanted, platform=platform, patience=self.patience)
+
+    def push(self, image: Image, target: Reference, *, compression: Compression = Compression.GZIP) -> Descriptor:
+        """See `nbcontainer.images.registry.pushing.push`."""
+        from nbcontainer.images.registry.pushing import push
+
+        return push(self._staging, image, target, compression=compression, patience=self.patience)
+
+    def load(self, fd: int, options: ImportOptions) -> list[Image]:
+        """See `nbcontainer.images.archives.loading.load`."""
+        from nbcontainer.images.archives.loading import load
+
+        return load(self._staging, fd, options)
+
+    def save(self, images: Sequence[Image], target: Path, layers: Compression = Compression.NONE) -> int:
+        """See `nbcontainer.images.archives.saving.save_archive`."""
+        from nbcontainer.images.archives.saving import save_archive
+
+        with self._saving(images) as tracker:
+            return save_archive(self.store, images, target, tracker, layers)
+
+    def save_layout(self, images: Sequence[Image], target: Path, layers: Compression = Compression.NONE) -> None:
+        """See `nbcontainer.images.archives.saving.save_directory`."""
+        from nbcontainer.images.archives.saving import save_directory
+
+        with self._saving(images) as tracker:
+            save_directory(self.store, images, target, tracker, layers)
+
+    def _saving(self, images: Sequence[Image]) -> Tracker:
+        return self._staging.tracker(f"save {' '.join(image.name for image in images)}")
+
+    # What the store has of them
+
+    def verify(self) -> list[Problem]:
+        """See `nbcontainer.images.verify.verify`."""
+        from nbcontainer.images.verify import verify
+
+        with self._staging.tracker("verify") as tracker:
+            return verify(self.store, tracker)
+
+    def describe(self, image: Image) -> dict[str, Any]:
+        """Return what `inspect` shows of an image: its documents, and the directories of its layers (host)."""
+        manifest = json.loads(self.store.blobs.read(image.digest))
+        return {
+            "name": image.name,
+            "digest": image.digest,
+            "manifest": manifest,
+            "config": json.loads(self.store.blobs.read(manifest["config"]["digest"])),
+            "layers": [str(self.store.path / "layers" / layer / "diff") for layer in self.lowers(image)],
+        }
+
+    def lowers(self, image: Image) -> tuple[str, ...]:
+        """Return the ids of an image's layers, from the bottom up, each once. Raises `ImageError`."""
+        found: dict[str, None] = {}
+        for layer in image.layers:
+            known = self.store.layers.find(layer.diff_id)
+            if known is None:
+                hint = "remove the image, then pull or load it again"
+                raise ImageError(f"a layer of image {image.name} is missing from the store", hint=hint)
+            # overlayfs refuses a layer on itself; the upper one of two has the effect of both.
+            found.pop(known, None)
+            found[known] = None
+        return tuple(found)
+
+    def collect(self, used: set[str], digests: set[str]) -> list[Path]:
+        """Remove the blobs that no image uses, and return the layers (host) that nothing uses, to be discarded.
+
+        `used` are the layers that containers use, `digests` the images that they were made from. Call with the store's
+        exclusive lock held. Raises `ImageError` if an image is damaged: what it uses is not known.
+        """
+        index = self.store.index
+        if damaged := index.damaged():
+            raise ImageError(f"image {damaged[0]} is damaged", hint="run `%container verify`")
+        images = [*index.images().values(), *(index.read_image(digest) for digest in digests)]
+        blobs = {layer.blob.digest for image in images for layer in image.layers}
+        for image in images:
+            config, _ = oci.read_manifest(self.store.blobs.read(image.digest))
+            blobs |= {image.digest, config.digest, *index.indexes(image.index, image.digest)}
+        for path in (self.store.path / "blobs" / "sha256").iterdir():
+            if f"sha256:{path.name}" not in blobs:
+                path.unlink()
+        needed = set(used)
+        diff_ids = {layer.diff_id for image in images for layer in image.layers}
+        for link in (self.store.path / "layers" / "sha256").iterdir():
+            target = link.readlink().name
+            if f"sha256:{link.name}" in diff_ids:
+                needed.add(target)
+            elif target not in used:
+                link.unlink()
+        layers = (self.store.path / "layers").iterdir()
+        return [path for path in layers if path.name != "sha256" and path.name not in needed]
 
 
 def _facts(source: int) -> os.stat_result:
-    """What tells one version of a file from another; of a layout directory, its index's."""
+    """Return what identifies a version of a file, open at `source`; of a layout directory, that of its index.json."""
     facts = os.fstat(source)
     if stat.S_ISDIR(facts.st_mode):
         with contextlib.suppress(FileNotFoundError), contextlib.closing(UntrustedDirectory(source)) as folder:
@@ -186,45 +282,3 @@ def _facts(source: int) -> os.stat_result:
             facts = os.fstat(index)
             os.close(index)
     return facts
-
-
-def lowers(store: Store, image: Image) -> tuple[str, ...]:
-    """The ids of an image's layers, from the bottom up, each once. Raises `ImageError`."""
-    found: dict[str, None] = {}
-    for layer in image.layers:
-        known = store.layer(layer.diff_id)
-        if known is None:
-            raise ImageError(
-                f"the store has lost a layer of {image.name}", hint="remove the image and bring it in again"
-            )
-        # A layer on itself is refused by overlayfs, and what it does below it does once more above.
-        found.pop(known, None)
-        found[known] = None
-    return tuple(found)
-
-
-def collect(store: Store, used: set[str], digests: set[str]) -> list[Path]:
-    """Under the exclusive lock: unlinks the blobs that no image has, and returns the layers that nobody has.
-
-    `used` are the layers that containers have, `digests` the images they were made from. The caller discards what is
-    returned. Raises `ImageError` where an image is damaged: what belongs to it is not known.
-    """
-    if damaged := store.damaged():
-        raise ImageError(f"image {damaged[0]} is damaged", hint="see `%container verify`")
-    images = [*store.images().values(), *(store.read_image(digest) for digest in digests)]
-    blobs = {layer.blob.digest for image in images for layer in image.layers}
-    for image in images:
-        config, _ = oci.read_manifest(store.read_blob(image.digest))
-        blobs |= {image.digest, config.digest, *store.indexes(image.index, image.digest)}
-    for path in (store.path / "blobs" / "sha256").iterdir():
-        if f"sha256:{path.name}" not in blobs:
-            path.unlink()
-    wanted = set(used)
-    diff_ids = {layer.diff_id for image in images for layer in image.layers}
-    for link in (store.path / "layers" / "sha256").iterdir():
-        target = link.readlink().name
-        if f"sha256:{link.name}" in diff_ids:
-            wanted.add(target)
-        elif target not in used:
-            link.unlink()
-    return [path for path in (store.path / "layers").iterdir() if path.name != "sha256" and path.name not in wanted]

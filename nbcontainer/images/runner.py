@@ -1,4 +1,4 @@
-"""What this room needs from above: somewhere to run its work on things that nobody trusts."""
+"""What this package needs from the packages above it: a place to run functions on untrusted files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """Runs a function of `nbcontainer.images.sandboxed` where it can do no harm."""
+    """Runs functions of `nbcontainer.images.sandboxed` in sandboxes (implemented by `nbcontainer.containers`)."""
 
     @property
     def single_id(self) -> bool:
-        """Whether only one user id exists there, so that owners cannot be kept."""
+        """Whether only one user id exists in the sandbox, so that owners cannot be kept."""
         ...
 
-    def later(self, chore: Callable[[], object]) -> None:
-        """Does it in the background; its errors are nobody's."""
+    def later(self, task: Callable[[], object], /) -> None:
+        """Run a task in the background; its errors are ignored."""
         ...
 
     def on_directory(
@@ -30,7 +30,11 @@ class Runner(Protocol):
         progress: Callable[[int], None] | None = None,
         **arguments: Any,
     ) -> Any:
-        """Calls `function(files, progress, **arguments)` with the store's directory `path` (relative) as its root."""
+        """Call `function(files, progress, **arguments)` with the store's directory `path` (relative) as its root.
+
+        `files` are descriptors of the caller's, which the function gets. Return what the function returns. Raises what
+        it raises.
+        """
         ...
 
     def on_layers(
@@ -42,5 +46,5 @@ class Runner(Protocol):
         progress: Callable[[int], None] | None = None,
         **arguments: Any,
     ) -> Any:
-        """The same, with the merged, read-only view of layers (ids, the topmost first) as its root."""
+        """Do the same with the merged, read-only view of layers (ids, the topmost first) as the root."""
         ...

@@ -1,4 +1,4 @@
-"""Where an image comes from, whichever form it has there, and the choice of one image among several platforms'."""
+"""Image sources: what registries, archives, layout directories and the store itself have in common."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class Source(Documents, Protocol):
     """Documents and blobs by digest. Thread-safe."""
 
     remote: bool
-    """Whether its bytes come from far, so that they are worth keeping for a second try."""
+    """Whether fetching takes a network, so that fetched bytes are worth keeping for the next attempt."""
 
     def candidate(self, blob: Descriptor) -> int | None:
-        """A descriptor of a private file with a blob's bytes, to be taken over as it is; the caller closes it."""
+        """Return a descriptor of a private file that can become the blob, or None; the caller closes it."""
         ...
 
     def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
-        """Appends what is missing of a blob to `partial`. Raises `ImageError`, `Stopped`."""
+        """Append the missing bytes of a blob to `partial`. Raises `ImageError`, `Stopped`."""
         ...
 
     def abort(self) -> None:
-        """Ends what other threads are waiting for in `fetch`."""
+        """End the calls of `fetch` in which other threads wait."""
         ...
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image, or the index of one for several platforms, that a source has under these (familiar) names."""
+    """An image, or the index of an image for several platforms, and the (familiar) names that the source gives it."""
 
     blob: Descriptor
     names: tuple[str, ...] = ()
 
 
 class StoreSource:
-    """`nbcontainer.images.sources.Source` of a store's blobs, which are whole in `Partial` without being fetched."""
+    """`Source` of a store's blobs, which are whole in `Partial` without being fetched."""
 
     remote = False
 
@@ -53,15 +53,16 @@ class StoreSource:
 
     def document(self, blob: Descriptor) -> bytes:
         """See `Source`."""
-        return self._store.read_blob(blob.digest)
+        return self._store.blobs.read(blob.digest)
 
     def candidate(self, _: Descriptor) -> int | None:
         """See `Source`."""
         return None
 
     def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
-        """See `Source`: what is not there, or is wrong, cannot be had."""
-        raise ImageError(f"the store has lost {blob.digest}", hint="remove the image and bring it in again")
+        """See `Source`: a blob that is missing or wrong cannot be fetched. Raises `ImageError`."""
+        hint = "remove the image, then pull or load it again"
+        raise ImageError(f"blob {blob.digest} is missing from the store", hint=hint)
 
     def abort(self) -> None:
         """See `Source`."""

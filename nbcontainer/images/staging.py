@@ -1,4 +1,4 @@
-"""Archives unpacked inside a sandbox, into the store's `tmp`: layers that become the store's, and what is looked at."""
+"""Archives that are unpacked inside a sandbox, into the store's `tmp`: layers to adopt, and files to look at."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from nbcontainer.images import sandboxed
 from nbcontainer.images.trash import discard
 from nbcontainer.oci import documents as oci
+from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.images.runner import Runner
+    from nbcontainer.progress import Listener
     from nbcontainer.store.layout import Store
 
 
@@ -27,46 +29,60 @@ class StagedTree:
     diff_id: str
 
     def adopt(self, store: Store) -> None:
-        """Makes the tree a layer of the store, unless it has it. Call with the store's exclusive lock held."""
-        if store.layer(self.diff_id) is None:
+        """Make the tree a layer of the store, unless the store has it. Call with the store's exclusive lock held."""
+        if store.layers.find(self.diff_id) is None:
             layer = store.unique()
             self.tree.parent.rename(store.path / "layers" / layer)
-            store.name_layer(layer, self.diff_id)
+            store.layers.name(layer, self.diff_id)
 
 
-@contextlib.contextmanager
-def staged(
-    store: Store,
-    runner: Runner,
-    files: Sequence[int],
-    *,
-    whiteouts: bool,
-    single_id: bool | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[StagedTree]:
-    """Unpacks the archive that files[0] reads, to its end, and writes its blob to files[1] where that is given.
+@dataclass(frozen=True)
+class Staging:
+    """What every import shares: the `store`, the `runner` of sandboxed functions, and the `listener` for progress."""
 
-    What nobody adopts is gone afterwards. Raises `ImageError`, `OSError`.
-    """
-    with scratch(store, runner) as tree:
-        done = runner.on_directory(
-            sandboxed.unpack_here,
-            str(tree.relative_to(store.path)),
-            files,
-            progress=progress,
-            single_id=runner.single_id if single_id is None else single_id,
-            whiteouts=whiteouts,
-        )
-        blob = oci.Descriptor(done["media_type"], done["blob_digest"], done["blob_size"])
-        yield StagedTree(tree, blob, done["diff_id"])
+    store: Store
+    runner: Runner
+    listener: Listener | None = None
 
+    def tracker(self, what: str, *, total: int = 0) -> Tracker:
+        """Return a tracker of one piece of work, of `total` bytes if that is known, which reports to the listener."""
+        return Tracker(what, self.listener, total=total)
 
-@contextlib.contextmanager
-def scratch(store: Store, runner: Runner) -> Iterator[Path]:
-    """An empty directory of the containers' root in `tmp`, in one of its own; gone afterwards, unless it was moved."""
-    place = store.new_directory(store.path / "tmp" / store.unique(), give=False)
-    try:
-        yield store.new_directory(place / "diff")
-    finally:
-        if place.exists():
-            discard(store, runner, [place])
+    @contextlib.contextmanager
+    def unpacked(
+        self,
+        files: Sequence[int],
+        *,
+        whiteouts: bool,
+        single_id: bool | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[StagedTree]:
+        """Unpack the archive that files[0] reads, to its end, and write its blob to files[1] if that is given.
+
+        `whiteouts` and `single_id` are as for `nbcontainer.images.layers.unpack.unpack`; None is what the runner has.
+        A tree that is not adopted is removed afterwards. Raises `ImageError`, `OSError`.
+        """
+        with self.scratch() as tree:
+            fields = self.runner.on_directory(
+                sandboxed.unpack,
+                str(tree.relative_to(self.store.path)),
+                files,
+                progress=progress,
+                single_id=self.runner.single_id if single_id is None else single_id,
+                whiteouts=whiteouts,
+            )
+            blob = oci.Descriptor(fields["media_type"], fields["blob_digest"], fields["blob_size"])
+            yield StagedTree(tree, blob, fields["diff_id"])
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield an empty directory of the containers' root, in one of its own in `tmp`.
+
+        Both are removed afterwards, unless they were moved. Raises `OSError`.
+        """
+        place = self.store.new_directory(self.store.path / "tmp" / self.store.unique(), give=False)
+        try:
+            yield self.store.new_directory(place / "diff")
+        finally:
+            if place.exists():
+                discard(self.store, self.runner, [place])

@@ -1,4 +1,4 @@
-"""Removing trees of the store, whoever owns what is in them."""
+"""Removing trees of the store, whichever user owns the files in them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
-    """Removes trees of the store: they are gone by name at once, and as files when this returns.
+    """Remove trees of the store: their names are gone at once, their files when this returns.
 
-    What is in them may belong to ids that only exist in a container, so that the files go inside a sandbox. What
-    cannot be removed now (no launcher any more, say) stays in `tmp` for a later sweep.
+    Files can belong to ids that exist only in a container, so they are removed inside a sandbox if need be. Files that
+    cannot be removed now (because the launcher has ended, say) stay in `tmp` for a later cleanup.
     """
     trash = store.path / "tmp" / store.unique()
     try:
         store.new_directory(trash)
-    except OSError:  # no space for one more directory, so all the more they must go
+    except OSError:  # no space for one more directory: remove the trees where they are
         for path in paths:
             _discard_memory(store, runner, path)
             _discard_tree(store, runner, path)
@@ -38,25 +38,25 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
 
 
 def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
-    """Removes what a layer has in the store's `memory`, which `path` only links to; False where it cannot be, now."""
+    """Remove the directories in the store's `memory` that `path` links to; return whether that was possible."""
     done = True
     for link in (*path.glob("work*"), *path.glob("diff*")):
         if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
             done = _discard_tree(store, runner, folder) and done
-            with contextlib.suppress(OSError):  # a layer that was kept has left its work directory behind
+            with contextlib.suppress(OSError):  # a layer that was kept leaves its work directory behind
                 folder.parent.rmdir()
     return done
 
 
 def _discard_tree(store: Store, runner: Runner, tree: Path) -> bool:
-    """Removes a tree; False where it cannot be, now."""
-    # By its path in the store: containers' root need not be let through the directories above.
+    """Remove a tree; return whether that was possible."""
+    # By its path in the store: the containers' root may not be allowed through the directories above.
     seen = tree.relative_to(store.path) if tree.is_relative_to(store.path) else tree
     try:
         shutil.rmtree(tree)
     except (OSError, RecursionError):
         try:
-            runner.on_directory(sandboxed.remove_here, str(seen))
+            runner.on_directory(sandboxed.remove_all, str(seen))
             tree.rmdir()
         except (OSError, NbcontainerError):
             return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
 from nbcontainer.images.archives.prepare import read_blob
-from nbcontainer.images.ingest import follow
+from nbcontainer.images.parallel import run_jobs
 from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with an image; `blob` is the damaged file (host), None where one is missing."""
+    """A problem of an image; `blob` is the damaged file (host), None if a blob or a layer is missing."""
 
     image: str
     what: str
@@ -31,54 +31,48 @@ class Problem:
 
 
 def verify(store: Store, tracker: Tracker) -> list[Problem]:
-    """Reads all blobs that images have, and looks whether their unpacked layers are there."""
-    problems = [Problem(name, "its documents cannot be read") for name in store.damaged()]
+    """Read the blobs of all images, look for their unpacked layers, and return the problems."""
+    problems = [Problem(name, "its documents cannot be read") for name in store.index.damaged()]
     problems += [
         Problem(one.name, f"index.json gives it the name {one.misnamed!r}, which is false and is not used")
-        for one in store.catalog().listed
+        for one in store.index.catalog().listed
         if one.misnamed
     ]
-    images = list(store.images().values())
-    blobs = {blob.digest: blob for image in images for blob in _blobs(store, image)}
-    tracker.total = sum(blob.size for blob in blobs.values())
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nbcontainer-verify") as pool:
-        jobs = {digest: pool.submit(_check, store, blob, tracker.part()) for digest, blob in blobs.items()}
-        try:
-            follow(list(jobs.values()), tracker)
-        except BaseException:
-            tracker.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-    wrong = {digest: said for digest, job in jobs.items() if (said := job.result())}
+    images = list(store.index.images().values())
+    blobs = list({blob.digest: blob for image in images for blob in _blobs(store, image)}.values())
+    tracker.total = sum(blob.size for blob in blobs)
+    jobs = [functools.partial(_check, store, blob, tracker.part()) for blob in blobs]
+    results = run_jobs(jobs, tracker, threads=_AT_ONCE, name="verify")
+    wrong = {blob.digest: problem for blob, problem in zip(blobs, results, strict=True) if problem}
     for image in images:
         problems += [
-            Problem(image.name, f"{blob.digest} {wrong[blob.digest]}", _there(store, blob))
+            Problem(image.name, f"{blob.digest} {wrong[blob.digest]}", _existing_path(store, blob))
             for blob in dict.fromkeys(_blobs(store, image))
             if blob.digest in wrong
         ]
         problems += [
             Problem(image.name, f"layer {layer.diff_id} is not unpacked")
             for layer in dict.fromkeys(image.layers)
-            if store.layer(layer.diff_id) is None
+            if store.layers.find(layer.diff_id) is None
         ]
     return problems
 
 
 def _blobs(store: Store, image: Image) -> list[oci.Descriptor]:
-    """All blobs of an image: they are no secret to each other, so their sizes are known."""
-    manifest = store.read_blob(image.digest)
+    """Return all blobs of an image: its manifest, its configuration and its layers."""
+    manifest = store.blobs.read(image.digest)
     config, layers = oci.read_manifest(manifest, image.media_type)
     return [oci.Descriptor(image.media_type, image.digest, len(manifest)), config, *layers]
 
 
 def _check(store: Store, blob: oci.Descriptor, part: Part) -> str:
-    """What is wrong with a blob; empty where nothing is."""
-    path = store.blob_path(blob.digest)
+    """Return the problem of a blob; empty for none."""
+    path = store.blobs.path(blob.digest)
     if not path.exists():
         return "is missing"
     try:
-        for data in read_blob(path, blob):
-            part.add(len(data))
+        for _ in read_blob(path, blob, part):
+            pass
     except ImageError:
         return "is damaged"
     except OSError as error:
@@ -87,6 +81,6 @@ def _check(store: Store, blob: oci.Descriptor, part: Part) -> str:
     return ""
 
 
-def _there(store: Store, blob: oci.Descriptor) -> Path | None:
-    path = store.blob_path(blob.digest)
+def _existing_path(store: Store, blob: oci.Descriptor) -> Path | None:
+    path = store.blobs.path(blob.digest)
     return path if path.exists() else None

@@ -1,1 +1,1 @@
-"""The documents of the OCI image specification, and the names of images. No file is opened here."""
+"""The documents of the OCI image specification, and image names. Nothing here opens a file."""

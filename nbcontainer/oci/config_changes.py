@@ -1,4 +1,4 @@
-"""`--change`: what a commit says about running the image, in the words of a Dockerfile (docker commit --change)."""
+"""`--change`: Dockerfile instructions that change an image's configuration (docker commit --change)."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ if TYPE_CHECKING:
 
 
 def apply(config: ImageConfig, instruction: str) -> ImageConfig:
-    """`config` after one instruction, as in `CMD ["python3"]` or `ENV A=1 B=2`. Raises `UsageError`."""
+    """Return `config` after one instruction, as in `CMD ["python3"]` or `ENV A=1 B=2`. Raises `UsageError`."""
     name, _, rest = instruction.strip().partition(" ")
     change = _INSTRUCTIONS.get(name.upper())
     if change is None:
-        raise UsageError(f"--change {instruction!r} is not known", hint=f"use one of {', '.join(_INSTRUCTIONS)}")
+        raise UsageError(
+            f"unknown instruction in --change {instruction!r}", hint=f"use one of {', '.join(_INSTRUCTIONS)}"
+        )
     if not rest.strip():
-        raise UsageError(f"--change {instruction!r} says nothing", hint=f"write a value after {name.upper()}")
+        raise UsageError(f"missing value in --change {instruction!r}", hint=f"write a value after {name.upper()}")
     return change(config, rest.strip())
 
 
 def _command(text: str, config: ImageConfig) -> tuple[str, ...]:
-    """The exec form is a JSON list; the shell form is run by the image's shell (Dockerfile reference)."""
+    """Return a command: from a JSON list (exec form), or a line for the image's shell (Dockerfile reference)."""
     if not text.startswith("["):
         return (*(config.shell or ("/bin/sh", "-c")), text)
     try:
         words = json.loads(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no JSON list: {error}", hint='write it as in ["sh", "-c", "ls"]') from None
+        raise UsageError(f"invalid JSON list {text!r}: {error}", hint='write it as in ["sh", "-c", "ls"]') from None
     if not all(isinstance(word, str) for word in words):
-        raise UsageError(f"{text!r} has something else than strings in it", hint='write it as in ["sh", "-c", "ls"]')
+        raise UsageError(f"invalid list {text!r}: expected only strings", hint='write it as in ["sh", "-c", "ls"]')
     return tuple(words)
 
 
@@ -43,7 +45,7 @@ def _pairs(text: str) -> dict[str, str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} cannot be read: {error}", hint="check its quotes") from None
+        raise UsageError(f"cannot parse {text!r}: {error}", hint="check its quotes") from None
     if "=" not in words[0]:
         name, space, value = text.partition(" ")  # the old form: one name and the rest of the line
         pairs = {name: value.strip()} if space else {}
@@ -51,7 +53,9 @@ def _pairs(text: str) -> dict[str, str]:
     else:
         pairs = dict(word.partition("=")[::2] for word in words if "=" in word)
     if len(pairs) != len(words) or "" in pairs:
-        raise UsageError(f"{text!r} is no list of NAME=value", hint="write NAME=value, in quotes where it has spaces")
+        raise UsageError(
+            f"invalid list {text!r}: expected NAME=value", hint="write NAME=value, in quotes if the value has spaces"
+        )
     return pairs
 
 
@@ -69,7 +73,7 @@ def _expose(config: ImageConfig, text: str) -> ImageConfig:
     ports: dict[str, dict[str, str]] = {port if "/" in port else f"{port}/tcp": {} for port in text.split()}
     for port in ports:
         if not port.partition("/")[0].isdigit():
-            raise UsageError(f"EXPOSE {port} is no port", hint="write a number, as in 8080 or 53/udp")
+            raise UsageError(f"invalid port in EXPOSE {port}", hint="write a number, as in 8080 or 53/udp")
     known = dict(config.other.get("ExposedPorts") or {})
     return replace(config, other={**config.other, "ExposedPorts": known | ports})
 

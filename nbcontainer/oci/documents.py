@@ -1,6 +1,6 @@
-"""The documents of the OCI image specification, 1.1, and Docker's twins of them: index, manifest, configuration.
+"""The documents of the OCI image specification, 1.1, and Docker's equivalents: index, manifest, configuration.
 
-They are written canonically (sorted keys, no spaces), so that the same content has the same digest.
+They are written canonically (sorted keys, no spaces): the same content has the same digest.
 """
 
 from __future__ import annotations
@@ -46,59 +46,59 @@ _SIZE_MAX = 1 << 62
 
 
 def canonical(document: Any) -> bytes:
-    """The one JSON form of a document."""
+    """Return the canonical JSON of a document."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
 def digest_of(data: bytes) -> str:
-    """`sha256:…` of bytes."""
+    """Return the digest of bytes, `sha256:…`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a blob is, which, and how long in bytes."""
+    """The media type, digest and size (bytes) of a blob."""
 
     media_type: str
     digest: str
     size: int
 
     def as_json(self) -> dict[str, Any]:
-        """The descriptor as the specification writes it."""
+        """Return the descriptor as the specification writes it."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
 
     def check(self, data: bytes) -> bytes:
-        """`data`, if it is what this describes. Raises `ImageError`."""
+        """Return `data` if it has this size and digest. Raises `ImageError`."""
         if len(data) != self.size:
-            raise ImageError(f"{self.digest} has {len(data)} bytes where {self.size} were promised")
+            raise ImageError(f"blob {self.digest} has {len(data)} bytes instead of the expected {self.size}")
         if digest_of(data) != self.digest:
-            raise ImageError(f"the bytes that are said to be {self.digest} are {digest_of(data)}")
+            raise ImageError(f"blob {self.digest} has the digest {digest_of(data)}")
         return data
 
 
 def descriptor(document: Any) -> Descriptor:
-    """The descriptor in a JSON document. Raises `ImageError`."""
+    """Return the descriptor in a JSON document. Raises `ImageError`."""
     try:
         media_type, digest, size = document["mediaType"], document["digest"], document["size"]
     except (KeyError, TypeError):
-        raise ImageError("a descriptor has no media type, digest and size") from None
+        raise ImageError("invalid descriptor: expected media type, digest and size") from None
     if not isinstance(media_type, str) or not isinstance(digest, str) or type(size) is not int:
-        raise ImageError("a descriptor has no media type, digest and size")
+        raise ImageError("invalid descriptor: expected media type, digest and size")
     if not 0 <= size < _SIZE_MAX:
-        raise ImageError(f"a descriptor says that {digest[:80]} has {size} bytes")
+        raise ImageError(f"invalid descriptor of {digest[:80]}: its size is {size} bytes")
     return Descriptor(media_type, check_digest(digest), size)
 
 
 def check_digest(text: str) -> str:
-    """`text`, if it is a digest. Raises `ImageError`."""
+    """Return `text` if it is a digest. Raises `ImageError`."""
     if not _DIGEST.fullmatch(text):
-        raise ImageError(f"{text[:80]!r} is no sha256 digest")
+        raise ImageError(f"invalid sha256 digest {text[:80]!r}")
     return text
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """One of an index: what it describes, the platform it is for where that is said, and its annotations."""
+    """An entry of an index: what it describes, its platform (None if not stated), and its annotations."""
 
     blob: Descriptor
     platform: Platform | None
@@ -106,7 +106,7 @@ class IndexEntry:
 
 
 def read_index(data: bytes, media_type: str = "") -> tuple[IndexEntry, ...]:
-    """The entries of an image index, or of Docker's manifest list. Raises `ImageError`."""
+    """Return the entries of an image index, or of Docker's manifest list. Raises `ImageError`."""
     document = untrusted_json.parse(data, "the image index")
     _check_kind(document, media_type, INDEXES, "manifests", ("layers", "config"))
     entries = []
@@ -128,38 +128,40 @@ def _platform(document: dict[str, Any], what: str) -> Platform:
 
 
 def read_manifest(data: bytes, media_type: str = "") -> tuple[Descriptor, tuple[Descriptor, ...]]:
-    """The configuration and the layers that an image manifest describes. Raises `ImageError`."""
+    """Return the configuration and the layers that an image manifest describes. Raises `ImageError`."""
     document = untrusted_json.parse(data, "the manifest")
     _check_kind(document, media_type, MANIFESTS, "layers", ("manifests", "fsLayers"))
     config = descriptor(document.get("config"))
     if config.media_type not in _CONFIGS:
-        raise ImageError(f"this is no image of a file system, but {config.media_type[:100]}")
+        raise ImageError(f"the manifest is not that of an image: its configuration is {config.media_type[:100]!r}")
     layers = tuple(descriptor(item) for item in untrusted_json.objects(document, "layers", "the manifest"))
     for layer in layers:
         if layer.media_type not in _LAYERS:
-            raise ImageError(f"layer {layer.digest} is of a type that is not known here: {layer.media_type[:100]!r}")
+            raise ImageError(f"layer {layer.digest} has the unsupported media type {layer.media_type[:100]!r}")
     return config, layers
 
 
 def _check_kind(
     document: dict[str, Any], media_type: str, known: frozenset[str], needed: str, others: tuple[str, ...]
 ) -> None:
-    """One document must not be read as two things by two readers (CVE-2021-41190)."""
-    said = untrusted_json.text(document, "mediaType", "the manifest")
+    """Raise `ImageError` if two readers could read the document as two different things (CVE-2021-41190)."""
+    stated = untrusted_json.text(document, "mediaType", "the manifest")
     if media_type and media_type not in known:
-        raise ImageError(f"{media_type[:100]!r} is no type of image that is known here")
-    if said and (said not in known or (media_type and said != media_type)):
-        raise ImageError(f"the manifest says that it is {said[:100]!r}, and was announced as {media_type or 'another'}")
+        raise ImageError(f"unsupported media type {media_type[:100]!r} of an image")
+    if stated and (stated not in known or (media_type and stated != media_type)):
+        raise ImageError(
+            f"the manifest has the media type {stated[:100]!r}, but was announced as {media_type or 'another'}"
+        )
     if document.get("schemaVersion") != 2:
-        hint = "push it again with a current tool"
-        raise ImageError(f"the manifest has the schema version {document.get('schemaVersion')!r}, not 2", hint=hint)
+        hint = "push the image again with a current tool"
+        raise ImageError(f"the manifest has schema version {document.get('schemaVersion')!r} instead of 2", hint=hint)
     if needed not in document or any(key in document for key in others):
-        raise ImageError(f"the manifest does not have {needed} alone, as one of its type has")
+        raise ImageError(f"the manifest must have {needed}, and no fields of another type")
 
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """A layer of an image: its blob, and the digest of the uncompressed tar, which names its content."""
+    """A layer of an image: its blob, and the digest of its uncompressed tar."""
 
     blob: Descriptor
     diff_id: str
@@ -167,7 +169,7 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One line of an image's history (OCI image-spec, config.md); `empty` where it made no layer."""
+    """One entry of an image's history (OCI image-spec, config.md); `empty` if it made no layer."""
 
     created: str = ""
     created_by: str = ""
@@ -176,7 +178,7 @@ class HistoryEntry:
     empty: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The step as the specification writes it."""
+        """Return the entry as the specification writes it."""
         values = {
             "created": self.created,
             "created_by": self.created_by,
@@ -189,7 +191,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says about running it (OCI image-spec, config.md). `other` is what nothing here looks at."""
+    """How an image is run (OCI image-spec, config.md). `other` has the fields that nothing here uses."""
 
     env: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -201,7 +203,7 @@ class ImageConfig:
     other: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """The `config` object, without what is empty."""
+        """Return the `config` object, without empty fields."""
         values: dict[str, Any] = {
             **self.other,
             "Env": list(self.env),
@@ -217,10 +219,10 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class Image:
-    """An image, whole: what its manifest and its configuration say. `layers` from the bottom up.
+    """An image: the content of its manifest and its configuration. `layers` are from the bottom up.
 
-    `history` has a step for each layer, and empty ones. `digest` and `media_type` are its manifest's, `index` is the
-    digest of the index that it was chosen from, empty where there was none.
+    `history` has an entry for each layer, and empty ones. `digest` and `media_type` are its manifest's. `index` is the
+    digest of the index that it was chosen from; empty for none.
     """
 
     config: ImageConfig
@@ -239,15 +241,15 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers' blobs."""
+        """The size of all layers' blobs, in bytes."""
         return sum(layer.blob.size for layer in self.layers)
 
     def named(self, name: str) -> Image:
-        """This image under a name."""
+        """Return this image under another name."""
         return replace(self, name=name)
 
     def config_document(self) -> bytes:
-        """The configuration blob."""
+        """Return the configuration blob."""
         document: dict[str, Any] = {
             "architecture": self.platform.architecture,
             "os": self.platform.os,
@@ -263,7 +265,7 @@ class Image:
         return canonical(document)
 
     def manifest_document(self, config: Descriptor) -> bytes:
-        """The manifest blob: OCI's, whatever the layers below were called where they came from."""
+        """Return the manifest blob: an OCI one, with OCI's media types for layers that have Docker's."""
         layers = [replace(layer.blob, media_type=_LAYERS[layer.blob.media_type]) for layer in self.layers]
         return canonical(
             {
@@ -276,7 +278,7 @@ class Image:
 
 
 def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
-    """The image that two blobs describe. Raises `ImageError` for what does not fit together."""
+    """Return the image that two blobs describe. Raises `ImageError` if they are invalid or do not fit together."""
     described, blobs = read_manifest(manifest, media_type)
     described.check(config)
     what = "the image's configuration"
@@ -290,7 +292,7 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
     _check_twins(layers)
     platform = _platform(document, what)
     if platform.os not in ("", "linux"):
-        raise ImageError(f"the image is for {platform}, and only images for linux run here")
+        raise ImageError(f"the image is for {platform}, but only images for linux are supported")
     history = tuple(_step(item, what) for item in untrusted_json.objects(document, "history", what))
     if sum(not step.empty for step in history) != len(blobs):
         history = (HistoryEntry(),) * len(blobs)
@@ -325,7 +327,7 @@ def _step(document: dict[str, Any], what: str) -> HistoryEntry:
 def _settings(document: dict[str, Any], what: str) -> ImageConfig:
     labels = untrusted_json.mapping(document, "Labels", what)
     if not all(isinstance(value, str) for value in labels.values()):
-        raise ImageError(f"{what}: Labels is no object of strings")
+        raise ImageError(f"{what}: Labels is not an object of strings")
     return ImageConfig(
         env=untrusted_json.strings(document, "Env", what),
         entrypoint=untrusted_json.strings(document, "Entrypoint", what),

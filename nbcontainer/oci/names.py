@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 OF_FILES = "file/"
-"""The owner of the images that `nbcontainer.images.library` knows again by their files."""
+"""The owner in the names of images that `nbcontainer.images.library` made from files, and finds by them."""
 
 _OWN = frozenset({reference.HOST, "busybox"})
 _HINT = "give the image another name: `%container import FILE NAME`"

@@ -1,4 +1,4 @@
-"""Platforms: which machine an image is for, in OCI's (Go's) words, and the choice among several."""
+"""Platforms: which machine an image is for, with OCI's (Go's) names, and the choice among several."""
 
 from __future__ import annotations
 
@@ -39,37 +39,39 @@ class Platform:
 
 
 def host() -> Platform:
-    """This machine's."""
+    """Return this machine's platform."""
     machine = platform.machine()
     return Platform("linux", *_ARCHITECTURES.get(machine, (machine, "")))
 
 
 def parse(text: str) -> Platform:
-    """What `--platform` says: `linux/arm64`, `linux/arm/v7`, or `arm64` alone. Raises `UsageError`."""
+    """Return the platform of `--platform`: `linux/arm64`, `linux/arm/v7`, or `arm64` alone. Raises `UsageError`."""
     parts = text.lower().split("/")
     if len(parts) == 1 and parts != ["linux"]:
         parts = ["linux", *parts]
     if parts == ["linux"]:
         return host()
     if not 2 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
-        raise UsageError(f"--platform {text} is no platform", hint="write one as in linux/arm64 or linux/arm/v7")
+        raise UsageError(f"invalid platform --platform {text}", hint="write one as in linux/arm64 or linux/arm/v7")
     if parts[0] != "linux":
-        raise UsageError(f"--platform {text}: only images for linux run here", hint="write one as in linux/arm64")
+        raise UsageError(f"unsupported platform --platform {text}: expected linux", hint="write one as in linux/arm64")
     architecture, variant = _ARCHITECTURES.get(parts[1], (parts[1], ""))
     return Platform("linux", architecture, parts[2] if len(parts) == 3 else variant)
 
 
 def rank(offered: Platform, wanted: Platform) -> int:
-    """How well an image for `offered` suits `wanted`: 0 is exactly, more is worse, -1 is not at all."""
+    """Return how well an image for `offered` suits `wanted`: 0 is exactly, more is worse, -1 is not at all."""
     if (offered.os, offered.architecture) != (wanted.os, wanted.architecture):
         return -1
     if wanted.architecture == "arm":
-        # An older variant runs on a newer machine, and 7 is what no variant means (containerd, platforms).
-        mine, its = (_ARM.index(v or "v7") if (v or "v7") in _ARM else -1 for v in (wanted.variant, offered.variant))
-        return its - mine if mine >= 0 and its >= mine else -1
+        # An older variant runs on a newer machine; no variant means v7 (containerd, platforms).
+        wanted_index, offered_index = (
+            _ARM.index(v or "v7") if (v or "v7") in _ARM else -1 for v in (wanted.variant, offered.variant)
+        )
+        return offered_index - wanted_index if 0 <= wanted_index <= offered_index else -1
     if offered.variant == wanted.variant:
         return 0
-    # arm64/v8 is arm64; amd64/v3 is only for those who ask for it.
+    # arm64/v8 is arm64; amd64/v3 must be asked for.
     same = {"", "v8"} if wanted.architecture == "arm64" else {""}
     if offered.variant in same and (wanted.variant in same or wanted.architecture != "arm64"):
         return 1
@@ -77,6 +79,6 @@ def rank(offered: Platform, wanted: Platform) -> int:
 
 
 def choose(offered: Iterable[tuple[Platform, int]], wanted: Platform) -> int | None:
-    """The key of what suits `wanted` best, the first among equals; None where nothing does."""
+    """Return the key of the platform that suits `wanted` best, the first among equals; None if none does."""
     ranked = [(found, key) for platform, key in offered if (found := rank(platform, wanted)) >= 0]
     return min(ranked)[1] if ranked else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbcontainer.errors import UsageError
 
 HUB = "docker.io"
-"""The registry of names that do not say one."""
+"""The registry of names without a registry."""
 
 HOST = "host"
 """The name of this machine as an image (`nbcontainer.images.builtin.host`): no other image can have it."""
@@ -32,7 +32,7 @@ _NAME_LIMIT = 255  # characters, as registries have it
 
 @dataclass(frozen=True)
 class Reference:
-    """One image's name, in full. `tag` is `latest` where none was given and no digest either."""
+    """The full name of an image. `tag` is `latest` if neither tag nor digest was given."""
 
     host: str
     path: str
@@ -41,23 +41,23 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Without tag and digest: `docker.io/library/busybox`."""
+        """The name without tag and digest: `docker.io/library/busybox`."""
         return f"{self.host}/{self.path}"
 
     @property
     def familiar(self) -> str:
-        """The short form people use, which is also the store's: `busybox` for `docker.io/library/busybox:latest`."""
+        """The short form, which the store uses too: `busybox` for `docker.io/library/busybox:latest`."""
         name = self.path.removeprefix(_OFFICIAL) if self.host == HUB else self.name
         tag = "" if self.tag in ("", "latest") else f":{self.tag}"
         return f"{name}{tag}" + (f"@{self.digest}" if self.digest else "")
 
     @property
     def canonical(self) -> str:
-        """With everything: `docker.io/library/busybox:latest`."""
+        """The complete name: `docker.io/library/busybox:latest`."""
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def at(self, digest: str) -> Reference:
-        """This name, pinned to a digest."""
+        """Return this name, pinned to a digest."""
         return replace(self, digest=digest)
 
     def __str__(self) -> str:
@@ -65,14 +65,14 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """The reference that `text` writes, filled in as `docker` does: registry docker.io, owner library, tag latest.
+    """Return the reference that `text` writes; registry docker.io, owner library and tag latest are the defaults.
 
-    The part before the first slash is a registry where it has a dot, a port or a capital, or is localhost.
+    The part before the first slash is a registry if it has a dot, a port or a capital, or is localhost.
     Raises `UsageError`.
     """
     found = _REFERENCE.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text[:300]!r} is no image name", hint=_advice(text))
+        raise UsageError(f"invalid image name {text[:300]!r}", hint=_advice(text))
     host, path = found["host"] or "", found["path"]
     if host and not _is_host(host):
         host, path = "", f"{host}/{path}"
@@ -85,19 +85,19 @@ def parse(text: str) -> Reference:
 
 
 def parse_new(text: str) -> Reference:
-    """The reference that `text` writes, as the name of a new image. Raises `UsageError`."""
+    """Return the reference that `text` writes, as the name of a new image. Raises `UsageError`."""
     wanted = parse(text)
     if wanted.digest:
-        raise UsageError(f"{text!r} names a digest, which an image brings itself", hint="leave out the @ part")
+        raise UsageError(f"the name of a new image cannot have a digest: {text!r}", hint="leave out the @ part")
     if reads_like_a_digest(wanted.familiar):
         raise UsageError(f"the name {text!r} reads like a digest", hint="choose another name")
     if wanted.familiar == HOST:
-        raise UsageError("host is this machine, and no other image", hint="choose another name")
+        raise UsageError("'host' is built in and cannot name another image", hint="choose another name")
     return wanted
 
 
 def is_digest(text: str) -> bool:
-    """Whether `text` is a digest, with no name: it means that very image of the store."""
+    """Whether `text` is a digest without a name: it means the image of the store with that digest."""
     return _DIGEST.fullmatch(text) is not None
 
 
@@ -125,7 +125,7 @@ def _advice(text: str) -> str:
 
 
 def is_path(text: str) -> bool:
-    """Whether an IMAGE word means a file: it starts like a path, or ends like a directory or an archive."""
+    """Whether an IMAGE argument means a file: it starts like a path, or ends like a directory or an archive."""
     return (
         text in (".", "..")
         or text.startswith(("/", "./", "../", "~"))
@@ -134,10 +134,11 @@ def is_path(text: str) -> bool:
 
 
 def host_path(text: str) -> Path:
-    """The path on the host that a person writes, `~` and `~user` filled in. Raises `UsageError`."""
+    """Return the path on the host that `text` writes, with `~` and `~user` expanded. Raises `UsageError`."""
     if not text or "\0" in text:
-        raise UsageError(f"{text!r} is no path", hint="write one, as in ~/data")
+        raise UsageError(f"invalid path {text!r}", hint="write one, as in ~/data")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UsageError(f"{text!r} is in the home of a user there is not", hint="write the whole path") from None
+        user = text.partition("/")[0].removeprefix("~")
+        raise UsageError(f"no such user: {user!r} in {text!r}", hint="write the whole path") from None

@@ -1,4 +1,4 @@
-"""Select one image among several platforms'."""
+"""The choice of one image from an index for several platforms."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _ATTESTATION = "vnd.docker.reference.type"
 
 
 class Documents(Protocol):
-    """Documents by digest. Nothing it gives is trusted: callers check."""
+    """Documents by digest. They are untrusted: callers check them."""
 
     def document(self, blob: Descriptor) -> bytes:
-        """An index, a manifest or a configuration. Raises `ImageError`."""
+        """Return an index, a manifest or a configuration. Raises `ImageError`."""
         ...
 
 
 @dataclass(frozen=True)
 class ResolvedImage:
-    """One image of a source: its manifest, its documents byte for byte, and the index it is from, if any."""
+    """One image of a source: its manifest, its documents byte for byte, and the digest of its index, empty for none."""
 
     blob: Descriptor
     image: oci.Image
@@ -39,15 +39,16 @@ class ResolvedImage:
 
 
 def resolve(source: Documents, blob: Descriptor, platform: Platform | None) -> ResolvedImage:
-    """The image that `blob` is, or that its index has for `platform`; None is this machine's, as far as there is one.
+    """Return the image of manifest `blob`, or the image in index `blob` for `platform`; None is this machine's.
 
-    Raises `ImageError` for what is wrong with any document, `ImageNotFound` where the platform is not offered.
+    With None, an image for another platform is returned if `blob` is its manifest. Raises `ImageError` for an invalid
+    document, `ImageNotFound` if there is no image for the platform.
     """
     indexes: list[bytes] = []
     found = blob
     while found.media_type not in oci.MANIFESTS:
         if len(indexes) == NESTING:
-            raise ImageError(f"there are more than {NESTING} indexes inside each other")
+            raise ImageError(f"more than {NESTING} indexes are nested")
         indexes.append(found.check(source.document(found)))
         found = _choose_entry(oci.read_index(indexes[-1], found.media_type), platform or platforms.host())
     manifest = found.check(source.document(found))
@@ -68,5 +69,5 @@ def _choose_entry(entries: Sequence[IndexEntry], wanted: Platform) -> Descriptor
     number = platforms.choose(offered, wanted)
     if number is None:
         names = ", ".join(dict.fromkeys(str(platform) for platform, _ in offered)) or "none"
-        raise ImageNotFound(f"there is no image for {wanted}", hint=f"choose one of these by --platform: {names}")
+        raise ImageNotFound(f"no image for {wanted}", hint=f"choose one of these with --platform: {names}")
     return images[number].blob

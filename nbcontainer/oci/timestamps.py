@@ -1,4 +1,4 @@
-"""The times that are written down."""
+"""The times in images and records."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _LATEST = 253402300799  # the last second of the year 9999: RFC 3339 has four di
 
 
 def source_date_epoch() -> int | None:
-    """SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, or None. Raises `ImageError` for no number."""
+    """Return SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, or None. Raises `ImageError` if it is invalid."""
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= _LATEST):
-        raise ImageError(f"SOURCE_DATE_EPOCH is {text!r}", hint="set it to seconds since 1970, or unset it")
+        raise ImageError(f"invalid SOURCE_DATE_EPOCH {text!r}", hint="set it to seconds since 1970, or unset it")
     return int(text)
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """RFC 3339, in UTC: of now, or of SOURCE_DATE_EPOCH where it is set, or of `seconds`."""
+    """Return a time as in RFC 3339, in UTC: `seconds`, by default SOURCE_DATE_EPOCH if it is set, else now."""
     if seconds is None:
         epoch = source_date_epoch()
         seconds = time.time() if epoch is None else epoch

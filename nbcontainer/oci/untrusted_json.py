@@ -1,4 +1,4 @@
-"""JSON that nobody trusts: bounded, strict, and of the types that are expected."""
+"""Untrusted JSON: limits of size and depth, strict syntax, and checked types."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from typing import Any, NoReturn
 from nbcontainer.errors import ImageError
 
 LIMIT = 4 << 20
-"""Bytes of one document: what registries must take of a manifest (distribution-spec, "Pushing Manifests")."""
+"""Bytes of one document: registries must accept manifests of that size (distribution-spec, "Pushing Manifests")."""
 
 _DEPTH = 64
 _DIGITS = 19  # of a number of 64 bits
 
 
 def parse(data: bytes, what: str) -> dict[str, Any]:
-    """The object that `data` is; `what` it is, for the message. Raises `ImageError`."""
+    """Return the object in `data`; `what` names it in messages. Raises `ImageError`."""
     if len(data) > LIMIT:
-        raise ImageError(f"{what} has more than {LIMIT >> 20} MiB, which is the limit")
+        raise ImageError(f"{what} is larger than the limit of {LIMIT >> 20} MiB")
     try:
         document = json.loads(data.decode("utf-8"), parse_constant=refuse)
         depth = nested(document, _DEPTH)
     except UnicodeDecodeError:
-        raise ImageError(f"{what} is no UTF-8 text") from None
+        raise ImageError(f"{what} is not UTF-8 text") from None
     except RecursionError:
         depth = _DEPTH + 1
     except ValueError as error:
-        raise ImageError(f"{what} is no JSON: {error}") from None
+        raise ImageError(f"{what} is not JSON: {error}") from None
     if depth > _DEPTH:
-        raise ImageError(f"{what} is nested deeper than {_DEPTH} levels, which is the limit")
+        raise ImageError(f"{what} is nested deeper than the limit of {_DEPTH} levels")
     if not isinstance(document, dict):
-        raise ImageError(f"{what} is no JSON object")
+        raise ImageError(f"{what} is not a JSON object")
     return document
 
 
 def refuse(constant: str) -> NoReturn:
-    """What `json.loads` is to do with NaN and the like, which are no JSON (RFC 8259, 6). Raises `ValueError`."""
-    raise ValueError(f"{constant} is no JSON number")
+    """Raise `ValueError` for NaN and the like, which `json.loads` accepts but JSON does not have (RFC 8259, 6)."""
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def nested(document: Any, most: int) -> int:
-    """Levels of lists and objects, counted flat, and no further than one above `most`."""
+    """Return the levels of lists and objects, counted without recursion up to one above `most`."""
     level, depth = [document], 0
     while level and depth <= most:
         inside: list[Any] = []
@@ -60,33 +60,33 @@ def number(text: str) -> int | None:
 
 
 def text(document: dict[str, Any], key: str, what: str) -> str:
-    """The string at `key`, empty where there is none. Raises `ImageError`."""
+    """Return the string at `key`, empty if it is missing. Raises `ImageError`."""
     return str(_typed(document, key, "", what))
 
 
 def objects(document: dict[str, Any], key: str, what: str) -> list[dict[str, Any]]:
-    """The list of objects at `key`. Raises `ImageError`."""
+    """Return the list of objects at `key`, empty if it is missing. Raises `ImageError`."""
     found: list[Any] = _typed(document, key, [], what)
     if not all(isinstance(item, dict) for item in found):
-        raise ImageError(f"{what}: {key} is no list of objects")
+        raise ImageError(f"{what}: {key} is not a list of objects")
     return found
 
 
 def strings(document: dict[str, Any], key: str, what: str) -> tuple[str, ...]:
-    """The list of strings at `key`. Raises `ImageError`."""
+    """Return the list of strings at `key`, empty if it is missing. Raises `ImageError`."""
     found: list[Any] = _typed(document, key, [], what)
     if not all(isinstance(item, str) for item in found):
-        raise ImageError(f"{what}: {key} is no list of strings")
+        raise ImageError(f"{what}: {key} is not a list of strings")
     return tuple(found)
 
 
 def mapping(document: dict[str, Any], key: str, what: str) -> dict[str, Any]:
-    """The object at `key`. Raises `ImageError`."""
+    """Return the object at `key`, empty if it is missing. Raises `ImageError`."""
     return dict(_typed(document, key, {}, what))
 
 
 def _typed(document: dict[str, Any], key: str, default: Any, what: str) -> Any:
-    """The value at `key`, of the type that `default` has."""
+    """Return the value at `key`, which has the type of `default`; the default if it is missing."""
     value = document.get(key)
     if value is None:
         return default

@@ -1,23 +1,20 @@
-"""Host files that are written whole or not at all, in a directory that containers may share."""
+"""Files of the store that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    Answer = TypeVar("Answer")
 
 
 def replace_file(target: Path, temporary: Path, data: bytes, *, sync: bool = True) -> None:
     """Replace the file `target` by one with `data`; a process that reads it finds the old or the new file.
 
     `temporary` is a path without a file on the same file system; it is removed if this fails. With `sync`, the data is
-    on disk before the file has its name (fsync(2)). Raises `OSError`.
+    on disk before the file has its name (fsync(2)); `sync_directory` brings the name to disk, too. Raises `OSError`.
     """
     try:
         with temporary.open("xb") as file:
@@ -33,7 +30,7 @@ def replace_file(target: Path, temporary: Path, data: bytes, *, sync: bool = Tru
 
 
 def sync_directory(path: Path) -> None:
-    """Brings the names in a directory to disk (fsync(2)). Raises `OSError`."""
+    """Bring the names in a directory to disk (fsync(2)). Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -1,34 +1,28 @@
-"""What index.json of a store lists: each entry, the image behind it, and the name that the image has here.
+"""The entries of a store's index.json, the image of each, and the name that the image has in this store.
 
-Other tools and older versions write index.json, too. What an entry states is compared with the blobs: its size, the
-index that the image was chosen from, and a digest in its name.
+Other tools and older versions write index.json too. So the statements of an entry are compared with the blobs: the
+size, the index that the image was chosen from, and a digest in the name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names
-from nbcontainer.oci.selection import Documents, resolve
+from nbcontainer.oci.selection import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
-class Blobs(Documents, Protocol):
-    """The blobs of a store."""
-
-    def read_blob(self, digest: str) -> bytes:
-        """A document, checked against its digest. Raises `ImageError`."""
-        ...
+    from nbcontainer.store.blobs import Blobs
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One entry, and the image's name here: its digest where the stated name is false. No image if it is damaged."""
+    """One entry, its image (None if it is damaged), and its name here: its digest if the stated name is false."""
 
     entry: dict[str, Any]
     name: str
@@ -36,9 +30,9 @@ class Listed:
 
     @property
     def misnamed(self) -> str:
-        """The false name that the entry states; empty where it states none."""
-        said = names.stated(self.entry)
-        return said if said != self.name else ""
+        """The false name that the entry states; empty if its name is true."""
+        stated = names.stated(self.entry)
+        return stated if stated != self.name else ""
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,11 @@ def _listed(blobs: Blobs, entry: dict[str, Any], known: oci.Image | None) -> Lis
 
 def _image(blobs: Blobs, entry: dict[str, Any]) -> oci.Image:
     blob = oci.descriptor(entry)
-    if blob.media_type in oci.INDEXES:  # not from here: another tool put it into the layout
+    if blob.media_type in oci.INDEXES:  # another tool wrote this entry
         chosen = resolve(blobs, blob, None)
         return replace(chosen.image, index=chosen.index)
-    manifest = blob.check(blobs.read_blob(blob.digest))
+    manifest = blob.check(blobs.read(blob.digest))
     config, _ = oci.read_manifest(manifest, blob.media_type)
-    image = oci.read_image(manifest, blobs.read_blob(config.digest), blob.media_type)
+    image = oci.read_image(manifest, blobs.read(config.digest), blob.media_type)
     index = names.stated_index(entry)
-    return replace(image, index=index if names.indexes(blobs.read_blob, index, image.digest) else "")
+    return replace(image, index=index if names.indexes(blobs.read, index, image.digest) else "")

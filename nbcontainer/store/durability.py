@@ -1,9 +1,9 @@
-"""What the store has and the disk perhaps not yet: marked, written back soon, and looked at again after a crash.
+"""Deferred syncing of blobs: marks for those that may not be on disk yet, and a check of them after a crash.
 
-To wait for the disk takes a third of an import. So a blob may be in its place before it is on disk: a mark in
-`unsynced` is there first, with the boot that made it, and goes when syncfs(2) has been there. A mark of another boot
-means that the machine went down in between: then its blob is read again, and what is damaged is removed, since a blob
-that is missing can be brought in again and one that is wrong would be handed on.
+Waiting for the disk takes a third of the time of an import. So a blob can be in its place before it is on disk. A mark
+in `unsynced`, with the id of the current boot, is on disk first; it is removed after syncfs(2). A mark of another boot
+means that the machine crashed in between: then the blob is read again, and removed if it is damaged. A missing blob can
+be pulled or loaded again; a wrong one would be handed on.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
 def mark(store: Store, digest: str, boot: Path = _BOOT) -> None:
-    """Says that the blob of that digest may be there and not on disk; this itself is. Raises `StoreError`."""
+    """Mark the blob with that digest as possibly not on disk; the mark itself is on disk. Raises `StoreError`."""
     store.write_file(f"{UNSYNCED}/{digest.partition(':')[2]}", boot.read_bytes())
 
 
 def flush(store: Store, boot: Path = _BOOT) -> None:
-    """Brings all that is in the store to disk, and takes away the marks of this boot. Raises `OSError`."""
+    """Bring the store's file system to disk (syncfs(2)), then remove the marks of this boot. Raises `OSError`."""
     now = boot.read_bytes()
     marks = [path for path in (store.path / UNSYNCED).iterdir() if path.read_bytes() == now]
     fd = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -43,7 +43,7 @@ def flush(store: Store, boot: Path = _BOOT) -> None:
 
 
 def recover(store: Store, boot: Path = _BOOT) -> list[str]:
-    """Removes the blobs that a crash of the machine has damaged; their digests.
+    """Remove the blobs that a crash of the machine has damaged, and return their digests.
 
     Call with the store's exclusive lock held. Raises `OSError`.
     """
@@ -52,7 +52,7 @@ def recover(store: Store, boot: Path = _BOOT) -> list[str]:
     for path in (store.path / UNSYNCED).iterdir():
         if path.read_bytes() == now:
             continue
-        blob = store.blob_path(f"sha256:{path.name}")
+        blob = store.blobs.path(f"sha256:{path.name}")
         with contextlib.suppress(FileNotFoundError), blob.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != path.name:
                 blob.unlink()

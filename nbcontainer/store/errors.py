@@ -1,4 +1,4 @@
-"""The store's errors: what failed, and what a person can do about it."""
+"""The store's errors: the failed operation, and what the user can do."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ _ADVICE = {
 
 
 def store_error(do: str, path: Path | str, error: OSError) -> StoreError:
-    """Return the store's error for an OSError, with what a person can do about it."""
+    """Return the `StoreError` for an `OSError`, with a hint by its number. `do` is the operation that failed."""
     return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=_ADVICE.get(error.errno or 0, ""))

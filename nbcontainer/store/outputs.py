@@ -1,4 +1,7 @@
-"""Files that a user names as outputs: written whole or not at all, in a directory that containers may share."""
+"""Files of the user that are written whole or not at all, in a directory that containers may share.
+
+They may be large and can be made again, so they are not synced.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def replacing(store: Store, target: Path) -> Iterator[int]:
-    """A descriptor of a new file that takes `target`'s place at the end.
+    """Yield a descriptor of a new file that replaces `target` (host) at the end.
 
-    A link at that name is replaced, and not followed; a directory, a pipe, a socket or a device is refused, except for
-    the null device. /dev/stdout and /dev/fd/N mean this process's own descriptors: they are written to. Raises
-    `ImageError`, and `LinkRefused` if a link that a container could have made leads to the directory.
+    A link with that name is replaced and not followed. A directory, a pipe, a socket or a device is refused, except the
+    null device. /dev/stdout and /dev/fd/N are this process's own descriptors: they are written to. Raises `ImageError`,
+    and `LinkRefused` if a link that a container could have made leads to the directory.
     """
     try:
         if (own := user_files.own_descriptor(target)) is not None:
@@ -35,7 +38,7 @@ def replacing(store: Store, target: Path) -> Iterator[int]:
         with user_files.directory(store, target.parent) as folder, _new(folder, target) as fd:
             yield fd
     except BrokenPipeError:
-        raise  # whoever read it has had enough
+        raise  # the reader closed the pipe early: no error of this file
     except OSError as error:
         hints = {
             errno.ENOENT: f"mkdir -p {target.parent}",
@@ -47,7 +50,7 @@ def replacing(store: Store, target: Path) -> Iterator[int]:
 
 
 def _new(folder: int, target: Path) -> contextlib.AbstractContextManager[int]:
-    """A new file in a directory, if what has its name can be replaced; the null device, if that is it."""
+    """Yield a new file in a directory, if the file with its name can be replaced; or the null device, if it is that."""
     if target.name in ("", ".."):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     try:
@@ -66,10 +69,10 @@ def _new(folder: int, target: Path) -> contextlib.AbstractContextManager[int]:
 
 @contextlib.contextmanager
 def put(folder: int, name: str) -> Iterator[int]:
-    """A descriptor of a new file that is `name` in a directory at the end, in place of what has the name then.
+    """Yield a descriptor of a new file that gets `name` in a directory at the end, and replaces the file of that name.
 
-    The file has no name until it is whole, where the file system knows such files (open(2): O_TMPFILE): then nothing
-    of it stays, whatever ends this process. Its first name is one that cannot be foreseen. Raises `OSError`.
+    The file has no name until it is whole, if the file system supports such files (open(2): O_TMPFILE): then nothing
+    of it stays, however this process ends. Its first name cannot be guessed. Raises `OSError`.
     """
     part = f".nbcontainer-{secrets.token_hex(8)}"
     try:
@@ -86,7 +89,7 @@ def put(folder: int, name: str) -> Iterator[int]:
 
 
 def _new_file(folder: int, name: str) -> tuple[int, bool]:
-    """A descriptor of a new file on a directory's file system, and whether it has that name already."""
+    """Return a descriptor of a new file on a directory's file system, and whether the file has that name already."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     try:
         return os.open(".", flags | os.O_TMPFILE, 0o666, dir_fd=folder), False

@@ -1,13 +1,13 @@
-"""Blobs on their way into the store, in its `partial`: checked as they come, and kept for the next try.
+"""Blobs that are being transferred, in the store's `partial`: hashed as they come, and kept for the next attempt.
 
-Each is held by one process at a time, with flock(2) on the file; who waits for it finds it done. One that nobody
-holds is what an interrupted transfer left: the next one goes on from there, and a sweep takes it after a day.
+One process at a time holds each of them, with flock(2) on the file; a process that waited for the lock finds the blob
+done. A file without a lock is left from an interrupted transfer: the next transfer resumes it, and a cleanup removes it
+after a day.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
+from nbcontainer.store.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,21 +26,22 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 KEPT = 24 * 3600
-"""Seconds that a part of a blob is kept for."""
+"""Seconds for which an incomplete blob is kept."""
 
 _CHUNK = 1 << 20
-_RETRY = 0.05  # seconds between two looks at a lock that another process has
+_RETRY = 0.05  # seconds between two attempts to lock a file
 
 
 class WrongBytes(ImageError):
-    """A blob came whole and is not what its digest says."""
+    """The bytes of a blob differ from its descriptor: another digest or size."""
 
 
 class Partial:
-    """One blob of `blob.size` bytes; `have` of them are there. Writer and followers may be different threads.
+    """One blob of `blob.size` bytes, of which the file has `have`. Writer and followers may be different threads.
 
-    What is there when it is opened is hashed, so that `finish` checks all of it. `candidate` is a descriptor of a
-    private file that may be taken over as the blob. Raises `Stopped`, `OSError`.
+    The bytes that the file has at first are hashed too, so that `finish` checks all of them; `resumed` says whether
+    there were any. `candidate` is a descriptor of a private file that can become the blob; the caller closes it.
+    `fd` reads and writes the file until `close`. Raises `Stopped`, `OSError`.
     """
 
     def __init__(self, store: Store, blob: Descriptor, tracker: Tracker, candidate: int | None = None) -> None:
@@ -53,18 +55,18 @@ class Partial:
         self.have = 0
         self.fd = self._open(candidate, fresh=False)
         try:
-            self._read_again()
+            self._hash_existing()
         except BaseException:
             os.close(self.fd)
             raise
         self.resumed = self.have > 0
 
     def _prepare(self, candidate: int | None) -> None:
-        """Puts a whole file there, if the store has one or was given one, and nobody has begun."""
-        here = self._store.blob_path(self.blob.digest)
+        """Link a whole file to the path: the store's blob or the candidate. Does nothing if the path exists."""
+        stored = self._store.blobs.path(self.blob.digest)
         with contextlib.suppress(OSError):
-            if here.stat().st_size == self.blob.size:
-                os.link(here, self.path)
+            if stored.stat().st_size == self.blob.size:
+                os.link(stored, self.path)
                 return
         if candidate is not None:
             with contextlib.suppress(OSError):
@@ -79,7 +81,7 @@ class Partial:
                 self._prepare(candidate)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
-                while not _locked(fd):
+                while not try_lock(fd):
                     self._tracker.pause(_RETRY)
                 with contextlib.suppress(FileNotFoundError):
                     if self.path.stat().st_ino == os.fstat(fd).st_ino:
@@ -87,20 +89,20 @@ class Partial:
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)  # whoever had it has moved it to the blobs, or thrown it away
+            os.close(fd)  # the process that had it locked has moved it to the blobs, or removed it
 
-    def _read_again(self) -> None:
+    def _hash_existing(self) -> None:
         if os.fstat(self.fd).st_size > self.blob.size:
             self._restart()
         while data := os.pread(self.fd, _CHUNK, self.have):
             self._tracker.check()
             self._hash.update(data)
             self.have += len(data)
-        if self.complete and not self._right:
+        if self.complete and not self._matches:
             self._restart()
 
     def _restart(self) -> None:
-        """Begins with a new file: the old one may be another name of a blob."""
+        """Begin with a new file: the old one may be another name of a blob."""
         self.path.unlink()
         os.close(self.fd)
         self.fd = self._open(None, fresh=True)
@@ -109,17 +111,17 @@ class Partial:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are there."""
+        """Whether the file has all bytes."""
         return self.have == self.blob.size
 
     @property
-    def _right(self) -> bool:
+    def _matches(self) -> bool:
         return f"sha256:{self._hash.hexdigest()}" == self.blob.digest
 
     def write(self, data: bytes | memoryview) -> None:
-        """Appends. Raises `WrongBytes` for more than there may be, `OSError`."""
+        """Append `data`. Raises `WrongBytes` if the blob gets longer than its size, and `OSError`."""
         if self.have + len(data) > self.blob.size:
-            raise WrongBytes(f"there are more bytes of {self.blob.digest} than the {self.blob.size} promised")
+            raise WrongBytes(f"blob {self.blob.digest} has more than the expected {self.blob.size} bytes")
         view = memoryview(data)
         written = 0
         while written < len(view):
@@ -130,32 +132,32 @@ class Partial:
             self._grown.notify_all()
 
     def finish(self) -> None:
-        """Checks that all is there and right, and syncs it to disk. Raises `WrongBytes`, `OSError`."""
+        """Check size and digest, and sync the file to disk. Raises `WrongBytes`, `OSError`."""
         if not self.complete:
-            raise WrongBytes(f"there are {self.have} bytes of {self.blob.digest}, not the {self.blob.size} promised")
-        if not self._right:
-            raise WrongBytes(f"the bytes that are said to be {self.blob.digest} are sha256:{self._hash.hexdigest()}")
+            raise WrongBytes(f"blob {self.blob.digest} has {self.have} bytes instead of the expected {self.blob.size}")
+        if not self._matches:
+            raise WrongBytes(f"blob {self.blob.digest} has the digest sha256:{self._hash.hexdigest()}")
         os.fsync(self.fd)
 
     def fail(self) -> None:
-        """Says to those who follow that no more will come."""
+        """Signal to followers that no more bytes will come."""
         with self._grown:
             self._failed = True
             self._grown.notify_all()
 
     def beyond(self, offset: int) -> int:
-        """Waits for more than `offset` bytes; how many there are, or `offset` where no more will come."""
+        """Wait for more than `offset` bytes. Return how many the file has, or `offset` if no more will come."""
         with self._grown:
             self._grown.wait_for(lambda: self.have > offset or self._failed)
             return offset if self._failed else self.have
 
     def adopt(self) -> None:
-        """Moves the finished file to the blobs. Call with the store's exclusive lock held."""
-        self._store.adopt_blob(self.path, self.blob.digest)
+        """Move the finished file to the blobs. Call with the store's exclusive lock held. Raises `OSError`."""
+        self._store.blobs.adopt(self.path, self.blob.digest)
         self.path.unlink(missing_ok=True)  # rename(2) of two names of one file does nothing
 
     def close(self, *, keep: bool) -> None:
-        """Lets go of it. What is not adopted stays for the next try only with `keep`. Idempotent."""
+        """Release the file. If it was not adopted, it stays for the next attempt only with `keep`. Idempotent."""
         if self.fd < 0:
             return
         self.fail()
@@ -167,22 +169,17 @@ class Partial:
         self.fd = -1
 
 
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def left_over(store: Store, seconds: float = KEPT, remove: Callable[[Path], None] | None = None) -> list[Path]:
-    """What interrupted transfers left and nobody holds, older than `seconds`; each goes through `remove`, held."""
+    """Return the files of interrupted transfers that are older than `seconds` and not locked.
+
+    `remove` is called with each of them while it is locked.
+    """
     found = []
     for path in (store.path / "partial").iterdir():
         with contextlib.suppress(OSError):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                if time.time() - os.fstat(fd).st_mtime >= seconds and _locked(fd):
+                if time.time() - os.fstat(fd).st_mtime >= seconds and try_lock(fd):
                     if remove is not None:
                         remove(path)
                     found.append(path)

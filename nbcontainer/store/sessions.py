@@ -1,4 +1,4 @@
-"""The processes that use a store: each has a file, locked (flock(2)) while it lives, that says what it is doing."""
+"""The processes that use a store. Each has a file with its state, locked (flock(2)) while the process lives."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Sessions:
     """This process's session among those in `folder` (host), and its `name`. `close` ends it."""
 
     def __init__(self, folder: Path) -> None:
-        """Begins a session of a new name. Raises `OSError`."""
+        """Begin a session with a new name. Raises `OSError`."""
         self._folder = folder
-        self._told = 0
+        self._written = 0
         self._fd = -1
         self.name = self._begin()
 
@@ -32,14 +32,14 @@ class Sessions:
             except FileExistsError:
                 continue
             fcntl.flock(self._fd, fcntl.LOCK_EX)
-            # A sweep may have taken the file away between the two calls.
+            # A cleanup can remove the file between the two calls.
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(self._fd).st_ino:
                     return name
             os.close(self._fd)
 
     def close(self) -> None:
-        """Ends this process's session. Idempotent."""
+        """End this process's session. Idempotent."""
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 (self._folder / self.name).unlink()
@@ -47,7 +47,7 @@ class Sessions:
             self._fd = -1
 
     def dead(self) -> set[str]:
-        """Forgets the sessions whose processes have ended, and returns them."""
+        """Remove the files of the sessions whose processes have ended, and return the names of these sessions."""
         dead = set()
         for path in self._folder.iterdir():
             if path.name == self.name:
@@ -59,18 +59,18 @@ class Sessions:
         return dead
 
     def alive(self) -> set[str]:
-        """The sessions that have a file: after `dead`, those whose processes are alive."""
+        """Return the names of the sessions that have a file. After `dead`, their processes are alive."""
         return {path.name for path in self._folder.iterdir()}
 
-    def tell(self, what: dict[str, Any]) -> None:
-        """Writes what this process is doing into its file, for `said` of other processes."""
-        # One write, over all that was there: whoever reads meanwhile finds the old or the new.
-        data = json.dumps(what).encode().ljust(self._told)
-        self._told = len(data)
+    def publish(self, what: dict[str, Any]) -> None:
+        """Write this process's state to its file; other processes read it with `states`. Raises `OSError`."""
+        # One write over the old content, padded to its length: a reader sees the old state or the new one.
+        data = json.dumps(what).encode().ljust(self._written)
+        self._written = len(data)
         os.pwrite(self._fd, data, 0)
 
-    def said(self) -> list[dict[str, Any]]:
-        """What every process that uses the store says of itself; a file read in the middle of a write is left out."""
+    def states(self) -> list[dict[str, Any]]:
+        """Return the state of each process that uses the store, without files that are read during a write."""
         found = []
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError, ValueError):

@@ -1,10 +1,10 @@
-"""The host's files and directories that a person names, opened so that no container chooses what is opened.
+"""Host files and directories that the user names, opened so that containers do not choose what is opened.
 
-A path is walked with all its links known, those that a container could have made are refused (`writable`), and what is
-opened is what was looked at. A cell may leave a pipe or a device where a file is expected: opening one may wait for
-ever, or write over a disk. So none is opened by its name, whoever made it, but the null device. What is meant to be
-read from or written to is handed over as a descriptor: by the shell (`< PIPE`, `> PIPE`), or as /dev/stdin,
-/dev/stdout, /dev/fd/N, which here are this process's descriptors and no paths.
+A path is walked and all its links are recorded. Links that a container could have made are refused (`writable`). The
+file that is opened is the one that was checked. A cell can leave a pipe or a device in the place of a file: to open it
+can block for ever, or overwrite a disk. So pipes and devices are never opened by name, except the null device. The user
+passes them as descriptors: by the shell (`< PIPE`, `> PIPE`), or as /dev/stdin, /dev/stdout or /dev/fd/N, which here
+are this process's descriptors instead of paths.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def own_descriptor(path: Path) -> int | None:
-    """The number of this process's descriptor that a path stands for, None for a path of any other sort."""
+    """Return the number of this process's descriptor that a path stands for, or None for any other path."""
     found = _DESCRIPTOR.fullmatch(str(path))
     return int(found[1]) if found else _STREAMS.get(str(path))
 
 
 def open_file(path: Path) -> tuple[int, tuple[Link, ...]]:
-    """Opens a file or directory to read; the links that led to it are the caller's to check, before it reads.
+    """Open a file or directory to read; return its descriptor and the links that led to it.
 
-    The caller closes the descriptor. Raises `OSError`, and `ImageError` for a pipe, a socket or a device.
+    The caller checks the links before it reads, and closes the descriptor. Raises `OSError`, and `ImageError` for a
+    pipe, a socket or a device.
     """
     if (own := own_descriptor(path)) is not None:
         return os.dup(own), ()
     with resolve(path) as place:
         if not (stat.S_ISREG(place.mode) or stat.S_ISDIR(place.mode) or is_null(os.fstat(place.fd))):
-            hint = "hand it over as standard input: write /dev/stdin, and < PIPE"
+            hint = "pass it as standard input: write /dev/stdin, and < PIPE"
             raise ImageError(f"cannot read {path}: it is a pipe, a socket or a device", hint=hint)
         return place.open(os.O_RDONLY | os.O_NOCTTY), place.links
 
 
 @contextlib.contextmanager
 def directory(store: Store, path: Path, *, make: bool = False) -> Iterator[int]:
-    """A descriptor (O_PATH) of a directory to write into, made with those above it if `make` says so.
+    """Yield a descriptor (O_PATH) of a directory to write into. With `make`, it and those above it are made if missing.
 
     Raises `OSError`, `LinkRefused`.
     """
@@ -70,13 +71,13 @@ def directory(store: Store, path: Path, *, make: bool = False) -> Iterator[int]:
 
 
 def check_path(store: Store, path: Path) -> None:
-    """Raises `LinkRefused` for a path that another program is to write to, as far as it is there: a race is not met."""
+    """Raise `LinkRefused` for a path that another program will write to, as far as it exists. A race is possible."""
     with contextlib.suppress(OSError), resolve_existing(path)[0] as place:
         writable.check(store, place.links)
 
 
 def make_directory(folder: int, name: str) -> int:
-    """A descriptor (O_PATH) of the directory `name` in `folder`, made where it is missing. The caller closes it.
+    """Return a descriptor (O_PATH) of the directory `name` in `folder`, made if it is missing. The caller closes it.
 
     Raises `OSError`, for a link too.
     """
@@ -86,7 +87,7 @@ def make_directory(folder: int, name: str) -> int:
 
 
 def open_null(folder: int, name: str) -> int:
-    """A descriptor to write to the null device `name` in `folder`, for the caller to close. Raises `OSError`."""
+    """Return a descriptor that writes to the null device `name` in `folder`. The caller closes it. Raises `OSError`."""
     found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         if not is_null(os.fstat(found)):
@@ -97,5 +98,5 @@ def open_null(folder: int, name: str) -> int:
 
 
 def is_null(facts: os.stat_result) -> bool:
-    """Whether it is the null device (null(4))."""
+    """Whether the file is the null device (null(4))."""
     return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == _NULL

@@ -1,9 +1,9 @@
-"""The host's directories that containers could write to: no link below them is followed where a path leads through.
+"""The host directories that containers could write to. A path that leads through a link below one is refused.
 
-The store remembers them, before a container starts that has one as a volume, and for good: a link that a cell left
-there does not go with the cell. Each has two marks in `writable`, empty files that are named by its device,
-inode and time of birth (it may be renamed, or be at several places; the number of an inode is used again) and by its
-path (device numbers change when the machine restarts).
+The store records such a directory before a container starts that has it as a volume, and keeps the record: a link that
+a cell made there stays after the cell. Each directory has two marks in `writable`, which are empty files. One is named
+by device, inode and time of birth: a directory can be renamed, or be at several places, and inode numbers are used
+again. The other is named by the path: device numbers change when the machine restarts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MARKS = "writable"
 
 
 def remember(store: Store, directory: Node) -> None:
-    """Marks a directory, on disk, as one that containers could write to. Raises `OSError`."""
+    """Mark a directory, on disk, as one that containers could write to. Raises `OSError`."""
     missing = [path for path in _marks(store, directory) if not os.path.lexists(path)]
     for path in missing:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -36,14 +36,14 @@ def remember(store: Store, directory: Node) -> None:
 
 
 def forget(store: Store, directory: Node) -> None:
-    """Takes the marks of a directory away: call it for one that was removed, with all that was in it."""
+    """Remove the marks of a directory. Call it for a directory that was removed with all its files."""
     for path in _marks(store, directory):
         with contextlib.suppress(OSError):
             Path(path).unlink()
 
 
 def check(store: Store, links: Iterable[Link]) -> None:
-    """Raises `LinkRefused` for a link that a container could have made: one below a marked directory.
+    """Raise `LinkRefused` for a link that a container could have made: it is below a marked directory.
 
     Call it after the path was walked: a container that starts later did not make the link.
     """

@@ -47,7 +47,7 @@ class Victim:
         try:
             os.write(fd, data)
             os.lseek(fd, 0, os.SEEK_SET)
-            return loading.load(self.engine.store, self.engine, fd, loading.ImportOptions())
+            return self.engine.images.load(fd, loading.ImportOptions())
         finally:
             os.close(fd)
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine
-from nbcontainer.images import library
 from nbcontainer.images.archives import loading
 from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.progress import Tracker
@@ -102,13 +101,13 @@ class Ours:
         """Imports the tar, from opening it to having the image, which cells can run on."""
         source = loading.open_file(self.engine.store, self.place / "tree.tar")
         try:
-            (self.image,) = loading.load(self.engine.store, self.engine, source, loading.ImportOptions("tree"))
+            (self.image,) = self.engine.images.load(source, loading.ImportOptions("tree"))
         finally:
             os.close(source)
 
     def export(self) -> None:
         """Exports the image of the newest import."""
-        export(self.engine, library.lowers(self.engine.store, self.image), self.place / "ours.tar")
+        export(self.engine, self.engine.images.lowers(self.image), self.place / "ours.tar")
 
     def save(self) -> None:
         """Saves it as an archive that OCI readers and `docker load` take."""

@@ -24,7 +24,6 @@ from nbcontainer.api import run
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.images import library
 from tests.benchmarks.measuring import Subject, interleave, machine, report
 
 OURS = "%%container busybox"
@@ -66,8 +65,8 @@ def main() -> None:
 
 def _rootfs(engine: Engine, place: Path) -> Path:
     """The busybox image as a plain directory, for the others to run."""
-    image = library.find(engine.store, engine, "busybox")
-    export(engine, library.lowers(engine.store, image), place / "busybox.tar")
+    image = engine.images.find("busybox")
+    export(engine, engine.images.lowers(image), place / "busybox.tar")
     rootfs = place / "bundle" / "rootfs"
     rootfs.mkdir(parents=True)
     subprocess.run(["tar", "-xf", place / "busybox.tar", "-C", rootfs], check=True)

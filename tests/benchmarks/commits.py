@@ -67,7 +67,7 @@ def _build(root: Path, tar: Path, files: int, size: int) -> tuple[int, int]:
 def _ours(engine: Engine, name: str, tar: Path) -> Subject:
     source = loading.open_file(engine.store, tar)
     try:
-        loading.load(engine.store, engine, source, loading.ImportOptions(tar.stem))
+        engine.images.load(source, loading.ImportOptions(tar.stem))
     finally:
         os.close(source)
     names = _numbered(tar.stem)

@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images.archives import loading
 from nbcontainer.images.layers.compression import Compression
-from nbcontainer.images.registry.pulling import pull
-from nbcontainer.images.registry.pushing import push
 from nbcontainer.oci import reference
 from tests.benchmarks.archives import build_tree, run, sync
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
@@ -87,9 +85,9 @@ def _fill(place: Path, name: reference.Reference, files: int, size: int) -> int:
         run("tar", "-C", place, "--null", "--no-recursion", "-T", names, "-cf", place / "layout" / f"{number}.tar")
     with contextlib.closing(Engine(place / "filler")) as engine:
         image = _layered(engine, [place / "layout" / f"{number}.tar" for number in range(LAYERS)])
-        push(engine.store, image, name, compression=Compression.GZIP)
+        engine.images.push(image, name, compression=Compression.GZIP)
     with contextlib.closing(Engine(place / "sizer")) as engine:
-        return pull(engine.store, engine, name).size
+        return engine.images.pull(name).size
 
 
 def _layered(engine: Engine, tars: list[Path]) -> Image:
@@ -99,12 +97,12 @@ def _layered(engine: Engine, tars: list[Path]) -> Image:
     for tar in tars:
         fd = loading.open_file(engine.store, tar)
         try:
-            images += loading.load(engine.store, engine, fd, loading.ImportOptions(f"layer-{tar.stem}"))
+            images += engine.images.load(fd, loading.ImportOptions(f"layer-{tar.stem}"))
         finally:
             os.close(fd)
     layers = tuple(layer for image in images for layer in image.layers)
     history = tuple(step for image in images for step in image.history)
-    return engine.store.add_image(replace(images[0], layers=layers, history=history), "tree")
+    return engine.store.index.add_image(replace(images[0], layers=layers, history=history), "tree")
 
 
 def _ours(place: Path, name: reference.Reference, stack: contextlib.ExitStack) -> Subject:
@@ -116,7 +114,7 @@ def _ours(place: Path, name: reference.Reference, stack: contextlib.ExitStack) -
         assert engines[-1].launcher.pid
         sync(place)
 
-    return Subject(OURS, lambda: pull(engines[-1].store, engines[-1], name), before)
+    return Subject(OURS, lambda: engines[-1].images.pull(name), before)
 
 
 def _podman(place: Path, name: reference.Reference, stack: contextlib.ExitStack) -> list[Subject]:

@@ -113,7 +113,7 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
         (["imags"], 2, "unknown verb 'imags'; did you mean images"),
         (["--no-such-option"], 2, "nbcontainer: unknown option --no-such-option"),
         (["--store"], 2, "--store has no value"),
-        (["--store", "", "ps"], 2, "'' is no path"),
+        (["--store", "", "ps"], 2, "invalid path ''"),
         (["ps", "extra"], 2, "ps: 'extra' is too much; write ps"),
         (["rm"], 2, "rm: too few words; write rm [OPTIONS] CONTAINER..."),
         (
@@ -311,7 +311,9 @@ def test_a_full_directory_does_not_become_a_store(program: Program, tmp_path: Pa
     (tmp_path / "thesis.txt").write_text("precious")
     tmp_path.chmod(0o755)
     complaint = program.fails(1, "images", env={**program.env, "NBCONTAINER_HOME": str(tmp_path)})
-    assert complaint.startswith(f"{tmp_path} is no store and not empty; set NBCONTAINER_HOME to a new directory")
+    assert complaint.startswith(
+        f"{tmp_path} is not empty and is not an nbcontainer store; set NBCONTAINER_HOME to a new directory"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 

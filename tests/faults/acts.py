@@ -14,7 +14,6 @@ from nbcontainer import api
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers import container as containers
 from nbcontainer.errors import ContainerNotFound, ImageNotFound
-from nbcontainer.images import library
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
@@ -102,7 +101,7 @@ def _exchange(engine: Engine, _: Path) -> str:
     from nbcontainer.containers.cell import Request, Streams
 
     said: list[bytes] = []
-    library.find(engine.store, engine, "busybox")
+    engine.images.find("busybox")
     control_directory = ControlDirectory(
         files=(("word", 0o644, "sound"),), pipes=("pipe",), directories=(("room", 0o777),)
     )
@@ -129,15 +128,15 @@ def _undo_named(engine: Engine) -> None:
 
 def _drop(engine: Engine, name: str) -> None:
     with contextlib.suppress(ImageNotFound):
-        engine.store.drop_image(name)
+        engine.store.index.drop_image(name)
 
 
 def _import(engine: Engine, folder: Path) -> str:
-    from nbcontainer.images.archives.loading import ImportOptions, load, open_file
+    from nbcontainer.images.archives.loading import ImportOptions, open_file
 
     source = open_file(engine.store, folder / "tree.tar")
     try:
-        image = load(engine.store, engine, source, ImportOptions("faulty-import"))[0]
+        image = engine.images.load(source, ImportOptions("faulty-import"))[0]
     finally:
         os.close(source)
     return f"{len(image.layers)} layer"

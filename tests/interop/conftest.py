@@ -190,7 +190,7 @@ class Ours:
 
     def image(self, name: str) -> Image:
         """An image of the store."""
-        return self.engine.store.image(name)
+        return self.engine.store.index.image(name)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_only_the_changes_are_in_the_layer(committed: Path, fresh: Ours) -> None
     assert committed.exists()
     made, base = fresh.image("made"), fresh.image("busybox")
     assert made.layers[:-1] == base.layers
-    with tarfile.open(fresh.engine.store.blob_path(made.layers[-1].blob.digest)) as tar:
+    with tarfile.open(fresh.engine.store.blobs.path(made.layers[-1].blob.digest)) as tar:
         names = tar.getnames()
     assert set(names) >= {*APP, "bin/.wh.vi", "etc/hostname", "tmp/left", "data", "app/volume"}
     assert not set(names) & {"bin/sh", "etc/passwd", "data/secret", "data/more", "app/volume/secret", "proc", "sys"}

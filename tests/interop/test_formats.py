@@ -28,7 +28,7 @@ def merged(ours: Ours, name: str, place: Path) -> dict[bytes, Node]:
     """The merged tree of an image of the store, unpacked below `place` by GNU tar."""
     tree = place / "merged"
     tree.mkdir()
-    export(ours.engine, library.lowers(ours.engine.store, ours.image(name)), place / "merged.tar")
+    export(ours.engine, ours.engine.images.lowers(ours.image(name)), place / "merged.tar")
     run("tar", "-C", tree, "-xpf", place / "merged.tar", "--numeric-owner", "--xattrs", "--xattrs-include=*")
     return snapshot(tree)
 
@@ -51,16 +51,16 @@ def test_an_archive_is_an_image_by_its_path(podman: Podman, built: str, ours: Ou
     podman("save", "--format", "oci-dir", "-o", tmp_path / "layout", built)
     for path in (tmp_path / "image.tar", tmp_path / "layout"):
         assert run_script(ours.engine, None, image=str(path)).lines == SAID
-        before = ours.engine.store.images()
+        before = ours.engine.store.index.images()
         assert run_script(ours.engine, None, image=str(path)).lines == SAID
-        assert ours.engine.store.images() == before
+        assert ours.engine.store.index.images() == before
 
 
 def test_several_images_of_podman(podman: Podman, built: str, fresh: Ours, tmp_path: Path) -> None:
     """Both images of an archive come in, and the layer they share once."""
     podman("save", "-m", "-o", tmp_path / "both.tar", built, "localhost/base:1")
     fresh("load", tmp_path / "both.tar")
-    assert set(fresh.engine.store.images()) == {built, "localhost/base:1"}
+    assert set(fresh.engine.store.index.images()) == {built, "localhost/base:1"}
     assert len(list((fresh.engine.store.path / "layers/sha256").iterdir())) == 3
 
 
@@ -85,7 +85,7 @@ def test_what_is_saved_here_runs_in_podman(podman: Podman, fresh: Ours, tmp_path
 def test_the_store_is_a_layout(fresh: Ours, tmp_path: Path) -> None:
     """skopeo reads the store itself, agrees on digests, and copies from it without a change."""
     require("skopeo")
-    library.find(fresh.engine.store, fresh.engine, "busybox", pull=library.NEVER)
+    fresh.engine.images.find("busybox", pull=library.NEVER)
     source = f"oci:{fresh.engine.store.path}:busybox"
     assert json.loads(run("skopeo", "inspect", source))["Digest"] == fresh.image("busybox").digest
     run("skopeo", "copy", "--preserve-digests", source, f"oci:{tmp_path}/copy:1")
@@ -117,7 +117,7 @@ def test_umoci_unpacks_the_same_tree(podman: Podman, built: str, fresh: Ours, tm
 def test_a_layout_takes_more_images(fresh: Ours, tmp_path: Path) -> None:
     """An image is added to a layout that is there, beside the others, and its blobs are not written again."""
     require("skopeo")
-    library.find(fresh.engine.store, fresh.engine, "busybox", pull=library.NEVER)
+    fresh.engine.images.find("busybox", pull=library.NEVER)
     fresh("tag", "busybox", "other:2")
     layout = tmp_path / "layout"
     fresh("save", "busybox", "-o", f"{layout}/")
@@ -130,7 +130,7 @@ def test_a_layout_takes_more_images(fresh: Ours, tmp_path: Path) -> None:
 
 def test_the_same_image_is_the_same_archive(fresh: Ours, tmp_path: Path) -> None:
     """An archive depends on nothing but the images in it."""
-    library.find(fresh.engine.store, fresh.engine, "busybox", pull=library.NEVER)
+    fresh.engine.images.find("busybox", pull=library.NEVER)
     for name in ("a.tar", "b.tar"):
         fresh("save", "busybox", "-o", tmp_path / name)
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
@@ -139,7 +139,7 @@ def test_the_same_image_is_the_same_archive(fresh: Ours, tmp_path: Path) -> None
 def test_docker_archives_go_both_ways(fresh: Ours, tmp_path: Path) -> None:
     """What skopeo makes of our archive as docker's own comes back with the same layers."""
     require("skopeo")
-    library.find(fresh.engine.store, fresh.engine, "busybox", pull=library.NEVER)
+    fresh.engine.images.find("busybox", pull=library.NEVER)
     fresh("save", "busybox", "-o", tmp_path / "ours.tar")
     run("skopeo", "copy", f"docker-archive:{tmp_path}/ours.tar", f"docker-archive:{tmp_path}/theirs.tar:came/back:1")
     fresh("load", tmp_path / "theirs.tar")

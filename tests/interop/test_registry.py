@@ -69,7 +69,7 @@ def test_what_is_pushed_comes_back(ours: Ours, fresh: Ours, committed: str, regi
 def test_an_image_for_several_platforms(fresh: Ours, registry: Registry, tmp_path: Path) -> None:
     """Of a real index one platform's image is pulled, and the index's digest pins it."""
     require("skopeo")
-    library.find(fresh.engine.store, fresh.engine, "busybox", pull=library.NEVER)
+    fresh.engine.images.find("busybox", pull=library.NEVER)
     layout = tmp_path / "layout"
     fresh("save", "busybox", "-o", f"{layout}/")
     (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
@@ -89,7 +89,7 @@ def test_an_image_for_several_platforms(fresh: Ours, registry: Registry, tmp_pat
     name = f"{registry.address}/many:1"
     fresh("pull", name, "--platform", "linux/amd64")
     assert fresh.image(name).index.startswith("sha256:")
-    assert fresh.engine.store.read_blob(fresh.image(name).index).decode() == raw
+    assert fresh.engine.store.blobs.read(fresh.image(name).index).decode() == raw
 
 
 def test_a_registry_that_wants_a_password(

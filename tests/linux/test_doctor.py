@@ -53,7 +53,7 @@ try:
         container, _ = run.run(engine, request, run.Streams(out.append, err.append))
     said["layers"] = len(commit(container, "kept").layers)
     container.remove()
-    engine.store.drop_image("kept")
+    engine.store.index.drop_image("kept")
     prune(engine)
     engine.close()
 except NbcontainerError as error:
@@ -245,7 +245,7 @@ def test_a_place_in_memory_that_another_has_made_is_not_used(tmp_path: Path, pla
     store = Store(tmp_path / "store", (os.geteuid(), os.getegid()))
     store.memory.symlink_to(tmp_path) if planted == "link" else store.memory.touch()
     try:
-        with pytest.raises(PermissionError, match="it belongs to somebody else"):
+        with pytest.raises(PermissionError, match="it belongs to another user"):
             store.use_memory()
         assert not store.in_memory
     finally:

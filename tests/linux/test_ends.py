@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer import api
-from nbcontainer.images import library
 from nbcontainer.sandbox.supervisor import GRACE
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.running import (
@@ -323,9 +322,9 @@ def test_no_descriptor_is_left(cell: Cell, engine: Engine) -> None:
 
 def test_stop_asks_by_the_images_signal(engine: Engine) -> None:
     """An image with a StopSignal is asked to end by that; its program ends by itself, and says what it heard."""
-    busybox = library.find(engine.store, engine, "busybox")
+    busybox = engine.images.find("busybox")
     config = replace(busybox.config, other={"StopSignal": "SIGUSR1"})
-    engine.store.add_image(replace(busybox, config=config), "stops-by-usr1")
+    engine.store.index.add_image(replace(busybox, config=config), "stops-by-usr1")
     said: list[bytes] = []
     stopping = threading.Thread(target=lambda: api.get("to-stop", engine=engine).stop())
 

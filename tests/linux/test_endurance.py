@@ -15,7 +15,6 @@ import pytest
 from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.warm_pool import DEPTH
-from nbcontainer.images import library
 from tests.running import all_dead, descendants, pidfds, run_script
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def own_engine(tmp_path: Path, engine: Engine) -> Iterator[Engine]:
     """An engine on a store of the test's own, with busybox in it."""
     own = Engine(tmp_path / "store")
     startup.start(own)
-    library.find(own.store, own, "busybox")
+    own.images.find("busybox")
     yield own
     own.close()
 

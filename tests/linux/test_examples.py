@@ -21,4 +21,4 @@ def test_the_examples_of_help_work(engine: Engine) -> None:
         assert found.attempted >= 9
     finally:
         set_default_engine(None)
-        engine.store.drop_image("kept")
+        engine.store.index.drop_image("kept")

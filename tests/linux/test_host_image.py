@@ -123,7 +123,7 @@ def test_a_commit_is_an_image_of_this_machine(engine: Engine, run: Run, own: Pat
         save_archive(engine.store, [image], tmp_path / "x.tar", tracker, Compression.NONE)
     assert not (tmp_path / "x.tar").exists()
     container.remove()
-    engine.store.drop_image("of-host")
+    engine.store.index.drop_image("of-host")
 
 
 def test_homes_secrets_and_the_store_are_not_there(engine: Engine, run: Run) -> None:

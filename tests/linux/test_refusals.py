@@ -17,7 +17,6 @@ from nbcontainer.containers import record, run
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
-from nbcontainer.images import library
 from nbcontainer.images.trash import discard
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.supervisor import GRACE
@@ -197,7 +196,7 @@ def test_a_cell_can_be_stopped_as_it_starts(store_path: Path, engine: Engine) ->
     assert engine
     own = OneByOne(store_path)
     try:
-        library.find(own.store, own, "busybox")
+        own.images.find("busybox")
         for _ in range(5):
             assert _stopped(own, lambda supervisor: supervisor.stop(Reason.TIMEOUT)) == (Reason.TIMEOUT, signal.SIGTERM)
     finally:
@@ -210,7 +209,7 @@ def test_a_stop_wakes_the_supervisor(store_path: Path, engine: Engine) -> None:
     own = OneByOne(store_path)
     began: list[float] = []
     try:
-        library.find(own.store, own, "busybox")
+        own.images.find("busybox")
 
         supervisors: list[Supervisor] = []
 

@@ -93,7 +93,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
     [
         ("%%container\nls", "UsageError: no image; name one, as in %%container busybox"),
         ("%%container --pull never nope\nls", "ImageNotFound: no image 'nope' in the store; "),
-        ("%%container NOPE\nls", "UsageError: 'NOPE' is no image name; names are lower case"),
+        ("%%container NOPE\nls", "UsageError: invalid image name 'NOPE'; names are lower case"),
         ("%%container ./nope.tar\nls", "ImageNotFound: no file nope.tar; check the path"),
         ("%%container /\nls", "ImageError: the directory is no OCI image layout; "),
         ("%%container busybox -v x\nls", "UsageError: 'x' is no volume; write -v SRC:DST"),
@@ -129,9 +129,12 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%container export busybox", "UsageError: export: no file to write; write export NAME -o FILE.tar"),
         ("%container export busybox -o /no/such/x.tar", "ImageError: cannot write /no/such/x.tar: No such file or dir"),
         ("%container export busybox -o /tmp", "ImageError: cannot write /tmp: Is a directory; name a file in it"),
-        ("%container export busybox -o x.tar.xz", "UsageError: .xz is not written; use .tar, .tar.gz or .tar.zst"),
+        (
+            "%container export busybox -o x.tar.xz",
+            "UsageError: cannot write .xz archives; use .tar, .tar.gz or .tar.zst",
+        ),
         ("%commit", "UsageError: commit: too few words; write commit [OPTIONS] [CONTAINER] IMAGE[:TAG]"),
-        ("%commit Upper", "UsageError: 'Upper' is no image name; names are lower case"),
+        ("%commit Upper", "UsageError: invalid image name 'Upper'; names are lower case"),
         ("%commit busybox@sha256:" + "0" * 64, "UsageError: "),
         ("%commit x --change 'RUN ls'", "UsageError: --change 'RUN ls' is not known; use one of CMD"),
         ("%commit never-made x", "ContainerNotFound: no such container: 'never-made'"),

@@ -119,7 +119,7 @@ def test_a_python_notebook_is_frozen(short_path: Path, shells_tar: Path, tmp_pat
     do("install", "--image", str(tmp_path / "python.tar"), "--name", "elsewhere", *PYTHON)
     with notebook("elsewhere", short_path) as run:
         assert run("print(open('/installed').read())") == "by python\n"
-    label = engines.default_engine().store.image("python-frozen").config.labels[kernelspec.LABEL]
+    label = engines.default_engine().store.index.image("python-frozen").config.labels[kernelspec.LABEL]
     assert set(json.loads(label)) == {"argv", "language", "interrupt_mode"}
 
 

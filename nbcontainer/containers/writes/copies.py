@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
-from nbcontainer.images.staging import staged
+from nbcontainer.images.staging import Staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,13 @@ def copied(
         with still or contextlib.nullcontext():
             for name, tar in zip(names, tars, strict=True):
                 where = f"tmp/{upper.id}/{name}"
-                runner.on_directory(sandboxed.pack_layer_here, where, [tar], read_only=True, clamp=None)
+                runner.on_directory(sandboxed.pack_layer, where, [tar], read_only=True, clamp=None)
         layer = store.unique()
         place = store.new_directory(store.path / "tmp" / layer, give=bool(parts))
         for name, tar in zip(names, tars, strict=True):
             os.lseek(tar, 0, os.SEEK_SET)
-            stack.enter_context(staged(store, runner, [tar], whiteouts=True)).tree.rename(place / name)
+            staged = stack.enter_context(Staging(store, runner).unpacked([tar], whiteouts=True))
+            staged.tree.rename(place / name)
         if parts:
             host.merge_parts(store, runner, f"tmp/{layer}", parts, upper.lowers[-1])
             store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))

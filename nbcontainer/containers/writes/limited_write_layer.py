@@ -34,8 +34,8 @@ class LimitedWriteView(WriteView):
         self.runner = runner
 
     def examine(self) -> dict[str, Any]:
-        """Return what `nbcontainer.images.sandboxed.examine_here` finds: this process does not see the mount."""
-        found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_here, f"tmp/{self.id}", read_only=True)
+        """Return what `nbcontainer.images.sandboxed.examine_uppers` finds: this process does not see the mount."""
+        found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, f"tmp/{self.id}", read_only=True)
         return found
 
     def filled(self) -> list[str]:

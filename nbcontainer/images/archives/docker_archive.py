@@ -1,6 +1,6 @@
-"""Reads what `docker save` and `podman save` write: a `manifest.json` that names configurations and layers.
+"""Archives of `docker save` and `podman save`: a `manifest.json` names configurations and layers.
 
-Source: moby, image/spec/v1.2.md; and image/tarexport. Archives without a manifest.json are older than Docker 1.10.
+Source: moby, image/spec/v1.2.md; and image/tarexport. Archives without a manifest.json are from before Docker 1.10.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SIGNATURE = 10
 
 
 def is_docker_archive(folder: UntrustedDirectory) -> bool:
-    """Whether the directory held a docker archive."""
+    """Whether the directory has the files of a docker archive."""
     try:
         items = _items(folder)
     except (ImageError, FileNotFoundError):
@@ -45,25 +45,25 @@ def _items(folder: UntrustedDirectory) -> list[dict[str, Any]]:
 
 
 class DockerArchive:
-    """`nbcontainer.images.sources.Source` of an unpacked docker archive. Its images get an OCI manifest, made here."""
+    """`nbcontainer.images.sources.Source` of an unpacked docker archive. It makes an OCI manifest for each image."""
 
     remote = False
 
     def __init__(self, folder: UntrustedDirectory, decompress: Callable[[int], tuple[Path, Descriptor]]) -> None:
-        """`decompress` makes a plain tar of a layer that is compressed as OCI's are not: its host path, and what it is.
+        """`decompress` makes a plain tar of a layer whose compression OCI does not have: its path (host) and blob.
 
-        The file is there for as long as the archive is read.
+        That file must exist as long as the archive is read.
         """
         self._folder = folder
         self._decompress = decompress
         self._documents: dict[str, bytes] = {}
         self._files: dict[str, str | Path] = {}
 
-    def offers(self, _stem: str = "") -> list[Candidate]:
-        """The images in it. Reads every layer, for its digest. Raises `ImageError`."""
-        return [self._offer(item) for item in _items(self._folder)]
+    def candidates(self, _stem: str = "") -> list[Candidate]:
+        """Return the images of the archive. Every layer is read, for its digest. Raises `ImageError`."""
+        return [self._candidate(item) for item in _items(self._folder)]
 
-    def _offer(self, item: dict[str, Any]) -> Candidate:
+    def _candidate(self, item: dict[str, Any]) -> Candidate:
         config = self._read(untrusted_json.text(item, "Config", MANIFEST))
         paths = untrusted_json.strings(item, "Layers", MANIFEST)
         layers = [self._layer(path) for path in paths]
@@ -91,7 +91,7 @@ class DockerArchive:
         try:
             return self._folder.read(path, untrusted_json.LIMIT)
         except FileNotFoundError:
-            raise ImageError(f"{path[:200]!r} is missing in the archive", hint="save the image again") from None
+            raise ImageError(f"{path[:200]!r} is missing from the archive", hint="save the image again") from None
 
     def _layer(self, path: str) -> Descriptor:
         fd = self._open(path)
@@ -114,14 +114,14 @@ class DockerArchive:
         try:
             return self._folder.open(path)
         except FileNotFoundError:
-            raise ImageError(f"{path[:200]!r} is missing in the archive", hint="save the image again") from None
+            raise ImageError(f"{path[:200]!r} is missing from the archive", hint="save the image again") from None
 
     def document(self, blob: Descriptor) -> bytes:
         """See `Source`."""
         try:
             return self._documents[blob.digest]
         except KeyError:
-            raise ImageError(f"{blob.digest} is not in the archive") from None
+            raise ImageError(f"blob {blob.digest} is missing from the archive") from None
 
     def candidate(self, blob: Descriptor) -> int | None:
         """See `Source`."""
@@ -136,4 +136,4 @@ class DockerArchive:
             os.close(fd)
 
     def abort(self) -> None:
-        """See `Source`: files do not keep anybody waiting."""
+        """See `Source`: reading files does not wait."""

@@ -1,4 +1,7 @@
-"""A layout directory that images are written into, by descriptors: what is in it may be links and pipes of a cell's."""
+"""A layout directory that images are written into.
+
+It is used by descriptors: cells can have put links and pipes in it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _INDEX = "index.json"
 
 @contextlib.contextmanager
 def layout_at(folder: int, path: Path) -> Iterator[LayoutFolder]:
-    """The layout directory at the descriptor `folder`, which stays the caller's; `path` is for messages."""
+    """Yield the layout directory at the descriptor `folder`, which the caller closes; `path` is for messages."""
     layout = LayoutFolder(folder, path)
     try:
         yield layout
@@ -32,7 +35,7 @@ def layout_at(folder: int, path: Path) -> Iterator[LayoutFolder]:
 
 
 class LayoutFolder:
-    """The layout. `blobs` and `blobs/sha256` must be directories, and no links; a file takes its name's place."""
+    """The layout. `blobs` and `blobs/sha256` must be directories; links are refused. A new file replaces an old one."""
 
     def __init__(self, folder: int, path: Path) -> None:
         self._top = folder
@@ -40,14 +43,14 @@ class LayoutFolder:
         self._open: dict[str, int] = {}
 
     def close(self) -> None:
-        """Closes what was opened. Idempotent."""
+        """Close the descriptors of its subdirectories. Idempotent."""
         while self._open:
             os.close(self._open.popitem()[1])
 
     def entries(self) -> list[dict[str, Any]]:
-        """The entries of the index that is there, none in a directory that is empty.
+        """Return the entries of its index.json; none if the directory is empty.
 
-        Raises `ImageError` where something else is.
+        Raises `ImageError` if something else is in it.
         """
         with contextlib.closing(UntrustedDirectory(self._top)) as folder:
             if folder.is_empty():
@@ -61,7 +64,7 @@ class LayoutFolder:
         return untrusted_json.objects(untrusted_json.parse(data, what), "manifests", what)
 
     def has(self, blob: Descriptor) -> bool:
-        """Whether there is a file of a blob's name and size."""
+        """Whether it has a file with a blob's name and size."""
         algorithm, _, name = blob.digest.partition(":")
         try:
             facts = os.stat(name, dir_fd=self._blobs(algorithm), follow_symlinks=False)
@@ -70,12 +73,12 @@ class LayoutFolder:
         return stat.S_ISREG(facts.st_mode) and facts.st_size == blob.size
 
     def put_blob(self, blob: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Writes a blob. Raises `OSError`."""
+        """Write a blob. Raises `OSError`, and what `chunks` raises."""
         algorithm, _, name = blob.digest.partition(":")
         _put(self._blobs(algorithm), name, chunks)
 
     def finish(self, version: bytes, index: bytes) -> None:
-        """Writes what makes it a layout, and the index last. Raises `OSError`."""
+        """Write the file oci-layout, and then index.json. Raises `OSError`."""
         _put(self._top, "oci-layout", [version])
         _put(self._top, _INDEX, [index])
 

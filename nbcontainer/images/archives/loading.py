@@ -1,7 +1,7 @@
-"""Files that hold images: root file systems, docker and OCI archives, layouts, told apart by what is in them.
+"""Files that hold images: root file systems, docker and OCI archives, and layouts. Their content decides which.
 
-An archive is unpacked in a sandbox, into the store's `tmp`. If what comes out is a docker archive or an image layout,
-its images are brought in from there; else the tree itself becomes the only layer of an image.
+An archive is unpacked in a sandbox, into the store's `tmp`. If the result is a docker archive or an image layout, its
+images are ingested from there. Otherwise the tree itself becomes the only layer of an image.
 """
 
 from __future__ import annotations
@@ -19,24 +19,22 @@ from nbcontainer.images.archives.docker_archive import DockerArchive, is_docker_
 from nbcontainer.images.archives.oci_layout import OciLayout, is_layout
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
-from nbcontainer.images.ingest import examine, ingest
-from nbcontainer.images.staging import scratch, staged
+from nbcontainer.images.ingest import Ingest, examine
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, reference
 from nbcontainer.oci.names import check_claims
 from nbcontainer.oci.timestamps import timestamp
-from nbcontainer.progress import Tracker
 from nbcontainer.store import durability, user_files, writable
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.runner import Runner
     from nbcontainer.images.sources import Candidate
+    from nbcontainer.images.staging import StagedTree, Staging
     from nbcontainer.oci.documents import Descriptor, Image, ImageConfig
     from nbcontainer.oci.platforms import Platform
-    from nbcontainer.progress import Listener
+    from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
 
 _HEX = r"[0-9a-f]{64}"
@@ -49,11 +47,12 @@ _LISTED = 10  # images in a message
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is to become of a file's images.
+    """How the images of a file are named and configured.
 
-    `name` (familiar) is for its only image, empty for the names that it has itself. `stem` names what has none, and
-    what has only a tag. `config` and `created_by` are for a root file system, which has neither; with
-    `only_root` it must be one.
+    `name` (familiar) is for its only image; empty for the names in the file. `stem` is the name of an image that has
+    none, or only a tag. Of an index, the image for `platform` is taken, by default this machine's. `config`,
+    `created_by` and `created` (RFC 3339, by default now) are for a root file system, which has none of them; with
+    `only_root` the file must be one.
     """
 
     name: str = ""
@@ -68,7 +67,7 @@ class ImportOptions:
 
 
 def stem_of(path: Path) -> str:
-    """The name for an image that is in the file `path` and says no name itself."""
+    """Return the name for an image in the file `path` that has no name of its own."""
     stem = re.sub(r"[^a-z0-9]+", "-", path.name.lower().partition(".tar")[0]).strip("-")
     if stem == reference.HOST or reference.reads_like_a_digest(stem):
         return f"imported-{stem}"
@@ -76,7 +75,7 @@ def stem_of(path: Path) -> str:
 
 
 def open_file(store: Store, path: Path) -> int:
-    """A descriptor to read a host file or directory by, for the caller to close.
+    """Return a descriptor that reads a host file or directory; the caller closes it.
 
     Raises `ImageNotFound`, `ImageError`, and `LinkRefused` for a path through a link that a container could have made.
     """
@@ -94,124 +93,140 @@ def open_file(store: Store, path: Path) -> int:
     return fd
 
 
-def load(store: Store, runner: Runner, fd: int, wish: ImportOptions, listener: Listener | None = None) -> list[Image]:
-    """Brings in all images of a file, a pipe or a layout directory, open at `fd`, which stays the caller's.
+def load(staging: Staging, fd: int, options: ImportOptions) -> list[Image]:
+    """Ingest all images of a file, a pipe or a layout directory, open at `fd`, which the caller closes.
 
     A file is read from its offset, a pipe to its end. The documents and names of all images are checked before the
-    first is added; if a layer is wrong, the images before it in the file were added.
+    first is added. If a layer is wrong, the images before it in the file were added.
     Raises `ImageError`, `ImageNotFound`, `StoreError`, `UsageError`.
     """
-    kind = stat.S_IFMT(os.fstat(fd).st_mode)
-    try:
-        if kind == stat.S_IFDIR:
-            with contextlib.closing(UntrustedDirectory(fd)) as folder:
-                if not is_layout(folder):
-                    raise ImageError("the directory is no OCI image layout", hint="for a root file system, give a tar")
-                return _take(store, runner, OciLayout(folder, private=False), wish, listener)
-        if kind == stat.S_IFREG and _seems_of_images(store, runner, fd):
-            start = os.lseek(fd, 0, os.SEEK_CUR)
-            images = _load_images(store, runner, fd, wish, listener)
-            if images is not None:
-                return images
-            os.lseek(fd, start, os.SEEK_SET)  # it only began like one
-        return _load_any(store, runner, fd, wish, listener)
-    except OSError as error:
-        raise store_error("bring an image into the store", store.path, error) from error
+    return _Load(staging, options).load(fd)
 
 
-def _seems_of_images(store: Store, runner: Runner, fd: int) -> bool:
-    """Whether an archive begins as those do that hold images: then its own bytes need not be kept."""
-    with scratch(store, runner) as tree:
-        names = runner.on_directory(sandboxed.first_names_here, str(tree.relative_to(store.path)), [fd], read_only=True)
-    cleaned = [(name.removeprefix("./").rstrip("/") or ".", is_folder) for name, is_folder in names]
-    return bool(cleaned) and all(
-        (_FOLDERS_OF_IMAGES if is_folder else _OF_IMAGES).fullmatch(name) for name, is_folder in cleaned
-    )
+class _Load:
+    """One call of `load`."""
 
+    def __init__(self, staging: Staging, options: ImportOptions) -> None:
+        self._staging = staging
+        self._store = staging.store
+        self._options = options
 
-def _load_images(
-    store: Store, runner: Runner, fd: int, wish: ImportOptions, listener: Listener | None
-) -> list[Image] | None:
-    """The images of an archive of images; None where it is none after all."""
-    with contextlib.ExitStack() as stack:
-        with _reading(fd, wish, listener) as tracker:
-            made = staged(store, runner, [fd], whiteouts=False, single_id=True, progress=tracker.part())
-            tree = stack.enter_context(made).tree
-        folder = stack.enter_context(contextlib.closing(UntrustedDirectory(tree)))
-        source = _source(store, runner, folder, stack)
-        return None if source is None else _take(store, runner, source, wish, listener)
+    def load(self, fd: int) -> list[Image]:
+        kind = stat.S_IFMT(os.fstat(fd).st_mode)
+        try:
+            if kind == stat.S_IFDIR:
+                return self._directory(fd)
+            if kind == stat.S_IFREG and self._looks_like_images(fd):
+                start = os.lseek(fd, 0, os.SEEK_CUR)
+                images = self._images(fd)
+                if images is not None:
+                    return images
+                os.lseek(fd, start, os.SEEK_SET)  # only its beginning looked like an archive of images
+            return self._any_archive(fd)
+        except OSError as error:
+            raise store_error("bring an image into the store", self._store.path, error) from error
 
+    def _directory(self, fd: int) -> list[Image]:
+        with contextlib.closing(UntrustedDirectory(fd)) as folder:
+            if not is_layout(folder):
+                raise ImageError("the directory is not an OCI image layout", hint="for a root file system, give a tar")
+            return self._take(OciLayout(folder, private=False))
 
-def _load_any(store: Store, runner: Runner, fd: int, wish: ImportOptions, listener: Listener | None) -> list[Image]:
-    """An archive that may be anything: its bytes are kept, as the layer's that a root file system is."""
-    with contextlib.ExitStack() as stack:
-        blob_path, blob_fd = stack.enter_context(store.incoming())
-        with _reading(fd, wish, listener) as tracker:
-            made = stack.enter_context(staged(store, runner, [fd, blob_fd], whiteouts=False, progress=tracker.part()))
-        with contextlib.closing(UntrustedDirectory(made.tree)) as folder:
-            source = _source(store, runner, folder, stack)
-            if source is not None:
-                return _take(store, runner, source, wish, listener)
-        created = wish.created or timestamp()
-        image = oci.Image(
-            wish.config,
-            (oci.LayerRecord(made.blob, made.diff_id),),
-            created,
-            (oci.HistoryEntry(created, wish.created_by),),
-            platform=wish.platform or platforms.host(),
+    def _looks_like_images(self, fd: int) -> bool:
+        """Whether an archive begins like those that hold images: then the bytes of the archive need not be kept."""
+        with self._staging.scratch() as tree:
+            place = str(tree.relative_to(self._store.path))
+            names = self._staging.runner.on_directory(sandboxed.first_names, place, [fd], read_only=True)
+        cleaned = [(name.removeprefix("./").rstrip("/") or ".", is_folder) for name, is_folder in names]
+        return bool(cleaned) and all(
+            (_FOLDERS_OF_IMAGES if is_folder else _OF_IMAGES).fullmatch(name) for name, is_folder in cleaned
         )
-        # Named under the same lock, or a prune in between could take the layer away.
-        with store.lock():
-            durability.mark(store, made.blob.digest)
-            store.adopt_blob(blob_path, made.blob.digest)
-            made.adopt(store)
-            image = store.add_image(image, wish.name or wish.stem)
-        runner.later(lambda: durability.flush(store))
-        return [image]
 
+    def _images(self, fd: int) -> list[Image] | None:
+        """Return the images of an archive that looks like images; None if it has none."""
+        with contextlib.ExitStack() as stack:
+            with self._reading(fd) as tracker:
+                unpacked = self._staging.unpacked([fd], whiteouts=False, single_id=True, progress=tracker.part())
+                tree = stack.enter_context(unpacked).tree
+            folder = stack.enter_context(contextlib.closing(UntrustedDirectory(tree)))
+            source = self._source(folder, stack)
+            return None if source is None else self._take(source)
 
-def _reading(fd: int, wish: ImportOptions, listener: Listener | None) -> Tracker:
-    return Tracker(f"read {wish.stem}", listener, total=os.fstat(fd).st_size)
+    def _any_archive(self, fd: int) -> list[Image]:
+        """Ingest an archive with any content. Its bytes are kept: those of a root file system become its layer's."""
+        with contextlib.ExitStack() as stack:
+            blob_path, blob_fd = stack.enter_context(self._store.incoming())
+            with self._reading(fd) as tracker:
+                unpacked = self._staging.unpacked([fd, blob_fd], whiteouts=False, progress=tracker.part())
+                staged = stack.enter_context(unpacked)
+            with contextlib.closing(UntrustedDirectory(staged.tree)) as folder:
+                source = self._source(folder, stack)
+                if source is not None:
+                    return self._take(source)
+            return [self._add_root(staged, blob_path)]
 
+    def _add_root(self, staged: StagedTree, blob_path: Path) -> Image:
+        """Make an image of one layer, a root file system."""
+        options = self._options
+        created = options.created or timestamp()
+        image = oci.Image(
+            options.config,
+            (oci.LayerRecord(staged.blob, staged.diff_id),),
+            created,
+            (oci.HistoryEntry(created, options.created_by),),
+            platform=options.platform or platforms.host(),
+        )
+        # Named under the same lock: a prune in between could remove the layer.
+        with self._store.lock():
+            durability.mark(self._store, staged.blob.digest)
+            self._store.blobs.adopt(blob_path, staged.blob.digest)
+            staged.adopt(self._store)
+            image = self._store.index.add_image(image, options.name or options.stem)
+        self._staging.runner.later(lambda: durability.flush(self._store))
+        return image
 
-def _source(
-    store: Store, runner: Runner, folder: UntrustedDirectory, stack: contextlib.ExitStack
-) -> OciLayout | DockerArchive | None:
-    if is_layout(folder):
-        return OciLayout(folder, private=True)
+    def _reading(self, fd: int) -> Tracker:
+        return self._staging.tracker(f"read {self._options.stem}", total=os.fstat(fd).st_size)
 
-    def decompress(fd: int) -> tuple[Path, Descriptor]:
-        path, blob = stack.enter_context(store.incoming())
-        with staged(store, runner, [fd, blob], whiteouts=True) as made:
-            return path, made.blob
+    def _source(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> OciLayout | DockerArchive | None:
+        if is_layout(folder):
+            return OciLayout(folder, private=True)
 
-    return DockerArchive(folder, decompress) if is_docker_archive(folder) else None
+        def decompress(fd: int) -> tuple[Path, Descriptor]:
+            path, blob = stack.enter_context(self._store.incoming())
+            with self._staging.unpacked([fd, blob], whiteouts=True) as staged:
+                return path, staged.blob
 
+        return DockerArchive(folder, decompress) if is_docker_archive(folder) else None
 
-def _names(offer: Candidate, wish: ImportOptions, *, alone: bool) -> tuple[str, ...]:
-    """The names that an image gets: the user's, its own, or the file's. Raises `ImageError` for reserved ones."""
-    if wish.name:
-        return (wish.name,)
-    check_claims(offer.names)
-    return offer.names or (wish.stem if alone else f"{wish.stem}:{offer.blob.digest[7:19]}",)
+    def _take(self, source: OciLayout | DockerArchive) -> list[Image]:
+        """Ingest all images of a source. All are examined before the first is added."""
+        options = self._options
+        if options.only_root:
+            raise UsageError("--change is for a root file system, but the file holds images", hint="leave --change out")
+        candidates = source.candidates(options.stem)
+        if not candidates:
+            raise ImageError("the file holds no image")
+        if options.name and len(candidates) > 1:
+            names = ", ".join(name for one in candidates[:_LISTED] for name in one.names or (one.blob.digest[:19],))
+            hint = "bring them all in with `%container load`"
+            raise UsageError(f"the file holds {len(candidates)} images: {names}", hint=hint)
+        named = [(one.blob, self._names(one, alone=len(candidates) == 1)) for one in candidates]
+        for blob, image_names in named:
+            examine(self._store, source, blob, image_names, options.platform)
+        images = []
+        for blob, image_names in named:
+            with self._staging.tracker(f"load {image_names[0]}") as tracker:
+                images.append(Ingest(self._staging, source, tracker).run(blob, image_names, options.platform))
+        return images
 
+    def _names(self, candidate: Candidate, *, alone: bool) -> tuple[str, ...]:
+        """Return the names that an image gets: the user's, its own, or the stem. Raises `ImageError` for reserved ones.
 
-def _take(
-    store: Store, runner: Runner, source: OciLayout | DockerArchive, wish: ImportOptions, listener: Listener | None
-) -> list[Image]:
-    if wish.only_root:
-        raise UsageError("--change is for a root file system, and this holds images", hint="leave --change out")
-    offers = source.offers(wish.stem)
-    if not offers:
-        raise ImageError("there is no image in it")
-    if wish.name and len(offers) > 1:
-        names = ", ".join(name for offer in offers[:_LISTED] for name in offer.names or (offer.blob.digest[:19],))
-        raise UsageError(f"it holds {len(offers)} images: {names}", hint="`%container load` brings them all in")
-    named = [(offer.blob, _names(offer, wish, alone=len(offers) == 1)) for offer in offers]
-    for blob, called in named:
-        examine(store, source, blob, called, wish.platform)
-    images = []
-    for blob, called in named:
-        with Tracker(f"load {called[0]}", listener) as tracker:
-            images.append(ingest(store, runner, source, blob, called, tracker, wish.platform))
-    return images
+        `alone` means that the file has no other image.
+        """
+        if self._options.name:
+            return (self._options.name,)
+        check_claims(candidate.names)
+        stem = self._options.stem
+        return candidate.names or (stem if alone else f"{stem}:{candidate.blob.digest[7:19]}",)

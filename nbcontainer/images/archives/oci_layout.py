@@ -1,4 +1,4 @@
-"""Reads an OCI image layout (image-spec, image-layout.md): a directory of the host's, or one that an archive held."""
+"""OCI image layouts (image-spec, image-layout.md): a directory of the host, or one that an archive held."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def is_layout(folder: UntrustedDirectory) -> bool:
 
 
 class OciLayout:
-    """`nbcontainer.images.sources.Source` of a layout. `private` says that its files may be taken over as they are."""
+    """`nbcontainer.images.sources.Source` of a layout. With `private`, its files can become blobs of the store."""
 
     remote = False
 
     def __init__(self, folder: UntrustedDirectory, *, private: bool) -> None:
-        """Looks at the layout's version. Raises `ImageError`."""
+        """Check the layout's version. Raises `ImageError`."""
         self._folder = folder
         self._private = private
         self._documents: dict[str, bytes] = {}
         version = untrusted_json.parse(folder.read(_MARK, untrusted_json.LIMIT), _MARK).get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
-            raise ImageError(f"the image layout is of version {str(version)[:40]!r}, and only 1 is known here")
+            raise ImageError(f"unsupported version {str(version)[:40]!r} of the image layout: expected 1")
 
-    def offers(self, stem: str) -> list[Candidate]:
-        """The images in it; `stem` is the name of those that only have a tag. Raises `ImageError`."""
+    def candidates(self, stem: str) -> list[Candidate]:
+        """Return the images of the layout; `stem` is the name of those that have only a tag. Raises `ImageError`."""
         data = self._folder.read(_INDEX, untrusted_json.LIMIT)
         entries = oci.read_index(data)
         names: dict[Descriptor, list[str]] = {}
@@ -52,7 +52,7 @@ class OciLayout:
             if entry.blob.media_type in oci.MANIFESTS | oci.INDEXES:
                 names.setdefault(entry.blob, []).extend(_names(entry.annotations, stem))
         if len(names) > 1 and not any(names.values()):
-            # One image for several platforms, with nothing but index.json to say so.
+            # One image for several platforms, whose index is index.json itself.
             whole = oci.Descriptor(oci.INDEX, oci.digest_of(data), len(data))
             self._documents[whole.digest] = data
             return [Candidate(whole)]
@@ -80,7 +80,7 @@ class OciLayout:
             os.close(fd)
 
     def abort(self) -> None:
-        """See `Source`: files do not keep anybody waiting."""
+        """See `Source`: reading files does not wait."""
 
     def _open(self, blob: Descriptor) -> int:
         try:
@@ -90,7 +90,7 @@ class OciLayout:
 
 
 def copy(fd: int, partial: Partial, progress: Callable[[int], None]) -> None:
-    """Appends what is missing from the file `fd`. Raises `WrongBytes` where it is longer, `Stopped`, `OSError`."""
+    """Append the missing bytes from the file `fd`. Raises `WrongBytes` if it is too long, and `Stopped`, `OSError`."""
     while data := os.pread(fd, _CHUNK, partial.have):
         partial.write(data)
         progress(partial.have)
@@ -101,16 +101,16 @@ def _place(blob: Descriptor) -> str:
 
 
 def _missing(blob: Descriptor) -> ImageError:
-    return ImageError(f"{blob.digest} is missing among the image's files", hint="fetch or save the image again")
+    return ImageError(f"blob {blob.digest} is missing from the image's files", hint="save the image again")
 
 
 def _names(annotations: dict[str, Any], stem: str) -> list[str]:
-    """The familiar names that an entry's annotations give it; what is no name is left out.
+    """Return the familiar name in an entry's annotations; invalid names are left out.
 
-    containerd's says it in full. The specification's is a name with a colon or a slash in it, or only a tag.
+    containerd's annotation has the full name. The specification's has a name with a colon or a slash, or only a tag.
     """
-    for word in (annotations.get(_FULL_NAME, ""), annotations.get(oci.REF_NAME, "")):
-        full = f"{stem}:{word}" if _TAG.fullmatch(word) else word
+    for text in (annotations.get(_FULL_NAME, ""), annotations.get(oci.REF_NAME, "")):
+        full = f"{stem}:{text}" if _TAG.fullmatch(text) else text
         if full:
             try:
                 return [reference.parse(full).familiar]

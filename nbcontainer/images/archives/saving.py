@@ -1,4 +1,4 @@
-"""Images to files: an archive that OCI readers and `docker load` take, and layout directories.
+"""Images to files: archives that OCI readers and `docker load` accept, and layout directories.
 
 Sources: image-spec, image-layout.md; moby, image/spec/v1.2.md for manifest.json.
 """
@@ -17,7 +17,6 @@ from nbcontainer.images.layers.tar_writer import TarWriter
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
 from nbcontainer.store import user_files
-from nbcontainer.store.errors import store_error
 from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.archives.layout_directory import LayoutFolder
     from nbcontainer.oci.documents import Descriptor, Image
-    from nbcontainer.progress import Part, Tracker
+    from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
 
 _FULL_NAME = "io.containerd.image.name"
@@ -36,10 +35,10 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 def save_archive(
     store: Store, images: Sequence[Image], target: Path, tracker: Tracker, layers: Compression = Compression.NONE
 ) -> int:
-    """Writes images to the host file `target`, each blob once; its size in bytes.
+    """Write images to the file `target` (host), each blob once; return its size in bytes.
 
-    `layers` is what plain layers are compressed with. The file is compressed as its name says; it is there whole or,
-    on any error, as it was before. The same images give the same bytes. Raises `ImageError`, `StoreError`.
+    `layers` is the compression for plain layers. The file is compressed as its name says. On any error it is as it was
+    before. The same images give the same bytes. Raises `ImageError`, `StoreError`, `UsageError`.
     """
     compression = compression_of(target)
     with contextlib.ExitStack() as stack:
@@ -56,9 +55,10 @@ def save_archive(
 def save_directory(
     store: Store, images: Sequence[Image], target: Path, tracker: Tracker, layers: Compression = Compression.NONE
 ) -> None:
-    """Writes images into the layout directory `target` (host), beside what is there; makes it where it is missing.
+    """Add images to the layout directory `target` (host), which is made if it is missing.
 
-    Readers see the old index.json or the new one. Raises `ImageError`, `LinkRefused`, `StoreError`.
+    `layers` is the compression for plain layers. Readers see the old index.json or the new one. Raises `ImageError`,
+    `LinkRefused`, `StoreError`.
     """
     with contextlib.ExitStack() as stack:
         outgoing = _prepared(store, images, layers, stack, tracker)
@@ -71,12 +71,12 @@ def save_directory(
                     entries = [old for old in entries if _key(old) != _key(new)] + [new]
                 layout.finish(_LAYOUT, oci.canonical(_index(entries)))
         except OSError as error:
-            hint = "check the path's permissions and the space"
+            hint = "check the path's permissions and the free space"
             raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
 
 
 def _key(entry: dict[str, Any]) -> Any:
-    """What an entry is replaced by: another one of the same name, or of the same digest if it has none."""
+    """Return what identifies an entry: a later one with the same name, or without one the same digest, replaces it."""
     return entry.get("annotations") or entry.get("digest")
 
 
@@ -89,23 +89,20 @@ def _copy_blobs(layout: LayoutFolder, outgoing: Sequence[PreparedImage], tracker
         if layout.has(blob):
             part.add(blob.size)
         else:
-            layout.put_blob(blob, _counted(read_blob(path, blob), part))
+            layout.put_blob(blob, read_blob(path, blob, part))
 
 
 def _prepared(
     store: Store, images: Sequence[Image], layers: Compression, stack: contextlib.ExitStack, tracker: Tracker
 ) -> list[PreparedImage]:
     part = tracker.part()
-    try:
-        found = [prepare(store, image, layers, stack, part) for image in images]
-    except OSError as error:
-        raise store_error("compress layers in the store", store.path, error) from error
-    tracker.total = part.done + sum(blob.size for blob, _ in _layers(found))
-    return found
+    outgoing = [prepare(store, image, layers, stack, part) for image in images]
+    tracker.total = part.done + sum(blob.size for blob, _ in _layers(outgoing))
+    return outgoing
 
 
 def _layers(outgoing: Iterable[PreparedImage]) -> Iterator[tuple[Descriptor, Path]]:
-    """Each layer once."""
+    """Yield each layer once: its descriptor and its file (host)."""
     yield from {blob.digest: (blob, path) for one in outgoing for blob, path in one.layers}.values()
 
 
@@ -114,7 +111,7 @@ def _index(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _files(images: Sequence[Image], outgoing: Sequence[PreparedImage]) -> dict[str, bytes]:
-    """The files of an archive beside its blobs."""
+    """Return the files of an archive other than its blobs, by name."""
     pairs = list(zip(images, outgoing, strict=True))
     described = {
         one.manifest.digest: {
@@ -132,7 +129,7 @@ def _files(images: Sequence[Image], outgoing: Sequence[PreparedImage]) -> dict[s
 
 
 def _entry(image: Image, outgoing: PreparedImage, images: Sequence[Image]) -> dict[str, Any]:
-    """An image's entry in index.json: by its tag, as `docker save` has it, unless another one has the same tag."""
+    """Return an image's entry in index.json: by its tag, as in `docker save`, unless two images have that tag."""
     if names.fault(image.name, outgoing.manifest.digest) or reference.is_digest(image.name):
         return outgoing.manifest.as_json()  # the index that a name states is not in the archive
     full, tag = _full_name(image), _tag(image)
@@ -146,7 +143,7 @@ def _full_name(image: Image) -> str:
 
 
 def _tag(image: Image) -> str:
-    """The image's tag; none of one that goes by a digest."""
+    """Return the image's tag; empty if its name has a digest."""
     named = reference.parse(image.name)
     return "" if named.digest or reference.is_digest(image.name) else named.tag
 
@@ -164,13 +161,7 @@ def _add_blobs(writer: TarWriter, outgoing: Sequence[PreparedImage], tracker: Tr
                 _add(writer, _place(blob), blob.size, [data])
             written.add(blob.digest)
     for blob, path in _layers(outgoing):
-        _add(writer, _place(blob), blob.size, _counted(read_blob(path, blob), part))
-
-
-def _counted(chunks: Iterable[bytes], part: Part) -> Iterator[bytes]:
-    for data in chunks:
-        yield data
-        part.add(len(data))
+        _add(writer, _place(blob), blob.size, read_blob(path, blob, part))
 
 
 def _add(writer: TarWriter, name: str, size: int, chunks: Iterable[bytes]) -> None:

@@ -1,18 +1,19 @@
-"""Images that are made here: `busybox`, from a static busybox, the same tree byte for byte from the same binary."""
+"""The built-in image `busybox`, made from a static busybox: the same binary gives the same tar, byte for byte."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import struct
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 
 from nbcontainer.errors import ImageError, ImageNotFound
+from nbcontainer.images.layers import tar_format as tar
+from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.layers.tar_writer import TarWriter
 from nbcontainer.oci.documents import ImageConfig
 
 BUSYBOX_CONFIG = ImageConfig(env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",), cmd=("sh",))
@@ -57,41 +58,45 @@ _FILES = {
     "etc/shells": "/bin/sh\n/bin/ash\n",
 }
 _MODES = {"etc/shadow": 0o640}
+_RECORD = 10240  # bytes; POSIX tars have a multiple of this size
 
 
 def busybox_tar(binary: bytes, applets: list[str]) -> bytes:
-    """The root file system of `busybox` as a tar: the binary at bin/busybox and a relative link for each applet.
+    """Return the root file system of `busybox` as a tar: bin/busybox, and a relative link for each applet.
 
-    `applets` are the paths that `busybox --list-full` prints. Times are 0 and owners root, so that the tar depends
-    on nothing but the arguments.
+    `applets` are the paths that `busybox --list-full` prints. Times are 0 and owners root: the tar depends on the
+    arguments alone.
     """
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with os.fdopen(os.memfd_create("busybox.tar", os.MFD_CLOEXEC), "r+b") as file:
+        _write_tar(file.fileno(), binary, applets)
+        file.seek(0)
+        data = file.read()
+    return data + bytes(-len(data) % _RECORD)
+
+
+def _write_tar(fd: int, binary: bytes, applets: list[str]) -> None:
+    with TarWriter(fd, Compression.NONE) as out:
         for name, mode in sorted(_DIRECTORIES.items()):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
-        _add_file(tar, "bin/busybox", binary, 0o755)
+            out.entry(f"{name}/".encode(), tar.DIRECTORY, mode, 0, 0, 0, 0)
+        _add_file(out, "bin/busybox", binary, 0o755)
         for applet in sorted(set(applets) - {"bin/busybox"}):
-            entry = tarfile.TarInfo(applet)
-            entry.type, entry.mode = tarfile.SYMTYPE, 0o777
-            entry.linkname = os.path.relpath("bin/busybox", Path(applet).parent)
-            tar.addfile(entry)
+            link = os.path.relpath("bin/busybox", Path(applet).parent)
+            out.entry(os.fsencode(applet), tar.SYMLINK, 0o777, 0, 0, 0, 0, os.fsencode(link))
         for name, text in sorted(_FILES.items()):
-            _add_file(tar, name, text.encode(), _MODES.get(name, 0o644))
-    return out.getvalue()
+            _add_file(out, name, text.encode(), _MODES.get(name, 0o644))
+        out.finish()
 
 
-def _add_file(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.size = mode, len(data)
-    tar.addfile(entry, io.BytesIO(data))
+def _add_file(out: TarWriter, name: str, data: bytes, mode: int) -> None:
+    out.entry(name.encode(), tar.REGULAR, mode, 0, 0, len(data), 0)
+    out.data(data)
+    out.pad(len(data))
 
 
 def busybox() -> tuple[bytes, str]:
-    """The tar, and where its binary came from: a static busybox on PATH, else the distribution's package.
+    """Return the tar, and where its binary is from: a static busybox on PATH, else the distribution's package.
 
-    Raises `ImageNotFound` with what to install.
+    Raises `ImageNotFound` with the package to install, and `ImageError`.
     """
     if (found := static_busybox()) is not None:
         return _tar_of(found), str(found)
@@ -99,12 +104,12 @@ def busybox() -> tuple[bytes, str]:
         fetched = _from_debian(Path(folder))
         if fetched is not None:
             return _tar_of(fetched), "the distribution's package busybox-static"
-    missing = "no static busybox on PATH, and the distribution's package could not be fetched"
+    missing = "no static busybox on PATH, and the distribution's package could not be downloaded"
     raise ImageNotFound(missing, hint=INSTALL_BUSYBOX)
 
 
 def static_busybox() -> Path | None:
-    """The first static busybox of PATH and the usual places; None for none."""
+    """Return the first static busybox on PATH and in the usual directories, or None."""
     return next((candidate for candidate in _on_path() if is_static(candidate)), None)
 
 
@@ -112,7 +117,7 @@ def _tar_of(binary: Path) -> bytes:
     try:
         listed = subprocess.run([binary, "--list-full"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
-        raise ImageError(f"{binary} --list-full failed: {error}", hint="is it a busybox for this machine?") from error
+        raise ImageError(f"{binary} --list-full failed: {error}", hint="install a busybox for this machine") from error
     return busybox_tar(binary.read_bytes(), listed.stdout.split())
 
 
@@ -127,7 +132,7 @@ def _on_path() -> list[Path]:
 
 
 def is_static(path: Path) -> bool:
-    """Whether a program is an ELF file that asks for no dynamic loader (no PT_INTERP; elf(5))."""
+    """Whether a program is an ELF file without a dynamic loader (no PT_INTERP; elf(5))."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -145,7 +150,7 @@ def is_static(path: Path) -> bool:
 
 
 def _from_debian(folder: Path) -> Path | None:
-    """Downloads busybox-static with apt as whoever this is, with its state in `folder`; None where that cannot be."""
+    """Download busybox-static with apt as this user, with apt's state in `folder`; return the binary, or None."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         return None
     for name in ("lists/partial", "cache/archives/partial", "files"):
@@ -160,7 +165,7 @@ def _from_debian(folder: Path) -> Path | None:
         "-o",
         "Debug::NoLocking=1",
     ]
-    # The machine's own package lists first: reading them takes no network.
+    # First with the machine's own package lists: reading them takes no network.
     for options in ([], private):
         if options:
             _quietly(["apt-get", *options, "-q", "update"], folder)
@@ -174,6 +179,6 @@ def _from_debian(folder: Path) -> Path | None:
 
 
 def _quietly(command: list[str], folder: Path) -> None:
-    # Whatever becomes of it: the caller looks at what is there, and says what to install where nothing is.
+    # A failure is not an error: the caller looks for the files, and names the package to install if there are none.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=180, check=False)

@@ -1,8 +1,8 @@
-"""The image `host`: this machine itself, of which a cell may change all, and the machine nothing.
+"""The built-in image `host`: this machine's own file system. Cells change a copy on write, never the machine.
 
-In the store it is an image like any other, of one layer that hides what is not to be seen (`machine`). What makes it
-this machine's is a file beside the layer, `host.json`, with the directories that lie below it. A cell's own layer has
-one too, with the directories that it changed something in.
+In the store it is an image of one layer, which hides what containers must not see (`host_survey`). A file beside the
+layer, `host.json`, lists the machine's directories that lie below it. The layer of a cell has such a file too, with the
+directories in which the cell changed something.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from nbcontainer.images.builtin import host_survey
 from nbcontainer.images.builtin.busybox import BUSYBOX_CONFIG
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import Compression
-from nbcontainer.images.layers.extractor import OPAQUE, WHITEOUT
 from nbcontainer.images.layers.tar_writer import TarWriter
-from nbcontainer.images.staging import staged
+from nbcontainer.images.layers.whiteouts import OPAQUE, WHITEOUT
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import reference, timestamps
 from nbcontainer.store.errors import store_error
@@ -33,37 +32,40 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.builtin.host_survey import MachineView, Surroundings, SurveyEntry
     from nbcontainer.images.runner import Runner
+    from nbcontainer.images.staging import Staging
     from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
 
 BESIDE = "host.json"
-"""The name of the file beside a layer's `diff`."""
+"""The name of the file beside a layer's `diff` that lists directories of the machine."""
 
 _KEY = "host.key"
 _TYPES = {host_survey.DIRECTORY: tar.DIRECTORY, host_survey.EMPTY: tar.DIRECTORY, host_survey.LINK: tar.SYMLINK}
 
 
-def host(store: Store, runner: Runner, outside: Surroundings | None = None) -> Image:
-    """The image, as the machine is now. Raises `ImageError`, `StoreError`."""
+def host(staging: Staging, outside: Surroundings | None = None) -> Image:
+    """Return the image for the machine's present state. Raises `ImageError`, `StoreError`."""
+    store = staging.store
     outside = outside or host_survey.surroundings(store.path, whole=store.owner[0] != os.geteuid())
     try:
-        return _kept(store, runner, host_survey.survey(outside))
+        return _current(staging, host_survey.survey(outside))
     except OSError as error:
         raise store_error("make the image of this machine", store.path, error) from error
 
 
-def _kept(store: Store, runner: Runner, view: MachineView) -> Image:
+def _current(staging: Staging, view: MachineView) -> Image:
+    """Return the store's image if it is that of `view`, else a new one."""
+    store = staging.store
     source = os.memfd_create("host.tar", os.MFD_CLOEXEC)
     try:
         diff_id = write_layer(source, {**view.entries, f"/{_secret(store)}": host_survey.SurveyEntry(host_survey.GONE)})
-        known = store.images().get(reference.HOST)
+        known = store.index.images().get(reference.HOST)
         if known is None or known.layers[0].diff_id != diff_id or known.config != _config():
-            known = _added(store, runner, source)
-        layer = store.layer(diff_id)
+            known = _added(staging, source)
+        layer = store.layers.find(diff_id)
         if layer is None:
-            raise ImageError(
-                "the layer of this machine is lost", hint=f"`%container rmi {reference.HOST}` and try again"
-            )
+            hint = f"run `%container rmi {reference.HOST}`, then try again"
+            raise ImageError("the layer of the image host is missing from the store", hint=hint)
         if directories(store, layer) != view.directories:
             write_beside(store, layer, view.directories)
         return known
@@ -72,9 +74,9 @@ def _kept(store: Store, runner: Runner, view: MachineView) -> Image:
 
 
 def _secret(store: Store) -> str:
-    """A name that only this store knows.
+    """Return a name that is secret to this store.
 
-    A whiteout for it makes the layer one that no image from elsewhere can have: with it goes the sight of this machine.
+    A whiteout for it makes the layer one that no other image can contain: containers on that layer see this machine.
     """
     try:
         return (store.path / _KEY).read_text()
@@ -83,25 +85,26 @@ def _secret(store: Store) -> str:
         return (store.path / _KEY).read_text()
 
 
-def _added(store: Store, runner: Runner, source: int) -> Image:
+def _added(staging: Staging, source: int) -> Image:
+    store = staging.store
     os.lseek(source, 0, os.SEEK_SET)
-    with store.incoming() as (path, blob), staged(store, runner, [source, blob], whiteouts=True) as made:
+    with store.incoming() as (path, blob), staging.unpacked([source, blob], whiteouts=True) as staged:
         os.fsync(blob)
         created = timestamps.timestamp(0)  # the same machine is the same image
         image = oci.Image(
             _config(),
-            (oci.LayerRecord(made.blob, made.diff_id),),
+            (oci.LayerRecord(staged.blob, staged.diff_id),),
             created,
             (oci.HistoryEntry(created, "nbcontainer recipe host"),),
         )
         with store.lock():
-            store.adopt_blob(path, made.blob.digest)
-            made.adopt(store)
-            return store.add_image(image, reference.HOST)
+            store.blobs.adopt(path, staged.blob.digest)
+            staged.adopt(store)
+            return store.index.add_image(image, reference.HOST)
 
 
 def _config() -> oci.ImageConfig:
-    """The environment of the notebook's own Python: its programs first on PATH."""
+    """Return the configuration: the programs of the notebook's own Python are first on PATH."""
     (path,) = BUSYBOX_CONFIG.env
     if sys.prefix != "/usr":
         path = path.replace("=", f"={sys.prefix}/bin:", 1)
@@ -109,7 +112,7 @@ def _config() -> oci.ImageConfig:
 
 
 def write_layer(fd: int, entries: dict[str, SurveyEntry]) -> str:
-    """Writes the layer's tar to `fd`; its digest. Times are 0, so that it depends on nothing but what is in it."""
+    """Write the layer's tar to `fd`, and return its digest. Times are 0, so that it depends on the entries alone."""
     with TarWriter(fd, Compression.NONE) as out:
         for path, entry in sorted(entries.items(), key=lambda item: item[0].split("/")):
             name = os.fsencode(path.lstrip("/"))
@@ -132,7 +135,7 @@ def write_layer(fd: int, entries: dict[str, SurveyEntry]) -> str:
 
 
 def directories(store: Store, layer: str) -> tuple[str, ...]:
-    """The machine's directories (absolute) that a layer is to lie over, or has something of; none of most layers."""
+    """Return the machine's directories (absolute) below a layer, or changed in it; none for layers of other images."""
     try:
         text = (store.path / "layers" / layer / BESIDE).read_text()
     except FileNotFoundError:
@@ -142,20 +145,20 @@ def directories(store: Store, layer: str) -> tuple[str, ...]:
 
 
 def write_beside(store: Store, layer: str, found: Sequence[str]) -> None:
-    """Says which of the machine's directories a layer has something of."""
+    """Record which of the machine's directories are below a layer, or changed in it. Raises `StoreError`."""
     store.write_file(f"layers/{layer}/{BESIDE}", beside(found))
 
 
 def beside(found: Sequence[str]) -> bytes:
-    """The content of the file beside a layer."""
+    """Return the content of the file beside a layer."""
     return oci.canonical({"directories": list(found)})
 
 
 def merge_parts(store: Store, runner: Runner, place: str, parts: Sequence[tuple[str, str]], hiding: str) -> None:
-    """Makes one tree, `diff`, of it and the uppers of the machine's directories beside it in `place`.
+    """Merge the upper directories of the machine's directories into the tree `diff` beside them in `place`.
 
-    `place` is relative to the store or absolute, `parts` are as for `nbcontainer.images.layers.merge`, and
-    layer `hiding` has the modes of the directories above them. Raises `OSError`.
+    `place` is relative to the store or absolute. `parts` are as for `nbcontainer.images.layers.merge.merge`. Layer
+    `hiding` has the modes of the directories above them. Raises `OSError`.
     """
     modes = {}
     for _, path in parts:
@@ -164,10 +167,10 @@ def merge_parts(store: Store, runner: Runner, place: str, parts: Sequence[tuple[
             with contextlib.suppress(OSError):
                 found = (store.path / "layers" / hiding / "diff" / above.lstrip("/")).lstat()
                 modes[above] = stat.S_IMODE(found.st_mode)
-    runner.on_directory(sandboxed.merge_here, place, parts=list(parts), modes=modes)
+    runner.on_directory(sandboxed.merge_parts, place, parts=list(parts), modes=modes)
 
 
 def is_of_this_machine(store: Store, image: Image) -> bool:
-    """Whether an image has this machine below it, so that it is none elsewhere."""
-    layer = store.layer(image.layers[0].diff_id)
+    """Whether an image has this machine below it, so that it is incomplete elsewhere."""
+    layer = store.layers.find(image.layers[0].diff_id)
     return layer is not None and bool(directories(store, layer))

@@ -1,10 +1,10 @@
-"""What of this machine is in the image `host`, and what its one layer hides: whiteouts and empty directories.
+"""What the image `host` shows of this machine, and what its one layer hides with whiteouts and empty directories.
 
-The machine's own files are never copied: they are the lowest layer of an overlay, and the image's layer lies over them.
-Hidden are homes, the store, what others may not read, and what every container has fresh. Where the containers' root
-may have the machine's root as it is (`whole`), that is one directory, `/`, and one more for each file system mounted
-among the programs; else it is each directory at the top, since a plain user's overlay may not have mounts in it
-(has_locked_children in fs/namespace.c).
+The machine's files are the lowest layer of an overlay, below the image's layer; they are not copied, except small files
+beside mounts. Hidden are homes, the store, files that others cannot read, and directories that every container has
+empty. If the containers' root can use the machine's root as it is (`whole`), the lower is one directory, `/`, and one
+more for each file system mounted among the programs. Otherwise it is each directory at the top, since the lower of a
+plain user's overlay cannot contain mounts (has_locked_children in fs/namespace.c).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DIRECTORY, EMPTY, GONE, LINK, FILE = "directory", "empty", "gone", "link", "file
 _FRESH = {"/dev": 0o755, "/proc": 0o555, "/run": 0o755, "/sys": 0o555, "/tmp": 0o1777, "/var/tmp": 0o1777}
 _PROGRAMS = ("/usr", "/opt", "/etc", "/var", "/nix", "/gnu", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot")
 _SEARCHED = ("/etc", "/var", "/opt", "/srv", "/usr/local")
-"""Where everything is looked at for what others may not read; elsewhere only what is near the top."""
+"""Where all levels are searched for files that others cannot read; elsewhere only those near the top."""
 
 _NEAR = 3
 _ON_DISK = frozenset("ext2 ext3 ext4 xfs btrfs f2fs bcachefs zfs erofs jfs reiserfs overlay".split())
@@ -41,7 +41,7 @@ _LINKS_MAX = 40
 
 @dataclass(frozen=True)
 class SurveyEntry:
-    """One path of the image's layer. `data` is a file's content, or where a link leads."""
+    """One path of the image's layer. `data` is the content of a file, or the target of a link."""
 
     kind: str
     mode: int = 0o755
@@ -60,7 +60,7 @@ class MachineView:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where the machine is looked at. `store` is hidden, and so are `homes`, except for the interpreter's `pythons`."""
+    """What a survey looks at, and hides: `store` and `homes`, except for the interpreter's `pythons` in them."""
 
     store: str
     whole: bool
@@ -72,7 +72,7 @@ class Surroundings:
 
 
 def surroundings(store: Path, *, whole: bool) -> Surroundings:
-    """This machine's, as this process sees it."""
+    """Return those of this machine, as this process sees it."""
     people = [user for user in pwd.getpwall() if user.pw_uid == 0 or 1000 <= user.pw_uid < 65534]
     homes = ["/home", "/root", str(Path("~").expanduser()), *(user.pw_dir for user in people)]
     pythons = [sys.prefix, sys.base_prefix, *([site.getuserbase()] if site.ENABLE_USER_SITE else [])]
@@ -86,7 +86,7 @@ def surroundings(store: Path, *, whole: bool) -> Surroundings:
 
 
 def survey(outside: Surroundings) -> MachineView:
-    """Looks at the machine. What cannot be looked at is not in it. Raises `OSError` where the top cannot."""
+    """Survey the machine; unreadable paths are left out. Raises `OSError` if the top is unreadable."""
     found = _Survey(outside)
     for path, mode in _FRESH.items():
         found.empty(path, mode)
@@ -112,7 +112,7 @@ class _Survey:
         self._mounted = {mount.target: mount.fstype for mount in outside.mounts}
 
     def empty(self, path: str, mode: int | None = None) -> None:
-        """Has a directory be there with nothing in it; with a mode even where the machine has none."""
+        """Show an empty directory; if `mode` is given, even if the machine does not have that directory."""
         path = self._real(path)
         if mode is None and not stat.S_ISDIR(self._mode(path)):
             return
@@ -123,14 +123,14 @@ class _Survey:
         self.entries[path] = entry if mode is None else SurveyEntry(EMPTY, mode)
 
     def hide(self, path: str) -> None:
-        """Has something not be there."""
+        """Hide a path."""
         path = self._real(path)
         if not self._hidden(path) and self._mode(path):
             self._add_parents(path)
             self.entries[path] = SurveyEntry(GONE)
 
     def show_whole(self) -> None:
-        """The machine's root, and file systems of their own among its programs."""
+        """Show the machine's root, and the file systems mounted among its programs."""
         self.directories.append("/")
         for path, fstype in self._mounted.items():
             among = path in _PROGRAMS or path.startswith(tuple(f"{top}/" for top in _PROGRAMS))
@@ -138,7 +138,7 @@ class _Survey:
                 self._show_directory(path)
 
     def show(self, path: str) -> None:
-        """A path at the top, or beside something that is mounted."""
+        """Show a path at the top, or beside a mount."""
         mode = self._mode(path)
         if self._hidden(path) or (path in self._mounted and self._mounted[path] not in _ON_DISK):
             if stat.S_ISDIR(mode) and path not in self.entries:
@@ -148,7 +148,7 @@ class _Survey:
         elif stat.S_ISREG(mode):
             self._copy(path)
         elif not stat.S_ISDIR(mode):
-            pass  # a socket or a device is nothing without the machine
+            pass  # a socket or a device has no use in a container
         elif not os.access(self._host(path), os.R_OK | os.X_OK):
             self.empty(path)
         elif any(target.startswith(f"{path}/") for target in self._mounted):
@@ -159,7 +159,7 @@ class _Survey:
             self._show_directory(path)
 
     def hide_secrets(self) -> None:
-        """Hides what others may not read: a container's root could."""
+        """Hide files that others cannot read: a container's root could read them."""
         for path in _SEARCHED:
             self._search(path, -1)
         self._search("", _NEAR)
@@ -171,7 +171,7 @@ class _Survey:
                 self.entries[path] = SurveyEntry(FILE, facts.mode, facts.uid, facts.gid, _without_hashes(text))
 
     def reveal(self, path: str) -> None:
-        """Shows a directory in one that is hidden, and the links that lead to it."""
+        """Show a directory inside a hidden one, and the links that lead to it."""
         for _ in range(_LINKS_MAX):
             link = next((above for above in _from_top(path) if stat.S_ISLNK(self._mode(above))), None)
             if link is None:
@@ -190,7 +190,7 @@ class _Survey:
             self._add_parents(path)
             self._show_directory(path)
 
-    # How it is written down
+    # Entries
 
     def _show_directory(self, path: str) -> None:
         self.directories.append(path)
@@ -203,14 +203,14 @@ class _Survey:
                 self.entries[above] = self._entry(DIRECTORY, above)
 
     def _entry(self, kind: str, path: str) -> SurveyEntry:
-        """An entry with the owner and mode of what the machine has there; of root, 0755, where it has nothing."""
+        """Return an entry with the owner and mode of the machine's file; root and 0755 if there is none."""
         try:
             facts = self._host(path).lstat()
         except OSError:
             return SurveyEntry(kind)
         mode = stat.S_IMODE(facts.st_mode)
         if not self.outside.whole:
-            return SurveyEntry(kind, mode)  # its owner is nobody there
+            return SurveyEntry(kind, mode)  # the container does not have its owner
         uid, gid = (number if number < 65536 else 0 for number in (facts.st_uid, facts.st_gid))
         return SurveyEntry(kind, mode, uid, gid)
 
@@ -222,7 +222,7 @@ class _Survey:
             if stat.S_ISREG(facts.st_mode) and facts.st_size <= _COPIED:
                 self.entries[path] = SurveyEntry(FILE, self._entry(FILE, path).mode, data=file.read(_COPIED))
 
-    # How the machine is looked at
+    # The machine
 
     def _open(self, path: str, flags: int) -> int:
         top = os.open(self.outside.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -241,17 +241,17 @@ class _Survey:
             return 0
 
     def _real(self, path: str) -> str:
-        """A path with the links on its way resolved, as long as they stay in the machine."""
+        """Return the path with its links resolved, as long as they stay below the top."""
         top = os.path.realpath(self.outside.top)
         found = os.path.realpath(self._host(path))
         return "/" + os.path.relpath(found, top) if found.startswith(f"{top}/".replace("//", "/")) else path
 
     def _hidden(self, path: str) -> bool:
-        """Whether the path, or something above it, is left out."""
+        """Whether the path, or a directory above it, is hidden."""
         return any(above in self.entries and self.entries[above].kind in (EMPTY, GONE) for above in _from_top(path))
 
     def _search(self, top: str, depth: int) -> None:
-        """Hides what others may not read below `top`, so deep; -1 for all. What only the kernel could read is left."""
+        """Hide files below `top` that others cannot read, to that depth (-1: all); unreadable directories stay."""
         waiting = [(top, depth)]
         while waiting:
             path, left = waiting.pop()
@@ -262,7 +262,7 @@ class _Survey:
                     below = f"{path}/{entry.name}"
                     facts = entry.stat(follow_symlinks=False)
                     if not self.outside.whole and facts.st_uid != self.outside.uid:
-                        needed = 0  # a plain user can read it there, or cannot, just as here
+                        needed = 0  # a plain user has the same access there as here
                     else:
                         needed = 0o5 if stat.S_ISDIR(facts.st_mode) else 0o4
                     if stat.S_ISDIR(facts.st_mode):
@@ -275,12 +275,12 @@ class _Survey:
 
 
 def _from_top(path: str) -> list[str]:
-    """`/a`, `/a/b` and so on to the path itself."""
+    """Return `/a`, `/a/b` and so on to the path itself."""
     parts = path.strip("/").split("/")
     return ["/" + "/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _without_hashes(text: bytes) -> bytes:
-    """A shadow(5) file that lets nobody in."""
+    """Return a shadow(5) file without password hashes."""
     lines: Iterable[list[bytes]] = (line.split(b":") for line in text.splitlines())
     return b"".join(b":".join([line[0], b"*", *line[2:]]) + b"\n" for line in lines if len(line) > 2)

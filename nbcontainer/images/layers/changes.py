@@ -1,4 +1,4 @@
-"""What an overlay's upper directory says about its lowers: what was added, changed or deleted."""
+"""The changes in an overlay's upper directory: what was added, changed or deleted in its lowers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import contextlib
 import os
 import stat
 
-DELETED, CHANGED = "D", "C"
+from nbcontainer.images.layers.whiteouts import is_opaque
 
-_OPAQUE = "user.overlay.opaque"
+DELETED, CHANGED = "D", "C"
 
 
 def list_changes(root: int) -> list[list[str]]:
-    """[kind, path] of each entry below descriptor `root`, sorted by path: `D` for whiteouts, else `C`.
+    """Return [kind, path] of each entry below descriptor `root`, sorted by path: `D` for whiteouts, else `C`.
 
-    An opaque directory is reported as deleted and changed: what was below it is gone. Whether a changed path is new
-    is for the caller to say, who knows the layers below. Paths are absolute; bytes that are no UTF-8 are escaped as
-    os.fsdecode does.
+    An opaque directory is reported as deleted and changed: its old content is gone. A changed path can be new; that
+    depends on the layers below, which the caller has. Paths are absolute; bytes that are not UTF-8 are escaped as
+    os.fsdecode does. Raises `OSError`.
     """
     found: list[list[str]] = []
     waiting = [""]
@@ -25,7 +25,7 @@ def list_changes(root: int) -> list[list[str]]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         folder = os.open(f".{path}", flags, dir_fd=root)
         try:
-            if path and _is_opaque(folder):
+            if path and is_opaque(folder):
                 found.append([DELETED, path])
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -43,12 +43,12 @@ def list_changes(root: int) -> list[list[str]]:
 
 
 def look_up(root: int, paths: list[str], replaced: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Which of `paths` (absolute) the tree of descriptor `root` has, and the names in each directory of `replaced`."""
-    there = []
+    """Return which of `paths` (absolute) the tree of descriptor `root` has, and the names in each of `replaced`."""
+    existing = []
     for path in paths:
         with contextlib.suppress(OSError):
             os.lstat(f".{path}", dir_fd=root)
-            there.append(path)
+            existing.append(path)
     inside = {}
     for path in replaced:
         with contextlib.suppress(OSError):
@@ -58,11 +58,4 @@ def look_up(root: int, paths: list[str], replaced: list[str]) -> tuple[list[str]
                     inside[path] = sorted(entry.name for entry in entries)
             finally:
                 os.close(folder)
-    return there, inside
-
-
-def _is_opaque(directory: int) -> bool:
-    try:
-        return os.getxattr(directory, _OPAQUE) == b"y"
-    except OSError:
-        return False
+    return existing, inside

@@ -1,4 +1,4 @@
-"""Compressed streams: told apart by their first bytes, read and written with bounded memory.
+"""Compressed streams: detected by their first bytes, read and written with bounded memory.
 
 Sources: RFC 1952 (gzip), RFC 8878 (zstd), the .xz file format 1.1, bzip2's own manual.
 """
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-
-# OpenSSL reads its configuration at the first digest. Callers pivot into an image later: let it be the host's.
+# OpenSSL reads its configuration at the first digest. Callers pivot into an image later: make it read the host's now.
 hashlib.sha256(b"")
 
 _RAW = 128 << 10
@@ -47,15 +46,8 @@ class Compression(StrEnum):
     BZIP2 = "bzip2"
 
 
-class BinaryReader(Protocol):
-    """Anything with the `read` of a binary file."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, all there are if negative; empty at the end."""
-
-
 def detect(first_bytes: bytes) -> Compression:
-    """The compression whose signature `first_bytes` (10 bytes are enough) begin with, else `NONE`."""
+    """Return the compression whose signature `first_bytes` (10 bytes are enough) begin with, else `NONE`."""
     if first_bytes.startswith(b"\x1f\x8b\x08"):
         return Compression.GZIP
     if first_bytes.startswith(b"\x28\xb5\x2f\xfd"):
@@ -72,7 +64,7 @@ def detect(first_bytes: bytes) -> Compression:
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Writes all of `data` to `fd`, however often write(2) takes only a part. Raises `OSError`."""
+    """Write all of `data` to `fd`, also if write(2) takes only a part. Raises `OSError`."""
     written = os.write(fd, data)
     if written == len(data):
         return
@@ -82,7 +74,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 class _Decoder(Protocol):
-    """What the decompressors of bz2, lzma and zstd have in common."""
+    """The common interface of the decompressors of bz2, lzma and zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -115,7 +107,7 @@ class _GzipDecoder:
     def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
         tail = self._zlib.unconsumed_tail
         out = self._zlib.decompress(tail + data if tail else data, max_length)
-        # zlib may hold output back inside, with no input left over to show for it.
+        # zlib can hold output back although no input is left.
         self._filled = len(out) == max_length
         return out
 
@@ -135,9 +127,9 @@ def _decoder(compression: Compression) -> _Decoder:
 
 
 class Reader:
-    """Reads a stream and decompresses it on the way; never seeks.
+    """Reads a stream and decompresses it; never seeks.
 
-    Joined gzip members, zstd frames and xz streams are one stream; zero padding after the last is let through.
+    Joined gzip members, zstd frames and xz streams are one stream; zeros after the last one are allowed.
     `read_raw(size)` supplies the compressed bytes, as os.read does. Memory is bounded: 1 MiB of output, 256 MiB
     for xz, a window of 128 MiB for zstd.
     """
@@ -150,9 +142,9 @@ class Reader:
         self._rest = b""
 
     def chunks(self) -> Iterator[bytes]:
-        """What is left of the stream, in pieces of at most 1 MiB, none empty.
+        """Yield the rest of the stream, in pieces of at most 1 MiB, none empty.
 
-        Raises `HostileArchive` for damaged or cut off data and for anything but zeros after the end, `OSError`
+        Raises `HostileArchive` for damaged or truncated data and for anything but zeros after the end, `OSError`
         from reading.
         """
         if self._rest:
@@ -161,7 +153,7 @@ class Reader:
         yield from self._chunks
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, all there are if negative; empty at the end. Raises as `chunks` does."""
+        """Return at most `size` bytes, or the whole rest if negative; empty at the end. Raises as `chunks` does."""
         if size < 0:
             return b"".join(self.chunks())
         data = self._rest or next(self._chunks, b"")
@@ -201,22 +193,14 @@ class Reader:
         try:
             return decoder.decompress(data, _OUT)
         except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, ValueError, EOFError) as error:
-            # bz2 says OSError for damaged data; nothing is read from a descriptor here.
+            # bz2 raises OSError for damaged data; nothing is read from a descriptor here.
             raise HostileArchive(f"the archive's {self.compression} data cannot be decompressed: {error}") from error
 
     def _only_zeros(self, data: bytes) -> None:
         while data:
             if data.count(0) != len(data):
-                raise HostileArchive(f"the archive goes on with something else after its {self.compression} data")
+                raise HostileArchive(f"the archive has other data after its {self.compression} data")
             data = self._read_raw(_RAW)
-
-
-def open_reader(fd: int) -> Reader:
-    """A `Reader` of descriptor `fd`, which stays the caller's to close; reads the first bytes at once.
-
-    Raises `OSError`.
-    """
-    return Reader(lambda size: os.read(fd, size))
 
 
 class _Encoder(Protocol):
@@ -246,7 +230,7 @@ def _encoder(compression: Compression) -> _Encoder:
 
 
 class Writer:
-    """Compresses what is written, writes it to `fd`, and keeps size and, if `hashed`, digest of what went out.
+    """Compresses data, writes it to `fd`, and keeps the size and, if `hashed`, the digest of what was written.
 
     `compression` is NONE, GZIP or ZSTD (`ValueError` else). `fd` stays the caller's to close. The bytes are the
     same for the same input and the same library versions.
@@ -259,16 +243,16 @@ class Writer:
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Takes `data`. Raises `OSError`."""
+        """Compress and write `data`. Raises `OSError`."""
         self._out(self._encoder.compress(data))
 
     def finish(self) -> None:
-        """Ends the compressed stream; nothing may be written after it. Raises `OSError`."""
+        """End the compressed stream; nothing can be written after it. Raises `OSError`."""
         self._out(self._encoder.flush())
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of what went out so far; empty if it was not to be hashed."""
+        """`sha256:…` of what was written so far; empty if not `hashed`."""
         return f"sha256:{self._hash.hexdigest()}" if self._hash else ""
 
     def _out(self, data: bytes | memoryview) -> None:
@@ -288,7 +272,7 @@ _COMPRESSIONS = {
 
 
 def compression_of(target: Path) -> Compression:
-    """How an archive is compressed, by its file's name. Raises `UsageError` for what is not written here."""
+    """Return how an archive is compressed, by its file's name. Raises `UsageError` for an unsupported compression."""
     if target.suffix in (".xz", ".bz2", ".txz", ".tbz2"):
-        raise UsageError(f"{target.suffix} is not written", hint="use .tar, .tar.gz or .tar.zst")
+        raise UsageError(f"cannot write {target.suffix} archives", hint="use .tar, .tar.gz or .tar.zst")
     return _COMPRESSIONS.get(target.suffix, Compression.NONE)

@@ -1,4 +1,4 @@
-"""The feeder: a child process that hashes, decompresses, stores and reads an archive while its parent extracts it."""
+"""The decoder: a child process that hashes, decompresses, stores and reads an archive while its parent extracts it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _KEPT = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
 
 @dataclass(frozen=True)
 class StreamDigests:
-    """What the feeder found out: digest of the uncompressed stream; digest, size and compression of the blob."""
+    """The digest of the uncompressed stream; digest, size (bytes) and compression of the blob."""
 
     diff_id: str
     blob_digest: str
@@ -39,10 +39,10 @@ class StreamDigests:
 
 
 class Decoder:
-    """A running feeder. `entries` gives the archive's, `report` says how it ended, `close` ends it in any case.
+    """A running decoder. `entries` receives the archive's entries, `report` returns the digests, `close` ends it.
 
-    The caller must be single-threaded (fork(2)) and keeps `source_fd` and `blob_fd`, which is read too. The feeder
-    ends by itself when its parent is gone: nobody reads the pipe then. For `end_needed` see `TarReader`.
+    The caller must be single-threaded (fork(2)), and closes `source_fd` and `blob_fd`, which is read too. If the parent
+    ends, writing to the pipe fails, and the decoder exits. For `end_needed` see `TarReader`.
     """
 
     def __init__(self, source_fd: int, blob_fd: int | None, limits: Limits, *, end_needed: bool) -> None:
@@ -73,16 +73,16 @@ class Decoder:
         return int(_COUNTER.unpack_from(self._counter)[0])
 
     def report(self) -> StreamDigests:
-        """Waits for the feeder's end. Raises what it failed with: `HostileArchive` or `OSError`."""
+        """Wait for the decoder's end and return the digests. Raises its error: `HostileArchive` or `OSError`."""
         if self._result is None:
             self._result = self._read_report()
         return self._result
 
     def close(self) -> None:
-        """Ends and reaps the feeder, closes the pipes. To be called once."""
+        """Kill and reap the decoder, and close the pipes. Call it once."""
         os.close(self._fd)
         os.close(self._report)
-        os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        os.kill(self._pid, signal.SIGKILL)  # not reaped yet, so the pid is not reused
         os.waitpid(self._pid, 0)
         self._counter.close()
 
@@ -92,35 +92,35 @@ class Decoder:
             text += part
         if not text:
             raise HostileArchive("the process that reads the archive was killed")
-        words = json.loads(text)
-        if "hostile" in words:
-            raise HostileArchive(words["hostile"], hint=words["hint"])
-        if "errno" in words:
-            raise OSError(words["errno"], words["strerror"])
-        return StreamDigests(**words)
+        result = json.loads(text)
+        if "hostile" in result:
+            raise HostileArchive(result["hostile"], hint=result["hint"])
+        if "errno" in result:
+            raise OSError(result["errno"], result["strerror"])
+        return StreamDigests(**result)
 
 
 def _child(feed: _Feed, report_fd: int) -> NoReturn:
-    """Runs the feed and reports; never comes back into the parent's code."""
+    """Run the feed and report its result; never returns."""
     status = 1
     try:
-        words: dict[str, object]
+        result: dict[str, object]
         try:
-            words = asdict(feed.run())
+            result = asdict(feed.run())
         except HostileArchive as error:
-            words = {"hostile": error.message, "hint": error.hint}
+            result = {"hostile": error.message, "hint": error.hint}
         except OSError as error:
-            words = {"errno": error.errno or 0, "strerror": error.strerror or str(error)}
+            result = {"errno": error.errno or 0, "strerror": error.strerror or str(error)}
         except MemoryError:
-            words = {"hostile": "the archive needs more memory than there is to decompress it", "hint": ""}
-        write_all(report_fd, json.dumps(words).encode())
+            result = {"hostile": "not enough memory to decompress the archive", "hint": ""}
+        write_all(report_fd, json.dumps(result).encode())
         status = 0
     finally:
         os._exit(status)
 
 
 class _Feed:
-    """The child's work."""
+    """The work of the child process."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _Feed:
                         sender.data(piece)
 
     def _stored_chunks(self, source: Reader, *, keep: bool) -> Iterator[bytes]:
-        """The uncompressed stream, hashed and stored on the way: as it came if `keep`, else uncompressed."""
+        """Yield the uncompressed stream, hashed and stored: with its own bytes if `keep`, else uncompressed."""
         for chunk in source.chunks():
             self._stream_hash.update(chunk)
             if keep:
@@ -210,25 +210,23 @@ class _Feed:
     def _check_ratio(self) -> None:
         limits = self._limits
         if self._given > limits.ratio_from and self._given > limits.ratio * self._read_bytes:
-            raise HostileArchive(
-                f"the archive decompresses to more than {limits.ratio} times its size, which is the limit"
-            )
+            raise HostileArchive(f"the archive decompresses to more than the limit of {limits.ratio} times its size")
 
 
 class Blob:
-    """A file that is written from where descriptor `fd` stands."""
+    """A file that is written from the offset of descriptor `fd`."""
 
     def __init__(self, fd: int) -> None:
         self.start = self._end = os.lseek(fd, 0, os.SEEK_CUR)
         self._fd = fd
 
     def write(self, data: bytes) -> int:
-        """Writes `data`; the offset of its end."""
+        """Write `data` and return the offset of its end. Raises `OSError`."""
         write_all(self._fd, data)
         self._end += len(data)
         return self._end
 
     @property
     def size(self) -> int:
-        """The number of bytes."""
+        """The number of bytes written."""
         return self._end - self.start

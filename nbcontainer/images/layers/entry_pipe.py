@@ -1,7 +1,7 @@
-"""Entries on their way through a pipe, from the process that reads an archive to the one that makes the files.
+"""Entries in a pipe, from the process that reads an archive to the one that makes the files.
 
-The data of files goes through the pipe too, or, where the archive is stored uncompressed anyway, is taken from there:
-then the reader can be far ahead, and the data is copied once, by the kernel.
+The data of files goes through the pipe too, unless the archive is stored uncompressed: then it is read from the stored
+file, so that the sender can be far ahead, and the kernel copies the data once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPLICED = 64 << 10  # bytes; from here on data goes from the pipe to a file wit
 
 
 class Sender:
-    """The end that writes. `fd` stays the caller's. Raises `OSError`."""
+    """The end that writes. The caller closes `fd`. All methods raise `OSError`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -35,7 +35,7 @@ class Sender:
         self._waiting = 0
 
     def entry(self, member: Member, offset: int) -> None:
-        """Sends an entry; its `size` bytes of data are in the store's file at `offset`, or else are sent next."""
+        """Send an entry. Its `size` bytes of data are in the stored file at `offset`, or are sent next (`IN_PIPE`)."""
         fields = (
             member.name,
             member.type,
@@ -53,19 +53,19 @@ class Sender:
         self._frame((offset, fields))
 
     def data(self, data: bytes | memoryview) -> None:
-        """Sends data, which must not change until `flush`."""
+        """Send data, which must not change until `flush`."""
         self._parts.append(data)
         self._waiting += len(data)
         if self._waiting >= _WAITING or len(self._parts) == _PARTS_MAX:
             self.flush()
 
     def stored(self, end: int) -> None:
-        """Says that the store's file is there up to offset `end`, to the receiver at once."""
+        """Send at once that the stored file is written up to offset `end`."""
         self._frame(end)
         self.flush()
 
     def flush(self) -> None:
-        """Writes what was gathered."""
+        """Write the gathered data."""
         parts, self._parts = self._parts, []
         left, self._waiting = self._waiting, 0
         while left:
@@ -80,9 +80,9 @@ class Sender:
 
 
 class Receiver:
-    """The end that reads. `store_fd` reads the file that data is stored in, if there is one.
+    """The end that reads. `store_fd` reads the stored file, if there is one.
 
-    `at_end` is called when the sender has closed the pipe; it raises if that one has failed.
+    `at_end` is called when the sender has closed the pipe; it raises the error of the sender, if any.
     """
 
     def __init__(self, fd: int, store_fd: int | None, at_end: Callable[[], object]) -> None:
@@ -97,9 +97,9 @@ class Receiver:
         self._stored = 0
 
     def next(self) -> Member | None:
-        """The next entry; None at the end. What was not taken of the last one's data is skipped.
+        """Return the next entry, or None at the end. Unread data of the last one is skipped.
 
-        Raises what the sender has met.
+        Raises the error of the sender.
         """
         if self._left and self._offset == IN_PIPE:
             self._skip(self._left)
@@ -113,7 +113,7 @@ class Receiver:
         return member
 
     def copy(self, fd: int, size: int) -> None:
-        """Writes the next `size` bytes of the current entry's data to `fd`. Raises as `next` does, and `OSError`."""
+        """Write the next `size` bytes of the current entry's data to `fd`. Raises as `next` does, and `OSError`."""
         self._left -= size
         while size:
             written = self._from_pipe(fd, size) if self._offset == IN_PIPE else self._from_store(fd, size)
@@ -142,7 +142,7 @@ class Receiver:
         return written
 
     def _frame(self) -> Any:
-        """What was sent next: an entry's offset and fields, or how far the file is stored; None at the end."""
+        """Return what was sent next: an entry's offset and fields, or the end of the stored file; None at the end."""
         if not self._has(_LENGTH.size):
             self._at_end()
             return None
@@ -163,7 +163,7 @@ class Receiver:
             size -= part
 
     def _has(self, size: int) -> bool:
-        """Reads until `size` bytes are in the buffer; False if the pipe ends before."""
+        """Read until `size` bytes are in the buffer; return False if the pipe ends before."""
         left = self._end - self._start
         if left >= size:
             return True

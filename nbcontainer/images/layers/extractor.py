@@ -1,4 +1,4 @@
-"""Makes the entries of an archive below a directory."""
+"""Making the entries of an archive below a directory."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.metadata import UNKNOWN, Metadata, kept_xattrs
 from nbcontainer.images.layers.tree import Place, Tree
+from nbcontainer.images.layers.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.images.layers.tar_reader import Member
-
-WHITEOUT = b".wh."
-OPAQUE = b".wh..wh..opq"
-OPAQUE_XATTR = "user.overlay.opaque"
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +28,7 @@ class Extractor:
     """Makes entries below `root_fd`; `finish` then sets whiteouts and the metadata of directories.
 
     `copy(fd, size)` writes the next bytes of the current entry's data to a descriptor. Owners are numbers; with
-    `single_id` everything stays the caller's own. With `whiteouts`, entries `.wh.NAME` become overlay whiteouts (OCI
+    `single_id` everything belongs to the caller. With `whiteouts`, entries `.wh.NAME` become overlay whiteouts (OCI
     image-spec layer.md, kernel overlayfs.rst with userxattr), else they are refused.
     """
 
@@ -62,22 +59,22 @@ class Extractor:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Paths of device nodes that this machine does not let be made, and of hard links to them."""
+        """Paths of device nodes that cannot be made here, and of hard links to them."""
         return tuple(os.fsdecode(path) for path in self._skipped)
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Close all open directories."""
         self._tree.close()
 
     def add(self, member: Member) -> None:
-        """Makes one entry, over whatever stands there. Raises `HostileArchive`, `ImageError`, `OSError`."""
+        """Make one entry; it replaces an older file. Raises `HostileArchive`, `ImageError`, `OSError`."""
         self.entries += 1
         self.size += member.size
         if self.entries > self._limits.entries or self.size > self._limits.bytes:
             self._past_limits(member)
         make = self._makers.get(member.type)
         if make is None:
-            return  # a socket or a volume's label: nothing in an image
+            return  # a socket or a volume's label has no use in an image
         if member.xattrs:
             member.xattrs = kept_xattrs(member.name, member.xattrs)
         place = self._tree.place(member.name)
@@ -89,10 +86,10 @@ class Extractor:
             make(member, place)
 
     def finish(self) -> None:
-        """Makes the whiteouts, then sets the directories' metadata, each after those in it. Raises as `add` does."""
+        """Make the whiteouts, then set the metadata of directories, the innermost first. Raises as `add` does."""
         for path in sorted(self._whiteouts):
             self._make_whiteout(path)
-        # A directory's mode may lock a plain user out, and every entry made in it changes its time.
+        # A directory's mode can lock a plain user out, and every entry made in it changes its time.
         for path in sorted(self._directories.keys() | self._opaque, reverse=True):
             self._finish_directory(path)
 
@@ -101,11 +98,11 @@ class Extractor:
         what = f"{entries} entries" if self.entries > entries else f"{size} bytes of data"
         raise HostileArchive(f"the archive has more than {what}, which is the limit, at {shown(member.name)}")
 
-    # --- what an entry can be
+    # --- types of entries
 
     def _root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
-            raise HostileArchive(f"the archive's root {shown(member.name)} is no directory")
+            raise HostileArchive(f"the archive's root {shown(member.name)} is not a directory")
         self._directories[b""] = (member, UNKNOWN)
 
     def _file(self, member: Member, place: Place) -> None:
@@ -146,7 +143,7 @@ class Extractor:
     def _symlink(self, member: Member, place: Place) -> None:
         target = member.link
         if not target or len(target) > min(_TARGET_MAX, self._limits.path):
-            raise HostileArchive(f"{shown(member.name)} links to a name of {len(target)} bytes")
+            raise HostileArchive(f"{shown(member.name)} is a symbolic link with a target of {len(target)} bytes")
         try:
             os.symlink(target, place.name, dir_fd=place.directory)
         except FileExistsError:
@@ -211,7 +208,7 @@ class Extractor:
             self._skipped[place.path] = None
             return
         self._metadata.set_owner_at(member, place)
-        # Follows links, but this name was made just now, and is none.
+        # This follows links, but the name was made just now and is not a link.
         os.chmod(place.name, member.mode, dir_fd=place.directory)
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.directory)
 
@@ -225,7 +222,7 @@ class Extractor:
         if place.name == OPAQUE:
             self._opaque.add(parent)
         elif name in (b"", b".", b"..") or name.startswith(WHITEOUT):
-            raise HostileArchive(f"the archive has a whiteout that hides no name: {shown(member.name)}")
+            raise HostileArchive(f"the archive has a whiteout without a name: {shown(member.name)}")
         else:
             self._whiteouts.add(place.path[: -len(place.name)] + name)
 
@@ -233,7 +230,7 @@ class Extractor:
         try:
             place = self._tree.place(path, create=False)
         except (FileNotFoundError, HostileArchive):
-            return  # the directory it stood in has given way to something else in this archive
+            return  # a later entry has replaced the directory that it was in
         if place is None or place.path != path:
             return
         try:
@@ -241,7 +238,7 @@ class Extractor:
         except FileNotFoundError:
             os.mknod(place.name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=place.directory)
         else:
-            # The archive's own entry stays; only what lower layers have below it is hidden.
+            # The archive's own entry stays; it hides only what lower layers have in it.
             if stat.S_ISDIR(mode):
                 self._opaque.add(path)
 
@@ -267,7 +264,7 @@ class Extractor:
                 return
             fd = os.open(place.name, _LIST, dir_fd=place.directory)
         except (FileNotFoundError, NotADirectoryError, HostileArchive):
-            return  # it, or what it stood in, has given way to something else in this archive
+            return  # a later entry has replaced it, or a directory above it
         try:
             if path in self._opaque:
                 os.setxattr(fd, OPAQUE_XATTR, b"y")
@@ -290,7 +287,7 @@ def _is_directory(place: Place) -> bool:
 def _device(member: Member) -> int:
     major, minor = member.device
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
-        raise HostileArchive(f"{shown(member.name)} has the device number {major}:{minor}, which Linux does not know")
+        raise HostileArchive(f"{shown(member.name)} has the device number {major}:{minor}, which is invalid on Linux")
     if member.type == tar.CHAR and major == minor == 0:
         raise HostileArchive(f"the archive has a forged whiteout: {shown(member.name)} is the device 0:0")
     return os.makedev(major, minor)

@@ -1,4 +1,4 @@
-"""Looking at archives and trees that nobody trusts; `nbcontainer.images.sandboxed` does it inside a sandbox."""
+"""Inspecting untrusted archives and trees; `nbcontainer.images.sandboxed` does it inside a sandbox."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nbcontainer.images.layers.tar_reader import Stream, TarReader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOOKED_AT = 1 << 20  # bytes of the archive as it is in the file
+_INSPECTED = 1 << 20  # bytes of the archive as it is in the file
 _NAMES = 16
 _BLOCK = 512  # of st_blocks, stat(2)
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def first_names(fd: int) -> list[tuple[str, bool]]:
-    """The first entries of the archive in the file `fd`, up to the first that is no directory: name, directory?
+    """Return (name, whether a directory) of the first entries in the archive of `fd`, up to the first file.
 
-    The file's offset stays as it is. Nothing for what is no archive.
+    The file's offset stays as it is. The list is empty if the file is not an archive.
     """
     found: list[tuple[str, bool]] = []
     reader = TarReader(Stream(_beginning(fd)), Limits(), end_needed=False)
-    # The archive is cut off here; what is wrong in truth shows when it is unpacked.
+    # The archive is truncated here; other errors are raised when it is unpacked.
     with contextlib.suppress(HostileArchive):
         while len(found) < _NAMES and (member := reader.next()) is not None:
             found.append((os.fsdecode(member.name), member.type == DIRECTORY))
@@ -43,7 +43,7 @@ def _beginning(fd: int) -> Iterator[bytes]:
 
     def read(size: int) -> bytes:
         nonlocal offset
-        data = os.pread(fd, min(size, _LOOKED_AT - offset), offset)
+        data = os.pread(fd, min(size, _INSPECTED - offset), offset)
         offset += len(data)
         return data
 
@@ -51,13 +51,13 @@ def _beginning(fd: int) -> Iterator[bytes]:
 
 
 def usage(root_fd: int) -> dict[str, int]:
-    """Bytes on disk of each thing in the root, all below it counted; hard links count once."""
+    """Return the bytes on disk of each entry of the root, with everything below it; hard links count once."""
     seen: set[tuple[int, int]] = set()
     return {name: _size(root_fd, name, seen) for name in _names(root_fd)}
 
 
 def _size(root_fd: int, name: str, seen: set[tuple[int, int]]) -> int:
-    """One thing's, however deep it is: two descriptors are open at most, and the way back is `..`."""
+    """Return the size of one entry of any depth: at most two descriptors are open, and the way back is `..`."""
     total, waiting = _count(root_fd, [name], seen)
     fd = os.dup(root_fd)
     ways = [waiting]
@@ -89,7 +89,7 @@ def _step(fd: int, name: str) -> int:
 
 
 def _count(fd: int, names: list[str], seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
-    """The bytes on disk of these things in a directory, and which of them are directories."""
+    """Return the bytes on disk of these entries of a directory, and which of them are directories."""
     total, folders = 0, []
     for name in names:
         facts = os.lstat(name, dir_fd=fd)

@@ -1,4 +1,4 @@
-"""How much an archive may ask for, and how its names are shown to a person."""
+"""Limits of archives, and how names from archives are shown in messages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _SHOWN = 200
 
 @dataclass(frozen=True)
 class Limits:
-    """What one archive may hold; past any of these it is refused with `HostileArchive`.
+    """The limits of one archive; an archive beyond any of them is refused with `HostileArchive`.
 
-    Sizes are bytes. The defaults let every real image through that was looked at and stop decompression bombs.
+    Sizes are bytes. The defaults allow every real image that was tried, and stop decompression bombs.
     """
 
     entries: int = 2_000_000
@@ -20,9 +20,9 @@ class Limits:
     bytes: int = 100 << 30
     """File contents in one archive; holes in sparse files do not count."""
     ratio: int = 1000
-    """Decompressed bytes for each compressed one, looked at once more than `ratio_from` came out."""
+    """Decompressed bytes for each compressed one, checked after `ratio_from` bytes."""
     ratio_from: int = 1 << 30
-    """Decompressed bytes below which `ratio` is not looked at."""
+    """Decompressed bytes below which `ratio` is not checked."""
     path: int = 4096
     """Length of a name or of a link's target."""
     component: int = 255
@@ -36,6 +36,6 @@ class Limits:
 
 
 def shown(name: bytes) -> str:
-    """`name` in quotes for a message: printable, on one line, and short."""
+    """Return `name` in quotes for a message: printable, on one line, and short."""
     text = os.fsdecode(name)
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -1,4 +1,4 @@
-"""Putting what was written to a part of a root at its place in the layer that the root's own upper becomes."""
+"""Merging the upper directories of parts of a root into the layer that the root's own upper directory becomes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def merge(root: int, parts: list[tuple[str, str]], modes: dict[str, int]) -> None:
-    """Moves directory NAME of descriptor `root` to PATH in the tree `diff` beside it, for each (NAME, PATH).
+    """Move directory NAME of descriptor `root` to PATH in the tree `diff` beside it, for each (NAME, PATH).
 
-    Directories on the way are made where the tree has none, with their `modes` by path, 0755 without. No link is
-    followed. Parts that lie in others come after them. Raises `OSError`.
+    Missing directories on the way are made, with their `modes` by path, or 0755. No link is followed. Parts that lie
+    in others come after them. Raises `OSError`.
     """
     for name, path in parts:
         *above, last = path.strip("/").split("/")

@@ -1,4 +1,4 @@
-"""Gives new files the owner, mode, time and attributes of their entries, in the fewest system calls."""
+"""Owner, mode, time and attributes of new files, set from their entries with the fewest system calls."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from nbcontainer.images.layers.tree import Place
 
 UNKNOWN = -1
-"""In place of the mode that a file was made with, where it was there before."""
+"""Instead of the mode that a file was made with: the file existed before."""
 
-_ID_MAX = 2**32 - 2  # one more is -1, "leave it as it is"
+_ID_MAX = 2**32 - 2  # one more is -1, which means "unchanged"
 _NOT_KEPT = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP})
 
 
 class Metadata:
-    """What entries say of files made below `root_fd`. With `single_id` every file stays the caller's own.
+    """Sets the metadata of files made below `root_fd`. With `single_id` every file belongs to the caller.
 
-    What a file has by being made is not set again, where the file system can be relied on to make it so.
+    Mode and owner that a file has from its creation are not set again, if the file system sets them reliably.
     """
 
     def __init__(self, root_fd: int, *, single_id: bool) -> None:
@@ -33,16 +33,16 @@ class Metadata:
         self._plain = _makes_plain_files(root_fd, self._own)
 
     def mode_to_make(self, member: Member) -> int:
-        """The mode to make a file with: the entry's own, without what makes it dangerous before it is whole."""
-        # A read-only mode may forbid attributes.
+        """Return the mode to make a file with: the entry's own, without set-id bits before the file is whole."""
+        # A read-only mode can forbid attributes.
         return member.mode & 0o777 if self._plain and not member.xattrs else 0o600
 
     def directory_mode_to_make(self, member: Member) -> int:
-        """The same of a directory, which its owner must be able to fill."""
+        """Return the mode to make a directory with, so that its owner can fill it."""
         return self.mode_to_make(member) | 0o700
 
     def is_done(self, member: Member | None, made_mode: int) -> bool:
-        """Whether a directory made with that mode, 0755 where no entry names it, needs nothing but its time."""
+        """Whether a directory made with that mode needs only its time; `member` is None if no entry names it."""
         if member is None:
             return self._plain
         return (
@@ -53,7 +53,7 @@ class Metadata:
         )
 
     def set(self, fd: int, member: Member, made_mode: int) -> None:
-        """Sets what an entry says of an open file or directory that was made with `made_mode`. Raises `OSError`."""
+        """Set the metadata of an open file or directory that was made with `made_mode`. Raises `OSError`."""
         # chown clears set-id bits and security.capability, so it comes first.
         if not self._single_id and (not self._plain or made_mode < 0 or (member.uid, member.gid) != self._own):
             _check_owner(member)
@@ -69,12 +69,12 @@ class Metadata:
         os.utime(fd, ns=(member.mtime, member.mtime))
 
     def set_unnamed(self, fd: int) -> None:
-        """Sets what a directory has that no entry names."""
+        """Set the metadata of a directory that no entry names."""
         os.fchmod(fd, 0o755)
-        os.utime(fd, ns=(0, 0))  # not the time of the import: the same archive gives the same tree
+        os.utime(fd, ns=(0, 0))  # instead of the time of the import: the same archive gives the same tree
 
     def set_owner_at(self, member: Member, place: Place) -> None:
-        """Gives what was made at `place` its owner, without following a link. Raises `OSError`."""
+        """Set the owner of the file at `place`, without following a link. Raises `OSError`."""
         if self._single_id or (self._plain and (member.uid, member.gid) == self._own):
             return
         _check_owner(member)
@@ -85,9 +85,9 @@ class Metadata:
 
 
 def _makes_plain_files(root_fd: int, own: tuple[int, int]) -> bool:
-    """Whether a new file has the mode asked for and its maker's ids.
+    """Whether a new file has the mode that was asked for, and this process's ids.
 
-    A umask, a default ACL (acl(5)), a set-group-ID directory or the mount option grpid (ext4(5)) make it otherwise.
+    A umask, a default ACL (acl(5)), a set-group-ID directory or the mount option grpid (ext4(5)) change them.
     """
     try:
         fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=root_fd)
@@ -102,18 +102,18 @@ def _makes_plain_files(root_fd: int, own: tuple[int, int]) -> bool:
 
 def _check_owner(member: Member) -> None:
     if not (0 <= member.uid <= _ID_MAX and 0 <= member.gid <= _ID_MAX):
-        raise HostileArchive(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, which are no ids of Linux")
+        raise HostileArchive(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, which are invalid ids")
 
 
 def _owner_error(member: Member, error: OSError) -> Exception:
     if error.errno not in (errno.EINVAL, errno.EPERM):
         return error
-    why = "outside the ids mapped here" if error.errno == errno.EINVAL else "which this process may not give it"
+    why = "outside the ids mapped here" if error.errno == errno.EINVAL else "which this process is not allowed to set"
     return ImageError(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, {why}")
 
 
 def kept_xattrs(name: bytes, xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Those that can be given to file `name` here: user.* and capabilities; overlayfs' own are refused."""
+    """Return the attributes that can be set on file `name`: user.* and capabilities. Those of overlayfs are refused."""
     kept = {}
     for key, value in xattrs.items():
         if key.startswith((b"user.overlay.", b"trusted.overlay.")):
@@ -126,11 +126,11 @@ def kept_xattrs(name: bytes, xattrs: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def _set_xattr(fd: int, name: bytes, value: bytes) -> None:
-    """Sets an attribute, or leaves it out where the filesystem or the user namespace does not let it be."""
+    """Set an attribute, unless the file system or the user namespace does not allow it. Raises `OSError`."""
     try:
         os.setxattr(fd, name, value)
     except OSError as error:
-        # EINVAL is the kernel's word for a security.capability that is none.
+        # The kernel returns EINVAL for an invalid security.capability.
         if error.errno in _NOT_KEPT or (error.errno == errno.EINVAL and name == b"security.capability"):
             return
         raise

@@ -1,4 +1,4 @@
-"""Packs a directory as a layer or as a root file system: canonically, so that the same tree gives the same bytes.
+"""Packing a directory as a layer or as a root file system: the same tree gives the same bytes.
 
 Sorted names, each directory's files before the directories in it; numeric owners without names; whole seconds; runs
 of zeros in large files left out (GNU sparse format 1.0). Sources: OCI image-spec layer.md, the GNU tar manual.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
 from nbcontainer.images.layers import tar_format as tar
-from nbcontainer.images.layers.extractor import OPAQUE, OPAQUE_XATTR, WHITEOUT
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.sparse import data_pieces
 from nbcontainer.images.layers.tar_writer import TarWriter
+from nbcontainer.images.layers.whiteouts import OPAQUE, WHITEOUT, is_opaque
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ _TYPES = {stat.S_IFIFO: tar.FIFO, stat.S_IFCHR: tar.CHAR, stat.S_IFBLK: tar.BLOC
 
 @dataclass(frozen=True)
 class Packed:
-    """What was packed. All fields are JSON's own types.
+    """The result of packing. All fields have JSON types.
 
     `diff_id` is the digest of a layer's uncompressed tar, `blob_digest` that of what was written, both empty for a
     tree; `blob_size` is its bytes, `size` those of file contents, holes left out.
@@ -54,10 +54,10 @@ def pack_layer(
     clamp: int | None,
     progress: Callable[[int], None] | None = None,
 ) -> Packed:
-    """Writes the overlay upper directory `root_fd` to `out_fd` as an OCI layer: deletes become whiteouts.
+    """Write the overlay upper directory `root_fd` to `out_fd` as an OCI layer; deletions become whiteouts.
 
-    `clamp` (SOURCE_DATE_EPOCH, seconds) is the latest time an entry may have. Both descriptors stay the caller's.
-    Raises `ImageError` for what a layer cannot hold, `OSError`.
+    `clamp` (SOURCE_DATE_EPOCH, seconds) is the latest time of an entry. The caller closes both descriptors. Raises
+    `ImageError` for a file that a layer cannot hold, and `OSError`.
     """
     with TarWriter(out_fd, compression) as out:
         return _Packer(root_fd, out, clamp, progress, layer=True).run()
@@ -71,7 +71,7 @@ def pack_tree(
     clamp: int | None,
     progress: Callable[[int], None] | None = None,
 ) -> Packed:
-    """Writes the tree `root_fd` to `out_fd` as a root file system tar, as `docker export` does. See `pack_layer`."""
+    """Write the tree `root_fd` to `out_fd` as a root file system tar, like `docker export`. See `pack_layer`."""
     with TarWriter(out_fd, compression, hashed=False) as out:
         return _Packer(root_fd, out, clamp, progress, layer=False).run()
 
@@ -88,7 +88,7 @@ class _Packer:
         self._limits = Limits()
         self._linked: dict[tuple[int, int], bytes] = {}
         self._size = 0
-        self._told = 0
+        self._reported = 0
 
     def run(self) -> Packed:
         waiting = [b""]
@@ -101,24 +101,24 @@ class _Packer:
                 os.close(fd)
             below.reverse()
             waiting += below
-            self._tell()
+            self._report()
         written = self._out.finish()
         return Packed(written.diff_id, written.digest, written.size, self._size, self._out.entries)
 
-    def _tell(self) -> None:
-        if self._progress is not None and self._out.written - self._told >= _BUFFER:
-            self._told = self._out.written
-            self._progress(self._told)
+    def _report(self) -> None:
+        if self._progress is not None and self._out.written - self._reported >= _BUFFER:
+            self._reported = self._out.written
+            self._progress(self._reported)
 
     def _directory(self, fd: int, path: bytes) -> list[bytes]:
-        """Packs a directory's own entry and all in it that is no directory; the paths of those that are."""
+        """Pack a directory's own entry and the files in it; return the paths of the directories in it."""
         facts = os.fstat(fd)
         records = self._xattrs(fd, path)
-        # The root goes without an entry of its own, as in Docker's layers, unless it says something.
+        # The root has no entry of its own, as in Docker's layers, unless its metadata is unusual.
         if path or stat.S_IMODE(facts.st_mode) != 0o755 or facts.st_uid or facts.st_gid or records:
             self._entry(path + b"/" if path else b"./", facts, tar.DIRECTORY, records=records)
         prefix = path + b"/" if path else b""
-        if self._layer and path and _is_opaque(fd):
+        if self._layer and path and is_opaque(fd):
             self._marker(prefix + OPAQUE)
         with os.scandir(fd) as entries:
             found = sorted((os.fsencode(entry.name), entry) for entry in entries)
@@ -160,7 +160,7 @@ class _Packer:
     def _sparse_file(
         self, fd: int, path: bytes, facts: os.stat_result, pieces: Pieces, records: dict[bytes, bytes]
     ) -> None:
-        # The map ends at the file's end, with an empty piece where there is a hole.
+        # The map ends at the file's end, with an empty piece if there is a hole.
         if not pieces or sum(pieces[-1]) < facts.st_size:
             pieces.append((facts.st_size, 0))
         text = b"%d\n" % len(pieces) + b"".join(b"%d\n%d\n" % piece for piece in pieces)
@@ -189,10 +189,10 @@ class _Packer:
             self._out.data(data)
             offset += len(data)
             length -= len(data)
-            self._tell()
+            self._report()
 
     def _special(self, directory: int, name: bytes, prefix: bytes) -> None:
-        """Packs what is neither a file nor a directory."""
+        """Pack an entry that is neither a file nor a directory."""
         facts = os.lstat(name, dir_fd=directory)
         path = prefix + name
         kind = stat.S_IFMT(facts.st_mode)
@@ -200,7 +200,7 @@ class _Packer:
             if self._layer:
                 self._marker(prefix + WHITEOUT + name)
         elif kind == stat.S_IFSOCK:
-            pass  # tar has no type for it, and it is dead without its process
+            pass  # tar has no type for sockets, which are useless without their process
         elif facts.st_nlink > 1 and self._is_packed(facts, path):
             pass
         elif kind == stat.S_IFLNK:
@@ -209,7 +209,7 @@ class _Packer:
             self._entry(path, facts, _TYPES[kind], device=facts.st_rdev if kind != stat.S_IFIFO else 0)
 
     def _is_packed(self, facts: os.stat_result, path: bytes) -> bool:
-        """Whether a file of several names is in the archive already; if so, it is linked to there."""
+        """Whether a file with several names is in the archive already; if so, add a hard link to it."""
         first = self._linked.setdefault((facts.st_dev, facts.st_ino), path)
         if first == path:
             return False
@@ -217,7 +217,7 @@ class _Packer:
         return True
 
     def _marker(self, path: bytes) -> None:
-        """An empty file that says something about a lower layer. When that was done says nothing."""
+        """Add a whiteout, an empty file. It has no time: the same changes give the same bytes."""
         self._out.entry(path, tar.REGULAR, 0o644, 0, 0, 0, 0)
 
     def _entry(
@@ -238,7 +238,7 @@ class _Packer:
         self._out.entry(path, kind, mode, facts.st_uid, facts.st_gid, size, mtime, link, device, records)
 
     def _xattrs(self, fd: int, path: bytes) -> dict[bytes, bytes]:
-        """Records of the attributes that travel: user.* and capabilities, not overlayfs' own."""
+        """Return records of the attributes to pack: user.* and capabilities, without those of overlayfs."""
         try:
             names = os.listxattr(fd)
         except OSError:
@@ -253,13 +253,6 @@ class _Packer:
         if total > self._limits.xattrs:
             raise _unstorable(path, f"{total} bytes of extended attributes", "remove some with setfattr -x in a cell")
         return records
-
-
-def _is_opaque(directory: int) -> bool:
-    try:
-        return os.getxattr(directory, OPAQUE_XATTR) == b"y"
-    except OSError:
-        return False
 
 
 def _unstorable(path: bytes, what: str, hint: str) -> ImageError:

@@ -1,6 +1,6 @@
-"""Compressing on all cores: gzip in blocks as pigz(1) does it, zstd by its own threads.
+"""Compression on all cores: gzip in blocks as in pigz(1), zstd with its own threads.
 
-The bytes depend on what goes in and on the libraries' versions, not on the number of cores.
+The bytes depend on the input and on the libraries' versions, not on the number of cores.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _ZSTD_JOB = 4 << 20
 
 
 class Compressor(Protocol):
-    """Takes data and writes it compressed."""
+    """Compresses data and writes it."""
 
     @property
     def digest(self) -> str:
-        """Of what was written, once the compressor is closed."""
+        """The digest of what was written, once the compressor is closed."""
 
     @property
     def size(self) -> int:
-        """Bytes written, once the compressor is closed."""
+        """The bytes written, once the compressor is closed."""
 
     def write(self, data: bytes) -> None:
-        """Takes `data`. Raises `OSError`."""
+        """Compress and write `data`. Raises `OSError`."""
 
 
 class _Output:
@@ -68,7 +68,7 @@ class _Output:
 
 
 class _Gzip(_Output):
-    """One gzip member of blocks that are deflated apart, each with the end of the one before as its dictionary."""
+    """One gzip member of blocks that are deflated separately; the end of each is the dictionary of the next."""
 
     def __init__(self, fd: int, pool: ThreadPoolExecutor, workers: int) -> None:
         super().__init__(fd)
@@ -104,7 +104,7 @@ class _Gzip(_Output):
 
 
 def _deflate(block: bytes, before: bytes) -> bytes:
-    """A block that ends on a byte, and is not the last."""
+    """Return a deflated block that ends on a byte and is not the last."""
     options = (_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY)
     deflate = zlib.compressobj(*options, before) if before else zlib.compressobj(*options)
     return deflate.compress(block) + deflate.flush(zlib.Z_SYNC_FLUSH)
@@ -127,12 +127,12 @@ class _Zstd(_Output):
 
 @contextlib.contextmanager
 def compressor(fd: int, compression: Compression) -> Iterator[Compressor]:
-    """Writes GZIP or ZSTD to `fd`, which stays the caller's. Raises `OSError`."""
+    """Yield a compressor that writes GZIP or ZSTD to `fd`, which the caller closes. Raises `OSError`."""
     workers = len(os.sched_getaffinity(0))
     if compression is Compression.ZSTD:
-        made = _Zstd(fd, workers)
-        yield made
-        made.finish()
+        compressing = _Zstd(fd, workers)
+        yield compressing
+        compressing.finish()
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="nbcontainer-gzip") as pool:
         gzip = _Gzip(fd, pool, workers)

@@ -1,7 +1,7 @@
-"""Finds the runs of zeros in large files, which an archive leaves out.
+"""Runs of zeros in large files, which an archive leaves out.
 
-They are found in the content and not asked of the file system, which would answer differently elsewhere: the same
-file gives the same pieces, however it is stored.
+They are found in the content instead of the file system's map, which differs between file systems: the same file gives
+the same pieces, however it is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PIECES_MAX = 20_000  # so that a map stays far below a reader's limit
 
 
 def data_pieces(fd: int, size: int) -> Pieces:
-    """What is to be stored of a file of `size` bytes: all of it in one piece, or its data without the holes."""
+    """Return the pieces to store of a file of `size` bytes: one with all of it, or its data without the holes."""
     if size < _WORTH:
         return [(0, size)]
     pieces = _few(_pieces(fd, size))
@@ -44,7 +44,7 @@ def _pieces(fd: int, size: int) -> Pieces:
 
 
 def _grains_of_data(fd: int, size: int) -> Iterator[int]:
-    """Offsets of the grains that are not all zeros. Holes of the file system's are not read."""
+    """Yield the offsets of the grains that are not all zeros. Holes of the file system are not read."""
     offset = 0
     while offset < size:
         try:
@@ -62,7 +62,7 @@ def _grains_of_data(fd: int, size: int) -> Iterator[int]:
 
 
 def _few(pieces: Pieces) -> Pieces:
-    """The same with the smallest holes stored too, where there are too many pieces for a map."""
+    """Return the pieces, joined over the smallest holes if there are too many for a map."""
     smallest = _GRAIN
     while len(pieces) > _PIECES_MAX:
         smallest *= 2

@@ -20,7 +20,7 @@ ZEROS = bytes(BLOCK)
 
 # name mode uid gid size mtime checksum type linkname magic+version uname gname devmajor devminor prefix+rest
 HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
-# The same as a reader wants them: name mode+uid+gid size mtime type linkname magic devmajor+devminor prefix
+# The same as a reader needs them: name mode+uid+gid size mtime type linkname magic devmajor+devminor prefix
 FIELDS = struct.Struct("100s24s12s12s8xc100s8s64x16s155s12x")
 
 REGULAR, HARD_LINK, SYMLINK, CHAR, BLOCK_DEVICE, DIRECTORY, FIFO = (b"%d" % n for n in range(7))
@@ -135,20 +135,20 @@ def number(field: bytes) -> int:
             return int(digits, 8)
     except ValueError:
         pass
-    raise HostileArchive(f"the archive has a damaged header: {digits[:12]!r} is no octal number")
+    raise HostileArchive(f"the archive has a damaged header: {digits[:12]!r} is not an octal number")
 
 
 def unsigned(value: bytes) -> int:
     """A decimal number of a pax record or a sparse map. Raises `HostileArchive`."""
     if _UNSIGNED.fullmatch(value) is None:
-        raise HostileArchive(f"the archive has a damaged extended header: {value[:40]!r} is no number")
+        raise HostileArchive(f"the archive has a damaged extended header: {value[:40]!r} is not a number")
     return int(value)
 
 
 def nanoseconds(value: bytes) -> int:
     """A pax time, decimal seconds with any number of places, in nanoseconds, rounded down."""
     if _DECIMAL.fullmatch(value) is None:
-        raise HostileArchive(f"the archive has a damaged extended header: {value[:40]!r} is no time")
+        raise HostileArchive(f"the archive has a damaged extended header: {value[:40]!r} is not a time")
     whole, _, fraction = value.partition(b".")
     negative = whole.startswith(b"-")
     parts = int(fraction[:9].ljust(9, b"0"))

@@ -1,4 +1,4 @@
-"""Reads the entries of a tar stream, one after the other, without seeking."""
+"""The entries of a tar stream, read one after the other, without seeking."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Member:
 
 
 class _Extension:
-    """What extended headers say about the next entry."""
+    """The values of extended headers for the next entry."""
 
     __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattr_bytes", "xattrs")
 
@@ -55,7 +55,7 @@ class _Extension:
 
 
 class Stream:
-    """The uncompressed bytes, which come in chunks, none empty; what making them raises comes out of every method."""
+    """The uncompressed bytes, from chunks that are not empty. Every method raises the errors of making the chunks."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -66,11 +66,11 @@ class Stream:
 
     @property
     def offset(self) -> int:
-        """How many bytes were given out."""
+        """The number of bytes that were returned so far."""
         return self._before + self._start
 
     def block(self) -> bytes:
-        """The next 512 bytes; fewer only at the end of the stream."""
+        """Return the next 512 bytes; fewer only at the end of the stream."""
         start = self._start
         end = start + tar.BLOCK
         block = self._chunk[start:end]
@@ -80,7 +80,7 @@ class Stream:
         return block
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes; fewer only at the end of the stream."""
+        """Return the next `size` bytes; fewer only at the end of the stream."""
         parts = []
         while size and (part := self.some(size)):
             parts.append(part)
@@ -88,7 +88,7 @@ class Stream:
         return b"".join(parts)
 
     def some(self, size: int) -> memoryview:
-        """Between 1 and `size` of the next bytes; none at the end of the stream."""
+        """Return between 1 and `size` of the next bytes; none at the end of the stream."""
         if self._start == len(self._chunk):
             self._before += self._start
             self._chunk = next(self._chunks, b"")
@@ -99,18 +99,18 @@ class Stream:
         return part
 
     def drain(self, limit: int) -> None:
-        """Reads to the end of the stream. Raises `HostileArchive` past `limit` bytes."""
+        """Read to the end of the stream. Raises `HostileArchive` after more than `limit` bytes."""
         while part := self.some(limit + 1):
             limit -= len(part)
             if limit < 0:
-                raise HostileArchive("the archive goes on past its end with more bytes than the limit for its data")
+                raise HostileArchive("the archive has more bytes after its end than the limit for its data")
 
 
 class TarReader:
     """The entries of a tar in the ustar, pax, GNU and V7 formats.
 
-    With `end_needed` an archive without its end mark (a block of zeros) is one that is cut off. Without, as for a
-    layer whose digest vouches for its length, it may end after any entry.
+    With `end_needed` an archive without its end mark (a block of zeros) is truncated. Without, as for a layer, whose
+    digest ensures its length, it can end after any entry.
     """
 
     def __init__(self, stream: Stream, limits: Limits, *, end_needed: bool) -> None:
@@ -125,9 +125,9 @@ class TarReader:
         """Name of the newest entry, for messages."""
 
     def next(self) -> Member | None:
-        """The next entry; None at the end of the archive. What was not read of the last one is skipped.
+        """Return the next entry, or None at the end of the archive. Unread data of the last one is skipped.
 
-        Raises `HostileArchive` for what is no tar, is damaged, is cut off or passes a limit.
+        Raises `HostileArchive` if the stream is not a tar, is damaged or truncated, or exceeds a limit.
         """
         extension: _Extension | None = None
         while True:
@@ -146,7 +146,7 @@ class TarReader:
                 extension = self._extend(extension or _Extension(), kind, size, block)
 
     def data(self, member: Member) -> Iterator[memoryview]:
-        """The contents of the newest entry, in pieces, `member.size` bytes together."""
+        """Yield the content of the newest entry in pieces, `member.size` bytes in total."""
         while self._left:
             part = self._stream.some(self._left)
             if not part:
@@ -158,10 +158,10 @@ class TarReader:
         if len(block) < tar.BLOCK:
             if block:
                 if not self._headers:
-                    raise HostileArchive(f"the file is no tar archive: it has only {len(block)} bytes")
+                    raise HostileArchive(f"the file is not a tar archive: it has only {len(block)} bytes")
                 raise self._cut_off()
             if not self._headers:
-                raise HostileArchive("the archive is empty: it has not one byte")
+                raise HostileArchive("the archive is empty: it has 0 bytes")
             if inside:
                 raise self._cut_off()
             if self._end_needed:
@@ -175,7 +175,7 @@ class TarReader:
             return False
         if not tar.checksum_fits(block):
             if not self._headers:
-                raise HostileArchive("the file is no tar archive: it does not begin with a tar header")
+                raise HostileArchive("the file is not a tar archive: it does not begin with a tar header")
             raise HostileArchive(f"the archive is damaged: the header after {shown(self.current)} has a wrong checksum")
         return True
 
@@ -294,7 +294,7 @@ class TarReader:
         if kind == tar.GNU_SPARSE:
             self._old_sparse(member, block)
         elif member.type != tar.REGULAR:
-            member.size = member.real_size = 0  # what data it has is skipped
+            member.size = member.real_size = 0  # its data, if any, is skipped
         elif extension:
             self._pax_sparse(member, extension)
         if member.real_size > self._limits.apparent_size:

@@ -1,4 +1,4 @@
-"""Writes tar entries canonically: ustar headers, with pax records where they do not do (POSIX.1-2017 pax)."""
+"""Canonical tar entries: ustar headers, with pax records for values that do not fit (POSIX.1-2017 pax)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRAILER = bytes(2 * tar.BLOCK)
 
 
 class TarDigests(NamedTuple):
-    """Digests of the uncompressed tar and of what was written, empty if not hashed; bytes written."""
+    """Digests of the uncompressed tar and of the written bytes, empty if not hashed; number of bytes written."""
 
     diff_id: str
     digest: str
@@ -28,10 +28,9 @@ class TarDigests(NamedTuple):
 
 
 class TarWriter:
-    """A tar on its way to descriptor `fd`, which stays the caller's: a context manager.
+    """Writes a tar to descriptor `fd`, which the caller closes: a context manager.
 
-    Hashing, compressing and writing are done by a thread, while the caller reads the next files. Their `OSError`
-    comes out of the next call.
+    A thread hashes, compresses and writes, while the caller reads the next files. The next call raises its `OSError`.
     """
 
     def __init__(self, fd: int, compression: Compression, *, hashed: bool = True) -> None:
@@ -43,7 +42,7 @@ class TarWriter:
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._work, name="nbcontainer-tar-writer")
         self.written = 0
-        """Bytes of the uncompressed tar handed over so far."""
+        """Bytes of the uncompressed tar given to the thread so far."""
         self.entries = 0
 
     def __enter__(self) -> TarWriter:
@@ -58,7 +57,7 @@ class TarWriter:
             self._thread.join()
 
     def finish(self) -> TarDigests:
-        """Ends the archive."""
+        """End the archive and return its digests. Raises `OSError`."""
         self.data(_TRAILER)
         self._hand_over()
         self._queue.put(None)
@@ -70,14 +69,14 @@ class TarWriter:
         return TarDigests(plain, blob, self._writer.size)
 
     def data(self, data: bytes) -> None:
-        """Adds to the current entry's data."""
+        """Add to the current entry's data. Raises `OSError`."""
         self._parts.append(data)
         self._waiting += len(data)
         if self._waiting >= _CHUNK:
             self._hand_over()
 
     def pad(self, size: int) -> None:
-        """Ends an entry's data of `size` bytes with zeros up to a whole block."""
+        """End an entry's data of `size` bytes with zeros up to a whole block."""
         if rest := -size % tar.BLOCK:
             self.data(tar.ZEROS[:rest])
 
@@ -94,7 +93,7 @@ class TarWriter:
         device: int = 0,
         records: dict[bytes, bytes] | None = None,
     ) -> None:
-        """Adds an entry's header, after an extended one for `records` and for whatever does not fit its fields.
+        """Add an entry's header, after an extended one for `records` and for values that do not fit its fields.
 
         `mtime` is in whole seconds. The caller adds `size` bytes of data, and pads them.
         """
@@ -151,7 +150,7 @@ class TarWriter:
     def _work(self) -> None:
         while (parts := self._queue.get()) is not None:
             if self._error is not None:
-                continue  # the caller may be waiting for room in the queue
+                continue  # the caller can be waiting for room in the queue
             data = b"".join(parts)
             try:
                 if self._plain_hash is not None:

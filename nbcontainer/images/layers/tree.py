@@ -1,8 +1,8 @@
-"""A directory tree handled below one descriptor: no name leads out of it, no link is followed by the kernel.
+"""A directory tree below one descriptor: no name leads out of it, and the kernel follows no link.
 
-Every step is one openat(2) with O_NOFOLLOW below the last; symbolic links among the parents are read and walked by
-hand with the descriptor as "/", and `..` in them goes back along what was walked. So no symbolic link, whatever it
-says and whenever it appears, leads outside, and none of this needs the mounts or the privileges of a container.
+Every step is one openat(2) with O_NOFOLLOW below the last. Symbolic links among the parents are read and resolved here,
+with the descriptor as "/"; `..` in them goes back along the path so far. So no symbolic link leads outside, with any
+target and at any time, and none of this needs the mounts or the privileges of a container.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers.limits import Limits, shown
+from nbcontainer.images.layers.whiteouts import WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +25,12 @@ _STEPS_MAX = 10_000  # directories opened on the way to one name: what links can
 _CACHED = 64
 _STRIDE = 16  # directories opened at one look-up to be kept: few enough that those of the last look-ups stay
 _NO_NAMES = frozenset({b"", b".", b".."})
-_WHITEOUT = b".wh."
 
 
 class Place(NamedTuple):
-    """Where an entry belongs: a name inside an open directory.
+    """The location of an entry: a name in an open directory.
 
-    `directory` is an O_PATH descriptor owned by the tree, good for the next few look-ups and until `remove`.
+    `directory` is an O_PATH descriptor that the tree owns; it is valid for the next few look-ups and until `remove`.
     `above` is the true path of that directory below the root, all links resolved.
     """
 
@@ -50,10 +50,10 @@ def join(head: bytes, name: bytes) -> bytes:
 
 
 class Tree:
-    """The tree below `root_fd`, which stays the caller's to close.
+    """The tree below `root_fd`, which the caller closes.
 
-    `made(path)` is called for each missing parent that had to be made. Nobody else may change the tree meanwhile;
-    what they could break is the result, not the confinement.
+    `made(path)` is called for each missing parent that was made. No other process should change the tree meanwhile:
+    that could spoil the result, but not the isolation.
     """
 
     def __init__(self, root_fd: int, limits: Limits, made: Callable[[bytes], None]) -> None:
@@ -66,17 +66,17 @@ class Tree:
         self._directory, self._above = root_fd, b""
         self._steps = 0
         self.removed = False
-        """Whether a directory has given way to something else."""
+        """Whether a directory was replaced by another entry."""
 
     def close(self) -> None:
-        """Closes the directories kept open."""
+        """Close the directories that are kept open."""
         self._forget(keep=-1)
 
     def place(self, name: bytes, *, create: bool = True) -> Place | None:
-        """Where archive name `name` belongs; None for the root itself.
+        """Return the place of archive name `name`; None for the root itself.
 
-        Missing parents are made 0755 if `create`, else FileNotFoundError. Raises `HostileArchive` for names with
-        `..`, too long ones, and ones below something that is no directory; `OSError`.
+        Missing parents are made with mode 0755 if `create`, else FileNotFoundError is raised. Raises `HostileArchive`
+        for names with `..`, too long ones, and ones below a file; and `OSError`.
         """
         head, _, leaf = name.rpartition(b"/")
         if head != self._newest or leaf in _NO_NAMES or len(leaf) > self._leaf_max or len(name) > self._name_max:
@@ -88,9 +88,9 @@ class Tree:
         return Place(self._directory, leaf, self._above)
 
     def remove(self, place: Place) -> None:
-        """Removes what stands at `place`, a directory with all below it. Never follows a link. Raises `OSError`.
+        """Remove the entry at `place`, a directory with everything below it; follows no link. Raises `OSError`.
 
-        Of the places looked up before, only this one is still good.
+        Of the places looked up before, only this one stays valid.
         """
         mode = os.lstat(place.name, dir_fd=place.directory).st_mode
         if stat.S_ISDIR(mode):
@@ -140,12 +140,12 @@ class Tree:
                 os.close(fd)
 
     def _step_down(self, head: bytes, *, create: bool) -> tuple[int, bytes] | None:
-        """The directory, a few plain steps down from one that is open; None where there is more to it."""
+        """Return the directory, if it is a few plain steps below an open one; else None."""
         parts: list[bytes] = []
         above = head
         while above and above not in self._parents:
             above, _, part = above.rpartition(b"/")
-            if part in _NO_NAMES or part.startswith(_WHITEOUT) or len(parts) == _STRIDE or len(part) > self._leaf_max:
+            if part in _NO_NAMES or part.startswith(WHITEOUT) or len(parts) == _STRIDE or len(part) > self._leaf_max:
                 return None
             parts.append(part)
         found = self._parents[above] if above else (self.root_fd, b"")
@@ -214,7 +214,7 @@ class Tree:
     def _open(self, name: bytes, directory: int) -> int:
         self._steps += 1
         if self._steps > _STEPS_MAX:
-            raise HostileArchive("the archive's symbolic links lead back and forth without end")
+            raise HostileArchive("the archive's symbolic links form a loop")
         return os.open(name, _STEP, dir_fd=directory)
 
     def _step(self, fd: int, part: bytes, head: bytes, path: bytes, create: bool) -> int:
@@ -229,9 +229,9 @@ class Tree:
             if stat.S_ISLNK(mode):
                 return -1
             raise HostileArchive(
-                f"the archive has entries below {shown(head)}, but {shown(path)} is no directory"
+                f"the archive has entries below {shown(head)}, but {shown(path)} is not a directory"
             ) from None
-        if part.startswith(_WHITEOUT):
+        if part.startswith(WHITEOUT):
             raise _forged(head)
         os.mkdir(part, 0o755, dir_fd=fd)
         self._made(path)
@@ -253,12 +253,12 @@ def _parts(path: bytes) -> list[bytes]:
 
 
 def _parent_parts(rest: bytes, head: bytes) -> list[bytes]:
-    """The parts of `rest`, the end of an entry's parent `head`. Raises `HostileArchive` for what none may be called."""
+    """Return the parts of `rest`, the end of an entry's parent `head`. Raises `HostileArchive` for forbidden names."""
     parts = _parts(rest)
     for part in parts:
         if part == b"..":
             raise _dotdot(head)
-        if part.startswith(_WHITEOUT):
+        if part.startswith(WHITEOUT):
             raise _forged(head)
     return parts
 
@@ -278,9 +278,9 @@ def _too_long(part: bytes, limits: Limits) -> HostileArchive:
 
 
 def remove_below(top: int) -> None:
-    """Removes all below directory `top`, a descriptor to list it by, with two more at most. Raises `OSError`.
+    """Remove everything below directory `top`, a readable descriptor, with two more at most. Raises `OSError`.
 
-    However deep it is: what lies deep is moved up to `top` first. No link is followed.
+    The depth does not matter: deep directories are moved up to `top` first. No link is followed.
     """
     names = _unlink_files(top)
     taken = set(names)
@@ -301,7 +301,7 @@ def remove_below(top: int) -> None:
 
 
 def _unlink_files(fd: int) -> list[bytes]:
-    """Unlinks all but directories in `fd`; the names of those."""
+    """Unlink all entries of `fd` but directories, and return the names of those."""
     with os.scandir(fd) as entries:
         found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:

@@ -1,8 +1,7 @@
-"""Unpacks one layer or root filesystem: extracts it, stores its blob and hashes it, in one pass over the stream.
+"""Unpacking a layer or root file system: extract it, store its blob and hash it, in one pass over the stream.
 
-Everything happens below one directory descriptor, so the functions hold in a test's temporary directory as they do
-in a worker whose root is that directory. All that is needed is imported with this module: after pivot_root there is
-nothing to import from.
+Everything happens below one directory descriptor: the functions work the same in a test's temporary directory as in a
+sandbox whose root is that directory. This module imports everything at once: after pivot_root nothing can be imported.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _PROGRESS_EVERY = 1 << 20
 
 @dataclass(frozen=True)
 class UnpackedStream:
-    """What was unpacked. All fields are JSON's own types.
+    """The result of `unpack`. All fields have JSON types.
 
     `diff_id` is the digest of the uncompressed tar, `blob_digest` and `blob_size` (bytes) are of the stored blob,
-    `size` is the bytes of file contents, `skipped` the device nodes that could not be made here.
+    `size` is the bytes of file contents, `skipped` are the device nodes that could not be made here.
     """
 
     diff_id: str
@@ -43,7 +42,7 @@ class UnpackedStream:
 
 
 def media_type(compression: Compression) -> str:
-    """The OCI media type of a layer (image-spec media-types.md); `ValueError` where it has none."""
+    """Return the OCI media type of a layer (image-spec media-types.md). Raises `ValueError` if there is none."""
     match compression:
         case Compression.NONE:
             return _LAYER
@@ -63,51 +62,51 @@ def unpack(
     progress: Callable[[int], None] | None = None,
     whiteouts: bool = True,
 ) -> UnpackedStream:
-    """Extracts the tar on `source_fd` below `root_fd` and writes its blob to `blob_fd`, without waiting for the disk.
+    """Extract the tar on `source_fd` below `root_fd`, and write its blob to `blob_fd` without syncing it.
 
     The source is plain or compressed (gzip, zstd, xz, bzip2) and may be a pipe. The blob has the source's own bytes,
-    or for xz and bzip2, which OCI does not know, the uncompressed tar. `progress` gets the source bytes read so far,
+    or for xz and bzip2, which OCI does not have, the uncompressed tar. `progress` gets the source bytes read so far,
     about once a MiB. With `whiteouts`, `.wh.` entries become overlay whiteouts (user xattrs); without, as for a root
-    filesystem, they are refused. With `single_id` owners are left out. All descriptors stay the caller's.
+    filesystem, they are refused. With `single_id` owners are left out. The caller closes all descriptors.
 
-    Parents that the archive does not name are made 0755 with time 0. After an error what was extracted so far is
-    left, but no process and no descriptor. The caller must be single-threaded: a child is forked.
+    Parents that the archive does not name are made 0755 with time 0. After an error, extracted
+    files are left, but no process and no descriptor. The caller must be single-threaded: a child is forked.
 
     Raises `HostileArchive` for an archive that breaks the rules, passes a limit, is damaged or cut off; `ImageError`
     for an owner outside the mapped ids; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
     """
-    feeder = Decoder(source_fd, blob_fd, limits, end_needed=not whiteouts)
+    decoder = Decoder(source_fd, blob_fd, limits, end_needed=not whiteouts)
     umask = os.umask(0)
     extractor: Extractor | None = None
     try:
-        extractor = Extractor(root_fd, feeder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
-        _extract(feeder, extractor, progress)
+        extractor = Extractor(root_fd, decoder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
+        _extract(decoder, extractor, progress)
         extractor.finish()
-        return _unpacked(feeder.report(), extractor)
+        return _unpacked(decoder.report(), extractor)
     finally:
         if extractor is not None:
             extractor.close()
         os.umask(umask)
-        feeder.close()
+        decoder.close()
 
 
-def _extract(feeder: Decoder, extractor: Extractor, progress: Callable[[int], None] | None) -> None:
-    told = 0
-    while (member := feeder.entries.next()) is not None:
+def _extract(decoder: Decoder, extractor: Extractor, progress: Callable[[int], None] | None) -> None:
+    reported = 0
+    while (member := decoder.entries.next()) is not None:
         extractor.add(member)
-        if progress is not None and (read := feeder.source_bytes) - told >= _PROGRESS_EVERY:
+        if progress is not None and (read := decoder.source_bytes) - reported >= _PROGRESS_EVERY:
             progress(read)
-            told = read
+            reported = read
     if progress is not None:
-        progress(feeder.source_bytes)
+        progress(decoder.source_bytes)
 
 
-def _unpacked(fed: StreamDigests, extractor: Extractor) -> UnpackedStream:
+def _unpacked(digests: StreamDigests, extractor: Extractor) -> UnpackedStream:
     return UnpackedStream(
-        fed.diff_id,
-        fed.blob_digest,
-        fed.blob_size,
-        media_type(Compression(fed.compression)),
+        digests.diff_id,
+        digests.blob_digest,
+        digests.blob_size,
+        media_type(Compression(digests.compression)),
         extractor.size,
         extractor.entries,
         extractor.skipped,

@@ -1,4 +1,4 @@
-"""What a registry asks for with a 401: the WWW-Authenticate header (RFC 9110, and distribution's token spec)."""
+"""Authentication challenges: the WWW-Authenticate header of a 401 (RFC 9110, and distribution's token spec)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _LIMIT = 8 << 10  # bytes of one header
 
 @dataclass(frozen=True)
 class Challenge:
-    """One way to say who one is: `scheme` is `bearer` or `basic`, in lower case."""
+    """One way to authenticate: `scheme` is `bearer` or `basic`, in lower case."""
 
     scheme: str
     parameters: dict[str, str] = field(default_factory=dict)
 
     @property
     def realm(self) -> str:
-        """Where tokens are to be had, as a URL; for people, where the scheme is basic."""
+        """The URL that issues tokens; a text for people if the scheme is basic."""
         return self.parameters.get("realm", "")
 
     @property
     def service(self) -> str:
-        """The registry's name there."""
+        """The registry's name at the realm."""
         return self.parameters.get("service", "")
 
 
 def parse(header: str) -> list[Challenge]:
-    """The challenges of a header; what cannot be read is left out."""
+    """Return the challenges of a header; unreadable ones are left out."""
     found: list[Challenge] = []
     rest = header[:_LIMIT]
     while (scheme := _SCHEME.match(rest)) is not None:
@@ -45,6 +45,6 @@ def parse(header: str) -> list[Challenge]:
 
 
 def choose(header: str) -> Challenge | None:
-    """The challenge to answer: a bearer's before a basic one; None where there is neither."""
+    """Return the challenge to answer: bearer if there is one, else basic, else None."""
     challenges = {challenge.scheme: challenge for challenge in reversed(parse(header))}
     return challenges.get("bearer") or challenges.get("basic")

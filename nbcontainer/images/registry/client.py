@@ -1,4 +1,4 @@
-"""One registry: requests with who we are, tried again where that helps, and never a secret for anybody else.
+"""The client of one registry: authenticated requests, with retries; secrets go to the registry alone.
 
 Sources: OCI distribution-spec 1.1; distribution, docs/spec/auth/token.md and oauth.md; RFC 9110.
 """
@@ -38,14 +38,14 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 _ERROR_LIMIT = 64 << 10
 _TOKEN_LIMIT = 1 << 20
-_TOKEN_SECONDS = 60  # how long a token holds that does not say
-_TOKEN_LIFE = 1e9  # seconds that no token holds
+_TOKEN_SECONDS = 60  # for which a token without a lifetime is valid
+_TOKEN_LIFE = 1e9  # seconds; longer lifetimes are ignored
 _TOKEN_MARGIN = 10
-_TO_HTTPS = b"HTTPS server"  # what servers in Go answer who comes without TLS
+_TO_HTTPS = b"HTTPS server"  # the response of servers in Go to a request without TLS
 
 
 class Transient(Exception):
-    """What may go better the next time; `after` are seconds that the registry asks for."""
+    """A failure that may not occur again; `after` is the pause that the registry asks for, in seconds."""
 
     def __init__(self, why: str, after: float = 0.0) -> None:
         super().__init__(why)
@@ -55,8 +55,8 @@ class Transient(Exception):
 class Client:
     """Talks to one repository of the registry at `endpoint`. Thread-safe.
 
-    `push` asks for the right to write. `find` looks credentials up by host and path. All calls raise `RegistryError`
-    or, once the tracker's work is given up, `Stopped`.
+    `push` asks for permission to write. `find` looks credentials up by host and path. All calls raise `RegistryError`,
+    or `Stopped` once the tracker is stopped.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class Client:
         self._token_until = 0.0
 
     def abort(self) -> None:
-        """Ends what other threads are waiting for."""
+        """End the requests in which other threads wait."""
         self._connections.abort()
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._connections.close()
 
     # Requests
@@ -101,11 +101,11 @@ class Client:
         *,
         fine: tuple[int, ...] = (200,),
     ) -> Iterator[BaseHTTPResponse]:
-        """One request, `where` being below the repository or a whole URL; the response's body is the caller's to read.
+        """Send one request and yield the response, whose body the caller reads.
 
-        Redirects of reading are followed, without our Authorization where they lead elsewhere. Raises `Transient` for
-        what may go better the next time, `RegistryError` with the registry's own words for a status that is not in
-        `fine`.
+        `where` is below the repository, or a whole URL. Redirects of GET and HEAD are followed, without the
+        Authorization header if they lead to another host. Raises `Transient` for a failure that may not occur again,
+        `RegistryError` with the registry's message for a status that is not in `fine`.
         """
         try:
             response = self._answered(method, self._url(where), headers or {}, body)
@@ -123,9 +123,9 @@ class Client:
             raise Transient(_why(error)) from None
 
     def patiently(self, do: Callable[[], T], done: Callable[[], int] = lambda: 0) -> T:
-        """Does it, and again after a pause while it is only `Transient` that it fails.
+        """Call `do`, again after a pause if it raises `Transient`, and return its result.
 
-        The tries count from one to the next where `done` has not grown by much. Raises `RegistryError` at last.
+        After the last attempt it raises `RegistryError`. Attempts are counted anew if `done` (bytes) grew enough.
         """
         tries, reached = 0, done()
         while True:
@@ -137,12 +137,12 @@ class Client:
                 tries = 1 if now - reached >= _ERROR_LIMIT else tries + 1
                 reached = now
                 if tries >= self.patience.tries:
-                    hint = "try again later: what came is kept" if now else "try again later"
-                    raise RegistryError(f"{self.endpoint.host} fails: {error}, {tries} times", hint=hint) from None
+                    hint = "try again later; the fetched bytes are kept" if now else "try again later"
+                    raise RegistryError(f"{self.endpoint.host} failed {tries} times: {error}", hint=hint) from None
                 self.tracker.pause(self._pause(tries, error.after))
 
     def _pause(self, tries: int, after: float) -> float:
-        """Twice as long each time, not all at the same moment, and as long as the registry asks for."""
+        """Return a pause in seconds: twice as long each time, with jitter, and as long as the registry asks for."""
         longest = self.patience.longest_pause
         pause: float = min(self.patience.pause * 2 ** (tries - 1), longest) * random.uniform(0.5, 1.0)
         return max(pause, min(after, longest))
@@ -154,14 +154,14 @@ class Client:
         return f"{base}/v2/{self.endpoint.path}/{where}"
 
     def location(self, response: BaseHTTPResponse) -> str:
-        """Where a response's Location leads, as a URL. Raises `RegistryError`."""
+        """Return the URL of a response's Location header. Raises `RegistryError`."""
         found = response.headers.get("Location", "")
         if not found:
-            raise RegistryError(f"{self.endpoint.host} does not say where to go on")
+            raise RegistryError(f"{self.endpoint.host} sent no Location header for the upload")
         return self._safe(urljoin(self._base, found))
 
     def _answered(self, method: str, url: str, headers: Mapping[str, str], body: Any) -> BaseHTTPResponse:
-        """The response to a request with who we are; asked again, once, with what the registry wants to know."""
+        """Return the response to a request; after a 401 it is sent once more, with the challenge answered."""
         for last in (False, True):
             response, final = self._followed(method, url, headers, body)
             if response.status != 401 or last or not self._is_ours(final):
@@ -169,18 +169,18 @@ class Client:
             wanted = challenges.choose(response.headers.get("WWW-Authenticate", ""))
             response.close()
             if wanted is None:
-                raise RegistryError(f"{self.endpoint.host} wants to know who we are, and does not say how")
+                raise RegistryError(f"{self.endpoint.host} requires authentication but sent no usable challenge")
             with self._lock:
                 self._challenge, self._token = wanted, ""
             if body is not None and not isinstance(body, bytes):
-                raise Transient("it wants to know once more who we are")  # what was sent is gone: from the beginning
+                raise Transient("it requires authentication again")  # the body is consumed: start from the beginning
         return response
 
     def _followed(self, method: str, url: str, headers: Mapping[str, str], body: Any) -> tuple[BaseHTTPResponse, str]:
         for _ in range(_REDIRECTS + 1):
             self.tracker.check()
-            ours = {"Authorization": said} if self._is_ours(url) and (said := self._authorization()) else {}
-            response = self._connections.send(method, url, {**headers, **ours}, body)
+            secret = {"Authorization": value} if self._is_ours(url) and (value := self._authorization()) else {}
+            response = self._connections.send(method, url, {**headers, **secret}, body)
             if response.status not in _FOLLOWED or method not in ("GET", "HEAD"):
                 return response, url
             response.close()
@@ -188,30 +188,30 @@ class Client:
         raise RegistryError(f"{self.endpoint.host} redirects more than {_REDIRECTS} times")
 
     def _safe(self, url: str) -> str:
-        """A URL that the registry sends us to. Raises `RegistryError` where that is less safe than itself."""
+        """Return a URL that the registry redirects to. Raises `RegistryError` if it is less safe than the registry."""
         if self._base.startswith("https:") and not url.startswith("https:"):
             raise RegistryError(f"{self.endpoint.host} redirects from https to {url[:200]!r}")
         return url
 
     def _is_ours(self, url: str) -> bool:
-        """Whether a URL is the registry's own: only there are we somebody."""
+        """Whether a URL is on the registry itself: only there we authenticate."""
         return urlsplit(url)[:2] == urlsplit(self._base)[:2]
 
     def _refused(self, response: BaseHTTPResponse) -> Exception:
-        status, said = response.status, _words_of(response)
+        status, message = response.status, _message_in(response)
         host, name = self.endpoint.host, f"{self.endpoint.host}/{self.endpoint.path}"
         if status in _AGAIN:
             after = untrusted_json.number(response.headers.get("Retry-After", "")) or 0
-            return Transient(f"HTTP {status}{said}", float(after))
+            return Transient(f"HTTP {status}{message}", float(after))
         if status in (401, 403):
-            hint = f"check the name, or run docker login {host} or podman login {host}"
-            return RegistryError(f"{host} does not let us at {name}{said}", hint=hint)
-        return StatusError(f"{host} answers HTTP {status}{said} for {name}", status)
+            hint = f"check the name, or run `docker login {host}` or `podman login {host}`"
+            return RegistryError(f"{host} denied access to {name}{message}", hint=hint)
+        return StatusError(f"{host} returned HTTP {status}{message} for {name}", status)
 
     # Reaching it
 
     def reach(self) -> str:
-        """The registry's base URL, found out at the first call. Raises `RegistryError` where there is no way to it."""
+        """Return the registry's base URL, found by the first call. Raises `RegistryError` if it cannot be reached."""
         with self._lock:
             if not self._base:
                 self._base = self.patiently(self._ping)
@@ -247,19 +247,19 @@ class Client:
         raise self._unreachable(tls)
 
     def _schemes(self) -> tuple[str, ...]:
-        """In the clear is tried only where it may be; first on this machine itself, which usually has no TLS."""
+        """Return the schemes to try: http only if the endpoint is insecure; first on loopback, which rarely has TLS."""
         if not self.endpoint.insecure:
             return ("https",)
         return ("http", "https") if is_loopback(self.endpoint.host) else ("https", "http")
 
     def _unreachable(self, why: str) -> RegistryError:
-        hint = "check the name and the network; an image from elsewhere comes in with `%container load FILE`"
+        hint = "check the name and the network, or load an image file with `%container load FILE`"
         return RegistryError(f"cannot reach {self.endpoint.host}: {why}", hint=hint)
 
-    # Who we are
+    # Authentication
 
     def _authorization(self) -> str:
-        """The value of our Authorization header, empty where none is wanted or we are nobody."""
+        """Return the value of the Authorization header; empty without a challenge or without credentials."""
         with self._lock:
             wanted = self._challenge
             if wanted is None:
@@ -273,17 +273,17 @@ class Client:
             return f"Bearer {self._token}"
 
     def _credentials(self) -> Credentials | None:
-        """Looked up once: a helper may ask the person."""
+        """Return the credentials, looked up once: a helper may ask the user."""
         if self._known is False:
             self._known = self._find(self.endpoint.host, self.endpoint.path)
         return self._known or None
 
     def _fetch_token(self, wanted: Challenge, known: Credentials | None) -> tuple[str, float]:
-        """A token, and for how many seconds it holds. Only a realm as safe as the registry hears who we are."""
+        """Return a token and its lifetime in seconds. Credentials go only to a realm as safe as the registry."""
         realm = urlsplit(wanted.realm)
         safe = realm.scheme == "https" or (realm.scheme == "http" and self._may_be_plain(realm.netloc))
         if not safe:
-            raise RegistryError(f"{self.endpoint.host} has tokens at {wanted.realm[:200]!r}, which is not https")
+            raise RegistryError(f"{self.endpoint.host} issues tokens at {wanted.realm[:200]!r}, which is not https")
         fields = {"service": wanted.service, "scope": self._scope}
         if known is not None and known.identity:
             form = {
@@ -310,7 +310,7 @@ class Client:
 
 
 class StatusError(RegistryError):
-    """An answer with a status that says no."""
+    """A response with a status that is an error."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -325,15 +325,15 @@ def _token_in(data: bytes) -> tuple[str, float]:
     except ImageError as error:
         raise RegistryError(error.message) from None
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise RegistryError(f"there is no token in {what}")
+        raise RegistryError(f"no token in {what}")
     seconds = document.get("expires_in")
     if not isinstance(seconds, (int, float)) or seconds is True or not 0 < seconds < _TOKEN_LIFE:
         seconds = _TOKEN_SECONDS
     return token, float(seconds)
 
 
-def _words_of(response: BaseHTTPResponse) -> str:
-    """What a registry says about an error, as `: CODE, message`; empty where it says nothing that can be read."""
+def _message_in(response: BaseHTTPResponse) -> str:
+    """Return the message in an error response, as `: CODE, message`; empty if there is none."""
     try:
         first = untrusted_json.objects(
             untrusted_json.parse(response.read(_ERROR_LIMIT), "the error"), "errors", "the error"
@@ -346,26 +346,26 @@ def _words_of(response: BaseHTTPResponse) -> str:
 
 
 def _why(error: Exception) -> str:
-    """A network error in a few words."""
+    """Return the cause of a network error, in short."""
     match error:
         case exceptions.NameResolutionError():
-            return "there is no such host, or no network"
+            return "unknown host, or no network"
         case exceptions.ReadTimeoutError():
-            return "it has stopped sending"
+            return "it stopped sending"
         case exceptions.SSLError():
             return f"TLS failed: {_cause(error)}"
         case exceptions.NewConnectionError():
             return _cause(error)
         case exceptions.ConnectTimeoutError():
-            return "it does not answer"
+            return "it does not respond"
         case exceptions.IncompleteRead() | exceptions.ProtocolError():
-            return "the connection broke off"
+            return "the connection was closed"
         case _:
             return str(error)[:200]
 
 
 def _cause(error: Exception) -> str:
-    """The words of the error below."""
+    """Return the message of the error's cause."""
     cause = error.__cause__ or error.__context__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

@@ -1,4 +1,4 @@
-"""Connections to a registry and to where it sends us: TLS, proxies, time limits, and an end to all of them at once."""
+"""Connections to a registry and to hosts that it redirects to: TLS, proxies, timeouts, and aborting all at once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-_BLOCK = 1 << 20
+_SEND_SIZE = 1 << 20
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often to try again.
+    """Timeouts in seconds, and the number of attempts.
 
-    `silence` is without a byte, and how often a transfer is looked at: it must have had `slowest` bytes a second.
+    `silence` is the time without a byte, and the interval in which a transfer must reach `slowest` bytes a second.
     """
 
     connect: float = 10.0
@@ -42,7 +42,7 @@ class Patience:
 
 
 class Connections:
-    """Sends requests, follows nothing, tries once. Thread-safe. `insecure` hosts' certificates are not looked at."""
+    """Sends requests once, without following redirects. Thread-safe. `insecure_host` needs no valid certificate."""
 
     def __init__(self, insecure_host: str, patience: Patience) -> None:
         self._insecure_host = insecure_host
@@ -52,13 +52,13 @@ class Connections:
         self._sockets: set[socket.socket] = set()
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: Any = None) -> urllib3.BaseHTTPResponse:
-        """The response, with its body still to be read and the connection to be released.
+        """Return the response; the caller reads its body and releases the connection.
 
-        Raises `RegistryError` for what is no URL, `urllib3.exceptions.HTTPError` for all that can go wrong.
+        Raises `RegistryError` for an invalid URL, `urllib3.exceptions.HTTPError` for a failed request.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RegistryError(f"the registry sends us to {url[:200]!r}, which is no address")
+            raise RegistryError(f"the registry redirects to the invalid URL {url[:200]!r}")
         insecure = parts.netloc == self._insecure_host
         return self._manager(parts.hostname, parts.scheme, insecure=insecure).request(
             method,
@@ -73,16 +73,16 @@ class Connections:
         )
 
     def abort(self) -> None:
-        """Ends what other threads are sending or waiting for: their calls fail at once."""
+        """Shut all connections down: the requests of other threads fail at once."""
         with self._lock:
             for one in self._sockets:
                 try:
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # TLS has nothing to say any more
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # without the end of TLS
                 except OSError:
                     continue
 
     def close(self) -> None:
-        """Closes the idle connections."""
+        """Close the idle connections."""
         for manager in self._managers.values():
             manager.clear()
 
@@ -95,10 +95,14 @@ class Connections:
             return self._managers[key]
 
     def _make(self, proxy: str, *, insecure: bool) -> urllib3.PoolManager:
-        options: dict[str, Any] = {"maxsize": _AT_ONCE, "blocksize": _BLOCK, "ssl_context": _context(insecure=insecure)}
-        made = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        made.pool_classes_by_scheme = _pools(self._opened, insecure=insecure)
-        return made
+        options: dict[str, Any] = {
+            "maxsize": _AT_ONCE,
+            "blocksize": _SEND_SIZE,
+            "ssl_context": _context(insecure=insecure),
+        }
+        manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        manager.pool_classes_by_scheme = _pools(self._opened, insecure=insecure)
+        return manager
 
     def _opened(self, one: socket.socket) -> None:
         with self._lock:
@@ -121,7 +125,7 @@ def _context(*, insecure: bool) -> ssl.SSLContext:
 
 
 def _pools(opened: Any, *, insecure: bool) -> dict[str, Any]:
-    """Pools of connections that say when they have a socket."""
+    """Return pools of connections that call `opened` with each new socket."""
 
     class Plain(HTTPConnection):
         def connect(self) -> None:
@@ -133,7 +137,7 @@ def _pools(opened: Any, *, insecure: bool) -> dict[str, Any]:
             super().connect()
             opened(self.sock)
             if insecure:
-                self.is_verified = True  # it is not: the person said so, and need not be warned at each request
+                self.is_verified = True  # it is not, but the user allowed that, and need not be warned at each request
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -1,4 +1,4 @@
-"""Who people are to registries: what `docker login` and `podman login` wrote down (containers-auth.json(5))."""
+"""Credentials for registries, from the files of `docker login` and `podman login` (containers-auth.json(5))."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", HUB, "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_TIMEOUT = 30  # seconds
-_TOKEN_USER = "<token>"  # a helper's way to say that the secret is an identity token
+_TOKEN_USER = "<token>"  # what a helper prints as the user if the secret is an identity token
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Credentials:
     identity: str = ""
 
     def __repr__(self) -> str:
-        return f"Credentials(user={self.user!r})"  # and no secret, whoever prints it
+        return f"Credentials(user={self.user!r})"  # without secrets, which could be printed
 
     @property
     def basic(self) -> str:
-        """The value of an Authorization header (RFC 7617)."""
+        """The value of an Authorization header (RFC 7617), `Basic …`."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def credential_files() -> list[Path]:
-    """Where people's credentials may be, in the order they are asked."""
+    """Return the files that can have credentials, in the order in which they are read."""
     if chosen := os.environ.get("REGISTRY_AUTH_FILE"):
         return [Path(chosen)]
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
@@ -52,9 +52,9 @@ def credential_files() -> list[Path]:
 
 
 def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentials | None:
-    """The credentials for the repository `path` on `host`, those of the nearest name above it; None for nobody's.
+    """Return the credentials for the repository `path` on `host`, those of the longest name that matches, or None.
 
-    Raises `RegistryError` for a file or a helper that does not do what it should.
+    Raises `RegistryError` for an unreadable file, or a helper that fails.
     """
     for file in credential_files() if files is None else files:
         try:
@@ -67,7 +67,7 @@ def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentia
         except RegistryError:
             raise
         except Exception as error:
-            raise RegistryError(f"{file} cannot be read: {error}", hint="repair it, or log in again") from None
+            raise RegistryError(f"cannot read {file}: {error}", hint="repair the file, or log in again") from None
         if found is not None:
             return found
     return None
@@ -93,14 +93,14 @@ def _in_file(document: dict[str, Any], host: str, path: str) -> Credentials | No
 
 
 def _keys(host: str, path: str) -> list[str]:
-    """The names that a repository's credentials may be under, the nearest first."""
+    """Return the names that a repository's credentials can have, the longest first."""
     parts = path.split("/")
     names = [f"{host}/{'/'.join(parts[:count])}" for count in range(len(parts), 0, -1)]
     return [*names, *(_HUB_KEYS if host == HUB else (host,))]
 
 
 def _plain(key: str) -> str:
-    """Old files have URLs for names."""
+    """Return the name in a key; old files have URLs as keys."""
     bare = re.sub(r"^https?://", "", key)
     return re.sub(r"/v[12]/?$", "", bare).rstrip("/")
 
@@ -111,7 +111,7 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
     if auth := entry.get("auth"):
         user, colon, password = base64.b64decode(str(auth), validate=True).decode().partition(":")
         if not colon:
-            raise ValueError("an auth value has no colon in it")
+            raise ValueError("an auth value has no colon")
         return Credentials(user, password.rstrip("\0"))
     if entry.get("username") and entry.get("password"):
         return Credentials(str(entry["username"]), str(entry["password"]))
@@ -119,26 +119,24 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
 
 
 def _from_helper(name: str, key: str) -> Credentials | None:
-    """What `docker-credential-NAME get` says (docker-credential-helpers); None where it knows nobody."""
+    """Return what `docker-credential-NAME get` prints (docker-credential-helpers), or None if it has no credentials."""
     if not _HELPER.fullmatch(name):
-        raise RegistryError(f"{name!r} is no name for a credential helper", hint="repair your docker or podman login")
+        raise RegistryError(f"invalid name {name!r} of a credential helper", hint="repair your docker or podman login")
     program = f"docker-credential-{name}"
     try:
         done = subprocess.run(
             [program, "get"], input=key, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryError(
-            f"cannot ask {program} for the password: {error}", hint="install it, or log in again"
-        ) from None
+        raise RegistryError(f"cannot run {program}: {error}", hint="install it, or log in again") from None
     if done.returncode != 0:
         if "not found" in (done.stdout + done.stderr).lower():
             return None
-        said = " ".join((done.stdout or done.stderr).split())[:200]
-        raise RegistryError(f"{program} failed: {said}", hint="log in again")
+        message = " ".join((done.stdout or done.stderr).split())[:200]
+        raise RegistryError(f"{program} failed: {message}", hint="log in again")
     try:
         answer = json.loads(done.stdout)
         user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise RegistryError(f"{program} did not answer as it should", hint="log in again") from None
+        raise RegistryError(f"{program} printed no valid credentials", hint="log in again") from None
     return Credentials(identity=secret) if user == _TOKEN_USER else Credentials(user, secret)

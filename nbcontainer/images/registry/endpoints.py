@@ -1,4 +1,4 @@
-"""Where a name's registry is: itself, or what registries.conf says (containers-registries.conf(5), version 2)."""
+"""The registry of an image name: the one in the name, or those in registries.conf (containers-registries.conf(5))."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOCATION = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::\d+)?(?:/[a-z0
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A registry's host (with its port), the repository's path there, and whether TLS may be missing or unverified."""
+    """A registry's host (with its port), the repository's path there, and whether TLS can be missing or unverified."""
 
     host: str
     path: str
@@ -32,12 +32,12 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Where it is on the network: docker.io is elsewhere."""
+        """The host to connect to: that of docker.io has another name."""
         return _HUB_HOST if self.host == HUB else self.host
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, with or without a port, is this machine itself."""
+    """Whether a host, with or without a port, is this machine."""
     name = re.sub(r":\d+$", "", host).strip("[]").lower()
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -46,7 +46,7 @@ def is_loopback(host: str) -> bool:
 
 
 def configuration_files() -> list[Path]:
-    """The files of registries.conf that there are: the user's or the system's, then those of the drop-in folders."""
+    """Return the existing files of registries.conf: the user's or the system's, then the drop-in files."""
     if chosen := os.environ.get("CONTAINERS_REGISTRIES_CONF"):
         return [Path(chosen)]
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers"
@@ -56,16 +56,16 @@ def configuration_files() -> list[Path]:
 
 
 def endpoints(wanted: Reference, files: Iterable[Path] | None = None, *, push: bool = False) -> tuple[Endpoint, ...]:
-    """Where to look for an image, in order: the mirrors of its registry, then the registry itself, alone for a push.
+    """Return where to look for an image: the mirrors of its registry, then the registry; for a push only the latter.
 
-    Raises `RegistryError` for a registry that is blocked, or a file that cannot be read.
+    Raises `RegistryError` for a blocked registry, or an unreadable file.
     """
     own = Endpoint(wanted.host, wanted.path, insecure=is_loopback(wanted.host))
     rule = _rule_for(wanted.name, configuration_files() if files is None else files)
     if rule is None:
         return (own,)
     if rule.get("blocked") is True:
-        raise RegistryError(f"registry {wanted.host} is blocked", hint="see registries.conf")
+        raise RegistryError(f"registry {wanted.host} is blocked", hint="change that in registries.conf")
     prefix = _prefix(rule)
     rest = "" if prefix.startswith("*.") else wanted.name[len(prefix) :]
     found = []
@@ -84,13 +84,13 @@ def endpoints(wanted: Reference, files: Iterable[Path] | None = None, *, push: b
 
 def _endpoint(location: str, rest: str, *, insecure: bool) -> Endpoint:
     if not _LOCATION.fullmatch(location):
-        raise RegistryError(f"registries.conf: {location!r} is no place of a registry")
+        raise RegistryError(f"registries.conf: invalid location {location!r} of a registry")
     host, _, path = f"{location.rstrip('/')}{rest}".partition("/")
     return Endpoint(host, path, insecure=insecure or is_loopback(host))
 
 
 def _rule_for(name: str, files: Iterable[Path]) -> dict[str, Any] | None:
-    """The rule with the longest prefix of `name` at whose end a part of the name ends."""
+    """Return the rule with the longest prefix that consists of whole parts of `name`, or None."""
     rules = [rule for path in files for rule in _rules(path)]
     fitting = [rule for rule in rules if _fits(_prefix(rule), name)]
     return max(fitting, key=lambda rule: len(_prefix(rule)), default=None)
@@ -100,7 +100,7 @@ def _rules(path: Path) -> list[dict[str, Any]]:
     try:
         found = tomllib.loads(path.read_text()).get("registry", [])
     except (OSError, ValueError) as error:
-        raise RegistryError(f"{path} cannot be read: {error}", hint="repair it") from None
+        raise RegistryError(f"cannot read {path}: {error}", hint="repair the file") from None
     return [rule for rule in found if isinstance(rule, dict) and _prefix(rule)] if isinstance(found, list) else []
 
 

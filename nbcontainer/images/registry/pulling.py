@@ -1,18 +1,18 @@
-"""Images from registries: the documents, and blobs that go on where they broke off."""
+"""Images from registries: their documents, and their blobs, whose transfers resume after an interruption."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
-from nbcontainer.images.ingest import ingest
+from nbcontainer.images.ingest import Ingest
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, untrusted_json
-from nbcontainer.progress import Tracker
 from nbcontainer.store.partial_blobs import WrongBytes
 
 if TYPE_CHECKING:
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.registry.endpoints import Endpoint
-    from nbcontainer.images.runner import Runner
+    from nbcontainer.images.staging import Staging
     from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import Reference
-    from nbcontainer.progress import Listener
-    from nbcontainer.store.layout import Store
     from nbcontainer.store.partial_blobs import Partial
 
 _CHUNK = 1 << 18
@@ -35,55 +33,44 @@ _ACCEPT = {"Accept": ", ".join(sorted(oci.MANIFESTS | oci.INDEXES))}
 
 
 def pull(
-    store: Store,
-    runner: Runner,
-    wanted: Reference,
-    *,
-    platform: Platform | None = None,
-    listener: Listener | None = None,
-    patience: Patience | None = None,
+    staging: Staging, wanted: Reference, *, platform: Platform | None = None, patience: Patience | None = None
 ) -> Image:
-    """Brings an image in from its registry, or from the first of its mirrors that has it, under its own name.
+    """Pull an image from its registry, or from the first of its mirrors that has it, under its own name.
 
-    What the store has already is not fetched; an interrupted pull goes on where it was. Raises `ImageNotFound`,
-    `RegistryError`, `ImageError`, `StoreError`.
+    Layers that the store has are not fetched; an interrupted pull resumes. Raises `ImageNotFound`, `RegistryError`,
+    `ImageError`, `StoreError`.
     """
+    pull_from = functools.partial(_pull_from, staging, wanted, platform, patience)
     *mirrors, last = endpoints(wanted)
     for endpoint in mirrors:
         try:
-            return _pull_from(endpoint, store, runner, wanted, platform, listener, patience)
+            return pull_from(endpoint)
         except (ImageNotFound, RegistryError):
             continue
-    return _pull_from(last, store, runner, wanted, platform, listener, patience)
+    return pull_from(last)
 
 
 def _pull_from(
-    endpoint: Endpoint,
-    store: Store,
-    runner: Runner,
-    wanted: Reference,
-    platform: Platform | None,
-    listener: Listener | None,
-    patience: Patience | None,
+    staging: Staging, wanted: Reference, platform: Platform | None, patience: Patience | None, endpoint: Endpoint
 ) -> Image:
     with (
-        Tracker(f"pull {wanted}", listener) as tracker,
+        staging.tracker(f"pull {wanted}") as tracker,
         contextlib.closing(Client(endpoint, tracker, patience=patience)) as client,
     ):
-        remote = Remote(client)
-        blob, _ = remote.find(wanted.digest or wanted.tag)
-        known = store.images().get(wanted.familiar)
+        source = RegistrySource(client)
+        blob, _ = source.find(wanted.digest or wanted.tag)
+        known = staging.store.index.images().get(wanted.familiar)
         if known is not None and blob.digest in (known.digest, known.index) and _suits(known, platform):
             return known
-        return ingest(store, runner, remote, blob, [wanted.familiar], tracker, platform)
+        return Ingest(staging, source, tracker).run(blob, [wanted.familiar], platform)
 
 
 def _suits(image: Image, platform: Platform | None) -> bool:
     return platforms.rank(image.platform, platform or platforms.host()) >= 0
 
 
-class Remote:
-    """`nbcontainer.images.sources.Source` of a repository."""
+class RegistrySource:
+    """`nbcontainer.images.sources.Source` of one repository of a registry."""
 
     remote = True
 
@@ -92,7 +79,10 @@ class Remote:
         self._known: dict[str, bytes] = {}
 
     def find(self, wanted: str) -> tuple[Descriptor, bytes]:
-        """The manifest or index of a tag or a digest. Raises `ImageNotFound`, `RegistryError`."""
+        """Return the manifest or index of a tag or a digest: its descriptor and its bytes.
+
+        Raises `ImageNotFound`, `RegistryError`, `ImageError`.
+        """
         endpoint = self._client.endpoint
 
         def ask() -> tuple[Descriptor, bytes]:
@@ -109,7 +99,7 @@ class Remote:
                 f"{endpoint.host} has no {endpoint.path}:{wanted}", hint="check the name and the tag"
             ) from None
         if wanted.startswith("sha256:") and blob.digest != wanted:
-            raise ImageError(f"{endpoint.host} gives {blob.digest} for {wanted}")
+            raise ImageError(f"{endpoint.host} returned {blob.digest} for {wanted}")
         self._known[blob.digest] = data
         return blob, data
 
@@ -131,14 +121,14 @@ class Remote:
         return None
 
     def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
-        """See `Source`. Tries again from where it broke off, as long as it gets on."""
+        """See `Source`. After an interruption it resumes, as long as there is progress."""
         try:
             while not partial.complete:
-                self._client.patiently(lambda: self._some(blob, partial, progress), lambda: partial.have)
+                self._client.patiently(lambda: self._fetch_more(blob, partial, progress), lambda: partial.have)
         except StatusError as error:
-            raise ImageError(f"the registry lacks a layer of the image: {error.message}") from None
+            raise ImageError(f"cannot fetch a layer of the image: {error.message}") from None
 
-    def _some(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
+    def _fetch_more(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
         begin = partial.have
         headers = {"Range": f"bytes={begin}-"} if begin else {}
         with self._client.request("GET", f"blobs/{blob.digest}", headers, fine=(200, 206)) as response:
@@ -151,7 +141,7 @@ class Remote:
                 partial.write(data)
                 progress(partial.have)
         if not partial.complete:
-            raise Transient("the connection broke off")
+            raise Transient("the connection was closed")
 
     def abort(self) -> None:
         """See `Source`."""
@@ -159,18 +149,21 @@ class Remote:
 
 
 def _check_range(response: BaseHTTPResponse, blob: Descriptor, begin: int) -> int:
-    """How many bytes of the response to skip: it may be the whole blob. Raises `WrongBytes` for another length."""
+    """Return how many bytes of the response to skip: a registry can send the whole blob instead of its rest.
+
+    Raises `WrongBytes` if the length is wrong, `RegistryError` if it is another range.
+    """
     partly = response.status == 206
     if partly and not response.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
-        raise RegistryError("the registry sends another part of a layer than it was asked for")
+        raise RegistryError("the registry sent another range of a layer than the one requested")
     length = untrusted_json.number(response.headers.get("Content-Length", ""))
     if length is not None and length != (blob.size - begin if partly else blob.size):
-        raise WrongBytes(f"the registry has {length} bytes of {blob.digest}, and {blob.size} were promised")
+        raise WrongBytes(f"the registry sends {length} bytes of blob {blob.digest} instead of the expected {blob.size}")
     return 0 if partly else begin
 
 
 class _Pace:
-    """Ends a transfer that trickles."""
+    """Ends a transfer that is too slow."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -178,29 +171,29 @@ class _Pace:
         self._bytes = 0
 
     def count(self, size: int) -> None:
-        """Counts bytes. Raises `Transient` where there were too few for too long."""
+        """Count bytes. Raises `Transient` if there were too few of them for too long."""
         self._bytes += size
         passed = time.monotonic() - self._since
         if passed >= self._patience.silence:
             if self._bytes < self._patience.slowest * passed:
-                raise Transient("it sends next to nothing")
+                raise Transient("the transfer is too slow")
             self._since, self._bytes = time.monotonic(), 0
 
 
 def _read(response: BaseHTTPResponse, limit: int) -> bytes:
-    """A whole small body. Raises `ImageError` past `limit` bytes."""
+    """Return a whole small body. Raises `ImageError` if it is longer than `limit` bytes."""
     parts, size = [], 0
     while data := response.read1(_CHUNK):
         parts.append(data)
         size += len(data)
         if size > limit:
-            raise ImageError(f"the registry's document has more than {limit >> 20} MiB, which is the limit")
+            raise ImageError(f"the document from the registry is larger than the limit of {limit >> 20} MiB")
     return b"".join(parts)
 
 
 def _type_of(response: BaseHTTPResponse, data: bytes) -> str:
-    """A document's media type: the header's, or its own where the header says nothing that is known."""
-    said = response.headers.get("Content-Type", "").partition(";")[0].strip()
-    if said in oci.MANIFESTS | oci.INDEXES:
-        return said
-    return untrusted_json.text(untrusted_json.parse(data, "the manifest"), "mediaType", "the manifest") or said
+    """Return a document's media type: the header's, or the document's own if the header has no known one."""
+    stated = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    if stated in oci.MANIFESTS | oci.INDEXES:
+        return stated
+    return untrusted_json.text(untrusted_json.parse(data, "the manifest"), "mediaType", "the manifest") or stated

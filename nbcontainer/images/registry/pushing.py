@@ -1,73 +1,57 @@
-"""Images to registries: layers in parallel, those that are there left out, the manifest last."""
+"""Images to registries: layers in parallel, except those that the registry has, and the manifest last."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from nbcontainer.images.archives.prepare import prepare, read_blob
-from nbcontainer.images.ingest import follow
 from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.parallel import run_jobs
 from nbcontainer.images.registry.client import Client, StatusError
 from nbcontainer.images.registry.endpoints import endpoints
-from nbcontainer.progress import Tracker
-from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from nbcontainer.images.registry.connections import Patience
+    from nbcontainer.images.staging import Staging
     from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.reference import Reference
-    from nbcontainer.progress import Listener, Part
-    from nbcontainer.store.layout import Store
+    from nbcontainer.progress import Part
 
 _AT_ONCE = 4
 
 
 def push(
-    store: Store,
+    staging: Staging,
     image: Image,
     target: Reference,
     *,
     compression: Compression = Compression.GZIP,
-    listener: Listener | None = None,
     patience: Patience | None = None,
 ) -> Descriptor:
-    """Puts an image into the registry of `target`: its manifest there, another one where layers were compressed.
+    """Push an image to the registry of `target`, and return its manifest there: a new one if layers were compressed.
 
-    What the registry has already is not sent. Raises `RegistryError`, `ImageError`, `StoreError`.
+    Blobs that the registry has are not sent. Raises `RegistryError`, `ImageError`, `StoreError`.
     """
     (endpoint,) = endpoints(target, push=True)
     with contextlib.ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(f"push {target}", listener))
+        tracker = stack.enter_context(staging.tracker(f"push {target}"))
         client = stack.enter_context(contextlib.closing(Client(endpoint, tracker, push=True, patience=patience)))
         client.reach()
         part = tracker.part()
-        try:
-            outgoing = prepare(store, image, compression, stack, part)
-        except OSError as error:
-            raise store_error("compress layers in the store", store.path, error) from error
+        outgoing = prepare(staging.store, image, compression, stack, part)
         tracker.layers = len(outgoing.layers)
         tracker.total = part.done + sum(blob.size for blob, _ in outgoing.layers)
-        pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nbcontainer-push"))
-        jobs = [
-            pool.submit(_push_blob, client, blob, functools.partial(read_blob, path, blob), tracker.part())
-            for blob, path in outgoing.layers
-        ]
-        try:
-            follow(jobs, tracker)
-        except BaseException:
-            tracker.stop()
-            client.abort()
-            pool.shutdown(cancel_futures=True)
-            raise
+        layers = [functools.partial(_push_layer, client, blob, path, tracker.part()) for blob, path in outgoing.layers]
+        run_jobs(layers, tracker, threads=_AT_ONCE, name="push", abort=client.abort)
         *others, (manifest, document) = outgoing.documents
         for blob, data in others:
-            _push_blob(client, blob, functools.partial(iter, [data]), None)
+            _push_blob(client, blob, functools.partial(iter, [data]))
         client.patiently(lambda: _push_manifest(client, manifest, document, target.tag or manifest.digest))
         return manifest
 
@@ -78,28 +62,33 @@ def _push_manifest(client: Client, blob: Descriptor, document: bytes, name: str)
         pass
 
 
-def _push_blob(client: Client, blob: Descriptor, read: Callable[[], Iterable[bytes]], part: Part | None) -> None:
-    """Sends a blob, from its beginning at each try."""
+def _push_layer(client: Client, blob: Descriptor, path: Path, part: Part) -> None:
+    """Send a layer from its file `path` (host)."""
+
+    def read() -> Iterable[bytes]:
+        part(0)
+        return read_blob(path, blob, part)
+
+    _push_blob(client, blob, read)
+    part(blob.size)
+    part.finish()
+
+
+def _push_blob(client: Client, blob: Descriptor, read: Callable[[], Iterable[bytes]]) -> None:
+    """Send a blob, from its beginning at each attempt, unless the registry has it."""
 
     def send() -> None:
-        if part is not None:
-            part(0)
         with client.request("POST", "blobs/uploads/", {"Content-Length": "0"}, fine=(202,)) as response:
             where = _with_digest(client.location(response), blob.digest)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-        with client.request("PUT", where, headers, _counted(read(), part), fine=(201, 204)):
+        with client.request("PUT", where, headers, read(), fine=(201, 204)):
             pass
 
-    if client.patiently(lambda: _is_there(client, blob)):
-        if part is not None:
-            part(blob.size)
-    else:
+    if not client.patiently(lambda: _has_blob(client, blob)):
         client.patiently(send)
-    if part is not None:
-        part.finish()
 
 
-def _is_there(client: Client, blob: Descriptor) -> bool:
+def _has_blob(client: Client, blob: Descriptor) -> bool:
     try:
         with client.request("HEAD", f"blobs/{blob.digest}"):
             return True
@@ -113,10 +102,3 @@ def _with_digest(url: str, digest: str) -> str:
     parts = urlsplit(url)
     query = "&".join(filter(None, (parts.query, urlencode({"digest": digest}))))
     return parts._replace(query=query).geturl()
-
-
-def _counted(chunks: Iterable[bytes], part: Part | None) -> Iterator[bytes]:
-    for data in chunks:
-        yield data
-        if part is not None:
-            part.add(len(data))

@@ -92,7 +92,7 @@ def dev(verbs: Verbs, archive: Path) -> Container:
     """A container with two cells, of which one changed something."""
     verbs(f"import {archive} base")
     engine = verbs.engine
-    made = containers.create(engine, engine.store.image("base"), "dev")
+    made = containers.create(engine, engine.store.index.image("base"), "dev")
     place = engine.store.new_directory(engine.store.path / "layers" / engine.store.unique(), give=False)
     (engine.store.new_directory(place / "diff") / "added").write_text("new")
     with made.use():
@@ -122,7 +122,7 @@ def test_images_are_listed(verbs: Verbs, archive: Path) -> None:
     verbs(f"import {archive} base:1")
     (row,) = verbs("images").rows
     assert (row[0], row[2]) == ("base:1", "1")
-    assert verbs.engine.store.image("base:1").digest.startswith(f"sha256:{row[1]}")
+    assert verbs.engine.store.index.image("base:1").digest.startswith(f"sha256:{row[1]}")
 
 
 def test_an_export_is_the_imported_tree(verbs: Verbs, archive: Path, tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_rm_takes_the_container_and_what_only_it_has(verbs: Verbs, dev: Containe
     assert not (store.path / "containers" / "dev").exists()
     assert not (store.path / "layers" / layer).exists()
     assert str(verbs("ps")) == "no containers"
-    assert store.image("base").name == "base"
+    assert store.index.image("base").name == "base"
 
 
 def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:
     """A layer that another container has too is not removed with the first."""
     engine = verbs.engine
-    other = containers.create(engine, engine.store.image("base"), "other")
+    other = containers.create(engine, engine.store.index.image("base"), "other")
     with other.use():
         other.add_cell(dev.record.cells[0])
     verbs("rm dev")
@@ -197,7 +197,7 @@ def test_undo_takes_back_the_last_change(verbs: Verbs, dev: Container) -> None:
 def test_undo_leaves_a_layer_that_is_shared(verbs: Verbs, dev: Container) -> None:
     """What another container has too stays for that one."""
     engine = verbs.engine
-    other = containers.create(engine, engine.store.image("base"), "other")
+    other = containers.create(engine, engine.store.index.image("base"), "other")
     with other.use():
         other.add_cell(dev.record.cells[0])
     verbs("undo dev")
@@ -252,7 +252,7 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
         ("import /no/such.tar", ImageNotFound, "no file /no/such.tar; check the path"),
         ("import -", UsageError, "import: no name for the image"),
         ("import / base", ImageError, ""),
-        ("commit dev Upper", UsageError, "'Upper' is no image name"),
+        ("commit dev Upper", UsageError, "invalid image name 'Upper'"),
         ("history", ContainerNotFound, "no container yet in this notebook; run a cell"),
     ],
 )
@@ -270,7 +270,7 @@ def test_what_cannot_be_done(verbs: Verbs, line: str, error: type[NbcontainerErr
 def test_a_name_is_taken_once(verbs: Verbs) -> None:
     """A second container of the same name is refused."""
     with pytest.raises(ContainerExists, match="container 'dev' already exists; use it"):
-        containers.create(verbs.engine, verbs.engine.store.image("base"), "dev")
+        containers.create(verbs.engine, verbs.engine.store.index.image("base"), "dev")
 
 
 @pytest.mark.usefixtures("dev")
@@ -311,7 +311,7 @@ def test_words_for_people() -> None:
 def test_a_container_that_is_being_removed_is_not_listed(verbs: Verbs, dev: Container) -> None:
     """Of anonymous containers on disk, `ps` lists the last one; the one before is removed behind the cell's back."""
     engine = verbs.engine
-    engine.last = containers.create_anonymous(engine, engine.store.image("base"))
-    before = containers.create_anonymous(engine, engine.store.image("base"))
+    engine.last = containers.create_anonymous(engine, engine.store.index.image("base"))
+    before = containers.create_anonymous(engine, engine.store.index.image("base"))
     before.add_cell(dev.record.cells[0])
     assert {row[0] for row in verbs("ps").rows} == {"dev", engine.last.name}

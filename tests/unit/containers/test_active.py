@@ -100,12 +100,12 @@ def test_nonsense_is_not_a_cell(values: Any) -> None:
 def test_a_damaged_session_hides_no_other(store: Store, session: Any) -> None:
     """A session's file with nonsense is skipped; the cells of the others are listed."""
     (store.path / "sessions" / "0").write_text(json.dumps(session))
-    store.sessions.tell({"pid": os.getpid(), "running": {"dev": CELL.to_json()}})
+    store.sessions.publish({"pid": os.getpid(), "running": {"dev": CELL.to_json()}})
     assert running_containers(store) == {"dev": CELL}
 
 
 def test_a_later_process_with_the_same_pid_is_not_the_cell(store: Store) -> None:
     """A cell whose init has ended does not run, even if its pid belongs to another process now."""
-    store.sessions.tell({"pid": os.getpid(), "running": {"dev": {**CELL.to_json(), "born": "1"}}})
+    store.sessions.publish({"pid": os.getpid(), "running": {"dev": {**CELL.to_json(), "born": "1"}}})
     assert running_containers(store) == {}
     assert not stop_running(store, "dev")

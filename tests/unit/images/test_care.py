@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound
-from nbcontainer.images import library
 from nbcontainer.images.layers import inspect
 from nbcontainer.images.layers.tree import remove_below
+from nbcontainer.images.library import Images
 from nbcontainer.images.verify import verify
 from nbcontainer.oci import platforms
 from nbcontainer.progress import Tracker
@@ -52,13 +52,13 @@ def test_an_image_is_looked_for_once(store: Store, image: Image) -> None:
 
     def find() -> Image:
         asked.append("a:1")
-        return store.image("a:1")
+        return store.index.image("a:1")
 
-    assert store.recall("a", find) is store.recall("a", find)
-    assert store.recall("b", find).digest == image.digest
+    assert store.index.recall("a", find) is store.index.recall("a", find)
+    assert store.index.recall("b", find).digest == image.digest
     assert asked == ["a:1"] * 2
-    store.tag(image, "c:1")
-    store.recall("a", find)
+    store.index.tag(image, "c:1")
+    store.index.recall("a", find)
     assert asked == ["a:1"] * 3
 
 
@@ -74,33 +74,33 @@ def test_an_image_is_looked_for_once(store: Store, image: Image) -> None:
 def test_a_damaged_layer_is_found(store: Store, image: Image, damage: Callable[[Path], object], what: str) -> None:
     """A blob that is not what its digest says is found, for every image that has it; bringing it in again cures it."""
     blob = image.layers[1].blob
-    damage(store.blob_path(blob.digest))
+    damage(store.blobs.path(blob.digest))
     assert problems(store) == [("a:1", f"{blob.digest} {what}"), ("b:1", f"{blob.digest} {what}")]
-    store.blob_path(blob.digest).unlink(missing_ok=True)
+    store.blobs.path(blob.digest).unlink(missing_ok=True)
     bring(store, docker_archive((["a:1", "b:1"], [BASE, TOP])))
     assert problems(store) == []
 
 
 def test_a_damaged_image_takes_nothing_with_it(store: Store, image: Image) -> None:
     """While an image cannot be read nobody knows what it needs: nothing is collected until it is gone."""
-    store.blob_path(image.digest).write_bytes(b"{}")
+    store.blobs.path(image.digest).write_bytes(b"{}")
     os.utime(store.path / "index.json")
     assert problems(store)[0] == ("a:1", "its documents cannot be read")
-    with store.lock(), pytest.raises(ImageError, match="a:1 is damaged; see `%container verify`"):
-        library.collect(store, set(), set())
-    assert store.blob_path(image.layers[0].blob.digest).exists()
-    store.drop_image("a:1")
-    store.drop_image("b:1")
+    with store.lock(), pytest.raises(ImageError, match="a:1 is damaged; run `%container verify`"):
+        Images(store, Apart(store.path)).collect(set(), set())
+    assert store.blobs.path(image.layers[0].blob.digest).exists()
+    store.index.drop_image("a:1")
+    store.index.drop_image("b:1")
     with store.lock():
-        assert len(library.collect(store, set(), set())) == 2
+        assert len(Images(store, Apart(store.path)).collect(set(), set())) == 2
 
 
 def test_a_lost_layer_is_unpacked_again(store: Store, image: Image) -> None:
     """A layer whose tree is gone and whose blob is there comes back when its image is used."""
     (store.path / "layers" / image.layers[1].diff_id.replace(":", "/")).unlink()
     assert problems(store)[0][1] == f"layer {image.layers[1].diff_id} is not unpacked"
-    found = library.find(store, Apart(store.path), "a:1")
-    assert (store.path / "layers" / library.lowers(store, found)[-1] / "diff/top").exists()
+    found = Images(store, Apart(store.path)).find("a:1")
+    assert (store.path / "layers" / Images(store, Apart(store.path)).lowers(found)[-1] / "diff/top").exists()
     assert problems(store) == []
 
 
@@ -112,36 +112,36 @@ def test_what_another_tool_put_there(store: Store) -> None:
     files.name(entries[1], "one:1").name(index, "many:1").write(store.path)
     machine = platforms.host().architecture
     runner = Apart(store.path)
-    assert library.find(store, runner, "one:1").platform.architecture == "arm64"
-    many = library.find(store, runner, "many:1")
+    assert Images(store, runner).find("one:1").platform.architecture == "arm64"
+    many = Images(store, runner).find("many:1")
     assert (many.platform.architecture, many.index) == (machine, index["digest"])
-    assert len(library.lowers(store, many)) == 1
+    assert len(Images(store, Apart(store.path)).lowers(many)) == 1
     with store.lock():
-        library.collect(store, set(), set())
-    assert library.find(store, runner, f"x@{index['digest']}").digest == many.digest
+        Images(store, Apart(store.path)).collect(set(), set())
+    assert Images(store, runner).find(f"x@{index['digest']}").digest == many.digest
 
 
 def test_a_layer_that_is_lost_for_good(store: Store, image: Image) -> None:
     """A layer with neither tree nor blob is an error with what to do."""
     (store.path / "layers" / image.layers[1].diff_id.replace(":", "/")).unlink()
-    store.blob_path(image.layers[1].blob.digest).unlink()
-    with pytest.raises(ImageError, match=r"has lost sha256:.*bring it in again"):
-        library.find(store, Apart(store.path), "a:1")
+    store.blobs.path(image.layers[1].blob.digest).unlink()
+    with pytest.raises(ImageError, match=r"blob sha256:.* is missing from the store; remove the image"):
+        Images(store, Apart(store.path)).find("a:1")
 
 
 def test_an_image_has_many_names(store: Store, image: Image) -> None:
     """A name more, or one less, changes nothing else; what the last one named is collected."""
-    store.tag(image, "c:1")
+    store.index.tag(image, "c:1")
     for name in ("a:1", "b:1"):
-        store.drop_image(name)
+        store.index.drop_image(name)
         with store.lock():
-            assert library.collect(store, set(), set()) == []
-    assert store.image("c:1").digest == image.digest
+            assert Images(store, Apart(store.path)).collect(set(), set()) == []
+    assert store.index.image("c:1").digest == image.digest
     with pytest.raises(ImageNotFound):
-        store.image("a:1")
-    store.drop_image("c:1")
+        store.index.image("a:1")
+    store.index.drop_image("c:1")
     with store.lock():
-        assert len(library.collect(store, set(), set())) == 2
+        assert len(Images(store, Apart(store.path)).collect(set(), set())) == 2
     assert list((store.path / "blobs/sha256").iterdir()) == []
 
 

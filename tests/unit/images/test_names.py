@@ -16,6 +16,7 @@ from nbcontainer.images import library
 from nbcontainer.images.archives import loading
 from nbcontainer.images.archives.saving import save_archive, save_directory
 from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.library import Images
 from nbcontainer.images.verify import verify
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import platforms, reference
@@ -108,7 +109,7 @@ def test_the_users_name_takes_the_place_of_a_false_one(shelf: Shelf, form: str, 
     files = LayoutFiles()
     data = docker_archive(([name], [EVIL])) if form == "docker" else files.name(files.image(EVIL), f"x/{name}").tar()
     shelf.load(data, "mine")
-    assert set(shelf.store.images()) == {"mine"}
+    assert set(shelf.store.index.images()) == {"mine"}
 
 
 def test_a_true_digest_is_a_name(shelf: Shelf) -> None:
@@ -122,7 +123,7 @@ def test_a_true_digest_is_a_name(shelf: Shelf) -> None:
     (image,) = shelf.load(files.name(index, f"x/b@{index['digest']}").tar(), platform=platforms.parse("amd64"))
     assert image.name == f"x/b@{index['digest']}"
     with opened_again(shelf.store) as again:
-        assert again.image(f"x/b@{index['digest']}").digest == image.digest
+        assert again.index.image(f"x/b@{index['digest']}").digest == image.digest
 
 
 # The gate
@@ -137,9 +138,9 @@ def test_no_caller_gives_a_false_name(shelf: Shelf, name: str) -> None:
     before = shelf.contents()
     manifest = oci.Descriptor(image.media_type, image.digest, 1)
     gifts: list[Callable[[], object]] = [
-        lambda: shelf.store.tag(image, name),
-        lambda: shelf.store.add_image(replace(image, author="me"), name),
-        lambda: shelf.store.put_image(manifest, [b"new"], name),
+        lambda: shelf.store.index.tag(image, name),
+        lambda: shelf.store.index.add_image(replace(image, author="me"), name),
+        lambda: shelf.store.index.put_image(manifest, [b"new"], name),
     ]
     for give in gifts:
         with pytest.raises(ImageError, match="name"):
@@ -157,11 +158,11 @@ def test_no_user_gives_a_new_image_a_digest(name: str) -> None:
 def test_an_index_is_that_of_the_image(shelf: Shelf) -> None:
     """An image is not given the digest of an index that does not list it, or that is not there."""
     (image,) = shelf.load(docker_archive((["good:1"], [GOOD])))
-    stranger = shelf.store.write_blob(json.dumps({"schemaVersion": 2, "manifests": []}).encode())
+    stranger = shelf.store.blobs.write(json.dumps({"schemaVersion": 2, "manifests": []}).encode())
     for index in (PIN, stranger, image.digest):
         with pytest.raises(ImageError, match="does not list"):
-            shelf.store.tag(replace(image, index=index), "mine")
-    assert set(shelf.store.images()) == {"good:1"}
+            shelf.store.index.tag(replace(image, index=index), "mine")
+    assert set(shelf.store.index.images()) == {"good:1"}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def write_index(store: Store, *entries: dict[str, Any]) -> None:
 
 def index_entry(store: Store, image: Image, name: str, **annotations: str) -> dict[str, Any]:
     """An entry of index.json."""
-    blob = oci.Descriptor(image.media_type, image.digest, len(store.read_blob(image.digest)))
+    blob = oci.Descriptor(image.media_type, image.digest, len(store.blobs.read(image.digest)))
     return {**blob.as_json(), "annotations": {oci.REF_NAME: name, **annotations}}
 
 
@@ -219,17 +220,17 @@ def test_a_false_name_in_the_index_is_not_found(shelf: Shelf, two: tuple[Image, 
     write_index(shelf.store, index_entry(shelf.store, good, "good:1"), index_entry(shelf.store, evil, name))
     with opened_again(shelf.store) as again:
         for store in (shelf.store, again):
-            assert set(store.images()) == {"good:1", evil.digest}
+            assert set(store.index.images()) == {"good:1", evil.digest}
             with pytest.raises(ImageNotFound):
-                library.find(store, shelf.runner, name, pull=library.NEVER)
+                Images(store, shelf.runner).find(name, pull=library.NEVER)
             with pytest.raises(ImageNotFound):
-                store.image(name)
-            assert store.image(evil.digest[7:19]).digest == evil.digest
+                store.index.image(name)
+            assert store.index.image(evil.digest[7:19]).digest == evil.digest
     with Tracker("verify") as tracker:
         (problem,) = verify(shelf.store, tracker)
     assert (problem.image, name in problem.what) == (evil.digest, True)
-    shelf.store.drop_image(evil.digest)
-    assert set(shelf.store.images()) == {"good:1"}
+    shelf.store.index.drop_image(evil.digest)
+    assert set(shelf.store.index.images()) == {"good:1"}
 
 
 def test_a_false_name_in_the_index_is_replaced_by_a_true_one(shelf: Shelf, two: tuple[Image, Image]) -> None:
@@ -237,9 +238,9 @@ def test_a_false_name_in_the_index_is_replaced_by_a_true_one(shelf: Shelf, two: 
     good, evil = two
     name = f"python@{good.digest}"
     write_index(shelf.store, index_entry(shelf.store, good, "good:1"), index_entry(shelf.store, evil, name))
-    assert shelf.store.image(name).digest == good.digest
-    shelf.store.tag(good, name)
-    assert {key: image.digest for key, image in shelf.store.images().items()} == {
+    assert shelf.store.index.image(name).digest == good.digest
+    shelf.store.index.tag(good, name)
+    assert {key: image.digest for key, image in shelf.store.index.images().items()} == {
         "good:1": good.digest,
         name: good.digest,
     }
@@ -248,12 +249,12 @@ def test_a_false_name_in_the_index_is_replaced_by_a_true_one(shelf: Shelf, two: 
 def stated_indexes(store: Store, good: Image, evil: Image) -> dict[str, str]:
     """Digests that index.json may state as that of the index which `evil` was chosen from."""
     entry = {"mediaType": MANIFEST, "digest": good.digest, "size": 1}
-    listing = store.write_blob(json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+    listing = store.blobs.write(json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
     return {
         "not there": PIN,
         "lists another": listing,
         "a manifest": good.digest,
-        "a configuration": oci.read_manifest(store.read_blob(evil.digest))[0].digest,
+        "a configuration": oci.read_manifest(store.blobs.read(evil.digest))[0].digest,
         "a layer": evil.layers[0].blob.digest,
         "a path": "sha256:../../../../../../etc/passwd",
         "no digest": "latest",
@@ -269,9 +270,9 @@ def test_a_false_index_in_the_index_is_not_found(shelf: Shelf, two: tuple[Image,
     index = stated_indexes(shelf.store, good, evil)[case]
     name = f"python@{index}"
     write_index(shelf.store, index_entry(shelf.store, evil, name, **{CHOSEN_FROM: index}))
-    assert [(one.digest, one.index) for one in shelf.store.images().values()] == [(evil.digest, "")]
+    assert [(one.digest, one.index) for one in shelf.store.index.images().values()] == [(evil.digest, "")]
     with pytest.raises(ImageNotFound):
-        shelf.store.image(name)
+        shelf.store.index.image(name)
 
 
 def test_no_file_states_the_index_of_its_image(shelf: Shelf) -> None:
@@ -281,7 +282,7 @@ def test_no_file_states_the_index_of_its_image(shelf: Shelf) -> None:
     assert image.index == ""
     assert PIN not in (shelf.store.path / "index.json").read_text()
     with pytest.raises(ImageNotFound):
-        shelf.store.image(f"x/evil@{PIN}")
+        shelf.store.index.image(f"x/evil@{PIN}")
 
 
 def test_an_index_in_an_index_pins_an_image(shelf: Shelf) -> None:
@@ -291,10 +292,10 @@ def test_an_index_in_an_index_pins_an_image(shelf: Shelf) -> None:
     outer = files.index(platform(inner, "amd64"))
     (image,) = shelf.load(files.name(outer, "x:1").tar(), platform=platforms.parse("amd64"))
     with shelf.store.lock():
-        library.collect(shelf.store, set(), set())
+        shelf.images.collect(set(), set())
     with opened_again(shelf.store) as again:
-        assert again.image(f"x@{outer['digest']}").digest == image.digest
-        assert again.indexes(outer["digest"], image.digest) == (outer["digest"], inner["digest"])
+        assert again.index.image(f"x@{outer['digest']}").digest == image.digest
+        assert again.index.indexes(outer["digest"], image.digest) == (outer["digest"], inner["digest"])
 
 
 def test_a_size_in_the_index_is_compared(shelf: Shelf, two: tuple[Image, Image]) -> None:
@@ -302,8 +303,8 @@ def test_a_size_in_the_index_is_compared(shelf: Shelf, two: tuple[Image, Image])
     good, evil = two
     entry = index_entry(shelf.store, evil, "evil:1")
     write_index(shelf.store, index_entry(shelf.store, good, "good:1"), {**entry, "size": entry["size"] + 1})
-    assert set(shelf.store.images()) == {"good:1"}
-    assert shelf.store.damaged() == ("evil:1",)
+    assert set(shelf.store.index.images()) == {"good:1"}
+    assert shelf.store.index.damaged() == ("evil:1",)
 
 
 # The way out
@@ -317,7 +318,7 @@ def test_what_is_saved_states_no_false_digest(shelf: Shelf, tmp_path: Path, wher
     index = files.index(platform(entry, "amd64"))
     (image,) = shelf.load(files.name(index, f"x@{index['digest']}").tar(), platform=platforms.parse("amd64"))
     for name, compression in ((image.name, Compression.NONE), (f"x@{image.digest}", Compression.GZIP)):
-        pinned, target = shelf.store.tag(image, name), tmp_path / f"{where}-{compression}.tar"
+        pinned, target = shelf.store.index.tag(image, name), tmp_path / f"{where}-{compression}.tar"
         with Tracker("save") as tracker:
             save = save_archive if where == "archive" else save_directory
             save(shelf.store, [pinned], target, tracker, compression)

@@ -79,7 +79,7 @@ def nothing(_: Shelf) -> None:
 def only_unpacked(shelf: Shelf) -> None:
     """Leaves the layer unpacked in the store, without its blob."""
     honest(shelf)
-    shelf.store.blob_path(sha256(BASE)).unlink()
+    shelf.store.blobs.path(sha256(BASE)).unlink()
 
 
 BEFORE = {"in the store": honest, "only unpacked": only_unpacked, "not in the store": nothing}
@@ -117,9 +117,9 @@ def test_the_first_image_waits_for_the_sizes_of_the_second(shelf: Shelf) -> None
 def test_a_damaged_blob_proves_nothing_about_a_size(shelf: Shelf, kept: int) -> None:
     """If the store's blob is the wrong one, an honest image is brought in again, and heals it."""
     honest(shelf)
-    os.truncate(shelf.store.blob_path(sha256(BASE)), kept)
+    os.truncate(shelf.store.blobs.path(sha256(BASE)), kept)
     honest(shelf)
-    assert shelf.store.blob_path(sha256(BASE)).read_bytes() == BASE
+    assert shelf.store.blobs.path(sha256(BASE)).read_bytes() == BASE
 
 
 def twins(*layers: tuple[str, int, bytes]) -> bytes:
@@ -196,7 +196,7 @@ def test_a_wrong_size_does_not_spoil_another_transfer(store: Store, size: int) -
     first.close(keep=True)
     thread.join()
     assert len(failed) == 1
-    assert store.blob_path(right.digest).read_bytes() == BASE
+    assert store.blobs.path(right.digest).read_bytes() == BASE
     assert list((store.path / "partial").iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.images.archives.loading import ImportOptions, load, open_file
+from nbcontainer.images.staging import Staging
 from nbcontainer.store import durability
 from tests.unit.images.apart import Apart
 from tests.unit.images.tars import archive, entry
@@ -36,7 +37,7 @@ def marks(store: Store) -> list[str]:
 
 def put(store: Store, data: bytes) -> Path:
     """A blob under DIGEST that has other bytes, perhaps."""
-    path = store.blob_path(DIGEST)
+    path = store.blobs.path(DIGEST)
     path.write_bytes(data)
     return path
 
@@ -100,7 +101,7 @@ def test_an_import_is_marked_before_its_blob_is_there(store: Store, tmp_path: Pa
 
     fd = open_file(store, tmp_path / "root.tar")
     try:
-        (image,) = load(store, Later(store.path), fd, ImportOptions("root"))
+        (image,) = load(Staging(store, Later(store.path)), fd, ImportOptions("root"))
     finally:
         os.close(fd)
     assert marks(store) == [image.layers[0].blob.digest[7:]]

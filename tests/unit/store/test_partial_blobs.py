@@ -40,7 +40,7 @@ def test_a_blob_comes_in_parts(store: Store, tracker: Tracker) -> None:
     with store.lock():
         second.adopt()
     second.close(keep=True)
-    assert store.blob_path(BLOB.digest).read_bytes() == DATA
+    assert store.blobs.path(BLOB.digest).read_bytes() == DATA
     assert list((store.path / "partial").iterdir()) == []
 
 
@@ -67,7 +67,7 @@ def test_more_bytes_than_promised_are_refused_at_once(store: Store, tracker: Tra
     """The first byte too many is an error: no disk is filled by a blob without an end."""
     begun = Partial(store, BLOB, tracker)
     begun.write(DATA)
-    with pytest.raises(WrongBytes, match="more bytes"):
+    with pytest.raises(WrongBytes, match="has more than the expected"):
         begun.write(b"x")
     begun.close(keep=False)
 
@@ -84,26 +84,26 @@ def test_a_wrong_rest_is_thrown_away(store: Store, tracker: Tracker, left: bytes
 def test_a_damaged_blob_is_replaced(store: Store, tracker: Tracker) -> None:
     """A blob of the store that is no longer right is brought in again, in another file."""
     damaged = b"y" * len(DATA)
-    store.blob_path(BLOB.digest).write_bytes(damaged)
+    store.blobs.path(BLOB.digest).write_bytes(damaged)
     begun = Partial(store, BLOB, tracker)
     assert begun.have == 0
     begun.write(DATA)
-    assert store.blob_path(BLOB.digest).read_bytes() == damaged
+    assert store.blobs.path(BLOB.digest).read_bytes() == damaged
     begun.finish()
     with store.lock():
         begun.adopt()
     begun.close(keep=False)
-    assert store.blob_path(BLOB.digest).read_bytes() == DATA
+    assert store.blobs.path(BLOB.digest).read_bytes() == DATA
 
 
 def test_a_blob_of_the_store_need_not_come_again(store: Store, tracker: Tracker) -> None:
     """A blob that the store has is whole at once, and stays where it is."""
-    store.blob_path(BLOB.digest).write_bytes(DATA)
+    store.blobs.path(BLOB.digest).write_bytes(DATA)
     begun = Partial(store, BLOB, tracker)
     assert begun.complete
     begun.finish()
     begun.close(keep=False)
-    assert store.blob_path(BLOB.digest).read_bytes() == DATA
+    assert store.blobs.path(BLOB.digest).read_bytes() == DATA
 
 
 def test_a_file_is_taken_over(store: Store, tracker: Tracker, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_is_taken_over(store: Store, tracker: Tracker, tmp_path: Path) ->
     with store.lock():
         begun.adopt()
     begun.close(keep=False)
-    assert store.blob_path(BLOB.digest).stat().st_ino == path.stat().st_ino
+    assert store.blobs.path(BLOB.digest).stat().st_ino == path.stat().st_ino
 
 
 def test_the_second_waits_for_the_first(store: Store, tracker: Tracker) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images.archives.loading import ImportOptions, load
+from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
 from nbcontainer.oci import documents as oci
 from nbcontainer.store import errors
@@ -39,7 +40,7 @@ def bring(store: Store, data: bytes = ARCHIVE, name: str = "tree") -> oci.Image:
     try:
         os.write(fd, data)
         os.lseek(fd, 0, os.SEEK_SET)
-        return load(store, InProcess(store.path), fd, ImportOptions(name))[0]
+        return load(Staging(store, InProcess(store.path)), fd, ImportOptions(name))[0]
     finally:
         os.close(fd)
 
@@ -94,7 +95,7 @@ def test_a_new_store_is_an_oci_layout(store: Store) -> None:
     index = json.loads((store.path / "index.json").read_text())
     assert (index["schemaVersion"], index["manifests"]) == (2, [])
     assert store.path.stat().st_mode & 0o777 == 0o700
-    assert store.images() == {}
+    assert store.index.images() == {}
 
 
 def test_a_store_of_mapped_containers_lets_their_root_pass() -> None:
@@ -118,7 +119,7 @@ def test_an_image_is_whole_blobs_and_a_name(store: Store) -> None:
         assert oci.digest_of(path.read_bytes()) == f"sha256:{path.name}"
     (entry,) = json.loads((store.path / "index.json").read_text())["manifests"]
     assert (entry["digest"], entry["annotations"][oci.REF_NAME]) == (image.digest, "tree")
-    layer = store.layer(image.layers[0].diff_id)
+    layer = store.layers.find(image.layers[0].diff_id)
     assert layer is not None
     assert (store.path / "layers" / layer / "diff" / "etc" / "motd").read_text() == "hello\n"
     assert list((store.path / "tmp").iterdir()) == []
@@ -130,7 +131,7 @@ def test_the_same_archive_is_one_layer(store: Store) -> None:
     assert first.layers == second.layers
     bring(store, tars.archive(tars.entry(b"other")), "one")
     assert len([path for path in (store.path / "layers").iterdir() if path.name != "sha256"]) == 2
-    assert store.image("one").layers != store.image("two").layers == first.layers
+    assert store.index.image("one").layers != store.index.image("two").layers == first.layers
 
 
 DEFAULTS = {
@@ -162,7 +163,7 @@ def test_a_file_left_in_tmp_does_not_matter(store: Store) -> None:
     (store.path / "tmp" / "dead01.1").write_text("half a blob")
     (store.path / "tmp" / "dead01.2").mkdir()
     with another(store.path) as again:
-        assert again.image("tree") == image
+        assert again.index.image("tree") == image
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
@@ -176,11 +177,11 @@ def test_the_index_is_the_old_or_the_new(store: Store, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(step, crash)
         with pytest.raises(KeyboardInterrupt):
-            store.tag(image, "new")
+            store.index.tag(image, "new")
     with another(store.path) as again:
-        assert list(again.images()) == ["old"]
-        again.tag(image, "new")
-    assert sorted(store.images()) == ["new", "old"]
+        assert list(again.index.images()) == ["old"]
+        again.index.tag(image, "new")
+    assert sorted(store.index.images()) == ["new", "old"]
 
 
 def test_an_interrupted_import_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ def test_an_interrupted_import_leaves_nothing(store: Store, monkeypatch: pytest.
     monkeypatch.setattr("nbcontainer.images.layers.extractor.Extractor.finish", interrupt)
     with pytest.raises(KeyboardInterrupt):
         bring(store)
-    assert store.images() == {}
+    assert store.index.images() == {}
     assert list((store.path / "tmp").iterdir()) == []
     assert list((store.path / "blobs" / "sha256").iterdir()) == []
     assert [path.name for path in (store.path / "layers").iterdir()] == ["sha256"]
@@ -201,12 +202,12 @@ def test_an_interrupted_import_leaves_nothing(store: Store, monkeypatch: pytest.
 def test_a_name_whose_layer_is_lost(store: Store) -> None:
     """A layer whose files are gone is none, and is named again by the next import of the same content."""
     image = bring(store)
-    layer = store.layer(image.layers[0].diff_id)
+    layer = store.layers.find(image.layers[0].diff_id)
     assert layer is not None
     discard(store, InProcess(store.path), [store.path / "layers" / layer])
-    assert store.layer(image.layers[0].diff_id) is None
+    assert store.layers.find(image.layers[0].diff_id) is None
     bring(store)
-    assert store.layer(image.layers[0].diff_id) not in (None, layer)
+    assert store.layers.find(image.layers[0].diff_id) not in (None, layer)
 
 
 # Several processes
@@ -216,10 +217,10 @@ def test_names_of_another_process_are_seen(store: Store) -> None:
     """What another process adds or takes away is there at the next look."""
     with another(store.path) as other:
         image = bring(other)
-        assert store.image("tree") == image
-        other.drop_image("tree")
+        assert store.index.image("tree") == image
+        other.index.drop_image("tree")
         with pytest.raises(ImageNotFound):
-            store.image("tree")
+            store.index.image("tree")
 
 
 def test_the_lock_holds_between_processes(store: Store, elsewhere: subprocess.Popen[str]) -> None:
@@ -286,10 +287,13 @@ def test_a_closed_session_is_gone(store: Store) -> None:
 def test_sessions_say_what_they_do(store: Store) -> None:
     """What one process says of itself the others read, the newest word alone."""
     with another(store.path) as other:
-        other.sessions.tell({"pid": 1, "running": {"a-long-name": {}}})
-        other.sessions.tell({"pid": 1, "running": {}})
-        store.sessions.tell({"pid": 2})
-        assert sorted(store.sessions.said(), key=lambda said: said["pid"]) == [{"pid": 1, "running": {}}, {"pid": 2}]
+        other.sessions.publish({"pid": 1, "running": {"a-long-name": {}}})
+        other.sessions.publish({"pid": 1, "running": {}})
+        store.sessions.publish({"pid": 2})
+        assert sorted(store.sessions.states(), key=lambda it: it["pid"]) == [
+            {"pid": 1, "running": {}},
+            {"pid": 2},
+        ]
 
 
 def test_names_are_of_one_session(store: Store) -> None:
@@ -305,20 +309,20 @@ def test_names_are_of_one_session(store: Store) -> None:
 
 def test_a_damaged_blob_is_found_out(store: Store) -> None:
     """A document that is not what its digest says is not believed."""
-    digest = store.write_blob(b"{}")
-    store.blob_path(digest).write_bytes(b"[]")
-    with pytest.raises(ImageError, match=f"{digest} in the store is damaged; remove the image and bring it in again"):
-        store.read_blob(digest)
-    store.blob_path(digest).unlink()
-    with pytest.raises(ImageError, match=f"the store has lost {digest}; bring the image in again"):
-        store.read_blob(digest)
+    digest = store.blobs.write(b"{}")
+    store.blobs.path(digest).write_bytes(b"[]")
+    with pytest.raises(ImageError, match=f"{digest} in the store is damaged; remove the image, then pull or load it"):
+        store.blobs.read(digest)
+    store.blobs.path(digest).unlink()
+    with pytest.raises(ImageError, match=f"blob {digest} is missing from the store; pull or load the image again"):
+        store.blobs.read(digest)
 
 
 def test_a_document_past_all_reason_is_not_read(store: Store) -> None:
     """A document of more than a few megabytes is none."""
-    digest = store.write_blob(b"x" * 1000)
+    digest = store.blobs.write(b"x" * 1000)
     with pytest.raises(ImageError, match="is damaged"):
-        store.read_blob(digest, limit=999)
+        store.blobs.read(digest, limit=999)
 
 
 @pytest.mark.parametrize("which", ["manifest", "configuration"])
@@ -326,15 +330,15 @@ def test_a_damaged_image_is_one_clear_error(store: Store, which: str) -> None:
     """An image that cannot be read is named as damaged; the others are there, and it can be dropped or replaced."""
     damaged = bring(store, name="damaged")
     bring(store, tars.archive(tars.entry(b"other")), "good")
-    blob = damaged.digest if which == "manifest" else json.loads(store.read_blob(damaged.digest))["config"]["digest"]
-    store.blob_path(blob).write_bytes(b"{}")
+    blob = damaged.digest if which == "manifest" else json.loads(store.blobs.read(damaged.digest))["config"]["digest"]
+    store.blobs.path(blob).write_bytes(b"{}")
     with another(store.path) as again:
-        assert list(again.images()) == ["good"]
-        assert again.damaged() == ("damaged",)
-        with pytest.raises(ImageError, match="image 'damaged' in the store is damaged; see `%container verify`"):
-            again.image("damaged")
-        again.drop_image("damaged")
-        assert again.damaged() == ()
+        assert list(again.index.images()) == ["good"]
+        assert again.index.damaged() == ("damaged",)
+        with pytest.raises(ImageError, match="image 'damaged' in the store is damaged; run `%container verify`"):
+            again.index.image("damaged")
+        again.index.drop_image("damaged")
+        assert again.index.damaged() == ()
 
 
 INDEXES = {
@@ -355,8 +359,10 @@ def test_a_damaged_index_is_one_clear_error(store: Store, text: bytes) -> None:
     bring(store)
     (store.path / "index.json").write_bytes(text)
     with another(store.path) as again:
-        for use in (again.images, lambda: again.drop_image("tree"), lambda: bring(again)):
-            with pytest.raises(StoreError, match=r"index\.json cannot be read: .*; restore or remove it") as raised:
+        for use in (again.index.images, lambda: again.index.drop_image("tree"), lambda: bring(again)):
+            with pytest.raises(
+                StoreError, match=r"cannot read .*index\.json: .*; restore or remove the file"
+            ) as raised:
                 use()
             assert "\n" not in str(raised.value)
     assert (store.path / "index.json").read_bytes() == text
@@ -366,7 +372,7 @@ def test_a_store_that_was_removed(store: Store) -> None:
     """Somebody removed the directory below a running notebook: said so."""
     (store.path / "index.json").unlink()
     with pytest.raises(StoreError, match="is missing; the store was removed: restart the notebook"):
-        store.images()
+        store.index.images()
 
 
 @pytest.mark.parametrize("text", ['{"imageLayoutVersion":"2.0.0"}', "rubbish", ""])
@@ -384,7 +390,7 @@ def test_a_directory_with_something_else_in_it(tmp_path: Path) -> None:
     """Somebody's home is not closed to others and filled: a store wants a directory of its own."""
     (tmp_path / "thesis.tex").touch()
     tmp_path.chmod(0o755)
-    with pytest.raises(StoreError, match="is no store and not empty; set NBCONTAINER_HOME to a new directory"):
+    with pytest.raises(StoreError, match="is not empty and is not an nbcontainer store; set NBCONTAINER_HOME"):
         Store(tmp_path, OWNER)
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
@@ -393,7 +399,7 @@ def test_a_store_that_was_made_in_part(tmp_path: Path) -> None:
     """A store that a crash left half made is finished by the next who opens it."""
     (tmp_path / "store" / "blobs").mkdir(parents=True)
     with another(tmp_path / "store") as opened:
-        assert opened.images() == {}
+        assert opened.index.images() == {}
 
 
 @pytest.mark.parametrize("below", ["", "store"])
@@ -436,7 +442,7 @@ def test_a_full_disk(small: Path) -> None:
         large = tars.archive(tars.entry(b"large", os.urandom(400 << 10)))
         with pytest.raises(StoreError, match=r"at .*: No space left on device; free some space: `%container prune`"):
             bring(store, large, "large")
-        assert list(store.images()) == ["tree"]
+        assert list(store.index.images()) == ["tree"]
         assert list((store.path / "tmp").iterdir()) == []
         assert os.statvfs(small).f_bfree == used
         bring(store, tars.archive(tars.entry(b"small")), "small")
@@ -452,11 +458,11 @@ def test_a_disk_that_is_full_to_the_last_byte(small: Path) -> None:
         with pytest.raises(StoreError, match="No space left on device; free some space"):
             bring(store, tars.archive(tars.entry(b"other")), "other")
         with pytest.raises(StoreError, match="No space left on device; free some space"):
-            store.tag(image, "more")
-        assert list(store.images()) == ["tree"]
+            store.index.tag(image, "more")
+        assert list(store.index.images()) == ["tree"]
         (small / "filler").unlink()
         assert list((store.path / "tmp").iterdir()) == []
-        store.tag(image, "more")
+        store.index.tag(image, "more")
 
 
 def test_a_store_cannot_be_made_on_a_full_disk(small: Path) -> None:

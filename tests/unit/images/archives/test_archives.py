@@ -18,6 +18,7 @@ import pytest
 from nbcontainer.errors import HostileArchive, ImageError, ImageNotFound, UsageError
 from nbcontainer.images import library, trash
 from nbcontainer.images.archives import loading
+from nbcontainer.images.library import Images
 from nbcontainer.oci import platforms
 from nbcontainer.store.layout import Store
 from tests.unit.images import tars
@@ -53,9 +54,10 @@ class Shelf:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         self.runner = Apart(store.path)
+        self.images = Images(store, self.runner)
         self.folder = folder
 
-    def load(self, data: bytes, name: str = "", *, pipe: bool = False, **wish: Any) -> list[Image]:
+    def load(self, data: bytes, name: str = "", *, pipe: bool = False, **options: Any) -> list[Image]:
         """Brings an archive's images in, from a file called `my-image.tar` or through a pipe."""
         path = self.folder / "my-image.tar"
         path.write_bytes(data)
@@ -63,7 +65,7 @@ class Shelf:
         try:
             if pipe:
                 fd, end = self._pipe(fd)
-            return self.load_fd(fd, name, **wish)
+            return self.load_fd(fd, name, **options)
         finally:
             os.close(fd)
             if pipe:
@@ -80,24 +82,23 @@ class Shelf:
         thread.start()
         return reading, thread
 
-    def load_fd(self, fd: int, name: str = "", **wish: Any) -> list[Image]:
+    def load_fd(self, fd: int, name: str = "", **options: Any) -> list[Image]:
         """Brings in what is open at `fd`."""
-        listener = wish.pop("listener", None)
-        return loading.load(
-            self.store, self.runner, fd, loading.ImportOptions(name, **({"stem": "my-image"} | wish)), listener
-        )
+        listener = options.pop("listener", None)
+        wanted = loading.ImportOptions(name, **({"stem": "my-image"} | options))
+        return self.images.reporting_to(listener).load(fd, wanted)
 
-    def load_directory(self, path: Path, **wish: Any) -> list[Image]:
+    def load_directory(self, path: Path, **options: Any) -> list[Image]:
         """Brings in a layout directory's images."""
         fd = os.open(path, os.O_RDONLY)
         try:
-            return self.load_fd(fd, **wish)
+            return self.load_fd(fd, **options)
         finally:
             os.close(fd)
 
     def tree(self, image: Image, number: int = -1) -> Path:
         """The directory of one of an image's layers."""
-        return self.store.path / "layers" / library.lowers(self.store, image)[number] / "diff"
+        return self.store.path / "layers" / self.images.lowers(image)[number] / "diff"
 
     def contents(self) -> dict[str, Any]:
         """All that the store holds, but for times."""
@@ -124,7 +125,7 @@ def test_a_docker_archive(shelf: Shelf, links: object) -> None:
     """An archive of docker save gives an image by its tags, with its configuration and its layers."""
     archive = docker_archive((["docker.io/library/thing:1", "other:latest"], [BASE, TOP]), links=bool(links))
     (image,) = shelf.load(archive)
-    assert set(shelf.store.images()) == {"thing:1", "other"}
+    assert set(shelf.store.index.images()) == {"thing:1", "other"}
     assert image.config.env == ("A=1",)
     assert [one.diff_id for one in image.layers] == [sha256(BASE), sha256(TOP)]
     assert (shelf.tree(image) / "top").read_bytes() == b"above"
@@ -250,7 +251,7 @@ def test_names_in_a_layout(shelf: Shelf, annotations: dict[str, str], name: str)
 def test_a_name_of_ones_own(shelf: Shelf) -> None:
     """The only image of an archive can be given a name in place of its own; of several, none can."""
     (image,) = shelf.load(docker_archive((["a:1"], [BASE])), "mine")
-    assert set(shelf.store.images()) == {image.name} == {"mine"}
+    assert set(shelf.store.index.images()) == {image.name} == {"mine"}
     before = shelf.contents()
     with pytest.raises(UsageError, match="holds 2 images: a:1, b:1"):
         shelf.load(docker_archive((["a:1"], [BASE]), (["b:1"], [TOP])), "mine")
@@ -299,10 +300,10 @@ def test_the_index_pins_an_image(shelf: Shelf) -> None:
     index, own = files.entries[0]["digest"], made["linux/arm64"]["digest"]
     assert image.index == index
     for word in (f"x@{index}", f"x@{own}", f"any/name:1@{own}", own, own[7:19]):
-        assert library.find(shelf.store, shelf.runner, word, pull=library.NEVER).digest == own
+        assert shelf.images.find(word, pull=library.NEVER).digest == own
     with shelf.store.lock():
-        library.collect(shelf.store, set(), set())
-    assert shelf.store.read_blob(index)
+        shelf.images.collect(set(), set())
+    assert shelf.store.blobs.read(index)
 
 
 def test_a_platform_that_is_not_there(shelf: Shelf) -> None:
@@ -328,7 +329,7 @@ def test_images_without_names_are_one_for_several_platforms(shelf: Shelf) -> Non
 def test_a_layer_twice_in_an_image(shelf: Shelf) -> None:
     """A layer that an image has twice is a lower once, at its upper place: overlayfs refuses the same one again."""
     (image,) = shelf.load(docker_archive((["x:1"], [BASE, TOP, BASE])))
-    assert [shelf.store.layer(sha256(one)) for one in (TOP, BASE)] == list(library.lowers(shelf.store, image))
+    assert [shelf.store.layers.find(sha256(one)) for one in (TOP, BASE)] == list(shelf.images.lowers(image))
 
 
 # Hostile and broken ones
@@ -356,33 +357,39 @@ def broken_layouts() -> dict[str, tuple[Callable[[LayoutFiles], object], str]]:
         files.entries = [files.blob(json.dumps(document).encode(), MANIFEST)]
 
     return {
-        "other bytes": (lambda f: f.files.update({path(blob): other[:-1] + b"x"}), "promised|are said to be"),
-        "longer": (lambda f: f.files.update({path(blob): blob + b"\0"}), "more bytes of sha256"),
-        "cut off": (lambda f: f.files.update({path(blob): blob[:-1]}), "promised"),
-        "empty": (lambda f: f.files.update({path(blob): b""}), "there are 0 bytes"),
-        "missing": (lambda f: f.files.pop(path(blob)), "is missing among the image's files"),
-        "no config": (lambda f: f.files.pop(path(config(BASE))), "is missing among the image's files"),
+        "other bytes": (
+            lambda f: f.files.update({path(blob): other[:-1] + b"x"}),
+            "instead of the expected|has the digest",
+        ),
+        "longer": (lambda f: f.files.update({path(blob): blob + b"\0"}), "has more than the expected"),
+        "cut off": (lambda f: f.files.update({path(blob): blob[:-1]}), "instead of the expected"),
+        "empty": (lambda f: f.files.update({path(blob): b""}), "has 0 bytes"),
+        "missing": (lambda f: f.files.pop(path(blob)), "is missing from the image's files"),
+        "no config": (lambda f: f.files.pop(path(config(BASE))), "is missing from the image's files"),
         "other config": (
             lambda f: f.files.update({path(config(BASE)): config(BASE).replace(b"A=1", b"A=2")}),
-            "are said to be",
+            "has the digest",
         ),
         "size": (
             lambda f: manifest(f, layers=[{"mediaType": f"{LAYER}+gzip", "digest": sha256(blob), "size": 5}]),
-            "more bytes of",
+            "has more than the expected",
         ),
         "diff_id": (
             lambda f: setattr(f, "entries", [f.image(BASE, rootfs={"diff_ids": [sha256(TOP)]})]),
-            "holds sha256",
+            "has the content sha256",
         ),
         "nested": (nested, "more than 4 indexes"),
-        "media type": (lambda f: f.entries[0].update(mediaType=f"{MANIFEST}x"), "no image in it"),
+        "media type": (lambda f: f.entries[0].update(mediaType=f"{MANIFEST}x"), "holds no image"),
         "artifact": (
             lambda f: manifest(f, config=f.blob(b"{}", "application/vnd.cncf.helm.config.v1+json")),
-            "no image of a file system",
+            "not that of an image",
         ),
-        "version": (lambda f: f.files.update({"oci-layout": b'{"imageLayoutVersion": "2"}'}), "of version '2'"),
-        "no json": (lambda f: f.files.update({"index.json": b"{"}), "is no JSON"),
-        "no tar": (lambda f: setattr(f, "entries", [f.image(b"x" * 2048)]), "layer sha256.* is no tar"),
+        "version": (
+            lambda f: f.files.update({"oci-layout": b'{"imageLayoutVersion": "2"}'}),
+            "version '2' of the image layout",
+        ),
+        "no json": (lambda f: f.files.update({"index.json": b"{"}), "is not JSON"),
+        "no tar": (lambda f: setattr(f, "entries", [f.image(b"x" * 2048)]), "layer sha256.* is not a tar"),
     }
 
 
@@ -405,8 +412,8 @@ def test_a_broken_layout_is_refused(shelf: Shelf, tmp_path: Path, broken: str, w
     [
         (lambda name: tars.symlink(name, b"/etc/passwd"), "cannot open"),
         (lambda name: tars.symlink(name, b"../../../../../etc/passwd"), "cannot open"),
-        (lambda name: tars.header(name, kind=tars.FIFO), "no regular file"),
-        (lambda name: tars.directory(name), "no regular file"),
+        (lambda name: tars.header(name, kind=tars.FIFO), "not a regular file"),
+        (lambda name: tars.directory(name), "not a regular file"),
         (lambda name: tars.symlink(name, name.rpartition(b"/")[2]), "cannot open"),
     ],
     ids=["absolute link", "link upwards", "fifo", "directory", "loop"],
@@ -428,10 +435,14 @@ def test_blobs_are_nothing_but_files(shelf: Shelf, replacement: Callable[[bytes]
     [
         (b'"Layers": ["', b'"Layers": ["../', "cannot open|missing"),
         (b'"Layers": ["', b'"Layers": ["/etc/passwd", "', "cannot open|missing"),
-        (b'"Config": "', b'"Config": "x', "is missing in the archive"),
-        (b'"Config": "', b'"Config": "manifest.json", "x": "', "no JSON object|no type"),
-        (b'"RepoTags": ["a:1"]', b'"RepoTags": ["A B"]', "'A B' is no image name"),
-        (b'"RepoTags": ["a:1"]', b'"RepoTags": [1]', "no list of strings"),
+        (b'"Config": "', b'"Config": "x', "is missing from the archive"),
+        (
+            b'"Config": "',
+            b'"Config": "manifest.json", "x": "',
+            "not a JSON object|not that of an image|unsupported media type",
+        ),
+        (b'"RepoTags": ["a:1"]', b'"RepoTags": ["A B"]', "invalid image name 'A B'"),
+        (b'"RepoTags": ["a:1"]', b'"RepoTags": [1]', "not a list of strings"),
     ],
 )
 def test_a_broken_docker_archive_is_refused(shelf: Shelf, old: bytes, new: bytes, message: str) -> None:
@@ -449,13 +460,13 @@ def test_a_broken_docker_archive_is_refused(shelf: Shelf, old: bytes, new: bytes
 def test_a_layer_of_a_docker_archive_is_checked(shelf: Shelf) -> None:
     """A layer that is not the one the configuration says is refused."""
     archive = docker_archive((["a:1"], [BASE]))
-    with pytest.raises(ImageError, match=r"holds sha256.*configuration says"):
+    with pytest.raises(ImageError, match=r"has the content sha256.*configuration expects"):
         shelf.load(archive.replace(b"below", b"BELOW"))
 
 
 def test_a_directory_that_is_no_layout(shelf: Shelf, tmp_path: Path) -> None:
     """A directory of anything else is not taken for a root file system."""
-    with pytest.raises(ImageError, match="no OCI image layout; for a root file system, give a tar"):
+    with pytest.raises(ImageError, match="not an OCI image layout; for a root file system, give a tar"):
         shelf.load_directory(tmp_path)
 
 
@@ -481,17 +492,17 @@ def test_a_prune_in_between_takes_nothing_of_it(shelf: Shelf, monkeypatch: pytes
     other = Store(shelf.store.path, shelf.store.owner)
 
     def prune(state: State) -> None:
-        if state.layers and "base:1" in other.images():
-            other.drop_image("base:1")
+        if state.layers and "base:1" in other.index.images():
+            other.index.drop_image("base:1")
             with other.lock():
-                for path in library.collect(other, set(), set()):
+                for path in Images(other, shelf.runner).collect(set(), set()):
                     trash.discard(other, shelf.runner, [path])
 
     try:
         (image,) = shelf.load(docker_archive((["top:1"], [BASE, TOP])), listener=prune)
     finally:
         other.close()
-    assert set(shelf.store.images()) == {"top:1"}
+    assert set(shelf.store.index.images()) == {"top:1"}
     assert (shelf.tree(image, 0) / "base").exists()
     assert (shelf.tree(image) / "top").exists()
 

@@ -16,6 +16,7 @@ from nbcontainer.images.builtin import host, host_survey
 from nbcontainer.images.builtin.host_survey import DIRECTORY, EMPTY, FILE, GONE, LINK, Surroundings, survey
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.merge import merge
+from nbcontainer.images.staging import Staging
 from nbcontainer.linux.procfs import Mount
 from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker
@@ -197,15 +198,15 @@ def test_the_layer_says_it_as_oci_does(outside: Surroundings, tmp_path: Path) ->
 
 def test_the_image_is_made_once(store: Store, runner: Runner, outside: Surroundings, top: Path) -> None:
     """The same machine is the same image, and nothing is written; a secret more is another."""
-    first = host.host(store, runner, outside)
+    first = host.host(Staging(store, runner), outside)
     stamp = (store.path / "index.json").stat().st_ino
-    assert host.host(store, runner, outside).digest == first.digest
+    assert host.host(Staging(store, runner), outside).digest == first.digest
     assert (store.path / "index.json").stat().st_ino == stamp
     (top / "etc/more").write_text("secret")
     (top / "etc/more").chmod(0o600)
-    second = host.host(store, runner, outside)
+    second = host.host(Staging(store, runner), outside)
     assert second.digest != first.digest
-    assert store.image("host").digest == second.digest
+    assert store.index.image("host").digest == second.digest
 
 
 def test_no_image_from_elsewhere_has_the_layer(
@@ -214,21 +215,21 @@ def test_no_image_from_elsewhere_has_the_layer(
     """Who knows all that the layer hides cannot make the same one, and so see the machine: it has a secret in it."""
     with (tmp_path / "guessed.tar").open("wb") as file:
         guessed = host.write_layer(file.fileno(), survey(outside).entries)
-    image = host.host(store, runner, outside)
+    image = host.host(Staging(store, runner), outside)
     assert image.layers[0].diff_id != guessed
-    assert store.layer(guessed) is None
+    assert store.layers.find(guessed) is None
     (store.path / "host.key").unlink()
-    assert host.host(store, runner, outside).digest != image.digest
+    assert host.host(Staging(store, runner), outside).digest != image.digest
 
 
 def test_what_lies_below_is_written_beside(store: Store, runner: Runner, outside: Surroundings) -> None:
     """The machine's directories are said beside the layer, and said anew where they are others."""
-    image = host.host(store, runner, outside)
-    layer = store.layer(image.layers[0].diff_id)
+    image = host.host(Staging(store, runner), outside)
+    layer = store.layers.find(image.layers[0].diff_id)
     assert layer is not None
     assert host.directories(store, layer) == ("/",)
     host.write_beside(store, layer, ["/", "/usr/share"])
-    host.host(store, runner, outside)
+    host.host(Staging(store, runner), outside)
     assert host.directories(store, layer) == ("/",)
     assert host.is_of_this_machine(store, image)
 
@@ -236,7 +237,7 @@ def test_what_lies_below_is_written_beside(store: Store, runner: Runner, outside
 @pytest.mark.parametrize("name", ["host", "host:latest", "docker.io/library/host"])
 def test_no_other_image_is_named_host(name: str) -> None:
     """The name is this machine's."""
-    with pytest.raises(UsageError, match="host is this machine"):
+    with pytest.raises(UsageError, match="'host' is built in"):
         reference.parse_new(name)
     assert reference.parse_new("host:2").familiar == "host:2"
 
@@ -269,6 +270,6 @@ def test_a_part_follows_no_link(tmp_path: Path, plant: Callable[[Path], object])
 
 def test_an_image_of_this_machine_is_not_given_away(store: Store, runner: Runner, outside: Surroundings) -> None:
     """It would be a few whiteouts elsewhere: the error says what can be done."""
-    image = host.host(store, runner, outside)
+    image = host.host(Staging(store, runner), outside)
     with contextlib.ExitStack() as stack, Tracker("save") as tracker, pytest.raises(ImageError, match="this machine"):
         prepare(store, image, Compression.NONE, stack, tracker.part())

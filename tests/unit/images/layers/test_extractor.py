@@ -61,17 +61,17 @@ REFUSED = {
         entry(b"d/f", b"x") + hard_link(b"d", b"d/f"),
         "'d' is a hard link to 'd/f' below itself",
     ),
-    "a file as the root": (entry(b".", b"x"), "root '.' is no directory"),
-    "a symbolic link as the root": (symlink(b"/", b"/tmp"), "root '/' is no directory"),
+    "a file as the root": (entry(b".", b"x"), "root '.' is not a directory"),
+    "a symbolic link as the root": (symlink(b"/", b"/tmp"), "root '/' is not a directory"),
     "an entry without a name": (entry(b""), "an entry without a name"),
-    "a file below a file": (entry(b"f") + entry(b"f/g"), "entries below 'f', but 'f' is no directory"),
-    "a file below a link to a file": (entry(b"f") + symlink(b"l", b"f") + entry(b"l/g"), "'f' is no directory"),
-    "a file below a fifo": (tars.header(b"p", kind=tars.FIFO) + entry(b"p/g"), "'p' is no directory"),
+    "a file below a file": (entry(b"f") + entry(b"f/g"), "entries below 'f', but 'f' is not a directory"),
+    "a file below a link to a file": (entry(b"f") + symlink(b"l", b"f") + entry(b"l/g"), "'f' is not a directory"),
+    "a file below a fifo": (tars.header(b"p", kind=tars.FIFO) + entry(b"p/g"), "'p' is not a directory"),
     "links in a circle": (symlink(b"a", b"b") + symlink(b"b", b"a") + entry(b"a/f"), "through too many symbolic links"),
     "a link to itself": (symlink(b"a", b"a") + entry(b"a/f"), "through too many symbolic links"),
     "links that go back and forth": (
         directory(b"d/" * 40) + pax({b"linkpath": b"d/" * 40 + b"../d/" * 800}) + symlink(b"l", b"") + entry(b"l/f"),
-        "lead back and forth without end",
+        "symbolic links form a loop",
     ),
     "a component of 256 bytes": (pax({b"path": b"n" * 256}) + entry(b"f"), "a name of 256 bytes between slashes"),
     "a parent's component of 256 bytes": (
@@ -79,8 +79,11 @@ REFUSED = {
         "a name of 256 bytes between slashes",
     ),
     "a name of 5000 bytes": (pax({b"path": b"n/" * 2500}) + entry(b"f"), "a name of 5000 bytes, the limit is 4096"),
-    "a target of 5000 bytes": (pax({b"linkpath": b"n/" * 2500}) + symlink(b"l", b""), "links to a name of 5000 bytes"),
-    "a symbolic link to nothing at all": (symlink(b"l", b""), "links to a name of 0 bytes"),
+    "a target of 5000 bytes": (
+        pax({b"linkpath": b"n/" * 2500}) + symlink(b"l", b""),
+        "is a symbolic link with a target of 5000 bytes",
+    ),
+    "a symbolic link to nothing at all": (symlink(b"l", b""), "is a symbolic link with a target of 0 bytes"),
     "a whiteout in a root file system": (entry(b".wh.f"), "forged whiteout: '.wh.f' in a root file"),
     "an opaque mark in a root file system": (entry(b"d/.wh..wh..opq"), "forged whiteout"),
     "a directory named as a whiteout": (entry(b".wh.d/f"), "forged whiteout: '.wh.d' as a directory"),
@@ -118,7 +121,7 @@ REFUSED = {
     ),
     "a device number that Linux does not know": (
         tars.header(b"f", kind=tars.CHAR, major=b"7777777\0", minor=b"0000001\0"),
-        "the device number 2097151:1, which Linux does not know",
+        "the device number 2097151:1, which is invalid on Linux",
     ),
 }
 
@@ -364,16 +367,16 @@ def test_with_a_single_id_owners_are_left_out(unpacker: Unpacker) -> None:
 def test_owners_that_are_none(unpacker: Unpacker) -> None:
     """An id that Linux does not have is refused: -1 would mean "as it is"."""
     for uid in (b"4294967295", b"4294967296", b"99999999999999999999"):
-        with pytest.raises(HostileArchive, match="which are no ids of Linux"):
+        with pytest.raises(HostileArchive, match="which are invalid ids"):
             unpacker(archive(pax({b"uid": uid}) + entry(b"f")), single_id=False)
-    with pytest.raises(HostileArchive, match="which are no ids of Linux"):
+    with pytest.raises(HostileArchive, match="which are invalid ids"):
         unpacker(archive(entry(b"f", uid=b"\xff" * 8)), single_id=False)
 
 
 @pytest.mark.skipif(ROOT, reason="root may give files to anybody")
 def test_owners_that_cannot_be_given(unpacker: Unpacker) -> None:
     """Where a file cannot be given away, the error says whose it should be."""
-    with pytest.raises(ImageError, match=r"'f' belongs to 33:33, which this process may not give it"):
+    with pytest.raises(ImageError, match=r"'f' belongs to 33:33, which this process is not allowed to set"):
         unpacker(archive(entry(b"f", uid=33, gid=33)), single_id=False)
 
 
@@ -381,7 +384,7 @@ LIMITS = {
     "entries": (Limits(entries=3), archive(*[entry(b"%d" % n) for n in range(4)]), "more than 3 entries"),
     "bytes": (Limits(bytes=1000), archive(entry(b"a", b"x" * 600), entry(b"b", b"x" * 600)), "more than 1000 bytes"),
     "bytes of one file": (Limits(bytes=1000), archive(entry(b"a", b"x" * 1001)), "more than 1000 bytes"),
-    "bytes after the end": (Limits(bytes=1000), archive(entry(b"a")) + bytes(4096), "goes on past its end"),
+    "bytes after the end": (Limits(bytes=1000), archive(entry(b"a")) + bytes(4096), "more bytes after its end"),
     "a path": (Limits(path=20), archive(entry(b"n" * 21)), "the limit is 20"),
     "a component": (Limits(component=20), archive(entry(b"n" * 21)), "the limit is 20"),
     "attributes": (
@@ -511,10 +514,10 @@ def test_a_whiteout_with_data(unpacker: Unpacker, compress: Callable[[bytes], by
 
 
 FORGED = {
-    "a bare .wh.": (entry(b"d/.wh."), "a whiteout that hides no name: 'd/.wh.'"),
-    "a whiteout of .": (entry(b".wh.."), "a whiteout that hides no name"),
-    "a whiteout of ..": (entry(b"d/.wh..."), "a whiteout that hides no name"),
-    "a whiteout of a whiteout": (entry(b".wh..wh.f"), "a whiteout that hides no name"),
+    "a bare .wh.": (entry(b"d/.wh."), "a whiteout without a name: 'd/.wh.'"),
+    "a whiteout of .": (entry(b".wh.."), "a whiteout without a name"),
+    "a whiteout of ..": (entry(b"d/.wh..."), "a whiteout without a name"),
+    "a whiteout of a whiteout": (entry(b".wh..wh.f"), "a whiteout without a name"),
     "a whiteout with something below": (entry(b".wh.d/f"), "forged whiteout: '.wh.d' as a directory"),
     "the device itself": (
         tars.header(b"f", kind=tars.CHAR, major=b"0000000\0", minor=b"0000000\0"),

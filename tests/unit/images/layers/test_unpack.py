@@ -200,7 +200,7 @@ def test_compressed_archives_cut_off_anywhere(unpacker: Unpacker, compression: s
     """A compressed archive without its end, wherever it was cut, is refused."""
     packed = PACKERS[compression](SMALL)
     for length in range(0, len(packed) - (1 if compression != "none" else 1024), 41):
-        with pytest.raises(HostileArchive, match=r"cut off|empty|no tar archive|cannot be decompressed|damaged"):
+        with pytest.raises(HostileArchive, match=r"cut off|empty|not a tar archive|cannot be decompressed|damaged"):
             unpacker(packed[:length])
 
 
@@ -220,7 +220,7 @@ def test_bombs(unpacker: Unpacker, compression: str) -> None:
     """A few kilobytes that become gigabytes of nothing are stopped by the ratio, not by the disk."""
     zeros = tars.header(b"f", size=1 << 33) + bytes(64 << 20)
     limits = Limits(ratio=100, ratio_from=16 << 20)
-    with pytest.raises(HostileArchive, match="decompresses to more than 100 times its size"):
+    with pytest.raises(HostileArchive, match="decompresses to more than the limit of 100 times its size"):
         unpacker(PACKERS[compression](zeros), limits=limits)
 
 

@@ -1,0 +1,65 @@
+"""The blobs of the store: content by digest, in `blobs/sha256`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import ImageError
+from nbcontainer.oci import documents as oci
+from nbcontainer.store.atomic_files import sync_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_DOCUMENT_LIMIT = 8 << 20  # bytes
+
+
+class Blobs:
+    """The blobs below `folder` (host). Thread-safe.
+
+    Guarantees: a blob is there whole or not at all, and never changes. To add one that is there already changes
+    nothing. The file of a blob can be damaged, though: `read` and `nbcontainer.images.verify` compare its digest.
+    Also implements `nbcontainer.oci.selection.Documents`.
+    """
+
+    def __init__(self, folder: Path, write_file: Callable[[str, bytes], None]) -> None:
+        """`write_file(name, data)` replaces a file of the store, by its path in the store, and syncs it."""
+        self._folder = folder
+        self._write_file = write_file
+
+    def path(self, digest: str) -> Path:
+        """Return the host path of a blob, whether it is there or not."""
+        return self._folder / digest.replace(":", "/", 1)
+
+    def read(self, digest: str, limit: int = _DOCUMENT_LIMIT) -> bytes:
+        """Return a document of at most `limit` bytes, compared with its digest. Raises `ImageError`."""
+        try:
+            with self.path(digest).open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            raise ImageError(f"blob {digest} is missing from the store", hint="pull or load the image again") from None
+        if len(data) > limit or oci.digest_of(data) != digest:
+            hint = "remove the image, then pull or load it again"
+            raise ImageError(f"blob {digest} in the store is damaged", hint=hint)
+        return data
+
+    def document(self, blob: oci.Descriptor) -> bytes:
+        """See `nbcontainer.oci.selection.Documents`."""
+        return self.read(blob.digest)
+
+    def write(self, data: bytes) -> str:
+        """Add a document and return its digest. Raises `StoreError`."""
+        digest = oci.digest_of(data)
+        if not self.path(digest).exists():
+            self._write_file(f"blobs/{digest.replace(':', '/', 1)}", data)
+        return digest
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Move a complete file of the store to its place among the blobs.
+
+        The caller has synced the file, or marked the digest (`nbcontainer.store.durability`). Raises `OSError`.
+        """
+        target = self.path(digest)
+        path.replace(target)
+        sync_directory(target.parent)

@@ -1,0 +1,53 @@
+"""Locks on files (flock(2)): the lock of a whole store, and attempts to lock a single file."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class StoreLock:
+    """The lock of one store, on the file `path` (host). Thread-safe.
+
+    Processes and threads that use names of images hold it shared, those that add or remove names hold it exclusively.
+    The kernel releases it when the process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = threading.local()
+
+    @contextlib.contextmanager
+    def hold(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold the lock inside the `with` block. Waits until it is free.
+
+        A thread that holds it exclusively can take it again. A thread that holds it shared must not take it again
+        exclusively: it would wait for itself. Raises `OSError`.
+        """
+        if getattr(self._held, "exclusive", False):
+            yield
+            return
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            self._held.exclusive = not shared
+            yield
+        finally:
+            self._held.exclusive = False
+            os.close(fd)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock the file of `fd` exclusively and return True, or return False if another descriptor has it locked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -195,17 +195,17 @@ def _run(engine: Engine, words: Words) -> int:
     interactive, terminal = words.has("interactive"), words.has("tty")
     request = request_of(words, terminal=terminal)
     if not request.image and not request.name:
-        raise UsageError("run: no image", hint=f"write {_RUN.usage}")
+        raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
-        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else -1)
+        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None)
         return _exit_code(run(engine, request, streams, progress=_listener())[1])
     if interactive and not os.isatty(0):
-        raise UsageError("-t with -i wants a terminal as standard input", hint="leave out -t, or -i")
+        raise UsageError("-it requires a terminal on standard input", hint="remove -t, or -i")
     with contextlib.ExitStack() as stack:
         size = stack.enter_context(WindowSize(0 if interactive else 1)) if os.isatty(0 if interactive else 1) else None
         if interactive:
             stack.enter_context(raw(0))
-        keyboard = 0 if interactive else -1
+        keyboard = 0 if interactive else None
         streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
         outcome = run(engine, request, streams, progress=_listener())[1]
     return _exit_code(outcome)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers import run
 from nbcontainer.containers.cell import Request, Streams
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,16 +54,16 @@ def run_script(
     name: str = "",
     command: tuple[str, ...] = (),
     remove: bool = False,
-    stdin: int = -1,
-    keyboard: int = -1,
+    stdin: int | None = None,
+    keyboard: int | None = None,
     stdout: Callable[[bytes], None] | None = None,
     stderr: Callable[[bytes], None] | None = None,
     **options: Any,
 ) -> Ran:
-    """Runs a cell to its end. `options` are those of `RunOptions`; `stdout` and `stderr` get the output instead."""
+    """Runs a cell to its end. `options` are fields of `run_options`; `stdout` and `stderr` get its output instead."""
     out: list[bytes] = []
     err: list[bytes] = []
-    request = Request(image, name, command, script, remove, RunOptions(**options))
+    request = Request(image, name, command, script, remove, run_options(options))
     streams = Streams(stdout or out.append, stderr or err.append, stdin, keyboard)
     container, outcome = run.run(engine, request, streams)
     return Ran(container, outcome, b"".join(out), b"".join(err))

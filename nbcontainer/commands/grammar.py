@@ -1,4 +1,4 @@
-"""The words of commands: options as data, and one parser for cells, line magics and the terminal.
+"""The grammar of commands: options as data, and one parser for cells, line magics and the terminal.
 
 argparse cannot do it: IMAGE stands before, between or after options, and what follows it belongs to the container.
 """
@@ -6,7 +6,9 @@ argparse cannot do it: IMAGE stands before, between or after options, and what f
 from __future__ import annotations
 
 import difflib
+import enum
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
@@ -15,32 +17,65 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+class ValueKind(enum.StrEnum):
+    """What the value of an option is, for completion."""
+
+    NOTHING = "nothing"
+    TEXT = "text"
+    CHOICE = "choice"
+    PATH = "path"
+    VOLUME = "volume"
+    CONTAINER = "container"
+    VARIABLE = "variable"
+
+
 @dataclass(frozen=True)
 class Option:
-    """One option: its spellings (the last is its name), what its value is called (a flag where empty), and its help."""
+    """One option: its spellings (the last one is its name), what its value is called (empty for a flag), and its help.
+
+    `alone` is the value of an option that may stand without one, None if it may not: such a value is given with `=`
+    only, as in `--here=rw`. `kind` and `choices` describe the value for completion.
+    """
 
     flags: tuple[str, ...]
     value: str = ""
     help: str = ""
+    alone: str | None = None
+    kind: ValueKind = ValueKind.TEXT
+    choices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """`memory` for `-m/--memory`."""
         return self.flags[-1].lstrip("-")
 
+    @property
+    def takes_value(self) -> bool:
+        """Whether the next word is its value."""
+        return bool(self.value) and self.alone is None
+
+    def words(self, value: str) -> list[str]:
+        """Return the words that give it this value."""
+        if self.alone is not None:
+            return [self.flags[-1] if value == self.alone else f"{self.flags[-1]}={value}"]
+        return [self.flags[-1], value] if self.value else [self.flags[-1]]
+
     def __str__(self) -> str:
+        if self.alone is not None:
+            return f"{', '.join(self.flags)}[={self.value}]"
         return ", ".join(self.flags) + (f" {self.value}" if self.value else "")
 
 
-HELP = Option(("-h", "--help"), "", "this text")
+HELP = Option(("-h", "--help"), "", "show this text")
+_LONG_HELP = Option(("--help",), "", "show this text")
 
 
 @dataclass(frozen=True)
 class Command:
-    """A verb's grammar. `operands` names them for people; more than `most` of them are refused.
+    """A verb's grammar. `operands` is their description in the help; more than `most` of them are an error.
 
-    With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command knows
-    `--help`, with which nothing else is asked of its words.
+    With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command has
+    `--help`, with which all other words are optional. `-h` is help too, unless one of the options has that spelling.
     """
 
     name: str
@@ -56,12 +91,22 @@ class Command:
         """One line: `rm [OPTIONS] NAME...`."""
         return " ".join(filter(None, (self.name, "[OPTIONS]" if self.options else "", self.operands)))
 
+    @cached_property
+    def all_options(self) -> tuple[Option, ...]:
+        """The options, and the one for help."""
+        taken = any("-h" in option.flags for option in self.options)
+        return (*self.options, _LONG_HELP if taken else HELP)
+
+    @cached_property
+    def spelled(self) -> dict[str, Option]:
+        """The options by each of their spellings."""
+        return {flag: option for option in self.all_options for flag in option.flags}
+
     def describe(self, prefix: str) -> str:
-        """The help text, `prefix` before the usage line."""
-        options = (*self.options, HELP)
-        width = max(len(str(option)) for option in options)
+        """Return the help text, with `prefix` before the usage line."""
+        width = max(len(str(option)) for option in self.all_options)
         lines = [f"usage: {prefix}{self.usage}", "", self.help, ""]
-        return "\n".join((*lines, *(f"  {option!s:<{width}}  {option.help}" for option in options)))
+        return "\n".join((*lines, *(f"  {option!s:<{width}}  {option.help}" for option in self.all_options)))
 
 
 @dataclass
@@ -73,31 +118,30 @@ class Words:
     tail: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
-        """Whether the option was given."""
+        """Return whether the option was given."""
         return name in self.options
 
     def one(self, name: str, default: str = "") -> str:
-        """The option's last value."""
+        """Return the option's last value."""
         return self.options.get(name, [default])[-1]
 
     def all(self, name: str) -> list[str]:
-        """The option's values, in order."""
+        """Return the option's values, in order."""
         return self.options.get(name, [])
 
 
 def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] = lambda word: word) -> Words:
-    """`words` by the command's grammar. Options' values and operands, not the tail, go through `fill`.
+    """Return `words` parsed by the command's grammar. Options' values and operands, not the tail, go through `fill`.
 
     Raises `UsageError`.
     """
-    spelled = {flag: option for option in (*command.options, HELP) for flag in option.flags}
     found = Words()
     rest = iter(words)
     for word in rest:
         if word == "--":
             _operands(command, found, [*rest], fill)
         elif word.startswith("-") and word != "-":
-            for option, value in _option(command, spelled, word, rest):
+            for option, value in _option(command, word, rest):
                 found.options.setdefault(option.name, []).append(fill(value))
         elif command.tail and len(found.operands) == command.most:
             found.tail = [word, *rest]
@@ -106,59 +150,59 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
     if found.has(HELP.name):
         return found
     if len(found.operands) < command.least:
-        raise UsageError(f"{command.name}: too few words", hint=f"write {command.usage}")
+        raise UsageError(f"{command.name}: missing argument", hint=f"write `{command.usage}`")
     if len(found.operands) > command.most:
-        raise UsageError(f"{command.name}: {found.operands[command.most]!r} is too much", hint=f"write {command.usage}")
+        unexpected = found.operands[command.most]
+        raise UsageError(f"{command.name}: unexpected argument {unexpected!r}", hint=f"write `{command.usage}`")
     return found
 
 
 def _operands(command: Command, found: Words, words: list[str], fill: Callable[[str], str]) -> None:
-    """After `--` nothing is an option."""
+    """Take the words after `--`: none of them is an option."""
     room = max(0, command.most - len(found.operands)) if command.tail else len(words)
     found.operands += [fill(word) for word in words[:room]]
     found.tail = words[room:]
 
 
-def _option(
-    command: Command, spelled: dict[str, Option], word: str, rest: Iterator[str]
-) -> Iterator[tuple[Option, str]]:
-    """The option, or options (`-it`), in one word, with a value from the word or the next."""
+def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str]]:
+    """Yield the option, or options (`-it`), in one word, with a value from the word or the next one."""
     flag, equals, value = word.partition("=")
+    spelled = command.spelled
     if flag not in spelled and not word.startswith("--"):
-        yield from _short(command, spelled, word, rest)
+        yield from _short(command, word, rest)
         return
     option = spelled.get(flag)
     if option is None:
-        raise _unknown(command, spelled, flag)
-    if not option.value:
+        raise _unknown(command, flag)
+    if option.alone is not None:
+        yield option, value if equals else option.alone
+    elif not option.value:
         if equals:
-            raise UsageError(f"{flag} takes no value", hint=f"write {flag} alone")
+            raise UsageError(f"{flag} takes no value", hint=f"write `{flag}`")
         yield option, ""
     else:
         yield option, value if equals else _next(option, rest)
 
 
-def _short(
-    command: Command, spelled: dict[str, Option], word: str, rest: Iterator[str]
-) -> Iterator[tuple[Option, str]]:
-    """`-it` is `-i -t`, and `-eA=1` is `-e A=1`, as getopt(3) has it."""
+def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str]]:
+    """Yield the options of `-it` (`-i -t`) or `-eA=1` (`-e A=1`), as getopt(3) does."""
     for at, letter in enumerate(word[1:], 1):
-        option = spelled.get(f"-{letter}")
+        option = command.spelled.get(f"-{letter}")
         if option is None:
-            raise _unknown(command, spelled, word if at == 1 else f"-{letter}")
-        if option.value:
+            raise _unknown(command, word if at == 1 else f"-{letter}")
+        if option.takes_value:
             yield option, word[at + 1 :].removeprefix("=") or _next(option, rest)
             return
-        yield option, ""
+        yield option, option.alone or ""
 
 
 def _next(option: Option, rest: Iterator[str]) -> str:
     for word in rest:
         return word
-    raise UsageError(f"{option.flags[-1]} has no value", hint=f"write {option}")
+    raise UsageError(f"missing value for {option.flags[-1]}", hint=f"write `{option}`")
 
 
-def _unknown(command: Command, spelled: dict[str, Option], flag: str) -> UsageError:
-    near = difflib.get_close_matches(flag, spelled, 1)
-    hint = f"did you mean {near[0]}" if near else f"{command.name} knows {' '.join(spelled)}"
-    return UsageError(f"{command.name}: unknown option {flag}", hint=hint)
+def _unknown(command: Command, flag: str) -> UsageError:
+    near = difflib.get_close_matches(flag, command.spelled, 1)
+    hint = f"did you mean {near[0]}" if near else f"the options are {' '.join(command.spelled)}"
+    return UsageError(f"{command.name}: unknown option '{flag}'", hint=hint)

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.pause import wake
@@ -33,7 +33,7 @@ class ActiveCell:
     and `kernel` the kernelspec's arguments, empty for a cell that is not a kernel's. `stop_signal` asks the cell to
     end. `upper` is the id of the write layer in the store's `tmp`, `lowers` are the layers below it, the topmost first,
     and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer in
-    bytes, None if it has none. `confinement` is as in `nbcontainer.containers.record.Record`.
+    bytes, None if it has none. `confinement` and `labels` are as in `nbcontainer.containers.record.Record`.
     """
 
     pid: int
@@ -51,6 +51,7 @@ class ActiveCell:
     parts: tuple[str, ...] = ()
     storage: int | None = None
     confinement: dict[str, Any] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -75,6 +76,7 @@ class ActiveCell:
             "parts": list(self.parts),
             "storage": self.storage,
             "confinement": self.confinement,
+            "labels": self.labels,
         }
 
     @classmethod
@@ -125,6 +127,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "parts": _is_texts,
     "storage": lambda value: value is None or _is_count(value),
     "confinement": lambda value: value is None or isinstance(value, dict),
+    "labels": lambda value: isinstance(value, dict) and _is_texts([*value, *value.values()]),
 }
 _KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
 _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}

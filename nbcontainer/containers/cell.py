@@ -1,4 +1,4 @@
-"""One cell: what was asked for, its streams, and its run from there to the outcome."""
+"""One cell: its request, its streams, and its run from there to the outcome."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import contextlib
 import functools
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import ActiveCell
 from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
-from nbcontainer.containers.options import PRIVATE, RunOptions, command_line, environment, stop_signal
+from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
-from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group
-from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
+from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.spec import SHM_SIZE, Network, Program, Spec
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
-from nbcontainer.sandbox.userns import idmap
 from nbcontainer.sandbox.userns.idmapped_mounts import STALE
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.warm_pool import WarmContainer
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-    from nbcontainer.sandbox.spec import ControlDirectory, Volume
-    from nbcontainer.sandbox.steps.base import Plan, Step
+    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking
+    from nbcontainer.sandbox.steps.base import Step
 
     Sink = Callable[[bytes], None]
 
@@ -52,7 +53,7 @@ _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows the
 class Request:
     """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
 
-    `kernel` are the words of the run in the kernelspec that it is of, empty for a cell.
+    `kernel` are the words of the run in the kernelspec that it belongs to, empty for a cell.
     """
 
     image: str = ""
@@ -60,12 +61,12 @@ class Request:
     command: tuple[str, ...] = ()
     script: str | None = None
     remove: bool = False
-    options: RunOptions = field(default_factory=RunOptions)
+    options: RunOptions = RunOptions()
     kernel: str = ""
 
     @property
     def as_text(self) -> str:
-        """The run in words, for `history` and `ps`."""
+        """The run as text, for `history` and `ps`."""
         text = " ".join(self.command) if self.command else (self.script or "")
         return text[:_COMMAND_KEPT]
 
@@ -74,16 +75,16 @@ class Request:
 class Streams:
     """Where a cell's output goes, and what it reads.
 
-    `stdin` is a host descriptor, -1 for nothing. With a terminal, its output goes to `stdout`, what is read from
-    `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
+    `stdin` is a host descriptor, None for no input. With a terminal, its output goes to `stdout`, what is read from
+    the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
     descriptors.
     """
 
     stdout: Sink
     stderr: Sink
-    stdin: int = -1
-    keyboard: int = -1
+    stdin: int | None = None
+    keyboard: int | None = None
     on_terminal: Callable[[int], None] | None = None
     control_directory: ControlDirectory | None = None
     on_control_directory: Callable[[int, int], Mapping[int, Sink]] | None = None
@@ -92,7 +93,7 @@ class Streams:
 
 @contextlib.contextmanager
 def store_errors(engine: Engine, do: str) -> Iterator[None]:
-    """What the kernel refuses this process (descriptors, space, memory) becomes the store's error: one line."""
+    """Turn what the kernel refuses this process (descriptors, space, memory) into the store's error: one line."""
     try:
         yield
     except OSError as error:
@@ -100,7 +101,10 @@ def store_errors(engine: Engine, do: str) -> Iterator[None]:
 
 
 class Cell:
-    """One run of one cell, from the request to the outcome."""
+    """One run of one cell, from the request to the outcome.
+
+    `template` is its plan but for the root, once the cell has been sent.
+    """
 
     def __init__(
         self,
@@ -116,78 +120,80 @@ class Cell:
         self.request = request
         self.options = request.options
         self.streams = streams
-        self.launcher = engine.launcher_for(self.options.userns)
+        self.launcher = engine.launcher_for(self.options.privileges.userns)
         self.upper: WriteLayer | None = None
         self.running: ContainerHandle | None = None
         self.group: Group | None = None
-        self._ahead: tuple[Step, ...] = ()
+        self.template: PlanTemplate | None = None
+        self._script = None if request.command else request.script
+        self._done: tuple[Step, ...] = ()
 
     def run(self) -> Outcome:
-        """Runs it; once more where the first try showed what to do about its failure."""
+        """Return the outcome of the cell; run it a second time if the first failure showed how to avoid it."""
         afresh = False
         try:
             return self._run_once()
         except SetupFailed as error:
-            # What was refused when the container was made ahead need not be refused now: not to one made now.
-            afresh = error.step in {type(step).__name__ for step in self._ahead}
+            # What failed when the container was prewarmed need not fail now: make a new one.
+            afresh = error.step in {type(step).__name__ for step in self._done}
             if not (self._cured(error) or afresh):
                 raise
-            self.clear_away()
-        except ContainerLost:  # who waits is known again, and who is dead; nothing goes on where another began
-            self.clear_away()
+            self.release()
+        except ContainerLost:  # the pool drops dead containers; nothing runs twice, since the cell had not begun
+            self.release()
             with contextlib.suppress(ContainerLost):
                 self.launcher.collect()
         return self._run_once(afresh=afresh)
 
     def _cured(self, error: SetupFailed) -> bool:
-        """A launcher that does not see a volume as the notebook does is started anew; an upper may go to memory.
+        """Remove the cause of a failure, if there is a way; return whether there was.
 
-        One that was used before is not what its file system refuses. What is not there for the notebook either, as it
-        was, has been changed, and no launcher with all its containers ends for that.
+        A launcher that does not see a volume as the notebook does is started anew. A write layer that its file system
+        does not support moves to memory.
+        A volume that is not there for the notebook either, as it was, has changed: no launcher, with all its
+        containers, ends for that.
         """
         if error.step == "BindVolume" and error.errno == STALE:
-            if not all(map(is_as_checked, self.options.volumes)):
+            if not all(map(is_as_checked, self.options.mounts.volumes)):
                 return False
             self.launcher.close()
         elif not upper_refused(error):
             return False
         elif self.upper is not None and self.upper.used:
-            pass  # the container that had it waiting was killed, with its launcher: the next has another
+            pass  # the container that waited on it was killed with its launcher: the next one has another layer
         elif not self._use_memory(error.hint):
             return False
         return True
 
-    def clear_away(self) -> None:
-        """Has what nobody wants of it removed."""
+    def release(self) -> None:
+        """Release what the cell used: its write layer, its init and its group are removed in the background."""
         if self.upper is not None or self.group is not None:
-            self.engine.clear_away(self.upper, self.running, self.group)
+            self.engine.release(self.upper, self.running, self.group)
         self.upper = self.running = self.group = None
 
     def _use_memory(self, advice: str) -> bool:
-        """Has uppers made in memory from now on, and tells it, once; False where they are, or cannot be, already."""
+        """Keep write layers in memory from now on, and say so on stderr; False if they are, or cannot be, already."""
         store = self.engine.store
-        if store.in_memory or self.options.userns == idmap.HOST:
+        if store.in_memory or self.options.host_userns:
             return False
         try:
             store.use_memory()
             limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
         except OSError:
             return False
-        store_errors = (
-            f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
-        )
-        self.streams.stderr(store_errors.encode())
+        text = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
+        self.streams.stderr(text.encode())
         return True
 
-    def settle(self, outcome: Outcome | None) -> None:
-        """Keeps what the cell wrote as a layer; a cell that wrote nothing, or never was one, leaves nothing."""
+    def keep(self, outcome: Outcome | None) -> None:
+        """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
         changed = outcome is not None and self.upper is not None and self.upper.changed()
         if self.running is not None:
             if outcome is None:
                 self.running.kill()
-            if changed or self.options.volumes or self.options.ports:
-                # What is mounted must not become a layer, nor be in the way of who unmounts a volume's disk, nor may a
-                # port that is published be in the next one's.
+            if changed or self.options.mounts.volumes or self.options.networking.ports:
+                # A mount must not become part of the layer, nor keep a volume's disk busy, nor may a published port
+                # stay in use.
                 self.running.wait()
         if outcome is not None:
             written = changed or not self.container.anonymous
@@ -205,16 +211,16 @@ class Cell:
         kept: list[int] = []
         try:
             with store_errors(self.engine, "begin a cell"):
-                running = self._begin(kept, afresh=afresh)
-            # Its time begins when it is sent off: what a cold launcher takes is not the cell's.
+                running = self._send(kept, afresh=afresh)
+            # The clock starts when the plan is sent: the start of a cold launcher does not count.
             return self._follow(running, kept, time.monotonic())
         finally:
             protocol.close(kept)
 
-    def _begin(self, kept: list[int], *, afresh: bool) -> ContainerHandle:
-        """Sends it off, `afresh` to no container that waits.
+    def _send(self, kept: list[int], *, afresh: bool) -> ContainerHandle:
+        """Send the plan to a container, to a new one if `afresh`.
 
-        The notebook's ends of its output and its errors go to `kept`, for the caller to close.
+        The notebook's ends of the cell's output and errors go to `kept`. The caller closes them.
         """
         sent: list[int] = []
         try:
@@ -223,52 +229,63 @@ class Cell:
                 kept.append(reader)
                 sent.append(writer)
             files = [self._input(sent), *sent[:2]]
-            volumes = self._add_files(files, sent)
-            plan_for = functools.partial(self.plan_for, volumes=volumes)
-            lowers, limits, storage = self.container.lowers, self.options.cgroup_limits, self.options.storage
-            ready, todo = self.engine.begin(self.launcher, lowers, plan_for, limits, storage, afresh=afresh)
-            self.upper, self.group, self._ahead = ready.upper, ready.group, ready.steps
-            try:
-                before = self._before()
-            except BaseException:
-                self.launcher.dismiss(ready.steps)
-                raise
-            if self.container.anonymous:
-                self.container.record = replace(self.container.record, name=self.upper.name)
-            idmap_ = self.launcher.idmap
-            self.container.confinement = functools.partial(describe_confinement, todo, self.options, idmap_)
-            self.running = self.launcher.submit(todo, files, before=before)
-            self.container.upper = self.upper
-            return self.running
+            self.template = self.make_template(self._add_files(files, sent))
+            resources = self.options.resources
+            warm = self.engine.allocate(
+                self.launcher,
+                self.container.lowers,
+                self.template,
+                resources.cgroup_limits,
+                resources.storage,
+                afresh=afresh,
+            )
+            return self._submit(warm, files)
         finally:
             protocol.close(sent)
 
-    def _before(self) -> Callable[[ContainerHandle], None] | None:
-        """What is done to init before there is a cell, where there is something to do. Raises `SandboxError`."""
-        if self.options.cgroup_limits.controllers:
-            self.group = self.group or Group(self.options.cgroup_limits)
-        elif self.options.network != PRIVATE:
-            return None
-        return self._ready
+    def _submit(self, warm: WarmContainer, files: list[int]) -> ContainerHandle:
+        self.upper, self.group, self._done = warm.upper, warm.group, warm.steps
+        try:
+            before = self._before()
+        except BaseException:
+            self.launcher.dismiss(warm.steps)
+            raise
+        container = self.container
+        if container.anonymous:
+            container.record = replace(container.record, name=self.upper.name)
+        container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
+        self.running = self.launcher.submit(warm.plan, files, before=before)
+        container.upper = self.upper
+        return self.running
 
-    def _ready(self, running: ContainerHandle) -> None:
-        """Puts init into a group with the cell's limits, and connects it to its network. Raises `SandboxError`."""
+    def _before(self) -> Callable[[ContainerHandle], None] | None:
+        """Return what is done to init before the cell starts, None for nothing. Raises `SandboxError`."""
+        limits = self.options.resources.cgroup_limits
+        if limits.controllers:
+            self.group = self.group or Group(limits)
+        elif self.options.networking.network != Network.PRIVATE:
+            return None
+        return self._confine
+
+    def _confine(self, running: ContainerHandle) -> None:
+        """Put init into a group with the cell's limits, and connect it to its network. Raises `SandboxError`."""
         if self.group is not None:
             self.group.enter(running.pid)
-        if self.options.network == PRIVATE:
+        if self.options.networking.network == Network.PRIVATE:
             from nbcontainer.sandbox.network import private
 
-            store = self.engine.store
-            private.connect(self.launcher, running, self.options.ports, scratch=f"tmp/{store.unique()}")
+            store, ports = self.engine.store, self.options.networking.ports
+            private.connect(self.launcher, running, ports, scratch=f"tmp/{store.unique()}")
 
     def _follow(self, running: ContainerHandle, outputs: list[int], started: float) -> Outcome:
+        streams = self.streams
         try:
             supervisor = Supervisor(
                 running,
                 _Observer(self, outputs),
                 outputs,
                 timeout=self.options.timeout,
-                keyboard=self.streams.keyboard if self.streams.keyboard >= 0 else None,
+                keyboard=streams.keyboard,
                 alarm=None if self.group is None else self.group.alarm,
                 started=started,
             )
@@ -284,14 +301,15 @@ class Cell:
             self.engine.note_active(self.container.name, None)
 
     def end_at_limit(self) -> None:
-        """Ends all of a cell that came to its memory limit, where the kernel ends one process at a time."""
+        """End all of a cell that reached its memory limit, where the kernel ends one process at a time."""
         if self.group is not None and self.running is not None and self.group.is_out_of_memory():
             self.running.kill()
 
-    def note_running(self) -> None:
-        """Says that the cell runs, for `ps`, `stop` and `commit` in whichever process."""
+    def note_active(self) -> None:
+        """Write down that the cell runs, for `ps`, `stop` and `commit` of every process."""
         assert self.running is not None
         assert self.upper is not None
+        networking = self.options.networking
         active = ActiveCell(
             pid=self.running.pid,
             birth=birth(self.running.pid),
@@ -302,73 +320,67 @@ class Cell:
             upper=self.upper.id,
             lowers=self.upper.lowers,
             kernel=self.request.kernel,
-            network=self.options.network,
-            ports=tuple(str(port) for port in self.options.ports),
+            network=networking.network,
+            ports=tuple(str(port) for port in networking.ports),
             stop_signal=stop_signal(self.image.config),
             parts=self.upper.parts,
-            storage=self.options.storage,
+            storage=self.options.resources.storage,
             confinement=self.container.confinement and self.container.confinement(),
+            labels=self.container.record.labels,
         )
         self.engine.note_active(self.container.name, active)
 
     def _input(self, sent: list[int]) -> int:
-        """The descriptor of the cell's standard input; one that is opened for it goes to `sent`, to be closed."""
+        """Return the descriptor of the cell's standard input. One that is opened for it goes to `sent` too."""
         if self.request.command and self.request.script is not None:
             sent.append(protocol.memory_file("stdin", encode(self.request.script)))
-        elif self.streams.stdin >= 0:
+        elif self.streams.stdin is not None:
             return self.streams.stdin
         else:
             sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         return sent[-1]
 
-    @property
-    def _script(self) -> str | None:
-        return None if self.request.command else self.request.script
-
-    def _add_files(self, files: list[int], sent: list[int]) -> tuple[Volume, ...]:
-        """Adds the descriptors that travel with the plan to `files`, and to `sent`, to be closed here; the volumes."""
+    def _add_files(self, files: list[int], sent: list[int]) -> Mounts:
+        """Add the descriptors that travel with the plan to `files`, and to `sent`; return the mounts as they travel."""
         if self._script is not None:
             files.append(protocol.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
-        volumes = self.options.volumes
-        # With this capability a cell makes its volumes writable that are not (SECURITY.md, "--cap-add").
-        mounts = "SYS_ADMIN" in self.options.capabilities
-        for directory in writable_directories(volumes, all_of_them=mounts):
+        mounts = self.options.mounts
+        # With this capability a cell makes its read-only volumes writable (SECURITY.md, "--cap-add").
+        remounts = "SYS_ADMIN" in self.options.privileges.capabilities
+        for directory in writable_directories(mounts.volumes, all_of_them=remounts):
             writable.remember(self.engine.store, directory)
-        if volumes and self.launcher.idmap.root_uid != os.geteuid():
-            volumes, trees = idmapped(volumes, self.launcher, len(files))
+        if mounts.volumes and self.launcher.idmap.root_uid != os.geteuid():
+            volumes, trees = idmapped(mounts.volumes, self.launcher, len(files))
             files += trees
             sent += trees
-        return volumes
+            return replace(mounts, volumes=volumes)
+        return mounts
 
-    def plan_for(self, upper: WriteLayer, volumes: tuple[Volume, ...] | None = None) -> Plan:
-        """The plan of this cell, or of one more like it, on an upper. `volumes` are the cell's as they travel."""
-        options, config = self.options, self.image.config
-        script = self._script
-        hostname = options.hostname or (upper.name if self.container.anonymous else self.container.name)
+    def make_template(self, mounts: Mounts) -> PlanTemplate:
+        """Return the plan of this cell but for its root. `mounts` are those of the options, as they travel."""
+        options, config, script = self.options, self.image.config, self._script
+        process, resources = options.process, options.resources
         program = Program(
-            command_line(config, self.request.command, script=script),
-            environment(config, options, hostname),
-            options.workdir or config.working_dir or "/",
-            options.user or config.user,
-            options.terminal,
+            command_line(config, self.request.command, script=script, entrypoint=process.entrypoint),
+            environment(config, process),
+            process.workdir or config.working_dir or "/",
+            process.user or config.user,
+            process.terminal,
         )
         spec = Spec(
-            root=upper.root,
-            process=program,
-            hostname=hostname,
-            volumes=options.volumes if volumes is None else volumes,
-            tmpfs=options.tmpfs,
-            network=options.network,
-            resolver=_resolver(options),
-            read_only=options.read_only,
-            limits=options.limits,
-            capabilities=options.capabilities,
-            shm_size=options.shm_size or SHM_SIZE,
-            script=-1 if script is None else _SCRIPT,
+            program,
+            hostname=options.hostname or ("" if self.container.anonymous else self.container.name),
+            mounts=mounts,
+            networking=options.networking,
+            privileges=options.privileges,
+            limits=resources.process_limits,
+            shm_size=resources.shm_size or SHM_SIZE,
+            resolver=_resolver(options.networking),
+            script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
         )
-        return plan.build(spec, self.launcher.idmap)
+        return PlanTemplate(spec, self.launcher.idmap)
 
 
 class _Observer(SilentObserver):
@@ -399,26 +411,30 @@ class _Observer(SilentObserver):
         return tuple(sinks)
 
     def on_lasting(self) -> None:
-        self._cell.note_running()
+        self._cell.note_active()
 
     def on_alarm(self) -> None:
         self._cell.end_at_limit()
 
 
-def _resolver(options: RunOptions) -> str:
-    """The text of the resolv.conf of a private network."""
-    if options.network != PRIVATE:
+def _resolver(networking: Networking) -> str:
+    """Return the text of the container's own /etc/resolv.conf, empty if it has none."""
+    if networking.network != Network.PRIVATE and not networking.dns:
         return ""
     from nbcontainer.sandbox.network import private
 
-    return private.resolver_text()
+    text = private.resolver_text()
+    if not networking.dns:
+        return text
+    # The host's search domains and options stay, as with Docker.
+    kept = [line for line in text.splitlines() if not line.startswith("nameserver ")]
+    return "\n".join((*(f"nameserver {address}" for address in networking.dns), *kept, ""))
 
 
 def encode(text: str) -> bytes:
-    """A cell's body as it is written to its file. Raises `UsageError` for what is no text."""
+    """Return a cell's body as it is written to its file. Raises `UsageError` if it is not Unicode text."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(
-            f"the cell has a character that is no Unicode text, at position {error.start}", hint="remove it"
-        ) from None
+        message = f"the cell contains a character that is not Unicode text, at position {error.start}"
+        raise UsageError(message, hint="remove it") from None

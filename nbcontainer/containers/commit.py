@@ -61,7 +61,7 @@ def _commit(
 ) -> Image:
     workspace, store = container.workspace, container.workspace.store
     base = container.image()
-    config = base.config
+    config = replace(base.config, labels={**base.config.labels, **container.record.labels})
     for instruction in changes:
         config = config_changes.apply(config, instruction)
     config = replace(config, labels={**config.labels, **labels})

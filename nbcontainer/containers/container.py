@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -222,7 +222,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def create(workspace: Workspace, image: Image, name: str) -> Container:
+def create(workspace: Workspace, image: Image, name: str, labels: Mapping[str, str] | None = None) -> Container:
     """Return a new named container, on disk. Raises `ContainerExists`, `UsageError`, `StoreError`."""
     check_name(name)
     store = workspace.store
@@ -230,19 +230,20 @@ def create(workspace: Workspace, image: Image, name: str) -> Container:
         if (store.path / "containers" / name / RECORD).exists():
             hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
             raise ContainerExists(f"container '{name}' already exists", hint=hint)
-        record = Record(name, image.name, image.digest, workspace.images.lowers(image), timestamps.timestamp())
+        lowers = workspace.images.lowers(image)
+        record = Record(name, image.name, image.digest, lowers, timestamps.timestamp(), labels=dict(labels or {}))
         container = Container(workspace, record)
         container.save()
     return container
 
 
-def create_anonymous(workspace: Workspace, image: Image) -> Container:
+def create_anonymous(workspace: Workspace, image: Image, labels: Mapping[str, str] | None = None) -> Container:
     """Return a new anonymous container, in memory."""
     store = workspace.store
     base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
     created = timestamps.timestamp()
-    record = Record(secrets.token_hex(6), image.name, image.digest, base, created, session=store.session)
-    return Container(workspace, record)
+    record = Record(secrets.token_hex(6), image.name, image.digest, base, created, labels=dict(labels or {}))
+    return Container(workspace, replace(record, session=store.session))
 
 
 def get(workspace: Workspace, name: str) -> Container:

@@ -1,4 +1,4 @@
-"""One process's use of one store: a workspace, its warm pool, and the container of the last cell."""
+"""The engine of one process on one store: a workspace, its warm pool, and the container of the last cell."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.warm_pool import PlanFor
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.plan import PlanTemplate
 
 
 class Engine(Workspace):
-    """A workspace that runs cells: it keeps warm containers, and knows the container of the last cell.
+    """A workspace that runs cells: it keeps warm containers, and the container of the last cell.
 
     Thread-safe. `close` ends every container that this process runs, and its session.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Opens the store at `path` (host; the user's default if None). Raises `StoreError`."""
+        """Open the store at `path` (host; the user's default if None). Raises `StoreError`."""
         super().__init__(path)
         self.closed = False
         self.last: Container | None = None
@@ -46,7 +45,7 @@ class Engine(Workspace):
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Ends everything of this process. Idempotent; a fork(2) of this process leaves the parent's alone."""
+        """End everything of this process. Idempotent. In a fork(2) of this process it does nothing."""
         if self._owner != os.getpid():
             return
         self.background.release()
@@ -65,58 +64,58 @@ class Engine(Workspace):
             self.store.memory.rmdir()
         self.store.close()
 
-    # Warm containers, made before the cell that takes them
+    # The beginning of a cell: warm containers
 
-    def begin(
+    def allocate(
         self,
         launcher: Launcher,
         lowers: tuple[str, ...],
-        plan_for: PlanFor,
+        template: PlanTemplate,
         limits: GroupLimits,
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[WarmContainer, Plan]:
-        """A container for a cell on these layers (the topmost first), and the plan that `plan_for` makes on its upper.
+    ) -> WarmContainer:
+        """Return a container for a cell on these layers (the topmost first), with the plan of `template` on its layer.
 
-        It is a warm one, with its group if it is in one, if the plan fits it and it need not be made `afresh`; else
-        it has nothing but an upper, limited to `storage` bytes if that is given. The caller removes upper and group.
+        It is a warm one, in its group if it has limits, if one fits and `afresh` is false. Else it has a new write
+        layer, limited to `storage` bytes if that is given, and has done no steps. The caller removes layer and group.
         """
         warm = launcher is self.launcher and storage is None and not afresh
-        if warm and (found := self._warm.take(lowers, limits, plan_for)) is not None:
+        if warm and (found := self._warm.take(lowers, limits, template)) is not None:
             return found
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
-            raise UsageError("the image host needs a user namespace", hint="leave out --userns=host")
+            raise UsageError("the image 'host' requires a user namespace", hint="remove --userns=host")
         upper = (
             WriteLayer(self.store, lowers, below)
             if storage is None
             else LimitedWriteLayer(self.store, self, self.launcher, lowers, below, storage)
         )
         upper.make()
-        return WarmContainer(upper, (), limits), plan_for(upper)
+        return WarmContainer(upper, template, template.on(upper.root, upper.name), (), limits)
 
     def wake(self) -> None:
-        """Wakes the warm container that the next cell most likely takes. Call it before the cell is parsed."""
+        """Wake the warm container that the next cell is most likely to use. Call it before the cell is parsed."""
         self._warm.wake()
 
     def output_pipe(self) -> tuple[int, int]:
-        """A pipe for one stream of a cell, made ahead or now: (read end, write end). The caller closes both."""
+        """Return a pipe for one stream of a cell: (read end, write end). The caller closes both."""
         return self._warm.output_pipe()
 
-    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
-        """Makes warm containers for a next cell on these layers, in the background."""
-        self.later(lambda: self._warm.prepare(lowers, limits, plan_for))
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
+        """Make warm containers for a next cell that is like `template`, in the background."""
+        self.later(lambda: self._warm.prepare(lowers, limits, template))
 
     # The end of a cell
 
-    def clear_away(
+    def release(
         self, upper: WriteLayer | None, running: ContainerHandle | None = None, group: Group | None = None
     ) -> None:
-        """Removes what a cell leaves, in the background, once its mounts are gone."""
-        self.later(lambda: self._clear_away(upper, running, group))
+        """Remove what a cell leaves, in the background, once its mounts are gone."""
+        self.later(lambda: self._remove_remains(upper, running, group))
 
-    def _clear_away(self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None) -> None:
+    def _remove_remains(self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None) -> None:
         if running is not None:
             with running:
                 running.wait()
@@ -128,12 +127,12 @@ class Engine(Workspace):
         self.launcher.collect()
 
     def drop_layer(self, layer: str) -> None:
-        """Removes a cell's layer whose record could not be written, in the background; "" for no layer."""
+        """Remove a cell's layer whose record could not be written, in the background; "" for no layer."""
         if layer:
             self.discard_later([self.store.path / "layers" / layer])
 
     def replace_last(self, container: Container | None) -> None:
-        """Makes `container` the last one. An anonymous one, or None, replaces the anonymous one before it.
+        """Make `container` the last one. An anonymous one, or None, replaces the anonymous one before it.
 
         The one before is removed in the background.
         """
@@ -152,7 +151,7 @@ _default_lock = threading.Lock()
 
 
 def default_engine() -> Engine:
-    """This process's engine on the user's store, opened at its first use (and again after a fork or a close)."""
+    """Return this process's engine on the user's store, opened at its first use, and again after a fork or a close."""
     with _default_lock:
         if _default is None or _default.closed or _default_pid != os.getpid():
             set_default_engine(Engine())
@@ -161,6 +160,6 @@ def default_engine() -> Engine:
 
 
 def set_default_engine(engine: Engine | None) -> None:
-    """Replaces the default engine: for tests, and for a store elsewhere."""
+    """Replace the default engine: for tests, and for a store elsewhere."""
     global _default, _default_pid
     _default, _default_pid = engine, os.getpid()

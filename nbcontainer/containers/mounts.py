@@ -1,4 +1,4 @@
-"""Volumes of a container: checks across mounts, and idmapped mounts for root."""
+"""Idmapped mounts for root's volumes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import Node, resolve
-from nbcontainer.sandbox.protocol import FILES_LIMIT
 from nbcontainer.sandbox.userns.idmapped_mounts import idmapped_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.spec import Tmpfs, Volume
+    from nbcontainer.sandbox.spec import Volume
 
-_NO_IDMAP = "its file system has no idmapped mounts: copy the data to another, or add --userns=host"
+_NO_IDMAP = "its file system does not support idmapped mounts: copy the data to another one, or add --userns=host"
 
 
 def is_as_checked(volume: Volume) -> bool:
@@ -36,20 +34,10 @@ def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Ite
             yield Node(volume.source, volume.device, volume.inode, volume.born)
 
 
-def check_targets(volumes: Iterable[Volume], tmpfs: Iterable[Tmpfs]) -> None:
-    """Raises `UsageError` where two mounts have one target, or there are too many."""
-    targets = [volume.target for volume in volumes] + [memory.target for memory in tmpfs]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise UsageError(f"two mounts have the target {target}", hint="leave one of them out")
-    if len(targets) > FILES_LIMIT - 10:
-        raise UsageError(f"{len(targets)} volumes are too many", hint="mount a directory above them")
-
-
 def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tuple[tuple[Volume, ...], list[int]]:
-    """Root's volumes as detached, idmapped mounts: root's files are root's inside, and files made there root's outside.
+    """Return root's volumes as detached, idmapped mounts, in which the files of root outside are those of root inside.
 
-    Returns the volumes with their `tree` numbers, counted from `first`, and the descriptors, which the caller closes.
+    The volumes have their `tree` numbers, counted from `first`. The caller closes the descriptors, which come second.
     Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). Raises `ContainerError`.
     """
     trees: list[int] = []

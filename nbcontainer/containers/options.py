@@ -1,155 +1,212 @@
-"""What a run is asked for, apart from where it runs: the same for a cell, a terminal and Python."""
+"""The options of a run, apart from where it runs: the same for a cell, a terminal and Python.
+
+`RunOptions` consists of values that check themselves as they are made. Those of the sandbox travel on as they are.
+"""
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import signal
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.mounts import check_targets
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import GroupLimits
-from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Port
+from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
+from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Network, Networking, Privileges, Userns
 from nbcontainer.sandbox.steps.user import is_id
-from nbcontainer.sandbox.userns import idmap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from nbcontainer.linux.paths import Link
     from nbcontainer.oci.documents import ImageConfig
     from nbcontainer.sandbox.defaults import Limit
-    from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
-
-PRIVATE = "private"
-
-NETWORKS = ("none", "host", PRIVATE)
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """One run. `env` are NAME=value strings, `timeout` seconds, `userns` is `host` or empty, `platform` and `pull` are
-    those of `nbcontainer.images.library.find`. `capabilities` are root's, without CAP_; `cgroup_limits` are the limits
-    of all its processes together, `ulimits` those of each; `shm_size` is in bytes, None for the default; `storage` is
-    what the run may write, in bytes, None for no limit. `links` are those that paths of files other than
-    volumes led through.
+class ProcessOptions:
+    """What a run changes in the image's own process: `env` are NAME=value strings, `workdir` is a container path.
+
+    `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
+    that the paths of files of variables led through.
     """
 
-    volumes: tuple[Volume, ...] = ()
-    tmpfs: tuple[Tmpfs, ...] = ()
     env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
-    hostname: str = ""
-    network: str = "none"
-    ports: tuple[Port, ...] = ()
-    read_only: bool = False
-    timeout: float | None = None
-    userns: str = ""
     terminal: bool = False
-    platform: str = ""
-    pull: str = "missing"
-    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
-    cgroup_limits: GroupLimits = field(default_factory=GroupLimits)
+    entrypoint: str | None = None
+    links: tuple[Link, ...] = ()
+
+    def __post_init__(self) -> None:
+        for item in self.env:
+            _check_variable(item)
+        if self.workdir and not self.workdir.startswith("/"):
+            hint = "write an absolute path, as in /srv"
+            raise UsageError(f"the working directory '{self.workdir}' is not absolute", hint=hint)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The limits of a run.
+
+    `cgroup_limits` are those of all its processes together, `ulimits` those of each process. `shm_size` are the bytes
+    of /dev/shm, None for the default. `storage` are the bytes that the run may write outside volumes, None for no
+    limit.
+    """
+
+    cgroup_limits: GroupLimits = GroupLimits()
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None
     storage: int | None = None
     links: tuple[Link, ...] = ()
 
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits of each process: the usual ones, but for those that are asked for."""
+    @cached_property
+    def process_limits(self) -> tuple[Limit, ...]:
+        """The limits of each process: the defaults, and in their place those of the run."""
+        if not self.ulimits and self.cgroup_limits.pids is None:
+            return DEFAULT_LIMITS
         asked = {limit.name: limit for limit in self.ulimits}
         kept = [limit for limit in DEFAULT_LIMITS if limit.name not in asked]
-        if self.cgroup_limits.pids is not None:  # it takes the place of the usual one
+        if self.cgroup_limits.pids is not None:  # it takes the place of the default one
             kept = [limit for limit in kept if limit.name != PROCESSES]
         return (*kept, *asked.values())
 
 
-def check_options(options: RunOptions) -> None:
-    """Raises `UsageError` for what no run can be asked for."""
-    check_targets(options.volumes, options.tmpfs)
-    if options.network not in NETWORKS:
-        raise UsageError(f"--network {options.network} is not known", hint=f"choose one of {', '.join(NETWORKS)}")
-    check_ports(options.ports, options.network)
-    if options.network == PRIVATE and options.userns == idmap.HOST:
-        raise UsageError("--network private needs a user namespace", hint="leave out --userns=host")
-    if options.userns not in ("", idmap.HOST):
-        raise UsageError(f"--userns {options.userns} is not known", hint="leave it out, or write --userns=host")
-    if options.userns == idmap.HOST and os.geteuid() != 0:
-        raise UsageError("--userns=host is for root", hint="leave it out")
-    if options.userns == idmap.HOST and options.storage is not None:
-        raise UsageError("--storage needs a user namespace", hint="leave out --userns=host")
-    if options.workdir and not options.workdir.startswith("/"):
-        raise UsageError(f"the working directory {options.workdir} is not absolute", hint="start it with /")
-    if options.timeout is not None and not options.timeout > 0:
-        raise UsageError(f"--timeout {options.timeout:g} is no time limit", hint="give seconds above 0")
+@dataclass(frozen=True)
+class ImageSelection:
+    """How the image is found: `platform` and `pull` are those of `nbcontainer.images.library.find`."""
+
+    platform: str = ""
+    pull: str = "missing"
 
 
-def environment(config: ImageConfig, options: RunOptions, hostname: str) -> tuple[str, ...]:
-    """The cell's whole environment: PATH, HOSTNAME, TERM, the image's, the run's; nothing of the notebook's.
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of one run.
 
-    HOME comes last, from the image's /etc/passwd, where neither names it (`sandbox.steps.program.Execute`).
+    `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
+    container that the run creates.
     """
-    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname, "TERM": "xterm-256color" if options.terminal else "dumb"}
+
+    selection: ImageSelection = ImageSelection()
+    process: ProcessOptions = ProcessOptions()
+    mounts: Mounts = Mounts()
+    networking: Networking = Networking()
+    privileges: Privileges = Privileges()
+    resources: Resources = Resources()
+    hostname: str = ""
+    timeout: float | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"invalid time limit {self.timeout:g} for --timeout", hint="write seconds above 0")
+        if not self.privileges.userns:
+            return
+        if self.networking.network == Network.PRIVATE:
+            raise UsageError("--network private requires a user namespace", hint=_OWN_USERNS)
+        if self.resources.storage is not None:
+            raise UsageError("--storage requires a user namespace", hint=_OWN_USERNS)
+
+    @property
+    def host_userns(self) -> bool:
+        """Whether the container has no user namespace of its own."""
+        return self.privileges.userns == Userns.HOST
+
+
+_OWN_USERNS = "remove --userns=host"
+
+_VALUES: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(RunOptions)}
+_VALUE_OF = {
+    field.name: name
+    for name, value in _VALUES.items()
+    if dataclasses.is_dataclass(value)
+    for field in dataclasses.fields(value)
+}
+"""By the name of a field of one of the values of RunOptions: the value that it is in."""
+
+
+def run_options(fields: Mapping[str, Any]) -> RunOptions:
+    """Return the options with these fields, by their own names: `{"user": "0", "network": Network.HOST}`.
+
+    A field of `RunOptions` itself is named so too. Raises `UsageError` for a value that cannot be used, `TypeError` for
+    a field that does not exist.
+    """
+    values: dict[str, dict[str, Any]] = {}
+    own: dict[str, Any] = {}
+    for field, value in fields.items():
+        if (owner := _VALUE_OF.get(field)) is None:
+            own[field] = value
+        else:
+            values.setdefault(owner, {})[field] = value
+    return RunOptions(**own, **{name: _VALUES[name](**fields) for name, fields in values.items()})
+
+
+def environment(config: ImageConfig, options: ProcessOptions) -> tuple[str, ...]:
+    """Return the cell's whole environment: PATH, HOSTNAME, TERM, the image's and the run's, none of the notebook's.
+
+    The sandbox fills in HOSTNAME, which has no value here (`sandbox.spec.Program`), and HOME, which comes from the
+    image's /etc/passwd if neither names it (`sandbox.steps.program.Execute`). Raises `UsageError`.
+    """
+    env = {
+        "PATH": f"PATH={DEFAULT_PATH}",
+        "HOSTNAME": "HOSTNAME",
+        "TERM": "TERM=xterm-256color" if options.terminal else "TERM=dumb",
+    }
+    for item in config.env:
+        _check_variable(item)
     for item in (*config.env, *options.env):
-        name, equals, value = item.partition("=")
-        if not name or "\0" in item:
-            raise UsageError(f"{item!r} is no environment variable", hint="write NAME=value")
+        name, equals, _ = item.partition("=")
         if equals:
-            env[name] = value
-    return tuple(f"{name}={value}" for name, value in env.items())
+            env[name] = item
+    return tuple(env.values())
 
 
-def command_line(config: ImageConfig, command: tuple[str, ...], *, script: str | None) -> tuple[str, ...]:
-    """The program and its arguments.
+def _check_variable(item: str) -> None:
+    if not item or item[0] == "=" or "\0" in item:
+        raise UsageError(f"invalid environment variable {item!r}", hint="write NAME=value")
 
-    With a script: the script itself where it begins with `#!`, else the image's shell (or /bin/sh) on it. Without:
-    the image's entrypoint and the command, or the image's own command where there is none. Raises `UsageError`.
+
+def command_line(
+    config: ImageConfig, command: tuple[str, ...], *, script: str | None, entrypoint: str | None = None
+) -> tuple[str, ...]:
+    """Return the program and its arguments.
+
+    With a script: the script itself if it begins with `#!`, else the image's shell (or /bin/sh) on it. Without:
+    the image's entrypoint and the command, or the image's own command if there is none. With an `entrypoint`, that
+    one (none if it is empty) and the command. Raises `UsageError`.
     """
     if script is not None:
         from nbcontainer.sandbox.steps.devices import SCRIPT
 
+        if entrypoint is not None:
+            raise UsageError("--entrypoint requires a command", hint="write the command after the image")
         if "\0" in script:
-            raise UsageError(
-                "the cell has a NUL character, which shells drop", hint="leave it out, or write printf '\\0'"
-            )
+            raise UsageError("the cell contains a NUL character", hint="remove it, or write printf '\\0'")
         if script.startswith("#!"):
             return (SCRIPT,)
         shell = tuple(word for word in config.shell if word != "-c") or ("/bin/sh",)
         return (*shell, SCRIPT)
-    argv = (*config.entrypoint, *(command or config.cmd))
+    if entrypoint is None:
+        argv = (*config.entrypoint, *(command or config.cmd))
+    else:
+        argv = (*((entrypoint,) if entrypoint else ()), *command)
     if not argv:
-        raise UsageError("the image has no command of its own", hint="name one after the image")
+        raise UsageError("the image has no default command", hint="write a command after the image")
     for word in argv:
         if "\0" in word:
-            raise UsageError("an argument has a NUL character, which no program can be given", hint="leave it out")
+            raise UsageError("an argument contains a NUL character", hint="remove it")
     return argv
 
 
 def stop_signal(config: ImageConfig) -> int:
-    """The signal that asks the image's program to end (its StopSignal, by name or number), else SIGTERM.
+    """Return the signal that asks the image's program to end: its StopSignal, by name or number, else SIGTERM.
 
-    One that init does not hand on (signal(7): the realtime ones, say) is taken for SIGTERM.
+    A signal that init does not forward (a realtime one, for example: signal(7)) is replaced by SIGTERM.
     """
     word = str(config.other.get("StopSignal", "")).upper()
     number = int(word) if is_id(word) else getattr(signal, f"SIG{word.removeprefix('SIG')}", signal.SIGTERM)
     return int(number) if number in (*FORWARDED, signal.SIGKILL) else signal.SIGTERM
-
-
-def check_ports(ports: Sequence[Port], network: str) -> None:
-    """Raises `UsageError` for ports that a network does not publish, and for one of the host's that is named twice."""
-    if not ports:
-        return
-    if network == "host":
-        raise UsageError("--publish with --network host: its ports are the host's already", hint="leave --publish out")
-    if network != "private":
-        hint = "add --network private, or leave --publish out"
-        raise UsageError(f"--publish with --network {network}: nothing leads into the container", hint=hint)
-    seen = set()
-    for port in ports:
-        if (port.host, port.protocol) in seen:
-            raise UsageError(f"--publish names port {port.host}/{port.protocol} twice", hint="leave one out")
-        seen.add((port.host, port.protocol))

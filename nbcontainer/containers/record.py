@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerDamaged
@@ -72,6 +72,7 @@ class Record:
 
     `base` are its image's layers, from the bottom up. `session` is the session of an anonymous container, empty for a
     named one. `confinement` describes the isolation of the last cell (`describe_confinement`); None if no cell ran.
+    `labels` are the container's own; its commits get them.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Record:
     session: str = ""
     cells: tuple[CellRecord, ...] = ()
     confinement: dict[str, Any] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -107,9 +109,9 @@ def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[
     """
     return {
         "user_namespace": asdict(idmap),
-        "network": options.network,
-        "ports": [asdict(port) for port in options.ports],
-        "limits": {**asdict(options.cgroup_limits), "storage": options.storage},
+        "network": options.networking.network,
+        "ports": [asdict(port) for port in options.networking.ports],
+        "limits": {**asdict(options.resources.cgroup_limits), "storage": options.resources.storage},
         "steps": [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo],
     }
 

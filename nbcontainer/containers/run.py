@@ -1,4 +1,4 @@
-"""Running a request: in which container, as a cell of it, and what is kept."""
+"""Run a request: choose its container, run it there as a cell, and keep what it wrote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
-from nbcontainer.containers.options import check_options
 from nbcontainer.errors import (
     ContainerError,
     ContainerNotFound,
@@ -17,12 +16,9 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.oci import reference
-from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
@@ -30,45 +26,45 @@ if TYPE_CHECKING:
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
 
-    Sink = Callable[[bytes], None]
-
 
 def check(engine: Engine, options: RunOptions) -> None:
-    """Raises `UsageError` for what no run can be asked for, `LinkRefused` for paths that containers could redirect."""
-    check_options(options)
-    for links in (options.links, *(volume.links for volume in options.volumes)):
+    """Raise `LinkRefused` for a path of the options that leads through a link which a container could have made."""
+    for links in (options.process.links, *(volume.links for volume in options.mounts.volumes)):
         if links:
             with store_errors(engine, "look up the directories that containers can write to"):
                 writable.check(engine.store, links)
 
 
 def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
-    """The container that a request means, made where it does not exist, and its image. Raises this package's errors."""
+    """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors."""
     with store_errors(engine, "use a container"):
         return _choose_container(engine, request, progress)
 
 
 def _choose_container(engine: Engine, request: Request, progress: Listener | None) -> tuple[Container, Image]:
     if not request.image and not request.name:
-        raise UsageError("no image", hint="name one, as in %%container busybox, or a container by --name")
+        raise UsageError("missing image", hint="name one, as in `%%container busybox`, or a container by --name")
     if request.name:
         with contextlib.suppress(ContainerNotFound):
             found = containers.get(engine, request.name)
             if found.anonymous:
-                raise UsageError(f"{request.name} is an anonymous container", hint="choose another name")
+                raise UsageError(f"container '{request.name}' is anonymous", hint="choose another name")
             _check_same_image(engine, found, request, progress)
+            if request.options.labels:
+                hint = f"remove --label, or `%container rm {found.name}` first"
+                raise UsageError(f"container '{found.name}' exists, and keeps its labels", hint=hint)
             return found, found.image()
         if not request.image:
             containers.get(engine, request.name)  # raises, with the hint
-    image = _find(engine, request, progress)
+    image, labels = _find(engine, request, progress), dict(request.options.labels)
     if request.name:
-        return containers.create(engine, image, request.name), image
-    return containers.create_anonymous(engine, image), image
+        return containers.create(engine, image, request.name, labels), image
+    return containers.create_anonymous(engine, image, labels), image
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
-    options = request.options
-    return engine.images.reporting_to(progress).find(request.image, pull=options.pull, platform=options.platform)
+    selection = request.options.selection
+    return engine.images.reporting_to(progress).find(request.image, pull=selection.pull, platform=selection.platform)
 
 
 def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:
@@ -82,14 +78,14 @@ def _check_same_image(engine: Engine, found: Container, request: Request, progre
             return
     if _find(engine, request, progress).digest == found.record.image_digest:
         return
-    hint = f"leave the image out to go on with {found.name}, or choose another name"
-    raise ContainerError(f"container {found.name} was made from {found.record.image}, not from {word}", hint=hint)
+    hint = f"remove the image to go on with '{found.name}', or choose another name"
+    raise ContainerError(f"container '{found.name}' was made from '{found.record.image}', not '{word}'", hint=hint)
 
 
 def run_in(engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
-    """Runs one cell in a container to its end. Raises `SetupFailed` where it cannot start, `ContainerBusy` …
+    """Return the outcome of one cell in a container. Raises `SetupFailed` if it cannot start, `ContainerBusy` …
 
-    Whatever happens, nothing of it runs afterwards; what it wrote is a layer of the container, if it wrote anything.
+    In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything.
     """
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
@@ -102,22 +98,27 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
         finally:
             try:
                 with store_errors(engine, "keep what the cell left"):
-                    cell.settle(outcome)
-                if outcome is not None and request.options.userns != idmap.HOST:
-                    # The next cell is most likely like this one: anonymous on the same image, or in this container.
-                    lowers = container.record.base[::-1] if container.anonymous else container.lowers
-                    engine.prewarm(lowers, request.options.cgroup_limits, cell.plan_for)
+                    cell.keep(outcome)
+                if outcome is not None and not request.options.host_userns:
+                    _prewarm_like(engine, container, cell)
             finally:
-                cell.clear_away()
+                cell.release()
         return outcome
+
+
+def _prewarm_like(engine: Engine, container: Container, cell: Cell) -> None:
+    """Prewarm for a next cell like this one: an anonymous one on the same image, or one in the same container."""
+    assert cell.template is not None
+    lowers = container.record.base[::-1] if container.anonymous else container.lowers
+    engine.prewarm(lowers, cell.options.resources.cgroup_limits, cell.template)
 
 
 def run(
     engine: Engine, request: Request, streams: Streams, *, progress: Listener | None = None
 ) -> tuple[Container, Outcome]:
-    """Runs a request to its end: the container it ran in, and how it ended.
+    """Return the container in which a request ran, and its outcome.
 
-    An anonymous container replaces the last one as the engine's `last`; with `remove`, it is gone at once.
+    An anonymous container replaces the last one as the engine's `last`. With `remove`, it is removed at once.
     """
     check(engine, request.options)
     container, image = choose_container(engine, request, progress)
@@ -138,11 +139,11 @@ def run(
 
 
 def prewarm_image(engine: Engine, word: str) -> None:
-    """Prepares for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
+    """Prewarm for the first cell to be on an image, if the store has it. Raises `ImageNotFound`."""
     image = engine.store.index.image(reference.parse(word).familiar)
     container = containers.create_anonymous(engine, image)
     cell = Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
-    engine.prewarm(container.lowers, cell.options.cgroup_limits, cell.plan_for)
+    engine.prewarm(container.lowers, cell.options.resources.cgroup_limits, cell.make_template(cell.options.mounts))
 
 
 def _nowhere(_: bytes) -> None:

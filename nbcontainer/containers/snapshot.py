@@ -42,7 +42,7 @@ def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
     try:
         record = read_record(workspace.store.path / "containers" / name)
     except (FileNotFoundError, NotADirectoryError):  # an anonymous container has no record before its first layer
-        record = Record(name, cell.image, cell.image_digest, cell.lowers[::-1], cell.started)
+        record = Record(name, cell.image, cell.image_digest, cell.lowers[::-1], cell.started, labels=cell.labels)
     if cell.storage is not None:
         upper: WriteView = LimitedWriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     else:

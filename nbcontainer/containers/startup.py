@@ -1,4 +1,4 @@
-"""What a notebook does when it starts: the launcher, the first warm container, and the clean-up."""
+"""The start of a notebook: the launcher, the first warm container, and the clean-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def start(engine: Engine, image: str = "busybox") -> None:
-    """Starts the launcher without waiting for it, and removes what dead processes left, in the background.
+    """Start the launcher without waiting for it, and remove what dead processes left, in the background.
 
     If the store has `image`, a container on it is warm for the first cell.
     """

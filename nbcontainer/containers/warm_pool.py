@@ -1,4 +1,4 @@
-"""Containers, and pipes for their output, that are made before anybody asks for them."""
+"""The warm pool: containers that are started, and pipes that are made, before a cell needs them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
+from nbcontainer.sandbox.plan import ahead
 from nbcontainer.sandbox.supervisor import output_pipe
 
 if TYPE_CHECKING:
@@ -18,35 +19,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.plan import PlanTemplate
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.store.layout import Store
 
-    PlanFor = Callable[[WriteLayer], Plan]
-
 DEPTH = 2
-"""Containers like the last one ready at a time: while one cell goes by, the next one may come."""
+"""How many warm containers fit the last cell: while one cell ends, the next one may come."""
 
 
 class WarmContainer(NamedTuple):
-    """A container that waits: the upper it is on, what it has behind it, and the limits that it waits for.
+    """A container for a cell: the write layer it is on, its template and plan, the `steps` it has done, its limits.
 
-    `group` has them, and its init in it; None while it is not made, or where there are no limits. What makes it worth
-    while is the move, for which the kernel may take 10 ms (synchronize_rcu in cgroup_attach_lock, 6.18).
+    `group` has the limits, and contains its init; None while there is no group, or if there are no limits. A group pays
+    because of the move of init into it, which may take the kernel 10 ms (synchronize_rcu in cgroup_attach_lock, 6.18).
     """
 
     upper: WriteLayer
+    template: PlanTemplate
+    plan: Plan
     steps: tuple[Step, ...]
     limits: GroupLimits
     group: Group | None = None
 
+    def plan_of(self, template: PlanTemplate) -> Plan:
+        """Return the plan of a template on this container's layer."""
+        return self.plan if template == self.template else template.on(self.upper.root, self.upper.name)
+
 
 class WarmPool:
-    """Containers with as much done as can be foreseen, on the layers where the next cell is likely to be.
+    """Containers that have done as much of the likely next cell's plan as needs no cell.
 
-    DEPTH of them have all done that the last cell's plan let be done before there was a cell, and are in groups with
-    its limits; one more has a root and nothing else, for a cell that is another: with volumes, say. Thread-safe: one
-    thread prepares, any may take; who has it calls `close`. `discard` removes the upper of one that has made
-    something in it, a place to mount on, say.
+    DEPTH of them have done all that the last cell's plan allows before there is a cell, and are in groups with its
+    limits. One more has only a root, for a cell that differs: one with volumes, for example. Thread-safe: one thread
+    prepares, every thread may take. The owner calls `close`. `discard` removes the write layer of one that has made
+    something in it, for example a mount point.
     """
 
     def __init__(self, store: Store, launcher: Launcher, discard: Callable[[Path], None]) -> None:
@@ -58,68 +64,66 @@ class WarmPool:
         self._pipes: list[tuple[int, int]] = []
 
     def close(self) -> None:
-        """Closes the pipes and ends the containers that wait."""
+        """Close the pipes and end the containers that wait."""
         with self._lock:
             pipes, self._pipes = self._pipes, []
             ready, self._ready = self._ready, []
         protocol.close(end for pipe in pipes for end in pipe)
         with contextlib.suppress(NbcontainerError, OSError):
-            self._launcher.dismiss(*(one.steps for one in ready))  # all at once: each takes a moment to die
-        for one in ready:
+            self._launcher.dismiss(*(warm.steps for warm in ready))  # all at once: each takes a moment to die
+        for warm in ready:
             with contextlib.suppress(NbcontainerError, OSError):
-                self._dismiss(one)
+                self._dismiss(warm)
 
     def output_pipe(self) -> tuple[int, int]:
-        """A pipe as of `supervisor.output_pipe`, a ready one if there is one. The caller closes both ends."""
+        """Return a pipe as `supervisor.output_pipe` does, a ready one if there is one. The caller closes both ends."""
         with self._lock:
             if self._pipes:
                 return self._pipes.pop()
         return output_pipe()
 
     def wake(self) -> None:
-        """Has the container that the next cell most likely gets shake off its sleep."""
+        """Wake the container that the next cell is most likely to use."""
         with self._lock:
             likely = next(iter(self._ready), None)
         if likely is not None:
             self._launcher.wake(likely.steps)
 
-    def take(
-        self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor
-    ) -> tuple[WarmContainer, Plan] | None:
-        """A waiting container on these layers (the topmost first) with its plan, or None. Its group is the caller's.
+    def take(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> WarmContainer | None:
+        """Return a warm container on these layers (the topmost first) with the template's plan, None if none fits.
 
-        `plan_for` makes the cell's plan on an upper. The container is one that has the beginning of it behind it, and
-        of those one with the most; it is in no group, or in one with these very limits.
+        Its group becomes the caller's. The container has done the beginning of that plan, the longest one available. It
+        is in no group, or in one with exactly these limits.
         """
         with self._lock:
-            for one in self._ready:
-                confined = one.group is not None and one.limits != limits
-                if confined or not self._waits(one, lowers):
+            for warm in self._ready:
+                confined = warm.group is not None and warm.limits != limits
+                if confined or not self._waits(warm, lowers):
                     continue
-                if (todo := plan_for(one.upper)).begins_with(one.steps):
-                    self._ready.remove(one)
-                    return one, todo
+                if (plan := warm.plan_of(template)).begins_with(warm.steps):
+                    self._ready.remove(warm)
+                    return warm._replace(plan=plan)
         return None
 
-    def prepare(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
-        """Sees to it that the next cell's containers are there, if it is as `plan_for` says, and no others.
+    def prepare(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
+        """Make the warm containers for a next cell that is like `template`, and end all others.
 
-        Does not wait until they are made, nor does a `take`: who starts one waits for what is missing. Only for those
-        with limits it does, to move them. Raises this package's errors.
+        Neither this nor `take` waits until they are made: the launcher's client waits for what is missing when it
+        submits. Only for containers with limits this waits, to move them. Raises this package's errors.
         """
         with self._lock:
-            waiting = [one for one in self._ready if self._waits(one, lowers)]
-            alike = [one for one in waiting if (one.steps, one.limits) == (plan.ahead(plan_for(one.upper)), limits)]
-            # One that is like both, where nothing can be done ahead but a root, is there once all the same.
-            general = [one for one in waiting if one not in alike and _is_general(one, plan_for)]
-            others = [one for one in self._ready if one not in alike + general]
+            waiting = [warm for warm in self._ready if self._waits(warm, lowers)]
+            alike = [warm for warm in waiting if _is_like(warm, limits, template)]
+            # If nothing but the root can be done before the cell, a container is like both and counts once.
+            general = [warm for warm in waiting if warm not in alike and _is_general(warm, template)]
+            others = [warm for warm in self._ready if warm not in alike + general]
             self._ready = alike + general
-        for one in others:
-            self._dismiss(one)
+        for warm in others:
+            self._dismiss(warm)
         for _ in range(DEPTH - len(alike)):
-            self._make(lowers, limits, lambda upper: plan.ahead(plan_for(upper)))
+            self._make(lowers, limits, template, ahead)
         if not general:
-            self._make(lowers, GroupLimits(), lambda upper: plan_for(upper).prepare)
+            self._make(lowers, GroupLimits(), template, lambda plan: plan.prepare)
         for _ in range(2 * DEPTH - len(self._pipes)):
             pipe = output_pipe()
             with self._lock:
@@ -127,57 +131,67 @@ class WarmPool:
         while self._confine_one():
             pass
 
-    def _dismiss(self, one: WarmContainer) -> None:
-        self._launcher.dismiss(one.steps)
-        with contextlib.suppress(OSError):  # what cannot be removed now is for the sweep
-            if not one.upper.remove():
-                self._discard(one.upper.path)
-        if one.group is not None:
-            one.group.remove()
+    def _dismiss(self, warm: WarmContainer) -> None:
+        self._launcher.dismiss(warm.steps)
+        with contextlib.suppress(OSError):  # the sweep removes what cannot be removed now
+            if not warm.upper.remove():
+                self._discard(warm.upper.path)
+        if warm.group is not None:
+            warm.group.remove()
 
     def _confine_one(self) -> bool:
-        """Moves one that waits without its limits into a group with them; False where there is none.
+        """Moves one that waits without its limits into a group with them; False where there is nwarm.
 
         Nobody may take it meanwhile. Raises `LimitUnavailable`; the container is gone then.
         """
         with self._lock:
-            one = next((one for one in self._ready if one.limits.controllers and one.group is None), None)
-            if one is None:
+            warm = next((warm for warm in self._ready if warm.limits.controllers and warm.group is None), None)
+            if warm is None:
                 return False
-            self._ready.remove(one)
+            self._ready.remove(warm)
         group = None
         try:
-            pid = self._launcher.pid_of(one.steps)
-            group = Group(one.limits)
+            pid = self._launcher.pid_of(warm.steps)
+            group = Group(warm.limits)
             group.enter(pid)
         except BaseException:
-            self._dismiss(one._replace(group=group))
+            self._dismiss(warm._replace(group=group))
             raise
-        self._add(one._replace(group=group))
+        self._add(warm._replace(group=group))
         return True
 
-    def _waits(self, one: WarmContainer, lowers: tuple[str, ...]) -> bool:
-        upper = one.upper
-        return (upper.lowers, upper.in_memory) == (lowers, self._store.in_memory) and self._launcher.has(one.steps)
+    def _waits(self, warm: WarmContainer, lowers: tuple[str, ...]) -> bool:
+        upper = warm.upper
+        return (upper.lowers, upper.in_memory) == (lowers, self._store.in_memory) and self._launcher.has(warm.steps)
 
     def _make(
-        self, lowers: tuple[str, ...], limits: GroupLimits, steps_for: Callable[[WriteLayer], tuple[Step, ...]]
+        self,
+        lowers: tuple[str, ...],
+        limits: GroupLimits,
+        template: PlanTemplate,
+        beginning: Callable[[Plan], tuple[Step, ...]],
     ) -> None:
+        """Order a container that does the `beginning` of the template's plan."""
         upper = WriteLayer(self._store, lowers, view(self._store, self._launcher, lowers))
         upper.make()
         try:
-            steps = steps_for(upper)
+            plan = template.on(upper.root, upper.name)
+            steps = beginning(plan)
             self._launcher.order(steps)
         except BaseException:
             upper.remove()
             raise
-        self._add(WarmContainer(upper, steps, limits))
+        self._add(WarmContainer(upper, template, plan, steps, limits))
 
-    def _add(self, one: WarmContainer) -> None:
+    def _add(self, warm: WarmContainer) -> None:
         with self._lock:
-            self._ready.append(one)
-            self._ready.sort(key=lambda one: -len(one.steps))
+            self._ready.append(warm)
+            self._ready.sort(key=lambda warm: -len(warm.steps))
 
 
-def _is_general(one: WarmContainer, plan_for: PlanFor) -> bool:
-    return not one.limits.controllers and one.steps == plan_for(one.upper).prepare
+def _is_like(warm: WarmContainer, limits: GroupLimits, template: PlanTemplate) -> bool:
+    return warm.limits == limits and warm.steps == ahead(warm.plan_of(template))
+
+
+def _is_general(warm: WarmContainer, template: PlanTemplate) -> bool:
+    return not warm.limits.controllers and warm.steps == warm.plan_of(template).prepare

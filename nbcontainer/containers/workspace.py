@@ -1,4 +1,4 @@
-"""The store, the launchers and the background queue of one process: what containers are made with.
+"""The workspace of one process: the store, the launchers and the background queue that containers need.
 
 `Workspace` also implements `nbcontainer.images.runner.Runner`: it runs functions on untrusted files in sandboxes.
 """
@@ -16,7 +16,7 @@ from nbcontainer.images import trash
 from nbcontainer.images.library import Images
 from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.launcher.client import Launcher
-from nbcontainer.sandbox.spec import Directory, Overlay
+from nbcontainer.sandbox.spec import Directory, Overlay, Userns
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.layout import Store, default_path
 
@@ -37,7 +37,7 @@ class Workspace:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Opens the store. No process is started yet. Raises `StoreError`."""
+        """Open the store. No process is started yet. Raises `StoreError`."""
         self.idmap = idmap.choose()
         owner = (self.idmap.root_uid, self.idmap.root_gid)
         self.store = Store((path or default_path()).resolve(), owner)
@@ -49,11 +49,11 @@ class Workspace:
         self._lock = threading.RLock()
 
     def later(self, task: Callable[[], object]) -> None:
-        """See `Runner`: queues a task for the background thread."""
+        """See `Runner`: queue a task for the background thread."""
         self.background.add(task)
 
     def discard_later(self, paths: Sequence[Path]) -> None:
-        """Removes trees of the store in the background."""
+        """Remove trees of the store in the background."""
         if paths:
             self.later(lambda: trash.discard(self.store, self, list(paths)))
 
@@ -95,9 +95,9 @@ class Workspace:
 
     # Launchers
 
-    def launcher_for(self, userns: str) -> Launcher:
-        """The launcher of containers with a user namespace (`""`), or of those without (`host`, for root only)."""
-        if userns != idmap.HOST:
+    def launcher_for(self, userns: Userns) -> Launcher:
+        """Return the launcher of containers with this user namespace. The host's is for root only."""
+        if userns != Userns.HOST:
             return self.launcher
         with self._lock:
             if self._host_launcher is None:
@@ -105,7 +105,7 @@ class Workspace:
             return self._host_launcher
 
     def close_launchers(self) -> None:
-        """Ends the launchers, and with them every container of this process. Idempotent."""
+        """End the launchers, and with them every container of this process. Idempotent."""
         self.launcher.close()
         if self._host_launcher is not None:
             self._host_launcher.close()
@@ -113,7 +113,7 @@ class Workspace:
     # Active containers, for other processes to see
 
     def note_active(self, name: str, cell: ActiveCell | None) -> None:
-        """Writes to the session's file that a container runs, or with None that it ended."""
+        """Write to the session's file that a container runs, or with None that it ended."""
         with self._lock, contextlib.suppress(OSError):  # a full disk ends no cell: other processes do not see it then
             if cell is None:
                 if self.active.pop(name, None) is None:

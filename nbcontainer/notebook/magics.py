@@ -13,6 +13,7 @@ from traitlets import Bool, Float, Int, List, Unicode
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.grammar import Command, Option, Words, parse
+from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import startup
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
+    from nbcontainer.commands.options.table import RunOption
     from nbcontainer.outcome import Outcome
 
 _CELL_OPTIONS = (
@@ -44,7 +46,7 @@ _CELL = Command(
     "IMAGE [COMMAND [ARG...]]",
     "Runs the cell in a fresh container of IMAGE, or goes on in the one named by --name. The body is the script; with "
     "COMMAND, it is COMMAND's standard input.",
-    RUN.options + _CELL_OPTIONS,
+    (*RUN.options, *_CELL_OPTIONS),
     most=1,
     tail=True,
 )
@@ -54,14 +56,23 @@ _RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=Tru
 _HELP = ("-h", "--help", "help")
 
 
+_CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
+
+
+def _trait(option: RunOption) -> Any:
+    """Return the trait that sets an option's default."""
+    if option.repeated:
+        return List(Unicode(), help=option.setting).tag(config=True)
+    kind = Unicode if option.number is None else Float
+    return kind(option.default, help=option.setting).tag(config=True)
+
+
 @magics_class
 class ContainerMagics(Magics):
     """Containers as notebook cells. `%config ContainerMagics` shows and sets the defaults."""
 
     image = Unicode("", help="The image of cells that name neither an image nor a container.").tag(config=True)
-    volumes = List(Unicode(), help="Volumes of every cell, as SRC:DST[:ro].").tag(config=True)
-    timeout = Float(0.0, help="Seconds that a cell may take, 0 for no limit; --timeout comes first.").tag(config=True)
-    network = Unicode("none", help="The network of cells that do not say: none, host or private.").tag(config=True)
+    vars().update({option.keyword: _trait(option) for option in _CONFIGURABLE})
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
@@ -190,13 +201,15 @@ class ContainerMagics(Magics):
     def _apply_defaults(self, words: Words) -> None:
         if not words.operands and not words.has("name"):
             if not self.image:
-                raise UsageError("no image", hint="name one, as in %%container busybox")
+                raise UsageError("missing image", hint="name one, as in `%%container busybox`")
             words.operands.append(self.image)
-        if self.volumes:
-            words.options["volume"] = [*self.volumes, *words.all("volume")]
-        words.options.setdefault("network", [self.network])
-        if self.timeout > 0:
-            words.options.setdefault("timeout", [str(self.timeout)])
+        for option in _CONFIGURABLE:
+            if (value := getattr(self, option.keyword)) == option.default or not value:
+                continue
+            if option.repeated:
+                words.options[option.name] = [*value, *words.all(option.name)]
+            else:
+                words.options.setdefault(option.name, [str(value)])
 
 
 class _Destination:

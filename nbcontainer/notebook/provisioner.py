@@ -26,10 +26,10 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
 from nbcontainer.commands.grammar import Command, parse
-from nbcontainer.commands.run import RUN_OPTIONS, request_of
+from nbcontainer.commands.options.table import options_without
+from nbcontainer.commands.run import request_of
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import default_engine
-from nbcontainer.containers.options import check_options
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import resolve
@@ -51,7 +51,7 @@ RUN_WORDS = Command(
     "provisioner",
     "IMAGE",
     "Runs a kernel in a container of IMAGE, or in the one named by --name.",
-    tuple(option for option in RUN_OPTIONS if option.name not in ("rm", "timeout")),
+    options_without("rm", "timeout", short_help=False),
     most=1,
 )
 
@@ -192,7 +192,6 @@ class ContainerProvisioner(LocalProvisioner):
         # A script, and no command, which an image's entry point would take for its own; what other users of the
         # container make, the server's must be able to connect to.
         request = request_of(words, script=f"#!/bin/sh\numask 0\nexec {shlex.join(command)}\n")
-        check_options(request.options)
         return replace(request, kernel=self.run)
 
     async def send_signal(self, signum: int) -> None:
@@ -221,7 +220,7 @@ class ContainerProvisioner(LocalProvisioner):
 async def _start(engine: Engine, request: Request, output: Callable[[bytes], None]) -> ContainerProcess:
     """Starts a container in a thread, since an image may have to come first, and a server has others to serve."""
     # A launcher dies with the thread that starts it, and the server's own is the main one.
-    for launcher in (engine.launcher, engine.launcher_for(request.options.userns)):
+    for launcher in (engine.launcher, engine.launcher_for(request.options.privileges.userns)):
         launcher.start()
 
     made: list[ContainerProcess] = []

@@ -1,20 +1,24 @@
-"""From a Spec to the ordered steps that make it: the list that runs, is explained and is tested."""
+"""Plan templates: from a spec to the ordered steps that make it.
+
+The list that runs is also the list that `inspect` shows and that the tests check.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.spec import SHM_SIZE, Directory, Overlay, Program, Work
+from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, Network, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
-from nbcontainer.sandbox.steps.control_directory import control_directory_step
+from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
-from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver, RaiseLoopback
+from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver, RaiseLoopback
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
@@ -46,11 +50,11 @@ from nbcontainer.sandbox.userns.idmap import COUNT, HOST, ROOT_BASE, SINGLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nbcontainer.sandbox.spec import Spec
+    from nbcontainer.sandbox.spec import Mounts, Overlay, Spec
     from nbcontainer.sandbox.userns.idmap import IdMap
 
 WORK_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
-"""What unpacking and packing need: any owner and mode, whiteouts (device 0:0), file capabilities."""
+"""The capabilities for unpacking and packing: any owner and mode, whiteouts (device 0:0), file capabilities."""
 
 TTY_GROUP = 5
 """The group of terminals, as in every distribution's /etc/group and the OCI runtime specification."""
@@ -58,10 +62,10 @@ TTY_GROUP = 5
 
 @functools.cache
 def prepare_steps(
-    idmap: IdMap, network: str = "none", shm_size: int = SHM_SIZE, more: tuple[str, ...] = ()
+    idmap: IdMap, network: Network = Network.NONE, shm_size: int = SHM_SIZE, more: tuple[str, ...] = ()
 ) -> tuple[Step, ...]:
-    """The first part of every plan: what needs no knowledge of the image. `more` are unusual capabilities to keep."""
-    host_network = network == "host"
+    """Return the first part of every plan: the steps that need no image. `more` are unusual capabilities to keep."""
+    host_network = network == Network.HOST
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
     return (
         CloneInit(namespaces),
@@ -80,28 +84,52 @@ def prepare_steps(
     )
 
 
-@functools.lru_cache(maxsize=16)
-def build(spec: Spec, idmap: IdMap) -> Plan:
-    """The plan for `spec` in the user namespace that `idmap` describes."""
-    if isinstance(spec.process, Work):
-        setup = (ImportModule(spec.process.module), *_root_steps(spec.root), PivotRoot())
-        return Plan(prepare_steps(idmap), setup, _work_enter(spec.process))
-    return Plan(
-        _with_root(spec, idmap),
-        _program_setup(spec, spec.process),
-        _program_enter(spec, spec.process, idmap),
-    )
+_ATTACH = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
+
+
+@dataclass(frozen=True)
+class PlanTemplate:
+    """The plan of a container in the user namespace that `idmap` describes, but for its root.
+
+    Templates can be compared: a container that waits with an equal template, on the same layers, has an equal plan.
+    """
+
+    spec: Spec
+    idmap: IdMap
+
+    def on(self, root: Overlay | Directory, name: str = DEFAULT_HOSTNAME) -> Plan:
+        """Return the plan on `root`. `name` is the host name if the spec has none."""
+        process = self.spec.process
+        if isinstance(process, Work):
+            setup = (ImportModule(process.module), *_root_steps(root), PivotRoot())
+            return Plan(prepare_steps(self.idmap), setup, _work_enter(process))
+        name = self.spec.hostname or name
+        prepare, setup, enter = self._parts
+        return Plan(
+            (*prepare, *_root_steps(root), *_ATTACH),
+            (SetHostname(name), *setup),
+            (*enter, self._execute(process, name)),
+        )
+
+    @functools.cached_property
+    def _parts(self) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+        """The steps before the root is mounted, those after the host name is set, and those before the program."""
+        spec, process = self.spec, self.spec.process
+        assert isinstance(process, Program)
+        more = tuple(name for name in spec.privileges.capabilities if name not in DEFAULT_CAPABILITIES)
+        prepare = prepare_steps(self.idmap, spec.networking.network, spec.shm_size, more)
+        return prepare, _program_setup(spec, process), _program_enter(spec, process, self.idmap)
+
+    def _execute(self, program: Program, name: str) -> Execute:
+        env = tuple(f"HOSTNAME={name}" if item == "HOSTNAME" else item for item in program.env)
+        if self.idmap.kind == SINGLE:
+            env = single_id.environment(env)
+        return Execute(program.argv, env, program.cwd, program.terminal)
 
 
 def ahead(todo: Plan) -> tuple[Step, ...]:
-    """The beginning of a plan that can be done before its cell is there."""
+    """Return the beginning of a plan that can be done before its cell is there."""
     return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, (*todo.setup, *todo.enter)))
-
-
-def _with_root(spec: Spec, idmap: IdMap) -> tuple[Step, ...]:
-    attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
-    more = tuple(name for name in spec.capabilities if name not in DEFAULT_CAPABILITIES)
-    return (*prepare_steps(idmap, spec.network, spec.shm_size, more), *_root_steps(spec.root), *attach)
 
 
 def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
@@ -120,48 +148,59 @@ def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
 
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
-    steps: list[Step] = [SetHostname(spec.hostname)]
+    """Return the steps between the host name and the program's own process: what the container contains."""
+    steps: list[Step] = []
     if spec.control_directory is not None:
-        steps.append(control_directory_step(spec.control_directory))
+        steps.append(MakeControlDirectory(**vars(spec.control_directory)))
     if program.terminal:
         steps.append(OpenTerminal())
-    if spec.network == "host":
-        steps.append(BindResolver())
-    elif spec.network == "private":
+    if spec.resolver:
         steps.append(MakeResolver(spec.resolver))
-    mounts: list[MountTmpfs | BindVolume] = [
-        *(MountTmpfs(t.target, t.size) for t in spec.tmpfs),
-        *(BindVolume(v.source, v.target, v.directory, v.read_only, v.tree, v.device, v.inode) for v in spec.volumes),
-    ]
-    # Shorter targets first, so that what is mounted at /data/in lands on the volume at /data and not under it.
-    mounts.sort(key=lambda mount: mount.target.count("/"))
-    steps += mounts
+    elif spec.networking.network == Network.HOST:
+        steps.append(BindResolver())
+    if spec.networking.hosts:
+        kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
+        steps.append(kind(spec.networking.hosts))
+    steps += _mount_steps(spec.mounts)
     if program.cwd != "/":
         steps.append(MakeWorkdir(program.cwd))
-    if spec.read_only:
+    if spec.mounts.read_only:
         steps.append(ReadOnlyRoot())
     steps.append(PivotRoot())
     return tuple(steps)
 
 
+_BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode")
+"""The fields of a volume that its step has, too."""
+
+
+def _mount_steps(mounts: Mounts) -> list[MountTmpfs | BindVolume]:
+    """Return the steps for mounts: shorter targets first, so that a mount at /data/in lands on the one at /data."""
+    steps: list[MountTmpfs | BindVolume] = [
+        *(MountTmpfs(**vars(tmpfs)) for tmpfs in mounts.tmpfs),
+        *(BindVolume(**{name: getattr(volume, name) for name in _BOUND}) for volume in mounts.volumes),
+    ]
+    steps.sort(key=lambda mount: mount.target.count("/"))
+    return steps
+
+
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:
-    # Init goes through these steps before the cell, and ends what the cell leaves by the right to kill.
-    kept = spec.capabilities if "KILL" in spec.capabilities else (*spec.capabilities, "KILL")
-    fewer = set(DEFAULT_CAPABILITIES) - set(spec.capabilities)
-    single = idmap.kind == SINGLE
-    env = single_id.environment(program.env) if single else program.env
+    """Return the steps that make init what the program may be, without the program itself."""
+    capabilities = spec.privileges.capabilities
+    # Init goes through these steps before the cell, and needs the right to kill what the cell leaves.
+    kept = capabilities if "KILL" in capabilities else (*capabilities, "KILL")
+    fewer = set(DEFAULT_CAPABILITIES) - set(capabilities)
     return (
         SetLimits(spec.limits),
-        # What init keeps for itself, the cell loses as it is executed.
-        *((DropBounding(spec.capabilities),) if fewer else ()),
+        # What init keeps for itself, the cell loses when it is executed.
+        *((DropBounding(capabilities),) if fewer else ()),
         SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
         DropCapabilities(kept),
         NoNewPrivileges(),
-        InstallSeccomp(spec.capabilities, single),
-        *(() if spec.script < 0 else (WriteScript(spec.script),)),
+        InstallSeccomp(capabilities, idmap.kind == SINGLE),
+        *(() if spec.script is None else (WriteScript(spec.script),)),
         ConnectStreams(),
         CloseDescriptors(),
-        Execute(program.argv, env, program.cwd, program.terminal),
     )
 
 
@@ -176,12 +215,12 @@ def _work_enter(work: Work) -> tuple[Step, ...]:
 
 
 def encode(steps: Iterable[Step]) -> list[Any]:
-    """Steps as JSON values: [name, {field: value}] each."""
+    """Return steps as JSON values: [name, {field: value}] each."""
     return [[type(step).__name__, vars(step)] for step in steps]
 
 
 def decode(values: Iterable[Any]) -> tuple[Step, ...]:
-    """The steps that `encode` wrote. Raises `KeyError` or `TypeError` for what it did not write."""
+    """Return the steps that `encode` wrote. Raises `KeyError` or `TypeError` for what it did not write."""
     return tuple(
         Step.by_name[name](**{field: _tupled(value) for field, value in fields.items()}) for name, fields in values
     )

@@ -64,7 +64,7 @@ class Trial:
         To be carried out with three descriptors for the standard streams.
         """
         root = Overlay((f"{LOWER}/diff",), f"{upper}/diff", f"{upper}/work")
-        whole = plan.build(Spec(root, Program(("/bin/true",)), hostname=HOSTNAME), idmap)
+        whole = plan.PlanTemplate(Spec(Program(("/bin/true",)), hostname=HOSTNAME), idmap).on(root)
         call = CallFunction(__name__, self.function.__name__)
         if not self.kinds:
             return Plan(whole.prepare, whole.setup, (*whole.enter[:-1], call))

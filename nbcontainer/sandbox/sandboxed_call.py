@@ -38,7 +38,7 @@ def call(
     or as `OSError`, is raised here. An exception here (an interrupt) ends it at once.
     """
     work = Work(function.__module__, function.__name__, json.dumps(arguments))
-    steps = plan.build(Spec(root=root, process=work), launcher.idmap)
+    steps = plan.PlanTemplate(Spec(work), launcher.idmap).on(root)
     return perform(launcher, steps, files, progress=progress)
 
 

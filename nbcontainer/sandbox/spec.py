@@ -1,18 +1,25 @@
-"""What a person asked for, as plain data: the whole of a container before anything is done."""
+"""What a container is to be, as plain data: the values of a run's options, and the spec that holds them.
+
+The values check themselves as they are made, so that each is checked once. They raise `UsageError`.
+"""
 
 from __future__ import annotations
 
+import enum
+import os
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
+from nbcontainer.sandbox.protocol import FILES_LIMIT
 
 if TYPE_CHECKING:
     from nbcontainer.linux.paths import Link
 
 SHM_SIZE = 64 << 20
-"""Bytes of /dev/shm, as Docker has it."""
+"""Bytes of /dev/shm; Docker's default."""
 
 FORWARDED = (
     signal.SIGINT,
@@ -24,17 +31,37 @@ FORWARDED = (
     signal.SIGWINCH,
     signal.SIGCONT,
 )
-"""The signals that init hands on to the cell (signal(7))."""
+"""The signals that init forwards to the cell (signal(7))."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+DEFAULT_HOSTNAME = "nbcontainer"
+
+MOUNTS_LIMIT = FILES_LIMIT - 10
+"""Mounts of one container: a volume of root's may need a descriptor, and the streams and the script need some."""
+
+
+class Network(enum.StrEnum):
+    """The network of a container: only `lo`, the host's, or a network of its own with a way out."""
+
+    NONE = "none"
+    HOST = "host"
+    PRIVATE = "private"
+
+
+class Userns(enum.StrEnum):
+    """The user namespace of a container: one of its own, or the host's (root only)."""
+
+    OWN = ""
+    HOST = "host"
 
 
 @dataclass(frozen=True)
 class HostLower:
-    """A directory of this machine as the lowest layer of an overlay.
+    """A directory of the host as the lowest layer of an overlay.
 
     `path` is absolute (host), or relative to the store's `layers` where the launcher shows it (`Launcher.show`).
-    `around` says that the layers lie in it: overlayfs refuses one lower inside another (fs/overlayfs/super.c).
+    `around` is true if the layers lie in it: overlayfs refuses one lower inside another (fs/overlayfs/super.c).
     """
 
     path: str
@@ -43,9 +70,9 @@ class HostLower:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A root of layers: paths below the store's `layers` directory, the topmost lower first.
+    """A root of layers: paths relative to the store's `layers` directory, the topmost lower first.
 
-    Without an upper the view is read-only. Below all may be a directory of the `host`; `parts` are overlays at places
+    Without an upper the view is read-only. `host` is a host directory below all layers. `parts` are overlays at places
     of their own in the root, their `target` (container, absolute).
     """
 
@@ -70,9 +97,9 @@ class Volume:
     """A host path in the container.
 
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
-    the notebook saw it. `tree`, where it is not -1, is the number of the travelling descriptor that holds the source
-    as an idmapped, detached mount. `links` are those that the words for the source led through, and
-    `born` is when it was made (`nbcontainer.linux.paths.Node`).
+    the notebook saw it. `tree` is the number of the travelling descriptor that holds the source as an idmapped,
+    detached mount; None if there is no such descriptor. `links` are those that the words for the source led through,
+    and `born` is when it was made (`nbcontainer.linux.paths.Node`).
     """
 
     source: str
@@ -81,7 +108,7 @@ class Volume:
     directory: bool = True
     device: int = 0
     inode: int = 0
-    tree: int = -1
+    tree: int | None = None
     links: tuple[Link, ...] = ()
     born: int = field(default=0, compare=False)
 
@@ -95,8 +122,26 @@ class Tmpfs:
 
 
 @dataclass(frozen=True)
+class Mounts:
+    """What is mounted in the root, and whether the root itself is read-only."""
+
+    volumes: tuple[Volume, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    read_only: bool = False
+
+    def __post_init__(self) -> None:
+        targets = [volume.target for volume in self.volumes] + [tmpfs.target for tmpfs in self.tmpfs]
+        if len(set(targets)) < len(targets):
+            twice = next(target for target in targets if targets.count(target) > 1)
+            raise UsageError(f"two mounts have the target {twice}", hint="remove one of them")
+        if len(targets) > MOUNTS_LIMIT:
+            hint = "mount a directory above them"
+            raise UsageError(f"too many volumes: {len(targets)} (at most {MOUNTS_LIMIT})", hint=hint)
+
+
+@dataclass(frozen=True)
 class Port:
-    """A port of this machine, at `address` (IPv4), that leads to one of the container's. `protocol` is tcp or udp."""
+    """A port of the host, at `address` (IPv4), that leads to one of the container. `protocol` is tcp or udp."""
 
     address: str
     host: int
@@ -108,8 +153,68 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Networking:
+    """The container's network, and what it finds in it.
+
+    `ports` are host ports that lead into the container, `dns` name servers (addresses) in place of the network's own,
+    `hosts` names with their addresses for /etc/hosts.
+    """
+
+    network: Network = Network.NONE
+    ports: tuple[Port, ...] = ()
+    dns: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.network not in _NETWORKS:
+            hint = f"choose one of {', '.join(Network)}"
+            raise UsageError(f"unknown network '{self.network}' for --network", hint=hint)
+        if self.ports:
+            _check_ports(self.ports, self.network)
+
+
+_NETWORKS = frozenset(Network)
+
+
+def _check_ports(ports: tuple[Port, ...], network: Network) -> None:
+    """Raise `UsageError` if the network publishes no ports, or if a host port is named twice."""
+    if network == Network.HOST:
+        why = "the container's ports are the host's already"
+        raise UsageError(f"--publish cannot be used with --network host: {why}", hint="remove --publish")
+    if network != Network.PRIVATE:
+        why = "the container cannot be reached from outside"
+        hint = "add --network private, or remove --publish"
+        raise UsageError(f"--publish cannot be used with --network {network}: {why}", hint=hint)
+    seen = set()
+    for port in ports:
+        if (port.host, port.protocol) in seen:
+            raise UsageError(f"--publish names port {port.host}/{port.protocol} twice", hint="remove one of them")
+        seen.add((port.host, port.protocol))
+
+
+@dataclass(frozen=True)
+class Privileges:
+    """The capabilities of root in the container, without CAP_, and the container's user namespace."""
+
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    userns: Userns = Userns.OWN
+
+    def __post_init__(self) -> None:
+        if not self.userns:
+            return
+        if self.userns != Userns.HOST:
+            hint = "remove it, or write --userns=host"
+            raise UsageError(f"unknown user namespace '{self.userns}' for --userns", hint=hint)
+        if os.geteuid() != 0:
+            raise UsageError("--userns=host requires root", hint="remove it")
+
+
+@dataclass(frozen=True)
 class Program:
-    """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`."""
+    """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`.
+
+    An item `HOSTNAME` of `env`, without a value, gets the container's host name.
+    """
 
     argv: tuple[str, ...]
     env: tuple[str, ...] = ()
@@ -143,22 +248,20 @@ class Work:
 
 @dataclass(frozen=True)
 class Spec:
-    """A container. `script` is the number of the travelling descriptor that holds the cell's body, -1 for none.
+    """A container but for its root. `mounts`, `networking` and `privileges` are the values of the run's own options.
 
-    `network` is none, host or private; `resolver` is the text of a private one's /etc/resolv.conf. `limits` are
-    those of each process, `shm_size` the bytes of /dev/shm.
+    `hostname` is empty for the name of the container that it becomes. `limits` are those of each process, `shm_size`
+    the bytes of /dev/shm. `resolver` is the text of the container's own /etc/resolv.conf, empty if it has none.
+    `script` is the number of the travelling descriptor that holds the cell's body, None if there is none.
     """
 
-    root: Overlay | Directory
     process: Program | Work
-    hostname: str = "nbcontainer"
-    volumes: tuple[Volume, ...] = ()
-    tmpfs: tuple[Tmpfs, ...] = ()
-    network: str = "none"
-    resolver: str = ""
-    read_only: bool = False
-    script: int = -1
-    control_directory: ControlDirectory | None = None
+    hostname: str = ""
+    mounts: Mounts = Mounts()
+    networking: Networking = Networking()
+    privileges: Privileges = Privileges()
     limits: tuple[Limit, ...] = DEFAULT_LIMITS
     shm_size: int = SHM_SIZE
-    capabilities: tuple[str, ...] = field(default=DEFAULT_CAPABILITIES)
+    resolver: str = ""
+    script: int | None = None
+    control_directory: ControlDirectory | None = None

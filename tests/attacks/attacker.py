@@ -19,7 +19,7 @@ import pytest
 
 from nbcontainer.containers import run
 from nbcontainer.containers.cell import Request, Streams
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 from nbcontainer.images.builtin import busybox
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox import plan
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
-    from nbcontainer.sandbox.spec import Spec
+    from nbcontainer.sandbox.plan import PlanTemplate
+    from nbcontainer.sandbox.spec import Directory, Overlay
     from nbcontainer.sandbox.steps.base import Plan, Step
-    from nbcontainer.sandbox.userns.idmap import IdMap
 
 PYTHON = "/usr/bin/python3"
 
@@ -151,7 +151,7 @@ class Attacker:
     def __init__(self, engine: Engine, folder: Path) -> None:
         self.engine = engine
         self.folder = folder
-        self._build = plan.build
+        self._build = plan.PlanTemplate.on
         self.busybox = busybox_nodes()
         self.nodes = self.busybox | python_nodes()
         self.image = self.image_of("attacker", {})
@@ -173,7 +173,7 @@ class Attacker:
         image: str = "",
         **options: Any,
     ) -> Any:
-        """What the attack returned. `options` are those of `RunOptions`."""
+        """What the attack returned. `options` are fields of `run_options`."""
         script = attack_script(function, arguments)
         return self.run(script, without=without, change=change, image=image, **options).answer
 
@@ -190,8 +190,8 @@ class Attacker:
     ) -> Attacked:
         """Runs a cell to its end. With `remove`, its container is not kept as the last one, so that two may run."""
 
-        def build(spec: Spec, idmap: IdMap) -> Plan:
-            whole = self._build(spec, idmap)
+        def build(template: PlanTemplate, root: Overlay | Directory, name: str = "") -> Plan:
+            whole = self._build(template, root, name)
             kept = [
                 tuple(change(step) for step in part if type(step) not in without)
                 for part in (whole.prepare, whole.setup, whole.enter)
@@ -200,9 +200,9 @@ class Attacker:
 
         out: list[bytes] = []
         err: list[bytes] = []
-        request = Request(image or self.image, "", command, script, remove, RunOptions(**options))
+        request = Request(image or self.image, "", command, script, remove, run_options(options))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plan, "build", build)
+            patch.setattr(plan.PlanTemplate, "on", build)
             # A container made ahead has an upper that another plan's cannot mount as well.
             patch.setattr(self.engine, "prewarm", lambda *_, **__: None)
             _, outcome = run.run(self.engine, request, Streams(out.append, err.append))

@@ -16,6 +16,7 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.spec import Userns
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
@@ -125,7 +126,7 @@ def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Itera
         patch.setattr(sys, "executable", str(own_python))
         engine.launcher.start()
         if os.geteuid() == 0:
-            engine.launcher_for("host").start()
+            engine.launcher_for(Userns.HOST).start()
     yield Attacker(engine, attack.folder)
     engine.close()
 

@@ -13,7 +13,7 @@ from nbcontainer.containers import container as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerError, ImageError, ImageNotFound, NbcontainerError
 from nbcontainer.images import library
 from nbcontainer.images.archives import loading
@@ -54,7 +54,7 @@ class Victim:
     def run(self, image: str, name: str = "") -> bytes:
         """What a cell says that looks whether it is in the attacker's image."""
         said: list[bytes] = []
-        request = Request(image, name, script=EVIL, options=RunOptions(pull=library.NEVER))
+        request = Request(image, name, script=EVIL, options=run_options({"pull": library.NEVER}))
         run.run(self.engine, request, Streams(said.append, said.append))
         return b"".join(said)
 

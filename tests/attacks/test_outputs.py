@@ -176,4 +176,4 @@ def test_variables_are_read_from_the_file_that_was_named(kind: str, scene: Scene
 def shown(engine: Engine, path: Path) -> None:
     """Runs a cell that shows what a file of variables says."""
     options = request_of(parse(RUN, ["--env-file", str(path), "busybox"])).options
-    run_script(engine, "echo $NAME", env=options.env, links=options.links)
+    run_script(engine, "echo $NAME", env=options.process.env, links=options.process.links)

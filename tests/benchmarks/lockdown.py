@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.engine import Engine
+from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
 from nbcontainer.sandbox.steps.devices import MaskPaths, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import NewSession, NewSessionKeyring
@@ -25,15 +26,11 @@ from tests.benchmarks.measuring import Subject, interleave, machine, report
 from tests.running import run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbcontainer.containers.warm_pool import WarmContainer
-    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.sandbox.cgroups.group import GroupLimits
     from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.spec import Directory, Overlay
     from nbcontainer.sandbox.steps.base import Plan, Step
-
-    PlanFor = Callable[[WriteLayer], Plan]
 
 LOCKDOWN: tuple[type[Step], ...] = (
     NewSessionKeyring,
@@ -55,34 +52,42 @@ class _Without(Engine):
     left_out: tuple[type[Step], ...] = ()
     foresees = True
 
-    def begin(
+    def allocate(
         self,
         launcher: Launcher,
         lowers: tuple[str, ...],
-        plan_for: PlanFor,
+        template: PlanTemplate,
         limits: GroupLimits,
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[WarmContainer, Plan]:
+    ) -> WarmContainer:
         """The same with less to do."""
-        return super().begin(launcher, lowers, self._less(plan_for), limits, storage, afresh=afresh)
+        return super().allocate(launcher, lowers, self._less(template), limits, storage, afresh=afresh)
 
-    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
         """The same with less to do, or nothing."""
         if self.foresees:
-            super().prewarm(lowers, limits, self._less(plan_for))
+            super().prewarm(lowers, limits, self._less(template))
 
-    def _less(self, plan_for: PlanFor) -> PlanFor:
-        def less(upper: WriteLayer) -> Plan:
-            whole = plan_for(upper)
-            parts = {
-                part: tuple(step for step in getattr(whole, part) if not isinstance(step, self.left_out))
-                for part in ("prepare", "setup", "enter")
-            }
-            return dataclasses.replace(whole, **parts)
+    def _less(self, template: PlanTemplate) -> PlanTemplate:
+        return _Less(template.spec, template.idmap, self.left_out)
 
-        return less
+
+@dataclasses.dataclass(frozen=True)
+class _Less(PlanTemplate):
+    """A template that leaves steps out."""
+
+    left_out: tuple[type[Step], ...] = ()
+
+    def on(self, root: Overlay | Directory, name: str = "") -> Plan:
+        """The plan without them."""
+        whole = super().on(root, name)
+        parts = {
+            part: tuple(step for step in getattr(whole, part) if not isinstance(step, self.left_out))
+            for part in ("prepare", "setup", "enter")
+        }
+        return dataclasses.replace(whole, **parts)
 
 
 def main() -> None:

@@ -91,14 +91,14 @@ def test_the_exit_code_is_the_containers(program: Program, words: list[str], cod
         (["busybox", "/etc/passwd"], 126, "cannot run /etc/passwd: Permission denied"),
         (["busybox", "/etc"], 126, "cannot run /etc: Permission denied"),
         (["--pull", "never", "no-such-image", "true"], 125, "no image 'no-such-image' in the store"),
-        (["-v", "/no/such:/x", "busybox", "true"], 125, "the volume's source /no/such does not exist; mkdir -p"),
+        (["-v", "/no/such:/x", "busybox", "true"], 125, "the volume's source '/no/such' does not exist; `mkdir -p"),
         (["-u", "nobody-at-all", "busybox", "true"], 125, "cannot become the user at /etc/passwd: no user"),
         (["--name", "not/a/name", "busybox", "true"], 2, "invalid container name 'not/a/name'; use up to 63 letters"),
-        ([], 2, "run: no image; write run [OPTIONS] IMAGE"),
-        (["--volum", "a:b", "busybox"], 2, "run: unknown option --volum; did you mean --volume"),
-        (["-v", "a", "busybox"], 2, "'a' is no volume; write -v SRC:DST"),
-        (["-v"], 2, "--volume has no value; write -v, --volume SRC:DST[:ro]"),
-        (["-it", "busybox"], 2, "-t with -i wants a terminal as standard input; leave out -t, or -i"),
+        ([], 2, "run: missing image; write `run [OPTIONS] IMAGE"),
+        (["--volum", "a:b", "busybox"], 2, "run: unknown option '--volum'; did you mean --volume"),
+        (["-v", "a", "busybox"], 2, "invalid volume 'a': expected SRC:DST[:ro]; write -v SRC:DST"),
+        (["-v"], 2, "missing value for --volume; write `-v, --volume SRC:DST[:ro]`"),
+        (["-it", "busybox"], 2, "-it requires a terminal on standard input; remove -t, or -i"),
     ],
 )
 def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], code: int, said: str) -> None:
@@ -111,17 +111,17 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
     [
         (["no-such-verb"], 2, "unknown verb 'no-such-verb'"),
         (["imags"], 2, "unknown verb 'imags'; did you mean images"),
-        (["--no-such-option"], 2, "nbcontainer: unknown option --no-such-option"),
-        (["--store"], 2, "--store has no value"),
+        (["--no-such-option"], 2, "nbcontainer: unknown option '--no-such-option'"),
+        (["--store"], 2, "missing value for --store"),
         (["--store", "", "ps"], 2, "invalid path ''"),
-        (["ps", "extra"], 2, "ps: 'extra' is too much; write ps"),
-        (["rm"], 2, "rm: too few words; write rm [OPTIONS] CONTAINER..."),
+        (["ps", "extra"], 2, "ps: unexpected argument 'extra'; write `ps`"),
+        (["rm"], 2, "rm: missing argument; write `rm [OPTIONS] CONTAINER...`"),
         (
             ["rm", "no-such-container"],
             1,
             "no such container: 'no-such-container'; list containers with `%container ps`",
         ),
-        (["rmi", "no-such-image"], 1, "no image 'no-such-image' in the store; see `%container images`"),
+        (["rmi", "no-such-image"], 1, "no image 'no-such-image' in the store; list the images with `%container images`"),
         (["stop", "no-such-container"], 1, "no such container: 'no-such-container'"),
         (["diff"], 1, "no container yet"),
         (["inspect", "no-such-thing"], 1, "no container and no image named no-such-thing"),
@@ -253,7 +253,8 @@ def test_every_verb_says_how_it_is_written(program: Program, verb: str) -> None:
     command = {"run": _RUN, "demo": _DEMO}.get(verb) or VERBS[verb].command
     said = program.good(verb, "--help", env={**program.env, "NBCONTAINER_HOME": "/proc/no/such"})
     assert said.startswith(f"usage: nbcontainer {command.usage}\n")
-    assert said == program.good(verb, "-h", env={**program.env, "NBCONTAINER_HOME": "/proc/no/such"})
+    if verb != "run":  # where it is the host name
+        assert said == program.good(verb, "-h", env={**program.env, "NBCONTAINER_HOME": "/proc/no/such"})
     for option in command.options:
         assert str(option) in said
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.warm_pool import PlanFor
     from nbcontainer.sandbox.cgroups.group import GroupLimits
+    from nbcontainer.sandbox.plan import PlanTemplate
 
 CODES = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM, errno.EIO)
 
@@ -43,7 +43,7 @@ _LONGEST = 40.0  # seconds for an act; it takes some hundredths of one
 class OneByOne(Engine):
     """An engine that makes no container ahead: so that the only init there is, is the cell's."""
 
-    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, plan_for: PlanFor) -> None:
+    def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
         """Makes none."""
 
 

@@ -34,6 +34,7 @@ class Fault(Step):
 
     code: int
 
+    phrase: ClassVar[str] = "apply Fault"
     why: ClassVar[str] = "a test wants to see what happens"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

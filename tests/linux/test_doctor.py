@@ -38,7 +38,7 @@ from nbcontainer.containers import run
 from nbcontainer.containers.commit import commit
 from nbcontainer.commands.doctor import examine
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import NbcontainerError
@@ -49,7 +49,7 @@ out, err = [], []
 try:
     engine = Engine(store)
     for script in ("echo one; rm -r /etc/passwd; mkdir /made", "ls -d /made; test -e /etc/passwd || echo gone"):
-        request = run.Request("busybox", "box", script=script, options=RunOptions(volumes=volumes))
+        request = run.Request("busybox", "box", script=script, options=run_options({"volumes": volumes}))
         container, _ = run.run(engine, request, run.Streams(out.append, err.append))
     said["layers"] = len(commit(container, "kept").layers)
     container.remove()

@@ -14,7 +14,7 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.errors import SandboxError, SetupFailed
-from nbcontainer.sandbox import plan
+from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
 from tests.running import all_dead, descendants, mounts_of, pidfds
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.spec import Spec
-    from nbcontainer.sandbox.userns.idmap import IdMap
+    from nbcontainer.sandbox.spec import Directory, Overlay
     from tests.running import Ran
 
     Cell = Callable[..., Ran]
@@ -36,15 +35,15 @@ class Faults:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
         engine.launcher.connection.preload += ("tests.linux.faulty",)
-        self.build = plan.build
+        self.build = PlanTemplate.on
         self.at = -1
         self.code = 0
         self.steps: list[Step] = []
-        monkeypatch.setattr(plan, "build", self._build)
+        monkeypatch.setattr(PlanTemplate, "on", lambda template, root, name="": self._on(template, root, name))
 
-    def _build(self, spec: Spec, idmap: IdMap) -> Plan:
-        sound = self.build(spec, idmap)
-        if spec.hostname != "faulty":
+    def _on(self, template: PlanTemplate, root: Overlay | Directory, name: str) -> Plan:
+        sound = self.build(template, root, name)
+        if template.spec.hostname != "faulty":
             return sound
         self.steps = list(sound)[1:]
         if self.at < 0:

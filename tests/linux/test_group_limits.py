@@ -222,7 +222,7 @@ def test_a_limit_that_cannot_be_enforced_is_no_cell(
 
 def test_nothing_is_no_number_of_processors(engine: Engine) -> None:
     """From Python, too, a limit of 0 is refused where it is none, and is no limit of processes as in Docker."""
-    with pytest.raises(UsageError, match="--cpus 0 is no number of processors"):
+    with pytest.raises(UsageError, match="invalid number of processors '0' for --cpus"):
         run(engine, "true", cpus=0)
     own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     found = run(engine, "sed -n 's/^Max processes *//p' /proc/self/limits", pids_limit=0).text.split()[0]

@@ -178,7 +178,7 @@ def test_files_that_only_root_reads_are_not_shown(run: Run) -> None:
 def test_a_user_namespace_is_needed(engine: Engine) -> None:
     """With --userns=host its root would be the machine's: it is refused, in one line."""
     require_root()
-    with pytest.raises(UsageError, match="needs a user namespace"):
+    with pytest.raises(UsageError, match="requires a user namespace"):
         run_script(engine, "true", image="host", userns="host")
 
 

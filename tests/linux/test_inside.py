@@ -347,3 +347,24 @@ def test_each_cell_is_a_new_machine(cell: Cell) -> None:
 def test_the_kernel_is_the_hosts(cell: Cell) -> None:
     """A container has no kernel of its own: uname says what the host's says."""
     assert cell("uname -r").text == os.uname().release
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_name_servers_are_those_that_are_asked_for(cell: Cell, network: str) -> None:
+    """They take the place of the network's own, also where there is none, as with Docker; the image keeps its file."""
+    ran = cell("grep nameserver /etc/resolv.conf", network=network, dns=("9.9.9.9", "::1"))
+    assert ran.lines == ["nameserver 9.9.9.9", "nameserver ::1"]
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_hosts_that_are_added_have_their_addresses(cell: Cell, network: str) -> None:
+    """They are found by name, beside the container's own, and nothing of them is in a layer."""
+    hosts = (("db.example", "127.0.0.9"), ("six.example", "fd00::7"))
+    script = "ping -c1 -w1 db.example | head -n1; cat /etc/hosts; echo >> /etc/hosts || echo read-only"
+    ran = cell(script, network=network, hosts=hosts, hostname="box")
+    assert "db.example (127.0.0.9)" in ran.lines[0]
+    assert {"127.0.0.9\tdb.example", "fd00::7\tsix.example", "127.0.0.1\tbox"} <= set(ran.lines)
+    assert ran.lines[-1] == "read-only"
+    assert ("127.0.0.1\tlocalhost" in ran.lines) == (network == "none") or network == "host"
+    ran = cell("cat /etc/hosts || echo none", network=network)
+    assert "db.example" not in ran.text

@@ -9,6 +9,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer.containers import container as containers
+from nbcontainer.errors import UsageError
 from nbcontainer.linux.process import capability_mask
 
 if TYPE_CHECKING:
@@ -81,3 +82,22 @@ def test_of_one_that_runs(engine: Engine, name: str) -> None:
         "busybox", script="echo up; sleep 60", engine=engine, name=name, timeout=0.5, stdout=look, check=False
     )
     assert steps(seen[0]["confinement"], "NoNewPrivileges")
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_labels_are_shown_and_are_those_of_a_commit(engine: Engine, name: str, anonymous: bool) -> None:
+    """`inspect` shows a container's labels, and the image of a commit has them beside the base image's own."""
+    labels = {"stage": "test", "empty": ""}
+    kept = "" if anonymous else name
+    container = nbcontainer.run("busybox", script="echo > /x", engine=engine, name=kept, labels=labels).container
+    assert container.as_dict()["labels"] == labels
+    assert containers.get(engine, container.name).as_dict()["labels"] == labels
+    image = nbcontainer.commit(container, f"{name}:labelled", changes=["LABEL stage=changed"])
+    assert image.config.labels == {**labels, "stage": "changed"}
+
+
+def test_labels_are_for_a_new_container(engine: Engine, name: str) -> None:
+    """A container that exists keeps its labels: others are refused, in one line."""
+    nbcontainer.run("busybox", ["true"], engine=engine, name=name, labels=["a=b"])
+    with pytest.raises(UsageError, match=f"container '{name}' exists, and keeps its labels; remove --label"):
+        nbcontainer.run("busybox", ["true"], engine=engine, name=name, labels=["a=c"])

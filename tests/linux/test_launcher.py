@@ -15,10 +15,11 @@ import pytest
 
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
 from nbcontainer.linux.process import capability_mask
-from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
-from nbcontainer.sandbox.spec import Overlay, Program, Spec
+from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.spec import Network, Networking, Overlay, Privileges, Program, Spec
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 from tests.requirements import require_plain_user
 from tests.running import all_dead, descendants, pidfds
@@ -53,12 +54,13 @@ class Bench:
         self.store = engine.store
         self.lowers = tuple(f"{layer}/diff" for layer in lowers)
 
-    def spec(self, *argv: str, **more: Any) -> Spec:
+    def plan(self, *argv: str, **more: Any) -> Plan:
         upper = self.store.new_directory(self.store.path / "tmp" / self.store.unique(), give=False)
         for name in ("diff", "work"):
             self.store.new_directory(upper / name)
         root = Overlay(self.lowers, f"../tmp/{upper.name}/diff", f"../tmp/{upper.name}/work")
-        return Spec(root, Program(argv, ("PATH=/bin:/usr/bin",)), **more)
+        spec = Spec(Program(argv, ("PATH=/bin:/usr/bin",)), **more)
+        return PlanTemplate(spec, self.launcher.idmap).on(root)
 
     def ready(self, todo: Plan) -> ContainerHandle:
         """The spare that has done the beginning of a plan, ordered and waited for."""
@@ -69,12 +71,12 @@ class Bench:
                 if done == todo.prepare:
                     return spare
 
-    def run(self, spec: Spec) -> tuple[bytes, Outcome]:
+    def run(self, todo: Plan) -> tuple[bytes, Outcome]:
         read, write = output_pipe()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         log = _Output()
         try:
-            with self.launcher.submit(plan.build(spec, self.launcher.idmap), [null, write, write]) as running:
+            with self.launcher.submit(todo, [null, write, write]) as running:
                 os.close(write)
                 outcome = Supervisor(running, log, [read]).to_end()
                 running.wait()
@@ -91,21 +93,23 @@ def bench(cell: Cell, engine: Engine) -> Bench:
 
 def test_a_plan_runs(bench: Bench) -> None:
     """A Spec made by hand is all that a container takes."""
-    said, outcome = bench.run(bench.spec("echo", "hello"))
+    said, outcome = bench.run(bench.plan("echo", "hello"))
     assert (said, outcome.ok) == (b"hello\n", True)
 
 
 @pytest.mark.parametrize("kept", [(), ("KILL",), ("CHOWN", "SETUID", "SETGID")], ids=str)
 def test_any_set_of_capabilities_runs(bench: Bench, kept: tuple[str, ...]) -> None:
     """A cell with fewer capabilities than usual, or none, starts, and what it leaves behind is ended."""
-    said, outcome = bench.run(bench.spec("sh", "-c", "sleep 1000 & grep CapEff /proc/self/status", capabilities=kept))
+    said, outcome = bench.run(
+        bench.plan("sh", "-c", "sleep 1000 & grep CapEff /proc/self/status", privileges=Privileges(kept))
+    )
     assert int(said.split()[1], 16) & ~capability_mask((*kept, "KILL")) == 0
     assert outcome.ok
 
 
 def test_a_spare_is_taken_by_the_plan_that_begins_so(bench: Bench) -> None:
     """What was ordered ahead is what the next container with that beginning is."""
-    todo = plan.build(bench.spec("true"), bench.launcher.idmap)
+    todo = bench.plan("true")
     spare = bench.ready(todo).pid
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     with bench.launcher.submit(todo, [null] * 3) as running:
@@ -116,15 +120,15 @@ def test_a_spare_is_taken_by_the_plan_that_begins_so(bench: Bench) -> None:
 
 def test_a_spare_that_was_killed_is_an_error_once(bench: Bench) -> None:
     """Who kills a container while it waits is told of it by the next one, if nobody has looked before, and no more."""
-    spec = bench.spec("echo", "hello")
-    todo = plan.build(spec, bench.launcher.idmap)
+    spec = bench.plan("echo", "hello")
+    todo = spec
     spare = bench.ready(todo)
     os.kill(spare.pid, signal.SIGKILL)
     wait_readable(spare.pidfd)
     assert not bench.launcher.has(todo.prepare)
     with pytest.raises(ContainerLost, match="a new container ended before its cell began"):
         bench.run(spec)
-    assert bench.run(bench.spec("echo", "hello"))[0] == b"hello\n"
+    assert bench.run(bench.plan("echo", "hello"))[0] == b"hello\n"
 
 
 def test_waiting_containers_that_were_killed_are_replaced(cell: Cell, engine: Engine) -> None:
@@ -143,7 +147,7 @@ def test_waiting_containers_that_were_killed_are_replaced(cell: Cell, engine: En
 
 def test_a_spare_that_is_let_go_is_gone(bench: Bench) -> None:
     """`dismiss` waits until the spare's processes and mounts are no more."""
-    todo = plan.build(bench.spec("true"), bench.launcher.idmap)
+    todo = bench.plan("true")
     fds = pidfds([bench.ready(todo).pid])
     bench.launcher.dismiss(todo.prepare)
     assert all_dead(fds, 0.1)
@@ -159,13 +163,13 @@ def test_an_interrupt_does_not_mix_answers_up(bench: Bench, monkeypatch: pytest.
         monkeypatch.setattr(protocol, "receive", receive)
         raise KeyboardInterrupt
 
-    other = plan.build(bench.spec("true", network="host"), bench.launcher.idmap)
+    other = bench.plan("true", networking=Networking(Network.HOST))
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     monkeypatch.setattr(protocol, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench.launcher.submit(other, [])
     assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
-    said, _ = bench.run(bench.spec("ls", "/sys/class/net"))
+    said, _ = bench.run(bench.plan("ls", "/sys/class/net"))
     assert said == b"lo\n"
 
 

@@ -298,7 +298,7 @@ def test_python_asks_for_it_too(engine: Engine, tool: str) -> None:
         script = asking(own_address(), port)
         found = nbcontainer.run("busybox", script=script, network="private", publish=published, engine=engine)
     assert found.text == "hello\n"
-    with pytest.raises(UsageError, match="web is no port"):
+    with pytest.raises(UsageError, match="invalid port 'web'"):
         nbcontainer.run("busybox", script="true", network="private", publish=["web:80"], engine=engine)
 
 

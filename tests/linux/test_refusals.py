@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.warm_pool import PlanFor, WarmContainer
+    from nbcontainer.containers.warm_pool import WarmContainer
     from nbcontainer.sandbox.cgroups.group import GroupLimits
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.plan import PlanTemplate
     from nbcontainer.sandbox.supervisor import Supervisor
     from tests.running import Ran
 
@@ -102,7 +102,7 @@ def test_a_full_disk_ends_no_cell(cell: Cell, engine: Engine, monkeypatch: pytes
     def tell(_: dict[str, Any]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine.store.sessions, "tell", tell)
+    monkeypatch.setattr(engine.store.sessions, "publish", tell)
     assert cell("echo one; sleep 0.1; echo two").lines == ["one", "two"]
 
 
@@ -111,21 +111,21 @@ class _DiesInBetween(Engine):
 
     kills = 0
 
-    def begin(
+    def allocate(
         self,
         launcher: Launcher,
         lowers: tuple[str, ...],
-        plan_for: PlanFor,
+        template: PlanTemplate,
         limits: GroupLimits,
         storage: int | None = None,
         *,
         afresh: bool = False,
-    ) -> tuple[WarmContainer, Plan]:
+    ) -> WarmContainer:
         """The same, and then there is no launcher."""
-        found = super().begin(launcher, lowers, plan_for, limits, storage, afresh=afresh)
+        found = super().allocate(launcher, lowers, template, limits, storage, afresh=afresh)
         if self.kills:
             self.kills -= 1
-            while not (found[0].upper.path / "work" / "work").exists():
+            while not (found.upper.path / "work" / "work").exists():
                 time.sleep(0.001)  # until it is mounted
             dead = pidfds([launcher.pid])
             os.kill(launcher.pid, signal.SIGKILL)

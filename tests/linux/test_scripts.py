@@ -59,7 +59,7 @@ def test_a_body_with_a_nul_is_refused(cell: Cell) -> None:
 
 def test_a_body_that_is_no_text_is_refused(cell: Cell) -> None:
     """Half of a surrogate pair cannot be written as UTF-8: the error says where it is."""
-    with pytest.raises(UsageError, match="no Unicode text, at position 5"):
+    with pytest.raises(UsageError, match="not Unicode text, at position 5"):
         cell("echo \udc80")
 
 

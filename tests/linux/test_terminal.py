@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.containers import run as running
 from nbcontainer.containers.cell import Request, Streams
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_the_window_has_the_size_that_is_set(engine: Engine) -> None:
     request = Request(
         "busybox",
         script="trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 1000 & wait; done",
-        options=RunOptions(terminal=True),
+        options=run_options({"terminal": True}),
     )
     _, outcome = running.run(engine, request, Streams(look, look, on_terminal=terminals.append))
     assert outcome.ok

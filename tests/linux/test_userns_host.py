@@ -9,6 +9,7 @@ import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.spec import Userns
 from tests.requirements import require_plain_user, require_root
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def test_it_is_for_root(cell: Cell) -> None:
     """A plain user is told to leave it out."""
     require_plain_user()
-    with pytest.raises(UsageError, match="--userns=host is for root; leave it out"):
+    with pytest.raises(UsageError, match="--userns=host requires root; remove it"):
         cell("true", userns="host")
 
 
@@ -92,7 +93,7 @@ def test_both_kinds_run_side_by_side(cell: Cell, engine: Engine) -> None:
     require_root()
     assert cell("echo a", userns="host").text == "a"
     assert cell("echo b").text == "b"
-    first, second = engine.launcher_for("host").pid, engine.launcher.pid
+    first, second = engine.launcher_for(Userns.HOST).pid, engine.launcher.pid
     assert first != second
     engine.close()
     for pid in (first, second):

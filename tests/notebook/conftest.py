@@ -16,7 +16,7 @@ from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers.cell import Request
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import run_options
 from nbcontainer.notebook.kernel.shell.session import ShellSession
 from tests.notebook.kernels import Kernel
 from tests.notebook.shell_cells import SHELLS, Cells, Heard
@@ -148,7 +148,7 @@ def make_cells(engine: Engine, shells_tar: Path) -> Iterator[Callable[..., Cells
     def make(name: str, **options: object) -> Cells:
         heard = Heard()
         image, program = ("busybox", "") if name == "ash" else (str(shells_tar), name)
-        request = Request(image, options=RunOptions(**options))  # type: ignore[arg-type]
+        request = Request(image, options=run_options(options))
         made.append(ShellSession(engine, request, heard, program))
         return Cells(made[-1], heard, name)
 

@@ -108,7 +108,7 @@ def test_a_nul_is_refused_or_arrives(notebook: Notebook) -> None:
 
 def test_a_body_that_is_no_unicode_is_refused(notebook: Notebook) -> None:
     """Half of a surrogate pair is no character: the cell is refused in one line."""
-    assert "is no Unicode text" in notebook.fails("%%container busybox\necho \ud800\n")
+    assert "is not Unicode text" in notebook.fails("%%container busybox\necho \ud800\n")
 
 
 def test_a_long_script_runs(notebook: Notebook) -> None:

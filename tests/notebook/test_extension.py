@@ -142,7 +142,7 @@ def test_reloading_starts_anew(notebook: Notebook, engine: Engine) -> None:
 
 def test_defaults_can_be_configured(notebook: Notebook, tmp_path: Path) -> None:
     """`%config ContainerMagics` sets the image, volumes, network and time limit of cells that do not say."""
-    assert notebook.fails("%%container\necho").startswith("UsageError: no image; name one")
+    assert notebook.fails("%%container\necho").startswith("UsageError: missing image; name one")
     notebook.good("%config ContainerMagics.image = 'busybox'")
     assert notebook.good("%%container\necho here") == "here\n"
     (tmp_path / "file").write_text("found\n")

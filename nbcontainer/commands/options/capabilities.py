@@ -1,4 +1,4 @@
-"""`--cap-add` and `--cap-drop`: from the words to the set of capabilities that root has in a container."""
+"""`--cap-add` and `--cap-drop`: from words to the set of capabilities that root has in a container."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _ALL = "ALL"
 _EVERY = set(CAPABILITIES)
 
 
-def chosen(add: Sequence[str], drop: Sequence[str]) -> tuple[str, ...]:
-    """The usual set without some and with others, by name. Raises `UsageError`.
+def chosen(cap_add: Sequence[str] = (), cap_drop: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the default set without some and with others, by name. Raises `UsageError`.
 
-    The names have CAP_ before them or not; ALL is all of them, before the names of the other option.
+    The names may begin with CAP_. ALL is all of them, and applies before the names of the other option.
     """
-    if not add and not drop:
+    if not cap_add and not cap_drop:
         return DEFAULT_CAPABILITIES
-    added, dropped = _names("--cap-add", add), _names("--cap-drop", drop)
+    added, dropped = _names("--cap-add", cap_add), _names("--cap-drop", cap_drop)
     if (both := added & dropped) and _EVERY not in (added, dropped):
-        raise UsageError(f"{min(both)} is both added and dropped", hint="leave one of the two out")
+        raise UsageError(f"{min(both)} is both added and dropped", hint="remove one of the two options")
     kept = added - dropped if added == _EVERY else (set(DEFAULT_CAPABILITIES) - dropped) | added
     return tuple(sorted(kept))
 
@@ -40,6 +40,6 @@ def _names(option: str, words: Iterable[str]) -> set[str]:
             found.add(name)
         else:
             near = difflib.get_close_matches(name, CAPABILITIES, 1)
-            hint = f"did you mean {near[0]}" if near else "see capabilities(7) for those there are"
-            raise UsageError(f"{option} {word} is no capability", hint=hint)
+            hint = f"did you mean {near[0]}" if near else "see capabilities(7) for their names"
+            raise UsageError(f"unknown capability '{word}' for {option}", hint=hint)
     return found

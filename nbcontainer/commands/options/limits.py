@@ -1,86 +1,138 @@
-"""`-m`, `--cpus`, `--pids-limit`, `--ulimit` and `--shm-size`: from the words to checked values."""
+"""`-m`, `--cpus`, `--pids-limit`, `--ulimit`, `--shm-size`, `--storage`, `--timeout`: from words to checked values."""
 
 from __future__ import annotations
 
 import resource
 
-from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.options.volumes import size_in_bytes
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import Limit
 
-LIMIT_OPTIONS = (
-    Option(("-m", "--memory"), "SIZE", "memory of all its processes, as in 512m; at it, the whole run is ended"),
-    Option(("--memory-swap",), "SIZE", "memory and swap together, -1 for all swap; without it, -m allows none"),
-    Option(("--cpus",), "NUMBER", "processors, as in 1.5"),
-    Option(("--pids-limit",), "NUMBER", "processes at a time, -1 for no limit"),
-    Option(("--ulimit",), "NAME=SOFT[:HARD]", "a limit of each process, as in nofile=4096"),
-    Option(("--shm-size",), "SIZE", "what /dev/shm holds, 64m without it"),
-    Option(("--storage",), "SIZE", "what it may write but to volumes, which is in memory until it has ended"),
-)
-
-_LEAST_MEMORY = 6 << 20  # as Docker has it; a shell and init have to start
+_LEAST_MEMORY = 6 << 20  # Docker's minimum; a shell and init have to start
 _LEAST_STORAGE = 1 << 20  # overlay's own directories, and what is made on the way to the program
 _NAMES = {name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_")}
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def group_limits(memory: str = "", swap: str = "", cpus: str = "", pids: str = "") -> GroupLimits:
-    """What is asked for all processes together, by the options' words, empty for none. Raises `UsageError`."""
-    size = size_in_bytes(memory) if memory else None
-    if size is not None and size < _LEAST_MEMORY:
-        raise UsageError(f"-m {memory} is too little to start in", hint="give it 6m or more")
-    return GroupLimits(size, _swap(swap, size), _cpus(cpus), _pids(pids))
+def group_limits(
+    memory: int | None = None,
+    memory_swap: int | None = None,
+    cpus: float | None = None,
+    pids_limit: int | None = None,
+) -> GroupLimits:
+    """Return the limits of all processes together. `memory_swap` is memory and swap, as Docker counts it, in bytes.
+
+    Raises `UsageError`.
+    """
+    return GroupLimits(memory, _swap(memory_swap, memory), cpus, pids_limit)
 
 
-def _swap(text: str, memory: int | None) -> int | None:
-    if not text:
+def _swap(both: int | None, memory: int | None) -> int | None:
+    if both is None:
         return None
     if memory is None:
-        raise UsageError("--memory-swap is memory and swap together", hint="give -m too")
-    if text == "-1":
+        raise UsageError("--memory-swap is the sum of memory and swap", hint="add -m")
+    if both == UNLIMITED:
         return UNLIMITED
-    if (both := size_in_bytes(text)) < memory:
-        raise UsageError(f"--memory-swap {text} is less than -m", hint="it is memory and swap together")
+    if both < memory:
+        raise UsageError(f"--memory-swap {both} is less than -m {memory}", hint="it is the sum of memory and swap")
     return both - memory
 
 
-def _cpus(text: str) -> float | None:
+def parse_memory(text: str) -> int | None:
+    """Return bytes of memory, None for an empty text. Raises `UsageError`."""
+    if not text:
+        return None
+    if (size := size_in_bytes(text)) < _LEAST_MEMORY:
+        raise UsageError(f"-m {text} is too little to start in", hint="write 6m or more")
+    return size
+
+
+def parse_memory_swap(text: str) -> int | None:
+    """Return bytes of memory and swap, UNLIMITED for `-1`, None for an empty text. Raises `UsageError`."""
+    if not text:
+        return None
+    return UNLIMITED if text == "-1" else size_in_bytes(text)
+
+
+def parse_cpus(text: str) -> float | None:
+    """Return a number of processors, None for an empty text. Raises `UsageError`."""
     if not text:
         return None
     try:
-        found = float(text)
+        return cpus(float(text))
     except ValueError:
-        found = -1.0
-    if not 0.01 <= found <= 10_000:  # a quota below 1 ms is refused (kernel/sched/core.c)
-        raise UsageError(f"--cpus {text} is no number of processors", hint="write a number of 0.01 or more, as in 1.5")
-    return found
+        raise _invalid_cpus(text) from None
 
 
-def _pids(text: str) -> int | None:
+def cpus(number: float) -> float:
+    """Return a number of processors that the kernel accepts. Raises `UsageError`."""
+    if not 0.01 <= number <= 10_000:  # a quota below 1 ms is refused (kernel/sched/core.c)
+        raise _invalid_cpus(f"{number:g}")
+    return float(number)
+
+
+def _invalid_cpus(text: str) -> UsageError:
+    return UsageError(f"invalid number of processors '{text}' for --cpus", hint="write 0.01 or more, as in 1.5")
+
+
+def parse_pids(text: str) -> int | None:
+    """Return a number of processes, UNLIMITED for `-1`, `0` and `unlimited`, None for an empty text.
+
+    Raises `UsageError`.
+    """
     if not text:
         return None
     if text in ("-1", "0", "unlimited"):
         return UNLIMITED
     if not text.isdecimal() or len(text) > 7:
-        raise UsageError(f"--pids-limit {text} is no number of processes", hint="write a number, or -1 for no limit")
+        hint = "write a number, or -1 for no limit"
+        raise UsageError(f"invalid number of processes '{text}' for --pids-limit", hint=hint)
     return int(text)
 
 
+def pids(number: float) -> int | None:
+    """Return a number of processes as `parse_pids` does. Raises `UsageError`."""
+    return parse_pids(str(number))
+
+
+def parse_seconds(text: str) -> float | None:
+    """Return `90`, `1.5s`, `2m` or `1h` in seconds, None for an empty text. Raises `UsageError`."""
+    if not text:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        return seconds(float(number) * _UNITS[unit])
+    except (ValueError, UsageError):
+        raise _invalid_time(text) from None
+
+
+def seconds(number: float) -> float:
+    """Return a time limit in seconds. Raises `UsageError` if it is not above 0, or endless."""
+    if not 0 < number < float("inf"):
+        raise _invalid_time(f"{number:g}")
+    return float(number)
+
+
+def _invalid_time(text: str) -> UsageError:
+    return UsageError(f"invalid time limit '{text}' for --timeout", hint="write seconds, or 90s, 5m, 1h")
+
+
 def parse_ulimit(text: str) -> Limit:
-    """`NAME=SOFT[:HARD]`, the names being those of setrlimit(2) without RLIMIT_. Raises `UsageError`."""
+    """Return the limit `NAME=SOFT[:HARD]`; the names are those of setrlimit(2) without RLIMIT_. Raises `UsageError`."""
     name, equals, values = text.partition("=")
     soft, colon, hard = values.partition(":")
     if not equals or name not in _NAMES:
         hint = f"write --ulimit NAME=SOFT[:HARD], where NAME is one of {', '.join(sorted(_NAMES))}"
-        raise UsageError(f"--ulimit {text} is no limit", hint=hint)
+        raise UsageError(f"invalid limit '{text}' for --ulimit", hint=hint)
     limit = Limit(name, _value(text, soft), _value(text, hard if colon else soft))
     if _more(limit.soft, limit.hard):
-        raise UsageError(f"--ulimit {text} has more for the soft limit than for the hard one", hint="swap them")
+        raise UsageError(f"--ulimit {text}: the soft limit is above the hard limit", hint="swap them")
     most = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
     if _more(limit.hard, most):
-        hint = "start the notebook with more: ulimit -H, or limits.conf(5)"
-        raise UsageError(f"--ulimit {text} is more than this notebook's own {most}", hint=hint)
+        hint = "start the notebook with a higher one: `ulimit -H`, or limits.conf(5)"
+        raise UsageError(f"--ulimit {text} is above this notebook's own limit of {most}", hint=hint)
     return limit
 
 
@@ -88,7 +140,7 @@ def _value(text: str, number: str) -> int:
     if number in ("-1", "unlimited"):
         return resource.RLIM_INFINITY
     if not number.isdecimal() or len(number) > 18:
-        raise UsageError(f"--ulimit {text} has no number", hint="write --ulimit NAME=SOFT[:HARD], or unlimited")
+        raise UsageError(f"invalid number in --ulimit {text}", hint="write --ulimit NAME=SOFT[:HARD], or unlimited")
     return int(number)
 
 
@@ -99,20 +151,20 @@ def _more(one: int, other: int) -> bool:
 
 
 def storage(text: str) -> int | None:
-    """Bytes that a run may write, None where nobody asked. Raises `UsageError`."""
+    """Return the bytes that a run may write, None for an empty text. Raises `UsageError`."""
     if not text:
         return None
     size = size_in_bytes(text)
     if size < _LEAST_STORAGE:
-        raise UsageError(f"--storage {text} is too little to start in", hint="give it 1m or more")
+        raise UsageError(f"--storage {text} is too little to start in", hint="write 1m or more")
     return size
 
 
 def shm_size(text: str) -> int | None:
-    """Bytes of /dev/shm, None where nobody asked. Raises `UsageError`."""
+    """Return the bytes of /dev/shm, None for an empty text. Raises `UsageError`."""
     if not text:
         return None
     size = size_in_bytes(text)
-    if size == 0:  # tmpfs(5) takes it for no limit at all
-        raise UsageError("--shm-size 0 is no memory", hint="write a size, as in 256m")
+    if size == 0:  # for tmpfs(5), 0 is no limit at all
+        raise UsageError("--shm-size must be greater than 0", hint="write a size, as in 256m")
     return size

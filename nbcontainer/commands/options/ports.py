@@ -1,4 +1,4 @@
-"""`-p/--publish`: the words for a port of this machine that leads to one of a container's."""
+"""`-p/--publish`: from words to a port of the host that leads to one of the container."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.spec import Port
 
 LOOPBACK = "127.0.0.1"
-"""Where a port is published that names no address: for this machine alone."""
+"""The address of a port that is published without one: only the host itself reaches it."""
 
 _HINT = "write [IP:]HOST:PORT[/tcp|udp], as in 8080:80 or 0.0.0.0:8080:80"
 
 
 def parse_port(text: str) -> Port:
-    """`8080:80`, `0.0.0.0:8080:80/tcp` or `5353:53/udp`: Docker's grammar. Raises `UsageError`."""
+    """Return the port `8080:80`, `0.0.0.0:8080:80/tcp` or `5353:53/udp`: Docker's grammar. Raises `UsageError`."""
     words, slash, protocol = text.partition("/")
     if slash and protocol not in ("tcp", "udp"):
-        raise UsageError(f"--publish {text}: {protocol or 'nothing'} is neither tcp nor udp", hint=_HINT)
+        raise UsageError(f"--publish {text}: unknown protocol '{protocol}'", hint=_HINT)
     address, _, rest = words.rpartition(":")
     if not address:
         raise UsageError(f"--publish {text}: one of the two ports is missing", hint=_HINT)
@@ -27,18 +27,18 @@ def parse_port(text: str) -> Port:
 
 def _address(text: str, word: str) -> str:
     if word.startswith("[") and word.endswith("]"):
-        why = "ports are published at IPv4 addresses alone"
-        raise UsageError(f"--publish {text}: {why}", hint="name an IPv4 address, or none")
+        why = "ports are published at IPv4 addresses only"
+        raise UsageError(f"--publish {text}: {why}", hint="write an IPv4 address, or none")
     import ipaddress
 
     try:
         return str(ipaddress.IPv4Address(word))
     except ValueError:
-        raise UsageError(f"--publish {text}: {word or 'nothing'} is no IPv4 address", hint=_HINT) from None
+        raise UsageError(f"--publish {text}: invalid IPv4 address '{word}'", hint=_HINT) from None
 
 
 def _number(text: str, word: str) -> int:
-    """A port by its number."""
+    """Return a port number."""
     if not (word.isascii() and word.isdecimal() and len(word) <= 5 and 0 < int(word) < 1 << 16):
-        raise UsageError(f"--publish {text}: {word or 'nothing'} is no port from 1 to 65535", hint=_HINT)
+        raise UsageError(f"--publish {text}: invalid port '{word}' (1 to 65535)", hint=_HINT)
     return int(word)

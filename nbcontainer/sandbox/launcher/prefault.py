@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps.base import Step
 
-_PLAIN = plan.build(
-    Spec(Overlay(("layer",)), Program(("/bin/sh", SCRIPT), (f"PATH={DEFAULT_PATH}", "TERM=dumb")), script=3), host_map()
-)
+_PLAIN = plan.PlanTemplate(
+    Spec(Program(("/bin/sh", SCRIPT), (f"PATH={DEFAULT_PATH}", "TERM=dumb")), script=3), host_map()
+).on(Overlay(("layer",)))
 
 
 def _request(done: int) -> bytes:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
-    from nbcontainer.sandbox.spec import ControlDirectory
 
 EXCHANGE = "/dev/nbcontainer"
 """Container path of the directory."""
@@ -63,11 +62,6 @@ class MakeControlDirectory(Step):
             kernel.write(target, content.encode())
             kernel.close(target)
             kernel.chmod(f"{top}/{name}", mode)
-
-
-def control_directory_step(control_directory: ControlDirectory) -> MakeControlDirectory:
-    """The step that makes it."""
-    return MakeControlDirectory(control_directory.files, control_directory.pipes, control_directory.directories)
 
 
 def open_control_directory(kernel: Kernel) -> tuple[int, int]:

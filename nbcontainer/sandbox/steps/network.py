@@ -99,7 +99,7 @@ class BindResolver(Step):
             tree = kernel.open_tree(AT_FDCWD, _RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         except FileNotFoundError:
             return
-        _attach_resolver(kernel, tree)
+        _attach_file(kernel, tree, _RESOLVER)
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,64 @@ class MakeResolver(Step):
         file = kernel.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         kernel.write(file, self.text.encode())
         kernel.close(file)
-        _attach_resolver(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC))
+        _attach_file(kernel, kernel.open_tree(AT_FDCWD, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), _RESOLVER)
 
 
-def _attach_resolver(kernel: Kernel, tree: int) -> None:
-    """Puts a detached mount of a file, which is closed then, in the place of the root's /etc/resolv.conf."""
+_HOSTS = "/etc/hosts"
+_HOSTS_LIMIT = 1 << 20  # bytes of the host's file
+
+
+@dataclass(frozen=True)
+class MakeHosts(Step):
+    """An /etc/hosts of the container's own, read-only: `localhost`, its own name, and `hosts` (name, address)."""
+
+    hosts: tuple[tuple[str, str], ...]
+
+    phrase: ClassVar[str] = "make the container's hosts file"
+    why: ClassVar[str] = "names that were asked for have their addresses"
+    ahead: ClassVar[bool] = True
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes it on the stage, and mounts it over the image's, so that it is in no layer."""
+        path = f"{STAGE}/hosts"
+        file = kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._begin(kernel, file)
+        # The kernel's name and not the asked one: an outer container may refuse to set that. By its name, this line
+        # is found; by its address, the one above.
+        lines = [f"127.0.0.1\t{os.uname().nodename}", *(f"{address}\t{name}" for name, address in self.hosts)]
+        kernel.write(file, "".join(f"{line}\n" for line in lines).encode())
+        kernel.close(file)
+        _attach_file(kernel, kernel.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), _HOSTS)
+
+    def _begin(self, kernel: Kernel, file: int) -> None:
+        kernel.write(file, b"127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+
+
+@dataclass(frozen=True)
+class ExtendHosts(MakeHosts):
+    """The same, beginning with the host's own file, for a container in the host's network."""
+
+    phrase: ClassVar[str] = "extend the host's hosts file"
+    why: ClassVar[str] = "names have the addresses that they have on the host, and those that were asked for"
+    ahead: ClassVar[bool] = False
+
+    def _begin(self, kernel: Kernel, file: int) -> None:
+        """Copies the host's file (sendfile(2)); a host without one has no lines."""
+        with contextlib.suppress(FileNotFoundError):
+            source = kernel.open(_HOSTS, os.O_RDONLY | os.O_CLOEXEC)
+            kernel.sendfile(file, source, 0, _HOSTS_LIMIT)
+            kernel.close(source)
+            kernel.write(file, b"\n")  # its last line may have no end
+
+
+def _attach_file(kernel: Kernel, tree: int, path: str) -> None:
+    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`."""
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
     try:
-        target = make_target(kernel, _RESOLVER, directory=False)
+        target = make_target(kernel, path, directory=False)
     except FileExistsError:  # a link to nowhere, as systemd-resolved's is without its /run: over the link itself
-        target = open_in_root(kernel, _RESOLVER, os.O_PATH | os.O_NOFOLLOW)
+        target = open_in_root(kernel, path, os.O_PATH | os.O_NOFOLLOW)
     kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     kernel.close(target)
     kernel.close(tree)

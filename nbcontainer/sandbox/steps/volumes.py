@@ -62,7 +62,7 @@ class BindVolume(Step):
     """One volume.
 
     `source` is an absolute host path without links, `target` an absolute container path. `tree` is the number of the
-    travelling descriptor that holds the detached, idmapped mount of `source`; -1 where the step opens `source` itself,
+    travelling descriptor that holds the detached, idmapped mount of `source`; None if the step opens `source` itself,
     and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
     """
 
@@ -70,7 +70,7 @@ class BindVolume(Step):
     target: str
     directory: bool
     read_only: bool
-    tree: int = -1
+    tree: int | None = None
     device: int = 0
     inode: int = 0
 
@@ -93,13 +93,13 @@ class BindVolume(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches the mount to the very directory or file that the target was found to be."""
-        tree = files[self.tree] if self.tree >= 0 else self._clone(kernel)
+        tree = self._clone(kernel) if self.tree is None else files[self.tree]
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
         target = mount_point(kernel, self.target, directory=self.directory)
         kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
-        if self.tree < 0:
+        if self.tree is None:
             kernel.close(tree)
 
     def _clone(self, kernel: Kernel) -> int:

@@ -67,24 +67,24 @@ def test_an_empty_word_is_a_word() -> None:
 @pytest.mark.parametrize(
     ("command", "line", "message"),
     [
-        (RUN, "--nam dev", "run: unknown option --nam; did you mean --name"),
-        (RUN, "--quite busybox", "run: unknown option --quite; run knows"),
-        (RUN, "-x busybox", "run: unknown option -x; "),
-        (RUN, "-ix busybox", "run: unknown option -x; "),
+        (RUN, "--nam dev", "run: unknown option '--nam'; did you mean --name"),
+        (RUN, "--quite busybox", "run: unknown option '--quite'; the options are"),
+        (RUN, "-x busybox", "run: unknown option '-x'; "),
+        (RUN, "-ix busybox", "run: unknown option '-x'; "),
         (
             RUN,
             "--xyzzy=3",
-            "run: unknown option --xyzzy; run knows -i --interactive -t --tty -e --env --name -h --help",
+            "run: unknown option '--xyzzy'; the options are -i --interactive -t --tty -e --env --name -h --help",
         ),
-        (BARE, "--all", "ps: unknown option --all; ps knows -h --help"),
-        (RUN, "--name", "--name has no value; write --name NAME"),
-        (RUN, "busybox -e", "--env has no value; write -e, --env NAME=VALUE"),
-        (RUN, "-ie", "--env has no value"),
-        (RUN, "--tty=yes", "--tty takes no value; write --tty alone"),
-        (MOVE, "a", "move: too few words; write move [OPTIONS] FROM TO"),
-        (MOVE, "a b c", "move: 'c' is too much; write move [OPTIONS] FROM TO"),
-        (MOVE, "-- a b -f", "move: '-f' is too much"),
-        (BARE, "a", "ps: 'a' is too much; write ps"),
+        (BARE, "--all", "ps: unknown option '--all'; the options are -h --help"),
+        (RUN, "--name", "missing value for --name; write `--name NAME`"),
+        (RUN, "busybox -e", "missing value for --env; write `-e, --env NAME=VALUE`"),
+        (RUN, "-ie", "missing value for --env"),
+        (RUN, "--tty=yes", "--tty takes no value; write `--tty`"),
+        (MOVE, "a", "move: missing argument; write `move [OPTIONS] FROM TO`"),
+        (MOVE, "a b c", "move: unexpected argument 'c'; write `move [OPTIONS] FROM TO`"),
+        (MOVE, "-- a b -f", "move: unexpected argument '-f'"),
+        (BARE, "a", "ps: unexpected argument 'a'; write `ps`"),
     ],
 )
 def test_wrong_words_are_named(command: Command, line: str, message: str) -> None:
@@ -119,9 +119,9 @@ def test_help_lists_the_usage_and_every_option() -> None:
         "  -t, --tty             has a terminal",
         "  -e, --env NAME=VALUE  sets",
         "  --name NAME           names",
-        "  -h, --help            this text",
+        "  -h, --help            show this text",
     ]
-    assert BARE.describe("").splitlines() == ["usage: ps", "", "Lists.", "", "  -h, --help  this text"]
+    assert BARE.describe("").splitlines() == ["usage: ps", "", "Lists.", "", "  -h, --help  show this text"]
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "a --help", "a b c -h", "-fh"])

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.commands.grammar import parse
-from nbcontainer.commands.run import RUN, RUN_OPTIONS, request_of, seconds
+from nbcontainer.commands.options.limits import parse_seconds
+from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.cell import Request
-from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
@@ -43,12 +45,25 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
         (["-u", "daemon:staff"], {"user": "daemon:staff"}),
         (["--user", "33"], {"user": "33"}),
         (["--hostname", "box"], {"hostname": "box"}),
+        (["-h", "box"], {"hostname": "box"}),
         (["--timeout", "1.5"], {"timeout": 1.5}),
         (["--network", "host"], {"network": "host"}),
-        (["-p", "8080:80"], {"ports": (Port("127.0.0.1", 8080, 80),)}),
-        (["-p8080:80", "--publish=0.0.0.0:53:5353/udp"], {"ports": (Port("127.0.0.1", 8080, 80), EVERYWHERE)}),
+        (["--network=private", "-p", "8080:80"], {"network": "private", "ports": (Port("127.0.0.1", 8080, 80),)}),
+        (
+            ["-p8080:80", "--network", "private", "--publish=0.0.0.0:53:5353/udp"],
+            {"network": "private", "ports": (Port("127.0.0.1", 8080, 80), EVERYWHERE)},
+        ),
         (["--read-only"], {"read_only": True}),
         (["--userns=host"], {"userns": "host"}),
+        (["--init"], {}),
+        (["--entrypoint", "cat"], {"entrypoint": "cat"}),
+        (["--entrypoint="], {"entrypoint": ""}),
+        (["--label", "a=b=c", "--label", "d"], {"labels": (("a", "b=c"), ("d", ""))}),
+        (["--dns", "9.9.9.9", "--dns=2620:fe::0:fe"], {"dns": ("9.9.9.9", "2620:fe::fe")}),
+        (
+            ["--add-host", "db:10.0.0.7", "--add-host=db=10.0.0.8", "--add-host", "six:fd00::7", "--add-host=b:[::1]"],
+            {"hosts": (("db", "10.0.0.7"), ("db", "10.0.0.8"), ("six", "fd00::7"), ("b", "::1"))},
+        ),
         (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
         (["--pull", "never"], {"pull": "never"}),
         (["--cap-drop", "ALL"], {"capabilities": ()}),
@@ -68,7 +83,7 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
 )
 def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> None:
     """Each option sets its own field of the run and no other."""
-    assert request("busybox", *words) == Request("busybox", options=RunOptions(**options))
+    assert request("busybox", *words) == Request("busybox", options=run_options(options))
 
 
 def test_every_option_is_tried_here() -> None:
@@ -86,6 +101,11 @@ def test_every_option_is_tried_here() -> None:
         "userns",
         "pull",
         "platform",
+        "add-host",
+        "dns",
+        "label",
+        "entrypoint",
+        "init",
         "cap-add",
         "cap-drop",
         "memory",
@@ -102,18 +122,18 @@ def test_every_option_is_tried_here() -> None:
 def test_what_is_asked_for_takes_the_place_of_the_usual() -> None:
     """A limit of each process that is asked for, and the one of processes where all together have one."""
     usual = {limit.name: limit for limit in DEFAULT_LIMITS}
-    assert RunOptions().limits == DEFAULT_LIMITS
-    asked = {limit.name: limit for limit in request("busybox", "--ulimit", "nofile=7").options.limits}
+    assert RunOptions().resources.process_limits == DEFAULT_LIMITS
+    asked = {limit.name: limit for limit in request("busybox", "--ulimit", "nofile=7").options.resources.process_limits}
     assert asked == usual | {"nofile": Limit("nofile", 7, 7)}
     for pids in ("100", "-1"):
-        left = request("busybox", "--pids-limit", pids).options.limits
+        left = request("busybox", "--pids-limit", pids).options.resources.process_limits
         assert {limit.name for limit in left} == usual.keys() - {"nproc"}
 
 
 def test_the_rest_of_the_words_are_the_run() -> None:
     """IMAGE, --name, --rm and COMMAND are the request's own; a body is its script."""
     assert request("busybox", "--name", "dev", "--rm", "ls", "-l", script="x", terminal=True) == Request(
-        "busybox", "dev", ("ls", "-l"), "x", remove=True, options=RunOptions(terminal=True)
+        "busybox", "dev", ("ls", "-l"), "x", remove=True, options=run_options({"terminal": True})
     )
     assert request() == Request()
 
@@ -127,7 +147,7 @@ def test_volumes_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "link").symlink_to("data")
     facts = place.stat()
     for source in ("data", "./data", "~/data", "link", str(place)):
-        (found,) = request("busybox", "-v", f"{source}:/d:ro").options.volumes
+        (found,) = request("busybox", "-v", f"{source}:/d:ro").options.mounts.volumes
         assert replace(found, links=()) == Volume(str(place), "/d", True, True, facts.st_dev, facts.st_ino)
         assert [link.path for link in found.links] == ([f"{place.parent}/link"] if source == "link" else [])
 
@@ -136,7 +156,7 @@ def test_a_variable_without_a_value_is_the_notebooks_own(monkeypatch: pytest.Mon
     """`-e NAME` passes on what the notebook has, and nothing where it has none."""
     monkeypatch.setenv("NBC_HERE", "a b")
     monkeypatch.delenv("NBC_GONE", raising=False)
-    assert request("busybox", "-e", "NBC_HERE", "-e", "NBC_GONE").options.env == ("NBC_HERE=a b",)
+    assert request("busybox", "-e", "NBC_HERE", "-e", "NBC_GONE").options.process.env == ("NBC_HERE=a b",)
 
 
 def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +164,7 @@ def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("NBC_HERE", "mine")
     file = tmp_path / "env"
     file.write_text("# comment\n\nA=1\n  B=two words \nNBC_HERE\nC=#kept\n", encoding="utf-8")
-    env = request("busybox", "-e", "A=2", "--env-file", str(file)).options.env
+    env = request("busybox", "-e", "A=2", "--env-file", str(file)).options.process.env
     assert env == ("A=1", "B=two words", "NBC_HERE=mine", "C=#kept", "A=2")
 
 
@@ -154,68 +174,80 @@ def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_time_limits_have_units(text: str, value: float | None) -> None:
     """Seconds, or a number of seconds, minutes or hours."""
-    assert seconds(text) == value
+    assert parse_seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1d", "s", "inf", "nan", "1 2", "1_0x", "5ms", "1m30s"])
 def test_what_is_no_time_limit(text: str) -> None:
     """Nothing, negative, endless and words are refused with the forms that are known."""
     with pytest.raises(UsageError) as raised:
-        seconds(text)
-    assert str(raised.value) == f"--timeout {text} is no time limit; write seconds, or 90s, 5m, 1h"
+        parse_seconds(text)
+    assert str(raised.value) == f"invalid time limit '{text}' for --timeout; write seconds, or 90s, 5m, 1h"
 
 
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (["--cap-add", "chow"], UsageError, "--cap-add chow is no capability; did you mean CHOWN"),
-        (["--cap-drop", "x"], UsageError, "--cap-drop x is no capability; see capabilities(7)"),
+        (["--cap-add", "chow"], UsageError, "unknown capability 'chow' for --cap-add; did you mean CHOWN"),
+        (["--cap-drop", "x"], UsageError, "unknown capability 'x' for --cap-drop; see capabilities(7)"),
         (["--cap-drop", "KILL", "--cap-add", "kill"], UsageError, "KILL is both added and dropped"),
-        (["-m", "x"], UsageError, "'x' is no size; write a number with b, k, m or g"),
-        (["-m", "1m"], UsageError, "-m 1m is too little to start in; give it 6m or more"),
-        (["--memory-swap", "1g"], UsageError, "--memory-swap is memory and swap together; give -m too"),
-        (["-m", "2g", "--memory-swap", "1g"], UsageError, "--memory-swap 1g is less than -m"),
-        (["--cpus", "0"], UsageError, "--cpus 0 is no number of processors; write a number of 0.01 or more"),
-        (["--cpus", "nan"], UsageError, "--cpus nan is no number of processors"),
-        (["--cpus", "two"], UsageError, "--cpus two is no number of processors"),
-        (["--pids-limit", "-2"], UsageError, "--pids-limit -2 is no number of processes; write a number, or -1"),
-        (["--pids-limit", "many"], UsageError, "--pids-limit many is no number of processes"),
-        (["--ulimit", "nofile"], UsageError, "--ulimit nofile is no limit; write --ulimit NAME=SOFT[:HARD]"),
-        (["--ulimit", "files=1"], UsageError, "--ulimit files=1 is no limit"),
-        (["--ulimit", "nofile=x"], UsageError, "--ulimit nofile=x has no number"),
-        (["--ulimit", "nofile=2:1"], UsageError, "--ulimit nofile=2:1 has more for the soft limit than for the hard"),
+        (["-m", "x"], UsageError, "invalid size 'x'; write a number with b, k, m or g"),
+        (["-m", "1m"], UsageError, "-m 1m is too little to start in; write 6m or more"),
+        (["--memory-swap", "1g"], UsageError, "--memory-swap is the sum of memory and swap; add -m"),
+        (["-m", "2g", "--memory-swap", "1g"], UsageError, "--memory-swap 1073741824 is less than -m 2147483648"),
+        (["--cpus", "0"], UsageError, "invalid number of processors '0' for --cpus; write 0.01 or more"),
+        (["--cpus", "nan"], UsageError, "invalid number of processors 'nan' for --cpus"),
+        (["--cpus", "two"], UsageError, "invalid number of processors 'two' for --cpus"),
+        (
+            ["--pids-limit", "-2"],
+            UsageError,
+            "invalid number of processes '-2' for --pids-limit; write a number",
+        ),
+        (["--pids-limit", "many"], UsageError, "invalid number of processes 'many' for --pids-limit"),
+        (["--ulimit", "nofile"], UsageError, "invalid limit 'nofile' for --ulimit; write --ulimit NAME=SOFT[:HARD]"),
+        (["--ulimit", "files=1"], UsageError, "invalid limit 'files=1' for --ulimit"),
+        (["--ulimit", "nofile=x"], UsageError, "invalid number in --ulimit nofile=x"),
+        (["--ulimit", "nofile=2:1"], UsageError, "--ulimit nofile=2:1: the soft limit is above the hard limit"),
         (
             ["--ulimit", "nofile=99999999999"],
             UsageError,
-            "--ulimit nofile=99999999999 is more than this notebook's own",
+            "--ulimit nofile=99999999999 is above this notebook's own limit of",
         ),
-        (["--storage", "9k"], UsageError, "--storage 9k is too little to start in; give it 1m or more"),
-        (["--shm-size", "0"], UsageError, "--shm-size 0 is no memory; write a size, as in 256m"),
-        (["-v", "data"], UsageError, "'data' is no volume; write -v SRC:DST"),
-        (["-v", ":/x"], UsageError, "':/x' is no volume"),
-        (["-v", "/tmp:"], UsageError, "'/tmp:' is no volume"),
-        (["-v", "/tmp:/x:ro:z"], UsageError, "'/tmp:/x:ro:z' is no volume"),
-        (["-v", "/tmp:/x:rx"], UsageError, "'rx' in '/tmp:/x:rx' is no way to mount a volume; write ro or rw"),
-        (["-v", "/no/such:/x"], ContainerError, "the volume's source /no/such does not exist; mkdir -p /no/such"),
-        (["-v", "/etc/passwd/x:/x"], ContainerError, "the volume's source /etc/passwd/x does not exist"),
+        (["--storage", "9k"], UsageError, "--storage 9k is too little to start in; write 1m or more"),
+        (["--shm-size", "0"], UsageError, "--shm-size must be greater than 0; write a size, as in 256m"),
+        (["-v", "data"], UsageError, "invalid volume 'data': expected SRC:DST[:ro]; write -v SRC:DST"),
+        (["-v", ":/x"], UsageError, "invalid volume ':/x'"),
+        (["-v", "/tmp:"], UsageError, "invalid volume '/tmp:'"),
+        (["-v", "/tmp:/x:ro:z"], UsageError, "invalid volume '/tmp:/x:ro:z'"),
+        (["-v", "/tmp:/x:rx"], UsageError, "unknown mount option 'rx' in '/tmp:/x:rx'; write ro or rw"),
+        (["-v", "/no/such:/x"], ContainerError, "the volume's source '/no/such' does not exist; `mkdir -p /no/such`"),
+        (["-v", "/etc/passwd/x:/x"], ContainerError, "the volume's source '/etc/passwd/x' does not exist"),
         (["-v", "/tmp\0:/x"], UsageError, "invalid path '/tmp\\x00'"),
-        (["-v", "/tmp:/x\0"], UsageError, "the target of -v has a NUL character"),
+        (["-v", "/tmp:/x\0"], UsageError, "the target of -v contains a NUL character"),
         (["-v", "~nobody-at-all/x:/x"], UsageError, "no such user: 'nobody-at-all'"),
         (["-v", "/tmp:x"], UsageError, "the target 'x' of -v is not absolute; start it with /"),
         (["-v", "/tmp:/"], UsageError, "the target of -v is /; mount below it"),
         (["-v", "/tmp:/x/../.."], UsageError, "the target of -v is /"),
-        (["-v", "/tmp:/proc/1/attr"], UsageError, "the target /proc/1/attr of -v is in the container's own /proc"),
-        (["-v", "/tmp:/x/../sys"], UsageError, "the target /sys of -v is in the container's own /sys"),
-        (["-v", "/tmp://dev/shm"], UsageError, "the target /dev/shm of -v is in the container's own /dev"),
+        (["-v", "/tmp:/proc/1/attr"], UsageError, "the target '/proc/1/attr' of -v is in the container's own /proc"),
+        (["-v", "/tmp:/x/../sys"], UsageError, "the target '/sys' of -v is in the container's own /sys"),
+        (["-v", "/tmp://dev/shm"], UsageError, "the target '/dev/shm' of -v is in the container's own /dev"),
         (["--tmpfs", "x"], UsageError, "the target 'x' of --tmpfs is not absolute"),
-        (["--tmpfs", "/x:size=much"], UsageError, "'much' is no size; write a number with b, k, m or g"),
-        (["--tmpfs", "/x:mode=1"], UsageError, "'mode=1' is no option of --tmpfs"),
-        (["-e", "=1"], UsageError, "'=1' is no environment variable; write NAME=value"),
-        (["-e", ""], UsageError, "'' is no environment variable"),
-        (["--env-file", "/no/such"], UsageError, "cannot read --env-file /no/such: "),
+        (["--tmpfs", "/x:size=much"], UsageError, "invalid size 'much'; write a number with b, k, m or g"),
+        (["--tmpfs", "/x:mode=1"], UsageError, "unknown option 'mode=1' of --tmpfs"),
+        (["--label", "=1"], UsageError, "invalid label '=1'; write NAME=value, or NAME"),
+        (["--dns", "one"], UsageError, "invalid IP address 'one' for --dns; write one, as in 9.9.9.9"),
+        (["--add-host", "db"], UsageError, "invalid host 'db' for --add-host; write NAME:IP"),
+        (["--add-host", ":::1"], UsageError, "invalid host ':::1' for --add-host; write NAME:IP"),
+        (["--add-host", "a b:1.1.1.1"], UsageError, "invalid host 'a b:1.1.1.1' for --add-host"),
+        (["--add-host", "a\n:1.1.1.1"], UsageError, "invalid host 'a\\n:1.1.1.1' for --add-host"),
+        (["--add-host", "db:10.0.0"], UsageError, "invalid IP address '10.0.0' for --add-host; write one"),
+        (["--add-host", "db:host-gateway"], UsageError, "--add-host cannot use host-gateway: the host is out of reach"),
+        (["-e", "=1"], UsageError, "invalid environment variable '=1'; write NAME=value"),
+        (["-e", ""], UsageError, "invalid environment variable ''"),
+        (["--env-file", "/no/such"], UsageError, "cannot read --env-file '/no/such': "),
         (["--env-file", ""], UsageError, "invalid path ''; write one"),
-        (["--env-file", "/"], UsageError, "cannot read --env-file /: "),
-        (["--timeout", "soon"], UsageError, "--timeout soon is no time limit"),
+        (["--env-file", "/"], UsageError, "cannot read --env-file '/': "),
+        (["--timeout", "soon"], UsageError, "invalid time limit 'soon' for --timeout"),
     ],
 )
 def test_bad_values_are_refused(words: list[str], error: type[NbcontainerError], message: str) -> None:

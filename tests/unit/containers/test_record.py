@@ -47,7 +47,7 @@ def test_a_record_of_an_older_version_is_read(store: Store) -> None:
     save_record(store, RECORD)
     path = store.path / "containers" / "dev" / "container.json"
     values = json.loads(path.read_text())
-    del values["confinement"]
+    del values["confinement"], values["labels"]
     for cell in values["cells"]:
         outcome = cell.pop("outcome")
         cell.update(reason=outcome["reason"], exit_code=outcome["exit_code"])

@@ -13,12 +13,25 @@ import pytest
 
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, Limit
-from nbcontainer.sandbox.spec import Directory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
+from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.spec import (
+    Directory,
+    HostLower,
+    Mounts,
+    Networking,
+    Overlay,
+    Privileges,
+    Program,
+    Spec,
+    Tmpfs,
+    Volume,
+    Work,
+)
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
-from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
+from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
@@ -54,10 +67,26 @@ MAPS = pytest.mark.parametrize("ids", [FULL, SINGLE, HOST], ids=["range", "singl
 ROOT = Overlay(("a/diff", "b/diff"), "../tmp/u/diff", "../tmp/u/work")
 PROGRAM = Program(("/bin/sh", "/dev/cell"), ("PATH=/bin",))
 MORE = (*DEFAULT_CAPABILITIES, "SYS_PTRACE")
-SPEC = Spec(ROOT, PROGRAM, hostname="box", script=3)
+SPEC = Spec(PROGRAM, hostname="box", script=3)
 
 STEPS = sorted((name, step) for name, step in Step.by_name.items() if step.__module__.startswith("nbcontainer."))
 EVERY_STEP = pytest.mark.parametrize("step", [step for _, step in STEPS], ids=[name for name, _ in STEPS])
+
+
+VALUES = (("mounts", Mounts), ("networking", Networking), ("privileges", Privileges))
+
+
+def having(**change: Any) -> Spec:
+    """SPEC with other fields, by the names that they have in the values of which a spec consists."""
+    for name, value in VALUES:
+        fields = {field.name for field in dataclasses.fields(value)}
+        if own := {key: change.pop(key) for key in fields & change.keys()}:
+            change[name] = value(**own)
+    return dataclasses.replace(SPEC, **change)
+
+
+def build(spec: Spec, ids: IdMap, root: Overlay | Directory = ROOT) -> Plan:
+    return PlanTemplate(spec, ids).on(root)
 
 
 def kinds(steps: Plan | tuple[Step, ...]) -> list[str]:
@@ -72,7 +101,7 @@ def one(steps: Plan, kind: type[Step]) -> Any:
 
 def test_a_cell_is_these_steps_in_this_order() -> None:
     """The plan of a plain cell is the list that the documentation shows, and no other."""
-    assert kinds(plan.build(SPEC, FULL)) == [
+    assert kinds(build(SPEC, FULL)) == [
         *("CloneInit", "SlaveMounts", "MountStage", "MountProc", "MountSys", "MountDev"),
         *("BindDevice",) * 6,
         *("MountDevDirectory",) * 3,
@@ -92,8 +121,8 @@ def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal:
     root is switched; what is left to do after them needs none.
     """
     program = dataclasses.replace(PROGRAM, terminal=terminal, user="33", cwd="/work")
-    asked = Spec(ROOT, program, network=network, read_only=True, script=3, tmpfs=(Tmpfs("/t"),))
-    built = plan.build(asked, ids)
+    asked = having(process=program, network=network, read_only=True, tmpfs=(Tmpfs("/t"),))
+    built = build(asked, ids)
     drops = ["SetLimits", "SetUser", "DropCapabilities", "NoNewPrivileges", "InstallSeccomp"]
     assert kinds(built.enter) == [*drops, "WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"]
     assert kinds(built).index("DropBounding") < kinds(built).index("MountOverlay")
@@ -103,7 +132,7 @@ def test_power_goes_before_the_program_comes(ids: IdMap, network: str, terminal:
 
 def test_the_capabilities_are_podmans_default() -> None:
     """Root in a cell has 11 capabilities, in its own sets as in the bounding set."""
-    built = plan.build(SPEC, FULL)
+    built = build(SPEC, FULL)
     assert len(DEFAULT_CAPABILITIES) == 11
     assert one(built, DropBounding).keep == DEFAULT_CAPABILITIES
     assert one(built, DropCapabilities).keep == DEFAULT_CAPABILITIES
@@ -112,24 +141,25 @@ def test_the_capabilities_are_podmans_default() -> None:
 
 def test_prepared_steps_need_no_knowledge_of_the_cell() -> None:
     """Two cells on the same layers begin with equal steps, whatever they run: a spare serves both."""
-    other = Spec(ROOT, Program(("true",), user="1"), "other", (Volume("/a", "/b"),), read_only=True)
-    assert plan.build(other, FULL).prepare == plan.build(SPEC, FULL).prepare
+    program = Program(("true",), user="1")
+    other = having(process=program, hostname="other", volumes=(Volume("/a", "/b"),), read_only=True)
+    assert build(other, FULL).prepare == build(SPEC, FULL).prepare
 
 
 def test_what_is_done_must_be_a_beginning_with_a_root() -> None:
     """A spare serves a plan whose first steps it has done, its root among them, on the same upper and no other."""
-    built = plan.build(SPEC, FULL)
-    other = plan.build(dataclasses.replace(SPEC, root=Overlay(ROOT.lowers, "../tmp/v/diff", "../tmp/v/work")), FULL)
+    built = build(SPEC, FULL)
+    other = build(SPEC, FULL, Overlay(ROOT.lowers, "../tmp/v/diff", "../tmp/v/work"))
     assert built.begins_with(built.prepare)
     assert built.begins_with(plan.ahead(built))
     assert not built.begins_with(built.prepare[:-1])
     assert not built.begins_with(other.prepare)
-    assert not built.begins_with(plan.ahead(plan.build(dataclasses.replace(SPEC, hostname="other"), FULL)))
+    assert not built.begins_with(plan.ahead(build(having(hostname="other"), FULL)))
 
 
 def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
     """What is left of a plain cell when it comes is its body, its streams and its program."""
-    built = plan.build(SPEC, FULL)
+    built = build(SPEC, FULL)
     done = plan.ahead(built)
     assert tuple(built)[: len(done)] == done
     assert kinds(tuple(built)[len(done) :]) == ["WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"]
@@ -147,13 +177,13 @@ def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
 )
 def test_nothing_of_the_hosts_is_held_by_a_spare(change: dict[str, Any], first: str) -> None:
     """What mounts the host's files, or sends the notebook something, waits for the cell, and all after it too."""
-    built = plan.build(dataclasses.replace(SPEC, **change), FULL)
+    built = build(having(**change), FULL)
     assert kinds(tuple(built)[len(plan.ahead(built)) :])[0] == first
 
 
 def test_the_host_network_is_the_hosts() -> None:
     """With the host's network there is no new network namespace and no loopback to raise, and names resolve."""
-    built = plan.build(dataclasses.replace(SPEC, network="host"), FULL)
+    built = build(having(network="host"), FULL)
     assert "net" not in one(built, CloneInit).namespaces
     assert "RaiseLoopback" not in kinds(built)
     assert one(built, MountSys).host_network
@@ -162,16 +192,26 @@ def test_the_host_network_is_the_hosts() -> None:
 
 def test_a_private_network_is_a_lonely_one_with_a_resolver() -> None:
     """What is prepared is the same, so that the same spares serve; names are asked of who is there, ahead of time."""
-    lonely = plan.build(SPEC, FULL)
-    built = plan.build(dataclasses.replace(SPEC, network="private", resolver="nameserver 10.0.2.3\n"), FULL)
+    lonely = build(SPEC, FULL)
+    built = build(having(network="private", resolver="nameserver 10.0.2.3\n"), FULL)
     assert built.prepare == lonely.prepare
     assert one(built, MakeResolver) == MakeResolver("nameserver 10.0.2.3\n")
     assert MakeResolver in [type(step) for step in plan.ahead(built)]
 
 
+@pytest.mark.parametrize(("network", "step"), [("none", MakeHosts), ("private", MakeHosts), ("host", ExtendHosts)])
+def test_hosts_are_a_step_if_there_are_any(network: str, step: type[MakeHosts]) -> None:
+    """They come before a volume may lie over the file; without them the image keeps its own."""
+    hosts = (("db", "10.0.0.7"),)
+    built = build(having(network=network, hosts=hosts, volumes=(Volume("/a", "/etc/hosts"),)), FULL)
+    assert one(built, step) == step(hosts)
+    assert kinds(built).index(step.__name__) < kinds(built).index("BindVolume")
+    assert not {"MakeHosts", "ExtendHosts"} & set(kinds(build(having(network=network), FULL)))
+
+
 def test_a_network_with_nobody_in_it_is_the_default() -> None:
     """Without a word about it, a cell has all six namespaces and the loopback interface alone."""
-    built = plan.build(SPEC, FULL)
+    built = build(SPEC, FULL)
     assert set(one(built, CloneInit).namespaces) == {"mount", "pid", "uts", "ipc", "cgroup", "net"}
     assert "RaiseLoopback" in kinds(built)
     assert "BindResolver" not in kinds(built)
@@ -180,18 +220,18 @@ def test_a_network_with_nobody_in_it_is_the_default() -> None:
 @MAPS
 def test_only_userns_host_shows_the_store_with_the_hosts_ids(ids: IdMap) -> None:
     """Layers and uppers are mapped back to the host's root where containers have no user namespace, and only there."""
-    found = [step for step in plan.build(SPEC, ids) if isinstance(step, StoreAsHost)]
+    found = [step for step in build(SPEC, ids) if isinstance(step, StoreAsHost)]
     assert found == (
         [StoreAsHost(ROOT_BASE, COUNT, "layers"), StoreAsHost(ROOT_BASE, COUNT, "tmp")] if ids is HOST else []
     )
     if found:
-        assert kinds(plan.build(SPEC, ids)).index("StoreAsHost") > kinds(plan.build(SPEC, ids)).index("SlaveMounts")
+        assert kinds(build(SPEC, ids)).index("StoreAsHost") > kinds(build(SPEC, ids)).index("SlaveMounts")
 
 
 @MAPS
 def test_a_single_id_has_no_groups_and_no_terminal_group(ids: IdMap) -> None:
     """Where one id is mapped, setgroups(2) and devpts' gid=5 would fail, so that neither is asked for."""
-    built = plan.build(SPEC, ids)
+    built = build(SPEC, ids)
     pts = next(step for step in built if isinstance(step, MountDevDirectory) and step.name == "pts")
     assert ("gid=5" in pts.options) == (ids is not SINGLE)
     assert one(built, SetUser).drop_groups == (ids is not SINGLE)
@@ -200,7 +240,7 @@ def test_a_single_id_has_no_groups_and_no_terminal_group(ids: IdMap) -> None:
 @MAPS
 def test_a_single_id_is_made_to_do_for_packages(ids: IdMap) -> None:
     """Where one id is mapped, changes of owner are answered and apt is told to stay root; nowhere else."""
-    built = plan.build(SPEC, ids)
+    built = build(SPEC, ids)
     assert one(built, InstallSeccomp).single_id == (ids is SINGLE)
     assert ("WriteAptConfig" in kinds(built)) == (ids is SINGLE)
     assert (f"APT_CONFIG={APT_CONFIG}" in one(built, Execute).env) == (ids is SINGLE)
@@ -209,7 +249,7 @@ def test_a_single_id_is_made_to_do_for_packages(ids: IdMap) -> None:
 def test_mounts_are_made_from_the_top_down() -> None:
     """Volumes and tmpfs come by depth of target, so that the one below lands on the one above and not under it."""
     volumes = tuple(Volume("/src", target) for target in ("/a/b/c", "/x", "/a"))
-    built = plan.build(dataclasses.replace(SPEC, volumes=volumes, tmpfs=(Tmpfs("/x/y/z/t"), Tmpfs("/a/b"))), FULL)
+    built = build(having(volumes=volumes, tmpfs=(Tmpfs("/x/y/z/t"), Tmpfs("/a/b"))), FULL)
     targets = [step.target for step in built if isinstance(step, BindVolume | MountTmpfs)]
     assert sorted(targets) == ["/a", "/a/b", "/a/b/c", "/x", "/x/y/z/t"]
     assert [a.count("/") <= b.count("/") for a, b in pairwise(targets)] == [True] * 4
@@ -218,7 +258,7 @@ def test_mounts_are_made_from_the_top_down() -> None:
 def test_a_volume_keeps_its_facts() -> None:
     """Every field of the Spec's volume is in its step."""
     volume = Volume("/src", "/dst", read_only=True, directory=False, device=7, inode=9, tree=4)
-    built = plan.build(dataclasses.replace(SPEC, volumes=(volume,)), FULL)
+    built = build(having(volumes=(volume,)), FULL)
     assert one(built, BindVolume) == BindVolume("/src", "/dst", False, True, 4, 7, 9)
 
 
@@ -238,7 +278,6 @@ def test_a_volume_keeps_its_facts() -> None:
         ({"tmpfs": (Tmpfs("/t", 4096),)}, [MountTmpfs("/t", 4096)]),
         ({"hostname": "other"}, [SetHostname("other")]),
         ({"script": 5}, [WriteScript(5)]),
-        ({"root": Directory("some/where")}, [BindRoot("some/where")]),
         (
             {"capabilities": ("CHOWN",)},
             [DropBounding(("CHOWN",)), DropCapabilities(("CHOWN", "KILL")), InstallSeccomp(("CHOWN",))],
@@ -258,19 +297,19 @@ def test_a_volume_keeps_its_facts() -> None:
 )
 def test_what_is_asked_for_is_a_step(change: dict[str, Any], steps: list[Step]) -> None:
     """Each option of a Spec changes its own steps and no others."""
-    before, after = list(plan.build(SPEC, FULL)), list(plan.build(dataclasses.replace(SPEC, **change), FULL))
+    before, after = list(build(SPEC, FULL)), list(build(having(**change), FULL))
     assert [step for step in after if step not in before] == steps
 
 
 def test_no_script_is_no_step() -> None:
     """A cell with a command of its own has no /dev/cell."""
-    assert "WriteScript" not in kinds(plan.build(dataclasses.replace(SPEC, script=-1), FULL))
+    assert "WriteScript" not in kinds(build(having(script=None), FULL))
 
 
 def test_a_read_only_root_closes_after_what_is_made_in_it() -> None:
     """Missing targets and the working directory are made before the root refuses writes."""
     program = dataclasses.replace(PROGRAM, cwd="/new")
-    built = kinds(plan.build(Spec(ROOT, program, volumes=(Volume("/s", "/d"),), read_only=True), FULL))
+    built = kinds(build(having(process=program, volumes=(Volume("/s", "/d"),), read_only=True), FULL))
     assert built.index("BindVolume") < built.index("ReadOnlyRoot") < built.index("PivotRoot")
     assert built.index("MakeWorkdir") < built.index("ReadOnlyRoot")
 
@@ -278,7 +317,7 @@ def test_a_read_only_root_closes_after_what_is_made_in_it() -> None:
 @MAPS
 def test_work_sees_one_directory_and_drops_the_rest(ids: IdMap) -> None:
     """A work sandbox loads its module, switches to its directory, and keeps what unpacking needs."""
-    built = plan.build(Spec(Directory("tmp/x/diff"), Work("some.module", "work", '{"a": 1}')), ids)
+    built = build(Spec(Work("some.module", "work", '{"a": 1}')), ids, Directory("tmp/x/diff"))
     assert built.setup == (ImportModule("some.module"), BindRoot("tmp/x/diff"), PivotRoot())
     assert built.enter == (
         SetLimits(),
@@ -292,13 +331,31 @@ def test_work_sees_one_directory_and_drops_the_rest(ids: IdMap) -> None:
 
 def test_work_on_layers_sees_them_merged() -> None:
     """A work sandbox on layers has an overlay without an upper as its root."""
-    built = plan.build(Spec(Overlay(("a/diff", "b/diff")), Work("m", "f")), FULL)
+    built = build(Spec(Work("m", "f")), FULL, Overlay(("a/diff", "b/diff")))
     assert MountOverlay(("a/diff", "b/diff")) in built.setup
+
+
+def test_equal_templates_have_equal_plans() -> None:
+    """A template is a value: two of one cell are equal, and differ from that of another cell."""
+    template = PlanTemplate(SPEC, FULL)
+    assert template == PlanTemplate(having(), FULL)
+    assert template.on(ROOT) == PlanTemplate(having(), FULL).on(ROOT)
+    assert template != PlanTemplate(having(read_only=True), FULL)
+    assert template != PlanTemplate(SPEC, SINGLE)
+
+
+def test_a_template_without_a_host_name_gets_that_of_its_root() -> None:
+    """The host name, in the kernel and in the environment, is the name that comes with the root if there is none."""
+    program = dataclasses.replace(PROGRAM, env=("PATH=/bin", "HOSTNAME", "A=1"))
+    for hostname, expected in (("", "made-up"), ("box", "box")):
+        built = PlanTemplate(having(process=program, hostname=hostname), FULL).on(ROOT, "made-up")
+        assert one(built, SetHostname) == SetHostname(expected)
+        assert one(built, Execute).env == ("PATH=/bin", f"HOSTNAME={expected}", "A=1")
 
 
 def test_a_plan_is_told_in_order() -> None:
     """Iterating over a plan gives what is done ahead, then the setting up, then the entering."""
-    built = plan.build(SPEC, FULL)
+    built = build(SPEC, FULL)
     assert tuple(built) == built.prepare + built.setup + built.enter
 
 
@@ -342,9 +399,7 @@ def test_every_step_travels(step: type[Step]) -> None:
 
 def test_a_whole_plan_travels() -> None:
     """What init is sent is what was built."""
-    built = plan.build(
-        dataclasses.replace(SPEC, volumes=(Volume("/a", "/b"),), tmpfs=(Tmpfs("/c"),), network="host"), HOST
-    )
+    built = build(having(volumes=(Volume("/a", "/b"),), tmpfs=(Tmpfs("/c"),), network="host"), HOST)
     assert plan.decode(json.loads(json.dumps(plan.encode(built)))) == tuple(built)
 
 
@@ -370,7 +425,7 @@ def test_a_step_without_apply_says_so() -> None:
 
 def test_the_masks_are_dockers() -> None:
     """The paths that Docker hides, and those that it write-protects, are in every plan."""
-    built = plan.build(SPEC, FULL)
+    built = build(SPEC, FULL)
     assert one(built, MaskPaths).paths == MASKED
     assert one(built, ReadOnlyPaths).paths == READ_ONLY
     assert {"proc/kcore", "proc/keys", "proc/timer_list", "sys/firmware"} <= set(MASKED)
@@ -379,22 +434,18 @@ def test_the_masks_are_dockers() -> None:
 
 def test_first_come_first_served() -> None:
     """Init is made, its mounts cut off from the host's, and the stage set, before anything is mounted."""
-    assert plan.build(SPEC, FULL).prepare[1:3] == (SlaveMounts(), MountStage())
-    assert isinstance(plan.build(SPEC, FULL).prepare[0], CloneInit)
-    assert AttachStaged("proc") in plan.build(SPEC, FULL).prepare
-    assert isinstance(plan.build(SPEC, FULL).enter[-2], CloseDescriptors)
-    assert plan.build(SPEC, FULL).enter[-1] == Execute(PROGRAM.argv, PROGRAM.env, "/")
+    assert build(SPEC, FULL).prepare[1:3] == (SlaveMounts(), MountStage())
+    assert isinstance(build(SPEC, FULL).prepare[0], CloneInit)
+    assert AttachStaged("proc") in build(SPEC, FULL).prepare
+    assert isinstance(build(SPEC, FULL).enter[-2], CloseDescriptors)
+    assert build(SPEC, FULL).enter[-1] == Execute(PROGRAM.argv, PROGRAM.env, "/")
 
 
 def test_a_root_on_this_machine_is_made_of_parts() -> None:
     """The machine below the layers comes apart where the store lies in it, and each part is an overlay of its own."""
     part = Overlay(("b/diff/opt",), "../tmp/u/diff.0", "../tmp/u/work.0", HostLower("/opt"), "/opt")
     root = dataclasses.replace(ROOT, host=HostLower("../host/0", around=True), parts=(part,))
-    steps = [
-        step
-        for step in plan.build(dataclasses.replace(SPEC, root=root), FULL).prepare
-        if isinstance(step, ShowHost | MountOverlay)
-    ]
+    steps = [step for step in build(SPEC, FULL, root).prepare if isinstance(step, ShowHost | MountOverlay)]
     assert steps == [
         ShowHost("../host/0", "host0"),
         MountOverlay(("a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),

@@ -84,7 +84,7 @@ class ShellProcess:
         self._pidfd = -1
         self._outputs: list[int] = []
         self._terminal: Terminal | None = None
-        self._observer = Observer(engine.launcher_for(request.options.userns))
+        self._observer = Observer(engine.launcher_for(request.options.privileges.userns))
         self._thread = threading.Thread(target=self._run, name="nbcontainer-shell", daemon=True)
         self._thread.start()
 

@@ -50,7 +50,9 @@ class ShellSession:
         self._image: Image | None = None
         self._listener = listener
         self._timeout = request.options.timeout
-        options = replace(request.options, env=(*contents.ENVIRONMENT, *request.options.env), timeout=None)
+        process = request.options.process
+        process = replace(process, env=(*contents.ENVIRONMENT, *process.env))
+        options = replace(request.options, process=process, timeout=None)
         self._request = replace(request, script=contents.boot(program), options=options)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._process: ShellProcess | None = None
@@ -78,12 +80,13 @@ class ShellSession:
         if self.container is None:
             request = self._request
             if here:
-                request = replace(request, options=replace(request.options, pull=library.NEVER))
+                selection = replace(request.options.selection, pull=library.NEVER)
+                request = replace(request, options=replace(request.options, selection=selection))
             self.container, self._image = choose_container(self.engine, request, progress)
         assert self._image is not None
         if self._process is None:
             self.engine.launcher_for(
-                self._request.options.userns
+                self._request.options.privileges.userns
             ).start()  # the launcher ends with the thread that starts it
             self._options = ""
             self.engine.last = self.container

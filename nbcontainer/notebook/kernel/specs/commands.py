@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.grammar import Command, Option, parse
-from nbcontainer.commands.run import RUN_OPTIONS, request_of
+from nbcontainer.commands.options.table import options_without
+from nbcontainer.commands.run import request_of
 from nbcontainer.commands.views import Note, Table
-from nbcontainer.containers.options import check_options
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.loading import stem_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.progress import Listener
 
-_OF_RUN = tuple(option for option in RUN_OPTIONS if option.name not in ("name", "rm"))
+_OF_RUN = options_without("name", "rm")
 
 INSTALL = Command(
     "kernel install",
@@ -69,7 +69,6 @@ def _install(call: KernelInvocation) -> Any:
         image = str(reference.host_path(image).absolute())
     run = run_words(image, container, words)
     request = request_of(parse(RUN_WORDS, run))
-    check_options(request.options)
     engine = call.engine()
     _, found = choose_container(engine, request, call.listener)
     shown = stem_of(reference.host_path(image)) if reference.is_path(image) else image or container

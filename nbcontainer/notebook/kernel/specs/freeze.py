@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.grammar import Command, Option, parse
 from nbcontainer.commands.images import describe
-from nbcontainer.commands.run import RUN_OPTIONS
+from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.views import Note
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.commit import commit
@@ -51,7 +51,7 @@ def run_words(image: str, container: str, words: Words) -> list[str]:
     for option in RUN_OPTIONS:
         if option.name not in ("name", "rm"):
             for value in words.all(option.name):
-                run += [option.flags[-1], value] if option.value else [option.flags[-1]]
+                run += option.words(value)
     return run
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume, size_in_bytes, target_path
-from nbcontainer.containers.mounts import check_targets
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.sandbox.spec import Tmpfs, Volume
+from nbcontainer.sandbox.spec import MOUNTS_LIMIT, Mounts, Tmpfs, Volume
 from tests.requirements import require_plain_user
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def test_a_source_that_is_not_there(tmp_path: Path, name: str) -> None:
     """A missing source is not made, as Docker would as root: the error says how to make it."""
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
-    with pytest.raises(ContainerError, match="does not exist; mkdir -p"):
+    with pytest.raises(ContainerError, match="does not exist; `mkdir -p"):
         parse_volume(f"{tmp_path}/{name}:/data")
 
 
@@ -148,7 +147,7 @@ def test_a_relative_source_that_is_not_there_is_named_whole(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ContainerError) as raised:
         parse_volume("mydata:/data")
-    assert f"{tmp_path.resolve()}/mydata does not exist" in str(raised.value)
+    assert f"{tmp_path.resolve()}/mydata' does not exist" in str(raised.value)
 
 
 def test_a_source_that_may_not_be_looked_at(tmp_path: Path) -> None:
@@ -201,18 +200,19 @@ def test_what_is_no_tmpfs(text: str) -> None:
 
 def test_each_target_once() -> None:
     """Two mounts on one target are refused, be they volumes or memory; a mount below another is not."""
-    check_targets([Volume("/a", "/x"), Volume("/a", "/x/y")], [Tmpfs("/z")])
-    for volumes, memories in [
-        ([Volume("/a", "/x"), Volume("/b", "/x")], []),
-        ([Volume("/a", "/x")], [Tmpfs("/x")]),
-        ([], [Tmpfs("/x"), Tmpfs("/x")]),
-    ]:
+    Mounts((Volume("/a", "/x"), Volume("/a", "/x/y")), (Tmpfs("/z"),))
+    cases: list[tuple[tuple[Volume, ...], tuple[Tmpfs, ...]]] = [
+        ((Volume("/a", "/x"), Volume("/b", "/x")), ()),
+        ((Volume("/a", "/x"),), (Tmpfs("/x"),)),
+        ((), (Tmpfs("/x"), Tmpfs("/x"))),
+    ]
+    for volumes, memories in cases:
         with pytest.raises(UsageError, match="two mounts have the target /x"):
-            check_targets(volumes, memories)
+            Mounts(volumes, memories)
 
 
 def test_not_more_mounts_than_descriptors_travel() -> None:
     """Each volume may be a descriptor on its way: more of them than a message takes are refused with another way."""
-    check_targets([Volume("/a", f"/x{number}") for number in range(240)], [])
-    with pytest.raises(UsageError, match="too many; mount a directory above them"):
-        check_targets([Volume("/a", f"/x{number}") for number in range(241)], [])
+    Mounts(tuple(Volume("/a", f"/x{number}") for number in range(MOUNTS_LIMIT)))
+    with pytest.raises(UsageError, match=r"too many volumes: 241 \(at most 240\); mount a directory above them"):
+        Mounts(tuple(Volume("/a", f"/x{number}") for number in range(MOUNTS_LIMIT + 1)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps.base import Step
 
 
-PLAIN = plan.build(Spec(Overlay(("a/diff",)), Program(("true",)), script=3), host_map())
+PLAIN = plan.PlanTemplate(Spec(Program(("true",)), script=3), host_map()).on(Overlay(("a/diff",)))
 
 
 @pytest.mark.parametrize("done", [PLAIN.prepare, plan.ahead(PLAIN)], ids=["root", "ahead"])

@@ -36,11 +36,12 @@ def test_directories_pipes_and_files_are_made_with_their_modes() -> None:
 def test_a_plan_makes_it_before_the_root_is_switched_and_travels() -> None:
     """It is a step like any other, in the container's own /dev; a plan without one has none."""
     made = ControlDirectory((("file", 0o644, "é"),), ("pipe",), (("folder", 0o1777),))
-    spec = Spec(Overlay(("layer",)), Program(("sh",)), control_directory=made)
-    steps = list(plan.build(spec, host_map()))
+    spec = Spec(Program(("sh",)), control_directory=made)
+    root = Overlay(("layer",))
+    steps = list(plan.PlanTemplate(spec, host_map()).on(root))
     step = MakeControlDirectory(made.files, made.pipes, made.directories)
     assert plan.decode(plan.encode([step])) == (step,)
     names = [type(one).__name__ for one in steps]
     assert names.index("AttachStaged") < names.index("MakeControlDirectory") < names.index("PivotRoot")
-    without = plan.build(Spec(Overlay(("layer",)), Program(("sh",))), host_map())
+    without = plan.PlanTemplate(Spec(Program(("sh",))), host_map()).on(root)
     assert "MakeControlDirectory" not in [type(one).__name__ for one in without]

@@ -9,9 +9,21 @@ from typing import Any
 
 import pytest
 
-from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS
-from nbcontainer.sandbox.spec import ControlDirectory, HostLower, Overlay, Program, Spec, Tmpfs, Volume, Work
+from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.spec import (
+    ControlDirectory,
+    HostLower,
+    Mounts,
+    Network,
+    Networking,
+    Overlay,
+    Program,
+    Spec,
+    Tmpfs,
+    Volume,
+    Work,
+)
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.network import AddAddress
 from nbcontainer.sandbox.steps.overlay import MountOverlay
@@ -63,27 +75,27 @@ def test_a_step_describes_any_arguments_in_one_line(name: str) -> None:
 ROOT = Overlay(("a/diff", "b/diff"), "up", "work", host=HostLower("/", around=True))
 PROGRAM = Program(("/bin/sh", "-c", "echo hi"), ("TOKEN=secret",), "/work", "alice", terminal=True)
 SPECS = [
-    Spec(
+    (
         ROOT,
-        PROGRAM,
-        volumes=(Volume("/data", "/x", read_only=True),),
-        tmpfs=(Tmpfs("/t", 1 << 20),),
-        network="private",
-        resolver="nameserver 10.0.2.3\n",
-        read_only=True,
-        script=3,
-        control_directory=ControlDirectory((("rc", 0o644, "x"),), ("in",), (("shown", 0o777),)),
+        Spec(
+            PROGRAM,
+            mounts=Mounts((Volume("/data", "/x", read_only=True),), (Tmpfs("/t", 1 << 20),), read_only=True),
+            networking=Networking(Network.PRIVATE),
+            resolver="nameserver 10.0.2.3\n",
+            script=3,
+            control_directory=ControlDirectory((("rc", 0o644, "x"),), ("in",), (("shown", 0o777),)),
+        ),
     ),
-    Spec(ROOT, PROGRAM, network="host"),
-    Spec(Overlay(("a/diff",)), Work("module", "function", '{"key": "secret"}')),
+    (ROOT, Spec(PROGRAM, networking=Networking(Network.HOST))),
+    (Overlay(("a/diff",)), Spec(Work("module", "function", '{"key": "secret"}'))),
 ]
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(("root", "spec"), SPECS)
 @pytest.mark.parametrize("ids", [host_map(), single_map(1000, 1000)])
-def test_every_step_of_a_plan_describes_itself(spec: Spec, ids: Any) -> None:
+def test_every_step_of_a_plan_describes_itself(root: Overlay, spec: Spec, ids: Any) -> None:
     """A description needs only what `inspect` shows, and reveals no value of the environment."""
-    for step in plan.build(spec, ids):
+    for step in PlanTemplate(spec, ids).on(root):
         text = step.describe(step.shown())
         assert text.isprintable(), text
         assert "secret" not in text

@@ -25,7 +25,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.linux.recording import RecordingKernel, call
-from nbcontainer.sandbox.steps.network import BindResolver, MakeResolver
+from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, STALE
 
@@ -205,4 +205,36 @@ def test_a_private_networks_resolver_is_the_containers_own_and_read_only() -> No
     (attributes,) = kernel.only("mount_setattr")
     assert attributes.args[-1] == ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY)
     assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open
+
+
+def _nodename(name: str) -> os.uname_result:
+    return os.uname_result(("Linux", name, "", "", ""))
+
+
+def test_hosts_are_the_containers_own_and_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is written on the stage, with the name that the container has, and mounted over the image's."""
+    monkeypatch.setattr(os, "uname", lambda: _nodename("box"))
+    kernel = RecordingKernel(nodes={"stage/root/etc/hosts": stat.S_IFREG | 0o644})
+    MakeHosts((("db", "10.0.0.7"), ("v6", "fd00::7"))).apply(kernel, ())
+    assert {kernel.paths[made.args[0]] for made in kernel.only("write")} == {"stage/hosts"}
+    assert b"".join(made.args[1] for made in kernel.only("write")) == (
+        b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\tbox\n10.0.0.7\tdb\nfd00::7\tv6\n"
+    )
+    (attributes,) = kernel.only("mount_setattr")
+    assert attributes.args[-1] == ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY)
+    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.left_open
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_hosts_own_names_come_first_in_its_network(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """In the host's network the host's own file is the beginning of it, where the host has one."""
+    monkeypatch.setattr(os, "uname", lambda: _nodename("box"))
+    nodes = {"stage/root/etc/hosts": stat.S_IFREG | 0o644}
+    kernel = RecordingKernel(nodes=nodes, missing=() if there else ("/etc/hosts",))
+    ExtendHosts((("db", "10.0.0.7"),)).apply(kernel, ())
+    assert len(kernel.only("sendfile")) == there
+    written = b"".join(made.args[1] for made in kernel.only("write"))
+    assert written == b"\n" * there + b"127.0.0.1\tbox\n10.0.0.7\tdb\n"
     assert not kernel.left_open

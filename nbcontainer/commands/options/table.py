@@ -1,0 +1,422 @@
+"""The option table: the one place that describes the options of a run.
+
+The parser of `%%container`, `%container run` and `nbcontainer run`, `--help`, the keywords of `nbcontainer.run`, the
+defaults of `%config ContainerMagics`, the data for completion and docs/reference-options.md are made from it.
+
+A new option is a row here with its keyword in `RunKeywords`, a field of one of the values that
+`nbcontainer.containers.options.RunOptions` consists of, and the code that uses the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from nbcontainer.commands.grammar import Option, ValueKind
+from nbcontainer.commands.options import limits
+from nbcontainer.commands.options.capabilities import chosen
+from nbcontainer.commands.options.ports import parse_port
+from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
+from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from nbcontainer.commands.grammar import Words
+
+Strings = Iterable[str]
+
+
+class RunKeywords(TypedDict, total=False):
+    """The options of a run as keywords of `nbcontainer.run`. A test compares them with the table."""
+
+    volumes: Strings | Mapping[str, str]
+    tmpfs: Strings
+    name: str
+    labels: Strings | Mapping[str, str]
+    remove: bool
+    env: Strings | Mapping[str, str]
+    env_file: Strings
+    workdir: str
+    user: str
+    entrypoint: str
+    hostname: str
+    timeout: float | str | None
+    network: str
+    publish: Strings
+    add_host: Strings | Mapping[str, str]
+    dns: Strings
+    memory: str
+    memory_swap: str
+    cpus: float | str | None
+    pids_limit: int | str | None
+    ulimits: Strings | Mapping[str, str | int]
+    shm_size: str
+    storage: str
+    read_only: bool
+    cap_add: Strings
+    cap_drop: Strings
+    userns: str
+    init: bool
+    platform: str
+    pull: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOption(Option):
+    """A row: an option of a run.
+
+    `parse` makes the value of one text, and raises `UsageError`; `number` does so of a number, if Python callers may
+    give one. `field` is the name of the value in `RunOptions` or in `Request`, empty for an option that changes
+    nothing. A `repeated` option may be given several times, and its value is a tuple; `join` is what a Python caller's
+    mapping is joined by. `keyword` is its name in Python. `setting` is the help of the trait of `ContainerMagics` that
+    sets its default, empty if there is none, and `default` is that trait's own default.
+    """
+
+    field: str
+    parse: Callable[[str], Any] = str
+    number: Callable[[float], Any] | None = None
+    repeated: bool = False
+    join: str = ""
+    keyword: str = ""
+    setting: str = ""
+    default: Any = ""
+
+    def __post_init__(self) -> None:
+        if not self.keyword:
+            object.__setattr__(self, "keyword", self.name.replace("-", "_"))
+
+    def of_words(self, texts: list[str]) -> Any:
+        """Return the value of an option that was written with these texts. Raises `UsageError`."""
+        if not self.value:
+            return True
+        return tuple(map(self.parse, texts)) if self.repeated else self.parse(texts[-1])
+
+    def of_keyword(self, value: Any) -> Any:
+        """Return the value that a Python caller gave. Raises `UsageError`, and `TypeError` for a wrong type."""
+        if self.repeated:
+            return tuple(map(self.parse, self._strings(value)))
+        if not self.value:
+            return bool(value)
+        if isinstance(value, str):
+            return self.parse(value)
+        if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            return self.number(value)
+        expected = "a string" if self.number is None else "a number or a string"
+        raise TypeError(f"{self.keyword} must be {expected}, not {type(value).__name__}")
+
+    def _strings(self, value: Any) -> list[str]:
+        if isinstance(value, Mapping) and self.join:
+            return [f"{key}{self.join}{item}" for key, item in value.items()]
+        return strings(self.keyword, value)
+
+
+def strings(keyword: str, value: Any) -> list[str]:
+    """Return a Python caller's list of strings. Raises `TypeError` for one string, and for other things in the list."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{keyword} must be a list of strings, not one string: write {keyword}=[{value!r}]")
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise TypeError(f"{keyword} must be a list of strings, not {type(value).__name__}")
+    found = list(value)
+    for item in found:
+        if not isinstance(item, str):
+            raise TypeError(f"{keyword} must be a list of strings, and contains {item!r}")
+    return found
+
+
+def _address(text: str, option: str = "--dns") -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise UsageError(f"invalid IP address {text!r} for {option}", hint="write one, as in 9.9.9.9") from None
+
+
+def _host(text: str) -> tuple[str, str]:
+    name, sign, address = text.partition("=" if "=" in text else ":")
+    if not name or not sign or any(character.isspace() for character in name) or "#" in name:
+        raise UsageError(f"invalid host {text!r} for --add-host", hint="write NAME:IP, as in db:10.0.0.7")
+    if address == "host-gateway":
+        raise UsageError("--add-host cannot use host-gateway: the host is out of reach", hint="write an IP address")
+    return name, _address(address.removeprefix("[").removesuffix("]"), "--add-host")
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"invalid label {text!r}", hint="write NAME=value, or NAME")
+    return name, value
+
+
+def _pull(text: str) -> str:
+    return text or "missing"
+
+
+RUN_OPTIONS: tuple[RunOption, ...] = (
+    RunOption(
+        flags=("-v", "--volume"),
+        value="SRC:DST[:ro]",
+        help="mount a host directory or file in the container",
+        field="volumes",
+        parse=parse_volume,
+        repeated=True,
+        join=":",
+        keyword="volumes",
+        kind=ValueKind.VOLUME,
+        setting="Volumes of every cell, as SRC:DST[:ro].",
+    ),
+    RunOption(
+        flags=("--tmpfs",),
+        value="DST[:size=N]",
+        help="mount memory as a directory",
+        field="tmpfs",
+        parse=parse_tmpfs,
+        repeated=True,
+    ),
+    RunOption(
+        flags=("--name",),
+        value="NAME",
+        help="run in the named container; create it if it does not exist",
+        field="name",
+        kind=ValueKind.CONTAINER,
+    ),
+    RunOption(
+        flags=("--label",),
+        value="NAME[=VALUE]",
+        help="label the container; its commits get the label too",
+        field="labels",
+        parse=_label,
+        repeated=True,
+        join="=",
+        keyword="labels",
+    ),
+    RunOption(flags=("--rm",), help="remove the container when the run has ended", field="remove", keyword="remove"),
+    RunOption(
+        flags=("-e", "--env"),
+        value="NAME[=VALUE]",
+        help="set a variable; without a value, to the notebook's own",
+        field="env",
+        parse=parse_variable,
+        repeated=True,
+        join="=",
+        kind=ValueKind.VARIABLE,
+    ),
+    RunOption(
+        flags=("--env-file",),
+        value="FILE",
+        help="set variables from a file of NAME=VALUE lines",
+        field="env",
+        parse=parse_env_file,
+        repeated=True,
+        kind=ValueKind.PATH,
+    ),
+    RunOption(
+        flags=("-w", "--workdir"),
+        value="DIR",
+        help="working directory; created if it does not exist",
+        field="workdir",
+    ),
+    RunOption(flags=("-u", "--user"), value="USER[:GROUP]", help="user, by name or number in the image", field="user"),
+    RunOption(
+        flags=("--entrypoint",),
+        value="WORD",
+        help="replace the image's entrypoint and drop its default command; empty for no entrypoint",
+        field="entrypoint",
+    ),
+    RunOption(flags=("-h", "--hostname"), value="NAME", help="host name of the container", field="hostname"),
+    RunOption(
+        flags=("--timeout",),
+        value="SECONDS",
+        help="end everything after this time, as in 90, 5m or 1h",
+        field="timeout",
+        parse=limits.parse_seconds,
+        number=limits.seconds,
+        setting="Time limit of a cell in seconds, 0 for none; --timeout overrides it.",
+        default=0.0,
+    ),
+    RunOption(
+        flags=("--network",),
+        value="none|host|private",
+        help="none (default): only lo; host: the host's network; private: its own, with a way out",
+        field="network",
+        kind=ValueKind.CHOICE,
+        choices=("none", "host", "private"),
+        setting="The network of cells without --network: none, host or private.",
+        default="none",
+    ),
+    RunOption(
+        flags=("-p", "--publish"),
+        value="[IP:]HOST:PORT[/udp]",
+        help="with --network private: publish a port on the host, at 127.0.0.1 by default",
+        field="ports",
+        parse=parse_port,
+        repeated=True,
+    ),
+    RunOption(
+        flags=("--add-host",),
+        value="NAME:IP",
+        help="add a name to the container's /etc/hosts",
+        field="hosts",
+        parse=_host,
+        repeated=True,
+        join="=",
+    ),
+    RunOption(
+        flags=("--dns",),
+        value="IP",
+        help="ask this name server, in place of the network's own",
+        field="dns",
+        parse=_address,
+        repeated=True,
+    ),
+    RunOption(
+        flags=("-m", "--memory"),
+        value="SIZE",
+        help="memory limit of all processes together, as in 512m; the run ends if they reach it",
+        field="cgroup_limits",
+        parse=limits.parse_memory,
+    ),
+    RunOption(
+        flags=("--memory-swap",),
+        value="SIZE",
+        help="limit of memory and swap together, -1 for no limit; by default -m allows no swap",
+        field="cgroup_limits",
+        parse=limits.parse_memory_swap,
+    ),
+    RunOption(
+        flags=("--cpus",),
+        value="NUMBER",
+        help="limit of processors, as in 1.5",
+        field="cgroup_limits",
+        parse=limits.parse_cpus,
+        number=limits.cpus,
+    ),
+    RunOption(
+        flags=("--pids-limit",),
+        value="NUMBER",
+        help="limit of processes at a time, -1 for no limit",
+        field="cgroup_limits",
+        parse=limits.parse_pids,
+        number=limits.pids,
+    ),
+    RunOption(
+        flags=("--ulimit",),
+        value="NAME=SOFT[:HARD]",
+        help="a limit of each process, as in nofile=4096",
+        field="ulimits",
+        parse=limits.parse_ulimit,
+        repeated=True,
+        join="=",
+        keyword="ulimits",
+    ),
+    RunOption(
+        flags=("--shm-size",),
+        value="SIZE",
+        help="size of /dev/shm, 64m by default",
+        field="shm_size",
+        parse=limits.shm_size,
+    ),
+    RunOption(
+        flags=("--storage",),
+        value="SIZE",
+        help="limit of what it writes outside volumes; the data is in memory until the run ends",
+        field="storage",
+        parse=limits.storage,
+    ),
+    RunOption(flags=("--read-only",), help="make the root file system read-only", field="read_only"),
+    RunOption(
+        flags=("--cap-add",),
+        value="NAME",
+        help="add a capability for root in the container, ALL for every one (capabilities(7))",
+        field="capabilities",
+        repeated=True,
+    ),
+    RunOption(
+        flags=("--cap-drop",),
+        value="NAME",
+        help="drop a capability, ALL for every one",
+        field="capabilities",
+        repeated=True,
+    ),
+    RunOption(
+        flags=("--userns",),
+        value="host",
+        help="no user namespace (root only)",
+        field="userns",
+        kind=ValueKind.CHOICE,
+        choices=("host",),
+    ),
+    RunOption(
+        flags=("--init",),
+        help="accepted for Docker's sake: an init always reaps processes and forwards signals",
+        field="",
+    ),
+    RunOption(
+        flags=("--platform",),
+        value="OS/ARCH[/VARIANT]",
+        help="of an image for several platforms, use this one, as in linux/arm64",
+        field="platform",
+    ),
+    RunOption(
+        flags=("--pull",),
+        value="always|missing|never",
+        help="ask the registry each time, only if the store lacks the image (default), or never",
+        field="pull",
+        parse=_pull,
+        kind=ValueKind.CHOICE,
+        choices=("always", "missing", "never"),
+    ),
+)
+
+_BY_NAME = {option.name: option for option in RUN_OPTIONS}
+_BY_KEYWORD = {option.keyword: option for option in RUN_OPTIONS}
+
+_COMBINED: dict[str, Callable[..., Any]] = {
+    "env": variables,
+    "capabilities": chosen,
+    "cgroup_limits": limits.group_limits,
+}
+"""By a field that several options set: the function that makes its value of theirs, by their keywords."""
+
+
+def fields_of_words(words: Words) -> dict[str, Any]:
+    """Return the values of the options of parsed words, by field. Raises `UsageError`, `ContainerError`."""
+    found = ((_BY_NAME[name], texts) for name, texts in words.options.items() if name in _BY_NAME)
+    return _combined({option.keyword: option.of_words(texts) for option, texts in found})
+
+
+def fields_of_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a Python caller's keywords, by field; None is as if the keyword were not there.
+
+    Raises `TypeError` for an unknown keyword and a wrong type, `UsageError`, `ContainerError`.
+    """
+    for keyword in keywords:
+        if keyword not in _BY_KEYWORD:
+            raise TypeError(f"run() got an unexpected keyword argument '{keyword}'")
+    given = {keyword: value for keyword, value in keywords.items() if value is not None}
+    return _combined({keyword: _BY_KEYWORD[keyword].of_keyword(value) for keyword, value in given.items()})
+
+
+def _combined(values: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    for keyword, value in values.items():
+        field = _BY_KEYWORD[keyword].field
+        if field in _COMBINED:
+            parts.setdefault(field, {})[keyword] = value
+        elif field:
+            fields[field] = value
+    for field, part in parts.items():
+        fields[field] = _COMBINED[field](**part)
+    if links := tuple(link for file in values.get("env_file", ()) for link in file.links):
+        fields["links"] = links
+    return fields
+
+
+def options_without(*names: str, short_help: bool = True) -> tuple[RunOption, ...]:
+    """Return the options of a run but for these, for another verb; if `short_help`, `-h` is help there."""
+    kept = tuple(option for option in RUN_OPTIONS if option.name not in names)
+    if not short_help:
+        return kept
+    return tuple(replace(option, flags=tuple(flag for flag in option.flags if flag != "-h")) for option in kept)

@@ -1,0 +1,123 @@
+"""How much of our own Python a warm cell takes before its plan is sent, and how many functions its request passes.
+
+    python -m tests.benchmarks.request [--rounds 300]
+
+The clock runs from IPython's call of the magic until the plan has been written to the container's socket. A hop is one
+function of this package that is handed the request, in whichever form it then has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from nbcontainer.api import run
+from nbcontainer.containers.engine import Engine, set_default_engine
+from nbcontainer.notebook.magics import ContainerMagics
+from nbcontainer.sandbox import protocol
+from tests.benchmarks.measuring import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+PACKAGE = str(Path(sys.modules["nbcontainer"].__file__ or "").parent)
+
+FORMS = frozenset(("Words", "Request", "RunOptions", "Cell", "Spec", "PlanTemplate", "Plan"))
+"""The classes that a request is, one after the other; the volume's own value is `Volume`."""
+
+
+def main() -> None:
+    """Prints the times in milliseconds, and the hops."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--list", action="store_true", help="name the functions")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="nbcontainer-bench-") as folder:
+        place = Path(folder)
+        with contextlib.closing(Engine(place / "store")) as engine:
+            set_default_engine(engine)
+            run("busybox", ["true"])
+            shell: Any = InteractiveShell.instance()
+            shell.run_line_magic("load_ext", "nbcontainer")
+            print(machine())
+            for words in ("busybox", f"busybox -v {place}:/data"):
+                cell = f"%%container {words}\ntrue"
+                times = sorted(_times(engine, functools.partial(_run, shell, cell), options.rounds))
+                quarters = statistics.quantiles(times, n=4)
+                print(f"{cell.splitlines()[0]}: " + ", ".join(f"{1e3 * value:.3f} ms" for value in quarters))
+                hops = _hops(functools.partial(_run, shell, cell))
+                files = {file for file, _ in hops}
+                print(f"    {len(hops)} functions in {len(files)} files are handed the request")
+                if options.list:
+                    print("\n".join(f"        {file.removeprefix(PACKAGE)}: {name}" for file, name in hops))
+
+
+def _run(shell: Any, cell: str) -> None:
+    shell.run_cell(cell).raise_error()
+
+
+def _times(engine: Engine, cell: Callable[[], object], rounds: int) -> Iterator[float]:
+    """Seconds from the call of the magic until its plan is sent, for each of some cells."""
+    began, sent = [0.0], [0.0]
+    magic: Any = ContainerMagics.container
+    module: Any = protocol
+    send = module._send
+
+    def container(self: ContainerMagics, line: str, body: str | None = None) -> Any:
+        began[0], sent[0] = time.perf_counter(), 0.0
+        return magic(self, line, body)
+
+    def timed(*arguments: Any) -> None:
+        send(*arguments)
+        if began[0] and not sent[0]:
+            sent[0] = time.perf_counter()
+
+    shell: Any = InteractiveShell.instance()
+    registered = shell.magics_manager.magics["cell"]["container"]
+    magics = registered.__self__
+    shell.magics_manager.magics["cell"]["container"] = lambda line, body: container(magics, line, body)
+    module._send = timed
+    try:
+        for _ in range(rounds):
+            cell()
+            yield sent[0] - began[0]
+            began[0] = 0.0
+            engine.background.wait()
+            time.sleep(0.01)
+    finally:
+        module._send = send
+        shell.magics_manager.magics["cell"]["container"] = registered
+
+
+def _hops(cell: Callable[[], object]) -> list[tuple[str, str]]:
+    """The file and the name of each function that is handed the request of one cell, in the order of their calls."""
+    found: dict[tuple[str, str], None] = {}
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PACKAGE):
+            count = code.co_argcount + code.co_kwonlyargcount
+            arguments = (frame.f_locals.get(name) for name in code.co_varnames[:count])
+            if any(type(value).__name__ in FORMS for value in arguments) and not code.co_name.startswith("<"):
+                found[code.co_filename, code.co_qualname] = None
+
+    sys.setprofile(profile)
+    try:
+        cell()
+    finally:
+        sys.setprofile(None)
+    return list(found)
+
+
+if __name__ == "__main__":
+    main()

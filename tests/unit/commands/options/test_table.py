@@ -1,0 +1,177 @@
+"""The option table, and what is made from it: the API's keywords, traits, the reference and the data for completion."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbcontainer import api
+from nbcontainer.commands import reference
+from nbcontainer.commands.completion import Spelling, spellings
+from nbcontainer.commands.grammar import Command, Option, ValueKind, parse
+from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, fields_of_keywords, options_without
+from nbcontainer.commands.run import RUN, request_of, request_of_keywords
+from nbcontainer.containers.options import run_options
+from nbcontainer.errors import UsageError
+from nbcontainer.notebook.magics import ContainerMagics
+
+KEYWORDS = {option.keyword for option in RUN_OPTIONS}
+
+
+def test_the_keywords_are_the_table() -> None:
+    """Each row is a keyword of `nbcontainer.run`, in its types as in its signature, and nothing else is."""
+    assert RunKeywords.__annotations__.keys() == KEYWORDS
+    assert len(KEYWORDS) == len(RUN_OPTIONS)
+    names = inspect.signature(api.run).parameters.keys()
+    assert names == KEYWORDS | {"image", "command", "script", "check", "stdout", "stderr", "engine"}
+    assert typing.get_type_hints(api.run)["return"] is api.Result
+    assert typing.get_type_hints(RunKeywords)["read_only"] is bool
+
+
+def test_the_reference_is_the_table() -> None:
+    """docs/reference-options.md is what `python -m nbcontainer.commands.reference` prints."""
+    page = Path(__file__).parents[4] / "docs" / "reference-options.md"
+    assert page.read_text() == reference.markdown()
+    for option in RUN_OPTIONS:
+        assert option.help in page.read_text()
+
+
+def test_defaults_are_traits() -> None:
+    """Rows with a setting are traits of the magics, and have its help."""
+    settings = {option.keyword: option.setting for option in RUN_OPTIONS if option.setting}
+    assert settings.keys() == {"volumes", "network", "timeout"}
+    traits = ContainerMagics.class_traits(config=True)
+    assert {name: traits[name].help for name in settings} == settings
+
+
+def test_every_spelling_is_there_for_completion() -> None:
+    """Completion gets each spelling with the kind of its value and its choices."""
+    found = {one.flag: one for one in spellings(RUN)}
+    assert found.keys() == {flag for option in RUN_OPTIONS for flag in option.flags} | {"--help"}
+    assert found["-v"] == Spelling("-v", ValueKind.VOLUME)
+    assert found["--rm"].kind == ValueKind.NOTHING
+    assert found["--network"].choices == ("none", "host", "private")
+    for option in RUN_OPTIONS:
+        assert bool(option.choices) == (option.kind == ValueKind.CHOICE)
+
+
+HERE = Option(("-H", "--here"), "ro|rw", "show the directory", alone="ro")
+OTHER = Command("run", "IMAGE", "Run.", (HERE, Option(("-i",), "", "read")), most=1, tail=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "values", "operands"),
+    [
+        ("--here busybox", ["ro"], ["busybox"]),
+        ("--here=rw busybox", ["rw"], ["busybox"]),
+        ("--here= busybox", [""], ["busybox"]),
+        ("busybox --here", ["ro"], ["busybox"]),
+        ("-H busybox", ["ro"], ["busybox"]),
+        ("-H=rw busybox", ["rw"], ["busybox"]),
+        ("-Hi busybox", ["ro"], ["busybox"]),
+        ("--here --here=rw busybox", ["ro", "rw"], ["busybox"]),
+    ],
+)
+def test_an_optional_value_is_given_with_an_equals_sign_only(
+    words: str, values: list[str], operands: list[str]
+) -> None:
+    """The next word is never its value: `--here busybox` is an image."""
+    found = parse(OTHER, words.split())
+    assert (found.all("here"), found.operands) == (values, operands)
+
+
+def test_an_optional_value_is_written_so_in_the_help() -> None:
+    """The help and the words that a kernelspec keeps have the `=`."""
+    assert str(HERE) == "-H, --here[=ro|rw]"
+    assert (HERE.words("ro"), HERE.words("rw")) == (["--here"], ["--here=rw"])
+
+
+def test_h_is_the_host_name_in_a_run_and_help_elsewhere() -> None:
+    """`-h NAME` names the host in `run`; `--help` is help everywhere; other verbs have `-h` as help."""
+    assert request_of(parse(RUN, ["-h", "box", "busybox"])).options.hostname == "box"
+    assert parse(RUN, ["--help"]).has("help")
+    assert "  --help " in RUN.describe("")
+    other = Command("install", options=options_without("name", "rm"))
+    assert parse(other, ["-h"]).has("help")
+    assert parse(other, ["--hostname", "box"]).one("hostname") == "box"
+    assert not {"name", "rm"} & {option.name for option in other.options}
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"volumes": ["/tmp:/x:ro"]}, ["-v", "/tmp:/x:ro"]),
+        ({"volumes": {"/tmp": "/x:ro"}}, ["-v", "/tmp:/x:ro"]),
+        ({"env": {"A": "1"}}, ["-e", "A=1"]),
+        ({"env": ("A=1", "B=2")}, ["-e", "A=1", "-e", "B=2"]),
+        ({"timeout": 90}, ["--timeout", "90"]),
+        ({"timeout": "5m"}, ["--timeout", "5m"]),
+        ({"cpus": 1.5, "pids_limit": 100}, ["--cpus", "1.5", "--pids-limit", "100"]),
+        ({"pids_limit": -1}, ["--pids-limit", "-1"]),
+        ({"memory": "64m", "memory_swap": "1g"}, ["-m", "64m", "--memory-swap", "1g"]),
+        ({"ulimits": {"nofile": 1024}}, ["--ulimit", "nofile=1024"]),
+        ({"network": "private", "publish": ["8080:80"]}, ["--network", "private", "-p", "8080:80"]),
+        ({"cap_add": ["NET_RAW"], "cap_drop": ["KILL"]}, ["--cap-add", "NET_RAW", "--cap-drop", "KILL"]),
+        ({"remove": True, "name": "dev", "read_only": True}, ["--rm", "--name", "dev", "--read-only"]),
+        ({"remove": False, "timeout": None, "memory": "", "shm_size": "", "hostname": "", "pull": ""}, []),
+    ],
+)
+def test_python_means_what_the_words_mean(keywords: dict[str, Any], words: list[str]) -> None:
+    """A keyword makes the request that its option makes."""
+    found = request_of_keywords("busybox", (), None, keywords)
+    assert found == request_of(parse(RUN, ["busybox", *words]))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"volumes": "a:b"}, r"volumes must be a list of strings, not one string: write volumes=\['a:b'\]"),
+        ({"tmpfs": "/x"}, "tmpfs must be a list of strings, not one string"),
+        ({"publish": "80:80"}, "publish must be a list of strings, not one string"),
+        ({"env": "A=1"}, "env must be a list of strings, not one string"),
+        ({"cap_add": "ALL"}, "cap_add must be a list of strings, not one string"),
+        ({"cap_drop": b"ALL"}, "cap_drop must be a list of strings, not one string"),
+        ({"cap_add": {"ALL": ""}}, "cap_add must be a list of strings, not dict"),
+        ({"ulimits": 7}, "ulimits must be a list of strings, not int"),
+        ({"volumes": [7]}, "volumes must be a list of strings, and contains 7"),
+        ({"user": 7}, "user must be a string, not int"),
+        ({"cpus": True}, "cpus must be a number or a string, not bool"),
+        ({"volume": ["a:b"]}, r"run\(\) got an unexpected keyword argument 'volume'"),
+    ],
+)
+def test_a_wrong_type_is_a_type_error(keywords: dict[str, Any], message: str) -> None:
+    """What a caller in Python writes wrongly is named before anything is read from it."""
+    with pytest.raises(TypeError, match=message):
+        fields_of_keywords(keywords)
+
+
+def test_a_command_is_a_list() -> None:
+    """`command="ls"` would be the arguments l and s."""
+    with pytest.raises(TypeError, match=r"command must be a list of strings, not one string: write command=\['ls'\]"):
+        api.run("busybox", "ls")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"timeout": 0}, "invalid time limit '0' for --timeout"),
+        ({"timeout": float("inf")}, "invalid time limit 'inf' for --timeout"),
+        ({"cpus": 0.001}, "invalid number of processors '0.001' for --cpus"),
+        ({"pids_limit": 1.5}, "invalid number of processes '1.5' for --pids-limit"),
+        ({"env": {"": "1"}}, "invalid environment variable '=1'"),
+    ],
+)
+def test_numbers_are_checked_as_numbers(keywords: dict[str, Any], message: str) -> None:
+    """A number of a caller's in Python is checked like one in words."""
+    with pytest.raises(UsageError, match=message):
+        fields_of_keywords(keywords)
+
+
+def test_a_field_that_there_is_not_is_a_type_error() -> None:
+    """Options are made by the names of fields; another name is a mistake of ours."""
+    with pytest.raises(TypeError):
+        run_options({"volume": ()})

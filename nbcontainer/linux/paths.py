@@ -84,6 +84,7 @@ def resolve(path: str | Path) -> Place:
     """
     walk = _Walk()
     try:
+        walk.start()
         # getcwd(2) has no links in it, and starts at the root: directories above the working directory count as well.
         walk.go(f"{Path.cwd()}/{path}" if str(path)[:1] != "/" else str(path))
         return Place(walk.fd, tuple(walk.nodes), tuple(walk.links))
@@ -110,8 +111,12 @@ class _Walk:
 
     def __init__(self) -> None:
         self.fd = os.open("/", _STEP | os.O_DIRECTORY)
-        self.nodes = [_node("/", self.fd)]
+        self.nodes: list[Node] = []
         self.links: list[Link] = []
+
+    def start(self) -> None:
+        """Takes down the root, where it stands."""
+        self.nodes.append(_node("/", self.fd))
 
     def go(self, path: str) -> None:
         """Walks to the end of an absolute path."""
@@ -127,15 +132,17 @@ class _Walk:
         """Goes to `name`; if it is a link, stays where it starts from and returns the names to go by instead."""
         path = f"{self.nodes[-1].path.rstrip('/')}/{name}"
         below = os.open(name, _STEP, dir_fd=self.fd)
-        facts = os.fstat(below)
-        if not stat.S_ISLNK(facts.st_mode):
-            self._stand_at(below)
-            self.nodes.append(_node(path, below))
-            return []
         try:
-            target = os.readlink("", dir_fd=below)  # with no name, it is that very link (readlinkat(2))
-        finally:
+            node = None if stat.S_ISLNK(os.fstat(below).st_mode) else _node(path, below)
+            target = "" if node else os.readlink("", dir_fd=below)  # with no name, that very link (readlinkat(2))
+        except BaseException:
             os.close(below)
+            raise
+        if node:
+            self._stand_at(below)
+            self.nodes.append(node)
+            return []
+        os.close(below)
         self.links.append(Link(path, target, tuple(self.nodes)))
         if len(self.links) > LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

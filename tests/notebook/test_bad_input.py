@@ -95,7 +95,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%%container --pull never nope\nls", "ImageNotFound: no image 'nope' in the store; "),
         ("%%container NOPE\nls", "UsageError: invalid image name 'NOPE'; names are lower case"),
         ("%%container ./nope.tar\nls", "ImageNotFound: no file nope.tar; check the path"),
-        ("%%container /\nls", "ImageError: the directory is no OCI image layout; "),
+        ("%%container /\nls", "ImageError: the directory is not an OCI image layout; "),
         ("%%container busybox -v x\nls", "UsageError: 'x' is no volume; write -v SRC:DST"),
         (
             "%%container busybox -v /no/such:/x\nls",
@@ -136,7 +136,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%commit", "UsageError: commit: too few words; write commit [OPTIONS] [CONTAINER] IMAGE[:TAG]"),
         ("%commit Upper", "UsageError: invalid image name 'Upper'; names are lower case"),
         ("%commit busybox@sha256:" + "0" * 64, "UsageError: "),
-        ("%commit x --change 'RUN ls'", "UsageError: --change 'RUN ls' is not known; use one of CMD"),
+        ("%commit x --change 'RUN ls'", "UsageError: unknown instruction in --change 'RUN ls'; use one of CMD"),
         ("%commit never-made x", "ContainerNotFound: no such container: 'never-made'"),
     ],
 )

@@ -160,8 +160,8 @@ def test_of_several_notebooks_one_is_chosen(short_path: Path, capsys: pytest.Cap
     [
         (("nosuch", "x"), "no such kernel: 'nosuch'"),
         (("idle", "x"), "no notebook of kernel 'idle' is running"),
-        (("idle", "x@sha256:" + 64 * "0"), "names a digest"),
-        (("idle", "host"), "host is this machine"),
+        (("idle", "x@sha256:" + 64 * "0"), "cannot have a digest"),
+        (("idle", "host"), "is built in and cannot name another image"),
         (("idle", "x", "--name", "a b"), "invalid kernel name"),
         (("idle", "x", "--container", "nosuch"), "no such container: 'nosuch'"),
         (("idle",), "kernel freeze"),

@@ -132,3 +132,35 @@ def test_what_is_there_of_a_path(top: Path) -> None:
     place, missing = resolve_existing(top / "a")
     with place:
         assert (place.node.path, missing) == (f"{top}/a", ())
+
+
+def _descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_failing_call_leaves_no_descriptor(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever call of a walk fails first, no descriptor stays open."""
+    fail_at = 0
+    real = os.fstat
+
+    def fstat(fd: int) -> os.stat_result:
+        nonlocal fail_at
+        fail_at -= 1
+        if fail_at == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd)
+
+    before = _descriptors()
+    left: dict[int, int] = {}  # by call that failed
+    for call in range(1, 100):
+        fail_at = call
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fstat", fstat)
+            try:
+                resolve(top / "far" / "b").close()
+            except OSError:
+                left[call] = _descriptors() - before
+            else:
+                break
+    assert len(left) > len(top.parts)
+    assert set(left.values()) == {0}

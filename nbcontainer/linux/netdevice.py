@@ -71,7 +71,7 @@ _IFREQ = struct.Struct("16sh22x")  # struct ifreq
 def pidfd_getfd(pidfd: int, number: int) -> int:
     """A descriptor of the file that a process has as `number`, for the caller to close: pidfd_getfd(2), Linux 5.6.
 
-    Raises `OSError`: EBADF where it has none, EPERM for who may not trace that process.
+    Raises `OSError`: EBADF if the process has no such descriptor, EPERM if the caller may not trace the process.
     """
     return syscall("pidfd_getfd", int_(pidfd), int_(number), unsigned(0))
 
@@ -88,6 +88,7 @@ def interface_name(fd: int) -> str | None:
 def attach_filter(fd: int, program: bytes) -> None:
     """Has the kernel drop what leaves by a tap's interface and for which `program` (`bpf.pack`) returns 0.
 
-    It holds for the open file, whoever has it, until that is closed. Raises `OSError`.
+    It holds for the open file description, in every process that shares it, until the last descriptor is closed.
+    Raises `OSError`.
     """
     fcntl.ioctl(fd, TUNATTACHFILTER, bytes(BpfProgram(program)))

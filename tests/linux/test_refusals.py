@@ -99,10 +99,10 @@ def test_no_more_files_is_one_line(cell: Cell, engine: Engine) -> None:
 def test_a_full_disk_ends_no_cell(cell: Cell, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it cannot be written down that a cell runs, it runs all the same."""
 
-    def tell(_: dict[str, Any]) -> None:
+    def publish(_: dict[str, Any]) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(engine.store.sessions, "publish", tell)
+    monkeypatch.setattr(engine.store.sessions, "publish", publish)
     assert cell("echo one; sleep 0.1; echo two").lines == ["one", "two"]
 
 

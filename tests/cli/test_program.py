@@ -121,7 +121,11 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
             1,
             "no such container: 'no-such-container'; list containers with `%container ps`",
         ),
-        (["rmi", "no-such-image"], 1, "no image 'no-such-image' in the store; list the images with `%container images`"),
+        (
+            ["rmi", "no-such-image"],
+            1,
+            "no image 'no-such-image' in the store; list the images with `%container images`",
+        ),
         (["stop", "no-such-container"], 1, "no such container: 'no-such-container'"),
         (["diff"], 1, "no container yet"),
         (["inspect", "no-such-thing"], 1, "no container and no image named no-such-thing"),

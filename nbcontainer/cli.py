@@ -1,4 +1,4 @@
-"""`nbcontainer`: the notebook's verbs in a terminal. The only module that ends the process."""
+"""`nbcontainer`: the verbs in a terminal. The only module that ends the process."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _RUN = Command(
     RUN.operands,
     RUN.help,
     (
-        Option(("-i", "--interactive"), "", "the container reads this standard input"),
-        Option(("-t", "--tty"), "", "the container has a terminal"),
+        Option(("-i", "--interactive"), "", "connect standard input"),
+        Option(("-t", "--tty"), "", "give the container a terminal"),
         *RUN.options,
     ),
     least=0,
@@ -49,19 +49,19 @@ _RUN = Command(
 _TOP = Command(
     "nbcontainer",
     "VERB ...",
-    "Containers with no daemon. VERB --help says more of a verb.",
+    "Containers without a daemon. `VERB --help` shows the options of a verb.",
     (
-        Option(("--store",), "DIR", "the store, in place of the user's own"),
-        Option(("--json",), "", "answers as JSON"),
-        Option(("--version",), "", "the version"),
+        Option(("--store",), "DIR", "use this store instead of the user's own"),
+        Option(("--json",), "", "print results as JSON"),
+        Option(("--version",), "", "print the version"),
     ),
     most=0,
     tail=True,
 )
 
-_DEMO = Command("demo", "", "Executes the quick start, and shows its outputs as they come.")
+_DEMO = Command("demo", "", "Run the quick start, and show its outputs as they come.")
 
-_KERNEL = Command("kernel", "install|list|remove ...", "Kernels for notebooks whose cells run in a container.")
+_KERNEL = Command("kernel", "install|list|remove ...", "Manage kernels for notebooks whose cells run in a container.")
 
 # Exit codes of docker run: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127

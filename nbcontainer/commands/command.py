@@ -1,4 +1,4 @@
-"""What a verb is: its grammar, what it does, and one use of it."""
+"""Verbs: a grammar and a function, and one invocation of it."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Invocation:
-    """One use of a verb. `listener` hears how far long work is; None for quiet."""
+    """One use of a verb. `listener` gets the progress of long work, None for no progress."""
 
     engine: Engine
     words: Words
     listener: Listener | None = None
 
     def tracker(self, what: str, total: int = 0) -> Tracker:
-        """A count of long work that this verb does."""
+        """Return a counter for the progress of long work."""
         return Tracker(what, self.listener, total=total)
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its grammar and what it does."""
+    """A verb: its grammar and its function."""
 
     command: Command
     run: Callable[[Invocation], View]
 
 
 def count(number: int, what: str) -> str:
-    """`1 layer`, `2 layers`."""
+    """Return a count in words: `1 layer`, `2 layers`."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def one_line(text: str, width: int = 48) -> str:
-    """The beginning of a text, on one line."""
+    """Return the beginning of a text, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"

@@ -1,4 +1,4 @@
-"""The verbs of `%container`, `%commit` and the terminal: each takes parsed words and answers with a view."""
+"""The verbs of `%container`, `%commit` and the terminal: each takes parsed words and returns a view."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _export(call: Invocation) -> View:
     name = call.words.operands[0]
     target = call.words.one("output")
     if not target:
-        raise UsageError("export: no file to write", hint="write export NAME -o FILE.tar")
+        raise UsageError("export: missing output file", hint="write `export NAME -o FILE.tar`")
     with _layers_of(call.engine, name) as layers:
         written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
     return None if target == "-" else Note(f"{target}  {size(written)}")
@@ -72,7 +72,7 @@ def _export_to(call: Invocation, layers: tuple[str, ...], target: str) -> int:
 
 @contextlib.contextmanager
 def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
-    """The layers of a container, or of an image, from the bottom up."""
+    """Yield the layers of a container, or of an image, from the bottom up."""
     with contextlib.ExitStack() as stack:
         try:
             layers = stack.enter_context(_now(engine, name)).record.layers
@@ -93,24 +93,24 @@ def _image(engine: Engine, name: str) -> Image:
 
 def _neither(name: str) -> ContainerNotFound:
     hint = "see `%container ps` and `%container images`"
-    return ContainerNotFound(f"no container and no image named {name}", hint=hint)
+    return ContainerNotFound(f"no such container or image: '{name}'", hint=hint)
 
 
 def _container(engine: Engine, name: str = "") -> Container:
-    """The container of that name, by default the last one of this notebook."""
+    """Return the container of that name, by default the last one of this notebook."""
     last = engine.last
     if last is not None and (not name or name == last.name):
         if last.anonymous:
             return last
         name = last.name
     if not name:
-        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with %%container first")
+        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with `%%container` first")
     return containers.get(engine, name)
 
 
 @contextlib.contextmanager
 def _now(engine: Engine, name: str = "") -> Iterator[Container]:
-    """A container to look at; of one that runs, here or in another notebook, a copy of what it is now."""
+    """Yield a container to read; of one that runs, here or in another notebook, a copy of its present state."""
     if name in running_containers(engine.store):
         with frozen_copy(engine, name) as copy:
             yield copy
@@ -158,7 +158,7 @@ def _stop(call: Invocation) -> View:
     words = []
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
-            _container(call.engine, name)  # raises for a name that nobody has
+            _container(call.engine, name)  # raises if there is no such container
         stopped = stop_running(call.engine.store, name)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))
@@ -219,16 +219,16 @@ def _doctor(call: Invocation) -> View:
     return examine(call.engine)
 
 
-_OUTPUT = Option(("-o", "--output"), "FILE", "write the merged tree there: .tar, .tar.gz or .tar.zst")
+_OUTPUT = Option(("-o", "--output"), "FILE", "write the merged tree to a file: .tar, .tar.gz or .tar.zst")
 
 COMMIT = Command(
     "commit",
     "[CONTAINER] IMAGE[:TAG]",
-    "Makes an image of what a container's cells left, by default the last container's.",
+    "Make an image of the changes of a container's cells, by default the last container's.",
     (
         _OUTPUT,
-        Option(("-m", "--message"), "TEXT", "a comment, kept in the image's history"),
-        Option(("--author",), "NAME", "who made it"),
+        Option(("-m", "--message"), "TEXT", "a comment in the image's history"),
+        Option(("--author",), "NAME", "the image's author"),
         CHANGE,
     ),
     least=1,
@@ -238,10 +238,10 @@ COMMIT = Command(
 VERBS: dict[str, Verb] = {
     verb.command.name: verb
     for verb in (
-        Verb(Command("ps", "", "Lists this notebook's containers and all named ones."), _ps),
+        Verb(Command("ps", "", "List this notebook's containers and all named ones."), _ps),
         *IMAGE_VERBS,
         Verb(
-            Command("export", "CONTAINER|IMAGE", "Writes a merged root file system tar.", (_OUTPUT,), least=1, most=1),
+            Command("export", "CONTAINER|IMAGE", "Write a merged root file system tar.", (_OUTPUT,), least=1, most=1),
             _export,
         ),
         Verb(COMMIT, _commit),
@@ -249,36 +249,36 @@ VERBS: dict[str, Verb] = {
             Command(
                 "rm",
                 "CONTAINER...",
-                "Removes containers; volumes stay.",
-                (Option(("-f", "--force"), "", "stop it first where it runs"),),
+                "Remove containers; volumes stay.",
+                (Option(("-f", "--force"), "", "stop it first if it runs"),),
                 least=1,
                 most=999,
             ),
             _rm,
         ),
-        Verb(Command("stop", "CONTAINER...", "Ends what runs in containers.", least=1, most=999), _stop),
-        Verb(Command("diff", "[CONTAINER]", "Lists what a container's cells changed.", most=1), _diff),
+        Verb(Command("stop", "CONTAINER...", "Stop what runs in containers.", least=1, most=999), _stop),
+        Verb(Command("diff", "[CONTAINER]", "List the files that a container's cells changed.", most=1), _diff),
         Verb(
-            Command("history", "[CONTAINER|IMAGE]", "Lists a container's cells, or what made an image.", most=1),
+            Command("history", "[CONTAINER|IMAGE]", "List a container's cells, or an image's steps.", most=1),
             _history,
         ),
-        Verb(Command("undo", "[CONTAINER]", "Takes back the last cell that changed something.", most=1), _undo),
-        Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Shows all there is to know, as JSON.", most=999), _inspect),
-        Verb(Command("prune", "", "Removes what no image and no container uses."), _prune),
-        Verb(Command("doctor", "", "Says what this machine can do, by trying."), _doctor),
+        Verb(Command("undo", "[CONTAINER]", "Undo the last cell that changed something.", most=1), _undo),
+        Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Show all details, as JSON.", most=999), _inspect),
+        Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
+        Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),
     )
 }
 
 
 def overview(prefix: str) -> str:
-    """All verbs, a line each."""
+    """Return all verbs, one a line."""
     commands = [verb.command for verb in VERBS.values()]
     width = max(len(command.usage) for command in commands)
     return "\n".join(f"  {prefix}{command.usage:<{width}}  {command.help}" for command in commands)
 
 
 def unknown(verb: str) -> NbcontainerError:
-    """The error for a verb that is none."""
+    """Return the error for an unknown verb."""
     import difflib
 
     near = difflib.get_close_matches(verb, [*VERBS, "run"], 1)

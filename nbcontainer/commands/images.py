@@ -1,4 +1,4 @@
-"""The verbs about images: bringing them in and out, naming them, looking at them."""
+"""The verbs for images: import, export, names, inspection."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nbcontainer.images.library import Images
     from nbcontainer.oci.documents import Image
 
-PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "of an image for several, the one for that, as in linux/arm64")
-COMPRESS = Option(("--compress",), "none|gzip|zstd", "how layers that are plain in the store are compressed")
+PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "use this platform of an image for several, as in linux/arm64")
+COMPRESS = Option(("--compress",), "none|gzip|zstd", "compression of layers that are uncompressed in the store")
 CHANGE = Option(
     ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
 )
@@ -44,14 +44,14 @@ def _images_of(call: Invocation) -> Images:
 
 
 def describe(image: Image) -> str:
-    """Return one line about an image that was brought in or made."""
+    """Return one line about a new image."""
     return f"{image.name}  {image.digest}  {count(len(image.layers), 'layer')}, {size(image.size)}"
 
 
 def _import(call: Invocation) -> View:
     file, *names = call.words.operands
     if file == "-" and not names:
-        raise UsageError("import: no name for the image", hint="write import - NAME, or load - for an image archive")
+        raise UsageError("import: missing image name", hint="write `import - NAME`, or `load -` for an image archive")
     from nbcontainer.images.archives.loading import ImportOptions
 
     changes = call.words.all("change")
@@ -65,7 +65,8 @@ def _import(call: Invocation) -> View:
 def _load(call: Invocation) -> View:
     files = [*call.words.operands, *call.words.all("input")]
     if len(files) != 1:
-        raise UsageError("load: one file is loaded at a time", hint="write load FILE, load DIR, or load - for a stream")
+        hint = "write `load FILE`, `load DIR`, or `load -` for a stream"
+        raise UsageError("load: expected exactly one file", hint=hint)
     from nbcontainer.images.archives.loading import ImportOptions
 
     return _bring_in(call, files[0], ImportOptions())
@@ -96,7 +97,7 @@ def _pull(call: Invocation) -> View:
     platform = platforms.parse(text) if text else None
     wanted = [reference.parse(word) for word in call.words.operands]
     if any(one.familiar == reference.HOST for one in wanted):
-        raise UsageError("'host' is built in and cannot be pulled", hint="use it in a cell: `%%container host`")
+        raise UsageError("'host' is built in and cannot be pulled", hint="use it directly: `%%container host`")
     return Note("\n".join(describe(images.pull(one, platform)) for one in wanted))
 
 
@@ -112,7 +113,8 @@ def _push(call: Invocation) -> View:
 def _save(call: Invocation) -> View:
     target = call.words.one("output")
     if not target:
-        raise UsageError("save: no file to write", hint="write save IMAGE... -o FILE.tar, or -o DIR/ for a layout")
+        hint = "write `save IMAGE... -o FILE.tar`, or `-o DIR/` for a layout"
+        raise UsageError("save: missing output file", hint=hint)
     images = [known(call.engine, name) for name in call.words.operands]
     path = reference.host_path("/dev/stdout" if target == "-" else target)
     layers = _compression(call, Compression.NONE)
@@ -126,12 +128,12 @@ def _save(call: Invocation) -> View:
 def _compression(call: Invocation, default: Compression) -> Compression:
     text = call.words.one("compress", str(default))
     if text not in (Compression.NONE, Compression.GZIP, Compression.ZSTD):
-        raise UsageError(f"--compress {text} is not known", hint="choose one of none, gzip, zstd")
+        raise UsageError(f"unknown compression '{text}' for --compress", hint="choose one of none, gzip, zstd")
     return Compression(text)
 
 
 def known(engine: Engine, name: str) -> Image:
-    """The image of the store, or of a local recipe, that a word means. Raises `ImageNotFound`, `UsageError`."""
+    """Return the image of that name, from the store or built in. Raises `ImageNotFound`, `UsageError`."""
     return engine.images.find(name, pull=library.NEVER)
 
 
@@ -164,11 +166,11 @@ def _verify(call: Invocation) -> View:
         for path in {problem.blob for problem in problems if problem.blob is not None}:
             path.unlink(missing_ok=True)
     rows = tuple((problem.image, problem.what) for problem in problems)
-    return Table(("image", "problem"), rows, "every blob is what its digest says", ok=not problems)
+    return Table(("image", "problem"), rows, "all blobs match their digests", ok=not problems)
 
 
 def history(image: Image) -> View:
-    """The steps that made an image, the first one first, with the size of each one's layer."""
+    """Return the steps that made an image, the first one first, with the size of each layer."""
     sizes = iter(layer.blob.size for layer in image.layers)
     rows = tuple(
         (step.created, "" if step.empty else size(next(sizes)), one_line(step.created_by, 72), step.comment)
@@ -178,12 +180,12 @@ def history(image: Image) -> View:
 
 
 IMAGE_VERBS = (
-    Verb(Command("images", "", "Lists the images in the store."), _images),
+    Verb(Command("images", "", "List the images in the store."), _images),
     Verb(
         Command(
             "import",
             "FILE|DIR|- [IMAGE]",
-            "Makes an image of a root file system tar, or brings in the images of an archive or a layout directory.",
+            "Make an image of a root file system tar, or import the images of an archive or a layout directory.",
             (CHANGE, PLATFORM),
             least=1,
             most=2,
@@ -194,18 +196,18 @@ IMAGE_VERBS = (
         Command(
             "load",
             "FILE|DIR|-",
-            "Brings in the images of an archive (docker save, podman save, OCI) or a layout directory, by their names.",
-            (Option(("-i", "--input"), "FILE", "the archive, as docker has it"), PLATFORM),
+            "Import the images of an archive (docker save, podman save, OCI) or a layout directory, with their names.",
+            (Option(("-i", "--input"), "FILE", "the archive, as with docker load"), PLATFORM),
             most=1,
         ),
         _load,
     ),
-    Verb(Command("pull", "IMAGE...", "Brings images in from their registries.", (PLATFORM,), least=1, most=999), _pull),
+    Verb(Command("pull", "IMAGE...", "Pull images from their registries.", (PLATFORM,), least=1, most=999), _pull),
     Verb(
         Command(
             "push",
             "IMAGE [NAME]",
-            "Puts an image into a registry, by its own name or another.",
+            "Push an image to a registry, under its own name or another.",
             (COMPRESS,),
             least=1,
             most=2,
@@ -216,9 +218,9 @@ IMAGE_VERBS = (
         Command(
             "save",
             "IMAGE...",
-            "Writes images to an archive that OCI readers and docker load take, or into a layout directory.",
+            "Write images to an archive that OCI readers and docker load accept, or to a layout directory.",
             (
-                Option(("-o", "--output"), "FILE|DIR/", ".tar, .tar.gz or .tar.zst; a directory where it ends with /"),
+                Option(("-o", "--output"), "FILE|DIR/", ".tar, .tar.gz or .tar.zst; a directory if it ends with /"),
                 COMPRESS,
             ),
             least=1,
@@ -226,16 +228,16 @@ IMAGE_VERBS = (
         ),
         _save,
     ),
-    Verb(Command("tag", "IMAGE NAME", "Gives an image one more name.", least=2, most=2), _tag),
-    Verb(Command("df", "", "Lists what uses space, and how much; prune removes what is unreferenced."), _df),
+    Verb(Command("tag", "IMAGE NAME", "Give an image another name.", least=2, most=2), _tag),
+    Verb(Command("df", "", "Show disk usage; prune frees what is unreferenced."), _df),
     Verb(
         Command(
             "verify",
             "",
-            "Reads every blob again, and lists what is wrong with which image.",
-            (Option(("--remove",), "", "remove damaged blobs, so that pull or load brings them in again"),),
+            "Read every blob, and list the images that are damaged.",
+            (Option(("--remove",), "", "remove damaged blobs, so that pull or load imports them again"),),
         ),
         _verify,
     ),
-    Verb(Command("rmi", "IMAGE...", "Takes images' names away, and what nothing else uses.", least=1, most=999), _rmi),
+    Verb(Command("rmi", "IMAGE...", "Remove images' names, and what nothing else uses.", least=1, most=999), _rmi),
 )

@@ -119,6 +119,7 @@ class RunOptions:
 
 _OWN_USERNS = "remove --userns=host"
 
+_DEFAULT = RunOptions()
 _VALUES: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(RunOptions)}
 _VALUE_OF = {
     field.name: name
@@ -135,6 +136,8 @@ def run_options(fields: Mapping[str, Any]) -> RunOptions:
     A field of `RunOptions` itself is named so too. Raises `UsageError` for a value that cannot be used, `TypeError` for
     a field that does not exist.
     """
+    if not fields:
+        return _DEFAULT
     values: dict[str, dict[str, Any]] = {}
     own: dict[str, Any] = {}
     for field, value in fields.items():

@@ -1,4 +1,4 @@
-"""`%%container`, `%container` and `%commit`: parse the words, call the room below, show what comes back."""
+"""`%%container`, `%container` and `%commit`: parse the words, run them, show the result."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from nbcontainer.outcome import Outcome
 
 _CELL_OPTIONS = (
-    Option(("--out",), "VAR", "put standard output into this variable instead of showing it"),
-    Option(("--err",), "VAR", "the same with standard error"),
-    Option(("--no-raise-error",), "", "a run that ends badly is no error of the cell"),
+    Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
+    Option(("--err",), "VAR", "store standard error in this variable"),
+    Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
 )
 
 _CELL = Command(
     "%%container",
     "IMAGE [COMMAND [ARG...]]",
-    "Runs the cell in a fresh container of IMAGE, or goes on in the one named by --name. The body is the script; with "
-    "COMMAND, it is COMMAND's standard input.",
+    "Run the cell in a fresh container of IMAGE, or in the one named by --name. The body is the script; with COMMAND, "
+    "it is COMMAND's standard input.",
     (*RUN.options, *_CELL_OPTIONS),
     most=1,
     tail=True,
@@ -71,10 +71,10 @@ def _trait(option: RunOption) -> Any:
 class ContainerMagics(Magics):
     """Containers as notebook cells. `%config ContainerMagics` shows and sets the defaults."""
 
-    image = Unicode("", help="The image of cells that name neither an image nor a container.").tag(config=True)
+    image = Unicode("", help="The image of cells without an image and without --name.").tag(config=True)
     vars().update({option.keyword: _trait(option) for option in _CONFIGURABLE})
-    raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
-    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
+    raise_error = Bool(True, help="Whether a cell whose run fails is an error, and stops Run All.").tag(config=True)
+    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
 
     _engine: Engine | None = None
@@ -82,7 +82,7 @@ class ContainerMagics(Magics):
 
     @property
     def engine(self) -> Engine:
-        """The engine of this notebook's store."""
+        """The engine on this notebook's store."""
         if not self.store:
             return default_engine()
         if self._engine is None or self._engine.closed or str(self._engine.store.path) != self.store:
@@ -90,12 +90,12 @@ class ContainerMagics(Magics):
         return self._engine
 
     def start(self) -> None:
-        """Starts the launcher in the background. A store that cannot be opened is told by its first use."""
+        """Start the launcher in the background. If the store cannot be opened, its first use reports that."""
         with contextlib.suppress(StoreError):
             startup.start(self.engine, self.image or "busybox")
 
     def before_cell(self, info: ExecutionInfo) -> None:
-        """Wakes the container for a `%%container` cell, which IPython has still to compile."""
+        """Wake the container for a `%%container` cell while IPython compiles it."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
             with contextlib.suppress(StoreError):
                 self._holding = self.engine
@@ -103,20 +103,20 @@ class ContainerMagics(Magics):
                 self._holding.wake()
 
     def after_cell(self, _: ExecutionResult) -> None:
-        """Lets the next container be made, now that the cell is over for IPython too."""
+        """Allow the next container to be made, after IPython has finished the cell."""
         holding, self._holding = self._holding, None
         if holding is not None:
             holding.background.release()
 
     def close(self) -> None:
-        """Ends the containers of this notebook."""
+        """End the containers of this notebook."""
         with contextlib.suppress(StoreError):
             self.engine.close()
 
     @no_var_expand
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
-        """Runs the cell in a container (`%%container IMAGE`), or does `%container VERB`; `--help` says more."""
+        """Run the cell in a container (`%%container IMAGE`), or `%container VERB`; `--help` shows the options."""
         words = split(line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
@@ -132,7 +132,7 @@ class ContainerMagics(Magics):
     @no_var_expand
     @line_magic
     def commit(self, line: str) -> Any:
-        """Makes an image of what the last cell, or a container, left: `%commit [CONTAINER] IMAGE [-o FILE]`."""
+        """Make an image of the changes of the last cell, or of a container: `%commit [CONTAINER] IMAGE [-o FILE]`."""
         return self._do("commit", split(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
@@ -158,7 +158,7 @@ class ContainerMagics(Magics):
         if parsed.has("help"):
             return _show(command.describe(prefix))
         if script is not None and not script.strip() and not parsed.tail:
-            hint = "write the script below %%container, or a command after the image"
+            hint = "write the script below `%%container`, or a command after the image"
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
         return self._run(parsed, script)
 
@@ -192,7 +192,7 @@ class ContainerMagics(Magics):
                 destination.fill(self._namespace)
         if outcome.ok:
             return
-        # Who presses the stop button wants Run All to stop, whatever the cell says.
+        # An interrupt must stop Run All, whatever the options of the cell are.
         if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
             raise failure(outcome)
         if outcome.reason != Reason.EXITED:
@@ -213,26 +213,26 @@ class ContainerMagics(Magics):
 
 
 class _Destination:
-    """A variable that takes a stream, where one is named."""
+    """A variable that gets a stream, if one is named."""
 
     def __init__(self, name: str) -> None:
         if name and (not name.isidentifier() or keyword.iskeyword(name)):
-            raise UsageError(f"{name!r} is no name for a variable", hint="write --out NAME")
+            raise UsageError(f"invalid variable name {name!r}", hint="write --out NAME")
         self.name = name
         self._parts: list[bytes] = []
 
     def sink(self, shown: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Where the stream goes: to the variable, or on to `shown`."""
+        """Return the sink of the stream: the variable, or `shown`."""
         return self._parts.append if self.name else shown
 
     def fill(self, namespace: dict[str, Any]) -> None:
-        """Sets the variable."""
+        """Set the variable, if one is named."""
         if self.name:
             namespace[self.name] = b"".join(self._parts).decode("utf-8", "replace")
 
 
 def failure(outcome: Outcome) -> CellFailed:
-    """The error that a cell which ended badly raises: one line."""
+    """Return the error of a run that failed: one line."""
     hints = {
         Reason.TIMEOUT: "set a longer one with `--timeout`",
         Reason.OUT_OF_MEMORY: "set a higher one with `-m`",

@@ -132,7 +132,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
         ("%container imags", "UsageError: unknown verb 'imags'; did you mean images"),
         ("%container busybox", "UsageError: unknown verb 'busybox'; "),
         ("%container rm", "UsageError: rm: missing argument; write `rm [OPTIONS] CONTAINER...`"),
-        ("%container export busybox", "UsageError: export: no file to write; write export NAME -o FILE.tar"),
+        ("%container export busybox", "UsageError: export: missing output file; write `export NAME -o FILE.tar`"),
         ("%container export busybox -o /no/such/x.tar", "ImageError: cannot write /no/such/x.tar: No such file or dir"),
         ("%container export busybox -o /tmp", "ImageError: cannot write /tmp: Is a directory; name a file in it"),
         (

@@ -190,8 +190,8 @@ def test_output_goes_to_variables(notebook: Notebook) -> None:
     ran = notebook.run("%%container busybox --out a --err b\necho out; echo err >&2; exit 1")
     assert (notebook["a"], notebook["b"]) == ("out\n", "err\n")
     assert ran.stdout == "CellFailed: exit code 1\n"
-    assert "no name for a variable" in notebook.fails("%%container busybox --out 1x\necho")
-    assert "no name for a variable" in notebook.fails("%%container busybox --err class\necho")
+    assert "invalid variable name" in notebook.fails("%%container busybox --out 1x\necho")
+    assert "invalid variable name" in notebook.fails("%%container busybox --err class\necho")
 
 
 def test_braces_are_filled_in_options_only(notebook: Notebook, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_failing_cell_stops_what_was_sent_after_it(shell_kernel: ShellKernel) 
     ("run", "said"),
     [
         (("nosuch.localhost/image", "--pull", "never"), "no image"),
-        (("busybox", "--nosuch"), "unknown option --nosuch"),
+        (("busybox", "--nosuch"), "unknown option '--nosuch'"),
         (("busybox", "-v", "/nonexistent:/data"), "/nonexistent"),
         (("--network", "none"), "missing image"),
     ],

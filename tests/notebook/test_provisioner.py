@@ -283,7 +283,7 @@ def test_a_kernel_runs_as_another_user(make_inside: Callable[..., ProvisionedKer
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("--nosuch",), "unknown option --nosuch"), (("-v", "/nonexistent:/data"), "/nonexistent")],
+    [(("--nosuch",), "unknown option '--nosuch'"), (("-v", "/nonexistent:/data"), "/nonexistent")],
 )
 def test_what_cannot_start_is_told(
     make_inside: Callable[..., ProvisionedKernel], words: tuple[str, ...], said: str

@@ -355,7 +355,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("--platform",),
         value="OS/ARCH[/VARIANT]",
-        help="of an image for several platforms, use this one, as in linux/arm64",
+        help="use this platform of an image for several, as in linux/arm64",
         field="platform",
     ),
     RunOption(

@@ -1,4 +1,4 @@
-"""How far long work is: counted here from any thread, told to one listener on the thread that asked for the work."""
+"""Progress of long work: counted in any thread, reported to one listener in the thread that started the work."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import TracebackType
 
-_EVERY = 0.1  # seconds between two states
+_INTERVAL = 0.1  # seconds between two reports
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a piece of work is: bytes, and layers; a total of 0 is not known, or there are none."""
+    """Progress of one piece of work, in bytes and layers. A total of 0 is unknown, or there are none."""
 
     what: str
     done: int = 0
@@ -28,17 +28,17 @@ class State:
 
 
 Listener = Callable[[State], None]
-"""Hears a state now and then, and at last one that is finished; always on the thread that began the work."""
+"""Gets a state now and then, and a finished one at the end; always in the thread that started the work."""
 
 
 class Stopped(Exception):
-    """Raised in the threads of work that was given up. Nobody outside sees it."""
+    """Raised in the threads of work that was stopped. It never leaves this package."""
 
 
 class Tracker:
-    """Counts one piece of work. Thread-safe; states go out from the thread that made it.
+    """Counts one piece of work. Thread-safe; only the thread that made it reports states.
 
-    As a context manager it tells the last state at the end, and stops what other threads still do of the work.
+    As a context manager, it reports the last state at the end, and stops the other threads of the work.
     """
 
     def __init__(self, what: str, listener: Listener | None = None, *, total: int = 0, layers: int = 0) -> None:
@@ -54,38 +54,38 @@ class Tracker:
         self._next = 0.0
 
     def part(self) -> Part:
-        """One stream of bytes of the work."""
-        made = Part(self)
+        """Return a counter for one more stream of bytes."""
+        part = Part(self)
         with self._lock:
-            self._parts.append(made)
-        return made
+            self._parts.append(part)
+        return part
 
     @property
     def state(self) -> State:
-        """How far it is now."""
+        """The progress now."""
         with self._lock:
             done = sum(part.done for part in self._parts)
             layers = sum(part.finished for part in self._parts)
         return State(self.what, done, self.total, layers, self.layers, time.monotonic() - self._began)
 
     def show(self) -> None:
-        """Tells the state, if the last one is a while ago and this is the thread for it."""
+        """Report the state, if the last report is old enough and this is the thread that reports."""
         now = time.monotonic()
         if self._listener is not None and threading.get_ident() == self._owner and now >= self._next:
-            self._next = now + _EVERY
+            self._next = now + _INTERVAL
             self._listener(self.state)
 
     def stop(self) -> None:
-        """Gives the work up: threads find out at their next `check`."""
+        """Stop the work: each thread raises `Stopped` at its next `check`."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Raises `Stopped` where the work was given up."""
+        """Raise `Stopped` if the work was stopped."""
         if self._stopped.is_set():
             raise Stopped
 
     def pause(self, seconds: float) -> None:
-        """Waits so long. Raises `Stopped` at once where the work is given up."""
+        """Wait for a time. Raises `Stopped` at once when the work is stopped."""
         if self._stopped.wait(seconds):
             raise Stopped
 
@@ -101,7 +101,7 @@ class Tracker:
 
 
 class Part:
-    """The count of one stream of bytes: called with how many are done so far. Raises `Stopped`."""
+    """The counter of one stream of bytes. Call it with the number of bytes that are done so far."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
@@ -109,19 +109,19 @@ class Part:
         self.finished = False
 
     def __call__(self, done: int) -> None:
-        """Says how many bytes are done. Raises `Stopped`."""
+        """Set the number of bytes that are done. Raises `Stopped`."""
         self._tracker.check()
         self.done = done
         self._tracker.show()
 
     def add(self, more: int) -> None:
-        """Says that so many bytes more are done. Raises `Stopped`."""
+        """Add to the number of bytes that are done. Raises `Stopped`."""
         self(self.done + more)
 
     def check(self, _: int = 0) -> None:
-        """Counts nothing. Raises `Stopped`."""
+        """Raise `Stopped` if the work was stopped; count nothing."""
         self._tracker.check()
 
     def finish(self) -> None:
-        """Says that the layer is there."""
+        """Count the layer as complete."""
         self.finished = True

@@ -1,1 +1,1 @@
-"""The kernel's interface and nothing else: thin wrappers named as in the man pages. They raise `OSError`."""
+"""Thin wrappers of the kernel's interface, named as in the man pages. They raise `OSError`."""

@@ -1,4 +1,4 @@
-"""Classic BPF: instructions (<linux/bpf_common.h>, struct sock_filter), and a program as the kernel takes it."""
+"""Classic BPF: instructions (<linux/bpf_common.h>, struct sock_filter) and programs for the kernel."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ JUMP_FROM = 0x35  # BPF_JMP | BPF_JGE | BPF_K
 RETURN = 0x06  # BPF_RET | BPF_K
 
 NEAR = 255
-"""The farthest that a conditional jump reaches."""
+"""The most instructions that a conditional jump can skip."""
 
 LENGTH_LIMIT = 4096
-"""The most instructions that a program may have (BPF_MAXINSNS)."""
+"""The most instructions of a program (BPF_MAXINSNS)."""
 
 Code = list[tuple[int, int, int, int]]
 """Instructions: code, jump if true, jump if false, constant (struct sock_filter)."""
 
 
 def pack(code: Code) -> bytes:
-    """The program as an array of struct sock_filter. Raises `ValueError` for one longer than the kernel takes."""
+    """Return the program as an array of struct sock_filter. Raises `ValueError` if it exceeds LENGTH_LIMIT."""
     if len(code) > LENGTH_LIMIT:
-        raise ValueError(f"a filter of {len(code)} instructions is too long")
+        raise ValueError(f"a filter can have {LENGTH_LIMIT} instructions, and this one has {len(code)}")
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 class BpfProgram(ctypes.Structure):
-    """struct sock_fprog, for what `pack` returned."""
+    """struct sock_fprog of a program that `pack` returned."""
 
     _fields_ = (("len", c_ushort), ("filter", c_char_p))
 

@@ -1,4 +1,4 @@
-"""The kernel as one object, so that a test can hand a recording one to the code that sets a container up."""
+"""The kernel as one object. Tests pass `RecordingKernel` to the code that sets up a container instead."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nbcontainer.linux import files, mounts, namespaces, netdevice, process, sec
 
 
 class Kernel:
-    """Every call that the steps of a plan make, under the name of its man page. Each raises `OSError`.
+    """Every call that the steps of a plan make, named as in its man page. Each raises `OSError`.
 
-    Paths are those of the calling process; descriptors returned are close-on-exec and the caller's to close.
+    Paths are as the calling process sees them. Returned descriptors are close-on-exec; the caller closes them.
     """
 
     mount = staticmethod(mounts.mount)

@@ -1,4 +1,4 @@
-"""The C library through ctypes: how it is called, and how its failures become `OSError`."""
+"""The C library through ctypes: calls, and their failures as `OSError`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _syscall.restype = c_long
 
 
 def number(name: str) -> int:
-    """The number of a system call on this machine. Raises `OSError` (ENOSYS) where it is not known."""
+    """Return the number of a system call on this machine. Raises `OSError` (ENOSYS) if it is not known."""
     try:
         return NUMBERS[os.uname().machine][name]
     except KeyError:
@@ -24,7 +24,7 @@ def number(name: str) -> int:
 
 
 def check(result: int, call: str, path: str | os.PathLike[str] | None = None) -> int:
-    """`result`, or an `OSError` whose text names the call and whose `filename` is the path it was about."""
+    """Return `result`; if it is -1, raise an `OSError` that names the call, with `path` as its `filename`."""
     if result != -1:
         return result
     code = ctypes.get_errno()
@@ -35,12 +35,12 @@ def check(result: int, call: str, path: str | os.PathLike[str] | None = None) ->
 
 
 def syscall(name: str, *arguments: object, path: str | None = None) -> int:
-    """Calls system call `name` directly (syscall(2)). Raises `OSError`."""
+    """Make the system call `name` directly (syscall(2)). Raises `OSError`."""
     return check(_syscall(c_long(number(name)), *arguments), name, path)
 
 
 def encode(path: str | None) -> bytes | None:
-    """A path or string as the kernel takes it; None is a null pointer."""
+    """Return the bytes of a path or string; None, which is passed as a null pointer, for None."""
     return None if path is None else os.fsencode(path)
 
 

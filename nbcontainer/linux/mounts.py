@@ -1,6 +1,6 @@
-"""mount(2), pivot_root(2), and the mount calls by descriptor (open_tree, move_mount, mount_setattr, fsopen …).
+"""mount(2), pivot_root(2), and the mount calls that take descriptors (open_tree, move_mount, mount_setattr, fsopen …).
 
-Paths are the caller's. Every descriptor returned here is close-on-exec and the caller closes it.
+Paths are as the calling process sees them. Returned descriptors are close-on-exec; the caller closes them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
-MS_MOVE = 8192
 MS_REC = 16384
-MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
@@ -63,7 +61,7 @@ class _MountAttr(ctypes.Structure):
 
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None) -> None:
-    """mount(2). `data` is cut by the kernel at a page (4096 bytes)."""
+    """mount(2). The kernel cuts `data` after a page (4096 bytes)."""
     result = libc.mount(encode(source), encode(target), encode(fstype), flags, encode(data))
     check(result, "mount", target)
 
@@ -74,17 +72,17 @@ def umount2(target: str, flags: int) -> None:
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
-    """pivot_root(2). Both `"."` stacks the old root on the new one, to be detached by its caller."""
+    """pivot_root(2). With `"."` twice, the old root lies on the new one; the caller detaches it."""
     syscall("pivot_root", encode(new_root), encode(put_old), path=new_root)
 
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:
-    """open_tree(2), Linux 5.2: a descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy of it."""
+    """open_tree(2), Linux 5.2: return a descriptor of a mount, or with OPEN_TREE_CLONE of a detached copy of it."""
     return syscall("open_tree", int_(dirfd), encode(path), unsigned(flags), path=path)
 
 
 def move_mount(from_dirfd: int, from_path: str, to_dirfd: int, to_path: str, flags: int) -> None:
-    """move_mount(2), Linux 5.2: attaches a detached mount, or moves an attached one."""
+    """move_mount(2), Linux 5.2: attach a detached mount, or move an attached one."""
     syscall(
         "move_mount",
         int_(from_dirfd),
@@ -99,29 +97,29 @@ def move_mount(from_dirfd: int, from_path: str, to_dirfd: int, to_path: str, fla
 def mount_setattr(
     dirfd: int, path: str, flags: int, *, attr_set: int = 0, propagation: int = 0, userns_fd: int = 0
 ) -> None:
-    """mount_setattr(2), Linux 5.12. With MOUNT_ATTR_IDMAP, `userns_fd` is the namespace whose map is used."""
+    """mount_setattr(2), Linux 5.12. With MOUNT_ATTR_IDMAP, the kernel uses the map of namespace `userns_fd`."""
     attr = _MountAttr(attr_set=attr_set, propagation=propagation, userns_fd=userns_fd)
     size = ctypes.c_size_t(ctypes.sizeof(attr))
     syscall("mount_setattr", int_(dirfd), encode(path), unsigned(flags), ctypes.byref(attr), size, path=path)
 
 
 def fsopen(fstype: str) -> int:
-    """fsopen(2), Linux 5.2: a context in which a file system is configured."""
+    """fsopen(2), Linux 5.2: return a context in which a file system is configured."""
     return syscall("fsopen", encode(fstype), unsigned(FSOPEN_CLOEXEC), path=fstype)
 
 
 def fsconfig(context: int, key: str, value: str | None) -> None:
-    """fsconfig(2): one option of the context; a flag where `value` is None. Strings above 255 bytes are EINVAL."""
+    """fsconfig(2): set one option of the context; a flag if `value` is None. EINVAL for strings above 255 bytes."""
     command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
     what = key if value is None else f"{key}={value}"
     syscall("fsconfig", int_(context), unsigned(command), encode(key), encode(value), int_(0), path=what)
 
 
 def fsconfig_create(context: int) -> None:
-    """fsconfig(2) with FSCONFIG_CMD_CREATE: makes the superblock."""
+    """fsconfig(2) with FSCONFIG_CMD_CREATE: make the superblock."""
     syscall("fsconfig", int_(context), unsigned(FSCONFIG_CMD_CREATE), None, None, int_(0))
 
 
 def fsmount(context: int, attributes: int) -> int:
-    """fsmount(2): a descriptor of the new, still detached mount. `attributes` are MOUNT_ATTR_*."""
+    """fsmount(2): return a descriptor of the new, detached mount. `attributes` are MOUNT_ATTR_*."""
     return syscall("fsmount", int_(context), unsigned(FSMOUNT_CLOEXEC), unsigned(attributes))

@@ -1,4 +1,4 @@
-"""clone(2), unshare(2), setns(2), and the namespaces' flags."""
+"""clone(2), unshare(2), setns(2), and the flags of namespaces."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ libc.unshare.restype = c_int
 libc.setns.argtypes = (c_int, c_int)
 libc.setns.restype = c_int
 
-# The same function, called with the GIL held: between the two halves of a fork no other thread may run.
+# The same function, called with the GIL held: no other thread may run between the hooks before and after a fork.
 _syscall_with_gil = ctypes.PyDLL(None, use_errno=True).syscall
 _syscall_with_gil.restype = c_long
 
 
 def unshare(flags: int) -> None:
-    """unshare(2). CLONE_NEWUSER is EINVAL in a process with threads."""
+    """unshare(2). CLONE_NEWUSER fails with EINVAL in a process with threads."""
     check(libc.unshare(flags), "unshare")
 
 
@@ -40,10 +40,10 @@ def setns(fd: int, nstype: int) -> None:
 
 
 def clone(flags: int) -> int:
-    """Forks this process into new namespaces (clone(2), `flags` are CLONE_NEW*): 0 in the child, else its pid.
+    """Fork this process into new namespaces (clone(2), `flags` are CLONE_NEW*). Returns 0 in the child, else its pid.
 
-    It is os.fork() with namespaces: the interpreter's own hooks run around the call. With CLONE_NEWPID the child
-    is pid 1 at once, which unshare(2) would need a second fork for. Only for processes with one thread.
+    It is os.fork() with namespaces: the interpreter's hooks run before and after the call. With CLONE_NEWPID the child
+    is pid 1 at once; with unshare(2), that would need a second fork. Only for processes with one thread.
     """
     api = ctypes.pythonapi
     api.PyOS_BeforeFork()
@@ -56,10 +56,10 @@ def clone(flags: int) -> int:
 
 
 def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
-    """A descriptor of a new user namespace with these (inside, outside, count) ranges for uids and gids alike.
+    """Return a descriptor of a new user namespace, with the same (inside, outside, count) ranges for uids and gids.
 
-    For the privileged, as the map of an idmapped mount (mount_setattr(2)). No process lives in it. The caller closes
-    the descriptor. Only for processes with one thread.
+    It serves as the map of an idmapped mount (mount_setattr(2)); no process runs in it. Needs privileges. The caller
+    closes the descriptor. Only for processes with one thread.
     """
     hold, release = os.pipe2(os.O_CLOEXEC)
     pid = clone(CLONE_NEWUSER)
@@ -80,7 +80,7 @@ def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
 
 
 def _pid_in_proc(pid: int) -> int:
-    """What /proc calls the process `pid`: /proc may be another pid namespace's than this process's (pidfd_open(2))."""
+    """Return the number of process `pid` in /proc, which may belong to another pid namespace (pidfd_open(2))."""
     pidfd = os.pidfd_open(pid)
     try:
         facts = Path(f"/proc/self/fdinfo/{pidfd}").read_text()

@@ -1,4 +1,4 @@
-"""netdevice(7) and rtnetlink(7): what is done to a container's network from inside."""
+"""netdevice(7), rtnetlink(7) and tap devices: configuration of a container's network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 
 
 def raise_interface(name: str) -> None:
-    """Sets the interface up (SIOCSIFFLAGS) in this network namespace. Raises `OSError`."""
+    """Set the interface up (SIOCSIFFLAGS) in this network namespace. Raises `OSError`."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         request = struct.pack("16sh22x", name.encode(), 0)
         flags = struct.unpack("16sh22x", fcntl.ioctl(probe, SIOCGIFFLAGS, request))[1]
@@ -35,13 +35,13 @@ def raise_interface(name: str) -> None:
 
 
 def add_ipv6(name: str, address: str, gateway: str) -> None:
-    """Gives an interface an IPv6 address of a /64 that can be used at once, and a default route by a gateway in it.
+    """Give an interface an IPv6 address in a /64, usable at once, and a default route by a gateway in that /64.
 
-    What is there already is no error. Raises `OSError`: EACCES where the interface has no IPv6.
+    An address or a route that exists already is left alone. Raises `OSError`: EACCES if the interface has no IPv6.
     """
     index = socket.if_nametoindex(name)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as kernel:
-        # Nobody else is on the link, and to ask whether the address is taken would take a second.
+        # Duplicate address detection would take a second, and no other host is on the link.
         body = struct.pack("=BBBBI", socket.AF_INET6, _PREFIX, _NO_DETECTION, 0, index)  # struct ifaddrmsg
         _ask(kernel, _NEW_ADDRESS, body + _attribute(_LOCAL, socket.inet_pton(socket.AF_INET6, address)))
         body = struct.pack("=8BI", socket.AF_INET6, 0, 0, 0, _MAIN, _STATIC, 0, _UNICAST, 0)  # struct rtmsg
@@ -50,12 +50,12 @@ def add_ipv6(name: str, address: str, gateway: str) -> None:
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
-    """One struct rtattr with its value, whose length is a multiple of four."""
+    """Return one struct rtattr with its value, whose length must be a multiple of four."""
     return struct.pack("=HH", 4 + len(value), kind) + value
 
 
 def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
-    """Sends one request of rtnetlink's, and takes its answer. Raises `OSError` for what it says, but EEXIST."""
+    """Send one rtnetlink request and receive its answer. Raises its `OSError`, except EEXIST."""
     kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST, 1, 0) + body)
     code = -struct.unpack_from("=i", kernel.recv(4096), _HEADER.size)[0]  # struct nlmsgerr
     if code not in (0, errno.EEXIST):
@@ -69,15 +69,15 @@ _IFREQ = struct.Struct("16sh22x")  # struct ifreq
 
 
 def pidfd_getfd(pidfd: int, number: int) -> int:
-    """A descriptor of the file that a process has as `number`, for the caller to close: pidfd_getfd(2), Linux 5.6.
+    """pidfd_getfd(2), Linux 5.6: return a copy of descriptor `number` of another process. The caller closes it.
 
-    Raises `OSError`: EBADF if the process has no such descriptor, EPERM if the caller may not trace the process.
+    Raises `OSError`: EBADF if there is no such descriptor, EPERM if this process may not trace the other.
     """
     return syscall("pidfd_getfd", int_(pidfd), int_(number), unsigned(0))
 
 
 def interface_name(fd: int) -> str | None:
-    """The name of the interface that a descriptor is the other end of; None for a descriptor of anything else."""
+    """Return the name of the interface that a tap's descriptor belongs to; None for any other descriptor."""
     try:
         answer = fcntl.ioctl(fd, TUNGETIFF, bytes(_IFREQ.size))
     except OSError:
@@ -86,9 +86,8 @@ def interface_name(fd: int) -> str | None:
 
 
 def attach_filter(fd: int, program: bytes) -> None:
-    """Has the kernel drop what leaves by a tap's interface and for which `program` (`bpf.pack`) returns 0.
+    """Drop the packets that leave by a tap's interface and for which `program` (`bpf.pack`) returns 0.
 
-    It holds for the open file description, in every process that shares it, until the last descriptor is closed.
-    Raises `OSError`.
+    The filter stays on the open file until it is closed, in all processes that have it. Raises `OSError`.
     """
     fcntl.ioctl(fd, TUNATTACHFILTER, bytes(BpfProgram(program)))

@@ -1,4 +1,4 @@
-"""prctl(2), close_range(2), capset(2), and the numbers of the capabilities."""
+"""prctl(2), close_range(2), capset(2), keyctl(2), and the numbers of capabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_GET_SECCOMP = 21
-PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_NAME = 15
 PR_SET_KEEPCAPS = 8
@@ -50,35 +49,35 @@ def prctl(option: int, argument: int = 0, second: int = 0) -> int:
 
 
 def set_pdeathsig(sig: signal.Signals) -> None:
-    """Asks for `sig` when the thread that made this process ends. A change of uid clears it (PR_SET_PDEATHSIG)."""
+    """Have the kernel send `sig` when the thread that made this process ends. A change of uid clears this."""
     prctl(PR_SET_PDEATHSIG, sig)
 
 
 def capability_mask(names: tuple[str, ...]) -> int:
-    """Capability names (without CAP_) as a bit mask. Raises `ValueError` for a name the kernel does not have."""
+    """Return capability names (without CAP_) as a bit mask. Raises `ValueError` for an unknown name."""
     return sum(1 << CAPABILITIES.index(name) for name in set(names))
 
 
 @functools.cache
 def last_capability() -> int:
-    """The highest capability number this kernel knows (/proc/sys/kernel/cap_last_cap)."""
+    """Return the highest capability number of this kernel (/proc/sys/kernel/cap_last_cap)."""
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 
 
 def drop_bounding(keep: int, last: int) -> None:
-    """Drops every capability up to number `last` that is not in the mask `keep` from the bounding set."""
+    """Drop every capability up to number `last` from the bounding set, except those in the mask `keep`."""
     for capability in range(last + 1):
         if not keep >> capability & 1:
             prctl(PR_CAPBSET_DROP, capability)
 
 
 def clear_ambient() -> None:
-    """Empties the ambient set (Linux 4.3)."""
+    """Empty the ambient set (Linux 4.3)."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def capset(permitted: int, effective: int, inheritable: int) -> None:
-    """capset(2) of this thread, the three sets as bit masks."""
+    """capset(2) for this thread; the three sets are bit masks."""
     low, high = (1 << 32) - 1, 32
     sets = (
         effective & low,
@@ -93,17 +92,17 @@ def capset(permitted: int, effective: int, inheritable: int) -> None:
 
 
 def join_session_keyring() -> None:
-    """A new, anonymous session keyring for this process and its children (KEYCTL_JOIN_SESSION_KEYRING, keyctl(2))."""
+    """Join a new, anonymous session keyring, for this process and its children (keyctl(2))."""
     syscall("keyctl", unsigned(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF) -> None:
-    """close_range(2), Linux 5.9: closes the descriptors from `first` to `last`, both included."""
+    """close_range(2), Linux 5.9: close the descriptors from `first` to `last`, both included."""
     syscall("close_range", unsigned(first), unsigned(last), unsigned(0))
 
 
 def close_all_but(keep: tuple[int, ...]) -> None:
-    """Closes every descriptor from 3 up but those in `keep`."""
+    """Close every descriptor from 3 up, except those in `keep`."""
     start = 3
     for fd in sorted(fd for fd in set(keep) if fd >= 3):
         if fd > start:
@@ -113,15 +112,15 @@ def close_all_but(keep: tuple[int, ...]) -> None:
 
 
 def set_name(name: str) -> None:
-    """What ps shows for this process, at most 15 bytes (PR_SET_NAME)."""
+    """Set the name that ps shows for this process, at most 15 bytes (PR_SET_NAME)."""
     buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
     check(libc.prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")
 
 
 def set_command_line(text: str) -> None:
-    """What ps shows as the arguments of this process and its children, cut to their length; no old one stays.
+    """Set the arguments that ps shows for this process and its children, cut to the length of the old ones.
 
-    They are in the process's own memory, between arg_start and arg_end (proc_pid_stat(5)).
+    Nothing of the old ones stays. They are in the process's memory, from arg_start to arg_end (proc_pid_stat(5)).
     """
     fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
@@ -130,11 +129,11 @@ def set_command_line(text: str) -> None:
 
 @functools.cache
 def counts_by_namespace() -> bool:
-    """Whether a user's processes are counted in each user namespace apart (Linux 5.14, kernel/ucount.c)."""
+    """Return whether the kernel counts a user's processes per user namespace (Linux 5.14, kernel/ucount.c)."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return found is not None and (int(found[1]), int(found[2])) >= (5, 14)
 
 
 def cloexec_from(first: int) -> None:
-    """Marks every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11)."""
+    """Mark every descriptor from `first` up close-on-exec (CLOSE_RANGE_CLOEXEC, Linux 5.11)."""
     syscall("close_range", unsigned(first), unsigned(0xFFFFFFFF), unsigned(4))

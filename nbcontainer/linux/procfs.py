@@ -1,8 +1,9 @@
-"""Processes as /proc shows them (proc(5)): whose children they are, since when, and in which namespace."""
+"""What /proc shows of processes and mounts (proc(5))."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 
 def children(pid: int) -> list[int]:
-    """A process's children (proc_pid_task_tid_children(5)); none of a dead one."""
+    """Return the pids of a process's children (proc_pid_task_tid_children(5)); none if it is dead."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -21,7 +22,7 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes below `pid`, parents first."""
+    """Return the pids of all descendants of `pid`, parents first."""
     found: list[int] = []
     waiting = [pid]
     while waiting:
@@ -32,9 +33,10 @@ def descendants(pid: int) -> list[int]:
 
 
 def started(pid: int) -> float:
-    """When a process began, in seconds since boot (field 22 of proc_pid_stat(5)). Raises `OSError` for a dead one."""
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    """Return when a process began, in seconds since boot. Raises `ProcessLookupError` if it is dead."""
+    if not (ticks := birth(pid)):
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/stat")
+    return int(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def threads(pid: int) -> list[int]:
@@ -46,7 +48,7 @@ def threads(pid: int) -> list[int]:
 
 
 STANDING = frozenset("TtZX")
-"""The states of processes that do nothing more by themselves: stopped, traced, dead."""
+"""The states of processes that do not run on by themselves: stopped, traced, dead."""
 
 
 def state(pid: int, tid: int = 0) -> str:
@@ -58,9 +60,14 @@ def state(pid: int, tid: int = 0) -> str:
 
 
 def birth(pid: int) -> str:
-    """When a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty for a dead one."""
+    """Return when a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty if it is gone."""
+    return _stat_field(pid, 22)
+
+
+def _stat_field(pid: int, number: int) -> str:
+    """Return a field of proc_pid_stat(5) from 3 on; empty if the process is gone. The second is a name in brackets."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[number - 3].decode()
     except (OSError, IndexError):
         return ""
 
@@ -93,13 +100,13 @@ def send_signal(pid: int, born: str, number: signal.Signals) -> None:
 
 
 def pid_namespace(pid: int) -> int:
-    """The inode of a process's pid namespace, which tells it (namespaces(7)). Raises `OSError`."""
+    """Return the inode of a process's pid namespace, which identifies it (namespaces(7)). Raises `OSError`."""
     return Path(f"/proc/{pid}/ns/pid").stat().st_ino
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is seen at `target`."""
+    """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is visible at `target`."""
 
     root: str
     target: str
@@ -109,7 +116,7 @@ class Mount:
 
 
 def read_mounts(text: str) -> list[Mount]:
-    """The mounts that a mountinfo file tells of, in its order; a later one covers an earlier one."""
+    """Return the mounts in the text of a mountinfo file, in its order; a later one covers an earlier one."""
     found = []
     for line in text.splitlines():
         before, _, after = line.partition(" - ")
@@ -122,5 +129,5 @@ def read_mounts(text: str) -> list[Mount]:
 
 
 def _plain(word: str) -> str:
-    """A path as mountinfo writes it, with its octal escapes undone."""
+    """Return a path from mountinfo without its octal escapes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)

@@ -1,4 +1,4 @@
-"""seccomp(2): filters in classic BPF, assembled from a table of verdicts, and their installation in this thread."""
+"""seccomp(2): assembles filters in classic BPF from a table of verdicts, and installs them in this thread."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 
 def refuse(error: int) -> int:
-    """The verdict that answers a call with this errno, 0 for success, and does not make it (SECCOMP_RET_ERRNO)."""
+    """Return the verdict that skips a call and returns this errno, or success for 0 (SECCOMP_RET_ERRNO)."""
     return _ERRNO | error
 
 
 @dataclass(frozen=True)
 class ArgumentCheck:
-    """A verdict that hangs on the low 32 bits of argument `argument`, for arguments that the kernel takes as an int.
+    """A verdict that depends on the low 32 bits of argument `argument`, which the kernel takes as an int.
 
-    Where they, under `mask`, are one of `values`, it is `then`, which may be a look at another argument, else
-    `otherwise`. The high 32 bits are not looked at, as the kernel does not, so that no call passes by setting them.
+    If these bits, under `mask`, are one of `values`, the verdict is `then`, which may check another argument; otherwise
+    it is `otherwise`. The high 32 bits are ignored, as the kernel ignores them, so that setting them evades nothing.
     """
 
     argument: int
@@ -51,11 +51,11 @@ Verdict = int | ArgumentCheck
 
 
 def assemble(architecture: int, verdicts: Mapping[int, Verdict], unknown: Verdict) -> bytes:
-    """The filter for one architecture, as an array of struct sock_filter.
+    """Return the filter for one architecture, as an array of struct sock_filter.
 
-    `verdicts` are by the number of the call, `unknown` is for all other numbers, those with the x32 bit among them.
-    A call by another architecture's entry, such as the 32-bit one, ends the process. The numbers are found by halving,
-    so that a call costs about ten instructions. Raises `ValueError` for a filter longer than the kernel takes.
+    `verdicts` are by the number of the call; `unknown` is for all other numbers, which include those with the x32 bit.
+    A call through another architecture's entry, such as the 32-bit one, kills the process. The filter is a binary
+    search, so that a call costs about ten instructions. Raises `ValueError` if it is longer than the kernel accepts.
     """
     code: Code = [
         (LOAD, 0, 0, _ARCHITECTURE),
@@ -68,7 +68,7 @@ def assemble(architecture: int, verdicts: Mapping[int, Verdict], unknown: Verdic
 
 
 def _ranges(verdicts: Mapping[int, Verdict], unknown: Verdict) -> list[tuple[int, Verdict]]:
-    """The first number of each run of calls with one verdict, and the verdict, in order."""
+    """Return the ranges of calls with one verdict: the first number and the verdict of each, in order."""
     ranges: list[tuple[int, Verdict]] = []
     for number in range(max(verdicts, default=-1) + 2):
         verdict = verdicts.get(number, unknown)
@@ -100,9 +100,9 @@ def _leaf(verdict: Verdict) -> Code:
 
 
 def seccomp_set_mode_filter(program: bytes, flags: int = 0) -> None:
-    """seccomp(2) with SECCOMP_SET_MODE_FILTER, for this thread and all that it starts, for good.
+    """seccomp(2) with SECCOMP_SET_MODE_FILTER: filter the calls of this thread and all that it starts, for good.
 
-    `program` is what `assemble` returned. Raises `OSError`: EINVAL where the kernel has no filters, EACCES without
+    `program` is what `assemble` returned. Raises `OSError`: EINVAL if the kernel has no filters, EACCES without
     no_new_privs.
     """
     syscall("seccomp", unsigned(SECCOMP_SET_MODE_FILTER), unsigned(flags), ctypes.byref(BpfProgram(program)))

@@ -1,6 +1,6 @@
-"""The numbers of the system calls, for the machines that containers run on, up to Linux 6.18.
+"""The numbers of the system calls, for the supported machines, up to Linux 6.18.
 
-Each list is in the order of the numbers, so that a call's place is its number. From the kernel's
+Each list is in the order of the numbers: a call's position is its number. From the kernel's
 arch/x86/entry/syscalls/syscall_64.tbl (the `common` and `64` ones) and scripts/syscall.tbl, which arm64 and riscv use
 (before Linux 6.11: asm-generic/unistd.h).
 """
@@ -70,7 +70,7 @@ wait4 prlimit64 fanotify_init fanotify_mark name_to_handle_at open_by_handle_at 
 process_vm_readv process_vm_writev kcmp finit_module sched_setattr sched_getattr renameat2 seccomp getrandom
 memfd_create bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc
 pkey_free statx io_pgetevents rseq kexec_file_load
-""".split()  # 244 to 259 are each architecture's own
+""".split()  # 244 to 259 differ by architecture
 
 _EVERYWHERE_424 = """
 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount
@@ -93,4 +93,4 @@ NUMBERS = {
         (0, _GENERIC), (258, ["riscv_hwprobe", "riscv_flush_icache"]), (260, _GENERIC_260), (424, _EVERYWHERE_424)
     ),
 }
-"""By machine, as uname(2) names it: the number of each call."""
+"""The number of each call, by machine as in uname(2)."""

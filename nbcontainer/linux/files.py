@@ -86,3 +86,19 @@ def enlarge_pipe(fd: int) -> None:
     """
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+
+def write_once(path: str, text: str) -> None:
+    """Write to an existing file with one write(2), as the kernel requires for ids and control groups.
+
+    Raises `OSError` with the path as its `filename`.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        error.filename = path
+        raise

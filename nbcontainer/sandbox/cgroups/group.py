@@ -1,7 +1,7 @@
-"""A cell's control group: made, given its limits, entered, asked what happened, and removed (cgroups(7)).
+"""The control group of a cell (cgroups(7)): creation, limits, entry, events, removal.
 
-The notebook makes it below a group that it may write to (`nbcontainer.sandbox.cgroups.hierarchy`), and puts init into
-it before the cell begins, so that nothing of the cell was ever outside. All that it reports comes from the kernel.
+The notebook makes it below a group that it can write to (`nbcontainer.sandbox.cgroups.hierarchy`), and moves init into
+it before the cell begins, so that nothing of the cell is ever outside. All that it reports comes from the kernel.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LimitUnavailable
+from nbcontainer.linux.files import write_once
 from nbcontainer.linux.procfs import birth
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.cgroups import hierarchy
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 
 UNLIMITED = -1
 
-_PERIOD = 100_000  # microseconds after which a quota of processor time is given anew; the kernel's default
+_PERIOD = 100_000  # microseconds after which a quota of processor time is renewed; the kernel's default
 _WORDS = {"cpu": "processors", "memory": "memory", "pids": "processes"}
 
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """What all processes of a cell may use together; None where nobody asked.
+    """What all processes of a cell can use together; None for no limit.
 
-    `memory` in bytes, `swap` in bytes beside it (UNLIMITED for as much as there is; None for none where the kernel
-    counts swap), `cpus` in processors, `pids` in processes (UNLIMITED for as many as there can be).
+    `memory` is in bytes, `swap` in bytes in addition to it (UNLIMITED for all swap; None for no swap, if the kernel
+    counts it), `cpus` in processors, `pids` in processes (UNLIMITED for no limit).
     """
 
     memory: int | None = None
@@ -55,7 +56,7 @@ class GroupLimits:
         return tuple(name for name, is_needed in needed.items() if is_needed)
 
     def settings(self, controller: str, *, unified: bool) -> Iterator[tuple[str, str]]:
-        """What to write into which of a controller's files (cgroup-v2.rst, and cgroup-v1/*.rst)."""
+        """Yield the files of a controller and what to write to each (cgroup-v2.rst, and cgroup-v1/*.rst)."""
         quota = round((self.cpus or 0) * _PERIOD)
         if controller == "pids":
             yield "pids.max", str(self.pids)
@@ -71,7 +72,7 @@ class GroupLimits:
             yield "memory.limit_in_bytes", str(self.memory)
 
     def swap_setting(self, *, unified: bool) -> tuple[str, str]:
-        """The same for swap, whose file is there only where the kernel counts it."""
+        """Return the same for swap, whose file exists only if the kernel counts swap."""
         swap = self.swap or 0
         if unified:
             return "memory.swap.max", "max" if swap == UNLIMITED else str(swap)
@@ -82,9 +83,9 @@ _numbers = itertools.count(1)
 
 
 class Group:
-    """One cell's groups: a directory in each hierarchy that has a controller it needs.
+    """The groups of one cell: a directory in each hierarchy with a controller that it needs.
 
-    Who made it calls `remove` when everything in it is dead; what a dead process left is for `sweep`.
+    The caller calls `remove` when all processes in it are dead. `sweep` removes what a dead notebook left.
     """
 
     def __init__(
@@ -93,10 +94,10 @@ class Group:
         machine: Machine | None = None,
         can_make: Callable[[Path], bool] = hierarchy.can_make_group,
     ) -> None:
-        """Make the group. Raises `LimitUnavailable` if a limit cannot be enforced; nothing is left then.
+        """Make the groups. Raises `LimitUnavailable` if a limit cannot be enforced; nothing is left then.
 
-        `alarm` is a descriptor that becomes readable when the group reaches its memory limit and the kernel does not
-        end all of it, as it does with memory.oom.group (cgroup-v2.rst); None if it does. `remove` closes it.
+        `alarm` is an eventfd that becomes readable when the cell reaches its memory limit, if the kernel does not kill
+        the whole group by itself, as it does with memory.oom.group (cgroup-v2.rst). `remove` closes it.
         """
         self.limits = limits
         self.alarm: int | None = None
@@ -120,28 +121,29 @@ class Group:
         except OSError as error:
             self.remove()
             raise LimitUnavailable(
-                f"cannot set a limit at {error.filename}: {error.strerror}", hint="choose another, or leave it out"
+                f"cannot set a limit at {error.filename}: {error.strerror}",
+                hint="choose another limit, or leave it out",
             ) from error
 
     def _limit(self, controller: str, *, unified: bool) -> None:
         path = self._paths[controller]
         for file, value in self.limits.settings(controller, unified=unified):
-            _write(path / file, value)
+            write_once(str(path / file), value)
         if controller == "memory":
             file, value = self.limits.swap_setting(unified=unified)
             if (path / file).exists() or self.limits.swap not in (None, UNLIMITED):
-                _write(path / file, value)
+                write_once(str(path / file), value)
             if not unified:
                 self.alarm = _oom_alarm(path)
 
     def enter(self, pid: int) -> None:
-        """Moves a process (host pid) into it, unless it is the one that was moved last. Raises `LimitUnavailable`."""
+        """Move a process (host pid) into the group, unless it was the last one moved. Raises `LimitUnavailable`."""
         process = (pid, birth(pid))
         if process == self._inside:
             return
         try:
             for path in set(self._paths.values()):
-                _write(path / "cgroup.procs", str(pid))
+                write_once(str(path / "cgroup.procs"), str(pid))
         except OSError as error:
             raise LimitUnavailable(
                 f"cannot move a container to {error.filename}: {error.strerror}", hint="leave the limits out"
@@ -149,7 +151,7 @@ class Group:
         self._inside = process
 
     def explain(self, outcome: Outcome) -> Outcome:
-        """The outcome with what the kernel counted: a cell that ended badly at a limit was ended by it."""
+        """Return the outcome with the kernel's counts: if a cell ended badly at a limit, the limit is the reason."""
         outcome = replace(outcome, peak_memory=self._peak() or outcome.peak_memory)
         if outcome.ok or outcome.reason not in (Reason.EXITED, Reason.SIGNAL, Reason.KILLED):
             return outcome
@@ -160,9 +162,9 @@ class Group:
         return outcome
 
     def is_out_of_memory(self, patience: float = 0.1) -> bool:
-        """Whether the kernel has ended one of its processes for want of memory, or does in `patience` seconds.
+        """Return whether the kernel has killed one of its processes for lack of memory, or does in `patience` seconds.
 
-        The alarm goes before it chooses one (mm/memcontrol-v1.c).
+        The kernel raises the alarm before it chooses a process (mm/memcontrol-v1.c).
         """
         deadline = time.monotonic() + patience
         while not self._oom_kills() and time.monotonic() < deadline:
@@ -186,20 +188,20 @@ class Group:
         return 0
 
     def remove(self) -> bool:
-        """Removes it; False where a process of it is still there, or may not go."""
+        """Remove the group. Returns False if it still has a process, or cannot be removed."""
         if self.alarm is not None:
             os.close(self.alarm)
             self.alarm = None
         for name, path in list(self._paths.items()):
             with contextlib.suppress(OSError):
-                with contextlib.suppress(FileNotFoundError):  # two controllers may have one
+                with contextlib.suppress(FileNotFoundError):  # two controllers may share one
                     path.rmdir()
                 del self._paths[name]
         return not self._paths
 
 
 def sweep(machine: Machine) -> None:
-    """Removes the groups that dead processes left."""
+    """Remove the groups that dead notebooks left."""
     for parent in hierarchy.look(machine).places():
         with contextlib.suppress(OSError):
             for path in parent.glob(f"{hierarchy.PREFIX}*-*"):
@@ -213,38 +215,25 @@ def _give_on(parent: Path, controllers: tuple[str, ...]) -> None:
     given = (parent / "cgroup.subtree_control").read_text().split()
     for name in controllers:
         if name not in given:
-            _write(parent / "cgroup.subtree_control", f"+{name}")
+            write_once(str(parent / "cgroup.subtree_control"), f"+{name}")
 
 
 def _oom_alarm(path: Path) -> int | None:
-    """An eventfd that the kernel counts up when a group comes to its limit (cgroup-v1/memory.rst, 9 and 10).
+    """Return an eventfd that the kernel counts up when a group reaches its limit (cgroup-v1/memory.rst, 9 and 10).
 
-    None if it cannot. The caller closes it.
+    None if it is not available. The caller closes it.
     """
     alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     try:
         control = os.open(path / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _write(path / "cgroup.event_control", f"{alarm} {control}")
+            write_once(str(path / "cgroup.event_control"), f"{alarm} {control}")
         finally:
             os.close(control)
     except OSError:
         os.close(alarm)
         return None
     return alarm
-
-
-def _write(path: Path, value: str) -> None:
-    """One write(2) to a file that is there: what these files refuse, they refuse at the write."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        error.filename = str(path)
-        raise
 
 
 def _unavailable(

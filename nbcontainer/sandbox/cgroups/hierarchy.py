@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.diagnosis import Machine
 
 WANTED = ("cpu", "memory", "pids")
-"""The controllers that limits for a cell need."""
+"""The controllers that the limits of a cell need."""
 
 PREFIX = "nbcontainer-"
-"""How the names of the groups that are made here begin."""
+"""The prefix of the names of our groups."""
 
 V1, V2, HYBRID, NONE = "v1", "v2", "hybrid", "none"
 
@@ -43,14 +43,14 @@ class Cgroups:
         return HYBRID if self.legacy else V2
 
     def usable(self, can_make: Callable[[Path], bool]) -> tuple[str, ...]:
-        """The wanted controllers that this process can use, by trying."""
+        """Return the wanted controllers that this process can use; tries each."""
         return tuple(sorted(name for name in WANTED if self.parents((name,), can_make)))
 
     def parents(self, needed: Iterable[str], can_make: Callable[[Path], bool]) -> dict[Path, tuple[str, ...]]:
-        """Below which groups one for a cell can be made, and for which of the needed controllers each is.
+        """Return the groups below which a cell's group can be made, each with the needed controllers that it provides.
 
-        Empty where not all of them can be had. A process is in one group of version 2, so what is not in `legacy` must
-        be had from the same: the nearest above this process whose children get it, this process's own among them.
+        Empty if a controller is not available. A process is in one group of version 2, so one group must provide all
+        controllers that are not in `legacy`: the nearest one, from this process's own upwards, whose children get them.
         """
         found: dict[Path, tuple[str, ...]] = {}
         unified = []
@@ -69,21 +69,21 @@ class Cgroups:
         return found
 
     def places(self) -> tuple[Path, ...]:
-        """Every group that one for a cell may have been made in."""
+        """Return every group in which a cell's group may have been made."""
         return tuple(dict.fromkeys((*self.legacy.values(), *self._above())))
 
     def _above(self) -> Iterator[Path]:
-        """The own group of version 2 and those above it, as far as they can be seen."""
+        """Yield this process's group of version 2 and those above it, as far as they are visible."""
         if self.unified is not None and self.top is not None:
             yield self.unified
             yield from (path for path in self.unified.parents if path.is_relative_to(self.top))
 
 
 def _gives(group: Path, controllers: Iterable[str]) -> bool:
-    """Whether the groups below one have the controllers, or would if they were asked for.
+    """Return whether the groups below `group` have the controllers, or can get them.
 
-    They are given on where cgroup.subtree_control says so; in a group that has processes only the hierarchy's root,
-    which has no cgroup.events, can be told to (cgroup-v2.rst, "No Internal Process Constraint").
+    They have those in cgroup.subtree_control. Of the groups with processes, only the hierarchy's root, which has no
+    cgroup.events, can add to that file (cgroup-v2.rst, "No Internal Process Constraint").
     """
     given = (_text(group / "cgroup.subtree_control")).split()
     if not (group / "cgroup.events").exists():
@@ -92,7 +92,7 @@ def _gives(group: Path, controllers: Iterable[str]) -> bool:
 
 
 def look(machine: Machine) -> Cgroups:
-    """The groups of this process, by its cgroups(7) file and where they are mounted."""
+    """Return the groups of this process, by its cgroups(7) file and the mounts."""
     own = [line.split(":", 2) for line in machine.read("self/cgroup").splitlines()]
     unified = top = None
     legacy: dict[str, Path] = {}
@@ -112,7 +112,7 @@ def look(machine: Machine) -> Cgroups:
 
 
 def _seen(root: str, target: str, path: str) -> Path:
-    """Where a group is seen through a mount that shows the hierarchy from `root` on; its top where it does not."""
+    """Return a group's path in a mount of the hierarchy from `root` on; the mount point if it is not below `root`."""
     wanted = PurePosixPath(path)
     return Path(target) / wanted.relative_to(root) if wanted.is_relative_to(root) else Path(target)
 
@@ -125,9 +125,9 @@ def _text(path: Path) -> str:
 
 
 def can_make_group(parent: Path) -> bool:
-    """Whether a group can be made below `parent`, and processes of this one's groups moved there; it is removed again.
+    """Return whether a group can be made below `parent` and processes can be moved to it. Tries it, and cleans up.
 
-    Who moves a process must be able to write to the group that both have above them.
+    To move a process, this user must be able to write to the common ancestor of both groups.
     """
     path = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     if not os.access(parent / "cgroup.procs", os.W_OK):
@@ -141,20 +141,20 @@ def can_make_group(parent: Path) -> bool:
 
 
 def advice(machine: Machine, groups: Cgroups, usable: tuple[str, ...]) -> str:
-    """The one thing to do for the controllers that are wanted and cannot be used; empty where all can."""
+    """Return the one thing to do about wanted controllers that cannot be used; empty if all can."""
     if set(WANTED) <= set(usable):
         return ""
     if groups.version == NONE:
         return "mount them: mount -t cgroup2 none /sys/fs/cgroup (as root)"
     lacking = [name for name in WANTED if name not in groups.controllers and name not in groups.legacy]
     if groups.legacy and not machine.root:
-        return "version 1 is root's alone: boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
+        return "only root can use version 1: boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
     if machine.root and not lacking:
         return (
-            "the cgroups of what the notebook runs in cannot be written: start the outer container with "
+            "the outer container's cgroups are read-only: start it with "
             "--cgroupns=host -v /sys/fs/cgroup:/sys/fs/cgroup"
         )
     if lacking:
         names = " ".join(lacking)
         return f"have {names} delegated to this user: Delegate={names} in user@.service (systemctl edit, as root)"
-    return "start the notebook in a group of its own: systemd-run --user --scope -p Delegate=yes jupyter lab"
+    return "start the notebook in its own group: systemd-run --user --scope -p Delegate=yes jupyter lab"

@@ -1,4 +1,4 @@
-"""From what init says of a failed step to the error a person reads."""
+"""Turns the reports of init and the launcher about failures into errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbcontainer.sandbox.steps.base import Step, advice_for
 
 
 def launcher_failed(failed: dict[str, Any], machine: Machine | None = None) -> LauncherError:
-    """The error for the launcher's report `{failed, errno, map}` that it cannot start; `map` says what was refused."""
+    """Return the error for the launcher's report `{failed, errno, map}`; `map` is true if the id map was refused."""
     hint = ""
     if "errno" in failed:
         advise = map_advice if failed.get("map") else namespace_advice
@@ -20,14 +20,14 @@ def launcher_failed(failed: dict[str, Any], machine: Machine | None = None) -> L
 
 
 def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> SetupFailed:
-    """The error for init's report `{step, errno, error, path}`; nothing of it is trusted but as text.
+    """Return the error for init's report `{step, errno, error, path}`; its values are used only as text and numbers.
 
-    `machine` is the one it happened on, this one by default.
+    `machine` is the one on which the step failed, this one by default.
     """
     name, code = str(failed.get("step", "")), int(failed.get("errno") or 0)
     error, path = str(failed.get("error", "")), _in_one_line(str(failed.get("path", "")))
     step = Step.by_name.get(name)
-    what = f"apply {name}" if step is None or not step.phrase else step.phrase
+    what = step.phrase if step is not None and step.phrase else f"apply {name}"
     message = f"cannot {what}" + (f" at {path}" if path and name != "Execute" else f" {path}" if path else "")
     hint = "" if step is None else advice_for(step, code, machine)
     reason = error.rpartition(": ")[2] if code and os.strerror(code) in error else error

@@ -1,4 +1,8 @@
-"""The launcher's own namespaces: made by unshare(2), with maps of user ids written from outside."""
+"""The launcher's own namespaces: unshare(2), with id maps that are written from outside.
+
+The kinds of maps are those of `nbcontainer.sandbox.userns.idmap.MapKind`, which is not imported: this module is loaded
+before the launcher executes itself once more.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.linux.files import write_once
 from nbcontainer.linux.mounts import MS_REC, MS_SLAVE
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
 from nbcontainer.sandbox import protocol
@@ -17,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def root_of(idmap: dict[str, Any]) -> int:
-    """The host's uid of containers' root."""
+    """Return the host uid of the containers' root."""
     return next((int(outside) for inside, outside, _ in idmap["uids"] if inside == 0), 0)
 
 
 def refuse(control: socket.socket, settings: dict[str, Any], error: OSError) -> None:
-    """Tells the notebook that there will be no launcher, and why."""
-    # A plain user maps its own id by the namespace's right: where that is refused, so is the namespace.
+    """Report to the notebook why the launcher cannot start."""
+    # A plain user maps its own id with the namespace's right: if the map is refused, so is the namespace.
     own_id = settings["idmap"]["kind"] == "single" and root_of(settings["idmap"]) != 0
     refused_map = str(error.filename).endswith("map") and not own_id
     protocol.send(control, {"failed": _in_words(error), "errno": error.errno or 0, "map": refused_map})
@@ -34,12 +39,12 @@ def _in_words(error: OSError) -> str:
 
 
 def enter(kernel: Kernel, settings: dict[str, Any], *, entered: bool) -> int:
-    """Makes this process root of its namespaces; an O_PATH descriptor of the store, seen from inside them.
+    """Make this process root of its namespaces. Returns an O_PATH descriptor of the store, opened inside them.
 
-    `entered` says that it is in those of the second run already, where all ids are there: the containers' are below.
+    `entered` means that this is the second run, in namespaces with all ids; those of the containers are below these.
 
-    The store is entered by name before ids change: root's launcher, once mapped, may not go where its path leads.
-    The working directory comes along into the new mount namespace (unshare(2)), where a descriptor would not.
+    The store is entered by its path before the ids change: with mapped ids, root's launcher may lack access to the
+    path. The working directory moves into the new mount namespace (unshare(2)); a descriptor would not.
     """
     os.chdir(settings["store"])
     idmap = settings["idmap"]
@@ -56,13 +61,13 @@ def enter(kernel: Kernel, settings: dict[str, Any], *, entered: bool) -> int:
 
 
 def _same(idmap: dict[str, Any]) -> dict[str, Any]:
-    """The map to a user namespace below one that has that map: by the same ids, which its root may write."""
+    """Return the map for a user namespace below one that has `idmap`: the same ids, which the upper root can map."""
     same = {name: [[inside, inside, count] for inside, _, count in idmap[name]] for name in ("uids", "gids")}
     return {**idmap, **same, "tool": False}
 
 
 def make_namespaces(kernel: Kernel, idmap: dict[str, Any]) -> None:
-    """The user namespace, if there is to be one, and a mount namespace that the host's mounts come into."""
+    """Make the user namespace, if the map has one, and a mount namespace that receives the host's mounts."""
     if idmap["kind"] != "host":
         _make_user_namespace(kernel, idmap)
     kernel.unshare(CLONE_NEWNS)
@@ -72,15 +77,15 @@ def make_namespaces(kernel: Kernel, idmap: dict[str, Any]) -> None:
 def _make_user_namespace(kernel: Kernel, idmap: dict[str, Any]) -> None:
     if idmap["kind"] == "single":
         kernel.unshare(CLONE_NEWUSER)
-        _write("/proc/self/setgroups", "deny")
+        write_once("/proc/self/setgroups", "deny")
         for name in ("uid", "gid"):
-            _write(f"/proc/self/{name}_map", _map_text(idmap[f"{name}s"]))
+            write_once(f"/proc/self/{name}_map", _map_text(idmap[f"{name}s"]))
     else:
         _map_from_outside(kernel, idmap)
 
 
 def _map_from_outside(kernel: Kernel, idmap: dict[str, Any]) -> None:
-    """Has a child that stays outside write the maps: only there is the privilege, or newuidmap's, to do so."""
+    """Fork a child that stays outside and writes the maps: only there it, or newuidmap, has the privilege."""
     go, gone = os.pipe2(os.O_CLOEXEC)
     target = os.getpid()
     child = os.fork()
@@ -107,7 +112,7 @@ def _write_maps(target: int, idmap: dict[str, Any]) -> int:
     for name in ("uid", "gid"):
         ranges = idmap[f"{name}s"]
         if not idmap["tool"]:
-            _write(f"/proc/{target}/{name}_map", _map_text(ranges))
+            write_once(f"/proc/{target}/{name}_map", _map_text(ranges))
             continue
         words = [str(number) for line in ranges for number in line]
         if os.spawnvp(os.P_WAIT, f"new{name}map", [f"new{name}map", str(target), *words]) != 0:
@@ -117,15 +122,3 @@ def _write_maps(target: int, idmap: dict[str, Any]) -> int:
 
 def _map_text(ranges: list[list[int]]) -> str:
     return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
-
-
-def _write(path: str, text: str) -> None:
-    """One write(2), as the kernel wants it for maps (user_namespaces(7))."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)

@@ -262,11 +262,11 @@ CLOSED = [
         UID,
         {"proc/self/attr/current": "docker-default (enforce)\n", "proc/self/status": "Seccomp:\t2\n"},
         errno.EACCES,
-        "the AppArmor profile docker-default refuses it: start the outer container with "
+        "the AppArmor profile docker-default denies it: start the outer container with "
         "--security-opt apparmor=unconfined",
         id="Docker's AppArmor profile",
     ),
-    pytest.param(UID, {}, errno.EPERM, "in a chroot there are none", id="nothing to be seen"),
+    pytest.param(UID, {}, errno.EPERM, "a chroot has none", id="nothing to be seen"),
 ]
 
 
@@ -405,7 +405,7 @@ STEPS = [
         {"proc/self/mountinfo": ROOT_MOUNT + "25 21 0:9 / /proc/sys/fs/binfmt_misc rw - autofs systemd rw\n"},
         at("MountProc", errno.EPERM),
         "/proc",
-        "ask who runs this machine",
+        "ask the administrator",
         id="what is mounted where the kernel keeps room for it covers nothing",
     ),
     pytest.param({}, at("MountOverlay", errno.ENODEV), "overlay", "modprobe overlay", id="no overlay"),

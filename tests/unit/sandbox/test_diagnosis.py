@@ -53,8 +53,8 @@ def machine(top: Path, files: dict[str, str] | None = None, uid: int = 1000) -> 
             errno.EACCES,
             "apparmor=unconfined",
         ),
-        ({"self/attr/current": "unconfined\n"}, errno.EPERM, "ask who runs this machine"),
-        ({}, errno.EPERM, "in a chroot there are none"),
+        ({"self/attr/current": "unconfined\n"}, errno.EPERM, "ask the administrator"),
+        ({}, errno.EPERM, "a chroot has none"),
         ({}, errno.EIO, ""),
     ],
 )
@@ -93,10 +93,10 @@ def test_which_namespace_is_one_too_many(tmp_path: Path, short: str) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("", "ask who runs this machine"),
+        ("", "ask the administrator"),
         ("30 22 0:30 / /proc/kcore rw - devtmpfs devtmpfs rw\n", "systempaths=unconfined"),
         ("30 22 0:30 / /proc/sys ro - proc proc rw\n", "systempaths=unconfined"),
-        ("30 22 0:30 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n", "ask who runs this machine"),
+        ("30 22 0:30 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n", "ask the administrator"),
     ],
     ids=["whole", "masked", "read-only", "binfmt_misc"],
 )
@@ -162,7 +162,7 @@ def test_the_mounts_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("failed", "words"),
     [
-        ({"failed": "unshare: Operation not permitted", "errno": errno.EPERM}, "ask who runs this machine"),
+        ({"failed": "unshare: Operation not permitted", "errno": errno.EPERM}, "ask the administrator"),
         ({"failed": "the map was refused", "errno": errno.EPERM, "map": True}, "/etc/subuid"),
         ({"failed": "it did not answer within 30 s"}, ""),
     ],

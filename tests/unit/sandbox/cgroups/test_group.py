@@ -128,7 +128,9 @@ def test_a_limit_without_a_group_says_what_to_do(machine: Machine) -> None:
     """What cannot be limited is named, with the version that is there, and the way."""
     with pytest.raises(LimitUnavailable) as raised:
         Group(GroupLimits(memory=64 << 20, pids=5), machine, lambda _: False)
-    assert "cannot limit a cell's memory or processes (cgroups: v2); start the notebook in a group" in str(raised.value)
+    assert "cannot limit a cell's memory or processes (cgroups: v2); start the notebook in its own group" in str(
+        raised.value
+    )
 
 
 class Made(Group):

@@ -61,7 +61,6 @@ class Resources:
     ulimits: tuple[Limit, ...] = ()
     shm_size: int | None = None
     storage: int | None = None
-    links: tuple[Link, ...] = ()
 
     @cached_property
     def process_limits(self) -> tuple[Limit, ...]:

@@ -151,7 +151,7 @@ def test_a_cell_with_a_nul_is_refused(cells: Cells) -> None:
     """What no shell can read is an error that says where, before anything runs; half a character too."""
     with pytest.raises(UsageError, match="NUL character at position 5"):
         cells("echo \0")
-    with pytest.raises(UsageError, match="no Unicode text, at position 5"):
+    with pytest.raises(UsageError, match="that is not Unicode text, at position 5"):
         cells("echo \ud800")
     cells.good("true")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import signal
 
 import pytest
 
-from nbcontainer.containers.options import ProcessOptions, command_line, environment, stop_signal
+from nbcontainer.containers.options import ProcessOptions, RunOptions, command_line, environment, stop_signal
 from nbcontainer.errors import UsageError
 from nbcontainer.oci.documents import ImageConfig
 from nbcontainer.sandbox.spec import DEFAULT_PATH
@@ -130,3 +132,11 @@ def test_an_entrypoint_runs_a_command() -> None:
         command_line(config, (), script=None, entrypoint="")
     with pytest.raises(UsageError, match="--entrypoint requires a command; write the command after the image"):
         command_line(config, (), script="ls", entrypoint="cat")
+
+
+def test_no_two_values_of_the_options_have_a_field_of_one_name() -> None:
+    """`run_options` finds the value by the name of the field: a second one would get what is meant for the first."""
+    values = (type(field.default) for field in dataclasses.fields(RunOptions))
+    names = [field.name for value in values if dataclasses.is_dataclass(value) for field in dataclasses.fields(value)]
+    names += [field.name for field in dataclasses.fields(RunOptions)]
+    assert [name for name, count in collections.Counter(names).items() if count > 1] == []

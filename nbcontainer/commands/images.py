@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "use this platform of an image for several, as in linux/arm64")
 COMPRESS = Option(("--compress",), "none|gzip|zstd", "compression of layers that are uncompressed in the store")
 CHANGE = Option(
-    ("--change",), "INSTRUCTION", "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER or WORKDIR, as in a Dockerfile"
+    ("-c", "--change"),
+    "INSTRUCTION",
+    "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR, as in a Dockerfile",
 )
 
 
@@ -56,9 +58,7 @@ def _import(call: Invocation) -> View:
 
     changes = call.words.all("change")
     options = ImportOptions(reference.parse_new(names[0]).familiar if names else "", only_root=bool(changes))
-    config = options.config
-    for instruction in changes:
-        config = config_changes.apply(config, instruction)
+    config = config_changes.apply_all(options.config, changes)
     return _bring_in(call, file, replace(options, config=config))
 
 

@@ -62,8 +62,7 @@ def _commit(
     workspace, store = container.workspace, container.workspace.store
     base = container.image()
     config = replace(base.config, labels={**base.config.labels, **container.record.labels})
-    for instruction in changes:
-        config = config_changes.apply(config, instruction)
+    config = config_changes.apply_all(config, changes)
     config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
         cells = [cell for cell in container.record.cells if cell.layer]

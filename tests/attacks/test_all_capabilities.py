@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
+from nbcontainer.linux import mounts
 from nbcontainer.linux.libc import int_, libc
 from nbcontainer.sandbox.cgroups.group import GroupLimits
+from tests import running
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import ALL
+from tests.requirements import require_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +176,28 @@ def test_what_rests_on_mounts_needs_the_default_capabilities(attack: Attacker, t
     *remounted, _, made = attack(take_mounts_apart, volumes=volumes, read_only=True, capabilities=ALL)
     assert (remounted, made) == ([0, 0], None)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def mount_in_a_volume() -> object:
+    """What comes of a mount in a volume, and of a file in that mount."""
+    mounted = call("mount", b"none", b"/data/sub", b"tmpfs", 0, None)
+    return [mounted, attempt(os.mkdir, "/data/sub/made")]
+
+
+def test_a_mount_in_a_volume_stays_in_the_container(attack: Attacker, tmp_path: Path) -> None:
+    """Mounts of systemd's are shared: a copy of one for a container is no peer, so no mount goes out by it."""
+    require_root()
+    (tmp_path / "shared").mkdir()
+    shared = str(tmp_path / "shared")
+    mounts.mount("none", shared, "tmpfs", 0, None)
+    try:
+        mounts.mount(None, shared, None, 1 << 20, None)  # MS_SHARED
+        os.mkdir(f"{shared}/sub")
+        assert attack(mount_in_a_volume, volumes=(parse_volume(f"{shared}:/data"),), capabilities=ALL) == [0, None]
+        assert [line for line in running.mounts() if f"{shared}/sub" in line] == []
+        assert os.listdir(f"{shared}/sub") == []
+    finally:
+        mounts.umount2(shared, mounts.MNT_DETACH)
 
 
 def go_down() -> object:

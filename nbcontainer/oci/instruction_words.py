@@ -18,7 +18,7 @@ _DEPTH = 20  # variables inside the default values of variables
 
 
 def words(text: str, env: Mapping[str, str]) -> list[str]:
-    """Return the words of `text`, separated by white space, with quotes removed and variables replaced.
+    """Return the arguments in `text`, separated by white space, with quotes removed and variables replaced.
 
     Raises `UsageError`.
     """
@@ -35,7 +35,7 @@ def value(text: str, env: Mapping[str, str]) -> str:
 
 
 class _Reader:
-    """Reads words from a text. `depth` is the number of variables around the text."""
+    """Reads arguments from a text. `depth` is the number of variables around the text."""
 
     def __init__(self, text: str, env: Mapping[str, str], depth: int = 0) -> None:
         self._text = text

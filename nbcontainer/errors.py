@@ -3,6 +3,7 @@
 NbcontainerError
 ├── UsageError            a command or an option is used in a wrong way
 ├── LinkRefused           a host path leads through a link that a container could have made
+├── DirectoryRefused      the notebook's directory is not shown to a container
 ├── StoreError            the store cannot be used (permissions, space, another version)
 ├── ImageError            an image cannot be found, read or written
 │   ├── ImageNotFound
@@ -85,6 +86,15 @@ class UsageError(NbcontainerError):
 
 class LinkRefused(NbcontainerError):
     """A path on the host leads through a symbolic link that a container could have made."""
+
+
+class DirectoryRefused(NbcontainerError):
+    """Containers do not see the notebook's directory, unless a volume names it."""
+
+    @property
+    def notice(self) -> str:
+        """The reason and the way out in one line, for a container that starts without the directory."""
+        return f"{self.message}: {self.hint}"
 
 
 class StoreError(NbcontainerError):

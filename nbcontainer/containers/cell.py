@@ -78,7 +78,7 @@ class Streams:
     `stdin` is a host descriptor, None for no input. With a terminal, its output goes to `stdout`, what is read from
     the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
-    descriptors.
+    descriptors. `on_notice` gets lines about the run that the container did not write.
     """
 
     stdout: Sink
@@ -89,6 +89,14 @@ class Streams:
     control_directory: ControlDirectory | None = None
     on_control_directory: Callable[[int, int], Mapping[int, Sink]] | None = None
     on_follow: Callable[[Supervisor], None] | None = None
+    on_notice: Callable[[str], None] | None = None
+
+    def notify(self, text: str) -> None:
+        """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
+        if self.on_notice is not None:
+            self.on_notice(text)
+        else:
+            self.stderr(f"nbcontainer: {text}\n".encode())
 
 
 @contextlib.contextmanager
@@ -181,8 +189,7 @@ class Cell:
             limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
         except OSError:
             return False
-        text = f"nbcontainer: what cells write is kept in memory, until this machine restarts; {limit}{advice}\n"
-        self.streams.stderr(text.encode())
+        self.streams.notify(f"what cells write is kept in memory, until this machine restarts; {limit}{advice}")
         return True
 
     def keep(self, outcome: Outcome | None) -> None:

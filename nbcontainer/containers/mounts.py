@@ -1,21 +1,53 @@
-"""Idmapped mounts for root's volumes."""
+"""Volumes: the notebook's own directory as one, and idmapped mounts for root's."""
 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.errors import DirectoryRefused
 from nbcontainer.linux.paths import Node, resolve
+from nbcontainer.sandbox.spec import Volume
 from nbcontainer.sandbox.userns.idmapped_mounts import idmapped_tree
+from nbcontainer.store import shared_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.spec import Volume
+    from nbcontainer.store.layout import Store
 
 _NO_IDMAP = "its file system does not support idmapped mounts: copy the data to another one, or add --userns=host"
+
+
+def notebook_directory(store: Store, directory: str | Path = ".", *, read_only: bool = False) -> Volume:
+    """Return the volume that shows the notebook's `directory` (host) at the same path in a container.
+
+    The directory that was judged is the one that is mounted: the volume has its device and inode. Raises
+    `DirectoryRefused`, with the way out as its hint.
+    """
+    try:
+        place = resolve(directory)
+    except OSError as error:
+        reason = f"the notebook's directory {directory} cannot be used: {error.strerror}"
+        raise DirectoryRefused(reason, hint="change to another one with `%cd`, or write -v DIR:DIR") from None
+    with place:
+        node = place.node
+        if not stat.S_ISDIR(place.mode):
+            raise DirectoryRefused(f"{node.path} is not a directory", hint="write -v DIR:DIR")
+        shared_directory.check(place, store.path)
+        return Volume(
+            node.path,
+            node.path,
+            read_only=read_only,
+            device=node.device,
+            inode=node.inode,
+            links=place.links,
+            born=node.born,
+        )
 
 
 def is_as_checked(volume: Volume) -> bool:

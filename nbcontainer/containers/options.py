@@ -87,7 +87,7 @@ class RunOptions:
     """The options of one run.
 
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
-    container that the run creates.
+    container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
     """
 
     selection: ImageSelection = ImageSelection()
@@ -99,8 +99,11 @@ class RunOptions:
     hostname: str = ""
     timeout: float | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    here: str = ""
 
     def __post_init__(self) -> None:
+        if self.here not in ("", "ro", "rw"):
+            raise UsageError(f"invalid value {self.here!r} for --here", hint="write --here, --here=rw or --here=ro")
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"invalid time limit {self.timeout:g} for --timeout", hint="write seconds above 0")
         if not self.privileges.userns:

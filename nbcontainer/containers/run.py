@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
+from nbcontainer.containers.surroundings import surrounded
 from nbcontainer.errors import (
     ContainerError,
     ContainerNotFound,
@@ -87,6 +88,7 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
 
     In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything.
     """
+    request = surrounded(engine.store, request, streams)
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):

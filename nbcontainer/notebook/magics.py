@@ -179,7 +179,7 @@ class ContainerMagics(Magics):
         out, err = _Destination(words.one("out")), _Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
-        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)))
+        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)), on_notice=_notice)
         try:
             _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
@@ -244,6 +244,10 @@ def failure(outcome: Outcome) -> CellFailed:
 
 def _show(text: str) -> None:
     print(text)
+
+
+def _notice(text: str) -> None:
+    print(f"nbcontainer: {text}", file=sys.stderr)
 
 
 def _wants_flush(stream: Any) -> bool:

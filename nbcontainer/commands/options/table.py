@@ -31,6 +31,7 @@ class RunKeywords(TypedDict, total=False):
     """The options of a run as keywords of `nbcontainer.run`. A test compares them with the table."""
 
     volumes: Strings | Mapping[str, str]
+    here: str | bool
     tmpfs: Strings
     name: str
     labels: Strings | Mapping[str, str]
@@ -100,6 +101,8 @@ class RunOption(Option):
             return bool(value)
         if isinstance(value, str):
             return self.parse(value)
+        if self.alone is not None and isinstance(value, bool):
+            return self.alone if value else ""
         if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
             return self.number(value)
         expected = "a string" if self.number is None else "a number or a string"
@@ -149,6 +152,12 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _here(text: str) -> str:
+    if text not in ("rw", "ro"):
+        raise UsageError(f"invalid value {text!r} for --here", hint="write --here, --here=rw or --here=ro")
+    return text
+
+
 def _pull(text: str) -> str:
     return text or "missing"
 
@@ -165,6 +174,16 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         keyword="volumes",
         kind=ValueKind.VOLUME,
         setting="Volumes of every cell, as SRC:DST[:ro].",
+    ),
+    RunOption(
+        flags=("--here",),
+        value="rw|ro",
+        help="show the notebook's directory at the same path and start there; rw without a value",
+        alone="rw",
+        field="here",
+        parse=_here,
+        kind=ValueKind.CHOICE,
+        choices=("rw", "ro"),
     ),
     RunOption(
         flags=("--tmpfs",),

@@ -38,6 +38,8 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
     [
         (["--tmpfs", "/tmp:size=64m"], {"tmpfs": (Tmpfs("/tmp", 64 << 20),)}),
         (["--tmpfs", "/a", "--tmpfs", "/b"], {"tmpfs": (Tmpfs("/a"), Tmpfs("/b"))}),
+        (["--here"], {"here": "rw"}),
+        (["--here=ro"], {"here": "ro"}),
         (["-e", "A=1", "--env=B=x=y"], {"env": ("A=1", "B=x=y")}),
         (["-e", "A="], {"env": ("A=",)}),
         (["-w", "/srv"], {"workdir": "/srv"}),
@@ -89,6 +91,7 @@ def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> N
 def test_every_option_is_tried_here() -> None:
     """No option is without a test: a new one fails here until it has a row."""
     tried = {
+        "here",
         "tmpfs",
         "env",
         "workdir",

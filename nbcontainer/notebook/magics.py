@@ -56,6 +56,9 @@ _RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=Tru
 _HELP = ("-h", "--help", "help")
 
 
+_HELP_TEXT = f"{_CELL.describe('')}\n\nverbs of %container:\n{containers.overview('')}"
+
+
 _CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
 
 
@@ -116,12 +119,12 @@ class ContainerMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
-        """Run the cell in a container (`%%container IMAGE`), or `%container VERB`; `--help` shows the options."""
+        """Run the cell in a container, or a verb. `%%container?` shows `_HELP_TEXT` instead of this."""
         words = split(line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
-            return _show(f"{_CELL.describe('')}\n\nverbs of %container:\n{containers.overview('')}")
+            return _show(_HELP_TEXT)
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)
@@ -132,7 +135,7 @@ class ContainerMagics(Magics):
     @no_var_expand
     @line_magic
     def commit(self, line: str) -> Any:
-        """Make an image of the changes of the last cell, or of a container: `%commit [CONTAINER] IMAGE [-o FILE]`."""
+        """Make an image of a container's changes. `%commit?` shows the verb's help text instead of this."""
         return self._do("commit", split(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
@@ -210,6 +213,10 @@ class ContainerMagics(Magics):
                 words.options[option.name] = [*value, *words.all(option.name)]
             else:
                 words.options.setdefault(option.name, [str(value)])
+
+
+ContainerMagics.container.__doc__ = _HELP_TEXT
+ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
 
 
 class _Destination:

@@ -55,6 +55,10 @@ RUN_WORDS = Command(
     most=1,
 )
 
+_PARENT = "1"
+"""A kernel's parent in a container is init. Without a parent, ipykernel writes that Ctrl-C will not work. It does not
+watch this one (kernelapp.py), which outlives the kernel."""
+
 _START_LIMIT = 60.0  # seconds until a container must have begun
 
 
@@ -132,7 +136,7 @@ class ContainerProvisioner(LocalProvisioner):
     """Launches the kernel in a container of the words `run`, as in `%container run IMAGE`."""
 
     run = Unicode("", help="The image and the options, as in %container run IMAGE.").tag(config=True)
-    notebooks = Unicode("", help="Show the notebook's directory at the same path: ro or rw.").tag(config=True)
+    notebooks = Unicode("", help="How to show the notebook's directory: rw, ro, none; empty for none.").tag(config=True)
 
     process: Any = None
     _folder: str = ""
@@ -179,15 +183,19 @@ class ContainerProvisioner(LocalProvisioner):
             raise UsageError(f"kernel {self.kernel_spec.display_name}: no image", hint="name one in `run`")
         connection_file = f"{self._folder}/kernel.json"
         volumes = [f"{self._folder}/k:{self._folder}/k", f"{connection_file}:{connection_file}:ro"]
-        if self.notebooks:
-            if self.notebooks not in ("ro", "rw"):
-                raise UsageError(f"invalid value for `notebooks`: {self.notebooks!r}", hint="use ro or rw")
+        if self.notebooks not in ("", "ro", "rw", "none"):
+            raise UsageError(f"invalid value for `notebooks`: {self.notebooks!r}", hint="use rw, ro or none")
+        if self.notebooks in ("ro", "rw"):
             place = str(Path(cwd or os.curdir).resolve())
             # By its path as it was given: a link on the way is not followed where a container could have made it.
             volumes.append(f"{Path(cwd or os.curdir).absolute()}:{place}" + (":ro" if self.notebooks == "ro" else ""))
             words.options.setdefault("workdir", [place])
         words.options["volume"] = [*words.all("volume"), *volumes]
-        own = {**self.kernel_spec.env, **{name: value for name, value in env.items() if name == "JPY_SESSION_NAME"}}
+        own = {
+            "JPY_PARENT_PID": _PARENT,
+            **self.kernel_spec.env,
+            **{name: value for name, value in env.items() if name == "JPY_SESSION_NAME"},
+        }
         words.options["env"] = [*(f"{name}={value}" for name, value in own.items()), *words.all("env")]
         # A script, and no command, which an image's entry point would take for its own; what other users of the
         # container make, the server's must be able to connect to.

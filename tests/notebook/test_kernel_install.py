@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from nbcontainer import cli
 from tests.notebook.kernels import Cell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from jupyter_client.blocking.client import BlockingKernelClient
 
     from nbcontainer.containers.engine import Engine
 
@@ -32,6 +38,22 @@ def do(*words: str, code: int = 0) -> None:
     assert ended.value.code == code
 
 
+@contextlib.contextmanager
+def started(name: str, short_path: Path, **how: Any) -> Iterator[BlockingKernelClient]:
+    """A client of an installed kernel that runs."""
+    place = str(short_path / f"installed-{os.urandom(3).hex()}.json")
+    manager = KernelManager(kernel_name=name, transport="ipc", connection_file=place)
+    manager.start_kernel(**how)
+    client = manager.client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        yield client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+
+
 def test_a_kernel_is_installed_run_and_removed(
     tmp_path: Path, short_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,16 +65,8 @@ def test_a_kernel_is_installed_run_and_removed(
     do("list")
     rows = {row["kernel"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["ours"]["shown as"] == "Ours"
-    manager = KernelManager(kernel_name="ours", transport="ipc", connection_file=str(short_path / "installed.json"))
-    manager.start_kernel()
-    client = manager.client()
-    client.start_channels()
-    client.wait_for_ready(timeout=60)
-    try:
+    with started("ours", short_path) as client:
         assert Cell(client, client.execute("cat /data/file")).end().good().stdout == "shown"
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel()
     do("remove", "ours")
     capsys.readouterr()
     do("list")
@@ -81,15 +95,98 @@ def test_an_installed_kernel_is_launched_inside(short_path: Path, capsys: pytest
     capsys.readouterr()
 
 
+def spec_of(short_path: Path, name: str) -> Any:
+    """The kernel.json of an installed kernel."""
+    return json.loads((short_path / "data" / "kernels" / name / "kernel.json").read_text())
+
+
+def test_without_arguments_it_installs_the_data_science_kernel(
+    short_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """python3 in `host` with a private network and the notebook's directory; Jupyter lists it with Python's logo."""
+    do("install")
+    shown = json.loads(capsys.readouterr().out)
+    assert "the notebook's directory: read and write (--notebooks rw); change it with --notebooks ro or none" in shown
+    assert "network: other machines, not this machine's loopback (--network private)" in shown
+    spec = KernelSpecManager().get_all_specs()["nbcontainer-host"]
+    config = spec["spec"]["metadata"]["kernel_provisioner"]["config"]
+    assert config == {"run": "host --network private", "notebooks": "rw"}
+    assert spec["spec"]["language"] == "python"
+    assert any(place.name.startswith("logo-") for place in (short_path / "data/kernels/nbcontainer-host").iterdir())
+    do("remove", "nbcontainer-host")
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "notebooks"),
+    [
+        (("--image", "host"), "rw"),
+        (("--image", "busybox"), "ro"),
+        (("--image", "host", "--kernel", "python3"), "rw"),
+        (("--image", "busybox", "--kernel", "python3"), "ro"),
+        (("--image", "busybox", "--notebooks", "rw"), "rw"),
+        (("--image", "host", "--notebooks", "none"), "none"),
+    ],
+)
+def test_the_notebooks_directory_is_shown_by_default(
+    short_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], notebooks: str
+) -> None:
+    """Shells and other kernels: rw in `host`, ro elsewhere. The command prints which, and how to change it."""
+    do("install", *words, "--name", "by-default")
+    shown = json.loads(capsys.readouterr().out)
+    others = [value for value in ("rw", "ro", "none") if value != notebooks]
+    assert f"(--notebooks {notebooks}); change it with --notebooks" in shown
+    assert all(value in shown.partition("change it with")[2].splitlines()[0] for value in others)
+    spec = spec_of(short_path, "by-default")
+    if "--kernel" in words:
+        assert spec["metadata"]["kernel_provisioner"]["config"]["notebooks"] == notebooks
+    else:
+        assert f"--ContainerKernel.notebooks={notebooks}" in spec["argv"]
+    do("remove", "by-default")
+    capsys.readouterr()
+
+
+def test_a_kernel_of_a_file_works_when_the_file_has_moved(
+    tmp_path: Path, short_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store has the file's image, and the kernelspec has its digest; another file of that name changes nothing."""
+    file = tmp_path / "own.tar"
+    with pytest.raises(SystemExit):
+        cli.main(["save", "busybox", "-o", str(file)])
+    do("install", "--image", str(file), "--name", "of-file")
+    file.write_bytes(b"something else")
+    spec = spec_of(short_path, "of-file")
+    assert str(file) not in json.dumps(spec)
+    assert spec["display_name"] == "own (container)"
+    with started("of-file", short_path) as client:
+        assert Cell(client, client.execute("echo here")).end().good().stdout == "here\n"
+    do("remove", "of-file")
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("words", [("--user",), ("--user", "--name", "mine"), ("--name", "mine", "--user")])
+def test_a_kernel_is_installed_for_this_user(
+    short_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """`--user` is Jupyter's, as for `ipykernel install`; the user in the container is `-u`."""
+    do("install", "--image", "busybox", *words, "-u", "1000")
+    name = "mine" if "mine" in words else "nbcontainer-busybox"
+    assert "--user 1000" in " ".join(spec_of(short_path, name)["argv"])
+    do("remove", name)
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("install",), "missing image"),
         (("install", "--image", "nosuch.localhost/x", "--pull", "never"), "nosuch.localhost/x"),
         (("install", "--image", "busybox", "--name", "a b"), "invalid kernel name"),
         (("install", "--image", "busybox", "--network", "nosuch"), "nosuch"),
         (("install", "--image", "busybox", "-v", "/nonexistent:/x"), "/nonexistent"),
-        (("install", "--image", "busybox", "--notebooks", "ro"), "--kernel"),
+        (("install", "--image", "busybox", "--notebooks", "x"), "invalid value for `--notebooks`"),
+        (("install", "--image", "busybox", "--notebooks", ""), "invalid value for `--notebooks`"),
+        (("install", "--image", "busybox", "--user", "--sys-prefix"), "exclude each other"),
+        (("install", "--image", "busybox", "--user=1"), "--user takes no value"),
         (
             ("install", "--image", "busybox", "--kernel", "python3", "--notebooks", "x"),
             "invalid value for `--notebooks`",

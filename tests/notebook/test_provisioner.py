@@ -79,6 +79,17 @@ def test_a_kernel_runs_inside_a_container(inside: ProvisionedKernel) -> None:
     assert inside.value("'NBCONTAINER_HOME' in __import__('os').environ") == "False"
 
 
+def test_a_kernel_writes_nothing_to_the_servers_log(
+    make_inside: Callable[..., ProvisionedKernel], tmp_path: Path
+) -> None:
+    """A server's log has nothing of a kernel that works, as for a kernel outside: no note that Ctrl-C will not work."""
+    with (tmp_path / "log").open("wb") as log:
+        kernel = make_inside(stderr=log)
+        assert kernel.value("1") == "1"
+    assert "Ctrl-C" not in (tmp_path / "log").read_text()
+    assert "--existing" not in (tmp_path / "log").read_text()
+
+
 def test_what_a_kernel_changes_changes_nothing_outside(inside: ProvisionedKernel) -> None:
     """Files come and go in its own layer; the interpreter, shown read-only, cannot be changed."""
     assert inside.run("open('/etc/made', 'w').write('x'); import os; os.remove('/etc/passwd')").good()

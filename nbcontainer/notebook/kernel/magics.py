@@ -52,6 +52,16 @@ def run_magic(line: str, shell: ShellSession, listener: Listener | None = None) 
     return _do(name, rest, shell, listener)
 
 
+def magic_help(name: str) -> str:
+    """Return the help text for `%container?` and `%commit?`; empty for a name that is not a magic's."""
+    if not name.startswith("%"):
+        return ""
+    word = name.lstrip("%")
+    if word == "container":
+        return containers.overview("%container ")
+    return containers.VERBS[word].command.describe("%") if word in _ALONE else ""
+
+
 def _verb(words: list[str]) -> tuple[str, list[str], str]:
     """Return the verb's name, its arguments, and the prefix it is written with."""
     name, *rest = words

@@ -18,10 +18,11 @@ from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.notebook.kernel.history import History
+from nbcontainer.notebook.kernel.language.bang import without_bangs
 from nbcontainer.notebook.kernel.language.completeness import completeness
 from nbcontainer.notebook.kernel.language.completion import complete
 from nbcontainer.notebook.kernel.language.inspection import inspect
-from nbcontainer.notebook.kernel.magics import first_magics, run_magic
+from nbcontainer.notebook.kernel.magics import first_magics, magic_help, run_magic
 from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.kernel.shell.session import ShellSession
@@ -64,6 +65,9 @@ class ContainerKernel(Kernel):
     shell_name = Unicode(
         "", help="The shell, by its name in the image; empty for bash, or sh where there is none."
     ).tag(config=True)
+    notebooks = Unicode("", help="Show the kernel's working directory at the same path: rw, ro or none.").tag(
+        config=True
+    )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
 
@@ -130,7 +134,7 @@ class ContainerKernel(Kernel):
                 raise self._words_error
             if question := _QUESTION.fullmatch(code):
                 name = question[1] or question[2]
-                text = inspect(name, len(name), self._ask) or f"no information about '{name}'"
+                text = magic_help(name) or inspect(name, len(name), self._ask) or f"no information about '{name}'"
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
                 self._run(
@@ -150,6 +154,8 @@ class ContainerKernel(Kernel):
     def _run(self, code: str, keyboard: InputRequests | None, *, silent: bool) -> None:
         """Run the magics a cell begins with, then the rest. Raises `CellFailed` and this package's other errors."""
         magics, rest = first_magics(code)
+        if not rest.startswith("#!"):
+            rest = without_bangs(rest)
         for line in magics:
             self._show_result(run_magic(line, self.cells, ProgressDisplay(self.frontends)), silent=silent)
         if not rest.strip():
@@ -222,7 +228,7 @@ class ContainerKernel(Kernel):
     async def do_is_complete(self, code: str) -> dict[str, Any]:
         """Return whether a cell is complete: the container's shell parses it and does not run it."""
         try:
-            status, indent = completeness(code, lambda script: self.cells.ask(script, cell=code))
+            status, indent = completeness(code, lambda script: self.cells.ask(script, cell=without_bangs(code)))
         except NbcontainerError:
             status, indent = "unknown", ""
         return {"status": status, "indent": indent} if status == "incomplete" else {"status": status}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -14,22 +16,33 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from nbcontainer.errors import UsageError
+from nbcontainer.notebook.kernel.specs.label import INSIDE, ShellLabel, read_label
+from nbcontainer.notebook.kernel.specs.label import LABEL as LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from jupyter_client.kernelspec import KernelSpec
 
 MODULE = "nbcontainer.notebook.kernel"
 PROVISIONER = "nbcontainer"
 """The entry point's name (`nbcontainer.notebook.provisioner`)."""
 
-LABEL = "org.nbcontainer.kernel"
-"""The label of an image that describes the kernel in it."""
 
-_INSIDE = ("argv", "language", "interrupt_mode")  # the only keys of a kernelspec in a label
+class Notebooks(enum.StrEnum):
+    """How a kernel's container shows the directory of the notebook: the values of `--notebooks`."""
+
+    RW = "rw"
+    RO = "ro"
+    NONE = "none"
+
+
+NOTEBOOKS = tuple(Notebooks)
 
 _NAME = re.compile(r"[a-z0-9._-]+")
 _RUN = "--ContainerKernel.run="
 _SHELL = "--ContainerKernel.shell_name="
+_SHOW = "--ContainerKernel.notebooks="
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,17 @@ def check_name(name: str) -> str:
     return name
 
 
-def document(run: Sequence[str], display_name: str, *, shell: str = "", store: str = "") -> dict[str, Any]:
-    """Return kernel.json for a kernel in the container of `%container run` with the arguments `run`."""
-    argv = [sys.executable, "-m", MODULE, "-f", "{connection_file}", _RUN + shlex.join(run)]
+def document(
+    run: Sequence[str], display_name: str, *, shell: str = "", store: str = "", notebooks: str = ""
+) -> dict[str, Any]:
+    """Return kernel.json for a kernel in the container of `%container run` with the arguments `run`.
+
+    `notebooks` is a value of `--notebooks`; empty for none.
+    """
+    argv = [sys.executable, "-m", MODULE, "-f", "{connection_file}"]
+    if notebooks:
+        argv.append(_SHOW + notebooks)
+    argv.append(_RUN + shlex.join(run))
     if shell:
         argv.append(_SHELL + shell)
     return {
@@ -74,15 +95,10 @@ def document(run: Sequence[str], display_name: str, *, shell: str = "", store: s
 def document_inside(kernel: str, run: Sequence[str], display_name: str, *, notebooks: str = "") -> dict[str, Any]:
     """Return kernel.json for the installed kernel of that name, in a container of `%container run` with `run`.
 
-    Only its interpreter, which is the image's, its title and its provisioner change. `notebooks` is ro, rw or empty.
-    Raises `UsageError`.
+    Only its interpreter, which is the image's, its title and its provisioner change. `notebooks` is a value of
+    `--notebooks`. Raises `UsageError`.
     """
-    try:
-        found = KernelSpecManager().get_kernel_spec(kernel)
-    except NoSuchKernel:
-        hint = "list kernels with `jupyter kernelspec list`"
-        raise UsageError(f"no such kernel: '{kernel}'", hint=hint) from None
-    spec: dict[str, Any] = found.to_dict()
+    spec: dict[str, Any] = _find(kernel).to_dict()
     program = Path(spec["argv"][0]).name if spec["argv"] else ""
     if program.startswith("python"):
         program = "python3"  # an image has that name for any
@@ -90,6 +106,19 @@ def document_inside(kernel: str, run: Sequence[str], display_name: str, *, noteb
     spec["display_name"] = display_name
     spec["metadata"] = {**spec["metadata"], "kernel_provisioner": _provisioner(run, notebooks)}
     return spec
+
+
+def resources(kernel: str) -> str:
+    """Return the directory (host) of the installed kernel of that name, which has its logos. Raises `UsageError`."""
+    return str(_find(kernel).resource_dir)
+
+
+def _find(kernel: str) -> KernelSpec:
+    try:
+        return KernelSpecManager().get_kernel_spec(kernel)
+    except (NoSuchKernel, ValueError):
+        hint = "list kernels with `jupyter kernelspec list`"
+        raise UsageError(f"no such kernel: '{kernel}'", hint=hint) from None
 
 
 def _provisioner(run: Sequence[str], notebooks: str) -> dict[str, Any]:
@@ -104,29 +133,23 @@ def _provisioned(spec: dict[str, Any]) -> bool:
 def label(spec: dict[str, Any]) -> str:
     """Return the label that describes a kernel in an image; it has no facts about this machine."""
     if _provisioned(spec):
-        return json.dumps({key: spec[key] for key in _INSIDE if key in spec}, sort_keys=True)
+        return json.dumps({key: spec[key] for key in INSIDE if key in spec}, sort_keys=True)
     shell = next((word.removeprefix(_SHELL) for word in spec["argv"] if word.startswith(_SHELL)), "")
     return json.dumps({"shell": shell})
 
 
 def document_labelled(text: str, run: Sequence[str], title: str, *, notebooks: str, store: str) -> dict[str, Any]:
     """Return kernel.json for the kernel that an image's label describes. Raises `UsageError` for an invalid label."""
-    try:
-        values = json.loads(text)
-        if "argv" not in values:
-            return document(run, title, shell=str(values["shell"]), store=store)
-        spec: dict[str, Any] = {
-            "argv": [str(word) for word in values["argv"]],
-            "display_name": title,
-            "language": str(values["language"]),
-            "interrupt_mode": str(values.get("interrupt_mode", "signal")),
-        }
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(
-            f"invalid label {LABEL} in the image: {error}", hint="name the kernel with `--kernel`"
-        ) from None
-    spec["metadata"] = {"kernel_provisioner": _provisioner(run, notebooks)}
-    return spec
+    found = read_label(text)
+    if isinstance(found, ShellLabel):
+        return document(run, title, shell=found.shell, store=store, notebooks=notebooks)
+    return {
+        "argv": list(found.argv),
+        "display_name": title,
+        "language": found.language,
+        "interrupt_mode": found.interrupt_mode,
+        "metadata": {"kernel_provisioner": _provisioner(run, notebooks)},
+    }
 
 
 def with_run(spec: dict[str, Any], run: Sequence[str], title: str) -> dict[str, Any]:
@@ -146,14 +169,17 @@ def read(kernel: Installed) -> dict[str, Any]:
     return found
 
 
-def install(spec: Mapping[str, Any], name: str, *, prefix: str = "") -> Path:
+def install(spec: Mapping[str, Any], name: str, *, prefix: str = "", logos: str = "") -> Path:
     """Write a kernelspec, and replace one of that name; return its directory (host).
 
-    It is below `prefix`, or in the user's data directory. Raises `UsageError` if it cannot be written.
+    It is below `prefix`, or in the user's data directory. It gets the logos of the kernelspec in the directory `logos`
+    (host). Raises `UsageError` if it cannot be written.
     """
     check_name(name)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
+        for logo in Path(logos).glob("logo-*") if logos else ():
+            shutil.copyfile(logo, Path(folder) / logo.name)
         manager = KernelSpecManager()
         try:
             path = manager.install_kernel_spec(folder, name, user=not prefix, prefix=prefix or None)

@@ -33,6 +33,7 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import resolve
+from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ RUN_WORDS = Command(
     "provisioner",
     "IMAGE",
     "Runs a kernel in a container of IMAGE, or in the one named by --name.",
-    options_without("rm", "timeout", short_help=False),
+    options_without("rm", "timeout", "here", short_help=False),
     most=1,
 )
 
@@ -167,29 +168,25 @@ class ContainerProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Starts the container. Raises this package's errors."""
         try:
-            request = self._request(cmd, kwargs.get("cwd") or "", kwargs.get("env") or {})
-            engine = default_engine()
+            request = self._request(cmd, kwargs.get("env") or {})
+            engine, output = default_engine(), _writer(kwargs.get("stderr"))
             self._store = engine.store
-            self.process = await _start(engine, request, _writer(kwargs.get("stderr")))
+            request, notice = with_notebooks(engine.store, request, self.notebooks, kwargs.get("cwd") or ".")
+            if notice:
+                output(f"nbcontainer: {notice}\n".encode())
+            self.process = await _start(engine, request, output)
         except BaseException:
             self._remove_folder()
             raise
         self.pid, self.pgid = self.process.pid, None
         return self.connection_info
 
-    def _request(self, command: list[str], cwd: str, env: dict[str, str]) -> Request:
+    def _request(self, command: list[str], env: dict[str, str]) -> Request:
         words = parse(RUN_WORDS, shlex.split(self.run))
         if not words.operands and not words.has("name"):
             raise UsageError(f"kernel {self.kernel_spec.display_name}: no image", hint="name one in `run`")
         connection_file = f"{self._folder}/kernel.json"
         volumes = [f"{self._folder}/k:{self._folder}/k", f"{connection_file}:{connection_file}:ro"]
-        if self.notebooks not in ("", "ro", "rw", "none"):
-            raise UsageError(f"invalid value for `notebooks`: {self.notebooks!r}", hint="use rw, ro or none")
-        if self.notebooks in ("ro", "rw"):
-            place = str(Path(cwd or os.curdir).resolve())
-            # By its path as it was given: a link on the way is not followed where a container could have made it.
-            volumes.append(f"{Path(cwd or os.curdir).absolute()}:{place}" + (":ro" if self.notebooks == "ro" else ""))
-            words.options.setdefault("workdir", [place])
         words.options["volume"] = [*words.all("volume"), *volumes]
         own = {
             "JPY_PARENT_PID": _PARENT,

@@ -164,6 +164,38 @@ def test_a_kernel_of_a_file_works_when_the_file_has_moved(
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(("words", "writable"), [(("host", "--notebooks", "rw"), True), (("busybox",), False)])
+def test_a_shells_notebook_sees_the_files_beside_it(
+    tmp_path: Path, short_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], writable: bool
+) -> None:
+    """Its cells start in the notebook's directory, at the same path, and write to it as `--notebooks` says."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "own.ipynb").touch()
+    do("install", "--name", "here", "--image", *words)
+    with started("here", short_path, cwd=str(tmp_path)) as client:
+        assert Cell(client, client.execute("pwd; ls *.ipynb")).end().good().stdout == f"{tmp_path}\nown.ipynb\n"
+        cell = Cell(client, client.execute("touch made")).end()
+    assert (cell.error is None) == writable == (tmp_path / "made").exists()
+    do("remove", "here")
+    capsys.readouterr()
+
+
+def test_a_shells_notebook_in_a_home_directory_does_not_see_it(
+    tmp_path: Path, short_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first cell says so on standard error, once, with the way out; the cells run in the image's own directory."""
+    do("install", "--name", "here", "--image", "busybox", "--notebooks", "rw")
+    env = {**os.environ, "HOME": str(tmp_path)}
+    with started("here", short_path, cwd=str(tmp_path), env=env) as client:
+        cell = Cell(client, client.execute("pwd")).end().good()
+        assert cell.stdout == "/\n"
+        assert cell.stderr.startswith("nbcontainer: the kernel runs without the notebook's directory: ")
+        assert "move it to a subdirectory, or write -v" in cell.stderr
+        assert Cell(client, client.execute("pwd")).end().good().stderr == ""
+    do("remove", "here")
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("words", [("--user",), ("--user", "--name", "mine"), ("--name", "mine", "--user")])
 def test_a_kernel_is_installed_for_this_user(
     short_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

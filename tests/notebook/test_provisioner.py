@@ -273,6 +273,35 @@ def test_a_notebooks_directory_is_not_where_a_cells_link_leads(
         kernel.manager.start_kernel(env=kernel.env, cwd=str(tmp_path / "volume" / "link"))
 
 
+@pytest.mark.parametrize("how", ["home", "open to others", "runtime", "root"])
+def test_a_directory_that_is_not_to_be_shown_is_not(
+    make_inside: Callable[..., ProvisionedKernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The kernel starts without its notebook's directory, and the server's log has the reason and the way out."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir(mode=0o755)
+    (folder / "data.csv").write_text("a,b\n")
+    if how == "home":
+        monkeypatch.setenv("HOME", str(folder))
+    elif how == "open to others":
+        folder.chmod(0o777)
+    elif how == "runtime":
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+    with (tmp_path / "log").open("wb") as log:
+        kernel = make_inside(notebooks="rw", cwd="/" if how == "root" else str(folder), stderr=log)
+        assert kernel.value(f"__import__('os').path.exists({str(folder / 'data.csv')!r})") == "False"
+        assert kernel.value("__import__('os').getcwd()") == "'/'"
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith("nbcontainer: the kernel runs without the notebook's directory: ")
+    assert ", or write -v " in line
+
+
+def test_no_directory_is_shown_unless_asked(make_inside: Callable[..., ProvisionedKernel], tmp_path: Path) -> None:
+    """With `--notebooks none`, the container has no such directory."""
+    kernel = make_inside(notebooks="none", cwd=str(tmp_path))
+    assert kernel.value(f"__import__('os').path.exists({str(tmp_path)!r})") == "False"
+
+
 def test_options_are_those_of_run(make_inside: Callable[..., ProvisionedKernel], tmp_path: Path) -> None:
     """Volumes, variables, host name and a read-only root, as in the magic."""
     (tmp_path / "file").write_text("text")

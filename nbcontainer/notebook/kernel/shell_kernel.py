@@ -26,6 +26,7 @@ from nbcontainer.notebook.kernel.magics import first_magics, magic_help, run_mag
 from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.kernel.shell.session import ShellSession
+from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ RUN_WORDS = Command(
     "kernel",
     "[IMAGE]",
     "Runs a notebook's cells in one container of IMAGE, or in the one named by --name.",
-    tuple(option for option in RUN.options if option.name != "rm"),
+    tuple(option for option in RUN.options if option.name not in ("rm", "here")),
     most=1,
 )
 """The words of `ContainerKernel.run`."""
@@ -88,11 +89,12 @@ class ContainerKernel(Kernel):
             words = parse(RUN_WORDS, shlex.split(self.run))
             if not words.operands and not words.has("name"):
                 raise UsageError("missing image", hint="name one in `ContainerKernel.run`")
-            request = replace(request_of(words), kernel=self.run)
+            request, notice = with_notebooks(self.engine.store, request_of(words), self.notebooks)
+            request = replace(request, kernel=self.run)
         except (NbcontainerError, ValueError) as error:
             self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
-            request = request_of(Words(operands=["busybox"]))
-        shell = ShellSession(self.engine, request, self.outputs, self.shell_name)
+            request, notice = request_of(Words(operands=["busybox"])), ""
+        shell = ShellSession(self.engine, request, self.outputs, self.shell_name, notice)
         if self._words_error is None:
             with contextlib.suppress(NbcontainerError):  # the first cell raises it
                 shell.begin(here=True)

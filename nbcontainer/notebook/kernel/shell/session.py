@@ -40,11 +40,14 @@ _MAY_END = re.compile(r"\b(?:exit|exec|kill)\b")
 class ShellSession:
     """The shell of `request`'s container, which is chosen and started when it is first needed.
 
-    `program` is the shell's name in the image; if empty, bash, or sh if there is no bash. Call everything but
+    `program` is the shell's name in the image; if empty, bash, or sh if there is no bash. The first cell shows `notice`
+    if it is not empty. Call everything but
     `interrupt` from one thread.
     """
 
-    def __init__(self, engine: Engine, request: Request, listener: ShellListener, program: str = "") -> None:
+    def __init__(
+        self, engine: Engine, request: Request, listener: ShellListener, program: str = "", notice: str = ""
+    ) -> None:
         self.engine = engine
         self.container: Container | None = None
         self._image: Image | None = None
@@ -60,6 +63,7 @@ class ShellSession:
         self._busy = False
         self._options = ""
         self._cells: list[str] = []
+        self._notice = notice
         self._lost_note = ""
 
     @property
@@ -161,7 +165,7 @@ class ShellSession:
             self._forget()
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
-        notes, self._lost_note = [self._lost_note, end.note], ""
+        notes, self._lost_note, self._notice = [self._notice, self._lost_note, end.note], "", ""
         return replace(end, note="; ".join(filter(None, notes)))
 
     def _let_signals_pass(self, channel: Channel) -> bool:

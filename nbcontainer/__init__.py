@@ -72,6 +72,9 @@ if TYPE_CHECKING:
         SetupFailed,
         StoreError,
         UsageError,
+        VolumeBusy,
+        VolumeError,
+        VolumeNotFound,
     )
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
@@ -102,6 +105,9 @@ __all__ = [
     "SetupFailed",
     "StoreError",
     "UsageError",
+    "VolumeBusy",
+    "VolumeError",
+    "VolumeNotFound",
     "__version__",
     "commit",
     "create",

@@ -153,8 +153,8 @@ def _kernel(words: Sequence[str], top: Words) -> int:
 
 
 def _show(view: Any, top: Words) -> int:
-    if view is not None:
-        _say(json.dumps(view.as_json(), indent=2) if top.has("json") else str(view))
+    if view is not None and (text := json.dumps(view.as_json(), indent=2) if top.has("json") else str(view)):
+        _say(text)
     return 0 if getattr(view, "ok", True) else 1
 
 

@@ -20,6 +20,9 @@ NbcontainerError
 │   ├── ContainerExists
 │   ├── ContainerBusy     it runs, here or in another notebook
 │   └── ContainerDamaged  its record cannot be read
+├── VolumeError           a volume of the store cannot be used
+│   ├── VolumeNotFound
+│   └── VolumeBusy        a cell uses it, here or in another notebook
 └── CellFailed            the cell ran and ended badly; it holds the outcome
 """
 
@@ -168,6 +171,18 @@ class ContainerBusy(ContainerError):
 
 class ContainerDamaged(ContainerError):
     """What is written down of the container cannot be read."""
+
+
+class VolumeError(NbcontainerError):
+    """A volume of the store cannot be used."""
+
+
+class VolumeNotFound(VolumeError):
+    """The store has no volume of that name."""
+
+
+class VolumeBusy(VolumeError):
+    """A cell uses the volume, here or in another notebook."""
 
 
 class CellFailed(NbcontainerError):

@@ -9,6 +9,7 @@ from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.commands.views import Document, Note, Table, size
+from nbcontainer.commands.volume_verbs import VOLUME
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.cleanup import prune
@@ -264,6 +265,7 @@ VERBS: dict[str, Verb] = {
         ),
         Verb(Command("undo", "[CONTAINER]", "Undo the last cell that changed something.", most=1), _undo),
         Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Show all details, as JSON.", most=999), _inspect),
+        VOLUME,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),
     )

@@ -41,6 +41,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """One text a line, for scripts."""
+
+    texts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(visible, self.texts))
+
+    __repr__ = __str__
+
+    def as_json(self) -> list[str]:
+        """The texts."""
+        return list(self.texts)
+
+
+@dataclass(frozen=True)
 class Document:
     """A JSON document."""
 

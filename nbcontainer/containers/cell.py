@@ -329,7 +329,7 @@ class Cell:
             kernel=self.request.kernel,
             network=networking.network,
             ports=tuple(str(port) for port in networking.ports),
-            stop_signal=stop_signal(self.image.config),
+            stop_signal=self.options.process.stop_signal or stop_signal(self.image.config),
             parts=self.upper.parts,
             storage=self.options.resources.storage,
             confinement=self.container.confinement and self.container.confinement(),
@@ -357,7 +357,8 @@ class Cell:
         remounts = "SYS_ADMIN" in self.options.privileges.capabilities
         for directory in writable_directories(mounts.volumes, all_of_them=remounts):
             writable.remember(self.engine.store, directory)
-        if mounts.volumes and self.launcher.idmap.root_uid != os.geteuid():
+        host_ids = all(volume.stored for volume in mounts.volumes) or self.launcher.idmap.root_uid == os.geteuid()
+        if not host_ids:
             volumes, trees = idmapped(mounts.volumes, self.launcher, len(files))
             files += trees
             sent += trees
@@ -374,6 +375,7 @@ class Cell:
             process.workdir or config.working_dir or "/",
             process.user or config.user,
             process.terminal,
+            process.groups,
         )
         spec = Spec(
             program,

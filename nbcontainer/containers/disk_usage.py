@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.workspace import Workspace
 
 _BLOCK = 512  # of st_blocks, stat(2)
-_PLACES = ("layers", "blobs", "partial", "tmp", "containers")
+_PLACES = ("layers", "blobs", "partial", "tmp", "containers", "volumes")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def usage(workspace: Workspace) -> list[Usage]:
     ]
     return [
         *found,
+        *(Usage("volume", name, size) for name, size in sorted(_trees(workspace, "volumes").items())),
         Usage("incomplete downloads", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
         Usage("work in progress", "", sum(_trees(workspace, "tmp").values())),
         Usage("unreferenced", "", sum(size for thing, size in sizes.items() if not users[thing])),

@@ -51,7 +51,12 @@ def notebook_directory(store: Store, directory: str | Path = ".", *, read_only: 
 
 
 def is_as_checked(volume: Volume) -> bool:
-    """Whether the notebook still finds at a volume's path what it found when it was parsed, and no link on the way."""
+    """Whether the notebook still finds at a volume's path what it found when it was parsed, and no link on the way.
+
+    False for a volume of the store: a launcher sees the store as the notebook does.
+    """
+    if volume.stored:
+        return False
     try:
         with resolve(volume.source) as place:
             return (place.node, place.links) == (Node(volume.source, volume.device, volume.inode, volume.born), ())
@@ -60,15 +65,19 @@ def is_as_checked(volume: Volume) -> bool:
 
 
 def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Iterator[Node]:
-    """The host's directories that a container can write to by its volumes; `all_of_them`, those with `:ro` as well."""
+    """The host's directories that a container can write to by its volumes; `all_of_them`, those with `:ro` as well.
+
+    Those of the store are marked when they are attached (`nbcontainer.containers.named_volumes`).
+    """
     for volume in volumes:
-        if volume.directory and (all_of_them or not volume.read_only):
+        if volume.directory and not volume.stored and (all_of_them or not volume.read_only):
             yield Node(volume.source, volume.device, volume.inode, volume.born)
 
 
 def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tuple[tuple[Volume, ...], list[int]]:
     """Return root's volumes as detached, idmapped mounts, in which the files of root outside are those of root inside.
 
+    Volumes of the store stay as they are: their files have the containers' ids.
     The volumes have their `tree` numbers, counted from `first`. The caller closes the descriptors, which come second.
     Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). Raises `ContainerError`.
     """
@@ -77,6 +86,9 @@ def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> tup
     namespace = launcher.user_namespace()
     try:
         for volume in volumes:
+            if volume.stored:
+                numbered.append(volume)
+                continue
             trees.append(
                 idmapped_tree(
                     volume.source,

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import UsageError
+from nbcontainer.oci import signals
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Network, Networking, Privileges, Userns
-from nbcontainer.sandbox.steps.user import is_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 class ProcessOptions:
     """What a run changes in the image's own process: `env` are NAME=value strings, `workdir` is a container path.
 
+    A NAME without a value in `env` removes the image's variable. `groups` are groups beside the user's own, by name or
+    number. `stop_signal` asks the program to end, 0 for the image's.
+
     `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
     that the paths of files of variables led through.
     """
@@ -38,6 +41,8 @@ class ProcessOptions:
     user: str = ""
     terminal: bool = False
     entrypoint: str | None = None
+    groups: tuple[str, ...] = ()
+    stop_signal: int = 0
     links: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
@@ -112,6 +117,8 @@ class RunOptions:
             raise UsageError("--network private requires a user namespace", hint=_OWN_USERNS)
         if self.resources.storage is not None:
             raise UsageError("--storage requires a user namespace", hint=_OWN_USERNS)
+        if self.mounts.named:
+            raise UsageError("volumes of the store require a user namespace", hint=f"{_OWN_USERNS}, or mount a path")
 
     @property
     def host_userns(self) -> bool:
@@ -120,6 +127,9 @@ class RunOptions:
 
 
 _OWN_USERNS = "remove --userns=host"
+
+STOPPING = (*FORWARDED, signal.SIGKILL)
+"""The signals that can ask a program to end: init forwards them (signal(7))."""
 
 _DEFAULT = RunOptions()
 _VALUES: dict[str, Any] = {field.name: type(field.default) for field in dataclasses.fields(RunOptions)}
@@ -163,10 +173,16 @@ def environment(config: ImageConfig, options: ProcessOptions) -> tuple[str, ...]
     }
     for item in config.env:
         _check_variable(item)
-    for item in (*config.env, *options.env):
+    for item in config.env:
         name, equals, _ = item.partition("=")
         if equals:
             env[name] = item
+    for item in options.env:
+        name, equals, _ = item.partition("=")
+        if equals:
+            env[name] = item
+        else:
+            env.pop(name, None)
     return tuple(env.values())
 
 
@@ -187,7 +203,7 @@ def command_line(
     if script is not None:
         from nbcontainer.sandbox.steps.devices import SCRIPT
 
-        if entrypoint is not None:
+        if entrypoint:
             raise UsageError("--entrypoint requires a command", hint="write the command after the image")
         if "\0" in script:
             raise UsageError("the cell contains a NUL character", hint="remove it, or write printf '\\0'")
@@ -212,6 +228,5 @@ def stop_signal(config: ImageConfig) -> int:
 
     A signal that init does not forward (a realtime one, for example: signal(7)) is replaced by SIGTERM.
     """
-    word = str(config.other.get("StopSignal", "")).upper()
-    number = int(word) if is_id(word) else getattr(signal, f"SIG{word.removeprefix('SIG')}", signal.SIGTERM)
-    return int(number) if number in (*FORWARDED, signal.SIGKILL) else signal.SIGTERM
+    number = signals.number(str(config.other.get("StopSignal", "")))
+    return number if number in STOPPING else signal.SIGTERM

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
+from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
 from nbcontainer.containers.surroundings import surrounded
 from nbcontainer.errors import (
@@ -93,6 +95,10 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):
             stack.enter_context(container.use())
+        mounts = request.options.mounts
+        if mounts.named or mounts.read_only:
+            mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
+            request = replace(request, options=replace(request.options, mounts=mounts))
         cell = Cell(engine, container, image, request, streams)
         outcome = None
         try:

@@ -63,6 +63,21 @@ def pack_tree(files: Sequence[int], progress: Progress, *, compression: str, cla
     return asdict(packed)
 
 
+def pack_directory(files: Sequence[int], progress: Progress, *, path: str) -> bool:
+    """Write a directory of the root to files[0] as a tar; return False if there is no such directory.
+
+    Links on the way are followed inside the root. The root itself is not written.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    if os.path.samestat(os.fstat(fd), os.fstat(_root())):
+        return False
+    pack.pack_tree(fd, files[0], compression=Compression.NONE, clamp=None, progress=progress)
+    return True
+
+
 def list_changes(_files: Sequence[int], _: Progress) -> list[list[str]]:
     """Return the changes in the root, an overlay's upper directory: [kind, path] each."""
     return changes.list_changes(_root())

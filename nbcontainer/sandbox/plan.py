@@ -170,7 +170,7 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-_BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode")
+_BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode", "noexec", "private")
 """The fields of a volume that its step has, too."""
 
 
@@ -194,7 +194,7 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
         SetLimits(spec.limits),
         # What init keeps for itself, the cell loses when it is executed.
         *((DropBounding(capabilities),) if fewer else ()),
-        SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal),
+        SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal, groups=program.groups),
         DropCapabilities(kept),
         NoNewPrivileges(),
         InstallSeccomp(capabilities, idmap.kind == SINGLE),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -99,7 +100,9 @@ class Volume:
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
     the notebook saw it. `tree` is the number of the travelling descriptor that holds the source as an idmapped,
     detached mount; None if there is no such descriptor. `links` are those that the words for the source led through,
-    and `born` is when it was made (`nbcontainer.linux.paths.Node`).
+    and `born` is when it was made (`nbcontainer.linux.paths.Node`). With `private`, mounts that the host makes there
+    later do not come in. `stored` is true for a volume of the store, which has the containers' ids: its `source` is
+    relative to the store.
     """
 
     source: str
@@ -111,32 +114,86 @@ class Volume:
     tree: int | None = None
     links: tuple[Link, ...] = ()
     born: int = field(default=0, compare=False)
+    noexec: bool = False
+    private: bool = False
+    stored: bool = False
+
+
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+
+
+def check_volume_name(name: str) -> str:
+    """Return `name` if it is valid as a volume's name. Raises `UsageError`."""
+    if not _VOLUME_NAME.fullmatch(name):
+        hint = f"use letters, digits, '_', '.' and '-'; for a directory of this machine, write ./{name}"
+        raise UsageError(f"invalid volume name {name!r}", hint=hint)
+    return name
+
+
+@dataclass(frozen=True)
+class NamedVolume:
+    """A volume of the store at `target` (container). `name` is empty for one that belongs to the container alone.
+
+    With `copy`, a volume without files gets those that the image has at the target. `subpath` is the directory or file
+    in the volume that is mounted, empty for all of it. `labels` are for a volume that is made.
+    """
+
+    name: str
+    target: str
+    read_only: bool = False
+    noexec: bool = False
+    private: bool = False
+    copy: bool = True
+    subpath: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Tmpfs:
-    """Memory at `target` (container); `size` in bytes, None for the kernel's default."""
+    """Memory at `target` (container); `size` in bytes, None for the kernel's default.
+
+    `mode` are the permissions of its top directory, `uid` and `gid` that directory's owner (container ids). `inodes` is
+    the number of files, None for the kernel's default. `flags` are names of `nbcontainer.sandbox.steps.volumes.FLAGS`.
+    """
 
     target: str
     size: int | None = None
+    mode: int = 0o1777
+    uid: int | None = None
+    gid: int | None = None
+    inodes: int | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mounts:
-    """What is mounted in the root, and whether the root itself is read-only."""
+    """What is mounted in the root, and whether the root itself is read-only.
+
+    `named` are volumes of the store, which become `volumes` when a cell begins (`nbcontainer.containers.mounts`).
+    """
 
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     read_only: bool = False
+    named: tuple[NamedVolume, ...] = ()
 
     def __post_init__(self) -> None:
-        targets = [volume.target for volume in self.volumes] + [tmpfs.target for tmpfs in self.tmpfs]
+        targets = self._targets()
         if len(set(targets)) < len(targets):
             twice = next(target for target in targets if targets.count(target) > 1)
             raise UsageError(f"two mounts have the target {twice}", hint="remove one of them")
         if len(targets) > MOUNTS_LIMIT:
             hint = "mount a directory above them"
             raise UsageError(f"too many volumes: {len(targets)} (at most {MOUNTS_LIMIT})", hint=hint)
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The paths (container) of all mounts."""
+        return frozenset(self._targets())
+
+    def _targets(self) -> list[str]:
+        targets = [volume.target for volume in self.volumes] + [tmpfs.target for tmpfs in self.tmpfs]
+        return targets + [volume.target for volume in self.named]
 
 
 @dataclass(frozen=True)
@@ -213,6 +270,8 @@ class Privileges:
 class Program:
     """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`.
 
+    `groups` are groups beside the user's own, by name or number.
+
     An item `HOSTNAME` of `env`, without a value, gets the container's host name.
     """
 
@@ -221,6 +280,7 @@ class Program:
     cwd: str = "/"
     user: str = ""
     terminal: bool = False
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@
     tmp/                                      files and trees that are being made or removed
     host.key                                  see `nbcontainer.images.builtin.host`
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.store.durability`)
+    volumes/NAME/                             see `nbcontainer.containers.named_volumes`
     writable/                                 marks of directories (`nbcontainer.store.writable`)
     stage/ host/                              empty; containers assemble their mounts there, and see host directories
 
@@ -60,6 +61,7 @@ _DIRECTORIES = (
     "host",
     "unsynced",
     "writable",
+    "volumes",
 )
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def volumes(*words: str) -> tuple[Volume, ...]:
-    return tuple(parse_volume(word) for word in words)
+    return tuple(cast("Volume", parse_volume(word)) for word in words)
 
 
 def new_name() -> str:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.commands.options import limits
 from nbcontainer.commands.options.capabilities import chosen
+from nbcontainer.commands.options.mount_option import mounts, parse_mount
 from nbcontainer.commands.options.ports import parse_port
+from nbcontainer.commands.options.process_options import parse_group, parse_stop_signal
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
@@ -32,6 +34,7 @@ class RunKeywords(TypedDict, total=False):
 
     volumes: Strings | Mapping[str, str]
     here: str | bool
+    mounts: Strings
     tmpfs: Strings
     name: str
     labels: Strings | Mapping[str, str]
@@ -40,8 +43,10 @@ class RunKeywords(TypedDict, total=False):
     env_file: Strings
     workdir: str
     user: str
+    group_add: Strings
     entrypoint: str
     hostname: str
+    stop_signal: str
     timeout: float | str | None
     network: str
     publish: Strings
@@ -165,9 +170,9 @@ def _pull(text: str) -> str:
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-v", "--volume"),
-        value="SRC:DST[:ro]",
-        help="mount a host directory or file in the container",
-        field="volumes",
+        value="[SRC:]DST[:ro]",
+        help="mount a host directory or file, or a volume by its name; without SRC, a volume of the container's own",
+        field="mounts",
         parse=parse_volume,
         repeated=True,
         join=":",
@@ -186,10 +191,19 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         choices=("rw", "ro"),
     ),
     RunOption(
+        flags=("--mount",),
+        value="KEY=VALUE,...",
+        help="mount with type=bind, volume or tmpfs, source=, target=, readonly, and other keys of Docker",
+        field="mounts",
+        parse=parse_mount,
+        repeated=True,
+        keyword="mounts",
+    ),
+    RunOption(
         flags=("--tmpfs",),
         value="DST[:size=N]",
-        help="mount memory as a directory",
-        field="tmpfs",
+        help="mount memory as a directory; also mode=, uid=, gid=, nr_inodes=, ro, noexec and others of mount(8)",
+        field="mounts",
         parse=parse_tmpfs,
         repeated=True,
     ),
@@ -201,7 +215,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         kind=ValueKind.CONTAINER,
     ),
     RunOption(
-        flags=("--label",),
+        flags=("-l", "--label"),
         value="NAME[=VALUE]",
         help="label the container; its commits get the label too",
         field="labels",
@@ -214,7 +228,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-e", "--env"),
         value="NAME[=VALUE]",
-        help="set a variable; without a value, to the notebook's own",
+        help="set a variable; without a value, to the notebook's own, or remove it",
         field="env",
         parse=parse_variable,
         repeated=True,
@@ -238,12 +252,27 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
     RunOption(flags=("-u", "--user"), value="USER[:GROUP]", help="user, by name or number in the image", field="user"),
     RunOption(
+        flags=("--group-add",),
+        value="GROUP",
+        help="add the user to a group, by name or number in the image",
+        field="groups",
+        parse=parse_group,
+        repeated=True,
+    ),
+    RunOption(
         flags=("--entrypoint",),
         value="WORD",
         help="replace the image's entrypoint and drop its default command; empty for no entrypoint",
         field="entrypoint",
     ),
     RunOption(flags=("-h", "--hostname"), value="NAME", help="host name of the container", field="hostname"),
+    RunOption(
+        flags=("--stop-signal",),
+        value="SIGNAL",
+        help="the signal by which `stop` asks the program to end, in place of the image's",
+        field="stop_signal",
+        parse=parse_stop_signal,
+    ),
     RunOption(
         flags=("--timeout",),
         value="SECONDS",
@@ -255,7 +284,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         default=0.0,
     ),
     RunOption(
-        flags=("--network",),
+        flags=("--net", "--network"),
         value="none|host|private",
         help="none (default): only lo; host: the host's network; private: its own, with a way out",
         field="network",
@@ -395,8 +424,12 @@ _COMBINED: dict[str, Callable[..., Any]] = {
     "env": variables,
     "capabilities": chosen,
     "cgroup_limits": limits.group_limits,
+    "mounts": mounts,
 }
-"""By a field that several options set: the function that makes its value of theirs, by their keywords."""
+"""By a field that several options set: the function that makes its value of theirs, by their keywords.
+
+The one for mounts makes several fields.
+"""
 
 
 def fields_of_words(words: Words) -> dict[str, Any]:
@@ -427,7 +460,8 @@ def _combined(values: dict[str, Any]) -> dict[str, Any]:
         elif field:
             fields[field] = value
     for field, part in parts.items():
-        fields[field] = _COMBINED[field](**part)
+        value = _COMBINED[field](**part)
+        fields |= value if field == "mounts" else {field: value}
     if links := tuple(link for file in values.get("env_file", ()) for link in file.links):
         fields["links"] = links
     return fields

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def parse_variable(text: str) -> list[str]:
-    """Return `NAME=value` as it is, and `NAME` with the notebook's own value; nothing if the notebook has none.
+    """Return `NAME=value` as it is, and `NAME` with the notebook's own value.
 
-    Raises `UsageError`.
+    If the notebook has none, `NAME` is returned as it is: as with Docker, the image's variable is removed. Raises
+    `UsageError`.
     """
     name, equals, _ = text.partition("=")
     if not name:
@@ -28,7 +29,10 @@ def parse_variable(text: str) -> list[str]:
         raise UsageError(f"invalid environment variable {text!r}", hint=hint)
     if equals:
         return [text]
-    return [f"{name}={os.environ[name]}"] if name in os.environ else []
+    return [f"{name}={os.environ[name]}" if name in os.environ else name]
+
+
+_SIZE_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -40,23 +44,43 @@ class EnvFile:
 
 
 def parse_env_file(name: str) -> EnvFile:
-    """Return the variables of a file (host path), one a line; empty lines and comments are left out.
-
-    Raises `UsageError`.
-    """
+    """Return the variables of a file (host path), one a line, as Docker reads it. Raises `UsageError`."""
     path = host_path(name)
     try:
         fd, links = user_files.open_file(path)
-        with os.fdopen(fd) as file:
-            text = file.read()
+        with os.fdopen(fd, "rb") as file:
+            data = file.read(_SIZE_LIMIT + 1)
     except ImageError as error:
         raise UsageError(f"--env-file: {error.message}", hint=error.hint) from None
     except (OSError, ValueError) as error:
         hint = "write the path of a text file of NAME=value lines"
         raise UsageError(f"cannot read --env-file '{path}': {error}", hint=hint) from None
-    lines = (line.strip() for line in text.splitlines())
-    items = [item for line in lines if line and not line.startswith("#") for item in parse_variable(line)]
+    if len(data) > _SIZE_LIMIT:
+        raise UsageError(f"--env-file '{path}' is larger than {_SIZE_LIMIT >> 20} MiB", hint="name a smaller file")
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    items = [item for number, line in enumerate(lines, 1) for item in _of_line(line, f"{path}:{number}")]
     return EnvFile(tuple(items), links)
+
+
+def _of_line(line: bytes, place: str) -> list[str]:
+    """Return the variable in a line of a file, by the rules of docker/cli, pkg/kvfile.
+
+    Quotes are characters, white space is removed before the name only, and lines that begin with # are comments.
+    """
+    try:
+        text = line.removesuffix(b"\r").decode().lstrip(" \t")
+    except UnicodeDecodeError as error:
+        problem = f"cannot read --env-file: {place}: byte {error.start + 1} of the line is not UTF-8"
+        raise UsageError(problem, hint="save the file as UTF-8") from None
+    if not text or text.startswith("#"):
+        return []
+    name, equals, _ = text.partition("=")
+    if not name or " " in name or "\t" in name or "\0" in text:
+        hint = "write NAME=value, without spaces before the = and without `export`"
+        raise UsageError(f"cannot read --env-file: {place}: invalid variable {text[:80]!r}", hint=hint)
+    if equals:
+        return [text]
+    return [f"{name}={os.environ[name]}"] if name in os.environ else []
 
 
 def variables(env_file: Sequence[EnvFile] = (), env: Sequence[Iterable[str]] = ()) -> tuple[str, ...]:

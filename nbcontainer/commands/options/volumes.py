@@ -1,24 +1,63 @@
-"""`-v SRC:DST[:ro]` and `--tmpfs DST[:size=N]`: from words to checked values."""
+"""`-v [SRC:]DST[:OPTIONS]` and `--tmpfs DST[:OPTIONS]`: from text to checked values."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.paths import resolve, resolve_existing
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.spec import Tmpfs, Volume
+from nbcontainer.sandbox.spec import NamedVolume, Tmpfs, Volume, check_volume_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
-_FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro"
+_FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro; -v NAME:DST for a named volume"
 _RESERVED = ("/proc", "/sys", "/dev")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+_OPTIONS: dict[str, tuple[str, dict[str, bool]]] = {
+    "rw": ("access", {}),
+    "ro": ("access", {"read_only": True}),
+    "z": ("label", {}),
+    "Z": ("label", {}),
+    "U": ("owner", {}),
+    "cached": ("consistency", {}),
+    "consistent": ("consistency", {}),
+    "delegated": ("consistency", {}),
+    "slave": ("propagation", {}),
+    "rslave": ("propagation", {}),
+    "private": ("propagation", {"private": True}),
+    "rprivate": ("propagation", {"private": True}),
+    "nocopy": ("copy", {"copy": False}),
+    "copy": ("copy", {}),
+    "exec": ("exec", {}),
+    "noexec": ("exec", {"noexec": True}),
+    "bind": ("bind", {}),
+    "rbind": ("bind", {}),
+    "nosuid": ("nosuid", {}),
+    "nodev": ("nodev", {}),
+}
+"""By an option of Docker or podman: its group, of which one may be given, and the fields that it sets.
+
+Nothing is relabelled (`z`, `Z`) or chowned (`U`): user namespaces make both unnecessary.
+"""
+
+_REFUSED = {
+    "shared": "mounts of a container do not reach the host: write rslave, or remove it",
+    "rshared": "mounts of a container do not reach the host: write rslave, or remove it",
+    "unbindable": "write rprivate, or remove it",
+    "runbindable": "write rprivate, or remove it",
+    "O": "volumes with a layer of changes are not supported: write ro, or copy the directory",
+    "idmap": "owners are always mapped: remove it",
+    "suid": "programs with setuid have no effect in a container: remove it",
+    "dev": "device files of a volume have no effect in a container: remove it",
+}
 
 
 def size_in_bytes(text: str) -> int:
@@ -47,38 +86,77 @@ def target_path(text: str, option: str) -> str:
     return plain
 
 
-def parse_volume(text: str) -> Volume:
-    """Return the volume `SRC:DST[:ro|:rw]`; SRC is a host path, in which `~` and relative paths are resolved.
+def parse_volume(text: str) -> Volume | NamedVolume:
+    """Return the volume `SRC:DST[:OPTIONS]`, `NAME:DST[:OPTIONS]`, or `DST` for one of the container's own.
 
-    Raises `UsageError` for the form and `ContainerError` for a source that cannot be used. Links are followed here, and
-    judged when the store is known (`nbcontainer.store.writable`).
+    SRC is a host path, in which `~` and relative paths are resolved; a name without a slash names a volume of the
+    store. Raises `UsageError` for the form and `ContainerError` for a source that cannot be used. Links are followed
+    here, and judged when the store is known (`nbcontainer.store.writable`).
     """
-    words = text.split(":")
-    if len(words) not in (2, 3) or not words[0] or not words[1]:
+    parts = text.split(":")
+    if len(parts) == 1 and text.startswith("/"):
+        return NamedVolume("", target_path(text, "-v"))
+    if len(parts) not in (2, 3) or not parts[0] or not parts[1]:
         raise UsageError(f"invalid volume {text!r}: expected SRC:DST[:ro]", hint=f"write {_FORM}")
-    mode = words[2] if len(words) == 3 else "rw"
-    if mode not in ("ro", "rw"):
-        raise UsageError(f"unknown mount option {mode!r} in {text!r}", hint="write ro or rw")
-    source = host_path(words[0])
+    fields = _fields(parts[2], text) if len(parts) == 3 else {}
+    target = target_path(parts[1], "-v")
+    if is_volume_name(parts[0]):
+        return NamedVolume(check_volume_name(parts[0]), target, **fields)
+    fields.pop("copy", None)
+    return bind(parts[0], target, **fields)
+
+
+def is_volume_name(source: str) -> bool:
+    """Whether the source of a volume is a name, as Docker decides it: a path has a slash, or begins with `.` or `~`."""
+    return "/" not in source and not source.startswith((".", "~"))
+
+
+def _fields(options: str, text: str) -> dict[str, Any]:
+    """Return the fields of a volume that options such as `ro,z` set. Raises `UsageError`."""
+    fields: dict[str, Any] = {}
+    groups: dict[str, str] = {}
+    for option in options.split(","):
+        if option in _REFUSED:
+            raise UsageError(f"unsupported mount option {option!r} in {text!r}", hint=_REFUSED[option])
+        if option not in _OPTIONS:
+            hint = f"write ro or rw; the options are {' '.join(_OPTIONS)}"
+            raise UsageError(f"unknown mount option {option!r} in {text!r}", hint=hint)
+        group, found = _OPTIONS[option]
+        if groups.setdefault(group, option) != option:
+            raise UsageError(f"{groups[group]!r} and {option!r} in {text!r} exclude each other", hint="remove one")
+        fields |= found
+    return fields
+
+
+def propagation(word: str, text: str) -> dict[str, Any]:
+    """Return the fields that `bind-propagation=WORD` sets. Raises `UsageError`."""
+    if word not in _REFUSED and _OPTIONS.get(word, ("",))[0] != "propagation":
+        raise UsageError(f"unknown propagation {word!r} in {text!r}", hint="write rprivate or rslave")
+    return _fields(word, text)
+
+
+def bind(source: str, target: str, **fields: Any) -> Volume:
+    """Return the host path `source` as a volume at `target`. Raises `UsageError`, `ContainerError`."""
+    path = host_path(source)
     try:
-        place = resolve(source)
+        place = resolve(path)
     except (FileNotFoundError, NotADirectoryError):
-        found = _whole(source)
+        found = _whole(path)
         raise ContainerError(f"the volume's source '{found}' does not exist", hint=f"`mkdir -p {found}`") from None
     except OSError as error:
         raise ContainerError(
-            f"cannot use the volume's source '{source}': {error.strerror}", hint="check the path's permissions"
+            f"cannot use the volume's source '{path}': {error.strerror}", hint="check the path's permissions"
         ) from error
     with place:
         return Volume(
             place.node.path,
-            target_path(words[1], "-v"),
-            read_only=mode == "ro",
+            target,
             directory=stat.S_ISDIR(place.mode),
             device=place.node.device,
             inode=place.node.inode,
             links=place.links,
             born=place.node.born,
+            **fields,
         )
 
 
@@ -92,17 +170,98 @@ def _whole(source: Path) -> str:
         return "/".join((place.node.path.rstrip("/"), *missing))
 
 
+# `--tmpfs`: the options are those of mount(8) and tmpfs(5)
+
+_ID_LIMIT = (1 << 32) - 1  # (uid_t)-1
+_TMPFS_EXAMPLE = "write --tmpfs DST:size=64m,mode=755"
+
+_TMPFS_FLAGS = {
+    "rw": ("access", ""),
+    "ro": ("access", "ro"),
+    "exec": ("exec", ""),
+    "noexec": ("exec", "noexec"),
+    "atime": ("atime", ""),
+    "noatime": ("atime", "noatime"),
+    "relatime": ("atime", "relatime"),
+    "strictatime": ("atime", "strictatime"),
+    "diratime": ("diratime", ""),
+    "nodiratime": ("diratime", "nodiratime"),
+    "sync": ("sync", "sync"),
+    "async": ("sync", ""),
+    **{name: (name, "") for name in ("nosuid", "nodev", "notmpcopyup", "private", "rprivate", "slave", "rslave")},
+}
+"""By an option without a value: its group, of which the last one counts, and the flag of the step, empty for none."""
+
+_TMPFS_REFUSED = {
+    "suid": "programs with setuid have no effect in a container: remove it",
+    "dev": "device files have no effect in a container: remove it",
+    "tmpcopyup": "the image's files are not copied into a tmpfs: use `-v DST` for a volume with them",
+    "shared": "mounts of a container do not reach the host: remove it",
+    "rshared": "mounts of a container do not reach the host: remove it",
+    "mpol": "memory policies are not supported: remove it",
+    "huge": "huge pages are not supported in a tmpfs: remove it",
+}
+
+
 def parse_tmpfs(text: str) -> Tmpfs:
-    """Return the tmpfs `DST[:size=N]`. Raises `UsageError`."""
+    """Return the tmpfs `DST[:OPTIONS]`, as in `/run:size=64m,mode=755`. Raises `UsageError`."""
     target, _, options = text.partition(":")
-    size = None
+    flags: dict[str, str] = {}
+    fields: dict[str, Any] = {}
     for option in filter(None, options.split(",")):
-        key, _, value = option.partition("=")
-        if key != "size":
-            raise UsageError(f"unknown option {option!r} of --tmpfs", hint="write --tmpfs DST:size=64m")
-        size = size_in_bytes(value)
-        if size == 0:  # for tmpfs(5), 0 is no limit at all
-            raise UsageError(
-                f"{option!r} of --tmpfs: the size must be greater than 0", hint="write --tmpfs DST:size=64m"
-            )
-    return Tmpfs(target_path(target, "--tmpfs"), size)
+        key, equals, value = option.partition("=")
+        if key in _TMPFS_REFUSED:
+            raise UsageError(f"unsupported option {option!r} of --tmpfs", hint=_TMPFS_REFUSED[key])
+        if equals and key in _TMPFS_VALUES:
+            field, parse = _TMPFS_VALUES[key]
+            fields[field] = parse(value, option)
+        elif not equals and key in _TMPFS_FLAGS:
+            group, flag = _TMPFS_FLAGS[key]
+            flags[group] = flag
+        else:
+            raise UsageError(f"unknown option {option!r} of --tmpfs", hint=_TMPFS_EXAMPLE)
+    return Tmpfs(target_path(target, "--tmpfs"), **fields, flags=tuple(filter(None, flags.values())))
+
+
+def tmpfs_size(text: str, option: str) -> int:
+    """Return a size in bytes; `10%` is a part of the machine's memory (tmpfs(5)). Raises `UsageError`."""
+    if percent := re.fullmatch(r"(\d{1,4})%", text, re.ASCII):
+        number = os.sysconf("SC_PHYS_PAGES") * int(percent[1]) // 100 * os.sysconf("SC_PAGE_SIZE")
+    else:
+        number = size_in_bytes(text)
+    if number == 0:  # for tmpfs(5), 0 is no limit at all
+        raise UsageError(f"{option!r} of --tmpfs: the size must be greater than 0", hint=_TMPFS_EXAMPLE)
+    return number
+
+
+def tmpfs_mode(text: str, option: str) -> int:
+    """Return the permissions of a directory from octal digits. Raises `UsageError`."""
+    if not re.fullmatch(r"0{0,2}[0-7]{1,4}", text):
+        raise UsageError(f"invalid permissions in {option!r}", hint="write octal digits, as in mode=755 or mode=1777")
+    return int(text, 8)
+
+
+def _blocks(text: str, option: str) -> int:
+    return _count(text, option) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _count(text: str, option: str) -> int:
+    if (number := size_in_bytes(text)) == 0:
+        raise UsageError(f"{option!r} of --tmpfs: the number must be greater than 0", hint="write a number, as in 10k")
+    return number
+
+
+def _id(text: str, option: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < _ID_LIMIT):
+        raise UsageError(f"invalid number in {option!r} of --tmpfs", hint="write a number, as in uid=1000")
+    return int(text)
+
+
+_TMPFS_VALUES: dict[str, tuple[str, Callable[[str, str], int]]] = {
+    "size": ("size", tmpfs_size),
+    "nr_blocks": ("size", _blocks),
+    "nr_inodes": ("inodes", _count),
+    "mode": ("mode", tmpfs_mode),
+    "uid": ("uid", _id),
+    "gid": ("gid", _id),
+}

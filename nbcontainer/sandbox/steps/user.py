@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_SET_KEEPCAPS
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.sandbox.steps.base import Step, listed, quoted
 from nbcontainer.sandbox.steps.devices import SCRIPT
 
 if TYPE_CHECKING:
@@ -25,14 +25,15 @@ _CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for e
 class SetUser(Step):
     """The user the cell runs as, without the notebook's groups.
 
-    `user` is what `identity` takes. `drop_groups` is false where the kernel denies setgroups(2): in a user namespace
-    with a single id. What is the cell's becomes the user's: the file of its body, and with `terminal` its terminal,
-    the first travelling descriptor.
+    `user` is what `identity` takes, and `groups` are more groups, by name or number. `drop_groups` is false where the
+    kernel denies setgroups(2): in a user namespace with a single id. What is the cell's becomes the user's: the file of
+    its body, and with `terminal` its terminal, the first travelling descriptor.
     """
 
     user: str = ""
     drop_groups: bool = True
     terminal: bool = False
+    groups: tuple[str, ...] = ()
 
     phrase: ClassVar[str] = "become the user"
     why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
@@ -47,16 +48,19 @@ class SetUser(Step):
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         groups = ", without supplementary groups of the notebook" if arguments["drop_groups"] else ""
-        return f"become the user {quoted(arguments['user'] or 'root')}{groups}"
+        more = f", in the groups {listed(arguments['groups'])}" if arguments.get("groups") else ""
+        return f"become the user {quoted(arguments['user'] or 'root')}{groups}{more}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setgroups(2), setresgid(2), setresuid(2), by the image's /etc/passwd and /etc/group."""
         try:
-            uid, gid, groups, _ = identity(self.user, read_text("/etc/passwd"), read_text("/etc/group"))
+            group = read_text("/etc/group")
+            uid, gid, groups, _ = identity(self.user, read_text("/etc/passwd"), group)
+            groups = tuple(dict.fromkeys((*groups, *(group_id(name, group) for name in self.groups))))
         except KeyError as error:
             raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
         # The highest number means "leave it as it is" to setresuid(2): the cell would go on as root.
-        if max(uid, gid, *groups) >= _NO_ID:
+        if max(uid, gid, *groups) >= _NO_ID or (self.groups and not self.drop_groups):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"{uid}:{gid}")
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:
@@ -96,6 +100,17 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     if chosen is None:
         raise KeyError(f"group {group_name}")
     return uid, int(chosen[2]), (), home
+
+
+def group_id(name: str, group: str) -> int:
+    """Return the id of a group by its name or number, by the text of the image's group file. Raises `KeyError`."""
+    if is_id(name):
+        return int(name)
+    for line in group.splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) > 3 and is_id(fields[2]):
+            return int(fields[2])
+    raise KeyError(f"group {name}")
 
 
 def is_id(text: str) -> bool:

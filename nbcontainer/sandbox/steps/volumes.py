@@ -13,14 +13,23 @@ from nbcontainer.linux.mounts import (
     AT_FDCWD,
     AT_RECURSIVE,
     MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
+    MS_NOATIME,
     MS_NODEV,
+    MS_NODIRATIME,
+    MS_NOEXEC,
     MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_RELATIME,
+    MS_STRICTATIME,
+    MS_SYNCHRONOUS,
 )
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.sandbox.steps.base import Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import ROOT, STAGE, make_target
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, CHANGED_ADVICE, STALE, clone_tree
 
@@ -28,6 +37,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+
+FLAGS = {
+    "ro": MS_RDONLY,
+    "noexec": MS_NOEXEC,
+    "sync": MS_SYNCHRONOUS,
+    "noatime": MS_NOATIME,
+    "nodiratime": MS_NODIRATIME,
+    "relatime": MS_RELATIME,
+    "strictatime": MS_STRICTATIME,
+}
+"""The flags of a tmpfs, by the options of mount(8), for mount(2)."""
 
 _RESERVED = ("proc", "sys", "dev")
 
@@ -63,7 +83,8 @@ class BindVolume(Step):
 
     `source` is an absolute host path without links, `target` an absolute container path. `tree` is the number of the
     travelling descriptor that holds the detached, idmapped mount of `source`; None if the step opens `source` itself,
-    and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's.
+    and then `device` and `inode` are what it must find there: the launcher's mounts may be older than the host's. A
+    source in the store is relative to it. With `private`, later mounts of the host do not come in.
     """
 
     source: str
@@ -73,6 +94,8 @@ class BindVolume(Step):
     tree: int | None = None
     device: int = 0
     inode: int = 0
+    noexec: bool = False
+    private: bool = False
 
     phrase: ClassVar[str] = "mount the volume"
     why: ClassVar[str] = "what is written there is the host's, and stays"
@@ -89,13 +112,16 @@ class BindVolume(Step):
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         access = "read-only" if arguments["read_only"] else "writable"
+        access += ", without programs" if arguments.get("noexec") else ""
         return f"mount the volume {quoted(arguments['source'])} at {quoted(arguments['target'])}, {access}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches the mount to the very directory or file that the target was found to be."""
         tree = self._clone(kernel) if self.tree is None else files[self.tree]
         attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
-        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes)
+        attributes |= MOUNT_ATTR_NOEXEC if self.noexec else 0
+        more = {"propagation": MS_PRIVATE} if self.private else {}
+        kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes, **more)
         target = mount_point(kernel, self.target, directory=self.directory)
         kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
@@ -108,29 +134,49 @@ class BindVolume(Step):
 
 @dataclass(frozen=True)
 class MountTmpfs(Step):
-    """`--tmpfs`: memory at `target`; `size` in bytes, None for half the machine's (tmpfs(5))."""
+    """`--tmpfs`: memory at `target`; `size` in bytes, None for half the machine's (tmpfs(5)).
+
+    The other fields are those of `nbcontainer.sandbox.spec.Tmpfs`.
+    """
 
     target: str
     size: int | None = None
+    mode: int = 0o1777
+    uid: int | None = None
+    gid: int | None = None
+    inodes: int | None = None
+    flags: tuple[str, ...] = ()
 
     phrase: ClassVar[str] = "mount a tmpfs"
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
     ahead: ClassVar[bool] = True
-    advice: ClassVar[Mapping[int, str]] = _TARGET_ADVICE
+    advice: ClassVar[Mapping[int, str]] = {
+        **_TARGET_ADVICE,
+        errno.EINVAL: "its uid or gid is not mapped: without a range in /etc/subuid for this user, root is the only "
+        "user in a container",
+    }
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         size = "half of the memory" if arguments["size"] is None else f"{arguments['size'] / (1 << 20):.4g} MiB"
-        return f"mount a tmpfs of at most {size} at {quoted(arguments['target'])}"
+        flags = f", {listed(arguments['flags'])}" if arguments.get("flags") else ""
+        return f"mount a tmpfs of at most {size} at {quoted(arguments['target'])}{flags}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage, and moves it to the target it found inside the root."""
         name = f"{STAGE}/tmpfs"
         with contextlib.suppress(FileExistsError):
             kernel.mkdir(name, 0o755)
-        options = "mode=1777" if self.size is None else f"mode=1777,size={self.size}"
-        kernel.mount("tmpfs", name, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        flags = MS_NOSUID | MS_NODEV
+        for flag in self.flags:
+            flags |= FLAGS[flag]
+        kernel.mount("tmpfs", name, "tmpfs", flags, self._options())
         target = mount_point(kernel, self.target, directory=True)
         kernel.move_mount(AT_FDCWD, name, target, "", MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
+
+    def _options(self) -> str:
+        values = {"size": self.size, "uid": self.uid, "gid": self.gid, "nr_inodes": self.inodes}
+        given = (f"{name}={value}" for name, value in values.items() if value is not None)
+        return ",".join((f"mode={self.mode:o}", *given))

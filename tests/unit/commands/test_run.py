@@ -17,7 +17,7 @@ from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
-from nbcontainer.sandbox.spec import Port, Tmpfs, Volume
+from nbcontainer.sandbox.spec import NamedVolume, Port, Tmpfs, Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,12 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
         (["--workdir=/srv"], {"workdir": "/srv"}),
         (["-u", "daemon:staff"], {"user": "daemon:staff"}),
         (["--user", "33"], {"user": "33"}),
+        (["--group-add", "audio", "--group-add=44"], {"groups": ("audio", "44")}),
+        (["--stop-signal", "int"], {"stop_signal": 2}),
+        (["--net", "host"], {"network": "host"}),
+        (["-l", "a=b"], {"labels": (("a", "b"),)}),
+        (["--mount", "type=tmpfs,target=/x"], {"tmpfs": (Tmpfs("/x"),)}),
+        (["-v", "data:/x"], {"named": (NamedVolume("data", "/x"),)}),
         (["--hostname", "box"], {"hostname": "box"}),
         (["-h", "box"], {"hostname": "box"}),
         (["--timeout", "1.5"], {"timeout": 1.5}),
@@ -95,6 +101,9 @@ def test_every_option_is_tried_here() -> None:
         "tmpfs",
         "env",
         "workdir",
+        "group-add",
+        "stop-signal",
+        "mount",
         "user",
         "hostname",
         "timeout",
@@ -149,17 +158,20 @@ def test_volumes_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     place.mkdir()
     (tmp_path / "link").symlink_to("data")
     facts = place.stat()
-    for source in ("data", "./data", "~/data", "link", str(place)):
+    for source in ("./data", "~/data", "./link", str(place)):
         (found,) = request("busybox", "-v", f"{source}:/d:ro").options.mounts.volumes
         assert replace(found, links=()) == Volume(str(place), "/d", True, True, facts.st_dev, facts.st_ino)
-        assert [link.path for link in found.links] == ([f"{place.parent}/link"] if source == "link" else [])
+        assert [link.path for link in found.links] == ([f"{place.parent}/link"] if source == "./link" else [])
 
 
 def test_a_variable_without_a_value_is_the_notebooks_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-e NAME` passes on what the notebook has, and nothing where it has none."""
+    """`-e NAME` passes on what the notebook has; where it has none, the image's variable is removed, as with Docker."""
     monkeypatch.setenv("NBC_HERE", "a b")
     monkeypatch.delenv("NBC_GONE", raising=False)
-    assert request("busybox", "-e", "NBC_HERE", "-e", "NBC_GONE").options.process.env == ("NBC_HERE=a b",)
+    assert request("busybox", "-e", "NBC_HERE", "-e", "NBC_GONE").options.process.env == (
+        "NBC_HERE=a b",
+        "NBC_GONE",
+    )
 
 
 def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +180,42 @@ def test_env_files_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file = tmp_path / "env"
     file.write_text("# comment\n\nA=1\n  B=two words \nNBC_HERE\nC=#kept\n", encoding="utf-8")
     env = request("busybox", "-e", "A=2", "--env-file", str(file)).options.process.env
-    assert env == ("A=1", "B=two words", "NBC_HERE=mine", "C=#kept", "A=2")
+    assert env == ("A=1", "B=two words ", "NBC_HERE=mine", "C=#kept", "A=2")
+
+
+@pytest.mark.parametrize(
+    ("data", "env"),
+    [
+        (b"A=1\nC= spaced \n", ("A=1", "C= spaced ")),
+        (b"A=1\r\nB=2\r\n", ("A=1", "B=2")),
+        (b"A=1\r", ("A=1",)),
+        (b"\xef\xbb\xbfA=1", ("A=1",)),
+        (b"A='q' \"r\"", ("A='q' \"r\"",)),
+        (b" \t# comment\n\tA=1", ("A=1",)),
+        (b"A=1 # kept\nB=", ("A=1 # kept", "B=")),
+        (b"A=x\x0cy\xc2\x85z\xe2\x80\xa8", ("A=x\x0cy\x85z\u2028",)),
+        (b"NBC_GONE\nA==", ("A==",)),
+        (b"a.b-c=1", ("a.b-c=1",)),
+        (b"", ()),
+    ],
+)
+def test_a_line_of_an_env_file_is_read_as_docker_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, env: tuple[str, ...]
+) -> None:
+    """White space after a value, quotes and # belong to it; a mark of the byte order and carriage returns do not."""
+    monkeypatch.delenv("NBC_GONE", raising=False)
+    file = tmp_path / "env"
+    file.write_bytes(data)
+    assert request("busybox", "--env-file", str(file)).options.process.env == env
+
+
+@pytest.mark.parametrize("line", ["=1", "export A=1", "A =1", "A\t=1", "A B", "A=\0"])
+def test_a_line_of_an_env_file_that_is_no_variable(tmp_path: Path, line: str) -> None:
+    """It is named with its number."""
+    file = tmp_path / "env"
+    file.write_text(f"OK=1\n{line}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"cannot read --env-file: .*:2: invalid variable .*; write NAME=value"):
+        request("busybox", "--env-file", str(file))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +283,11 @@ def test_what_is_no_time_limit(text: str) -> None:
         (["-v", "/tmp://dev/shm"], UsageError, "the target '/dev/shm' of -v is in the container's own /dev"),
         (["--tmpfs", "x"], UsageError, "the target 'x' of --tmpfs is not absolute"),
         (["--tmpfs", "/x:size=much"], UsageError, "invalid size 'much'; write a number with b, k, m or g"),
-        (["--tmpfs", "/x:mode=1"], UsageError, "unknown option 'mode=1' of --tmpfs"),
+        (["--tmpfs", "/x:nosuch=1"], UsageError, "unknown option 'nosuch=1' of --tmpfs"),
+        (["--group-add", ""], UsageError, "invalid group '' for --group-add; write a name or a number"),
+        (["--group-add", "keep-groups"], UsageError, "unsupported group 'keep-groups'"),
+        (["--stop-signal", "SIGNONE"], UsageError, "unknown signal 'SIGNONE' for --stop-signal"),
+        (["--stop-signal", "SIGRTMIN+3"], UsageError, "unsupported signal 'SIGRTMIN+3' for --stop-signal: init does"),
         (["--label", "=1"], UsageError, "invalid label '=1'; write NAME=value, or NAME"),
         (["--dns", "one"], UsageError, "invalid IP address 'one' for --dns; write one, as in 9.9.9.9"),
         (["--add-host", "db"], UsageError, "invalid host 'db' for --add-host; write NAME:IP"),

@@ -1,0 +1,31 @@
+"""`--group-add` and `--stop-signal`: from text to checked values."""
+
+from __future__ import annotations
+
+import signal
+
+from nbcontainer.containers.options import STOPPING
+from nbcontainer.errors import UsageError
+from nbcontainer.oci import signals
+
+
+def parse_group(text: str) -> str:
+    """Return a group's name or number. Raises `UsageError`."""
+    if text == "keep-groups":
+        raise UsageError(
+            "unsupported group 'keep-groups': a container never has the notebook's groups", hint="name one"
+        )
+    if not text or any(character in text for character in ":,\0\n"):
+        raise UsageError(f"invalid group {text!r} for --group-add", hint="write a name or a number, as in audio or 44")
+    return text
+
+
+def parse_stop_signal(text: str) -> int:
+    """Return the number of a signal that init forwards. Raises `UsageError`."""
+    number = signals.number(text)
+    if number is None:
+        raise UsageError(f"unknown signal {text!r} for --stop-signal", hint="write a name or a number, as in SIGINT")
+    if number not in STOPPING:
+        hint = f"choose one of {', '.join(signal.Signals(one).name for one in STOPPING)}"
+        raise UsageError(f"unsupported signal '{text}' for --stop-signal: init does not forward it", hint=hint)
+    return number

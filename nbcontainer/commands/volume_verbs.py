@@ -1,0 +1,147 @@
+"""`%container volume create|ls|inspect|rm|prune`: the volumes of the store."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.command import Verb, count
+from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.views import Document, Lines, Note, Table
+from nbcontainer.containers import named_volumes as volumes
+from nbcontainer.errors import UsageError, VolumeNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.commands.grammar import Words
+
+
+def _create(call: Invocation, words: Words) -> View:
+    if (driver := words.one("driver", "local")) != "local":
+        raise UsageError(
+            f"unsupported volume driver '{driver}'", hint="remove it: volumes are directories of the store"
+        )
+    labels = {}
+    for text in words.all("label"):
+        name, _, value = text.partition("=")
+        if not name:
+            raise UsageError(f"invalid label {text!r}", hint="write NAME=value, or NAME")
+        labels[name] = value
+    name = words.operands[0] if words.operands else secrets.token_hex(16)
+    return Note(volumes.create(call.engine, name, labels).name)
+
+
+def _ls(call: Invocation, words: Words) -> View:
+    found = volumes.list_all(call.engine)
+    if words.has("quiet"):
+        return Lines(tuple(volume.name for volume in found))
+    rows = tuple(
+        (
+            volume.name,
+            "in use" if volumes.in_use(volume) else "",
+            volume.created,
+            ", ".join(f"{name}={value}" if value else name for name, value in volume.labels.items()),
+        )
+        for volume in found
+    )
+    return Table(("name", "state", "created", "labels"), rows, "no volumes")
+
+
+def _inspect(call: Invocation, words: Words) -> View:
+    found = [volumes.get(call.engine, name).as_dict() for name in words.operands]
+    return Document(found[0] if len(found) == 1 else found)
+
+
+def _rm(call: Invocation, words: Words) -> View:
+    removed = []
+    for name in words.operands:
+        try:
+            volumes.remove(call.engine, name)
+        except VolumeNotFound:
+            if not words.has("force"):
+                raise
+            continue
+        removed.append(name)
+    return Note(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+
+
+def _prune(call: Invocation, words: Words) -> View:
+    if not words.has("all"):
+        return Note("removed 0 volumes: named volumes stay without --all, and others end with their containers")
+    removed = volumes.prune(call.engine)
+    return Note(f"removed {count(len(removed), 'volume')}" + (f": {', '.join(removed)}" if removed else ""))
+
+
+_FORCE = Option(("-f", "--force"), "", "accepted for Docker's sake: there is no question")
+
+_VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
+    command.name.partition(" ")[2]: (command, function)
+    for command, function in (
+        (
+            Command(
+                "volume create",
+                "[NAME]",
+                "Make a volume, with a random name if none is given.",
+                (
+                    Option(("--label",), "NAME[=VALUE]", "label the volume"),
+                    Option(("-d", "--driver"), "local", "accepted for Docker's sake"),
+                ),
+                most=1,
+            ),
+            _create,
+        ),
+        (
+            Command("volume ls", "", "List volumes.", (Option(("-q", "--quiet"), "", "show the names alone"),)),
+            _ls,
+        ),
+        (Command("volume inspect", "NAME...", "Show volumes as JSON.", least=1, most=999), _inspect),
+        (
+            Command(
+                "volume rm",
+                "NAME...",
+                "Remove volumes with their files, unless a cell uses them.",
+                (Option(("-f", "--force"), "", "ignore volumes that do not exist"),),
+                least=1,
+                most=999,
+            ),
+            _rm,
+        ),
+        (
+            Command(
+                "volume prune",
+                "",
+                "Remove volumes that no cell uses.",
+                (Option(("-a", "--all"), "", "remove named volumes, too"), _FORCE),
+            ),
+            _prune,
+        ),
+    )
+}
+_ALIASES = {"list": "ls", "remove": "rm"}
+
+
+def _volume(call: Invocation) -> View:
+    name, *rest = call.words.tail or ["--help"]
+    name = _ALIASES.get(name, name)
+    if name in ("--help", "help"):
+        return Note("\n".join(f"{command.usage}  {command.help}" for command, _ in _VERBS.values()))
+    if name not in _VERBS:
+        raise UsageError(f"unknown verb 'volume {name}'", hint=f"choose one of {', '.join(_VERBS)}")
+    command, function = _VERBS[name]
+    words = parse(command, rest)
+    if words.has("help"):
+        return Note(command.describe(""))
+    return function(call, words)
+
+
+VOLUME = Verb(
+    Command(
+        "volume",
+        f"{'|'.join(_VERBS)} [ARG...]",
+        "Make, list, show and remove named volumes (-v NAME:DST).",
+        tail=True,
+    ),
+    _volume,
+)

@@ -23,6 +23,7 @@ NbcontainerError
 ├── VolumeError           a volume of the store cannot be used
 │   ├── VolumeNotFound
 │   └── VolumeBusy        a cell uses it, here or in another notebook
+├── ValueUnavailable      a value cannot be read from a cell's /out, or written to its /in
 └── CellFailed            the cell ran and ended badly; it holds the outcome
 """
 
@@ -183,6 +184,10 @@ class VolumeNotFound(VolumeError):
 
 class VolumeBusy(VolumeError):
     """A cell uses the volume, here or in another notebook."""
+
+
+class ValueUnavailable(NbcontainerError):
+    """A value cannot be read from a cell's `/out`, or written to its `/in`."""
 
 
 class CellFailed(NbcontainerError):

@@ -34,7 +34,8 @@ class Option:
     """One option: its spellings (the last one is its name), what its value is called (empty for a flag), and its help.
 
     `alone` is the value of an option that may stand without one, None if it may not: such a value is given with `=`
-    only, as in `--here=rw`. `kind` and `choices` describe the value for completion.
+    only, as in `--here=rw`. `kind` and `choices` describe the value for completion. A value that is not `filled` keeps
+    its braces: it is an expression itself.
     """
 
     flags: tuple[str, ...]
@@ -43,6 +44,7 @@ class Option:
     alone: str | None = None
     kind: ValueKind = ValueKind.TEXT
     choices: tuple[str, ...] = ()
+    filled: bool = True
 
     @property
     def name(self) -> str:
@@ -142,7 +144,7 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
             _operands(command, found, [*rest], fill)
         elif word.startswith("-") and word != "-":
             for option, value in _option(command, word, rest):
-                found.options.setdefault(option.name, []).append(fill(value))
+                found.options.setdefault(option.name, []).append(fill(value) if option.filled else value)
         elif command.tail and len(found.operands) == command.most:
             found.tail = [word, *rest]
         else:

@@ -24,9 +24,16 @@ RUN = Command(
 )
 
 
-def request_of(words: Words, *, script: str | None = None, terminal: bool = False) -> Request:
-    """Return the request of parsed words, with a cell's body or without. Raises `UsageError`, `ContainerError`."""
+def request_of(
+    words: Words, *, script: str | None = None, terminal: bool = False, unset_env: tuple[str, ...] = ()
+) -> Request:
+    """Return the request of parsed words, with a cell's body or without.
+
+    `unset_env` are NAME=value strings for names that nothing else sets. Raises `UsageError`, `ContainerError`.
+    """
     fields = fields_of_words(words)
+    if unset_env:
+        fields["unset_env"] = unset_env
     if terminal:
         fields["terminal"] = True
     return _request(words.operands[0] if words.operands else "", tuple(words.tail), script, fields)

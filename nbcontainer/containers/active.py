@@ -28,12 +28,13 @@ _SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01  # checks whether a stopped container i
 class ActiveCell:
     """A cell that runs now, as its process describes it to other processes in its session's file.
 
-    `pid` is init's on the host, and `birth` its start time (`nbcontainer.linux.procfs.birth`), which tells it from a
-    later process with the same pid. `image` and `image_digest` name the image, `command` is the beginning of the cell,
-    and `kernel` the kernelspec's arguments, empty for a cell that is not a kernel's. `stop_signal` asks the cell to
-    end. `upper` is the id of the write layer in the store's `tmp`, `lowers` are the layers below it, the topmost first,
-    and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer in
-    bytes, None if it has none. `confinement` and `labels` are as in `nbcontainer.containers.record.Record`.
+    `pid` is init's on the host, and `birth` its start time (`nbcontainer.linux.procfs.birth`), which distinguishes it
+    from a later process with the same pid. `image` and `image_digest` name the image, `command` is the beginning of the
+    cell, and `kernel` the kernelspec's arguments, empty for a cell that is not a kernel's. `stop_signal` asks the cell
+    to end. `upper` is the id of the write layer in the store's `tmp`, `lowers` are the layers below it, the topmost
+    first, and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer
+    in bytes, None if it has none. `mount_points` are those of the write layer (`WriteView`). `confinement` and `labels`
+    are as in `nbcontainer.containers.record.Record`.
     """
 
     pid: int
@@ -52,6 +53,7 @@ class ActiveCell:
     storage: int | None = None
     confinement: dict[str, Any] | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    mount_points: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -77,6 +79,7 @@ class ActiveCell:
             "storage": self.storage,
             "confinement": self.confinement,
             "labels": self.labels,
+            "mount_points": list(self.mount_points),
         }
 
     @classmethod
@@ -90,7 +93,7 @@ class ActiveCell:
         given = {name: values[key] for name, key in _KEYS.items() if key in values}
         if not given.keys() >= _REQUIRED or not all(_VALID[name](value) for name, value in given.items()):
             return None
-        for name in ("lowers", "ports", "parts"):
+        for name in ("lowers", "ports", "parts", "mount_points"):
             given[name] = tuple(given.get(name, ()))
         return cls(**given)
 
@@ -128,6 +131,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "storage": lambda value: value is None or _is_count(value),
     "confinement": lambda value: value is None or isinstance(value, dict),
     "labels": lambda value: isinstance(value, dict) and _is_texts([*value, *value.values()]),
+    "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
 }
 _KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
 _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}

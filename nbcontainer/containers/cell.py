@@ -29,7 +29,7 @@ from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
@@ -38,13 +38,16 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking
+    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking, Values
     from nbcontainer.sandbox.steps.base import Step
 
     Sink = Callable[[bytes], None]
 
 _SCRIPT = 3
 """The number of the travelling descriptor that holds a cell's body: it comes after the streams."""
+
+_VALUES = ("in", "out")
+"""The mount points of a cell's values, in the root."""
 
 _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows them
 
@@ -78,7 +81,8 @@ class Streams:
     `stdin` is a host descriptor, None for no input. With a terminal, its output goes to `stdout`, what is read from
     the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
-    descriptors. `on_notice` gets lines about the run that the container did not write.
+    descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and closes them; the
+    cell starts when it returns. `on_notice` gets lines about the run that the container did not write.
     """
 
     stdout: Sink
@@ -89,6 +93,8 @@ class Streams:
     control_directory: ControlDirectory | None = None
     on_control_directory: Callable[[int, int], Mapping[int, Sink]] | None = None
     on_follow: Callable[[Supervisor], None] | None = None
+    values: Values | None = None
+    on_values: Callable[[Sequence[int]], None] = protocol.close
     on_notice: Callable[[str], None] | None = None
 
     def notify(self, text: str) -> None:
@@ -194,6 +200,8 @@ class Cell:
 
     def keep(self, outcome: Outcome | None) -> None:
         """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
+        if self.streams.values is not None and self.running is not None and self.upper is not None:
+            self._remove_mount_points(self.running, self.upper, killed=outcome is None)
         changed = outcome is not None and self.upper is not None and self.upper.changed()
         if self.running is not None:
             if outcome is None:
@@ -213,6 +221,13 @@ class Cell:
                 except BaseException:
                     self.engine.drop_layer(layer)
                     raise
+
+    def _remove_mount_points(self, running: ContainerHandle, upper: WriteLayer, *, killed: bool) -> None:
+        """Remove the directories that `/in` and `/out` were mounted on: they are no change of the cell's."""
+        if killed:
+            running.kill()
+        running.wait()
+        upper.remove_mount_points(self.engine)
 
     def _run_once(self, *, afresh: bool = False) -> Outcome:
         kept: list[int] = []
@@ -252,6 +267,8 @@ class Cell:
 
     def _submit(self, warm: WarmContainer, files: list[int]) -> ContainerHandle:
         self.upper, self.group, self._done = warm.upper, warm.group, warm.steps
+        if self.streams.values is not None:
+            self.upper.mount_points = _VALUES
         try:
             before = self._before()
         except BaseException:
@@ -334,6 +351,7 @@ class Cell:
             storage=self.options.resources.storage,
             confinement=self.container.confinement and self.container.confinement(),
             labels=self.container.record.labels,
+            mount_points=self.upper.mount_points,
         )
         self.engine.note_active(self.container.name, active)
 
@@ -388,6 +406,7 @@ class Cell:
             resolver=_resolver(options.networking),
             script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
+            values=self.streams.values and replace(self.streams.values, size=resources.storage),
         )
         return PlanTemplate(spec, self.launcher.idmap)
 
@@ -418,6 +437,9 @@ class _Observer(SilentObserver):
         sinks = self._streams.on_control_directory(directory, terminal)
         self._sinks.update(sinks)
         return tuple(sinks)
+
+    def on_values(self, values: Sequence[int]) -> None:
+        self._streams.on_values(values)
 
     def on_lasting(self) -> None:
         self._cell.note_active()

@@ -33,7 +33,8 @@ class ProcessOptions:
     number. `stop_signal` asks the program to end, 0 for the image's.
 
     `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
-    that the paths of files of variables led through.
+    that the paths of files of variables led through. `unset_env` are NAME=value strings for names that neither the
+    image nor `env` sets.
     """
 
     env: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class ProcessOptions:
     groups: tuple[str, ...] = ()
     stop_signal: int = 0
     links: tuple[Link, ...] = ()
+    unset_env: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for item in self.env:
@@ -183,6 +185,8 @@ def environment(config: ImageConfig, options: ProcessOptions) -> tuple[str, ...]
             env[name] = item
         else:
             env.pop(name, None)
+    for item in options.unset_env:
+        env.setdefault(item.partition("=")[0], item)
     return tuple(env.values())
 
 

@@ -47,6 +47,7 @@ def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
         upper: WriteView = LimitedWriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     else:
         upper = WriteView(workspace.store, cell.upper, cell.lowers, cell.parts)
+    upper.mount_points = cell.mount_points
     with snapshot(Container(workspace, record), cell.pid, cell.command, upper) as copy:
         yield copy
 

@@ -7,9 +7,11 @@ sandbox nothing can be imported (`nbcontainer.sandbox.sandboxed_call`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
@@ -98,6 +100,13 @@ def merge_parts(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, st
 def remove_all(_files: Sequence[int], _: Progress) -> None:
     """Remove everything below the root."""
     tree.remove_below(_root())
+
+
+def remove_empty(_files: Sequence[int], _: Progress, *, names: list[str]) -> None:
+    """Remove the directories of the root with these names that are empty. Links are not followed (rmdir(2))."""
+    for name in names:
+        with contextlib.suppress(OSError):
+            Path("/", name).rmdir()
 
 
 def first_names(files: Sequence[int], _: Progress) -> list[tuple[str, bool]]:

@@ -21,6 +21,7 @@ from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import CellFailed, StoreError, UsageError
+from nbcontainer.notebook import cell_values
 from nbcontainer.notebook.interpolation import filler, split
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
 
     from nbcontainer.commands.options.table import RunOption
     from nbcontainer.outcome import Outcome
+    from nbcontainer.values.exchange import Exchange
 
 _CELL_OPTIONS = (
     Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
     Option(("--err",), "VAR", "store standard error in this variable"),
     Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
+    *cell_values.OPTIONS,
 )
 
 _CELL = Command(
@@ -77,6 +80,9 @@ class ContainerMagics(Magics):
     image = Unicode("", help="The image of cells without an image and without --name.").tag(config=True)
     vars().update({option.keyword: _trait(option) for option in _CONFIGURABLE})
     raise_error = Bool(True, help="Whether a cell whose run fails is an error, and stops Run All.").tag(config=True)
+    trust_output = Bool(False, help="Whether --show displays HTML, SVG and scripts of containers as they are.").tag(
+        config=True
+    )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
 
@@ -120,7 +126,7 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Run the cell in a container, or a verb. `%%container?` shows `_HELP_TEXT` instead of this."""
-        words = split(line)
+        words = split(cell_values.quote_expressions(line) if "--in" in line else line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
@@ -177,12 +183,25 @@ class ContainerMagics(Magics):
 
     def _run(self, words: Words, script: str | None) -> None:
         self._apply_defaults(words)
-        request = request_of(words, script=script)
+        cell_values.wanted(words)
+        exchange = cell_values.exchange(words, self._namespace)
+        if exchange is None:
+            self._run_in(words, script, None)
+            return
+        with exchange:
+            self._run_in(words, script, exchange)
+
+    def _run_in(self, words: Words, script: str | None, exchange: Exchange | None) -> None:
+        request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
         out, err = _Destination(words.one("out")), _Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)), on_notice=_notice)
+        if exchange is not None:
+            mounts = request.options.mounts
+            exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
+            streams.values, streams.on_values = exchange.values, exchange.send
         try:
             _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
@@ -194,6 +213,8 @@ class ContainerMagics(Magics):
             for destination in (out, err):
                 destination.fill(self._namespace)
         if outcome.ok:
+            if exchange is not None:
+                cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
             return
         # An interrupt must stop Run All, whatever the options of the cell are.
         if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):

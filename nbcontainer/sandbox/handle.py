@@ -24,7 +24,7 @@ class ContainerHandle:
     `pid` is init's host pid. `pidfd` becomes readable when init is dead, and with it every process, mount and namespace
     of the container (the kernel's do_exit releases them first). `helper` is a pidfd of the program that carries the
     container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
-    directory and of its terminal.
+    directory and of its terminal, `values` are those that init has sent for `/in` and `/out` (`MountValues`).
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
     and `kill` ends it.
@@ -37,6 +37,7 @@ class ContainerHandle:
         self.helper: int | None = None
         self.terminal: int | None = None
         self.control_directory: tuple[int, int] | None = None
+        self.values: list[int] | None = None
         self.progress = 0
         self.ended: dict[str, Any] | None = None
         self.failed: dict[str, Any] | None = None
@@ -81,6 +82,9 @@ class ContainerHandle:
         elif "control_directory" in message and len(files) == 2:
             self.control_directory = (files[0], files[1])
             files.clear()
+        elif "values" in message and self.values is None:
+            self.values = files[:]
+            files.clear()
         elif "answer" in message:
             self.answer = message["answer"]
         elif "failed" in message:
@@ -89,6 +93,11 @@ class ContainerHandle:
             self.ended = message
         protocol.close(files)
         return True
+
+    def go_on(self) -> None:
+        """Let init go on after it has sent `values`. A dead init is ignored."""
+        with contextlib.suppress(OSError):
+            protocol.send(self.channel, {"written": True})
 
     def signal(self, number: int) -> None:
         """Send init a signal, which it forwards to the cell; SIGKILL ends the container. A dead init is ignored."""
@@ -117,8 +126,8 @@ class ContainerHandle:
         self._closed = True
         self.channel.close()
         more = (fd for fd in (self.helper, self.terminal) if fd is not None)
-        protocol.close((self.pidfd, *more, *(self.control_directory or ())))
-        self.helper = self.terminal = self.control_directory = None
+        protocol.close((self.pidfd, *more, *(self.control_directory or ()), *(self.values or ())))
+        self.helper = self.terminal = self.control_directory = self.values = None
 
 
 def wait_readable(fd: int) -> None:

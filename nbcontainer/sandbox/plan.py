@@ -44,6 +44,7 @@ from nbcontainer.sandbox.steps.rootfs import (
 )
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.values import MountValues
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmap import COUNT, HOST, ROOT_BASE, SINGLE
 
@@ -162,6 +163,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
         steps.append(kind(spec.networking.hosts))
     steps += _mount_steps(spec.mounts)
+    if spec.values is not None:
+        steps.append(MountValues(**vars(spec.values)))
     if program.cwd != "/":
         steps.append(MakeWorkdir(program.cwd))
     if spec.mounts.read_only:

@@ -298,6 +298,18 @@ class ControlDirectory:
 
 
 @dataclass(frozen=True)
+class Values:
+    """The values of a cell: the names of the files of `/in`, whether there is an `/out`, and its most bytes.
+
+    See `nbcontainer.sandbox.steps.values`. `size` is None for the kernel's own limit.
+    """
+
+    inputs: tuple[str, ...] = ()
+    output: bool = False
+    size: int | None = None
+
+
+@dataclass(frozen=True)
 class Work:
     """A function of this package, with its keyword arguments as a JSON object, in place of a program."""
 
@@ -325,3 +337,4 @@ class Spec:
     resolver: str = ""
     script: int | None = None
     control_directory: ControlDirectory | None = None
+    values: Values | None = None

@@ -54,6 +54,12 @@ class CellObserver(Protocol):
         descriptors that this returns. The container's handle closes both arguments.
         """
 
+    def on_values(self, values: Sequence[int]) -> None:
+        """Init waits, with these descriptors of the files of `/in` and of `/out`; it goes on when this returns.
+
+        This takes the descriptors over, and closes them.
+        """
+
     def on_lasting(self) -> None:
         """There is something to see of the cell. Called once at most.
 
@@ -79,6 +85,10 @@ class SilentObserver:
     def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
         """Return no descriptors."""
         return ()
+
+    def on_values(self, values: Sequence[int]) -> None:
+        """Close the descriptors."""
+        protocol.close(values)
 
     def on_lasting(self) -> None:
         """Do nothing."""
@@ -142,6 +152,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._init_dead = False
         self._lasting = False
+        self._exchanged = False
         self._typed = bytearray()
 
     def stop(self, reason: Reason, *, gently: bool = True) -> None:
@@ -259,6 +270,13 @@ class Supervisor:
         if control_directory and not had_control_directory:
             for output in self.observer.on_control_directory(*control_directory):
                 self._add_output(output)
+        if self.running.values is not None and not self._exchanged:
+            self._exchange(self.running.values)
+
+    def _exchange(self, values: list[int]) -> None:
+        self._exchanged, self.running.values = True, []
+        self.observer.on_values(values)
+        self.running.go_on()
 
     def _add_terminal(self, terminal: int) -> None:
         os.set_blocking(terminal, False)

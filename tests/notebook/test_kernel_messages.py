@@ -151,16 +151,18 @@ def test_what_a_job_says_after_its_cell_belongs_to_it(shell_kernel: ShellKernel)
     assert cell.stdout == ""
 
 
+SVG = f'<img src="data:image/svg+xml;base64,{base64.b64encode(b"<svg/>" + bytes([10])).decode()}" alt="SVG picture">'
+
+
 @pytest.mark.parametrize(
     ("code", "mime", "value"),
     [
         ("cat {png} | display -t png", "image/png", base64.b64encode(PNG).decode()),
-        ("echo '<svg/>' > /tmp/a.svg; display /tmp/a.svg", "image/svg+xml", "<svg/>\n"),
+        ("echo '<svg/>' > /tmp/a.svg; display /tmp/a.svg", "text/html", SVG),
         ("echo '<b>é</b>' | display -t html", "text/html", "<b>é</b>\n"),
         ("echo '{{\"a\": [1]}}' | display -t json", "application/json", {"a": [1]}),
         ("echo '# a' | display -t markdown", "text/markdown", "# a\n"),
         ("echo '$a^2$' | display -t latex", "text/latex", "$a^2$\n"),
-        ("echo x | display -t application/x-own", "application/x-own", base64.b64encode(b"x\n").decode()),
     ],
 )
 def test_display_shows_rich_output(
@@ -175,6 +177,17 @@ def test_display_shows_rich_output(
     assert len(shown) == 1
     assert shown[0][mime] == value
     assert "text/plain" in shown[0]
+
+
+@pytest.mark.parametrize("kind", ["application/javascript", "application/vnd.jupyter.widget-view+json", "text/x-own"])
+def test_what_could_run_code_in_the_page_is_refused(shell_kernel: ShellKernel, kind: str) -> None:
+    """One line on standard error says so; HTML is shown without its scripts."""
+    html = "<b onclick=x()>b</b><script>x()</script>"
+    cell = shell_kernel.run(f"echo 1 | display -t {kind}; echo '{html}' | display -t html")
+    shown = [message["data"]["text/html"].strip() for message in cell.messages if message["type"] == "display_data"]
+    assert shown == ["<b>b</b>"]
+    assert cell.stderr.startswith(f"display: {kind} is not shown: ")
+    assert cell.stderr.count("\n") == 1
 
 
 def test_what_is_shown_is_in_order_with_what_is_written(shell_kernel: ShellKernel) -> None:

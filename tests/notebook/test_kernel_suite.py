@@ -42,7 +42,7 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
         {"code": "%container history", "result": "no cells"},
     ]
     code_display_data: ClassVar = [
-        {"code": "printf '<svg/>' | display -t svg", "mime": "image/svg+xml"},
+        {"code": "printf '<svg/>' | display -t svg", "mime": "text/html"},
         {"code": "printf x > /dev/shm/x.png; display /dev/shm/x.png", "mime": "image/png"},
         {"code": "printf '{}' | display -t json", "mime": "application/json"},
         {"code": "echo '*a*' | display -t markdown", "mime": "text/markdown"},

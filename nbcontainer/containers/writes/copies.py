@@ -43,6 +43,9 @@ def copied(
             os.lseek(tar, 0, os.SEEK_SET)
             staged = stack.enter_context(Staging(store, runner).unpacked([tar], whiteouts=True))
             staged.tree.rename(place / name)
+        for name in upper.mount_points:
+            with contextlib.suppress(OSError):  # it is the cell's own: there is something in it
+                (place / "diff" / name).rmdir()
         if parts:
             host.merge_parts(store, runner, f"tmp/{layer}", parts, upper.lowers[-1])
             store.write_file(f"tmp/{layer}/{host.BESIDE}", host.beside([part for _, part in parts]))

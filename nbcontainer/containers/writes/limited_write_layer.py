@@ -77,6 +77,10 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
             return outcome
         return replace(outcome, reason=Reason.STORAGE_LIMIT, limit=self.size)
 
+    def remove_mount_points(self, runner: Runner) -> None:
+        """Remove the `mount_points` that are empty: this process does not see them."""
+        runner.on_directory(sandboxed.remove_empty, f"tmp/{self.id}/diff", names=list(self.mount_points))
+
     def keep(self, runner: Runner) -> str:
         """Copy it to a layer of the store; return the layer's id."""
         with copied(self.store, runner, self) as place:

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.spec import Overlay
@@ -35,6 +36,8 @@ class WriteView:
         self.path = store.path / "tmp" / upper
         self.lowers = lowers
         self.parts = parts
+        self.mount_points: tuple[str, ...] = ()
+        """Directories of the root that something is mounted on for this cell alone: not changes of the cell."""
 
     def changed(self) -> bool:
         """Return whether the cell has changed anything."""
@@ -125,6 +128,16 @@ class WriteLayer(WriteView):
         mode = model.stat().st_mode & 0o7777
         if mode != 0o755:
             (self._home / name).chmod(mode)
+
+    def remove_mount_points(self, runner: Runner) -> None:
+        """Remove the `mount_points` that are empty. The layer must not be mounted any more."""
+        for name in self.mount_points:
+            try:
+                (self._home / "diff" / name).rmdir()
+            except PermissionError:  # the cell changed the mode of / itself
+                runner.on_directory(sandboxed.remove_empty, f"tmp/{self.id}/diff", names=list(self.mount_points))
+            except OSError:
+                pass
 
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""

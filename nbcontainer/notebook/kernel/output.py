@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.commands.output import FloodGate, TextSink
-from nbcontainer.oci import untrusted_json
+from nbcontainer.values.inert import Refused, bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.05
 """Seconds that output may wait for more, so that many small writes become few messages."""
-
-_DEPTH = 200  # levels of JSON: a message must be written, and read by whatever the frontend is
 
 STDOUT, STDERR = "stdout", "stderr"
 
@@ -36,10 +32,12 @@ class Outputs:
     """The output of a shell (a `nbcontainer.notebook.kernel.shell.process.ShellListener`), one cell after another.
 
     Output of background jobs between cells belongs to the cell before. `limit` is how many bytes of a cell are shown;
-    `place` returns the path (host) of the file for the whole output of a longer one.
+    `place` returns the path (host) of the file for the whole output of a longer one. With `trust`, data is shown as it
+    is; without, it is made inert.
     """
 
-    def __init__(self, frontends: Frontends, limit: int, place: Callable[[], Path]) -> None:
+    def __init__(self, frontends: Frontends, limit: int, place: Callable[[], Path], *, trust: bool = False) -> None:
+        self._trust = trust
         self._frontends = frontends
         self._limit = limit
         self._place = place
@@ -106,7 +104,10 @@ class Outputs:
         """Shows something; what is not what its type says is an error on standard error."""
         with self._lock:
             try:
-                content = bundle(mime, data)
+                content = bundle(mime, data, trust=self._trust)
+            except Refused as error:
+                self.write(STDERR, f"display: {error}\n")
+                return
             except ValueError as error:
                 self.write(STDERR, f"display: invalid {mime}: {error}\n")
                 return
@@ -136,30 +137,3 @@ class _Text:
 
     def flush(self) -> None:
         self._outputs.flush()
-
-
-def bundle(mime: str, data: bytes) -> dict[str, Any]:
-    """What a frontend wants to show `data` of that type: text as text, JSON as a value, all else in base64.
-
-    Raises `ValueError` for text that is no UTF-8, and JSON that is none, or is deeper than frontends read.
-    """
-    plain = {"text/plain": f"<{mime}, {len(data)} bytes>"}
-    if mime == "application/json" or mime.endswith("+json"):
-        return {**plain, mime: _value(data)}
-    if mime.startswith("text/") or mime.endswith("+xml") or mime in ("application/javascript", "application/xml"):
-        text = data.decode()
-        readable = mime in ("text/plain", "text/markdown", "text/latex")
-        return {"text/plain": text, mime: text} if readable else {**plain, mime: text}
-    return {**plain, mime: base64.b64encode(data).decode("ascii")}
-
-
-def _value(data: bytes) -> Any:
-    """What JSON says. Raises `ValueError`."""
-    try:
-        found = json.loads(data, parse_constant=untrusted_json.refuse)
-        depth = untrusted_json.nested(found, _DEPTH)
-    except RecursionError:
-        depth = _DEPTH + 1
-    if depth > _DEPTH:
-        raise ValueError(f"it is nested deeper than {_DEPTH} levels")
-    return found

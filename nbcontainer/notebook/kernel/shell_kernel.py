@@ -70,6 +70,7 @@ class ContainerKernel(Kernel):
         config=True
     )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
+    trust_output = Bool(False, help="Whether `display` shows HTML, SVG and scripts as they are.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -80,7 +81,7 @@ class ContainerKernel(Kernel):
         self._previous_handler: Any = None
         self.frontends = FrontendMessages(self)
         self.history = History(self.engine.store.path / "history.sqlite")
-        self.outputs = Outputs(self.frontends, self.output_limit, self._place)
+        self.outputs = Outputs(self.frontends, self.output_limit, self._place, trust=self.trust_output)
         self.cells = self._make_shell()
 
     def _make_shell(self) -> ShellSession:

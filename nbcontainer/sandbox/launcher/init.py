@@ -29,6 +29,7 @@ from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, op
 from nbcontainer.sandbox.steps.namespaces import NewSession
 from nbcontainer.sandbox.steps.program import CallFunction, Execute, OpenTerminal, open_terminal
 from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.values import MountValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -157,7 +158,17 @@ class _Init:
                 ends = open_control_directory(self.kernel)
                 protocol.send(self.channel, {"control_directory": True}, ends)
                 protocol.close(ends)
+            elif isinstance(step, MountValues):
+                self._exchange(step)
         return None
+
+    def _exchange(self, step: MountValues) -> None:
+        """Send descriptors of the values' files, and wait until the notebook has written them. Ends if it is gone."""
+        values = step.open_values(self.kernel)
+        protocol.send(self.channel, {"values": True}, values)
+        protocol.close(values)
+        if protocol.receive(self.channel) is None:
+            os._exit(0)
 
     def _start(self, enter: Sequence[Step]) -> dict[str, Any] | None:
         """Starts the cell; None, or what there is to say of the step that failed."""

@@ -52,7 +52,7 @@ FLAGS = {
 _RESERVED = ("proc", "sys", "dev")
 
 
-_TARGET_ADVICE = {
+TARGET_ADVICE = {
     errno.ENOTDIR: "the target, or something above it, is a file in the image: choose another target",
     errno.ELOOP: "a link in the image leads the target in a circle, or where the container's own /, /proc, /sys or "
     "/dev is: choose another target",
@@ -100,7 +100,7 @@ class BindVolume(Step):
     phrase: ClassVar[str] = "mount the volume"
     why: ClassVar[str] = "what is written there is the host's, and stays"
     advice: ClassVar[Mapping[int, str]] = {
-        **_TARGET_ADVICE,
+        **TARGET_ADVICE,
         errno.EACCES: "check that the path may be entered and read by this user",
         errno.EISDIR: "the source is a file and the target a directory: name a file in it, as in -v FILE:/dir/name",
         errno.EEXIST: "the target is a dangling symbolic link in the image: choose another target",
@@ -151,7 +151,7 @@ class MountTmpfs(Step):
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
-        **_TARGET_ADVICE,
+        **TARGET_ADVICE,
         errno.EINVAL: "its uid or gid is not mapped: without a range in /etc/subuid for this user, root is the only "
         "user in a container",
     }

@@ -47,7 +47,7 @@ def test_a_session_of_the_version_before_is_read() -> None:
     cell = ActiveCell.from_json(values)
     assert cell is not None
     assert (cell.image, cell.command, cell.lowers) == ("busybox", "sleep 1.5", tuple(values["lowers"]))
-    assert cell.to_json() == {**values, "labels": {}}
+    assert cell.to_json() == {**values, "labels": {}, "mount_points": []}
 
 
 def test_a_session_of_another_version_is_read() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.notebook.kernel.output import Outputs, bundle
+from nbcontainer.notebook.kernel.output import Outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,38 +100,3 @@ def test_a_flood_is_told_and_kept(outputs: Outputs, frontends: Frontends, tmp_pa
     outputs.stdout(b"y" * 500)
     outputs.finish()
     assert frontends.streams == [("stdout", "y" * 500)]
-
-
-@pytest.mark.parametrize(
-    ("mime", "data", "value"),
-    [
-        ("image/png", b"\0\1", "AAE="),
-        ("image/svg+xml", b"<svg/>", "<svg/>"),
-        ("text/markdown", b"# a", "# a"),
-        ("application/json", b'{"a": 1}', {"a": 1}),
-        ("application/geo+json", b"[]", []),
-        ("application/json", b"null", None),
-        ("application/octet-stream", b"a", "YQ=="),
-    ],
-)
-def test_a_bundle_has_what_a_frontend_wants(mime: str, data: bytes, value: object) -> None:
-    """Text as text, JSON as a value, all else in base64, and always a line of plain text."""
-    found = bundle(mime, data)
-    assert found[mime] == value
-    assert isinstance(found["text/plain"], str)
-
-
-@pytest.mark.parametrize(
-    ("mime", "data"),
-    [
-        ("application/json", b"{"),
-        ("application/json", b"[NaN]"),
-        ("application/json", b"[" * 201 + b"]" * 201),
-        ("application/json", b"[" * 100_000),
-        ("text/html", b"\xff"),
-    ],
-)
-def test_what_is_not_what_its_type_says_is_no_bundle(mime: str, data: bytes) -> None:
-    """It is an error, and not something that a frontend chokes on."""
-    with pytest.raises(ValueError, match=r"."):
-        bundle(mime, data)

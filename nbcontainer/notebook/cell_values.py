@@ -1,0 +1,155 @@
+"""`--in`, `--get` and `--show` of a cell: from words to an exchange, and from that to variables and displays."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.commands.grammar import Option, ValueKind
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+
+    from nbcontainer.commands.grammar import Words
+    from nbcontainer.values.exchange import Exchange
+
+OPTIONS = (
+    Option(
+        ("--in",),
+        "NAME[,NAME...]|NAME=EXPR",
+        "pass variables, or the value of an expression, as files in /in",
+        kind=ValueKind.VARIABLE,
+        filled=False,
+    ),
+    Option(("--get",), "NAME[=PATH]", "set a variable to the value of /out/NAME.*, or of the file PATH in /out"),
+    Option(("--show",), "", "show the pictures, tables and texts that the run leaves in /out"),
+    Option(("--trust-output",), "", "show HTML, SVG and scripts of the container as they are; they act as you"),
+)
+
+_NAMED = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)\s*(.*)", re.DOTALL)
+_WRITTEN = re.compile(r"(?:^|(?<=\s))--in(?:=|\s+)(?=[^\W\d]\w*\s*=(?!=))")
+"""The beginning of `--in NAME=EXPR` in a line, but for its value."""
+
+
+def quote_expressions(line: str) -> str:
+    """Return the line with the expressions of `--in NAME=EXPR` quoted for the shell: they have quotes of Python's.
+
+    An expression ends at the first space that is in no quotes and no brackets.
+    """
+    parts, at = [], 0
+    while found := _WRITTEN.search(line, at):
+        end = found.end() + _expression_length(line[found.end() :])
+        parts += [line[at : found.end()], shlex.quote(line[found.end() : end])]
+        at = end
+    return "".join((*parts, line[at:]))
+
+
+_TOKENS = re.compile(r"""(?:[rbuf]|rb|br)?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[\[({]|[\])}]|\s|.""", re.IGNORECASE)
+
+
+def _expression_length(text: str) -> int:
+    depth, end = 0, 0
+    for token in _TOKENS.finditer(text):
+        if token[0].isspace() and depth == 0:
+            break
+        depth += (token[0] in "[({") - (token[0] in "])}")
+        end = token.end()
+    return end
+
+
+def exchange(words: Words, namespace: Mapping[str, Any]) -> Exchange | None:
+    """Return the exchange of a cell with these words, which the caller closes; None if it has no values.
+
+    Raises `UsageError`.
+    """
+    if not any(words.has(name) for name in ("in", "get", "show")):
+        return None
+    from nbcontainer.values.exchange import Exchange
+
+    return Exchange(_inputs(words.all("in"), namespace), output=words.has("get") or words.has("show"))
+
+
+def _inputs(texts: Sequence[str], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        for name, value in _values(text, namespace):
+            if name in found:
+                raise UsageError(f"--in passes '{name}' twice", hint="remove one of them")
+            found[name] = value
+    return found
+
+
+def _values(text: str, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if named := _NAMED.fullmatch(text):
+        yield _checked(named[1], "--in"), _evaluated(named[1], named[2], namespace)
+        return
+    for name in text.split(","):
+        name = _checked(name.strip(), "--in")
+        if name not in namespace:
+            raise UsageError(f"--in: the notebook has no variable '{name}'", hint=f"set it, or write --in {name}=EXPR")
+        yield name, namespace[name]
+
+
+def _checked(name: str, option: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise UsageError(f"{option}: invalid variable name {name!r}", hint=f"write {option} NAME")
+    return name
+
+
+def _evaluated(name: str, text: str, namespace: Mapping[str, Any]) -> Any:
+    """Return the value of the notebook's own expression, in the notebook's own process."""
+    try:
+        expression = ast.parse(text.strip(), mode="eval")
+        return eval(compile(expression, "<--in>", "eval"), dict(namespace))
+    except Exception as error:
+        detail = error.msg if isinstance(error, SyntaxError) else error
+        problem = f"cannot evaluate --in {name}={text}: {type(error).__name__}: {detail}"
+        raise UsageError(problem, hint="write one Python expression, without spaces or in quotes") from None
+
+
+def wanted(words: Words) -> dict[str, str]:
+    """Return the variables of `--get`, with the paths of their files relative to `/out`; empty for `NAME.*`.
+
+    Raises `UsageError`.
+    """
+    found: dict[str, str] = {}
+    for text in words.all("get"):
+        name, equals, path = text.partition("=")
+        _checked(name, "--get")
+        if name in found:
+            raise UsageError(f"--get sets '{name}' twice", hint="remove one of them")
+        found[name] = _in_output(path) if equals else ""
+    return found
+
+
+def _in_output(path: str) -> str:
+    below = path.removeprefix("/out/") if path.startswith("/") else path
+    parts = below.split("/")
+    if not below or below.startswith("/") or "\0" in below or any(part in ("", ".", "..") for part in parts):
+        hint = "write a file in /out, as in --get result=/out/result.parquet"
+        raise UsageError(f"--get: '{path}' is not a file in /out", hint=hint)
+    return below
+
+
+def finish(found: Exchange, words: Words, namespace: MutableMapping[str, Any], *, trust: bool) -> None:
+    """Set the variables of `--get`, all or none, and show what `--show` asks for. Raises `ValueUnavailable`."""
+    namespace.update(found.get(wanted(words)))
+    if words.has("show"):
+        _show(found, trust=trust or words.has("trust-output"))
+
+
+def _show(found: Exchange, *, trust: bool) -> None:
+    from IPython.display import display
+
+    from nbcontainer.values import show
+
+    for bundle in show.bundles(found, trust=trust):
+        if isinstance(bundle, str):
+            print(f"nbcontainer: {bundle}", file=sys.stderr)
+        else:
+            display(bundle, raw=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""Values between the notebook and a cell: codecs, `/in` and `/out`."""

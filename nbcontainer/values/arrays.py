@@ -1,0 +1,60 @@
+"""The codec of NumPy arrays."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from nbcontainer.values.codec import MissingPackage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class NpyCodec:
+    """NumPy's own format (numpy.lib.format), without pickles: arrays of objects are refused both ways."""
+
+    suffix = "npy"
+
+    def accepts(self, value: object) -> bool:
+        """Return whether the value is an array or a scalar of NumPy."""
+        numpy = sys.modules.get("numpy")
+        return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+
+    def write(self, value: Any, file: BinaryIO) -> None:
+        """Write the array. Raises `ValueError` for an array of objects."""
+        import numpy as np
+
+        np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
+
+    def read(self, file: BinaryIO) -> np.ndarray[Any, Any]:
+        """Return the array. Raises `ValueError`, also if the file is shorter than its header says."""
+        try:
+            import numpy as np
+        except ImportError:
+            raise MissingPackage("numpy", "arrow") from None
+        try:
+            _check_size(file)
+            return np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, MemoryError):
+            raise
+        except Exception as error:  # NumPy parses the header as a Python literal: it may raise anything
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _check_size(file: BinaryIO) -> None:
+    """Raise `ValueError` if the header asks for more memory than the file has bytes; rewind the file."""
+    import numpy as np
+
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it is an array of Python objects, which would be unpickled")
+    expected = dtype.itemsize
+    for length in shape:
+        expected *= length
+    start = file.tell()
+    if min(shape, default=0) < 0 or expected != file.seek(0, 2) - start:
+        raise ValueError("its size is not the one in its header")
+    file.seek(0)

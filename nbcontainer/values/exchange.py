@@ -1,0 +1,151 @@
+"""The values of one cell: written to `/in` before it starts, read from `/out` when it has ended well."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import UsageError, ValueUnavailable
+from nbcontainer.sandbox.spec import Values
+from nbcontainer.sandbox.steps.values import INPUT, OUTPUT
+from nbcontainer.values import received
+from nbcontainer.values.codec import MissingPackage
+from nbcontainer.values.registry import codec_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from nbcontainer.values.codec import Codec
+
+INPUTS_LIMIT = 200
+"""Values of one cell: their descriptors travel in one message (`nbcontainer.sandbox.protocol`)."""
+
+VARIABLE_LIMIT = 4096
+"""Characters of a text that is also an environment variable."""
+
+_NEVER = ("PATH", "HOME", "IFS")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A value that the cell gets as a file."""
+
+    name: str
+    value: Any
+    codec: Codec
+
+    @property
+    def file(self) -> str:
+        """The name of its file in `/in`."""
+        return f"{self.name}.{self.codec.suffix}"
+
+    @property
+    def variable(self) -> str | None:
+        """The value as NAME=value for the environment: a short text or a number; None for anything else."""
+        value, name = self.value, self.name
+        if name in _NEVER or name.startswith("LD_") or not name.isascii() or isinstance(value, bool):
+            return None
+        if not isinstance(value, str | int | float):
+            return None
+        try:
+            text = str(value)
+        except ValueError:  # an integer of more than 4300 digits
+            return None
+        return f"{name}={text}" if len(text) <= VARIABLE_LIMIT and "\0" not in text else None
+
+
+class Exchange:
+    """What one cell gets and returns.
+
+    `values` is what the sandbox prepares. The caller passes `send` to the cell's `Streams`, reads with `get` and
+    `files` when the cell has ended well, and closes the exchange, which is also a context manager.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any], *, output: bool) -> None:
+        """Find a codec for each value. Raises `UsageError`."""
+        if len(inputs) > INPUTS_LIMIT:
+            hint = "pass them as one dictionary"
+            raise UsageError(f"too many values: {len(inputs)} (at most {INPUTS_LIMIT})", hint=hint)
+        self.inputs = [Input(name, value, codec_for(name, value)) for name, value in inputs.items()]
+        self.values = Values(tuple(one.file for one in self.inputs), output)
+        self.directory: int | None = None
+        """A descriptor of `/out`, once the container has it."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The values that are also environment variables, as NAME=value."""
+        return tuple(text for one in self.inputs if (text := one.variable) is not None)
+
+    def check(self, targets: Iterable[str]) -> None:
+        """Raise `UsageError` if a mount has one of the targets `/in` and `/out`."""
+        for target in targets:
+            if target in (INPUT, OUTPUT):
+                hint = "choose another target"
+                raise UsageError(f"{target} holds the values of --in, --get and --show: a mount hides it", hint=hint)
+
+    def send(self, files: Sequence[int]) -> None:
+        """Write the values to the descriptors of the files of `/in`, and keep the one of `/out`. Closes the others.
+
+        Raises `UsageError` for a value that its codec cannot write, `ValueUnavailable` if there is no memory.
+        """
+        waiting = list(files)
+        try:
+            for one in self.inputs:
+                with os.fdopen(waiting.pop(0), "wb") as file, _problems(one):
+                    one.codec.write(one.value, file)
+                    file.flush()
+            if self.values.output:
+                self.directory = waiting.pop(0)
+        finally:
+            for fd in waiting:
+                os.close(fd)
+
+    def get(self, wanted: Mapping[str, str], limit: int = received.SIZE_LIMIT) -> dict[str, Any]:
+        """Return the values for these variables. `wanted` names the file of each in `/out`, or is empty: `NAME.*`.
+
+        Raises `ValueUnavailable`: then there is no value at all.
+        """
+        if not wanted:
+            return {}
+        directory = self._opened()
+        found = {name: path or received.find(directory, name) for name, path in wanted.items()}
+        return {name: received.read(directory, path, limit) for name, path in found.items()}
+
+    def _opened(self) -> int:
+        if self.directory is None:
+            raise ValueUnavailable("the cell has no /out", hint="run it again")
+        return self.directory
+
+    def files(self) -> list[str]:
+        """Return the names in `/out`, sorted. Raises `ValueUnavailable`."""
+        return sorted(received.names(self._opened()))
+
+    def close(self) -> None:
+        """Close the descriptor of `/out`; its memory is free then. Idempotent."""
+        directory, self.directory = self.directory, None
+        if directory is not None:
+            os.close(directory)
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def _problems(one: Input) -> Iterator[None]:
+    """Turn what a codec raises into one line about its value."""
+    path = f"{INPUT}/{one.file}"
+    try:
+        yield
+    except MissingPackage as error:
+        raise UsageError(f"cannot write {path}: {error}", hint=error.hint) from None
+    except (OSError, MemoryError) as error:
+        detail = getattr(error, "strerror", None) or "not enough memory"
+        raise ValueUnavailable(f"cannot write {path}: {detail}", hint="pass less, or use a volume (-v)") from error
+    except Exception as error:  # the value's own methods, and those of its package, may raise anything
+        detail = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(f"cannot pass {one.name} as {path}: {detail}", hint="pass another form of it") from error

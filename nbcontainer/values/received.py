@@ -1,0 +1,125 @@
+"""`/out` after a cell: finding and opening the files that the container wrote, by descriptor, and reading them.
+
+Everything here is untrusted: the names, their number, the kinds of files, their sizes and their content. No link is
+followed, nothing but a regular file is opened, and sizes are limited.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from nbcontainer.errors import ValueUnavailable
+from nbcontainer.linux.files import (
+    RESOLVE_BENEATH,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    RESOLVE_NO_XDEV,
+    openat2,
+)
+from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.values.codec import MissingPackage
+from nbcontainer.values.registry import codec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIZE_LIMIT = 4 << 30
+"""Bytes of one file that is read into the notebook, by default."""
+
+NAMES_LIMIT = 10_000
+"""Names in /out that are looked at."""
+
+_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
+_SAFE = re.compile(r"[^\x20-\x7e]")
+
+
+def shown(name: str) -> str:
+    """Return a name that a container gave, in one line."""
+    return _SAFE.sub("?", name) if len(name) < 100 else _SAFE.sub("?", name[:97]) + "..."
+
+
+def names(directory: int) -> Iterator[str]:
+    """Yield the names in `/out`, in the kernel's order. Raises `ValueUnavailable` if there are too many."""
+    with os.scandir(directory) as entries:
+        for number, entry in enumerate(entries):
+            if number >= NAMES_LIMIT:
+                problem = f"{OUTPUT} has more than {NAMES_LIMIT} names"
+                raise ValueUnavailable(problem, hint="let the cell write fewer files there, or use a volume")
+            yield entry.name
+
+
+def find(directory: int, variable: str) -> str:
+    """Return the name of the one file `variable.*` in `/out`. Raises `ValueUnavailable` for none and for several."""
+    found = sorted(name for name in names(directory) if name.partition(".")[0] == variable)
+    if not found:
+        hint = f"let the cell write {OUTPUT}/{variable}.txt, .json, .npy, .arrow, .csv, .png or .bin"
+        raise ValueUnavailable(f"the cell left no file {OUTPUT}/{variable}.*", hint=hint)
+    if len(found) > 1:
+        listed = ", ".join(map(shown, found[:5]))
+        hint = f"name one, as in `--get {variable}={shown(found[0])}`"
+        raise ValueUnavailable(f"the cell left several files {OUTPUT}/{variable}.*: {listed}", hint=hint)
+    return found[0]
+
+
+def open_file(directory: int, name: str, limit: int = SIZE_LIMIT) -> BinaryIO:
+    """Return a file of `/out`, open for reading; the caller closes it. `name` is relative to `/out`.
+
+    Raises `ValueUnavailable` for anything but a regular file of at most `limit` bytes, below /out without links.
+    """
+    path = f"{OUTPUT}/{shown(name)}"
+    try:
+        fd = openat2(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, resolve=_RESOLVE)
+    except OSError as error:
+        raise ValueUnavailable(f"cannot read {path}: {_reason(error)}", hint=_HINTS.get(error.errno or 0, "")) from None
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueUnavailable(f"cannot read {path}: it is not a regular file", hint="let the cell write a file")
+        if found.st_size > limit:
+            problem = f"cannot read {path}: it has {found.st_size} bytes (at most {limit})"
+            raise ValueUnavailable(problem, hint="write it to a volume (-v) instead")
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def read(directory: int, name: str, limit: int = SIZE_LIMIT) -> Any:
+    """Return the Python value of a file of `/out`: by the codec of its suffix, else as bytes.
+
+    Raises `ValueUnavailable`.
+    """
+    codec = codec_of(name.rpartition("/")[2].rpartition(".")[2].lower())
+    with open_file(directory, name, limit) as file:
+        if codec is None:
+            return file.read()
+        try:
+            return codec.read(file)
+        except MissingPackage as error:
+            raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: {error}", hint=error.hint) from None
+        except MemoryError:
+            hint = "let the cell write less"
+            raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: not enough memory", hint=hint) from None
+        except Exception as error:  # whatever a library raises about a file that a container made
+            detail = shown(str(error).partition("\n")[0])
+            problem = f"{OUTPUT}/{shown(name)} is not a valid .{codec.suffix} file: {detail}"
+            raise ValueUnavailable(problem, hint="check how the cell writes it") from None
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ELOOP, errno.EXDEV):
+        return "it is a link, or leads out of /out"
+    return os.strerror(error.errno or 0)
+
+
+_HINTS = {
+    errno.ENOENT: "let the cell write it there",
+    errno.ELOOP: "let the cell write a regular file",
+    errno.EXDEV: "let the cell write a regular file",
+    errno.EACCES: "let the cell make it readable: `chmod a+r`",
+    errno.ENXIO: "let the cell write a regular file",
+}

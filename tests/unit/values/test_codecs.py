@@ -1,0 +1,210 @@
+"""Codecs: every value comes back from its file as it was, and files that a container made raise `ValueError` alone."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.display import Image as Shown
+from matplotlib.figure import Figure
+from PIL import Image
+
+from nbcontainer.errors import UsageError
+from nbcontainer.values import registry
+from nbcontainer.values.codec import Codec
+from nbcontainer.values.exchange import Input
+from nbcontainer.values.registry import codec_for, codec_of, codecs
+
+
+def there_and_back(value: Any) -> Any:
+    codec = codec_for("x", value)
+    file = io.BytesIO()
+    codec.write(value, file)
+    file.seek(0)
+    return codec.read(file)
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_text_comes_back(value: str) -> None:
+    """Byte for byte, with its line ends."""
+    assert there_and_back(value) == value
+
+
+@given(st.binary())
+def test_bytes_come_back(value: bytes) -> None:
+    """So do other views of bytes."""
+    assert there_and_back(value) == there_and_back(bytearray(value)) == there_and_back(memoryview(value)) == value
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)
+
+
+@given(JSON)
+def test_what_json_can_hold_comes_back(value: Any) -> None:
+    """Infinities and integers of any size too."""
+    if not isinstance(value, str):
+        assert there_and_back(value) == value
+
+
+def test_not_a_number_comes_back() -> None:
+    """Python writes and reads it, though JSON does not have it."""
+    assert math.isnan(there_and_back(math.nan))
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "u8", "f4", "f8", "c16", "U3", "S3", "M8[ns]"])
+def test_arrays_come_back(kind: str) -> None:
+    """With their type and their shape; a scalar as an array without a dimension."""
+    for value in (np.zeros((2, 0, 3), kind), np.ones((2, 3), "i8").astype(kind), np.zeros((), kind)):
+        back = there_and_back(value)
+        assert (back.dtype, back.shape) == (value.dtype, value.shape)
+        assert np.array_equal(back, value)
+
+
+FRAME = pd.DataFrame({"n": [1, 2], "t": ["a", None], "f": [0.5, math.inf], "d": pd.to_datetime(["2026-01-01", None])})
+
+
+def test_tables_come_back_as_frames_of_pandas() -> None:
+    """From pandas with the index, from polars and pyarrow without one."""
+    indexed = FRAME.set_index("t")
+    pd.testing.assert_frame_equal(there_and_back(indexed), indexed)
+    pd.testing.assert_frame_equal(there_and_back(FRAME["n"]), FRAME[["n"]])
+    plain = pd.DataFrame({"n": [1, 2]})
+    for value in (pl.DataFrame({"n": [1, 2]}), pl.LazyFrame({"n": [1, 2]}), pa.table({"n": [1, 2]})):
+        pd.testing.assert_frame_equal(there_and_back(value), plain)
+    pd.testing.assert_frame_equal(there_and_back(pa.record_batch({"n": [1, 2]})), plain)
+
+
+def test_pictures_come_back_as_images() -> None:
+    """A figure is drawn."""
+    image = Image.new("RGBA", (3, 2), (1, 2, 3, 4))
+    assert there_and_back(image).tobytes() == image.tobytes()
+    assert there_and_back(Figure(figsize=(1, 1))).size == (100, 100)
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    shown = Shown(data=file.getvalue(), format="png")  # type: ignore[no-untyped-call]
+    assert there_and_back(shown).size == (3, 2)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, print, np, 1j], ids=lambda value: type(value).__name__)
+def test_what_no_codec_takes_is_one_line(value: object) -> None:
+    """The error says the type, and what can be passed."""
+    with pytest.raises(UsageError, match=r"cannot pass x: no codec for a value of type '\w+'; pass text, bytes"):
+        codec_for("x", value)
+
+
+HOSTILE = st.binary() | st.builds(
+    bytes.__add__,
+    st.sampled_from([b"\x93NUMPY\x01\x00", b"ARROW1\0\0", b"PAR1", b"\x89PNG\r\n\x1a\n", b"[" * 5000, b"\xff\xfe"]),
+    st.binary(),
+)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "json", "npy", "arrow", "parquet", "csv", "png"])
+@given(data=HOSTILE)
+def test_a_file_of_any_content_is_a_value_or_a_value_error(suffix: str, data: bytes) -> None:
+    """Libraries raise many errors about damaged files."""
+    codec = codec_of(suffix)
+    assert codec is not None
+    with contextlib.suppress(ValueError):
+        codec.read(io.BytesIO(data))
+
+
+class Bomb:
+    """An object that runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("unpickled",))
+
+
+def test_nothing_is_unpickled() -> None:
+    """Neither an array of objects, nor a pickle in the place of one."""
+    file = io.BytesIO()
+    np.save(file, np.array([Bomb()], dtype=object), allow_pickle=True)
+    for data in (file.getvalue(), pickle.dumps(Bomb())):
+        with pytest.raises(ValueError, match=r"."):
+            codec_of("npy").read(io.BytesIO(data))  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"[Oo]bject"):
+        there_and_back(np.array([Bomb()], dtype=object))
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(-1,)", "(2, 3)"])
+def test_an_array_is_no_larger_than_its_file(shape: str) -> None:
+    """A header that promises more is refused before any memory is taken."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 8
+    with pytest.raises(ValueError, match="size"):
+        codec_of("npy").read(io.BytesIO(data))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "variable"),
+    [
+        ("a", "text", "a=text"),
+        ("n", 3, "n=3"),
+        ("f", 0.5, "f=0.5"),
+        ("t", True, None),
+        ("d", {"k": 1}, None),
+        ("long", "x" * 4097, None),
+        ("nul", "a\0b", None),
+        ("PATH", "/x", None),
+        ("HOME", "/x", None),
+        ("IFS", "x", None),
+        ("LD_PRELOAD", "/x.so", None),
+        ("é", "x", None),
+        pytest.param("big", 10**5000, None, id="big"),
+    ],
+)
+def test_short_texts_and_numbers_are_variables_too(name: str, value: Any, variable: str | None) -> None:
+    """But for names that change how programs are found and run, and for what a variable cannot hold."""
+    assert Input(name, value, codec_for(name, value)).variable == variable
+
+
+class Upper:
+    """Another package's codec."""
+
+    suffix = "upper"
+
+    def accepts(self, value: object) -> bool:
+        return isinstance(value, str) and value.isupper()
+
+    def write(self, value: Any, file: Any) -> None:
+        file.write(value.encode())
+
+    def read(self, file: Any) -> Any:
+        return file.read().decode()
+
+
+UPPER = Upper()
+
+
+def test_other_packages_register_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come before the built-in ones; what is no codec is one line."""
+    point = importlib.metadata.EntryPoint("upper", f"{__name__}:UPPER", registry.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [point])
+    monkeypatch.setitem(__import__("sys").modules, __name__, __import__("types").SimpleNamespace(UPPER=UPPER))
+    codecs.cache_clear()
+    try:
+        assert codec_for("x", "ABC") is UPPER
+        assert isinstance(UPPER, Codec)
+        assert codec_for("x", "abc").suffix == "txt"
+        broken = importlib.metadata.EntryPoint("broken", "no_such_module:x", registry.GROUP)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [broken])
+        codecs.cache_clear()
+        with pytest.raises(UsageError, match="cannot load the codec 'broken'"):
+            codecs()
+    finally:
+        codecs.cache_clear()

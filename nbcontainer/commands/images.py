@@ -11,12 +11,14 @@ from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.views import Note, Table, short, size
 from nbcontainer.containers.cleanup import sweep
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import UsageError, visible
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import config_changes, platforms, reference
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.engine import Engine
     from nbcontainer.images.archives.loading import ImportOptions
@@ -84,12 +86,19 @@ def _bring_in(call: Invocation, file: str, options: ImportOptions) -> View:
         created_by=f"nbcontainer import {path.name}",
     )
     source = 0 if file == "-" else loading.open_file(call.engine.store, path)
+    images = _images_of(call)
     try:
-        images = _images_of(call).load(source, options)
+        found = images.load(source, options)
     finally:
         if source != 0:
             os.close(source)
-    return Note("\n".join(describe(image) for image in images))
+    return _brought(images, found)
+
+
+def _brought(images: Images, found: Iterable[Image]) -> Note:
+    """Return a line for each new image, and one for each tolerance with which it was taken."""
+    lines = [describe(image) for image in found]
+    return Note("\n".join([*lines, *(f"note: {visible(text)}" for text in dict.fromkeys(images.notices))]))
 
 
 def _pull(call: Invocation) -> View:
@@ -98,7 +107,7 @@ def _pull(call: Invocation) -> View:
     wanted = [reference.parse(word) for word in call.words.operands]
     if any(one.familiar == reference.HOST for one in wanted):
         raise UsageError("'host' is built in and cannot be pulled", hint="use it directly: `%%container host`")
-    return Note("\n".join(describe(images.pull(one, platform)) for one in wanted))
+    return _brought(images, (images.pull(one, platform) for one in wanted))
 
 
 def _push(call: Invocation) -> View:

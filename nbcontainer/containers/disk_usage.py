@@ -32,7 +32,7 @@ def usage(workspace: Workspace) -> list[Usage]:
     """Return the disk usage of images and containers, incomplete downloads, work in progress and unreferenced data."""
     store = workspace.store
     trees = {f"layers/{name}": size for name, size in _trees(workspace, "layers").items() if name != "sha256"}
-    blobs = {f"sha256:{path.name}": _size(path) for path in (store.path / "blobs/sha256").iterdir()}
+    blobs = {digest: _size(store.blobs.path(digest)) for digest in store.blobs.digests()}
     sizes = trees | blobs
     used_by: dict[tuple[str, str], set[str]] = {}
     for name, image in sorted(store.index.images().items()):

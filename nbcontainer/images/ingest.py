@@ -133,6 +133,7 @@ class Ingest:
         except _ResumedWrong:
             fetched = self._attempt(layer, part, stack)
         part.finish()
+        self._staging.notices.extend(f"layer {layer.blob.digest[:19]}…: {note}" for note in fetched.staged.notes)
         return fetched
 
     def _attempt(self, layer: LayerRecord, part: Part, stack: contextlib.ExitStack) -> _Fetched:
@@ -219,7 +220,8 @@ def _check_sizes(store: Store, image: Image) -> None:
 
 def _is_whole(store: Store, blob: Descriptor) -> bool:
     with store.blobs.path(blob.digest).open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == blob.digest
+        algorithm = oci.algorithm_of(blob.digest)
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}" == blob.digest
 
 
 def _with_layer(error: Exception, layer: LayerRecord) -> Exception:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageEr
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
 from nbcontainer.images.layers.compression import Compression
-from nbcontainer.images.staging import Staging
+from nbcontainer.images.staging import StagedTree, Staging
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
@@ -38,12 +38,17 @@ PULL = (ALWAYS, MISSING, NEVER)
 """The values of `--pull`: ask the registry each time, only for images that the store does not have, or never."""
 
 
+_NO_FILES = oci.digest_of(b"")
+"""The diff_id of a layer of 0 bytes."""
+
+
 @dataclass(frozen=True)
 class Images:
     """The images of `store`. Thread-safe.
 
     `runner` runs functions on untrusted files, `listener` gets the progress of transfers, and `patience` is how long to
-    wait for registries. Registry client and archive readers are imported when they are first used: most cells need
+    wait for registries. Sentences for the user about images that were taken with a tolerance are added to `notices`.
+    Registry client and archive readers are imported when they are first used: most cells need
     neither.
     """
 
@@ -51,14 +56,15 @@ class Images:
     runner: Runner
     listener: Listener | None = None
     patience: Patience | None = None
+    notices: list[str] = field(default_factory=list)
 
     def reporting_to(self, listener: Listener | None) -> Images:
-        """Return the same images with another listener."""
-        return replace(self, listener=listener)
+        """Return the same images with another listener, and without notices."""
+        return replace(self, listener=listener, notices=[])
 
     @property
     def _staging(self) -> Staging:
-        return Staging(self.store, self.runner, self.listener)
+        return Staging(self.store, self.runner, self.listener, self.notices)
 
     # Finding
 
@@ -232,7 +238,12 @@ class Images:
         }
 
     def lowers(self, image: Image) -> tuple[str, ...]:
-        """Return the ids of an image's layers, from the bottom up, each once. Raises `ImageError`."""
+        """Return the ids of an image's layers, from the bottom up, each once. Raises `ImageError`, `StoreError`.
+
+        An image without layers (FROM scratch) has an empty one: overlayfs needs a layer below.
+        """
+        if not image.layers:
+            return (self._empty_layer(),)
         found: dict[str, None] = {}
         for layer in image.layers:
             known = self.store.layers.find(layer.diff_id)
@@ -243,6 +254,17 @@ class Images:
             found.pop(known, None)
             found[known] = None
         return tuple(found)
+
+    def _empty_layer(self) -> str:
+        """Return the id of the layer without files, which is made if the store has none."""
+        if known := self.store.layers.find(_NO_FILES):
+            return known
+        nothing = oci.Descriptor(oci.LAYER, _NO_FILES, 0)
+        with self._staging.scratch() as tree, self.store.lock():
+            StagedTree(tree, nothing, _NO_FILES).adopt(self.store)
+            found = self.store.layers.find(_NO_FILES)
+        assert found is not None
+        return found
 
     def collect(self, used: set[str], digests: set[str]) -> list[Path]:
         """Remove the blobs that no image uses, and return the layers (host) that nothing uses, to be discarded.
@@ -258,11 +280,13 @@ class Images:
         for image in images:
             config, _ = oci.read_manifest(self.store.blobs.read(image.digest))
             blobs |= {image.digest, config.digest, *index.indexes(image.index, image.digest)}
-        for path in (self.store.path / "blobs" / "sha256").iterdir():
-            if f"sha256:{path.name}" not in blobs:
-                path.unlink()
+        for digest in self.store.blobs.digests():
+            if digest not in blobs:
+                self.store.blobs.path(digest).unlink()
         needed = set(used)
         diff_ids = {layer.diff_id for image in images for layer in image.layers}
+        if not all(image.layers for image in images):
+            diff_ids.add(_NO_FILES)
         for link in (self.store.path / "layers" / "sha256").iterdir():
             target = link.readlink().name
             if f"sha256:{link.name}" in diff_ids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StagedTree:
-    """A tree at `tree` (host), the blob that it was in, and the digest of its uncompressed tar."""
+    """A tree at `tree` (host), the blob that it was in, and the digest of its uncompressed tar.
+
+    `notes` are sentences about the archive for the user.
+    """
 
     tree: Path
     blob: oci.Descriptor
     diff_id: str
+    notes: tuple[str, ...] = ()
 
     def adopt(self, store: Store) -> None:
         """Make the tree a layer of the store, unless the store has it. Call with the store's exclusive lock held."""
@@ -38,11 +42,15 @@ class StagedTree:
 
 @dataclass(frozen=True)
 class Staging:
-    """What every import shares: the `store`, the `runner` of sandboxed functions, and the `listener` for progress."""
+    """What every import shares: the `store`, the `runner` of sandboxed functions, and the `listener` for progress.
+
+    Sentences about images that were taken with a tolerance are added to `notices`.
+    """
 
     store: Store
     runner: Runner
     listener: Listener | None = None
+    notices: list[str] = field(default_factory=list)
 
     def tracker(self, what: str, *, total: int = 0) -> Tracker:
         """Return a tracker of one piece of work, of `total` bytes if that is known, which reports to the listener."""
@@ -72,7 +80,7 @@ class Staging:
                 whiteouts=whiteouts,
             )
             blob = oci.Descriptor(fields["media_type"], fields["blob_digest"], fields["blob_size"])
-            yield StagedTree(tree, blob, fields["diff_id"])
+            yield StagedTree(tree, blob, fields["diff_id"], tuple(fields["notes"]))
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -28,20 +28,30 @@ _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 MANIFESTS = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({INDEX, DOCKER_LIST})
-_CONFIGS = frozenset({CONFIG, _DOCKER_CONFIG})
+CONFIGS = frozenset(
+    {CONFIG, _DOCKER_CONFIG, "application/octet-stream", "application/json", "text/html", "text/plain", ""}
+)
+"""Media types of an image's configuration; registries stored the last five until 2017 (distribution, ImageTypes)."""
+
+_TARS = {
+    LAYER: "+",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar": "+",
+    _DOCKER_LAYER: ".",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar": ".",
+}
+"""Media types of a plain layer, and the character between each of them and the name of a compression."""
+
 _LAYERS = {
-    LAYER: LAYER,
-    f"{LAYER}+gzip": f"{LAYER}+gzip",
-    f"{LAYER}+zstd": f"{LAYER}+zstd",
-    _DOCKER_LAYER: LAYER,
-    f"{_DOCKER_LAYER}.gzip": f"{LAYER}+gzip",
-    f"{_DOCKER_LAYER}.zstd": f"{LAYER}+zstd",
+    name + suffix: LAYER + oci_suffix
+    for name, sign in _TARS.items()
+    for suffix, oci_suffix in (("", ""), (f"{sign}gzip", "+gzip"), (f"{sign}zstd", "+zstd"))
 }
 
-PLAIN_LAYERS = frozenset({LAYER, _DOCKER_LAYER})
+PLAIN_LAYERS = frozenset(_TARS)
 
 _CONFIG_FIELDS = frozenset({"Env", "Entrypoint", "Cmd", "WorkingDir", "User", "Shell", "Labels"})
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _SIZE_MAX = 1 << 62
 
 
@@ -50,9 +60,18 @@ def canonical(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes, algorithm: str = "sha256") -> str:
     """Return the digest of bytes, `sha256:…`."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def algorithm_of(digest: str) -> str:
+    """Return the hash function of a (valid) digest: `sha256` or `sha512`."""
+    return digest.partition(":")[0]
+
+
+class NotAnImage(ImageError):
+    """A manifest that describes something else: a signature, an SBOM or a chart."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +90,9 @@ class Descriptor:
         """Return `data` if it has this size and digest. Raises `ImageError`."""
         if len(data) != self.size:
             raise ImageError(f"blob {self.digest} has {len(data)} bytes instead of the expected {self.size}")
-        if digest_of(data) != self.digest:
-            raise ImageError(f"blob {self.digest} has the digest {digest_of(data)}")
+        found = digest_of(data, algorithm_of(self.digest))
+        if found != self.digest:
+            raise ImageError(f"blob {self.digest} has the digest {found}")
         return data
 
 
@@ -90,19 +110,26 @@ def descriptor(document: Any) -> Descriptor:
 
 
 def check_digest(text: str) -> str:
-    """Return `text` if it is a digest. Raises `ImageError`."""
+    """Return `text` if it is a digest of an algorithm that the specification registers. Raises `ImageError`."""
     if not _DIGEST.fullmatch(text):
-        raise ImageError(f"invalid sha256 digest {text[:80]!r}")
+        raise ImageError(f"invalid {'sha512' if text.startswith('sha512:') else 'sha256'} digest {text[:80]!r}")
+    return text
+
+
+def _check_diff_id(text: str) -> str:
+    if not _DIFF_ID.fullmatch(text):
+        raise ImageError(f"invalid sha256 digest {text[:80]!r} of a layer's uncompressed tar")
     return text
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """An entry of an index: what it describes, its platform (None if not stated), and its annotations."""
+    """An entry of an index: what it describes, its platform (None if not stated), its annotations and artifact type."""
 
     blob: Descriptor
     platform: Platform | None
     annotations: dict[str, str]
+    artifact_type: str = ""
 
 
 def read_index(data: bytes, media_type: str = "") -> tuple[IndexEntry, ...]:
@@ -118,7 +145,8 @@ def read_index(data: bytes, media_type: str = "") -> tuple[IndexEntry, ...]:
         }
         place = untrusted_json.mapping(item, "platform", "the image index")
         platform = _platform(place, "the image index") if place else None
-        entries.append(IndexEntry(descriptor(item), platform, annotations))
+        kind = untrusted_json.text(item, "artifactType", "the image index")
+        entries.append(IndexEntry(descriptor(item), platform, annotations, kind))
     return tuple(entries)
 
 
@@ -131,14 +159,24 @@ def read_manifest(data: bytes, media_type: str = "") -> tuple[Descriptor, tuple[
     """Return the configuration and the layers that an image manifest describes. Raises `ImageError`."""
     document = untrusted_json.parse(data, "the manifest")
     _check_kind(document, media_type, MANIFESTS, "layers", ("manifests", "fsLayers"))
-    config = descriptor(document.get("config"))
-    if config.media_type not in _CONFIGS:
-        raise ImageError(f"the manifest is not that of an image: its configuration is {config.media_type[:100]!r}")
+    config = descriptor({"mediaType": "", **untrusted_json.mapping(document, "config", "the manifest")})
+    if config.media_type.partition(";")[0] not in CONFIGS:
+        raise NotAnImage(f"the manifest is not that of an image: its configuration is {config.media_type[:100]!r}")
     layers = tuple(descriptor(item) for item in untrusted_json.objects(document, "layers", "the manifest"))
     for layer in layers:
         if layer.media_type not in _LAYERS:
-            raise ImageError(f"layer {layer.digest} has the unsupported media type {layer.media_type[:100]!r}")
+            raise _unsupported(layer)
     return config, layers
+
+
+def _unsupported(layer: Descriptor) -> ImageError:
+    """Return the error for a layer that is not a tar, or whose compression is not supported."""
+    for name, sign in _TARS.items():
+        if layer.media_type.startswith(name + sign):
+            form = layer.media_type.removeprefix(name + sign)[:100]
+            hint = "push or save the image again with gzip layers"
+            return ImageError(f"layer {layer.digest} has the unsupported compression {form!r}", hint=hint)
+    return NotAnImage(f"layer {layer.digest} has the unsupported media type {layer.media_type[:100]!r}")
 
 
 def _check_kind(
@@ -286,9 +324,7 @@ def read_image(manifest: bytes, config: bytes, media_type: str = "") -> Image:
     diff_ids = untrusted_json.strings(untrusted_json.mapping(document, "rootfs", what), "diff_ids", what)
     if len(diff_ids) != len(blobs):
         raise ImageError(f"the image has {len(blobs)} layers and {len(diff_ids)} diff_ids")
-    if not blobs:
-        raise ImageError("the image has no layers")
-    layers = tuple(LayerRecord(blob, check_digest(diff_id)) for blob, diff_id in zip(blobs, diff_ids, strict=True))
+    layers = tuple(LayerRecord(blob, _check_diff_id(diff_id)) for blob, diff_id in zip(blobs, diff_ids, strict=True))
     _check_twins(layers)
     platform = _platform(document, what)
     if platform.os not in ("", "linux"):
@@ -324,13 +360,18 @@ def _step(document: dict[str, Any], what: str) -> HistoryEntry:
     return HistoryEntry(**texts, empty=document.get("empty_layer") is True)
 
 
+def _program(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return an entry point; `[""]` is what `--entrypoint ""` of older versions of Docker left, and is none."""
+    return () if words == ("",) else words
+
+
 def _settings(document: dict[str, Any], what: str) -> ImageConfig:
     labels = untrusted_json.mapping(document, "Labels", what)
     if not all(isinstance(value, str) for value in labels.values()):
         raise ImageError(f"{what}: Labels is not an object of strings")
     return ImageConfig(
         env=untrusted_json.strings(document, "Env", what),
-        entrypoint=untrusted_json.strings(document, "Entrypoint", what),
+        entrypoint=_program(untrusted_json.strings(document, "Entrypoint", what)),
         cmd=untrusted_json.strings(document, "Cmd", what),
         working_dir=untrusted_json.text(document, "WorkingDir", what),
         user=untrusted_json.text(document, "User", what),

@@ -57,12 +57,20 @@ def resolve(source: Documents, blob: Descriptor, platform: Platform | None) -> R
     image = oci.read_image(manifest, settings, found.media_type)
     if platform is not None and platforms.rank(image.platform, platform) < 0:
         raise ImageNotFound(f"the image is for {image.platform}, not for {platform}", hint="leave out --platform")
-    return ResolvedImage(found, image, (*indexes, manifest, settings), blob.digest if indexes else "")
+    # The store has a manifest by its sha256 digest; an index that lists it by another one cannot be compared with it.
+    own = oci.Descriptor(found.media_type, image.digest, found.size)
+    index = blob.digest if indexes and own == found and oci.algorithm_of(blob.digest) == "sha256" else ""
+    return ResolvedImage(own, image, (*indexes, manifest, settings), index)
+
+
+def is_beside(entry: IndexEntry) -> bool:
+    """Whether an entry of an index is an artifact beside the image: an attestation, a signature or an SBOM."""
+    return _ATTESTATION in entry.annotations or entry.artifact_type not in ("", *oci.CONFIGS)
 
 
 def _choose_entry(entries: Sequence[IndexEntry], wanted: Platform) -> Descriptor:
     known = oci.MANIFESTS | oci.INDEXES
-    images = [e for e in entries if e.blob.media_type in known and _ATTESTATION not in e.annotations]
+    images = [entry for entry in entries if entry.blob.media_type in known and not is_beside(entry)]
     if len(images) == 1 and images[0].platform is None:
         return images[0].blob
     offered = [(entry.platform, number) for number, entry in enumerate(images) if entry.platform is not None]

@@ -1,4 +1,4 @@
-"""The blobs of the store: content by digest, in `blobs/sha256`."""
+"""The blobs of the store: content by digest, in `blobs/sha256` and `blobs/sha512`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Blobs:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise ImageError(f"blob {digest} is missing from the store", hint="pull or load the image again") from None
-        if len(data) > limit or oci.digest_of(data) != digest:
+        if len(data) > limit or oci.digest_of(data, oci.algorithm_of(digest)) != digest:
             hint = "remove the image, then pull or load it again"
             raise ImageError(f"blob {digest} in the store is damaged", hint=hint)
         return data
@@ -48,10 +48,16 @@ class Blobs:
         """See `nbcontainer.oci.selection.Documents`."""
         return self.read(blob.digest)
 
-    def write(self, data: bytes) -> str:
+    def digests(self) -> list[str]:
+        """Return the digests of all blobs. Raises `OSError`."""
+        found = [folder for folder in self._folder.iterdir() if folder.is_dir()]
+        return [f"{folder.name}:{path.name}" for folder in found for path in folder.iterdir()]
+
+    def write(self, data: bytes, algorithm: str = "sha256") -> str:
         """Add a document and return its digest. Raises `StoreError`."""
-        digest = oci.digest_of(data)
+        digest = oci.digest_of(data, algorithm)
         if not self.path(digest).exists():
+            self.path(digest).parent.mkdir(mode=0o755, exist_ok=True)
             self._write_file(f"blobs/{digest.replace(':', '/', 1)}", data)
         return digest
 
@@ -61,5 +67,6 @@ class Blobs:
         The caller has synced the file, or marked the digest (`nbcontainer.store.durability`). Raises `OSError`.
         """
         target = self.path(digest)
+        target.parent.mkdir(mode=0o755, exist_ok=True)
         path.replace(target)
         sync_directory(target.parent)

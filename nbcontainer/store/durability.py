@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 UNSYNCED = "unsynced"
+_ALGORITHMS = {64: "sha256", 128: "sha512"}
+"""By the hexadecimal digits of a digest: its hash function."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
@@ -52,10 +54,11 @@ def recover(store: Store, boot: Path = _BOOT) -> list[str]:
     for path in (store.path / UNSYNCED).iterdir():
         if path.read_bytes() == now:
             continue
-        blob = store.blobs.path(f"sha256:{path.name}")
+        algorithm = _ALGORITHMS.get(len(path.name), "sha256")
+        blob = store.blobs.path(f"{algorithm}:{path.name}")
         with contextlib.suppress(FileNotFoundError), blob.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != path.name:
+            if hashlib.file_digest(file, algorithm).hexdigest() != path.name:
                 blob.unlink()
-                damaged.append(f"sha256:{path.name}")
+                damaged.append(f"{algorithm}:{path.name}")
         path.unlink()
     return damaged

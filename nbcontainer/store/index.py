@@ -15,7 +15,7 @@ from nbcontainer.oci import names, reference
 from nbcontainer.store import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.store.blobs import Blobs
     from nbcontainer.store.catalog import Catalog
@@ -132,7 +132,7 @@ class Index:
         )
 
     def put_image(
-        self, manifest: oci.Descriptor, documents: Iterable[bytes], name: str, *, index: str = ""
+        self, manifest: oci.Descriptor, documents: Sequence[bytes], name: str, *, index: str = ""
     ) -> oci.Image:
         """Add an image by its documents, byte for byte, and name it as `tag` does.
 
@@ -144,8 +144,17 @@ class Index:
         with self._lock.hold():
             for document in documents:
                 self._blobs.write(document)
+            self._write_config(manifest, documents)
             image = replace(self.read_image(manifest.digest, manifest.media_type), index=index)
             return self.tag(image, name)
+
+    def _write_config(self, manifest: oci.Descriptor, documents: Sequence[bytes]) -> None:
+        """Write the configuration by the digest that the manifest states, if that is not a sha256 one."""
+        config, _ = oci.read_manifest(self._blobs.read(manifest.digest), manifest.media_type)
+        algorithm = oci.algorithm_of(config.digest)
+        for document in documents if algorithm != "sha256" else ():
+            if oci.digest_of(document, algorithm) == config.digest:
+                self._blobs.write(document, algorithm)
 
     def tag(self, image: oci.Image, name: str) -> oci.Image:
         """Give an image of the store a name; another image that has the name loses it.

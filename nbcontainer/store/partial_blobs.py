@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
+from nbcontainer.oci.documents import algorithm_of
 from nbcontainer.store.locks import try_lock
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Partial:
         self._tracker = tracker
         self._grown = threading.Condition()
         self._failed = False
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new(algorithm_of(self.blob.digest))
         self.have = 0
         self.fd = self._open(candidate, fresh=False)
         try:
@@ -106,7 +107,7 @@ class Partial:
         self.path.unlink()
         os.close(self.fd)
         self.fd = self._open(None, fresh=True)
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.new(algorithm_of(self.blob.digest))
         self.have = 0
 
     @property
@@ -115,8 +116,12 @@ class Partial:
         return self.have == self.blob.size
 
     @property
+    def _digest(self) -> str:
+        return f"{algorithm_of(self.blob.digest)}:{self._hash.hexdigest()}"
+
+    @property
     def _matches(self) -> bool:
-        return f"sha256:{self._hash.hexdigest()}" == self.blob.digest
+        return self._digest == self.blob.digest
 
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`. Raises `WrongBytes` if the blob gets longer than its size, and `OSError`."""
@@ -136,7 +141,7 @@ class Partial:
         if not self.complete:
             raise WrongBytes(f"blob {self.blob.digest} has {self.have} bytes instead of the expected {self.blob.size}")
         if not self._matches:
-            raise WrongBytes(f"blob {self.blob.digest} has the digest sha256:{self._hash.hexdigest()}")
+            raise WrongBytes(f"blob {self.blob.digest} has the digest {self._digest}")
         os.fsync(self.fd)
 
     def fail(self) -> None:

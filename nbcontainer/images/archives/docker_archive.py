@@ -1,6 +1,7 @@
 """Archives of `docker save` and `podman save`: a `manifest.json` names configurations and layers.
 
-Source: moby, image/spec/v1.2.md; and image/tarexport. Archives without a manifest.json are from before Docker 1.10.
+Source: moby, image/spec/v1.2.md; and image/tarexport. Archives without a manifest.json are from before Docker 1.10:
+see `nbcontainer.images.archives.old_docker_archive`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from nbcontainer.oci import documents as oci
 from nbcontainer.oci import reference, untrusted_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
     from nbcontainer.oci.documents import Descriptor
     from nbcontainer.store.partial_blobs import Partial
+
+    Decompress = Callable[[int], tuple[Path, Descriptor]]
 
 MANIFEST = "manifest.json"
 _SIGNATURE = 10
@@ -44,12 +47,20 @@ def _items(folder: UntrustedDirectory) -> list[dict[str, Any]]:
     return untrusted_json.objects(untrusted_json.parse(b'{"images":' + text + b"}", MANIFEST), "images", MANIFEST)
 
 
+def familiar_names(tags: Iterable[str], file: str) -> tuple[str, ...]:
+    """Return the names that `file` states, in their familiar form, each once. Raises `ImageError`."""
+    try:
+        return tuple(dict.fromkeys(reference.parse(tag).familiar for tag in tags))
+    except UsageError as error:
+        raise ImageError(f"{file}: {error.message}") from None
+
+
 class DockerArchive:
     """`nbcontainer.images.sources.Source` of an unpacked docker archive. It makes an OCI manifest for each image."""
 
     remote = False
 
-    def __init__(self, folder: UntrustedDirectory, decompress: Callable[[int], tuple[Path, Descriptor]]) -> None:
+    def __init__(self, folder: UntrustedDirectory, decompress: Decompress) -> None:
         """`decompress` makes a plain tar of a layer whose compression OCI does not have: its path (host) and blob.
 
         That file must exist as long as the archive is read.
@@ -61,12 +72,31 @@ class DockerArchive:
 
     def candidates(self, _stem: str = "") -> list[Candidate]:
         """Return the images of the archive. Every layer is read, for its digest. Raises `ImageError`."""
-        return [self._candidate(item) for item in _items(self._folder)]
+        return [self._candidate(config, item, names) for config, item, names in self._images()]
 
-    def _candidate(self, item: dict[str, Any]) -> Candidate:
-        config = self._read(untrusted_json.text(item, "Config", MANIFEST))
+    def claims(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of the archive's images by the digest of their configuration. No layer is read."""
+        return {oci.digest_of(config): names for config, _, names in self._images()}
+
+    def without(self, configs: Collection[str]) -> list[Candidate]:
+        """Return the images whose configurations have other digests than these."""
+        return [
+            self._candidate(config, item, names)
+            for config, item, names in self._images()
+            if oci.digest_of(config) not in configs
+        ]
+
+    def _images(self) -> Iterator[tuple[bytes, dict[str, Any], tuple[str, ...]]]:
+        for item in _items(self._folder):
+            tags = untrusted_json.strings(item, "RepoTags", MANIFEST)
+            yield self._read(untrusted_json.text(item, "Config", MANIFEST)), item, familiar_names(tags, MANIFEST)
+
+    def _candidate(self, config: bytes, item: dict[str, Any], names: tuple[str, ...]) -> Candidate:
         paths = untrusted_json.strings(item, "Layers", MANIFEST)
-        layers = [self._layer(path) for path in paths]
+        return self._add(config, [self._layer(path) for path in paths], names)
+
+    def _add(self, config: bytes, layers: Sequence[Descriptor], names: tuple[str, ...]) -> Candidate:
+        """Make the manifest of an image, and return the image."""
         manifest = oci.canonical(
             {
                 "schemaVersion": 2,
@@ -77,15 +107,7 @@ class DockerArchive:
         )
         for data in (config, manifest):
             self._documents[oci.digest_of(data)] = data
-        names = []
-        for tag in untrusted_json.strings(item, "RepoTags", MANIFEST):
-            try:
-                names.append(reference.parse(tag).familiar)
-            except UsageError as error:
-                raise ImageError(f"{MANIFEST}: {error.message}") from None
-        return Candidate(
-            oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), tuple(dict.fromkeys(names))
-        )
+        return Candidate(oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), names)
 
     def _read(self, path: str) -> bytes:
         try:
@@ -115,6 +137,10 @@ class DockerArchive:
             return self._folder.open(path)
         except FileNotFoundError:
             raise ImageError(f"{path[:200]!r} is missing from the archive", hint="save the image again") from None
+
+    def has(self, blob: Descriptor) -> bool:
+        """Whether a blob is the layer of an image that was returned."""
+        return blob.digest in self._files
 
     def document(self, blob: Descriptor) -> bytes:
         """See `Source`."""

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, UsageError
 from nbcontainer.images import sandboxed
+from nbcontainer.images.archives import choosing
 from nbcontainer.images.archives.docker_archive import DockerArchive, is_docker_archive
+from nbcontainer.images.archives.layout_with_manifest import LayoutWithManifest
 from nbcontainer.images.archives.oci_layout import OciLayout, is_layout
+from nbcontainer.images.archives.old_docker_archive import OldDockerArchive, is_old_docker_archive
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
 from nbcontainer.images.ingest import Ingest, examine
@@ -37,12 +40,16 @@ if TYPE_CHECKING:
     from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
 
+    _Files = OciLayout | DockerArchive | LayoutWithManifest
+
 _HEX = r"[0-9a-f]{64}"
+_BLOBS = r"blobs/sha(256|512)"
 _OF_IMAGES = re.compile(
-    rf"(blobs/sha256/{_HEX}|{_HEX}(\.json|\.tar(\.gz)?|/.*)?|sha256:{_HEX}|oci-layout|(index|manifest)\.json|repositories)"
+    rf"({_BLOBS}/[0-9a-f]{{64,128}}|{_HEX}(\.json|\.tar(\.gz)?|/.*)?|sha256:{_HEX}|oci-layout|(index|manifest)\.json|repositories)"
 )
-_FOLDERS_OF_IMAGES = re.compile(rf"(\.|blobs|blobs/sha256|{_HEX})")
+_FOLDERS_OF_IMAGES = re.compile(rf"(\.|blobs|{_BLOBS}|{_HEX})")
 _LISTED = 10  # images in a message
+_FOLDERS = 4  # directories in each other, with nothing beside them, that can be around an image's files
 
 
 @dataclass(frozen=True)
@@ -147,10 +154,13 @@ class _Load:
         with contextlib.ExitStack() as stack:
             with self._reading(fd) as tracker:
                 unpacked = self._staging.unpacked([fd], whiteouts=False, single_id=True, progress=tracker.part())
-                tree = stack.enter_context(unpacked).tree
-            folder = stack.enter_context(contextlib.closing(UntrustedDirectory(tree)))
+                staged = stack.enter_context(unpacked)
+            folder = stack.enter_context(contextlib.closing(UntrustedDirectory(staged.tree)))
             source = self._source(folder, stack)
-            return None if source is None else self._take(source)
+            if source is None:
+                return None
+            self._staging.notices.extend(staged.notes)
+            return self._take(source)
 
     def _any_archive(self, fd: int) -> list[Image]:
         """Ingest an archive with any content. Its bytes are kept: those of a root file system become its layer's."""
@@ -159,6 +169,7 @@ class _Load:
             with self._reading(fd) as tracker:
                 unpacked = self._staging.unpacked([fd, blob_fd], whiteouts=False, progress=tracker.part())
                 staged = stack.enter_context(unpacked)
+            self._staging.notices.extend(staged.notes)
             with contextlib.closing(UntrustedDirectory(staged.tree)) as folder:
                 source = self._source(folder, stack)
                 if source is not None:
@@ -188,25 +199,35 @@ class _Load:
     def _reading(self, fd: int) -> Tracker:
         return self._staging.tracker(f"read {self._options.stem}", total=os.fstat(fd).st_size)
 
-    def _source(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> OciLayout | DockerArchive | None:
-        if is_layout(folder):
-            return OciLayout(folder, private=True)
+    def _source(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> _Files | None:
+        """Return the images in an unpacked archive, also if they are in a folder of it; None if there are none."""
+        for _ in range(_FOLDERS):
+            found = self._source_in(folder, stack)
+            if found is not None or not folder.descend():
+                return found
+        return None
 
+    def _source_in(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> _Files | None:
         def decompress(fd: int) -> tuple[Path, Descriptor]:
             path, blob = stack.enter_context(self._store.incoming())
             with self._staging.unpacked([fd, blob], whiteouts=True) as staged:
                 return path, staged.blob
 
-        return DockerArchive(folder, decompress) if is_docker_archive(folder) else None
+        docker = DockerArchive(folder, decompress) if is_docker_archive(folder) else None
+        if is_layout(folder):
+            layout = OciLayout(folder, private=True)
+            return layout if docker is None else LayoutWithManifest(layout, docker)
+        if docker is None and is_old_docker_archive(folder):
+            return OldDockerArchive(folder, decompress)
+        return docker
 
-    def _take(self, source: OciLayout | DockerArchive) -> list[Image]:
+    def _take(self, source: _Files) -> list[Image]:
         """Ingest all images of a source. All are examined before the first is added."""
         options = self._options
         if options.only_root:
             raise UsageError("--change is for a root file system, but the file holds images", hint="leave --change out")
-        candidates = source.candidates(options.stem)
-        if not candidates:
-            raise ImageError("the file holds no image")
+        choice = choosing.choose(source, source.candidates(options.stem), options.platform)
+        candidates = choice.candidates
         if options.name and len(candidates) > 1:
             names = ", ".join(name for one in candidates[:_LISTED] for name in one.names or (one.blob.digest[:19],))
             hint = "bring them all in with `%container load`"
@@ -214,6 +235,7 @@ class _Load:
         named = [(one.blob, self._names(one, alone=len(candidates) == 1)) for one in candidates]
         for blob, image_names in named:
             examine(self._store, source, blob, image_names, options.platform)
+        self._staging.notices.extend(choice.notices)
         images = []
         for blob, image_names in named:
             with self._staging.tracker(f"load {image_names[0]}") as tracker:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images.sources import Candidate
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import reference, untrusted_json
+from nbcontainer.oci import reference, selection, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.documents import Descriptor, IndexEntry
     from nbcontainer.store.partial_blobs import Partial
 
 _MARK, _INDEX = "oci-layout", "index.json"
@@ -48,10 +48,10 @@ class OciLayout:
         data = self._folder.read(_INDEX, untrusted_json.LIMIT)
         entries = oci.read_index(data)
         names: dict[Descriptor, list[str]] = {}
-        for entry in entries:
-            if entry.blob.media_type in oci.MANIFESTS | oci.INDEXES:
-                names.setdefault(entry.blob, []).extend(_names(entry.annotations, stem))
-        if len(names) > 1 and not any(names.values()):
+        images = [entry for entry in entries if entry.blob.media_type in oci.MANIFESTS | oci.INDEXES]
+        for entry in images:
+            names.setdefault(entry.blob, []).extend(_names(entry.annotations, stem))
+        if len(names) > 1 and not any(names.values()) and _is_of_platforms(images):
             # One image for several platforms, whose index is index.json itself.
             whole = oci.Descriptor(oci.INDEX, oci.digest_of(data), len(data))
             self._documents[whole.digest] = data
@@ -94,6 +94,12 @@ def copy(fd: int, partial: Partial, progress: Callable[[int], None]) -> None:
     while data := os.pread(fd, _CHUNK, partial.have):
         partial.write(data)
         progress(partial.have)
+
+
+def _is_of_platforms(entries: list[IndexEntry]) -> bool:
+    """Whether the entries are one image for several platforms: at least two have a platform, and no two the same."""
+    stated = [entry.platform for entry in entries if entry.platform is not None and not selection.is_beside(entry)]
+    return 1 < len(stated) == len(set(stated))
 
 
 def _place(blob: Descriptor) -> str:

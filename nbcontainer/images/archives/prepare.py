@@ -98,7 +98,8 @@ def read_blob(path: Path, blob: Descriptor, part: Part) -> Iterator[bytes]:
 
     Raises `ImageError` if they differ from `blob`, and `OSError`, `Stopped`.
     """
-    digest = hashlib.sha256()
+    algorithm = oci.algorithm_of(blob.digest)
+    digest = hashlib.new(algorithm)
     size = 0
     hint = "run `%container verify`"
     try:
@@ -111,5 +112,5 @@ def read_blob(path: Path, blob: Descriptor, part: Part) -> Iterator[bytes]:
             size += len(data)
             yield data
             part.add(len(data))
-    if size != blob.size or f"sha256:{digest.hexdigest()}" != blob.digest:
+    if size != blob.size or f"{algorithm}:{digest.hexdigest()}" != blob.digest:
         raise ImageError(f"blob {blob.digest} in the store is damaged", hint=hint)

@@ -12,6 +12,7 @@ from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open
 if TYPE_CHECKING:
     from pathlib import Path
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not be waited for
 
 
@@ -33,6 +34,25 @@ class UntrustedDirectory:
         """Whether nothing is in it."""
         with os.scandir(self._fd) as entries:
             return next(entries, None) is None
+
+    def folders(self) -> list[str]:
+        """Return the names of the directories in it, sorted; links are not among them."""
+        with os.scandir(self._fd) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+    def descend(self) -> bool:
+        """If the only entry is a directory, become that directory. Return whether it did. Raises `OSError`."""
+        with os.scandir(self._fd) as entries:
+            names = [entry.name for entry, _ in zip(entries, range(2), strict=False)]
+        if len(names) != 1:
+            return False
+        try:
+            inner = os.open(names[0], _FOLDER, dir_fd=self._fd)
+        except (NotADirectoryError, FileNotFoundError):
+            return False
+        os.close(self._fd)
+        self._fd = inner
+        return True
 
     def open(self, name: str) -> int:
         """Return a descriptor of a regular file, which the caller closes; links are followed inside the directory.

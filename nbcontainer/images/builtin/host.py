@@ -60,7 +60,7 @@ def _current(staging: Staging, view: MachineView) -> Image:
     try:
         diff_id = write_layer(source, {**view.entries, f"/{_secret(store)}": host_survey.SurveyEntry(host_survey.GONE)})
         known = store.index.images().get(reference.HOST)
-        if known is None or known.layers[0].diff_id != diff_id or known.config != _config():
+        if known is None or not known.layers or known.layers[0].diff_id != diff_id or known.config != _config():
             known = _added(staging, source)
         layer = store.layers.find(diff_id)
         if layer is None:
@@ -172,5 +172,5 @@ def merge_parts(store: Store, runner: Runner, place: str, parts: Sequence[tuple[
 
 def is_of_this_machine(store: Store, image: Image) -> bool:
     """Whether an image has this machine below it, so that it is incomplete elsewhere."""
-    layer = store.layers.find(image.layers[0].diff_id)
+    layer = store.layers.find(image.layers[0].diff_id) if image.layers else None
     return layer is not None and bool(directories(store, layer))

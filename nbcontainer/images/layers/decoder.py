@@ -30,12 +30,16 @@ _KEPT = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
 
 @dataclass(frozen=True)
 class StreamDigests:
-    """The digest of the uncompressed stream; digest, size (bytes) and compression of the blob."""
+    """The digest of the uncompressed stream; digest, size (bytes) and compression of the blob.
+
+    `unmarked` says that the archive has no end mark.
+    """
 
     diff_id: str
     blob_digest: str
     blob_size: int
     compression: str
+    unmarked: bool = False
 
 
 class Decoder:
@@ -151,7 +155,7 @@ class _Feed:
         source = Reader(self._read)
         keep = source.compression in _KEPT and source.compression is not Compression.NONE
         stream = Stream(self._stored_chunks(source, keep=keep))
-        self._send(stream, stored=self._blob is not None and not keep)
+        unmarked = self._send(stream, stored=self._blob is not None and not keep)
         stream.drain(self._limits.bytes)
         self._sender.flush()
         os.close(self._data)
@@ -162,9 +166,11 @@ class _Feed:
             f"sha256:{self._raw_hash.hexdigest()}" if keep else diff_id,
             size,
             str(source.compression if keep else Compression.NONE),
+            unmarked,
         )
 
-    def _send(self, stream: Stream, *, stored: bool) -> None:
+    def _send(self, stream: Stream, *, stored: bool) -> bool:
+        """Send all entries. Return whether the archive has no end mark."""
         reader = TarReader(stream, self._limits, end_needed=self._end_needed)
         sender = self._sender
         start = self._blob.start if self._blob else 0
@@ -174,6 +180,7 @@ class _Feed:
                 for piece in reader.data(member):
                     if not stored:
                         sender.data(piece)
+        return reader.unmarked
 
     def _stored_chunks(self, source: Reader, *, keep: bool) -> Iterator[bytes]:
         """Yield the uncompressed stream, hashed and stored: with its own bytes if `keep`, else uncompressed."""

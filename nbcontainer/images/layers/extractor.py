@@ -10,7 +10,7 @@ from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.metadata import UNKNOWN, Metadata, kept_xattrs
-from nbcontainer.images.layers.tree import Place, Tree
+from nbcontainer.images.layers.tree import Place, Tree, plain_parts
 from nbcontainer.images.layers.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TARGET_MAX = 4095  # PATH_MAX without its zero byte
+_AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
+_OF_AUFS = b".wh..wh."
 _DEVICE_TYPES = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}
 
 
@@ -62,6 +64,11 @@ class Extractor:
         """Paths of device nodes that cannot be made here, and of hard links to them."""
         return tuple(os.fsdecode(path) for path in self._skipped)
 
+    @property
+    def squashed(self) -> str:
+        """A sentence about the files whose owners are not mapped here; empty if there are none."""
+        return self._metadata.squashed
+
     def close(self) -> None:
         """Close all open directories."""
         self._tree.close()
@@ -73,8 +80,8 @@ class Extractor:
         if self.entries > self._limits.entries or self.size > self._limits.bytes:
             self._past_limits(member)
         make = self._makers.get(member.type)
-        if make is None:
-            return  # a socket or a volume's label has no use in an image
+        if make is None or not member.name or (_OF_AUFS in member.name and self._left_out(member)):
+            return  # a socket, a volume's label or an entry without a name has no use in an image
         if member.xattrs:
             member.xattrs = kept_xattrs(member.name, member.xattrs)
         place = self._tree.place(member.name)
@@ -213,6 +220,15 @@ class Extractor:
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.directory)
 
     # --- whiteouts
+
+    def _left_out(self, member: Member) -> bool:
+        """Whether a layer has this entry only for AUFS, whose records hosts with old versions of Docker stored.
+
+        They are the names in the root that begin with `.wh..wh.` (moby, pkg/archive/diff.go: WhiteoutMetaPrefix), and
+        all below them. Raises `HostileArchive` as `plain_parts` does.
+        """
+        top = plain_parts(member.name)[:1]
+        return self._whiteouts_allowed and any(part.startswith(_AUFS) for part in top)
 
     def _whiteout(self, member: Member, place: Place) -> None:
         name = place.name[len(WHITEOUT) :]

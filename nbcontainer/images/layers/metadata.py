@@ -11,6 +11,8 @@ from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images.layers.limits import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbcontainer.images.layers.tar_reader import Member
     from nbcontainer.images.layers.tree import Place
 
@@ -31,6 +33,16 @@ class Metadata:
         self._single_id = single_id
         self._own = (os.geteuid(), os.getegid())
         self._plain = _makes_plain_files(root_fd, self._own)
+        self._squashed = 0
+        self._first = ""
+
+    @property
+    def squashed(self) -> str:
+        """A sentence about the files whose owners are not mapped here; empty if there are none."""
+        if not self._squashed:
+            return ""
+        count = f"{self._squashed} files" if self._squashed > 1 else "1 file"
+        return f"{count} of owners that are not mapped here belong to root, the first is {self._first}"
 
     def mode_to_make(self, member: Member) -> int:
         """Return the mode to make a file with: the entry's own, without set-id bits before the file is whole."""
@@ -56,11 +68,7 @@ class Metadata:
         """Set the metadata of an open file or directory that was made with `made_mode`. Raises `OSError`."""
         # chown clears set-id bits and security.capability, so it comes first.
         if not self._single_id and (not self._plain or made_mode < 0 or (member.uid, member.gid) != self._own):
-            _check_owner(member)
-            try:
-                os.fchown(fd, member.uid, member.gid)
-            except OSError as error:
-                raise _owner_error(member, error) from error
+            self._set_owner(member, lambda uid, gid: os.fchown(fd, uid, gid))
         if member.xattrs:
             for name, value in member.xattrs.items():
                 _set_xattr(fd, name, value)
@@ -77,11 +85,31 @@ class Metadata:
         """Set the owner of the file at `place`, without following a link. Raises `OSError`."""
         if self._single_id or (self._plain and (member.uid, member.gid) == self._own):
             return
+        self._set_owner(
+            member, lambda uid, gid: os.chown(place.name, uid, gid, dir_fd=place.directory, follow_symlinks=False)
+        )
+
+    def _set_owner(self, member: Member, chown: Callable[[int, int], None]) -> None:
+        """Set both ids with `chown`; one that is not mapped here (EINVAL, chown(2)) becomes this process's."""
         _check_owner(member)
         try:
-            os.chown(place.name, member.uid, member.gid, dir_fd=place.directory, follow_symlinks=False)
+            chown(member.uid, member.gid)
         except OSError as error:
-            raise _owner_error(member, error) from error
+            if error.errno != errno.EINVAL:
+                raise _owner_error(member, error) from error
+            self._squash(member, chown)
+
+    def _squash(self, member: Member, chown: Callable[[int, int], None]) -> None:
+        self._squashed += 1
+        self._first = self._first or f"{shown(member.name)} of {member.uid}:{member.gid}"
+        for uid, gid, own in ((member.uid, -1, (self._own[0], -1)), (-1, member.gid, (-1, self._own[1]))):
+            try:
+                chown(uid, gid)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise _owner_error(member, error) from error
+                chown(*own)
+        member.mode &= 0o1777  # a set-id bit would give another user's rights than the image means
 
 
 def _makes_plain_files(root_fd: int, own: tuple[int, int]) -> bool:
@@ -106,9 +134,9 @@ def _check_owner(member: Member) -> None:
 
 
 def _owner_error(member: Member, error: OSError) -> Exception:
-    if error.errno not in (errno.EINVAL, errno.EPERM):
+    if error.errno != errno.EPERM:
         return error
-    why = "outside the ids mapped here" if error.errno == errno.EINVAL else "which this process is not allowed to set"
+    why = "which this process is not allowed to set"
     return ImageError(f"{shown(member.name)} belongs to {member.uid}:{member.gid}, {why}")
 
 

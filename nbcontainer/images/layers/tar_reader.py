@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers import tar_format as tar
+from nbcontainer.images.layers.foreign_formats import unsupported_format
 from nbcontainer.images.layers.limits import Limits, shown
 
 if TYPE_CHECKING:
@@ -106,11 +107,20 @@ class Stream:
                 raise HostileArchive("the archive has more bytes after its end than the limit for its data")
 
 
+def _not_a_tar(first: bytes, why: str) -> HostileArchive:
+    """Return the error for a stream that is not a tar; it names the format if `first`, its first bytes, show it."""
+    form = unsupported_format(first)
+    if form:
+        hint = "write the archive again as a tar, plain or with gzip, zstd, xz or bzip2"
+        return HostileArchive(f"the file is not a tar archive: it is in the unsupported format {form}", hint=hint)
+    return HostileArchive(f"the file is not a tar archive: {why}")
+
+
 class TarReader:
     """The entries of a tar in the ustar, pax, GNU and V7 formats.
 
-    With `end_needed` an archive without its end mark (a block of zeros) is truncated. Without, as for a layer, whose
-    digest ensures its length, it can end after any entry.
+    An archive can end after any entry, with or without its end mark (a block of zeros) and the padding of its last
+    entry: GNU tar reads such archives. With `end_needed` it must not have 0 bytes, as a layer can.
     """
 
     def __init__(self, stream: Stream, limits: Limits, *, end_needed: bool) -> None:
@@ -121,6 +131,8 @@ class TarReader:
         self._left = 0  # of the current entry's data
         self._padding = 0
         self._headers = 0
+        self.unmarked = False
+        """Whether the archive has ended without its end mark."""
         self.current = b""
         """Name of the newest entry, for messages."""
 
@@ -156,26 +168,22 @@ class TarReader:
 
     def _is_header(self, block: bytes, *, inside: bool) -> bool:
         if len(block) < tar.BLOCK:
-            if block:
+            if block.strip(b"\0") or (block and not self._headers):
                 if not self._headers:
-                    raise HostileArchive(f"the file is not a tar archive: it has only {len(block)} bytes")
+                    raise _not_a_tar(block, f"it has only {len(block)} bytes")
                 raise self._cut_off()
-            if not self._headers:
+            if not self._headers and self._end_needed:
                 raise HostileArchive("the archive is empty: it has 0 bytes")
             if inside:
                 raise self._cut_off()
-            if self._end_needed:
-                raise HostileArchive(
-                    f"the archive is cut off: it ends without its end mark, after {shown(self.current)}",
-                    hint="make it again, or add `head -c 1024 /dev/zero` to it if it is known to be whole",
-                )
+            self.unmarked = True
             return False
         if block == tar.ZEROS:
             self._end(inside=inside)
             return False
         if not tar.checksum_fits(block):
             if not self._headers:
-                raise HostileArchive("the file is not a tar archive: it does not begin with a tar header")
+                raise _not_a_tar(block, "it does not begin with a tar header")
             raise HostileArchive(f"the archive is damaged: the header after {shown(self.current)} has a wrong checksum")
         return True
 
@@ -228,11 +236,13 @@ class TarReader:
         return data
 
     def _skip_rest(self) -> None:
-        size = self._left + self._padding
+        size, padding = self._left + self._padding, self._padding
         self._left = self._padding = 0
         while size:
             part = self._stream.some(size)
             if not part:
+                if size <= padding:
+                    return  # only the padding of the last entry is missing
                 raise self._cut_off()
             size -= len(part)
 

@@ -76,7 +76,7 @@ class Tree:
         """Return the place of archive name `name`; None for the root itself.
 
         Missing parents are made with mode 0755 if `create`, else FileNotFoundError is raised. Raises `HostileArchive`
-        for names with `..`, too long ones, and ones below a file; and `OSError`.
+        for names that lead out of the root, too long ones, and ones below a file; and `OSError`.
         """
         head, _, leaf = name.rpartition(b"/")
         if head != self._newest or leaf in _NO_NAMES or len(leaf) > self._leaf_max or len(name) > self._name_max:
@@ -111,13 +111,13 @@ class Tree:
         if len(name) > limits.path:
             raise HostileArchive(f"{shown(name)} has a name of {len(name)} bytes, the limit is {limits.path}")
         head, _, leaf = name.strip(b"/").rpartition(b"/")
-        if leaf in _NO_NAMES:
-            parts = _parts(name)
-            if not name:
-                raise HostileArchive("the archive has an entry without a name")
-            head, leaf = b"/".join(parts[:-1]), parts[-1] if parts else b""
         if leaf == b"..":
             raise _dotdot(name)
+        if leaf in _NO_NAMES:
+            parts = plain_parts(name)
+            head, leaf = b"/".join(parts[:-1]), parts[-1] if parts else b""
+        elif b".." in head:
+            head = b"/".join(plain_parts(head))
         if len(leaf) > limits.component:
             raise _too_long(leaf, limits)
         return head, leaf
@@ -255,20 +255,34 @@ def _parts(path: bytes) -> list[bytes]:
 def _parent_parts(rest: bytes, head: bytes) -> list[bytes]:
     """Return the parts of `rest`, the end of an entry's parent `head`. Raises `HostileArchive` for forbidden names."""
     parts = _parts(rest)
-    for part in parts:
-        if part == b"..":
-            raise _dotdot(head)
-        if part.startswith(WHITEOUT):
-            raise _forged(head)
+    if any(part.startswith(WHITEOUT) for part in parts):
+        raise _forged(head)
     return parts
 
 
-def _forged(head: bytes) -> HostileArchive:
-    return HostileArchive(f"the archive has a forged whiteout: {shown(head)} as a directory")
+def plain_parts(name: bytes) -> list[bytes]:
+    """Return the parts of a name, with `..` applied as Go's path.Clean does it: without a look at links.
+
+    Docker and podman read names of entries so. Raises `HostileArchive` for a name that leads out of the root.
+    """
+    parts: list[bytes] = []
+    for part in _parts(name):
+        if part != b"..":
+            parts.append(part)
+        elif parts:
+            if parts.pop().startswith(WHITEOUT):
+                raise _forged(name)
+        else:
+            raise _dotdot(name)
+    return parts
 
 
 def _dotdot(name: bytes) -> HostileArchive:
     return HostileArchive(f"the archive tries to leave its root: {shown(name)} has '..' in it")
+
+
+def _forged(head: bytes) -> HostileArchive:
+    return HostileArchive(f"the archive has a forged whiteout: {shown(head)} as a directory")
 
 
 def _too_long(part: bytes, limits: Limits) -> HostileArchive:

@@ -29,7 +29,8 @@ class UnpackedStream:
     """The result of `unpack`. All fields have JSON types.
 
     `diff_id` is the digest of the uncompressed tar, `blob_digest` and `blob_size` (bytes) are of the stored blob,
-    `size` is the bytes of file contents, `skipped` are the device nodes that could not be made here.
+    `size` is the bytes of file contents, `skipped` are the device nodes that could not be made here, and `notes` are
+    sentences about the archive for the user.
     """
 
     diff_id: str
@@ -39,6 +40,7 @@ class UnpackedStream:
     size: int
     entries: int
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def media_type(compression: Compression) -> str:
@@ -69,11 +71,12 @@ def unpack(
     about once a MiB. With `whiteouts`, `.wh.` entries become overlay whiteouts (user xattrs); without, as for a root
     filesystem, they are refused. With `single_id` owners are left out. The caller closes all descriptors.
 
-    Parents that the archive does not name are made 0755 with time 0. After an error, extracted
+    Owners that are not mapped here become this process's. Parents that the archive does not name are made 0755 with
+    time 0. After an error, extracted
     files are left, but no process and no descriptor. The caller must be single-threaded: a child is forked.
 
     Raises `HostileArchive` for an archive that breaks the rules, passes a limit, is damaged or cut off; `ImageError`
-    for an owner outside the mapped ids; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
+    for an owner that must not be set; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
     """
     decoder = Decoder(source_fd, blob_fd, limits, end_needed=not whiteouts)
     umask = os.umask(0)
@@ -82,7 +85,8 @@ def unpack(
         extractor = Extractor(root_fd, decoder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
         _extract(decoder, extractor, progress)
         extractor.finish()
-        return _unpacked(decoder.report(), extractor)
+        digests = decoder.report()
+        return _unpacked(digests, extractor, _notes(digests, extractor, mark_needed=not whiteouts))
     finally:
         if extractor is not None:
             extractor.close()
@@ -101,7 +105,17 @@ def _extract(decoder: Decoder, extractor: Extractor, progress: Callable[[int], N
         progress(decoder.source_bytes)
 
 
-def _unpacked(digests: StreamDigests, extractor: Extractor) -> UnpackedStream:
+def _notes(digests: StreamDigests, extractor: Extractor, *, mark_needed: bool) -> tuple[str, ...]:
+    """Return what the user should see; the digest of a layer ensures its length, so it needs no mark at its end."""
+    notes = []
+    if digests.unmarked and mark_needed:
+        notes.append(f"the archive ends without its end mark, after {extractor.entries} entries: it may be cut off")
+    if extractor.squashed:
+        notes.append(extractor.squashed)
+    return tuple(notes)
+
+
+def _unpacked(digests: StreamDigests, extractor: Extractor, notes: tuple[str, ...]) -> UnpackedStream:
     return UnpackedStream(
         digests.diff_id,
         digests.blob_digest,
@@ -110,4 +124,5 @@ def _unpacked(digests: StreamDigests, extractor: Extractor) -> UnpackedStream:
         extractor.size,
         extractor.entries,
         extractor.skipped,
+        notes,
     )

@@ -21,6 +21,16 @@ COUNT = 65536
 ROOT_BASE = 0x7000_0000
 """First host id of root's range. It is unused in systemd's list of uid ranges (systemd.io/UIDS-GIDS)."""
 
+_ROOT_MORE = (
+    (COUNT, ROOT_BASE + COUNT, 0x1000_0000 - COUNT),
+    (0x1000_0000, 0x9000_0000, 0x6FFF_FFFF),
+    (0xF000_0000, 0x8000_0000, 0x0FFF_FFFF),
+)
+"""Root's further ranges: the rest of the unused ids, and those with 32 bits, which systemd's list leaves to no user.
+
+Images have such owners: Git for Windows 197609, OpenShift 1000660000, Fedora's old nfsnobody 4294967294.
+"""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -176,7 +186,8 @@ def root_map(uid_map: str, gid_map: str) -> IdMap:
     namespace of their own with the same ids, one to one.
     """
     if _covers(uid_map, ROOT_BASE, COUNT) and _covers(gid_map, ROOT_BASE, COUNT):
-        high = (Range(0, ROOT_BASE, COUNT),)
+        more = [range_ for range_ in _ROOT_MORE if all(_covers(text, *range_[1:]) for text in (uid_map, gid_map))]
+        high = (Range(0, ROOT_BASE, COUNT), *(Range(*range_) for range_ in more))
         return IdMap(MapKind.RANGE, high, high)
     return IdMap(MapKind.RANGE, _identity(uid_map), _identity(gid_map))
 

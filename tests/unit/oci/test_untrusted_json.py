@@ -98,9 +98,10 @@ def test_a_hostile_document_is_refused(data: bytes, message: str) -> None:
         ({"layers": [{**BLOB, "size": True}]}, "expected media type, digest and size"),
         ({"layers": [{**BLOB, "size": "7"}]}, "expected media type, digest and size"),
         ({"layers": [{**BLOB, "digest": "sha256:../../etc/passwd"}]}, "invalid sha256 digest"),
-        ({"layers": [{**BLOB, "digest": f"sha512:{HEX}{HEX}"}]}, "invalid sha256 digest"),
+        ({"layers": [{**BLOB, "digest": f"sha512:{HEX}"}]}, "invalid sha512 digest"),
+        ({"layers": [{**BLOB, "digest": f"sha384:{HEX}"}]}, "invalid sha256 digest"),
         (
-            {"layers": [{**BLOB, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar"}]},
+            {"layers": [{**BLOB, "mediaType": "application/vnd.in-toto+json"}]},
             "unsupported media type",
         ),
         ({"config": None}, "expected media type, digest and size"),

@@ -235,8 +235,7 @@ BROKEN = {
     "a checksum that is no number": (tars.archive(tars.header(b"f", checksum=b"a\0      ")), "not a tar archive"),
     "a header cut off": (tars.entry(b"first") + tars.header(b"f")[:300], "cut off: it ends inside or after 'first'"),
     "data cut off": (tars.entry(b"f", b"12345")[:514], "cut off: it ends inside or after 'f'"),
-    "padding cut off": (tars.entry(b"f", b"12345")[:520], "cut off"),
-    "no end": (tars.entry(b"f", b"12345"), "cut off: it ends without its end mark, after 'f'"),
+    "the next header cut off": (tars.entry(b"f") + tars.entry(b"g")[:5], "cut off: it ends inside or after 'f'"),
     "an extended header cut off": (tars.pax({b"path": b"n"})[:700], "cut off: it ends inside its first header"),
     "nothing after an extended header": (tars.pax({b"path": b"n"}), "cut off"),
     "the end after an extended header": (tars.archive(tars.pax({b"path": b"n"})), "ends between headers"),
@@ -342,3 +341,42 @@ def test_many_attributes_take_linear_time() -> None:
     assert member.xattrs is not None
     assert len(member.xattrs) == len(names)
     assert time.process_time() - begin < 2
+
+
+@pytest.mark.parametrize("end", [b"", bytes(100), bytes(512), bytes(700)])
+def test_an_end_that_is_missing(end: bytes) -> None:
+    """Without its end mark, all entries of an archive are read, and the reader says that it is missing."""
+    reader = TarReader(
+        Stream(iter([tars.entry(b"f", b"12345")[: 512 + 5] + bytes(507) + end])), Limits(), end_needed=True
+    )
+    assert [member.name for member in iter(reader.next, None)] == [b"f"]
+    assert reader.unmarked == (len(end) < 512)
+
+
+def test_padding_that_is_missing() -> None:
+    """The last entry's data can end without padding to a whole block."""
+    reader = TarReader(Stream(iter([tars.entry(b"f", b"12345")[: 512 + 5]])), Limits(), end_needed=True)
+    assert [member.name for member in iter(reader.next, None)] == [b"f"]
+    assert reader.unmarked
+
+
+def test_a_layer_of_no_bytes() -> None:
+    """A layer of 0 bytes has no entries."""
+    assert TarReader(Stream(iter([])), Limits(), end_needed=False).next() is None
+
+
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"LZIP\1", "lzip"),
+        (b"PK\3\4", "zip"),
+        (b"\x5d\0\0\x80", "lzma"),
+        (b"hsqs", "squashfs"),
+    ],
+)
+@pytest.mark.parametrize("size", [20, 2000])
+def test_an_unsupported_format_is_named(first: bytes, name: str, size: int) -> None:
+    """The error for a stream in a format that is not supported names the format."""
+    with pytest.raises(HostileArchive, match=f"unsupported format {name}"):
+        TarReader(Stream(iter([first.ljust(size, b"x")])), Limits(), end_needed=True).next()

@@ -200,6 +200,8 @@ def test_compressed_archives_cut_off_anywhere(unpacker: Unpacker, compression: s
     """A compressed archive without its end, wherever it was cut, is refused."""
     packed = PACKERS[compression](SMALL)
     for length in range(0, len(packed) - (1 if compression != "none" else 1024), 41):
+        if compression == "none" and not any(packed[length : -(-length // 512) * 512]):
+            continue  # only padding is missing, or nothing but the end mark
         with pytest.raises(HostileArchive, match=r"cut off|empty|not a tar archive|cannot be decompressed|damaged"):
             unpacker(packed[:length])
 

@@ -25,6 +25,11 @@ from nbcontainer.sandbox.userns.idmap import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+FIRST = (0, ROOT_BASE, COUNT)
+REST = (COUNT, ROOT_BASE + COUNT, 0x1000_0000 - COUNT)
+MIDDLE = (0x1000_0000, 0x9000_0000, 0x6FFF_FFFF)
+TOP = (0xF000_0000, 0x8000_0000, 0x0FFF_FFFF)
+
 WHOLE = "         0          0 4294967295\n"
 UID, GID = 54321, 54322
 """A user whom no machine's /etc/passwd knows: its name is its number."""
@@ -108,20 +113,23 @@ def test_a_small_range_is_used_whole(machine: Machine) -> None:
 def test_roots_containers_have_a_range_that_owns_nothing(machine: Machine) -> None:
     """Root of the host gets a high range, so that no id of a container's is one of the host's."""
     chosen = choose(root_of(machine))
-    assert chosen == IdMap(MapKind.RANGE, (Range(0, ROOT_BASE, COUNT),), (Range(0, ROOT_BASE, COUNT),))
+    assert chosen.kind == MapKind.RANGE
+    assert chosen.uids == chosen.gids
+    assert min(range_.outside for range_ in chosen.uids) == ROOT_BASE
     assert (chosen.root_uid, chosen.root_gid, chosen.setgroups, chosen.tool) == (ROOT_BASE, ROOT_BASE, True, False)
 
 
 @pytest.mark.parametrize(
     ("uids", "gids", "expected"),
     [
-        (WHOLE, WHOLE, ((0, ROOT_BASE, COUNT),)),
+        (WHOLE, WHOLE, (FIRST, REST, MIDDLE, TOP)),
+        (f"0 0 {0x8000_0000}\n", WHOLE, (FIRST, REST)),
         ("0 1000 1\n1 100000 65536\n", "0 1000 1\n1 100000 65536\n", ((0, 0, 1), (1, 1, 65536))),
         ("0 100000 65536\n", WHOLE, ((0, 0, 65536),)),
         (f"0 0 {ROOT_BASE + COUNT}\n", WHOLE, ((0, ROOT_BASE, COUNT),)),
         (f"0 0 {ROOT_BASE + COUNT - 1}\n", WHOLE, ((0, 0, ROOT_BASE + COUNT - 1),)),
     ],
-    ids=["the host", "rootless podman", "one of the two", "just enough", "one too few"],
+    ids=["the host", "ids of 31 bits", "rootless podman", "one of the two", "just enough", "one too few"],
 )
 def test_root_of_a_user_namespace_gives_its_own_ids(
     uids: str, gids: str, expected: tuple[tuple[int, int, int], ...]
@@ -180,7 +188,8 @@ def test_no_file_grants_nothing(tmp_path: Path) -> None:
     ("ids", "known", "unknown"),
     [
         (single_map(1000, 1000), 0, 1),
-        (root_map(WHOLE, WHOLE), 65535, 65536),
+        (root_map(WHOLE, WHOLE), 1000660000, 0x7FFF_FFFF),
+        (root_map(WHOLE, WHOLE), 2**32 - 2, 0x8000_0000),
         (IdMap(MapKind.RANGE, gids=(Range(0, 1, 1), Range(5, 9, 2))), 6, 7),
     ],
 )

@@ -131,3 +131,45 @@ def read_mounts(text: str) -> list[Mount]:
 def _plain(word: str) -> str:
     """Return a path from mountinfo without its octal escapes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
+
+
+_COUNTERS = {("Ip", "OutNoRoutes"): "no_route", ("Udp", "NoPorts"): "no_port", ("Tcp", "AttemptFails"): "refused"}
+_SNMP_SIZE = 1 << 14
+
+
+def unreached(process: int | str = "self") -> dict[str, int]:
+    """Return how often programs in the network namespace of a process could not reach something, if at all.
+
+    `no_route` counts packets without a route, `no_port` datagrams to a port of its own that is closed, and `refused`
+    connections that its own loopback refused (RFC 4293, 4113 and 4022: proc_pid_net(5), snmp). Empty if it cannot be
+    read. A program in the container cannot make this wait.
+    """
+    try:
+        file = os.open(f"/proc/{process}/net/snmp", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return {}
+    try:
+        text = os.read(file, _SNMP_SIZE).decode("ascii", "replace")
+    except OSError:
+        return {}
+    finally:
+        os.close(file)
+    return _nonzero(text)
+
+
+def _nonzero(text: str) -> dict[str, int]:
+    """Return the counters of `unreached` that are not 0, from pairs of lines: names, then values."""
+    found: dict[str, int] = {}
+    values = dict[tuple[str, str], int]()
+    lines = text.splitlines()
+    for names, numbers in zip(lines[::2], lines[1::2], strict=False):
+        kind, _, _ = names.partition(":")
+        for name, number in zip(names.split()[1:], numbers.split()[1:], strict=False):
+            if number.isascii() and number.isdigit() and len(number) < 20:
+                values[kind, name] = int(number)
+    for key, short in _COUNTERS.items():
+        if values.get(key, 0):
+            found[short] = values[key]
+    if not values.get(("Tcp", "OutRsts"), 0):  # another machine refused it
+        found.pop("refused", None)
+    return found

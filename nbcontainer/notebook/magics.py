@@ -20,8 +20,10 @@ from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
-from nbcontainer.errors import CellFailed, StoreError, UsageError
+from nbcontainer.errors import CellFailed, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import cell_values
+from nbcontainer.notebook.hint_display import show
+from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import filler, split
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.commands.options.table import RunOption
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.values.exchange import Exchange
 
 _CELL_OPTIONS = (
@@ -42,6 +45,7 @@ _CELL_OPTIONS = (
     Option(("--err",), "VAR", "store standard error in this variable"),
     Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
     *cell_values.OPTIONS,
+    Option(("--quiet",), "", "show no hints after the cell"),
 )
 
 _CELL = Command(
@@ -84,7 +88,12 @@ class ContainerMagics(Magics):
         config=True
     )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
+    hints = Bool(True, help="Whether to show what a cell lacks, and how to have it, after the cell.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.given_hints = Hints()
 
     _engine: Engine | None = None
     _holding: Engine | None = None
@@ -202,16 +211,23 @@ class ContainerMagics(Magics):
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
             streams.values, streams.on_values = exchange.values, exchange.send
+        streams.on_follow = watch = _Watch()
         try:
-            _, outcome = run(self.engine, request, streams, progress=listener(self.shell))
+            container, outcome = run(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
             raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
+        except SetupFailed as error:
+            if error.step == "Execute":
+                self._hint(words, CellFacts(request, failed=True))
+            raise
         finally:
             gate.finish(shown)
             for sink in (shown, shown_err):
                 sink.finish()
             for destination in (out, err):
                 destination.fill(self._namespace)
+        if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
+            self._hint(words, CellFacts(request, container, not outcome.ok, watch.ended))
         if outcome.ok:
             if exchange is not None:
                 cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
@@ -221,6 +237,12 @@ class ContainerMagics(Magics):
             raise failure(outcome)
         if outcome.reason != Reason.EXITED:
             print(outcome.describe(), file=sys.stderr)
+
+    def _hint(self, words: Words, cell: CellFacts) -> None:
+        """Show the new hints after a cell, unless they are turned off."""
+        if self.hints and not words.has("quiet"):
+            for text in self.given_hints.after(cell):
+                show(self.shell, text)
 
     def _apply_defaults(self, words: Words) -> None:
         if not words.operands and not words.has("name"):
@@ -238,6 +260,21 @@ class ContainerMagics(Magics):
 
 ContainerMagics.container.__doc__ = _HELP_TEXT
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
+
+
+class _Watch:
+    """Keeps what init reports of a cell's end."""
+
+    def __init__(self) -> None:
+        self._supervisor: Supervisor | None = None
+
+    def __call__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    @property
+    def ended(self) -> dict[str, Any]:
+        """The report; empty if there is none."""
+        return (self._supervisor and self._supervisor.running.ended) or {}
 
 
 class _Destination:

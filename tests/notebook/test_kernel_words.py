@@ -8,7 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.notebook.conftest import Notebook
-    from tests.notebook.kernels import Kernel
+    from tests.notebook.kernels import Cell, Kernel
     from tests.notebook.shell_kernels import ShellKernel
 
 
@@ -23,7 +23,24 @@ def test_a_command_with_a_bang_is_run_by_the_shell(shell_kernel: ShellKernel) ->
     assert shell_kernel.run("!ls / | grep -x etc").good().stdout == "etc\n"
     assert shell_kernel.run("!x=1\n!cd /etc\ncat <<END\n!text\nEND\n!echo $x $PWD").good().stdout == "!text\n1 /etc\n"
     assert shell_kernel.run("! false").good().stdout == ""
-    assert shell_kernel.run("! echo shown").error is not None
+
+
+def shown(cell: Cell) -> list[str]:
+    """The texts of a cell's displays."""
+    return [message["data"]["text/plain"] for message in cell.messages if message["type"] == "display_data"]
+
+
+def test_a_failed_cell_of_a_shell_has_hints(shell_kernel: ShellKernel) -> None:
+    """On a negation, and on a network that the container does not have: each once, as a display of its own."""
+    cell = shell_kernel.run("! echo shown")
+    assert cell.error is not None
+    assert cell.stdout == "shown\n"
+    (text,) = shown(cell)
+    assert text.startswith("hint: `! command` is the shell's negation: write `!command`")
+    assert shown(shell_kernel.run("! true")) == []
+    assert shown(shell_kernel.run("wget -q http://192.0.2.1/; true").good()) == []
+    (text,) = shown(shell_kernel.run("wget -q http://192.0.2.1/"))
+    assert "`kernel install --network private`" in text
 
 
 def test_a_question_about_a_magic_shows_its_verbs(shell_kernel: ShellKernel) -> None:

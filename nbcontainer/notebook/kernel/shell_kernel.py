@@ -17,6 +17,9 @@ from nbcontainer.commands.grammar import Command, Words, parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
+from nbcontainer.linux.procfs import unreached
+from nbcontainer.notebook.hint_display import bundle
+from nbcontainer.notebook.hints import Hints
 from nbcontainer.notebook.kernel.history import History
 from nbcontainer.notebook.kernel.language.bang import without_bangs
 from nbcontainer.notebook.kernel.language.completeness import completeness
@@ -71,6 +74,7 @@ class ContainerKernel(Kernel):
     )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
     trust_output = Bool(False, help="Whether `display` shows HTML, SVG and scripts as they are.").tag(config=True)
+    hints = Bool(True, help="Whether to show what a failed cell lacks, and how to have it.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -78,6 +82,8 @@ class ContainerKernel(Kernel):
         self.engine = default_engine()
         self._words_error: NbcontainerError | None = None
         self._functions: set[str] = set()
+        self._given_hints = Hints()
+        self._counters: dict[str, int] = {}
         self._previous_handler: Any = None
         self.frontends = FrontendMessages(self)
         self.history = History(self.engine.store.path / "history.sqlite")
@@ -168,8 +174,22 @@ class ContainerKernel(Kernel):
         end = self.cells.run(rest, keyboard)
         if end.note:
             self.outputs.stderr(f"nbcontainer: {end.note}\n".encode())
+        if end.reason == Reason.EXITED and end.status and not silent:
+            self._hint(code)
         if end.reason != Reason.EXITED or (end.status and self.raise_error):
             raise _failure(end)
+
+    def _hint(self, code: str) -> None:
+        """Show the new hints after a failed cell, each as a display of its own."""
+        if not self.hints:
+            return
+        counters = unreached(self.cells.init) if self.cells.init else {}
+        before, self._counters = self._counters, counters
+        new = {name: count for name, count in counters.items() if count > before.get(name, 0)}
+        for text in self._given_hints.after_shell_cell(self.cells.request, code, new):
+            self.outputs.flush()
+            content = {"data": bundle(text), "metadata": {}, "transient": {}}
+            self.frontends.publish("display_data", content, self.frontends.parent)
 
     def _show_result(self, view: Any, *, silent: bool) -> None:
         if view is None or silent:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.process import set_name, set_pdeathsig
+from nbcontainer.linux.procfs import unreached
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
 from nbcontainer.sandbox.spec import FORWARDED
@@ -92,9 +93,12 @@ class _Init:
         self._prefault()
         if self._begin(failure):
             status, usage = self._outlive()
-            _end_everything()
+            # Facts for hints, before the namespaces go. A cell that ends with 0, and with all its processes, has none.
+            facts = unreached() if status else {}
+            if killed := _end_everything():
+                facts["killed"] = killed
             with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
-                self._say_ended(status, usage)
+                self._say_ended(status, usage, facts)
 
     def _prefault(self) -> None:
         """Goes through all that is left of a cell but its program, and does nothing of it."""
@@ -102,7 +106,7 @@ class _Init:
         with prefault.plain_request(self.done) as channel:
             double = _Init(idle_kernel(), channel, self.launcher)
             double._begin(None)
-            double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN))
+            double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN), {})
             protocol.close(double.files)
 
     def _begin(self, failure: dict[str, Any] | None) -> bool:
@@ -131,9 +135,10 @@ class _Init:
         protocol.send(self.channel, {"network": True}, [namespace])
         self.kernel.close(namespace)
 
-    def _say_ended(self, status: int, usage: resource.struct_rusage) -> None:
+    def _say_ended(self, status: int, usage: resource.struct_rusage, facts: dict[str, int]) -> None:
         cpu_time = usage.ru_utime + usage.ru_stime
-        protocol.send(self.channel, {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024})
+        ended = {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
+        protocol.send(self.channel, {**facts, **ended} if facts else ended)
 
     def _outlive(self) -> tuple[int, resource.struct_rusage]:
         """Reaps every child and hands signals to the cell, until its end: its wait status and resource usage."""
@@ -235,13 +240,16 @@ class _Init:
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 
 
-def _end_everything() -> None:
-    """Kills whatever else is in the pid namespace, and reaps it, so that nothing is left when the notebook hears."""
+def _end_everything() -> int:
+    """Kill all other processes in the pid namespace and reap them; return how many were still running."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(-1, signal.SIGKILL)
+    killed = 0
     with contextlib.suppress(ChildProcessError):
         while True:
-            os.waitpid(-1, 0)
+            _, status = os.waitpid(-1, 0)
+            killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return killed
 
 
 def _apply(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[str, Any] | None:

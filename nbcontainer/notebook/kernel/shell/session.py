@@ -49,6 +49,7 @@ class ShellSession:
         self, engine: Engine, request: Request, listener: ShellListener, program: str = "", notice: str = ""
     ) -> None:
         self.engine = engine
+        self.request = request
         self.container: Container | None = None
         self._image: Image | None = None
         self._listener = listener

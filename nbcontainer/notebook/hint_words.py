@@ -1,0 +1,85 @@
+"""Words of a cell's body, and what they name on this machine. The body is the user's own text."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WORD = re.compile(r"""[^\s'"`|&;<>(){}$=,\[\]]+|\$HOME/[^\s'"`|&;<>(){}$=,]+""")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_SIZE = 1 << 16  # characters of a body that are looked at
+_MOST = 400  # words of it
+_OWN = frozenset("PATH HOME HOSTNAME TERM PWD OLDPWD SHELL SHLVL IFS RANDOM LINENO SECONDS UID PPID USER LANG".split())
+"""Variables that containers and shells set themselves."""
+
+
+def words(body: str) -> list[str]:
+    """Return the words of a body that may be paths, each once."""
+    found = dict.fromkeys(word.group().removesuffix("/") for word in _WORD.finditer(body[:_SIZE]))
+    return [word for word in found if word.strip("./*-") and not word.startswith("-")][:_MOST]
+
+
+def working_directory() -> str:
+    """Return the notebook's directory; empty if it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def beside(directory: str, found: Iterable[str]) -> str:
+    """Return the first word that names a file in a directory (host); empty if none does.
+
+    A word with a pattern (glob(7)) in its last part counts if a file matches it. The name of a program does not count.
+    """
+    for word in found:
+        path = os.path.normpath(os.path.join(directory, word))  # noqa: PTH118 - a word is not a path yet
+        if not path.startswith(f"{directory.rstrip('/')}/") or len(word) > 255:
+            continue
+        if glob.has_magic(word):
+            above, _, pattern = path.rpartition("/")
+            if not glob.has_magic(above) and next(Path(above).glob(pattern), None):
+                return word
+        elif os.path.lexists(path) and ("/" in word or "." in word or not shutil.which(word)):
+            return word
+    return ""
+
+
+def in_home(found: Iterable[str]) -> str:
+    """Return the first word that names an existing file by `~/`, or by the path of the home directory."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - it does not raise
+    for word in found:
+        path = f"{home}/{word[2:]}" if word.startswith("~/") else word
+        if path.startswith(f"{home}/") and home != "/" and len(path) < 1024 and os.path.lexists(path):
+            return word
+    return ""
+
+
+def has_negation(body: str) -> bool:
+    """Return whether a line begins with `! command`."""
+    return bool(re.search(r"^[ \t]*! +\S", body[:_SIZE], re.MULTILINE))
+
+
+def notebook_variable(body: str, own: set[str]) -> str:
+    """Return the first variable that a body reads, and only the notebook's environment has; empty if there is none.
+
+    `own` are the names of the container's variables.
+    """
+    text = body[:_SIZE]
+    for found in _VARIABLE.finditer(text):
+        name = found[1] or found[2]
+        if name in os.environ and name not in own and name not in _OWN and not _is_set(name, text):
+            return name
+    return ""
+
+
+def _is_set(name: str, text: str) -> bool:
+    """Return whether a body seems to set a variable: `NAME=`, `for NAME`, `read NAME`, or by a file that it sources."""
+    return bool(re.search(rf"\b{name}\+?=|\b(?:for|read|getopts|declare|local|mapfile)\b[^\n;]*\b{name}\b", text))

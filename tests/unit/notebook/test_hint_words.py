@@ -1,0 +1,60 @@
+"""Words of a cell's body for hints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.notebook import hint_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("cat table.csv", "table.csv"),
+        ('open("data/a.txt")', "data/a.txt"),
+        ("cd data/ && ls", "data"),
+        ("x=./table.csv", "./table.csv"),
+        ("wc -l <table.csv", "table.csv"),
+        ("ls *.csv", "*.csv"),
+        ("ls data/?.txt", "data/?.txt"),
+        ("python 'my script.py'", ""),
+        ("cat ../outside", ""),
+        ("cat data/../../outside", ""),
+        ("test -e x; -table.csv", ""),
+        ("sort", ""),
+        ("ls */a.txt", ""),
+        ("echo . .. / ./ * -- -", ""),
+        ("cat " + "x" * 5000, ""),
+        ("", ""),
+    ],
+)
+def test_a_word_names_a_file_beside_the_notebook(tmp_path: Path, body: str, found: str) -> None:
+    """By its name, its path or a pattern; files outside the directory, options and names of programs do not count."""
+    here = tmp_path / "here"
+    (here / "data").mkdir(parents=True)
+    for path in ("table.csv", "data/a.txt", "sort", "../outside", "-table.csv"):
+        (here / path).touch()
+    assert hint_words.beside(str(here), hint_words.words(body)) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("echo $ANSWER", "ANSWER"),
+        ('echo "${ANSWER}"', "ANSWER"),
+        ("ANSWER=1; echo $ANSWER", ""),
+        ("for ANSWER in 1 2; do echo $ANSWER; done", ""),
+        ("read -r a ANSWER; echo $ANSWER", ""),
+        ("echo $ANSWERS $nosuch $HOME $1 $$", ""),
+    ],
+)
+def test_a_variable_of_the_notebook_is_found(monkeypatch: pytest.MonkeyPatch, body: str, found: str) -> None:
+    """One that the body reads and does not set, and that neither every shell nor the container has."""
+    monkeypatch.setenv("ANSWER", "42")
+    assert hint_words.notebook_variable(body, set()) == found
+    assert hint_words.notebook_variable(body, {"ANSWER"}) == ""

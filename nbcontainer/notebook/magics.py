@@ -20,7 +20,7 @@ from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
-from nbcontainer.errors import CellFailed, SetupFailed, StoreError, UsageError
+from nbcontainer.errors import CellFailed, NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import cell_values
 from nbcontainer.notebook.hint_display import show
 from nbcontainer.notebook.hints import CellFacts, Hints
@@ -217,8 +217,7 @@ class ContainerMagics(Magics):
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
             raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         except SetupFailed as error:
-            if error.step == "Execute":
-                self._hint(words, CellFacts(request, failed=True))
+            self._hint(words, CellFacts(request, failed=error.step == "Execute"))
             raise
         finally:
             gate.finish(shown)
@@ -228,10 +227,13 @@ class ContainerMagics(Magics):
                 destination.fill(self._namespace)
         if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
             self._hint(words, CellFacts(request, container, not outcome.ok, watch.ended))
-        if outcome.ok:
-            if exchange is not None:
-                cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
-            return
+        if not outcome.ok:
+            self._report(words, outcome)
+        elif exchange is not None:
+            cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
+
+    def _report(self, words: Words, outcome: Outcome) -> None:
+        """Raise the error of a run that failed, or print it if the cell must not fail."""
         # An interrupt must stop Run All, whatever the options of the cell are.
         if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
             raise failure(outcome)
@@ -241,8 +243,9 @@ class ContainerMagics(Magics):
     def _hint(self, words: Words, cell: CellFacts) -> None:
         """Show the new hints after a cell, unless they are turned off."""
         if self.hints and not words.has("quiet"):
-            for text in self.given_hints.after(cell):
-                show(self.shell, text)
+            with contextlib.suppress(NbcontainerError, OSError):  # another process removed what a hint looks at
+                for text in self.given_hints.after(cell):
+                    show(self.shell, text)
 
     def _apply_defaults(self, words: Words) -> None:
         if not words.operands and not words.has("name"):

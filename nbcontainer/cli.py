@@ -44,6 +44,7 @@ _RUN = Command(
     least=0,
     most=1,
     tail=True,
+    answers=RUN.answers,
 )
 
 _TOP = Command(

@@ -6,7 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count, one_line
-from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.docker_answers import VERB_ANSWERS
+from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.commands.views import Document, Note, Table, size
 from nbcontainer.commands.volume_verbs import VOLUME
@@ -281,9 +282,9 @@ def overview(prefix: str) -> str:
 
 def unknown(verb: str) -> NbcontainerError:
     """Return the error for an unknown verb."""
-    import difflib
-
-    near = difflib.get_close_matches(verb, [*VERBS, "run"], 1)
+    near = similar(verb, (*VERBS, "run", *VERB_ANSWERS))
+    if answer := VERB_ANSWERS.get(near):
+        return UsageError(f"unsupported verb {near!r}: {answer.problem}", hint=answer.hint)
     verbs = f"choose one of run {' '.join(VERBS)}; to run an image, `%container run {verb}` or a cell of %%container"
-    hint = f"did you mean {near[0]}" if near else verbs
+    hint = f"did you mean {near}" if near else verbs
     return UsageError(f"unknown verb {verb!r}", hint=hint)

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from nbcontainer.commands.docker_answers import Answer
+
+
+_TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")
+"""The values of a flag, as Docker reads them (strconv.ParseBool)."""
+
+_SIMILAR = 0.75
 
 
 class ValueKind(enum.StrEnum):
@@ -78,6 +86,7 @@ class Command:
 
     With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command has
     `--help`, with which all other words are optional. `-h` is help too, unless one of the options has that spelling.
+    `answers` are for options that it does not have.
     """
 
     name: str
@@ -87,6 +96,7 @@ class Command:
     least: int = 0
     most: int = 0
     tail: bool = False
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
     def usage(self) -> str:
@@ -179,7 +189,9 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
     if option.alone is not None:
         yield option, value if equals else option.alone
     elif not option.value:
-        if equals:
+        if equals and value.lower() not in _TRUE:
+            if value.lower() in _FALSE:
+                return
             raise UsageError(f"{flag} takes no value", hint=f"write `{flag}`")
         yield option, ""
     else:
@@ -191,11 +203,24 @@ def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[O
     for at, letter in enumerate(word[1:], 1):
         option = command.spelled.get(f"-{letter}")
         if option is None:
-            raise _unknown(command, word if at == 1 else f"-{letter}")
+            raise _unknown(command, word if at == 1 and f"-{letter}" not in command.answers else f"-{letter}")
         if option.takes_value:
             yield option, word[at + 1 :].removeprefix("=") or _next(option, rest)
             return
         yield option, option.alone or ""
+
+
+def similar(text: str, known: Iterable[str]) -> str:
+    """Return the one of `known` that `text` is, or is a misspelling of; empty for none.
+
+    A word that is only similar by chance is not suggested: the first letters are the same.
+    """
+    known = tuple(known)
+    if text in known:
+        return text
+    start = text.lstrip("-")[:1]
+    near = difflib.get_close_matches(text, [one for one in known if one.lstrip("-")[:1] == start], 1, _SIMILAR)
+    return near[0] if near else ""
 
 
 def _next(option: Option, rest: Iterator[str]) -> str:
@@ -205,6 +230,8 @@ def _next(option: Option, rest: Iterator[str]) -> str:
 
 
 def _unknown(command: Command, flag: str) -> UsageError:
-    near = difflib.get_close_matches(flag, command.spelled, 1)
-    hint = f"did you mean {near[0]}" if near else f"the options are {' '.join(command.spelled)}"
+    near = similar(flag, (*command.spelled, *command.answers))
+    if answer := command.answers.get(near):
+        return UsageError(f"{command.name}: unsupported option '{near}': {answer.problem}", hint=answer.hint)
+    hint = f"did you mean {near}" if near else f"the options are {' '.join(command.spelled)}"
     return UsageError(f"{command.name}: unknown option '{flag}'", hint=hint)

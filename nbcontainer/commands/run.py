@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.commands.docker_answers import RUN_ANSWERS
 from nbcontainer.commands.grammar import Command
 from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_keywords, fields_of_words
 from nbcontainer.containers.cell import Request
@@ -21,6 +22,7 @@ RUN = Command(
     RUN_OPTIONS,
     most=1,
     tail=True,
+    answers=RUN_ANSWERS,
 )
 
 

@@ -56,9 +56,10 @@ _CELL = Command(
     (*RUN.options, *_CELL_OPTIONS),
     most=1,
     tail=True,
+    answers=RUN.answers,
 )
 
-_RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True)
+_RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True, answers=RUN.answers)
 
 _HELP = ("-h", "--help", "help")
 

@@ -1,0 +1,182 @@
+"""The options and verbs of Docker and podman that do not exist here, each with its answer: what is so, and what to do.
+
+A test compares the options with those of `docker run` and `podman run`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_REMOVE = "remove it"
+
+
+class Answer(NamedTuple):
+    """Why an option or a verb does not exist, and what to do instead."""
+
+    problem: str
+    hint: str = _REMOVE
+
+
+def _same(problem: str, hint: str, *names: str) -> dict[str, Answer]:
+    return dict.fromkeys(names, Answer(problem, hint))
+
+
+RUN_ANSWERS: dict[str, Answer] = {
+    "--gpus": Answer("GPUs are not supported yet"),
+    **_same("devices of the host are not supported yet", _REMOVE, "--device", "--device-cgroup-rule"),
+    **_same(
+        "a run lasts as long as its cell or command",
+        "write `&` after the command in a terminal, or use a kernel (`nbcontainer kernel install`)",
+        *("-d", "--detach", "--detach-keys"),
+    ),
+    **_same(
+        "a cell has no keyboard",
+        "write the input as the body of a cell with COMMAND, or use `nbcontainer run -it` in a terminal",
+        *("-i", "--interactive", "-t", "--tty"),
+    ),
+    **_same("output and errors are always attached", _REMOVE, "-a", "--attach"),
+    **_same("an image is pulled with one display of its progress", _REMOVE, "-q", "--quiet"),
+    "--annotation": Answer("annotations are not supported", "use --label"),
+    "--label-file": Answer("files of labels are not supported", "use --label for each"),
+    **_same(
+        "limits of disk transfers are not supported",
+        _REMOVE,
+        *("--blkio-weight", "--blkio-weight-device", "--device-read-bps", "--device-read-iops"),
+        *("--device-write-bps", "--device-write-iops", "--io-maxbandwidth", "--io-maxiops"),
+    ),
+    **_same(
+        "a container has a control group of its own if it has limits",
+        "remove it, or use -m, --cpus and --pids-limit",
+        *("--cgroup-parent", "--cgroupns", "--cgroups", "--cgroup-conf"),
+    ),
+    **_same("a container has a name and no id", "use --name", "--cidfile"),
+    **_same(
+        "no process id is written to a file", "use --name and `%container stop NAME`", "--pidfile", "--conmon-pidfile"
+    ),
+    **_same(
+        "shares of processor time are not supported",
+        "use --cpus for a limit",
+        *("-c", "--cpu-shares", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"),
+        *("--cpuset-cpus", "--cpuset-mems"),
+    ),
+    **_same("it is for Windows", _REMOVE, "--cpu-count", "--cpu-percent", "--isolation"),
+    "--disable-content-trust": Answer("signatures are not checked", "pin the image, as in NAME@sha256:…"),
+    **_same(
+        "only name servers can be chosen",
+        "use --dns; search domains and options are the host's",
+        *("--dns-option", "--dns-opt", "--dns-search"),
+    ),
+    "--domainname": Answer("the host name is one option", "write the whole name, as in -h box.example.org"),
+    "--expose": Answer("ports without a port of the host are not reachable", "use -p with --network private"),
+    **_same("ports are published by number only", "use -p HOST:PORT with --network private", "-P", "--publish-all"),
+    **_same(
+        "health checks are not supported",
+        _REMOVE,
+        *("--health-cmd", "--health-interval", "--health-retries", "--health-start-period"),
+        *("--health-start-interval", "--health-timeout", "--health-on-failure"),
+    ),
+    "--no-healthcheck": Answer("health checks are never run"),
+    **_same(
+        "containers have no network in common",
+        "use --network private with -p to reach a port, or --network host",
+        *("--ip", "--ip6", "--link", "--link-local-ip", "--mac-address", "--network-alias", "--net-alias"),
+    ),
+    **_same("a container always has its own one", _REMOVE, "--ipc", "--pid", "--uts"),
+    **_same("only a limit of the memory is supported", "use -m", "--memory-reservation", "--memory-swappiness"),
+    "--kernel-memory": Answer("the kernel has no such limit any more", "use -m"),
+    **_same("a run that reaches its memory limit is ended", "use a higher -m", "--oom-kill-disable", "--oom-score-adj"),
+    **_same("there are no logs: output goes to the notebook", "use --out VAR in a cell", "--log-driver", "--log-opt"),
+    "--privileged": Answer(
+        "no container has privileges over the host", "use --cap-add for capabilities over the container's own objects"
+    ),
+    "--restart": Answer("a run is not repeated", "run the cell again"),
+    "--replace": Answer("a container is not replaced", "remove it first with `%container rm NAME`"),
+    "--runtime": Answer("there is no other runtime"),
+    "--security-opt": Answer("each container has the same system call filter and no new privileges"),
+    "--seccomp-policy": Answer("each container has the same system call filter"),
+    "--sig-proxy": Answer("signals always reach the program"),
+    "--stop-timeout": Answer("`stop` kills a program after two seconds", "use --stop-signal for the signal"),
+    "--storage-opt": Answer("options of storage drivers are not supported", "use --storage SIZE"),
+    "--sysctl": Answer("settings of the kernel cannot be changed"),
+    "--volume-driver": Answer("volumes are directories of the store", "remove it, or use -v with a path"),
+    "--volumes-from": Answer("containers share volumes by name", "use -v NAME:DST for both"),
+    "--use-api-socket": Answer("there is no daemon"),
+    # podman
+    **_same("an image is chosen by its platform", "use --platform OS/ARCH", "--arch", "--os", "--variant"),
+    **_same("logins are those of `docker login` and `podman login`", _REMOVE, "--authfile", "--creds"),
+    "--tls-verify": Answer("certificates are always checked", "add the registry to registries.conf as insecure"),
+    "--chrootdirs": Answer("files of the host are not managed in other roots"),
+    **_same("variables are passed one by one", "use -e NAME or --env-file", "--env-host", "--http-proxy"),
+    "--env-merge": Answer("variables are not combined", "use -e NAME=value"),
+    **_same("variables are removed one by one", "use -e NAME for one that is not set", "--unsetenv", "--unsetenv-all"),
+    **_same(
+        "user ids are mapped by /etc/subuid and /etc/subgid",
+        "remove it; `%container doctor` shows the ids",
+        *("--uidmap", "--gidmap", "--subuidname", "--subgidname"),
+    ),
+    **_same("users of the host are not added to /etc/passwd", "use -u with a number", "--hostuser"),
+    **_same("/etc/passwd is the image's", "use -u with a number", "--passwd", "--passwd-entry"),
+    "--image-volume": Answer("volumes of an image are its directories; with --read-only they can be written"),
+    "--init-path": Answer("the init is always this package's"),
+    "--no-hosts": Answer("/etc/hosts is needed for the container's own name"),
+    "--personality": Answer("other personalities of the kernel are not supported"),
+    **_same("there are no pods", "use --name", "--pod", "--pod-id-file", "--requires"),
+    "--preserve-fds": Answer("no descriptor of the notebook reaches a container", "use -v, or standard input"),
+    "--read-only-tmpfs": Answer("only what you name can be written", "use --tmpfs /tmp and --tmpfs /run"),
+    "--rmi": Answer("images stay", "use `%container rmi IMAGE`"),
+    "--rootfs": Answer("the root is an image", "name a tar as the image: `%container import FILE NAME`"),
+    "--sdnotify": Answer("there is no service manager"),
+    "--systemd": Answer("systemd does not run in a container here", "start the program itself"),
+    "--secret": Answer("secrets are not supported", "use -v FILE:/run/secrets/NAME:ro"),
+    "--tz": Answer("the time zone is a variable", "use -e TZ=Europe/Berlin"),
+    "--umask": Answer("the umask is 0022", "write umask in the cell"),
+}
+"""By an option of `docker run` or `podman run` that `run` and cells do not have: the answer."""
+
+_COMPOSE = Answer("several containers at a time are not managed", "run each of them in a cell or in a notebook")
+_IN_A_RUN = "a container runs only while its cell runs"
+
+VERB_ANSWERS: dict[str, Answer] = {
+    "top": Answer("processes are listed inside a container", "write `ps` in the cell, or see `%container ps`"),
+    **_same(_IN_A_RUN, "run another cell with --name NAME", "exec", "start", "restart", "attach"),
+    "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
+    "logs": Answer("output belongs to the cell", "see `%container history NAME` for the cells"),
+    **_same(
+        "Dockerfiles are not supported",
+        "run the steps in cells with --name, then `%container commit NAME IMAGE`",
+        *("build", "buildx", "builder", "farm"),
+    ),
+    "cp": Answer("files are shared by volumes", "use -v DIR:/data, or `%container export NAME -o FILE.tar`"),
+    "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
+    **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
+    "wait": Answer("a cell waits for its container", _REMOVE),
+    "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),
+    "rename": Answer("containers are not renamed", "use `%container commit OLD IMAGE` and a cell with --name NEW"),
+    "stats": Answer("times and memory are shown by `inspect`", "use `%container inspect NAME`"),
+    "update": Answer("limits are options of each run", "use -m, --cpus and --pids-limit in the next cell"),
+    **_same("the host is shown by `doctor`", "use `%container doctor`, or `nbcontainer --version`", "info", "version"),
+    "system": Answer("there are no system verbs", "use `%container df`, `prune` or `doctor`"),
+    **_same("logins are those of Docker and podman", "use `docker login` or `podman login`", "login", "logout"),
+    "search": Answer("registries are not searched", "look on the registry's page, then `%container pull NAME`"),
+    "network": Answer("networks are options of a run", "use --network none, host or private"),
+    "image": Answer("verbs for images have one name", "use `%container images`, `pull`, `rmi` or `inspect`"),
+    "container": Answer("verbs for containers have one name", "use `%container ps`, `rm`, `stop` or `inspect`"),
+    "untag": Answer("names are removed by `rmi`", "use `%container rmi NAME`"),
+    "events": Answer("there is no daemon that reports events", "see `%container ps` and `%container history NAME`"),
+    **_same("files of containers are not mounted on the host", "use -v, or `%container export`", "mount", "unmount"),
+    "unshare": Answer("commands run in containers", "use `%%container host`"),
+    "secret": Answer("secrets are not supported", "use -v FILE:/run/secrets/NAME:ro"),
+    "healthcheck": Answer("health checks are not supported", _REMOVE),
+    "manifest": Answer("images for several platforms are not made", "use `--platform` to choose one"),
+    "checkpoint": Answer("processes are not saved", "use `%container commit` for the files"),
+    **_same(
+        *_COMPOSE,
+        *("compose", "swarm", "stack", "service", "node", "pod", "kube", "play", "generate", "quadlet"),
+    ),
+    **_same(
+        "there is no daemon to configure",
+        _REMOVE,
+        *("context", "config", "plugin", "trust", "machine", "auto-update", "init", "scout", "artifact"),
+    ),
+}
+"""By a command of Docker or podman that is not a verb here: the answer."""

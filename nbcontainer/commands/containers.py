@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nbcontainer.commands import field_paths
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
-from nbcontainer.commands.views import Document, Note, Table, size
+from nbcontainer.commands.views import Document, Lines, Note, Table, size
 from nbcontainer.commands.volume_verbs import VOLUME
 from nbcontainer.containers import container as containers
+from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.snapshot import frozen_copy
-from nbcontainer.errors import ContainerDamaged, ContainerNotFound, ImageNotFound, NbcontainerError, UsageError
+from nbcontainer.errors import (
+    ContainerDamaged,
+    ContainerNotFound,
+    ImageNotFound,
+    NbcontainerError,
+    UsageError,
+    VolumeError,
+)
 from nbcontainer.images import library
 from nbcontainer.oci import reference
 
@@ -54,6 +63,8 @@ def _ps(call: Invocation) -> View:
         state = "running" if facts else "stopped"
         rows.append((name, image, state, str(cells), created, one_line(command)))
     rows += [(name, "", "damaged", "", "", "") for name in damaged]
+    if call.words.has("quiet"):
+        return Lines(tuple(row[0] for row in rows))
     return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
 
 
@@ -87,6 +98,8 @@ def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
 
 
 def _image(engine: Engine, name: str) -> Image:
+    if reference.is_path(name):
+        return engine.images.find(name, pull=library.NEVER)
     try:
         return engine.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
     except ImageNotFound as error:
@@ -207,8 +220,20 @@ def _inspect(call: Invocation) -> View:
         except (ContainerNotFound, UsageError):
             if not name:
                 raise
-            found.append(call.engine.images.describe(_image(call.engine, name)))
+            found.append(_described(call.engine, name))
+    if call.words.has("format"):
+        return Lines(tuple(field_paths.rendered(one, call.words.one("format")) for one in found))
     return Document(found[0] if len(found) == 1 else found)
+
+
+def _described(engine: Engine, name: str) -> dict[str, Any]:
+    """Return what `inspect` shows of the image, or else of the volume, with that name."""
+    try:
+        return engine.images.describe(_image(engine, name))
+    except ContainerNotFound:
+        with contextlib.suppress(VolumeError, UsageError):
+            return volumes.get(engine, name).as_dict()
+        raise
 
 
 def _prune(call: Invocation) -> View:
@@ -240,7 +265,18 @@ COMMIT = Command(
 VERBS: dict[str, Verb] = {
     verb.command.name: verb
     for verb in (
-        Verb(Command("ps", "", "List this notebook's containers and all named ones."), _ps),
+        Verb(
+            Command(
+                "ps",
+                "",
+                "List this notebook's containers and all named ones.",
+                (
+                    Option(("-q", "--quiet"), "", "show the names alone"),
+                    Option(("-a", "--all"), "", "accepted for Docker's sake: stopped containers are always listed"),
+                ),
+            ),
+            _ps,
+        ),
         *IMAGE_VERBS,
         Verb(
             Command("export", "CONTAINER|IMAGE", "Write a merged root file system tar.", (_OUTPUT,), least=1, most=1),
@@ -251,8 +287,11 @@ VERBS: dict[str, Verb] = {
             Command(
                 "rm",
                 "CONTAINER...",
-                "Remove containers; volumes stay.",
-                (Option(("-f", "--force"), "", "stop it first if it runs"),),
+                "Remove containers; named volumes stay.",
+                (
+                    Option(("-f", "--force"), "", "stop it first if it runs"),
+                    Option(("-v", "--volumes"), "", "accepted for Docker's sake: its own volumes are always removed"),
+                ),
                 least=1,
                 most=999,
             ),
@@ -265,7 +304,16 @@ VERBS: dict[str, Verb] = {
             _history,
         ),
         Verb(Command("undo", "[CONTAINER]", "Undo the last cell that changed something.", most=1), _undo),
-        Verb(Command("inspect", "[CONTAINER|IMAGE...]", "Show all details, as JSON.", most=999), _inspect),
+        Verb(
+            Command(
+                "inspect",
+                "[CONTAINER|IMAGE|VOLUME...]",
+                "Show all details, as JSON.",
+                (Option(("-f", "--format"), "PATH.TO.FIELD", "show one value, as in -f config.config.Env"),),
+                most=999,
+            ),
+            _inspect,
+        ),
         VOLUME,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),

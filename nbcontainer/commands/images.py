@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
-from nbcontainer.commands.views import Note, Table, short, size
+from nbcontainer.commands.views import Lines, Note, Table, short, size
 from nbcontainer.containers.cleanup import sweep
-from nbcontainer.errors import UsageError, visible
+from nbcontainer.errors import ImageNotFound, UsageError, visible
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import config_changes, platforms, reference
+from nbcontainer.oci.reference import ImageFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,11 +36,29 @@ CHANGE = Option(
 
 
 def _images(call: Invocation) -> View:
+    found = sorted(call.engine.store.index.images().items())
+    if call.words.operands:
+        found = [(name, image) for name, image in found if _is_of(name, call.words.operands[0])]
+    digest = (lambda text: text) if call.words.has("no-trunc") else short
+    if call.words.has("quiet"):
+        return Lines(tuple(dict.fromkeys(digest(image.digest) for _, image in found)))
     rows = tuple(
-        (name, short(image.digest), str(len(image.layers)), size(image.size), image.created)
-        for name, image in sorted(call.engine.store.index.images().items())
+        (name, digest(image.digest), str(len(image.layers)), size(image.size), image.created) for name, image in found
     )
     return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
+
+
+def _is_of(name: str, wanted: str) -> bool:
+    """Whether an image has the name `wanted`: with any tag, if `wanted` has none. Raises `UsageError`."""
+    asked = reference.parse(wanted)
+    if name == asked.familiar:
+        return True
+    try:
+        known = reference.parse(name)
+    except UsageError:  # the name of a file's image
+        return False
+    written = wanted.removeprefix("docker://").rpartition("/")[2]
+    return known.name == asked.name and ":" not in written and "@" not in written
 
 
 def _images_of(call: Invocation) -> Images:
@@ -77,13 +96,15 @@ def _load(call: Invocation) -> View:
 def _bring_in(call: Invocation, file: str, options: ImportOptions) -> View:
     from nbcontainer.images.archives import loading
 
-    path = Path("-" if file == "-" else reference.host_path(file))
+    named = ImageFile(Path("-")) if file == "-" else reference.image_file(file)
+    path = named.path
     text = call.words.one("platform")
     options = replace(
         options,
         stem=loading.stem_of(path),
         platform=platforms.parse(text) if text else None,
         created_by=f"nbcontainer import {path.name}",
+        select=named.select,
     )
     source = 0 if file == "-" else loading.open_file(call.engine.store, path)
     images = _images_of(call)
@@ -104,6 +125,10 @@ def _brought(images: Images, found: Iterable[Image]) -> Note:
 def _pull(call: Invocation) -> View:
     images, text = _images_of(call), call.words.one("platform")
     platform = platforms.parse(text) if text else None
+    if any(map(reference.is_path, call.words.operands)):
+        if len(call.words.operands) > 1:
+            raise UsageError("pull: a file is pulled alone", hint="write one `load FILE` for each")
+        return _load(call)
     wanted = [reference.parse(word) for word in call.words.operands]
     if any(one.familiar == reference.HOST for one in wanted):
         raise UsageError("'host' is built in and cannot be pulled", hint="use it directly: `%%container host`")
@@ -154,11 +179,36 @@ def _tag(call: Invocation) -> View:
 def _rmi(call: Invocation) -> View:
     store, gone = call.engine.store, []
     for word in call.words.operands:
-        name = word if reference.is_digest(word) else reference.parse(word).familiar
-        gone.append(name if name in store.index.damaged() else store.index.image(name).name)
-        store.index.drop_image(gone[-1])
+        try:
+            names = _names_to_drop(call, word)
+        except ImageNotFound:
+            if not call.words.has("force"):
+                raise
+            continue
+        for name in names:
+            store.index.drop_image(name)
+        gone += names
     call.engine.later(lambda: sweep(call.engine))
-    return Note(f"removed {', '.join(gone)}")
+    return Note(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+
+
+def _names_to_drop(call: Invocation, word: str) -> list[str]:
+    """Return the names that `rmi` removes: one, or with --force all those of a digest.
+
+    Raises `UsageError`, `ImageNotFound`.
+    """
+    index = call.engine.store.index
+    name = word if reference.is_digest(word) else reference.parse(word).familiar
+    if name in index.damaged():
+        return [name]
+    image = index.image(name)
+    if image.name == name or not (reference.is_digest(word) or reference.is_short_digest(word)):
+        return [image.name]
+    names = sorted(known for known, other in index.images().items() if other.digest == image.digest)
+    if len(names) > 1 and not call.words.has("force"):
+        hint = "name one of them, or add --force for all"
+        raise UsageError(f"the image {word} has several names: {', '.join(names)}", hint=hint)
+    return names
 
 
 def _df(call: Invocation) -> View:
@@ -189,7 +239,20 @@ def history(image: Image) -> View:
 
 
 IMAGE_VERBS = (
-    Verb(Command("images", "", "List the images in the store."), _images),
+    Verb(
+        Command(
+            "images",
+            "[NAME]",
+            "List the images in the store, or those of one name.",
+            (
+                Option(("-q", "--quiet"), "", "show the digests alone"),
+                Option(("-a", "--all"), "", "accepted for Docker's sake: all images are listed"),
+                Option(("--no-trunc",), "", "show whole digests"),
+            ),
+            most=1,
+        ),
+        _images,
+    ),
     Verb(
         Command(
             "import",
@@ -248,5 +311,15 @@ IMAGE_VERBS = (
         ),
         _verify,
     ),
-    Verb(Command("rmi", "IMAGE...", "Remove images' names, and what nothing else uses.", least=1, most=999), _rmi),
+    Verb(
+        Command(
+            "rmi",
+            "IMAGE...",
+            "Remove images' names, and what nothing else uses.",
+            (Option(("-f", "--force"), "", "ignore images that do not exist; by a digest, remove all names"),),
+            least=1,
+            most=999,
+        ),
+        _rmi,
+    ),
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbcontainer.images.verify import Problem
     from nbcontainer.oci.documents import Descriptor, Image
     from nbcontainer.oci.platforms import Platform
-    from nbcontainer.oci.reference import Reference
+    from nbcontainer.oci.reference import ImageFile, Reference
     from nbcontainer.progress import Listener, Tracker
     from nbcontainer.store.layout import Store
 
@@ -79,7 +79,7 @@ class Images:
             raise UsageError(f"unknown value --pull {pull}", hint=f"choose one of {', '.join(PULL)}")
         wanted_platform = platforms.parse(platform) if platform else None
         if reference.is_path(word):
-            return self._find_file(reference.host_path(word), wanted_platform)
+            return self._find_file(reference.image_file(word), wanted_platform)
         if pull == ALWAYS:
             return self._find_name(word, wanted_platform, pull)
         question = f"{platform} {word}"
@@ -163,19 +163,22 @@ class Images:
         except RegistryError as error:
             raise ImageNotFound(f"{missing.message}; {error.message}", hint=missing.hint) from None
 
-    def _find_file(self, path: Path, platform: Platform | None) -> Image:
+    def _find_file(self, file: ImageFile, platform: Platform | None) -> Image:
         """Return the image in a host file. It is ingested once: the file's identity and times are in its name."""
         from nbcontainer.images.archives.loading import ImportOptions, open_file, stem_of
 
+        path = file.path
         source = open_file(self.store, path)
         try:
             facts = _facts(source)
             stamp = f"{facts.st_dev} {facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns} {platform}"
+            stamp += f" {file.select}" if file.select else ""
             name = f"{names.OF_FILES}{stem_of(path)}:{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
             known = self.store.index.images().get(name)
             if known is not None:
                 return known
-            options = ImportOptions(name, stem_of(path), platform, created_by=f"nbcontainer {path.name}")
+            by = f"nbcontainer {path.name}"
+            options = ImportOptions(name, stem_of(path), platform, created_by=by, select=file.select)
             return self.load(source, options)[0]
         finally:
             os.close(source)

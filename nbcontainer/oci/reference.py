@@ -29,6 +29,11 @@ _ALGORITHM = re.compile(r"sha(?:256|384|512)(?::.*)?", re.DOTALL)
 _HUB_NAMES = frozenset({HUB, "index.docker.io", "registry-1.docker.io"})
 _NAME_LIMIT = 255  # characters, as registries have it
 
+_REGISTRY = "docker://"
+_FILES = ("oci:", "oci-archive:", "docker-archive:")
+_UNSUPPORTED = ("docker-daemon:", "containers-storage:")
+"""The transports of containers/image (containers-transports(5)): of registries, of files, and others."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -67,11 +72,11 @@ class Reference:
 def parse(text: str) -> Reference:
     """Return the reference that `text` writes; registry docker.io, owner library and tag latest are the defaults.
 
-    The part before the first slash is a registry if it has a dot, a port or a capital, or is localhost.
-    Raises `UsageError`.
+    The part before the first slash is a registry if it has a dot, a port or a capital, or is localhost. `docker://` may
+    stand before the name. Raises `UsageError`.
     """
-    found = _REFERENCE.fullmatch(text)
-    if found is None:
+    found = _REFERENCE.fullmatch(text.removeprefix(_REGISTRY))
+    if found is None or text.startswith(_UNSUPPORTED):
         raise UsageError(f"invalid image name {text[:300]!r}", hint=_advice(text))
     host, path = found["host"] or "", found["path"]
     if host and not _is_host(host):
@@ -86,6 +91,9 @@ def parse(text: str) -> Reference:
 
 def parse_new(text: str) -> Reference:
     """Return the reference that `text` writes, as the name of a new image. Raises `UsageError`."""
+    if text.startswith(_FILES):
+        hint = "choose another name, or use `%container save IMAGE -o FILE` for a file"
+        raise UsageError(f"invalid image name {text!r}: it is that of a file", hint=hint)
     wanted = parse(text)
     if wanted.digest:
         raise UsageError(f"the name of a new image cannot have a digest: {text!r}", hint="leave out the @ part")
@@ -116,6 +124,8 @@ def _is_host(part: str) -> bool:
 
 
 def _advice(text: str) -> str:
+    if text.startswith(_UNSUPPORTED):
+        return "save the image to a file, as with `docker save NAME -o FILE`, and name that file"
     scheme, slashes, rest = text.partition("://")
     if slashes:
         return f"leave {scheme}:// out, as in {rest or 'busybox'}"
@@ -125,12 +135,35 @@ def _advice(text: str) -> str:
 
 
 def is_path(text: str) -> bool:
-    """Whether an IMAGE argument means a file: it starts like a path, or ends like a directory or an archive."""
+    """Whether an IMAGE argument means a file: it starts like a path, or ends like a directory or an archive.
+
+    Arguments with the transport of a file mean one, too: `oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`.
+    """
+    if text.startswith(_REGISTRY):
+        return False
     return (
         text in (".", "..")
+        or text.startswith(_FILES)
         or text.startswith(("/", "./", "../", "~"))
         or text.endswith(("/", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz2"))
     )
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file or directory (host) that has images. `select` is the name or tag of one of them, empty for all."""
+
+    path: Path
+    select: str = ""
+
+
+def image_file(text: str) -> ImageFile:
+    """Return the file that an IMAGE argument means: `FILE`, or `docker-archive:FILE:NAME`. Raises `UsageError`."""
+    for transport in _FILES:
+        if text.startswith(transport):
+            path, _, select = text.removeprefix(transport).partition(":")
+            return ImageFile(host_path(path), select)
+    return ImageFile(host_path(text))
 
 
 def host_path(text: str) -> Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.errors import ImageError, ImageNotFound
-from nbcontainer.oci import platforms, selection
+from nbcontainer.errors import ImageError, ImageNotFound, UsageError
+from nbcontainer.oci import platforms, reference, selection
 from nbcontainer.oci.documents import NotAnImage
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.sources import Candidate, Source
     from nbcontainer.oci.platforms import Platform
+
+_LISTED = 10  # images in a message
 
 
 @dataclass(frozen=True)
@@ -74,3 +77,32 @@ def _best(name: str, claims: Sequence[int], images: Sequence[tuple[Candidate, Pl
 
 def _title(candidate: Candidate) -> str:
     return candidate.names[0] if candidate.names else f"{candidate.blob.digest[:19]}…"
+
+
+def selected(candidates: Sequence[Candidate], select: str, stem: str) -> Candidate:
+    """Return the candidate with that name, tag or place (containers-transports(5)), under that name alone.
+
+    Raises `ImageNotFound`.
+    """
+    place = select.removeprefix("@")
+    if place != select and place.isascii() and place.isdecimal() and int(place[:6]) < len(candidates):
+        return candidates[int(place[:6])]
+    wanted = set()
+    for text in (select, f"{stem}:{select}"):
+        with contextlib.suppress(UsageError):
+            wanted.add(reference.parse(text).familiar)
+    for candidate in candidates:
+        if names := tuple(name for name in candidate.names if name in wanted):
+            return replace(candidate, names=names)
+    tagged = [one for one in candidates if any(_tag(name) == select for name in one.names)]
+    if len(tagged) == 1:
+        return tagged[0]
+    known = ", ".join(name for one in candidates[:_LISTED] for name in one.names) or "images without a name"
+    raise ImageNotFound(f"the file has no image '{select}'", hint=f"it has {known}")
+
+
+def _tag(name: str) -> str:
+    try:
+        return reference.parse(name).tag
+    except UsageError:
+        return ""

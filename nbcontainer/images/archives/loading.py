@@ -59,7 +59,8 @@ class ImportOptions:
     `name` (familiar) is for its only image; empty for the names in the file. `stem` is the name of an image that has
     none, or only a tag. Of an index, the image for `platform` is taken, by default this machine's. `config`,
     `created_by` and `created` (RFC 3339, by default now) are for a root file system, which has none of them; with
-    `only_root` the file must be one.
+    `only_root` the file must be one. `select` is the name or tag of the one image to take, or its place, as in `@0`;
+    empty for all.
     """
 
     name: str = ""
@@ -71,6 +72,7 @@ class ImportOptions:
     created_by: str = "nbcontainer import"
     created: str = ""
     only_root: bool = False
+    select: str = ""
 
 
 def stem_of(path: Path) -> str:
@@ -228,6 +230,8 @@ class _Load:
             raise UsageError("--change is for a root file system, but the file holds images", hint="leave --change out")
         choice = choosing.choose(source, source.candidates(options.stem), options.platform)
         candidates = choice.candidates
+        if options.select:
+            candidates = (choosing.selected(candidates, options.select, options.stem),)
         if options.name and len(candidates) > 1:
             names = ", ".join(name for one in candidates[:_LISTED] for name in one.names or (one.blob.digest[:19],))
             hint = "bring them all in with `%container load`"

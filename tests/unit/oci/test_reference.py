@@ -99,10 +99,50 @@ def test_a_long_name_is_refused() -> None:
         reference.parse("host.io/a" + "a" * longest)
 
 
-def test_a_transport_is_explained_away() -> None:
-    """Who writes skopeo's docker:// is told the name alone."""
-    with pytest.raises(UsageError, match="leave docker:// out, as in busybox:1"):
-        reference.parse("docker://busybox:1")
+def test_a_registrys_transport_may_stand_before_a_name() -> None:
+    """skopeo's and podman's `docker://` names the same image, also if it ends like a file."""
+    for name in ("busybox:1", "ghcr.io/o/n", f"x@{DIGEST}"):
+        assert reference.parse(f"docker://{name}") == reference.parse(name)
+    assert not reference.is_path("docker://ghcr.io/o/n.tar")
+    for name in ("docker:///busybox", "docker://"):
+        with pytest.raises(UsageError, match="leave docker:// out"):
+            reference.parse(name)
+    with pytest.raises(UsageError, match="leave https:// out, as in busybox:1"):
+        reference.parse("https://busybox:1")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "select"),
+    [
+        ("oci:dir", "dir", ""),
+        ("oci:./dir:1.0", "dir", "1.0"),
+        ("oci-archive:/a/b.tar:latest", "/a/b.tar", "latest"),
+        ("docker-archive:b.tar:ghcr.io/o/n:t", "b.tar", "ghcr.io/o/n:t"),
+        ("docker-archive:b.tar:@1", "b.tar", "@1"),
+        ("./a.tar", "a.tar", ""),
+    ],
+)
+def test_a_files_transport_names_a_file_and_an_image_in_it(text: str, path: str, select: str) -> None:
+    """As containers-transports(5) has it; such a name is no image's own."""
+    assert reference.is_path(text)
+    assert reference.image_file(text) == reference.ImageFile(Path(path), select)
+    if ":" in text:
+        with pytest.raises(UsageError):
+            reference.parse_new(text)
+
+
+@pytest.mark.parametrize("text", ["oci:", "oci-archive::x", "docker-archive:"])
+def test_a_transport_without_a_file_is_refused(text: str) -> None:
+    """It names no path."""
+    with pytest.raises(UsageError, match="invalid path ''"):
+        reference.image_file(text)
+
+
+@pytest.mark.parametrize("text", ["docker-daemon:busybox:1", "docker-daemon:busybox", "containers-storage:busybox"])
+def test_another_programs_storage_is_not_read(text: str) -> None:
+    """The way is a file."""
+    with pytest.raises(UsageError, match="save the image to a file, as with `docker save NAME -o FILE`"):
+        reference.parse(text)
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,12 @@ def _choose(words: Words, engine: Engine, listener: Listener | None) -> _Choice:
     if words.has("notebooks") and given not in NOTEBOOKS:
         raise UsageError(f"invalid value for `--notebooks`: {given!r}", hint="use rw, ro or none")
     of_file = reference.is_path(word)
-    if of_file:
-        word = str(reference.host_path(word).absolute())
     request = request_of(parse(RUN_WORDS, run_words(word, container, words)))
     _, image = choose_container(engine, request, listener)
     return _Choice(
         # A file may be moved or changed later: the store has its image, by this digest.
         run_words(image.digest if of_file else word, container, words),
-        stem_of(reference.host_path(word)) if of_file else word or container,
+        stem_of(reference.image_file(word).path) if of_file else word or container,
         words.one("kernel"),
         given or _default_notebooks(image),
         _store_to_name(engine),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from nbcontainer.values.codec import MissingPackage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 
@@ -61,7 +63,7 @@ class ArrowCodec:
         arrow, ipc = _pyarrow(), _pyarrow("pyarrow.ipc")
         try:
             table = _arrow_table(value, arrow)
-            with ipc.new_file(arrow.PythonFile(file, "w"), table.schema) as writer:
+            with _sink(file, arrow) as sink, ipc.new_file(sink, table.schema) as writer:
                 writer.write(table)
         except arrow.ArrowException as error:
             raise ValueError(str(error).partition("\n")[0]) from None
@@ -75,6 +77,18 @@ class ArrowCodec:
             return _frame(table)
         except (arrow.ArrowException, OSError, TypeError, KeyError) as error:
             raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from None
+
+
+@contextlib.contextmanager
+def _sink(file: BinaryIO, arrow: Any) -> Iterator[Any]:
+    """Yield an output stream of pyarrow: without a copy in Python if the file has a descriptor."""
+    try:
+        fd = file.fileno()
+    except (OSError, AttributeError):
+        yield arrow.PythonFile(file, "w")
+        return
+    with arrow.OSFile(f"/proc/self/fd/{fd}", "w") as sink:
+        yield sink
 
 
 def _arrow_table(value: Any, arrow: Any) -> Any:

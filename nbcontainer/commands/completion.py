@@ -1,29 +1,204 @@
-"""What completion needs of a command: its spellings, and what their values are."""
+"""Completion of a command line: what may stand at its end, by the grammar of its command."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.commands.grammar import ValueKind
 
 if TYPE_CHECKING:
-    from nbcontainer.commands.grammar import Command
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from nbcontainer.commands.grammar import Command, Option
+
+
+class Names(Protocol):
+    """The names that a completion may propose. Each method returns them in any order, and raises nothing."""
+
+    def images(self) -> Iterable[str]:
+        """Return the names of images."""
+
+    def containers(self) -> Iterable[str]:
+        """Return the names of containers."""
+
+    def volumes(self) -> Iterable[str]:
+        """Return the names of volumes."""
+
+    def variables(self) -> Iterable[str]:
+        """Return the names of the notebook's variables."""
+
+    def environment(self) -> Iterable[str]:
+        """Return the names of the notebook's environment variables."""
+
+    def host_paths(self, beginning: str) -> Iterable[str]:
+        """Return the host paths that begin so, as they would be written; those of directories end with `/`."""
+
+    def container_paths(self, image: str, container: str, beginning: str) -> Iterable[str]:
+        """Return the container paths that begin so; those of directories end with `/`."""
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """One spelling of an option, the kind and the choices of its value; `equals` if that is given with `=` only."""
+class Completion:
+    """What replaces the last `len(fragment)` characters of the line: one of `texts`."""
 
-    flag: str
-    kind: ValueKind
-    choices: tuple[str, ...] = ()
-    equals: bool = False
+    fragment: str
+    texts: tuple[str, ...]
 
 
-def spellings(command: Command) -> tuple[Spelling, ...]:
-    """Return every spelling of a command's options."""
-    return tuple(
-        Spelling(flag, option.kind if option.value else ValueKind.NOTHING, option.choices, option.alone is not None)
-        for flag, option in command.spelled.items()
-    )
+_WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'?|"(?:[^"\\]|\\.)*"?)+""")
+_PATHS = 200
+"""Paths of the host that are proposed at once."""
+
+_BRACE = re.compile(r"(?<!\{)\{([^\W\d]\w*)?$")
+
+
+def split(text: str) -> tuple[list[str], str]:
+    """Return the whole words of a line, as they are written, and the one that it ends with; empty after a space."""
+    words = _WORD.findall(text)
+    if words and not text[-1:].isspace():
+        return words[:-1], words[-1]
+    return words, ""
+
+
+def complete(command: Command, text: str, names: Names) -> Completion:
+    """Return what may stand at the end of a command's line; `text` are its words up to the cursor."""
+    words, last = split(text)
+    if brace := _BRACE.search(last):
+        return _matching(brace[1] or "", names.variables())
+    line = _Line(command, words, names)
+    if line.option is not None:
+        return line.value(line.option, last)
+    if last.startswith("-") and not line.in_tail:
+        flag, equals, value = last.partition("=")
+        if equals and (option := command.spelled.get(flag)) is not None:
+            return line.value(option, value)
+        return _matching(last, line.flags())
+    return _matching(last, line.operand(last))
+
+
+def _matching(fragment: str, candidates: Iterable[str]) -> Completion:
+    return Completion(fragment, tuple(sorted({text for text in candidates if text.startswith(fragment)})))
+
+
+class _Line:
+    """The words before the last one, by the command's grammar."""
+
+    def __init__(self, command: Command, words: Sequence[str], names: Names) -> None:
+        self.command = command
+        self.names = names
+        self.operands: list[str] = []
+        self.values: dict[str, str] = {}
+        self.option: Option | None = None
+        """The option whose value comes next, None if an option or an operand does."""
+        self._all_operands = False
+        for word in words:
+            self._take(word)
+
+    def _take(self, word: str) -> None:
+        if self.option is not None:
+            self.values[self.option.name], self.option = word, None
+        elif self.in_tail or self._all_operands or not word.startswith("-") or word == "-":
+            self.operands.append(word)
+        elif word == "--":
+            self._all_operands = True
+        else:
+            flag, equals, value = word.partition("=")
+            option = self.command.spelled.get(flag)
+            if option is None or not option.takes_value:
+                return
+            if equals:
+                self.values[option.name] = value
+            else:
+                self.option = option
+
+    @property
+    def in_tail(self) -> bool:
+        """Whether the next word belongs to the container."""
+        return self.command.tail and len(self.operands) >= max(1, self.command.most)
+
+    def flags(self) -> list[str]:
+        """Return the spellings of options; one whose value may be left out is also written with `=`."""
+        found = []
+        for flag, option in self.command.spelled.items():
+            found.append(flag)
+            if option.alone is not None and option.choices:
+                found += [f"{flag}={choice}" for choice in option.choices]
+        return found
+
+    def value(self, option: Option, fragment: str) -> Completion:
+        """Return the completion of an option's value."""
+        names = self.names
+        if option.choices:
+            return _matching(fragment, option.choices)
+        if option.kind == ValueKind.VOLUME:
+            _, colon, target = fragment.rpartition(":")
+            if colon:
+                return _matching(target, self._container_paths(target))
+            return _matching(fragment, [*names.host_paths(fragment), *(f"{name}:" for name in names.volumes())])
+        if option.kind == ValueKind.VARIABLE:
+            last = fragment.rpartition(",")[2]
+            return _matching(last, names.environment() if option.name == "env" else names.variables())
+        if option.kind == ValueKind.PATH:
+            return _matching(fragment, names.host_paths(fragment))
+        if option.kind == ValueKind.CONTAINER:
+            return _matching(fragment, names.containers())
+        if option.kind == ValueKind.CONTAINER_PATH:
+            return _matching(fragment, self._container_paths(fragment))
+        return Completion(fragment, ())
+
+    def operand(self, beginning: str) -> Iterable[str]:
+        """Return what may be the next operand: the description of the command's operands says what it is."""
+        if self.in_tail:
+            return self._container_paths(beginning) if beginning.startswith("/") else ()
+        described = [word.strip("[]").removesuffix("...").rstrip("[") for word in self.command.operands.split()]
+        if not described:
+            return ()
+        kinds = described[min(len(self.operands), len(described) - 1)].split("|")
+        if len(described) > 1 and self.command.operands.startswith("["):
+            kinds += described[1].split("|")
+        found: list[str] = []
+        for kind in kinds:
+            found += self._of_kind(kind.partition("[")[0], beginning)
+        return found
+
+    def _of_kind(self, kind: str, beginning: str) -> Iterable[str]:
+        if kind == "IMAGE":
+            return [
+                *self.names.images(),
+                *(self.names.host_paths(beginning) if beginning[:1] in (".", "/", "~") else ()),
+            ]
+        if kind == "CONTAINER":
+            return self.names.containers()
+        if kind == "NAME" and self.command.name.startswith("volume"):
+            return self.names.volumes()
+        if kind in ("FILE", "DIR"):
+            return self.names.host_paths(beginning)
+        return [kind] if kind.islower() else ()
+
+    def _container_paths(self, beginning: str) -> Iterable[str]:
+        image = self.operands[0] if self.operands else ""
+        return self.names.container_paths(image, self.values.get("name", ""), beginning or "/")
+
+
+def verbs(text: str, known: Mapping[str, object]) -> Completion:
+    """Return the completion of a verb; `known` are the verbs."""
+    return _matching(text, known)
+
+
+def host_paths(beginning: str) -> list[str]:
+    """Return the host paths that begin so, as they would be written; at most _PATHS of them."""
+    folder, _, name = beginning.rpartition("/")
+    prefix = f"{folder}/" if "/" in beginning else ""
+    found = []
+    with contextlib.suppress(OSError, RuntimeError), os.scandir(Path(prefix or ".").expanduser()) as entries:
+        for entry in entries:
+            if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
+                found.append(prefix + entry.name + ("/" if entry.is_dir() else ""))
+            if len(found) >= _PATHS:
+                break
+    return found

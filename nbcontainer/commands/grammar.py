@@ -34,6 +34,7 @@ class ValueKind(enum.StrEnum):
     PATH = "path"
     VOLUME = "volume"
     CONTAINER = "container"
+    CONTAINER_PATH = "container path"
     VARIABLE = "variable"
 
 

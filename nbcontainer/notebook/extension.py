@@ -17,6 +17,8 @@ def load(shell: InteractiveShell) -> None:
         shell.register_magics(magics)
         shell.events.register("pre_run_cell", magics.before_cell)
         shell.events.register("post_run_cell", magics.after_cell)
+        if (completer := shell.Completer) is not None:
+            completer.custom_matchers.append(magics.matcher)
         magics.start()
 
 
@@ -33,6 +35,8 @@ def unload(shell: InteractiveShell) -> None:
     shell.configurables[:] = [known for known in shell.configurables if not isinstance(known, ContainerMagics)]
     shell.events.unregister("pre_run_cell", magics.before_cell)
     shell.events.unregister("post_run_cell", magics.after_cell)
+    if (completer := shell.Completer) is not None and magics.matcher in completer.custom_matchers:
+        completer.custom_matchers.remove(magics.matcher)
     magics.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import keyword
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -25,6 +26,7 @@ from nbcontainer.notebook import cell_values
 from nbcontainer.notebook.hint_display import show
 from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import filler, split
+from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
@@ -107,6 +109,11 @@ class ContainerMagics(Magics):
         if self._engine is None or self._engine.closed or str(self._engine.store.path) != self.store:
             self._engine = Engine(host_path(self.store))
         return self._engine
+
+    @cached_property
+    def matcher(self) -> Callable[[Any], Any]:
+        """The matcher for completion of these magics, for IPython's completer."""
+        return matcher({"%%container": _CELL, RUN.name: _RUN}, lambda: StoreNames(self.engine, self._namespace))
 
     def start(self) -> None:
         """Start the launcher in the background. If the store cannot be opened, its first use reports that."""

@@ -249,6 +249,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="DIR",
         help="working directory; created if it does not exist",
         field="workdir",
+        kind=ValueKind.CONTAINER_PATH,
     ),
     RunOption(flags=("-u", "--user"), value="USER[:GROUP]", help="user, by name or number in the image", field="user"),
     RunOption(

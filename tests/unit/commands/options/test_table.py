@@ -11,8 +11,7 @@ import pytest
 
 from nbcontainer import api
 from nbcontainer.commands import reference
-from nbcontainer.commands.completion import Spelling, spellings
-from nbcontainer.commands.grammar import Command, Option, ValueKind, parse
+from nbcontainer.commands.grammar import Command, Option, parse
 from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, fields_of_keywords, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
@@ -46,17 +45,6 @@ def test_defaults_are_traits() -> None:
     assert settings.keys() == {"volumes", "network", "timeout"}
     traits = ContainerMagics.class_traits(config=True)
     assert {name: traits[name].help for name in settings} == settings
-
-
-def test_every_spelling_is_there_for_completion() -> None:
-    """Completion gets each spelling with the kind of its value and its choices."""
-    found = {one.flag: one for one in spellings(RUN)}
-    assert found.keys() == {flag for option in RUN_OPTIONS for flag in option.flags} | {"--help"}
-    assert found["-v"] == Spelling("-v", ValueKind.VOLUME)
-    assert found["--rm"].kind == ValueKind.NOTHING
-    assert found["--network"].choices == ("none", "host", "private")
-    for option in RUN_OPTIONS:
-        assert bool(option.choices) == (option.kind == ValueKind.CHOICE)
 
 
 HERE = Option(("-H", "--here"), "ro|rw", "show the directory", alone="ro")

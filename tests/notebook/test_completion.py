@@ -1,0 +1,69 @@
+"""Completion of the magics in IPython and in a real ipykernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
+    from tests.notebook.conftest import Notebook
+    from tests.notebook.kernels import Kernel
+
+
+def proposed(notebook: Notebook, code: str) -> list[str]:
+    """What IPython proposes at the end of a cell, each with the text before it: as the line would be."""
+    assert notebook.shell.Completer is not None
+    with provisionalcompleter():
+        found = list(notebook.shell.Completer.completions(code, len(code)))
+    return [code[: one.start] + one.text for one in found]
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("%%container busy", "%%container busybox"),
+        ("%%container --netw", "%%container --network"),
+        ("%%container --network pri", "%%container --network private"),
+        ("%%container busybox /et", "%%container busybox /etc/"),
+        ("%%container -w /et busybox", None),
+        ("%%container --in fra", "%%container --in frame_of_mine"),
+        ("%%container --in x,fra", "%%container --in x,frame_of_mine"),
+        ("%%container -v {fra", "%%container -v {frame_of_mine"),
+        ("%container hist", "%container history"),
+        ("%container ru", "%container run"),
+        ("x = %container run bus", "x = %container run busybox"),
+        ("%container history kept", "%container history kept-one"),
+        ("%commit kept", "%commit kept-one"),
+    ],
+)
+def test_the_line_is_completed(notebook: Notebook, engine: Engine, code: str, line: str | None) -> None:
+    """Images, options, choices, paths, variables, verbs and containers."""
+    notebook["frame_of_mine"] = 1
+    notebook.good("%%container busybox --name kept-one\ntrue")
+    try:
+        found = proposed(notebook, code)
+        if line is not None:
+            assert line in found
+            assert not [text for text in found if not text.startswith(line[: len(code)])]
+    finally:
+        notebook.good("%container rm kept-one")
+
+
+def test_other_lines_are_pythons(notebook: Notebook) -> None:
+    """A body, and a line that is none of ours, are completed as before."""
+    notebook["frame_of_mine"] = 1
+    assert "frame_of_mine" in proposed(notebook, "frame_of")
+    assert not [text for text in proposed(notebook, "%%container busybox\n--netw") if "--network" in text]
+
+
+def test_a_kernel_answers_a_frontend(kernel: Kernel) -> None:
+    """The message that JupyterLab and the console send has the completions, and where they begin."""
+    kernel.run("%load_ext nbcontainer").good()
+    code = "%%container --network pri"
+    message = kernel.client.complete(code, len(code), reply=True, timeout=60)
+    content = message["content"]
+    assert "private" in content["matches"]
+    assert code[content["cursor_start"] : content["cursor_end"]] == "pri"

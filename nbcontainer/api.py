@@ -16,6 +16,7 @@ from nbcontainer.containers import run as running
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.container import Container
 from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import CellFailed
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
@@ -106,5 +107,7 @@ def commit(
     """Return a new image of what the container's cells left. `output` (host path) gets a tar of its merged tree."""
     made = committing.commit(container, image, message=message, changes=strings("changes", changes))
     if output is not None:
-        committing.export(container.workspace, container.record.layers, host_path(str(output)))
+        record = container.record
+        with held(container.workspace, container.name, record.image_digest, record.layers):
+            committing.export(container.workspace, record.layers, host_path(str(output)))
     return made

@@ -19,7 +19,7 @@ from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.snapshot import frozen_copy
+from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.errors import (
     ContainerDamaged,
     ContainerNotFound,
@@ -85,15 +85,18 @@ def _export_to(call: Invocation, layers: tuple[str, ...], target: str) -> int:
 
 @contextlib.contextmanager
 def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
-    """Yield the layers of a container, or of an image, from the bottom up."""
+    """Yield the layers of a container, or of an image, from the bottom up: held against `rm` and `rmi`."""
     with contextlib.ExitStack() as stack:
         try:
-            layers = stack.enter_context(_now(engine, name)).record.layers
+            record = stack.enter_context(_now(engine, name)).record
+            digest, layers = record.image_digest, record.layers
         except (ContainerNotFound, UsageError):
             try:
-                layers = engine.images.lowers(engine.images.find(name, pull=library.NEVER))
+                image = engine.images.find(name, pull=library.NEVER)
             except ImageNotFound as error:
                 raise _neither(name) from error
+            digest, layers = image.digest, engine.images.lowers(image)
+        stack.enter_context(held(engine, name, digest, layers))
         yield layers
 
 
@@ -149,23 +152,30 @@ def _commit(call: Invocation) -> View:
         )
         lines = [describe(image)]
         if target := call.words.one("output"):
-            written = _export_to(call, container.record.layers, target)
+            record = container.record
+            with held(call.engine, container.name, record.image_digest, record.layers):
+                written = _export_to(call, record.layers, target)
             lines.append(f"{target}  {size(written)}")
     return Note("\n".join(lines))
 
 
+def _remove(call: Invocation, name: str) -> None:
+    try:
+        container = _container(call.engine, name)
+    except ContainerDamaged:
+        containers.remove_damaged(call.engine, name)
+        return
+    if call.words.has("force"):
+        container.stop()
+    container.remove()
+    if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
+        call.engine.last = None
+
+
 def _rm(call: Invocation) -> View:
-    for name in call.words.operands:
-        try:
-            container = _container(call.engine, name)
-        except ContainerDamaged:
-            containers.remove_damaged(call.engine, name)
-            continue
-        if call.words.has("force"):
-            container.stop()
-        container.remove()
-        if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
-            call.engine.last = None
+    with call.engine.background.held():  # what the containers may share with others is looked at once, for all
+        for name in call.words.operands:
+            _remove(call, name)
     return Note(f"removed {', '.join(call.words.operands)}")
 
 

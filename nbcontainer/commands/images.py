@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.views import Lines, Note, Table, short, size
 from nbcontainer.containers.cleanup import sweep
+from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import ImageNotFound, UsageError, visible
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
@@ -140,7 +142,8 @@ def _push(call: Invocation) -> View:
     image = known(call.engine, source)
     wanted = reference.parse_new(target[0] if target else source)
     compression = _compression(call, Compression.GZIP)
-    manifest = _images_of(call).push(image, wanted, compression=compression)
+    with held(call.engine, image.name, image.digest, ()):
+        manifest = _images_of(call).push(image, wanted, compression=compression)
     return Note(f"{wanted.canonical}@{manifest.digest}")
 
 
@@ -152,10 +155,13 @@ def _save(call: Invocation) -> View:
     images = [known(call.engine, name) for name in call.words.operands]
     path = reference.host_path("/dev/stdout" if target == "-" else target)
     layers = _compression(call, Compression.NONE)
-    if target.endswith("/") or path.is_dir():
-        _images_of(call).save_layout(images, path, layers)
-        return Note(f"{target}  {count(len(images), 'image')}")
-    written = _images_of(call).save(images, path, layers)
+    with contextlib.ExitStack() as stack:
+        for image in images:
+            stack.enter_context(held(call.engine, image.name, image.digest, ()))
+        if target.endswith("/") or path.is_dir():
+            _images_of(call).save_layout(images, path, layers)
+            return Note(f"{target}  {count(len(images), 'image')}")
+        written = _images_of(call).save(images, path, layers)
     return None if target == "-" else Note(f"{target}  {count(len(images), 'image')}, {size(written)}")
 
 

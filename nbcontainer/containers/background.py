@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import NbcontainerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _QUIET = 0.004
 """Seconds the thread waits before its first task, so that it does not take the interpreter from the caller."""
@@ -51,6 +51,15 @@ class BackgroundQueue:
             held, self._held = self._held, None
         for task in held or ():
             self.add(task)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold new tasks inside the block, and queue them at its end."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
 
     def wait(self) -> None:
         """Wait until every task queued so far has ended."""

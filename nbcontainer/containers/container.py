@@ -137,7 +137,7 @@ class Container:
     def remove(self) -> None:
         """Remove the container, and the layers that nothing else uses. Volumes stay. Raises `ContainerBusy`."""
         with self.use(), self.workspace.store.lock():
-            self._discard([*self._own_layers(self.record.cells), self.path])
+            self._discard(self.record.cells, [self.path])
 
     def undo(self) -> CellRecord:
         """Take back the last cell that changed something, and all cells after it; return that cell.
@@ -156,21 +156,24 @@ class Container:
             before = replace(self.record, cells=cells[:last], confinement=None)
             save_record(self.workspace.store, before)
             self.record, self.confinement = before, None
-            self._discard(self._own_layers(cells[last:]))
+            self._discard(cells[last:], [])
         return cells[last]
 
-    def _own_layers(self, cells: Iterable[CellRecord]) -> list[Path]:
-        """Return the directories of cells' layers that no image and no other container uses. The store is locked."""
-        store = self.workspace.store
-        named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
-        try:
-            shared = named | layers_in_use(store, without=self.name)
-        except ContainerDamaged:
-            return []  # it may share them: the cleanup removes them after a person has removed it
-        return [store.path / "layers" / cell.layer for cell in cells if cell.layer and cell.layer not in shared]
+    def _discard(self, cells: Iterable[CellRecord], paths: list[Path]) -> None:
+        """Discard paths and these cells' layers. The store is locked.
 
-    def _discard(self, paths: list[Path]) -> None:
-        self.workspace.discard_later(move_to_tmp(self.workspace.store, paths))
+        Layers that something else may use are looked at later, all together: that reads every container's record.
+        """
+        store = self.workspace.store
+        layers = [cell.layer for cell in cells if cell.layer]
+        private = {layer for layer in layers if store.layers.is_private(layer)}
+        own = [store.path / "layers" / layer for layer in layers if layer in private]
+        self.workspace.discard_later(move_to_tmp(store, [*own, *paths]))
+        if doubtful := [layer for layer in layers if layer not in private]:
+            first = not self.workspace.doubtful
+            self.workspace.doubtful += doubtful
+            if first:
+                self.workspace.later(lambda: _discard_doubtful(self.workspace))
 
     def stop(self) -> bool:
         """End the cell that runs in it, in any process; return False if none does. Raises `StoreError`."""
@@ -187,6 +190,20 @@ class Container:
             "running": None if running is None else running.to_json(),
             "layers": list(self.record.layers),
         }
+
+
+def _discard_doubtful(workspace: Workspace) -> None:
+    """Discard the workspace's doubtful layers that no image and no container uses. Raises `StoreError`."""
+    store = workspace.store
+    with store.lock():
+        layers, workspace.doubtful = workspace.doubtful, []
+        named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
+        try:
+            used = named | layers_in_use(store)
+        except ContainerDamaged:
+            return  # it may use them: the cleanup removes them after a person has removed it
+        moved = move_to_tmp(store, [store.path / "layers" / layer for layer in layers if layer not in used])
+    workspace.discard_later(moved)
 
 
 class _NoWorkspace:

@@ -31,28 +31,47 @@ def diff(container: Container) -> list[Change]:
     """Return all changes of the container's cells to its image, sorted by path. Raises `ContainerBusy`."""
     with container.use():
         workspace, record = container.workspace, container.record
-        last: dict[str, str] = {}
-        replaced: set[str] = set()
+        merged = MergedChanges()
         for cell in record.cells:
             if cell.layer:
                 where = f"layers/{cell.layer}/diff"
-                _add(last, replaced, workspace.on_directory(sandboxed.list_changes, where, read_only=True))
-        if not last:
+                merged.add(workspace.on_directory(sandboxed.list_changes, where, read_only=True))
+        if not merged.last:
             return []
         there, inside = workspace.on_layers(
-            sandboxed.look_up, record.base[::-1], paths=sorted(last), replaced=sorted(replaced)
+            sandboxed.look_up, record.base[::-1], paths=sorted(merged.last), replaced=sorted(merged.replaced)
         )
-    return sorted(_against(last, set(there), inside), key=lambda change: change.path)
+    return sorted(_against(merged.last, set(there), inside), key=lambda change: change.path)
 
 
-def _add(last: dict[str, str], replaced: set[str], changes: Iterable[Iterable[str]]) -> None:
-    """Merge the changes of one layer into those of the layers below it."""
-    for kind, path in changes:
-        if kind == DELETED:
-            for known in [known for known in last if known.startswith(path + "/")]:
-                del last[known]
-            replaced.add(path)
-        last[path] = kind
+class MergedChanges:
+    """The changes of several layers, merged from the bottom up, in time linear in their number.
+
+    `last` has the kind of the last change of each path, and `replaced` the paths that were deleted at any time.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}
+        self.replaced: set[str] = set()
+        self._inside: dict[str, set[str]] = {}
+
+    def add(self, changes: Iterable[Iterable[str]]) -> None:
+        """Merge the changes of the next layer into those of the layers below it."""
+        for kind, path in changes:
+            if kind == DELETED:
+                self._forget_below(path)
+                self.replaced.add(path)
+            self.last[path] = kind
+            # An upper directory has an entry for each directory above a change, so `path`'s parent is in it, too.
+            self._inside.setdefault(path.rpartition("/")[0], set()).add(path)
+
+    def _forget_below(self, path: str) -> None:
+        """Remove the changes below a deleted path: each of them at most once."""
+        waiting = list(self._inside.pop(path, ()))
+        while waiting:
+            below = waiting.pop()
+            self.last.pop(below, None)
+            waiting += self._inside.pop(below, ())
 
 
 def _against(last: dict[str, str], there: set[str], inside: dict[str, list[str]]) -> Iterable[Change]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.record import records
+from nbcontainer.containers.record import read_record
+from nbcontainer.errors import ContainerDamaged, ImageError
 from nbcontainer.images import sandboxed
 from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
+    from nbcontainer.store.layout import Store
 
 _BLOCK = 512  # of st_blocks, stat(2)
 _PLACES = ("layers", "blobs", "partial", "tmp", "containers", "volumes")
@@ -36,7 +41,10 @@ def usage(workspace: Workspace) -> list[Usage]:
     sizes = trees | blobs
     used_by: dict[tuple[str, str], set[str]] = {}
     for name, image in sorted(store.index.images().items()):
-        config, _ = oci.read_manifest(store.blobs.read(image.digest))
+        try:
+            config, _ = oci.read_manifest(store.blobs.read(image.digest))
+        except ImageError:
+            continue  # it has just been removed, or is damaged (`verify`)
         layers = {f"layers/{layer}" for part in image.layers if (layer := store.layers.find(part.diff_id))}
         used_by["image", name] = {
             image.digest,
@@ -44,15 +52,15 @@ def usage(workspace: Workspace) -> list[Usage]:
             *store.index.indexes(image.index, image.digest),
             *(part.blob.digest for part in image.layers),
         } | layers
-    for record in records(store):
+    for record in _records(store):
         used_by["container", record.name] = {f"layers/{layer}" for layer in record.layers}
-    users = {thing: sum(thing in items for items in used_by.values()) for thing in sizes}
+    users = Counter(thing for items in used_by.values() for thing in items)
     found = [
         Usage(
             kind,
             name,
-            sum(sizes[thing] for thing in items if users.get(thing) == 1),
-            sum(sizes[thing] for thing in items if users.get(thing, 0) > 1),
+            sum(sizes.get(thing, 0) for thing in items if users[thing] == 1),
+            sum(sizes.get(thing, 0) for thing in items if users[thing] > 1),
         )
         for (kind, name), items in used_by.items()
     ]
@@ -63,6 +71,15 @@ def usage(workspace: Workspace) -> list[Usage]:
         Usage("work in progress", "", sum(_trees(workspace, "tmp").values())),
         Usage("unreferenced", "", sum(size for thing, size in sizes.items() if not users[thing])),
     ]
+
+
+def _records(store: Store) -> list[Record]:
+    """Return the records of all containers that can be read."""
+    found = []
+    for path in (store.path / "containers").iterdir():
+        with contextlib.suppress(OSError, ContainerDamaged):
+            found.append(read_record(path))
+    return found
 
 
 def total(workspace: Workspace) -> int:
@@ -76,4 +93,7 @@ def _trees(workspace: Workspace, place: str) -> dict[str, int]:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_blocks * _BLOCK
+    """Return the bytes on disk of a file; 0 if another process has just removed it."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_blocks * _BLOCK
+    return 0

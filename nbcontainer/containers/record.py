@@ -154,18 +154,18 @@ def _remove_unless_recorded(place: Path) -> None:
             place.rmdir()
 
 
-def layers_in_use(store: Store, *, without: str = "") -> set[str]:
-    """Return the layers of all containers on disk but the one named `without`.
+def layers_in_use(store: Store) -> set[str]:
+    """Return the layers of all containers on disk.
 
     Raises `ContainerDamaged`: the layers of a damaged record are not known.
     """
-    return {layer for record in records(store) if record.name != without for layer in record.layers}
+    return {layer for record in records(store) for layer in record.layers}
 
 
 def records(store: Store) -> list[Record]:
     """Return the records of all containers on disk. Raises `ContainerDamaged`."""
     found = []
     for path in (store.path / "containers").iterdir():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it has just been removed
             found.append(read_record(path))
     return found

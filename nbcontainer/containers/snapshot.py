@@ -14,15 +14,16 @@ from nbcontainer.containers.record import CellRecord, Record, read_record
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
 from nbcontainer.containers.writes.write_layer import WriteView
-from nbcontainer.errors import ContainerBusy
+from nbcontainer.errors import ContainerBusy, ContainerError, StoreError
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nbcontainer.containers.workspace import Workspace
+    from nbcontainer.store.layout import Store
 
 
 @contextlib.contextmanager
@@ -64,6 +65,8 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
     record = replace(container.record, name=secrets.token_hex(6), session=store.session)
     copy = Container(workspace, record)
     try:
+        with store.lock(shared=True):
+            _share(store, record.layers)
         if upper is not None and upper.changed():
             try:
                 _add_copy(workspace, copy, upper, init, command)
@@ -72,6 +75,34 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
         yield copy
     finally:
         copy.remove()
+
+
+@contextlib.contextmanager
+def held(workspace: Workspace, name: str, digest: str, layers: Sequence[str]) -> Iterator[None]:
+    """Hold an image (its digest) and layers (ids) against `rm`, `rmi` and `prune` of every process, inside the block.
+
+    An anonymous container's record refers to them: if this process dies, the next cleanup removes it. On a store that
+    takes no record (full or read-only) nothing is held. Raises `ContainerError` if a layer has just been removed.
+    """
+    store = workspace.store
+    record = Record(secrets.token_hex(6), name, digest, tuple(layers), timestamps.timestamp(), session=store.session)
+    holder = Container(workspace, record)
+    with contextlib.suppress(StoreError, OSError), store.lock(shared=True):
+        _share(store, layers)
+        holder.save()
+    try:
+        if any(not (store.path / "layers" / layer / "diff").exists() for layer in layers):
+            raise ContainerError(f"'{name}' was removed in another process", hint="see `%container ps` and `images`")
+        yield
+    finally:
+        with contextlib.suppress(StoreError, OSError):
+            holder.remove()
+
+
+def _share(store: Store, layers: Iterable[str]) -> None:
+    with contextlib.suppress(OSError):  # a layer that has just been removed
+        for layer in layers:
+            store.layers.share(layer)
 
 
 def _add_copy(workspace: Workspace, copy: Container, upper: WriteView, init: int, command: str) -> None:

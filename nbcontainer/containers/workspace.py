@@ -33,7 +33,8 @@ _SANDBOXED_MODULES = ("nbcontainer.images.sandboxed",)
 class Workspace:
     """The store at `path` (host; the user's default if None), with launchers for containers on it.
 
-    Thread-safe. `active` describes the containers that this process runs, by name.
+    Thread-safe. `active` describes the containers that this process runs, by name. `doubtful` are layers that removed
+    containers had and others may have: the background queue looks at all of them at once.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,6 +46,7 @@ class Workspace:
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
         self.background = BackgroundQueue()
         self.active: dict[str, ActiveCell] = {}
+        self.doubtful: list[str] = []
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
+
+_PRIVATE = stat.S_ISVTX
+"""In the mode of a layer's directory: one container made the layer, and nothing else has ever referred to it."""
 
 
 class Layers:
@@ -12,6 +17,9 @@ class Layers:
     `ID/diff` has the files of a layer; nothing writes to it once the layer is there. `sha256/HEX` is a link to the
     layer with that content (the digest of its uncompressed tar). Several layers can have the same content; the link
     leads to one of them.
+
+    A layer of a cell is *private* until an image or another container refers to it. So to remove its container, no
+    other record has to be read. The mark is a bit of the directory's mode, which costs no call and no space on disk.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +42,25 @@ class Layers:
         """
         if known := self.find(diff_id):
             return known
+        self.share(layer)
         link = Path(self._folder, diff_id.replace(":", "/", 1))
         link.unlink(missing_ok=True)  # it led to a layer that is lost
         link.symlink_to(f"../{layer}")
         return layer
+
+    def make_private(self, layer: str) -> Path:
+        """Make the directory of a cell's layer, private, and return it. Raises `OSError`."""
+        place = Path(self._folder, layer)
+        place.mkdir(0o755 | _PRIVATE)
+        return place
+
+    def share(self, layer: str) -> None:
+        """Record that more than one thing may refer to a layer, before it does. Needs no space. Raises `OSError`."""
+        if self.is_private(layer):
+            Path(self._folder, layer).chmod(0o755)
+
+    def is_private(self, layer: str) -> bool:
+        """Return whether only the container that made it has ever referred to a layer; false if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return bool(os.stat(f"{self._folder}/{layer}").st_mode & _PRIVATE)  # noqa: PTH116
+        return False

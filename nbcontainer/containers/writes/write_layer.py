@@ -146,7 +146,7 @@ class WriteLayer(WriteView):
         if found:
             home = str(self._home) if self.in_memory else f"tmp/{self.id}"
             host.merge_parts(self.store, runner, home, found, self.lowers[-1])
-        self.store.new_directory(place, give=False)
+        self.store.layers.make_private(self.id)
         try:
             (self.path / "diff").rename(place / "diff")
             if found:

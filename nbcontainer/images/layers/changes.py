@@ -6,6 +6,8 @@ import contextlib
 import os
 import stat
 
+from nbcontainer.errors import ImageError
+from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.whiteouts import is_opaque
 
 DELETED, CHANGED = "D", "C"
@@ -16,7 +18,7 @@ def list_changes(root: int) -> list[list[str]]:
 
     An opaque directory is reported as deleted and changed: its old content is gone. A changed path can be new; that
     depends on the layers below, which the caller has. Paths are absolute; bytes that are not UTF-8 are escaped as
-    os.fsdecode does. Raises `OSError`.
+    os.fsdecode does. Raises `OSError`, and `ImageError` for a path that is longer than an image can hold.
     """
     found: list[list[str]] = []
     waiting = [""]
@@ -30,6 +32,7 @@ def list_changes(root: int) -> list[list[str]]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = f"{path}/{entry.name}"
+                    _check_length(name)
                     facts = entry.stat(follow_symlinks=False)
                     if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
                         found.append([DELETED, name])
@@ -40,6 +43,14 @@ def list_changes(root: int) -> list[list[str]]:
         finally:
             os.close(folder)
     return sorted(found, key=lambda item: (item[1], item[0] == CHANGED))
+
+
+def _check_length(path: str) -> None:
+    """Raise `ImageError` for a path that open(2) does not take: a cell can nest directories deeper than that."""
+    if len(path) >= Limits.path:
+        size = len(os.fsencode(path))
+        if size >= Limits.path:
+            raise ImageError(f"{shown(os.fsencode(path))} is a path of {size} bytes", hint="move it up in a cell")
 
 
 def look_up(root: int, paths: list[str], replaced: list[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -51,7 +51,10 @@ def _beginning(fd: int) -> Iterator[bytes]:
 
 
 def usage(root_fd: int) -> dict[str, int]:
-    """Return the bytes on disk of each entry of the root, with everything below it; hard links count once."""
+    """Return the bytes on disk of each entry of the root, with everything below it; hard links count once.
+
+    What another process removes meanwhile does not count.
+    """
     seen: set[tuple[int, int]] = set()
     return {name: _size(root_fd, name, seen) for name in _names(root_fd)}
 
@@ -64,35 +67,48 @@ def _size(root_fd: int, name: str, seen: set[tuple[int, int]]) -> int:
     try:
         while ways:
             if ways[-1]:
-                fd = _step(fd, ways[-1].pop())
+                below = _below(fd, ways[-1].pop())
+                if below is None:
+                    continue
+                os.close(fd)
+                fd = below
                 more, waiting = _count(fd, _names(fd), seen)
                 total += more
                 ways.append(waiting)
             else:
                 ways.pop()
                 if ways:
-                    fd = _step(fd, "..")
+                    above = os.open("..", _LIST, dir_fd=fd)
+                    os.close(fd)
+                    fd = above
+        return total
+    except FileNotFoundError:  # the way back: a directory that was removed has no parent
         return total
     finally:
         os.close(fd)
 
 
 def _names(fd: int) -> list[str]:
-    with os.scandir(fd) as entries:
+    with contextlib.suppress(FileNotFoundError), os.scandir(fd) as entries:
         return [entry.name for entry in entries]
+    return []
 
 
-def _step(fd: int, name: str) -> int:
-    found = os.open(name, _LIST, dir_fd=fd)
-    os.close(fd)
-    return found
+def _below(fd: int, name: str) -> int | None:
+    """Return a descriptor of a directory in a directory, None if it was removed or replaced."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.open(name, _LIST, dir_fd=fd)
+    return None
 
 
 def _count(fd: int, names: list[str], seen: set[tuple[int, int]]) -> tuple[int, list[str]]:
     """Return the bytes on disk of these entries of a directory, and which of them are directories."""
     total, folders = 0, []
     for name in names:
-        facts = os.lstat(name, dir_fd=fd)
+        try:
+            facts = os.lstat(name, dir_fd=fd)
+        except FileNotFoundError:
+            continue
         if stat.S_ISDIR(facts.st_mode):
             folders.append(name)
         elif facts.st_nlink > 1:

@@ -181,12 +181,19 @@ def _rm(call: Invocation) -> View:
 
 def _stop(call: Invocation) -> View:
     words = []
+    grace = _grace(call.words.one("time", "2"))
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
             _container(call.engine, name)  # raises if there is no such container
-        stopped = stop_running(call.engine.store, name)
+        stopped = stop_running(call.engine.store, name, grace)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))
+
+
+def _grace(text: str) -> float:
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise UsageError(f"invalid time '{text}' for --time", hint="write seconds, as in 10")
+    return float(text)
 
 
 def _diff(call: Invocation) -> View:
@@ -265,7 +272,8 @@ COMMIT = Command(
     (
         _OUTPUT,
         Option(("-m", "--message"), "TEXT", "a comment in the image's history"),
-        Option(("--author",), "NAME", "the image's author"),
+        Option(("-a", "--author"), "NAME", "the image's author"),
+        Option(("-p", "--pause"), "", "accepted for Docker's sake: a running container is always paused"),
         CHANGE,
     ),
     least=1,
@@ -307,7 +315,17 @@ VERBS: dict[str, Verb] = {
             ),
             _rm,
         ),
-        Verb(Command("stop", "CONTAINER...", "Stop what runs in containers.", least=1, most=999), _stop),
+        Verb(
+            Command(
+                "stop",
+                "CONTAINER...",
+                "Stop what runs in containers.",
+                (Option(("-t", "--time"), "SECONDS", "kill what still runs after this time, 2 by default"),),
+                least=1,
+                most=999,
+            ),
+            _stop,
+        ),
         Verb(Command("diff", "[CONTAINER]", "List the files that a container's cells changed.", most=1), _diff),
         Verb(
             Command("history", "[CONTAINER|IMAGE]", "List a container's cells, or an image's steps.", most=1),

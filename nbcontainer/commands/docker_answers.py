@@ -95,7 +95,7 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--security-opt": Answer("each container has the same system call filter and no new privileges"),
     "--seccomp-policy": Answer("each container has the same system call filter"),
     "--sig-proxy": Answer("signals always reach the program"),
-    "--stop-timeout": Answer("`stop` kills a program after two seconds", "use --stop-signal for the signal"),
+    "--stop-timeout": Answer("the time is an option of `stop`", "use `%container stop -t SECONDS NAME`"),
     "--storage-opt": Answer("options of storage drivers are not supported", "use --storage SIZE"),
     "--sysctl": Answer("settings of the kernel cannot be changed"),
     "--volume-driver": Answer("volumes are directories of the store", "remove it, or use -v with a path"),

@@ -134,7 +134,10 @@ def _pull(call: Invocation) -> View:
     wanted = [reference.parse(word) for word in call.words.operands]
     if any(one.familiar == reference.HOST for one in wanted):
         raise UsageError("'host' is built in and cannot be pulled", hint="use it directly: `%%container host`")
-    return _brought(images, (images.pull(one, platform) for one in wanted))
+    found = [images.pull(one, platform) for one in wanted]
+    if call.words.has("quiet"):
+        return Lines(tuple(image.digest for image in found))
+    return _brought(images, found)
 
 
 def _push(call: Invocation) -> View:
@@ -280,7 +283,17 @@ IMAGE_VERBS = (
         ),
         _load,
     ),
-    Verb(Command("pull", "IMAGE...", "Pull images from their registries.", (PLATFORM,), least=1, most=999), _pull),
+    Verb(
+        Command(
+            "pull",
+            "IMAGE...",
+            "Pull images from their registries.",
+            (PLATFORM, Option(("-q", "--quiet"), "", "show the digests alone")),
+            least=1,
+            most=999,
+        ),
+        _pull,
+    ),
     Verb(
         Command(
             "push",

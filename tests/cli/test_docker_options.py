@@ -165,6 +165,7 @@ def test_a_signal_for_stop(program: Program, name: str, tmp_path: Path) -> None:
         )
         while "ready" not in (tmp_path / "out").read_text():
             assert running.poll() is None
-        program.good("stop", name)
+        assert "invalid time 'x'" in program.fails(2, "stop", "-t", "x", name)
+        program.good("stop", "-t", "30", name)
         assert running.wait(60) == 7
     assert (tmp_path / "out").read_text() == "ready\nstopped\n"

@@ -1,12 +1,23 @@
-"""`--group-add` and `--stop-signal`: from text to checked values."""
+"""`--hostname`, `--group-add` and `--stop-signal`: from text to checked values."""
 
 from __future__ import annotations
 
+import re
 import signal
 
 from nbcontainer.containers.options import STOPPING
 from nbcontainer.errors import UsageError
 from nbcontainer.oci import signals
+
+_HOSTNAME = re.compile(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9_])?")
+
+
+def parse_hostname(text: str) -> str:
+    """Return a host name, empty for the container's own. Raises `UsageError`."""
+    if text and not _HOSTNAME.fullmatch(text):
+        hint = "use up to 64 letters, digits, '-' and '.', as in -h box.example.org"
+        raise UsageError(f"invalid host name {text!r} for --hostname", hint=hint)
+    return text
 
 
 def parse_group(text: str) -> str:

@@ -18,7 +18,7 @@ from nbcontainer.commands.options import limits
 from nbcontainer.commands.options.capabilities import chosen
 from nbcontainer.commands.options.mount_option import mounts, parse_mount
 from nbcontainer.commands.options.ports import parse_port
-from nbcontainer.commands.options.process_options import parse_group, parse_stop_signal
+from nbcontainer.commands.options.process_options import parse_group, parse_hostname, parse_stop_signal
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
@@ -266,7 +266,13 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         help="replace the image's entrypoint and drop its default command; empty for no entrypoint",
         field="entrypoint",
     ),
-    RunOption(flags=("-h", "--hostname"), value="NAME", help="host name of the container", field="hostname"),
+    RunOption(
+        flags=("-h", "--hostname"),
+        value="NAME",
+        help="host name of the container",
+        field="hostname",
+        parse=parse_hostname,
+    ),
     RunOption(
         flags=("--stop-signal",),
         value="SIGNAL",

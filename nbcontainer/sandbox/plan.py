@@ -18,7 +18,13 @@ from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilitie
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
-from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver, RaiseLoopback
+from nbcontainer.sandbox.steps.network import (
+    BindResolver,
+    ExtendHosts,
+    MakeHosts,
+    MakeResolver,
+    RaiseLoopback,
+)
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
@@ -31,6 +37,7 @@ from nbcontainer.sandbox.steps.program import (
 )
 from nbcontainer.sandbox.steps.rlimits import SetLimits
 from nbcontainer.sandbox.steps.rootfs import (
+    BELOW,
     LAYERS,
     STAGE,
     AttachStaged,
@@ -68,15 +75,18 @@ def prepare_steps(
     """Return the first part of every plan: the steps that need no image. `more` are unusual capabilities to keep."""
     host_network = network == Network.HOST
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
+    as_host = tuple(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp", BELOW) if idmap.kind == HOST)
     return (
         CloneInit(namespaces),
         SlaveMounts(),
-        *(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp") if idmap.kind == HOST),
+        *as_host,
         MountStage(),
         *device_steps(
             host_network=host_network,
             tty_group=TTY_GROUP if idmap.maps(TTY_GROUP) else None,
             shm_size=shm_size,
+            last_group=idmap.last_gid,
+            program=2 + len(as_host),  # each of these steps has a child
         ),
         *((single_id.WriteAptConfig(),) if idmap.kind == SINGLE else ()),
         *(() if host_network else (RaiseLoopback(),)),
@@ -159,9 +169,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(MakeResolver(spec.resolver))
     elif spec.networking.network == Network.HOST:
         steps.append(BindResolver())
-    if spec.networking.hosts:
-        kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
-        steps.append(kind(spec.networking.hosts))
+    kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
+    steps.append(kind(spec.networking.hosts))
     steps += _mount_steps(spec.mounts)
     if spec.values is not None:
         steps.append(MountValues(**vars(spec.values)))

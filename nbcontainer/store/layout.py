@@ -11,6 +11,7 @@
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.store.durability`)
     volumes/NAME/                             see `nbcontainer.containers.named_volumes`
     writable/                                 marks of directories (`nbcontainer.store.writable`)
+    below/                                    the lowest lower of containers: files that an image may lack
     stage/ host/                              empty; containers assemble their mounts there, and see host directories
 
 Guarantees: a blob is there whole or not at all (`nbcontainer.store.blobs`). index.json is the old file or the new one
@@ -62,6 +63,7 @@ _DIRECTORIES = (
     "unsynced",
     "writable",
     "volumes",
+    "below",
 )
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
@@ -113,6 +115,7 @@ class Store:
             (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
+            self._make_below()
             if not (self.path / "oci-layout").exists():
                 self.write_file("oci-layout", json.dumps(_LAYOUT).encode())
             self.index.create()
@@ -122,6 +125,22 @@ class Store:
             found = None
         if found != _LAYOUT:
             raise StoreError(f"{self.path} is an image layout of another version, or damaged", hint=_NEW_STORE)
+
+    def _make_below(self) -> None:
+        """Make the files that containers find where their image has none, in `below`: as Docker adds them to images.
+
+        They are below every layer, so that they are in none, and in no change of a cell.
+        """
+        folder = self.path / "below" / "etc"
+        if not folder.exists():
+            self.new_directory(folder)
+        for name in ("hosts", "resolv.conf"):
+            if not (folder / name).exists():
+                (folder / name).touch(mode=0o644)
+                os.chown(folder / name, *self.owner)
+        if not (folder / "mtab").is_symlink():
+            (folder / "mtab").symlink_to("/proc/self/mounts")
+            os.lchown(folder / "mtab", *self.owner)
 
     def _check_is_store_or_empty(self) -> None:
         """Raise `StoreError` for a directory with other files: the store would close it to others, and clear it."""

@@ -96,8 +96,8 @@ def test_it_cannot_look_into_init(cell: Cell) -> None:
     """Pid 1 is the one process of the notebook's interpreter: its files, memory and program are closed to the cell."""
     ran = cell(
         """
-        for name in exe cwd root fd/0 ns/user; do readlink /proc/1/$name && echo "leaked $name"; done
-        ls /proc/1/fd; cat /proc/1/environ /proc/1/maps /proc/1/mem | head -c 10
+        for name in exe cwd root ns/user; do readlink /proc/1/$name && echo "leaked $name"; done
+        for fd in /proc/1/task/1/fd/*; do readlink $fd; done; cat /proc/1/environ /proc/1/maps /proc/1/mem | head -c 10
         """
     )
     assert ran.stdout == b""
@@ -187,12 +187,16 @@ def test_its_mounts_are_these_and_no_others(cell: Cell, engine: Engine) -> None:
     targets = [field[4] for field in fields]
     covered = {target for target in targets if target.removeprefix("/") in (*MASKED, *READ_ONLY)}
     devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
-    assert set(targets) - covered == {"/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"} | devices
+    assert set(targets) - covered == devices | {
+        *("/", "/proc", "/proc/1/fd", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/etc/hosts")
+    }
     assert len(targets) == len(set(targets))
     roots = {field[4]: field[3] for field in fields}
     assert roots["/"] == "/"
     for target, root in roots.items():
-        assert root in ("/", "/null", target.removeprefix("/dev").removeprefix("/proc")), f"{target} shows {root}"
+        assert root in ("/", "/null", target.removeprefix("/dev").removeprefix("/proc").removeprefix("/etc")), (
+            f"{target} shows {root}"
+        )
     assert str(engine.store.path) not in ran.text
 
 

@@ -12,6 +12,7 @@ from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.spec import Overlay
+from nbcontainer.sandbox.steps.rootfs import BELOW
 
 if TYPE_CHECKING:
     from nbcontainer.containers.writes.host_roots import HostView
@@ -77,7 +78,7 @@ class WriteLayer(WriteView):
         self._home = store.memory / self.id if self.in_memory else self.path
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
-            Overlay(tuple(f"{layer}/diff" for layer in lowers), *places)
+            Overlay((*(f"{layer}/diff" for layer in lowers), f"../{BELOW}"), *places)
             if below is None
             else below.root(lowers, places)
         )

@@ -208,6 +208,57 @@ class ReserveScript(Step):
 
 
 @dataclass(frozen=True)
+class LinkStreams(Step):
+    """Links in /proc/1/fd to the streams of the cell's program.
+
+    Init is closed to the container and has no streams. A link opens what is the cell's own, by the rules for
+    its process; the directory is the container's, read-only, and leads to nothing of init.
+    `program` is the number of that process.
+    """
+
+    program: int = 2
+
+    phrase: ClassVar[str] = "link /proc/1/fd to the cell's streams"
+    why: ClassVar[str] = "images write their logs to /proc/1/fd/1, as their program is process 1 elsewhere"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Mounts a tmpfs over it on the stage, with three links, and makes it read-only."""
+        target = f"{STAGE}/proc/1/fd"
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        kernel.mount("tmpfs", target, "tmpfs", flags, "mode=555,size=4k,nr_inodes=4")
+        for number in (0, 1, 2):
+            kernel.symlink(f"/proc/{self.program}/fd/{number}", f"{target}/{number}")
+        kernel.mount_setattr(AT_FDCWD, target, 0, attr_set=MOUNT_ATTR_RDONLY)
+
+
+@dataclass(frozen=True)
+class AllowPing(Step):
+    """Lets every group of the container open ICMP sockets in the container's network (icmp(7)).
+
+    `last` is the highest group id of the container: both ends of the range must be mapped (net/ipv4/ping.c).
+    """
+
+    last: int
+
+    phrase: ClassVar[str] = "allow ping"
+    why: ClassVar[str] = "programs send echo requests without a raw socket, which the container does not have"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"{cls.phrase} to the groups 0 to {arguments['last']}"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes the range of the container's network namespace; where that is refused, ping does not work."""
+        with contextlib.suppress(OSError):
+            setting = kernel.open(f"{STAGE}/proc/sys/net/ipv4/ping_group_range", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                kernel.write(setting, f"0 {self.last}".encode())
+            finally:
+                kernel.close(setting)
+
+
+@dataclass(frozen=True)
 class MaskPaths(Step):
     """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out.
 
@@ -280,8 +331,14 @@ class ReadOnlyPaths(Step):
             kernel.mount(None, target, None, flags, None)
 
 
-def device_steps(*, host_network: bool, tty_group: int | None, shm_size: int) -> tuple[Step, ...]:
-    """The steps for /proc, /dev and /sys. `tty_group` is the group of terminals, None where it cannot be mapped."""
+def device_steps(
+    *, host_network: bool, tty_group: int | None, shm_size: int, last_group: int = 0, program: int = 2
+) -> tuple[Step, ...]:
+    """The steps for /proc, /dev and /sys.
+
+    `tty_group` is the group of terminals, None where it cannot be mapped, `last_group` the last group that may ping.
+    `program` is the process number of the cell's program.
+    """
     group = "" if tty_group is None else f",gid={tty_group}"
     return (
         MountProc(),
@@ -292,6 +349,8 @@ def device_steps(*, host_network: bool, tty_group: int | None, shm_size: int) ->
         MountDevDirectory("shm", "tmpfs", f"mode=1777,size={shm_size}"),
         MountDevDirectory("mqueue", "mqueue", ""),
         ReserveScript(),
+        LinkStreams(program),
+        *(() if host_network else (AllowPing(last_group),)),
         ReadOnlyPaths(READ_ONLY),
         MaskPaths(MASKED),
     )

@@ -23,7 +23,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.sandbox.steps.base import Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import STAGE, make_target, open_in_root
 
 if TYPE_CHECKING:
@@ -132,13 +132,23 @@ _HOSTS_LIMIT = 1 << 20  # bytes of the host's file
 
 @dataclass(frozen=True)
 class MakeHosts(Step):
-    """An /etc/hosts of the container's own, read-only: `localhost`, its own name, and `hosts` (name, address)."""
+    """An /etc/hosts of the container's own, read-only: `localhost`, its own name, and `hosts` (name, address).
 
-    hosts: tuple[tuple[str, str], ...]
+    An image in which no file can be mounted there, since its /etc is a file for example, has none.
+    """
+
+    hosts: tuple[tuple[str, str], ...] = ()
 
     phrase: ClassVar[str] = "make the container's hosts file"
-    why: ClassVar[str] = "names that were asked for have their addresses"
+    why: ClassVar[str] = "the container's own name, and names that were asked for, have their addresses"
     ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        names = listed(name for name, _ in arguments["hosts"])
+        more = f", and these names: {names}" if arguments["hosts"] else ""
+        return f"{cls.phrase}, with the container's own name{more}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Writes it on the stage, and mounts it over the image's, so that it is in no layer."""
@@ -150,7 +160,13 @@ class MakeHosts(Step):
         lines = [f"127.0.0.1\t{os.uname().nodename}", *(f"{address}\t{name}" for name, address in self.hosts)]
         kernel.write(file, "".join(f"{line}\n" for line in lines).encode())
         kernel.close(file)
-        _attach_file(kernel, kernel.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), _HOSTS)
+        tree = kernel.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+        try:
+            _attach_file(kernel, tree, _HOSTS, make=bool(self.hosts))
+        except _NO_FILE:
+            kernel.close(tree)
+            if self.hosts:
+                raise
 
     def _begin(self, kernel: Kernel, file: int) -> None:
         kernel.write(file, b"127.0.0.1\tlocalhost\n::1\tlocalhost\n")
@@ -173,14 +189,32 @@ class ExtendHosts(MakeHosts):
             kernel.write(file, b"\n")  # its last line may have no end
 
 
-def _attach_file(kernel: Kernel, tree: int, path: str) -> None:
-    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`."""
+_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+def _attach_file(kernel: Kernel, tree: int, path: str, *, make: bool = True) -> None:
+    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`.
+
+    Without `make`, a file that is not there is not made: it would be a change of the cell's.
+    """
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
+    target = _file(kernel, path, make=make)
     try:
-        target = make_target(kernel, path, directory=False)
-    except FileExistsError:  # a link to nowhere, as systemd-resolved's is without its /run: over the link itself
-        target = open_in_root(kernel, path, os.O_PATH | os.O_NOFOLLOW)
-    kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
-    kernel.close(target)
+        kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    finally:
+        kernel.close(target)
     kernel.close(tree)
+
+
+def _file(kernel: Kernel, path: str, *, make: bool) -> int:
+    """Returns a descriptor of the file at `path` in the root, or of a link there that leads nowhere.
+
+    systemd-resolved's is such a link without its /run. The caller closes it.
+    """
+    try:
+        if make:
+            return make_target(kernel, path, directory=False)
+        return open_in_root(kernel, path, os.O_PATH)
+    except (FileExistsError, FileNotFoundError):
+        return open_in_root(kernel, path, os.O_PATH | os.O_NOFOLLOW)

@@ -186,6 +186,8 @@ class Execute(Step):
         denied: OSError | None = None
         for candidate in candidates:
             try:
+                if candidate != name:
+                    _check_program(kernel, candidate)
                 return kernel.posix_spawn(
                     candidate,
                     self.argv,
@@ -207,6 +209,16 @@ class Execute(Step):
                 error.filename = candidate
                 raise
         raise denied or OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _check_program(kernel: Kernel, path: str) -> None:
+    """Raise `OSError` if the file at `path` cannot be executed.
+
+    A spawn that fails uses up a process number, and the program is to be process 2 (`LinkStreams`).
+    """
+    mode = kernel.stat(path).st_mode
+    if stat.S_ISREG(mode) and not mode & 0o111:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def _missing_part(program: str) -> str:

@@ -44,6 +44,9 @@ ROOT = f"{STAGE}/root"
 LAYERS = "layers"
 """The store's directory of layers. Overlay is mounted from inside it: its option string is cut at a page."""
 
+BELOW = "below"
+"""A directory of the store with the files that a container finds where its image has none: the lowest lower."""
+
 HOST_TREES = "host"
 """A directory of the store where a launcher shows, to its containers alone, directories of the host's by their ids."""
 

@@ -86,6 +86,14 @@ class IdMap:
         """Whether this gid exists in the container."""
         return self.kind == MapKind.HOST or any(r.inside <= gid < r.inside + r.count for r in self.gids)
 
+    @property
+    def last_gid(self) -> int:
+        """The group id of the container with the highest host gid: the end of ranges that the host's ids decide."""
+        if self.kind == MapKind.HOST:
+            return COUNT - 1
+        highest = max(self.gids, key=lambda r: r.outside)
+        return highest.inside + highest.count - 1
+
 
 def host_map() -> IdMap:
     """Return the map for containers without a user namespace."""

@@ -105,9 +105,10 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
         *("CloneInit", "SlaveMounts", "MountStage", "MountProc", "MountSys", "MountDev"),
         *("BindDevice",) * 6,
         *("MountDevDirectory",) * 3,
-        *("ReserveScript", "ReadOnlyPaths", "MaskPaths", "RaiseLoopback", "NewSessionKeyring", "DropBounding"),
+        *("ReserveScript", "LinkStreams", "AllowPing", "ReadOnlyPaths", "MaskPaths"),
+        *("RaiseLoopback", "NewSessionKeyring", "DropBounding"),
         *("MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
-        *("SetHostname", "PivotRoot", "SetLimits", "SetUser"),
+        *("SetHostname", "MakeHosts", "PivotRoot", "SetLimits", "SetUser"),
         *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp"),
         *("WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"),
     ]
@@ -200,13 +201,13 @@ def test_a_private_network_is_a_lonely_one_with_a_resolver() -> None:
 
 
 @pytest.mark.parametrize(("network", "step"), [("none", MakeHosts), ("private", MakeHosts), ("host", ExtendHosts)])
-def test_hosts_are_a_step_if_there_are_any(network: str, step: type[MakeHosts]) -> None:
-    """They come before a volume may lie over the file; without them the image keeps its own."""
+def test_every_container_has_its_own_name_in_hosts(network: str, step: type[MakeHosts]) -> None:
+    """It comes before a volume may lie over the file, with the added names if there are any."""
     hosts = (("db", "10.0.0.7"),)
     built = build(having(network=network, hosts=hosts, volumes=(Volume("/a", "/etc/hosts"),)), FULL)
     assert one(built, step) == step(hosts)
     assert kinds(built).index(step.__name__) < kinds(built).index("BindVolume")
-    assert not {"MakeHosts", "ExtendHosts"} & set(kinds(build(having(network=network), FULL)))
+    assert one(build(having(network=network), FULL), step) == step()
 
 
 def test_a_network_with_nobody_in_it_is_the_default() -> None:
@@ -222,7 +223,7 @@ def test_only_userns_host_shows_the_store_with_the_hosts_ids(ids: IdMap) -> None
     """Layers and uppers are mapped back to the host's root where containers have no user namespace, and only there."""
     found = [step for step in build(SPEC, ids) if isinstance(step, StoreAsHost)]
     assert found == (
-        [StoreAsHost(ROOT_BASE, COUNT, "layers"), StoreAsHost(ROOT_BASE, COUNT, "tmp")] if ids is HOST else []
+        [StoreAsHost(ROOT_BASE, COUNT, name) for name in ("layers", "tmp", "below")] if ids is HOST else []
     )
     if found:
         assert kinds(build(SPEC, ids)).index("StoreAsHost") > kinds(build(SPEC, ids)).index("SlaveMounts")

@@ -27,7 +27,9 @@ from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox.steps.devices import (
     DEVICES,
     MASKED,
+    AllowPing,
     BindDevice,
+    LinkStreams,
     MaskPaths,
     MountDev,
     MountDevDirectory,
@@ -240,3 +242,26 @@ def test_every_program_finds_its_devices() -> None:
         "urandom": (1, 9),
         "tty": (5, 0),
     }
+
+
+def test_the_streams_of_process_1_are_links_to_the_cells() -> None:
+    """/proc/1/fd is a tmpfs of three links to process 2, which is read-only as soon as they are there."""
+    kernel = RecordingKernel()
+    LinkStreams().apply(kernel, ())
+    target = "stage/proc/1/fd"
+    assert kernel.calls == [
+        call("mount", "tmpfs", target, "tmpfs", NOTHING_GOES, "mode=555,size=4k,nr_inodes=4"),
+        *(call("symlink", f"/proc/2/fd/{number}", f"{target}/{number}") for number in (0, 1, 2)),
+        call("mount_setattr", AT_FDCWD, target, 0, attr_set=MOUNT_ATTR_RDONLY),
+    ]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_ping_is_allowed_to_every_group(failing: bool) -> None:
+    """The range is written in the staged /proc; where the kernel refuses that, the container is made all the same."""
+    kernel = RecordingKernel()
+    if failing:
+        kernel.fail(errno.EROFS, "open")
+    AllowPing(65535).apply(kernel, ())
+    assert [made.args[1] for made in kernel.only("write")] == ([] if failing else [b"0 65535"])
+    assert not kernel.left_open

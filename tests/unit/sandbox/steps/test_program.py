@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,15 @@ def test_a_name_is_looked_for_along_path() -> None:
     kernel = machine("/c/prog", "/d/prog", codes={"/b/prog": errno.ENOTDIR})
     assert Execute(("prog", "arg"), ("PATH=/a:/b:/c:/d", "HOME=/")).start(kernel) == PID
     assert [made.args[0] for made in kernel.only("posix_spawn")] == ["/a/prog", "/b/prog", "/c/prog"]
+
+
+def test_the_search_along_path_starts_no_process_in_vain() -> None:
+    """The program is to be process 2: what is missing or cannot be executed is found out without a process."""
+    kernel = machine("/c/prog")
+    kernel.missing.add("/a/prog")
+    kernel.nodes["/b/prog"] = stat.S_IFREG | 0o644
+    assert Execute(("prog",), ("PATH=/a:/b:/c", "HOME=/")).start(kernel) == PID
+    assert [made.args[0] for made in kernel.only("posix_spawn")] == ["/c/prog"]
 
 
 def test_an_empty_folder_of_path_is_the_working_directory() -> None:

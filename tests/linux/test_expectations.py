@@ -1,0 +1,115 @@
+"""What programs expect inside a container: its own name, streams by /proc/1, mounts in /etc/mtab, echo requests."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.diff import diff
+from nbcontainer.images.archives.loading import ImportOptions
+from nbcontainer.images.builtin.busybox import busybox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+    from tests.running import Ran
+
+    Cell = Callable[..., Ran]
+
+OWN_NAME = 'ping -c1 -w1 "$(hostname)" | head -n1'
+
+
+def variant(engine: Engine, tmp_path: Path, name: str, *, without: tuple[str, ...] = (), links: dict[str, str]) -> str:
+    """Import `busybox` without some files and with some links, and return the image's name."""
+    path = tmp_path / "root.tar"
+    with tarfile.open(fileobj=io.BytesIO(busybox()[0])) as source, tarfile.open(path, "w") as target:
+        for entry in source:
+            if not entry.name.startswith(without or "-"):
+                target.addfile(entry, source.extractfile(entry) if entry.isreg() else None)
+        for at, to in links.items():
+            entry = tarfile.TarInfo(at)
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            target.addfile(entry)
+    with path.open("rb") as file:
+        engine.images.load(file.fileno(), ImportOptions(name=f"{name}:test"))
+    return f"{name}:test"
+
+
+IMAGES = {
+    "own-hosts": ((), {}),
+    "no-hosts": (("etc/hosts",), {}),
+    "no-etc": (("etc",), {}),
+    "hosts-link": (("etc/hosts",), {"etc/hosts": "../tmp/hosts"}),
+    "hosts-link-to-file": (("etc/hosts",), {"etc/hosts": "passwd"}),
+}
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writable", "read-only"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_own_name_is_found_and_nothing_is_written(
+    engine: Engine, cell: Cell, tmp_path: Path, name: str, read_only: bool
+) -> None:
+    """Whatever the image has at /etc/hosts, the container's name has an address, and its layers have no file of it."""
+    without, links = IMAGES[name]
+    image = variant(engine, tmp_path, name, without=without, links=links)
+    ran = cell(OWN_NAME, image=image, read_only=read_only)
+    assert ran.text == f"PING {ran.container.name} (127.0.0.1): 56 data bytes"
+    assert diff(ran.container) == []
+    assert not ran.container.record.cells[-1].layer
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_a_chosen_name_is_found(cell: Cell, network: str) -> None:
+    """With `--hostname`, too, in every network, and in the image `host`."""
+    assert "me (127.0.0.1)" in cell("ping -c1 -w1 me", hostname="me", network=network).text
+    script = "import socket; print(socket.gethostbyname('me'), socket.gethostbyname('localhost'))"
+    ran = cell(None, image="host", command=("python3", "-c", script), hostname="me", network=network)
+    assert ran.text == "127.0.0.1 127.0.0.1"
+
+
+def test_an_image_without_a_usable_etc_runs(engine: Engine, cell: Cell, tmp_path: Path) -> None:
+    """Where /etc is a link to nowhere, there is no hosts file, and the cell runs."""
+    image = variant(engine, tmp_path, "etc-link", without=("etc",), links={"etc": "nowhere"})
+    ran = cell("echo runs; readlink /etc", image=image)
+    assert ran.lines == ["runs", "nowhere"]
+    assert not ran.container.record.cells[-1].layer
+
+
+def test_the_mounts_are_in_mtab(cell: Cell) -> None:
+    """/etc/mtab shows the mounts of the container in an image without one, and is no change."""
+    ran = cell("grep -c ' / overlay' /etc/mtab; readlink /etc/mtab")
+    assert ran.lines == ["1", "/proc/self/mounts"]
+    assert not ran.container.record.cells[-1].layer
+
+
+@pytest.mark.parametrize("user", ["", "www-data"])
+def test_output_by_process_1_is_the_cells(engine: Engine, cell: Cell, user: str) -> None:
+    """What is written to /proc/1/fd/1 and /dev/stdout is the cell's output, as root and as another user."""
+    if user and not engine.launcher.idmap.setgroups:
+        pytest.skip("a single id has no other users")
+    ran = cell("echo a > /proc/1/fd/1; echo b > /proc/1/fd/2; echo c > /dev/stdout; cat /proc/1/fd/0", user=user)
+    assert (ran.lines, ran.stderr) == (["a", "c"], b"b\n")
+
+
+def test_the_first_process_is_2_wherever_path_finds_it(cell: Cell) -> None:
+    """The links lead to process 2, which is the program even if PATH has other directories and files before it."""
+    path = "/nowhere:/etc:/usr/local/bin:/bin"
+    ran = cell(None, command=("sh", "-c", "echo $$; echo log > /proc/1/fd/1"), env=(f"PATH={path}",))
+    assert ran.lines == ["2", "log"]
+
+
+def test_echo_requests_need_no_raw_socket(cell: Cell) -> None:
+    """A datagram socket for ICMP sends an echo request to 127.0.0.1 and gets the answer, as ping of iputils does."""
+    script = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as ping:
+    ping.settimeout(5)
+    ping.sendto(bytes((8, 0, 0, 0, 0, 0, 0, 1)), ("127.0.0.1", 0))
+    print(ping.recv(64)[0])
+"""
+    assert cell(None, image="host", command=("python3", "-c", script)).text == "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,10 +169,19 @@ def image_file(text: str) -> ImageFile:
 
 def host_path(text: str) -> Path:
     """Return the path on the host that `text` writes, with `~` and `~user` expanded. Raises `UsageError`."""
-    if not text or "\0" in text:
-        raise UsageError(f"invalid path {text!r}", hint="write one, as in ~/data")
+    if not text or "\0" in text or not _is_file_name(text):
+        raise UsageError(f"invalid path {text!a}", hint="write one, as in ~/data")
     try:
         return Path(text).expanduser()
     except RuntimeError:
         user = text.partition("/")[0].removeprefix("~")
         raise UsageError(f"no such user: {user!r} in {text!r}", hint="write the whole path") from None
+
+
+def _is_file_name(text: str) -> bool:
+    """Whether the system can encode a text as a file's name: lone surrogates cannot be encoded."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -9,6 +9,7 @@ A new option is a row here with its keyword in `RunKeywords`, a field of one of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -96,16 +97,24 @@ class RunOption(Option):
         """Return the value of an option that was written with these texts. Raises `UsageError`."""
         if not self.value:
             return True
-        return tuple(map(self.parse, texts)) if self.repeated else self.parse(texts[-1])
+        return tuple(map(self._parsed, texts)) if self.repeated else self._parsed(texts[-1])
+
+    def _parsed(self, text: str) -> Any:
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            problem = f"the value {text!a} of {self.flags[-1]} is not Unicode text"
+            raise UsageError(problem, hint="remove the character that is not") from None
+        return self.parse(text)
 
     def of_keyword(self, value: Any) -> Any:
         """Return the value that a Python caller gave. Raises `UsageError`, and `TypeError` for a wrong type."""
         if self.repeated:
-            return tuple(map(self.parse, self._strings(value)))
+            return tuple(map(self._parsed, self._strings(value)))
         if not self.value:
             return bool(value)
         if isinstance(value, str):
-            return self.parse(value)
+            return self._parsed(value)
         if self.alone is not None and isinstance(value, bool):
             return self.alone if value else ""
         if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,8 +1,9 @@
 """Any kernel inside a container: a provisioner, of the entry points `jupyter_client.kernel_provisioners`.
 
-The kernel and whoever talks to it share one directory, with the sockets in it; the connection file is for the kernel to
-read alone. The container has no network unless it is asked for. jupyter_client calls the methods in the order of their
-docstrings' words (jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
+The kernel makes its sockets in a directory of its own, and frontends find them through links that it cannot change
+(`nbcontainer.notebook.kernel_sockets`). The connection file is for the kernel to read alone. The container has no
+network unless it is asked for. jupyter_client calls the methods in the order of their docstrings' words
+(jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
 from nbcontainer.linux.paths import resolve
+from nbcontainer.notebook.kernel_sockets import KernelSockets
 from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.store import writable
 
@@ -59,6 +61,9 @@ RUN_WORDS = Command(
 _PARENT = "1"
 """A kernel's parent in a container is init. Without a parent, ipykernel writes that Ctrl-C will not work. It does not
 watch this one (kernelapp.py), which outlives the kernel."""
+
+_SHARED, _OUTSIDE = "k", "s"
+"""Directories in a kernel's own: the one that the kernel makes its sockets in, and the one that frontends use."""
 
 _START_LIMIT = 60.0  # seconds until a container must have begun
 
@@ -141,6 +146,7 @@ class ContainerProvisioner(LocalProvisioner):
 
     process: Any = None
     _folder: str = ""
+    _sockets: KernelSockets | None = None
     _store: Store | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
@@ -149,16 +155,16 @@ class ContainerProvisioner(LocalProvisioner):
         if not self._folder:
             # Short, since socket paths are limited (unix(7)); closed to others, since a client may run code.
             self._folder = tempfile.mkdtemp(prefix="nbk-", dir=_runtime_directory())
-            sockets = Path(self._folder) / "k"
-            sockets.mkdir()
+            for name in (_SHARED, _OUTSIDE):
+                (Path(self._folder) / name).mkdir(mode=0o700)
             manager.cache_ports = False
             manager.transport = "ipc"
             # Not where the kernel may write: it could put a link in its place, and redirect writes to another file.
             manager.connection_file = f"{self._folder}/kernel.json"
-            manager.ip = str(sockets / "s")
+            manager.ip = f"{self._folder}/{_OUTSIDE}/s"
         found: dict[str, Any] = await super().pre_launch(**kwargs)
         Path(manager.connection_file).chmod(0o644)
-        (Path(self._folder) / "k").chmod(0o777)
+        (Path(self._folder) / _SHARED).chmod(0o777)
         command = found["cmd"]
         if command[:1] == [sys.executable]:
             # jupyter_client has put its own interpreter in the place of `python`.
@@ -174,6 +180,7 @@ class ContainerProvisioner(LocalProvisioner):
             request, notice = with_notebooks(engine.store, request, self.notebooks, kwargs.get("cwd") or ".")
             if notice:
                 output(f"nbcontainer: {notice}\n".encode())
+            self._link_sockets()
             self.process = await _start(engine, request, output)
         except BaseException:
             self._remove_folder()
@@ -186,7 +193,8 @@ class ContainerProvisioner(LocalProvisioner):
         if not words.operands and not words.has("name"):
             raise UsageError(f"kernel {self.kernel_spec.display_name}: no image", hint="name one in `run`")
         connection_file = f"{self._folder}/kernel.json"
-        volumes = [f"{self._folder}/k:{self._folder}/k", f"{connection_file}:{connection_file}:ro"]
+        # The kernel finds its own directory where the frontends find the links to its sockets.
+        volumes = [f"{self._folder}/{_SHARED}:{self._folder}/{_OUTSIDE}", f"{connection_file}:{connection_file}:ro"]
         words.options["volume"] = [*words.all("volume"), *volumes]
         own = {
             "JPY_PARENT_PID": _PARENT,
@@ -199,6 +207,17 @@ class ContainerProvisioner(LocalProvisioner):
         request = request_of(words, script=f"#!/bin/sh\numask 0\nexec {shlex.join(command)}\n")
         return replace(request, kernel=self.run)
 
+    def _link_sockets(self) -> None:
+        manager: Any = self.parent
+        self._unlink_sockets()
+        names = [f"s-{port}" for port in manager.ports]
+        self._sockets = KernelSockets(f"{self._folder}/{_SHARED}", f"{self._folder}/{_OUTSIDE}", names)
+
+    def _unlink_sockets(self) -> None:
+        if self._sockets is not None:
+            self._sockets.close()
+        self._sockets = None
+
     async def send_signal(self, signum: int) -> None:
         """Hands a signal to init, which hands it on."""
         if self.process is not None:
@@ -206,16 +225,18 @@ class ContainerProvisioner(LocalProvisioner):
 
     async def cleanup(self, restart: bool = False) -> None:
         """After the end: the directory goes, unless the kernel comes again."""
+        self._unlink_sockets()
         await super().cleanup(restart)
         if not restart:
             self._remove_folder()
 
     def _remove_folder(self) -> None:
+        self._unlink_sockets()
         if not self._folder:
             return
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
-                sockets = stack.enter_context(resolve(f"{self._folder}/k")).node
+                sockets = stack.enter_context(resolve(f"{self._folder}/{_SHARED}")).node
                 if self._store is not None:  # the inode may be that of another directory next
                     stack.callback(writable.forget, self._store, sockets)
             shutil.rmtree(self._folder, ignore_errors=True)

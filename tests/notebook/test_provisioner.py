@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -169,6 +171,69 @@ def test_a_kernel_has_no_other_file_in_the_place_of_its_connection_file(
     assert private.stat().st_mode & 0o777 == 0o600
     assert not place.is_symlink()
     assert place.read_text() == before
+
+
+_PLANTED = {
+    "a link to a socket": "os.symlink({victim!r}, path)",
+    "a link to a link": "os.symlink({victim!r}, path + 'x'); os.symlink(path + 'x', path)",
+    "a pipe": "os.mkfifo(path)",
+    "a directory": "os.mkdir(path)",
+    "a file": "open(path, 'w').close()",
+}
+
+
+@pytest.mark.parametrize("planted", _PLANTED)
+def test_no_frontend_connects_to_what_a_kernel_plants(
+    inside: ProvisionedKernel, short_path: Path, planted: str
+) -> None:
+    """Whatever a cell puts in the place of the kernel's sockets, a frontend connects to none but the kernel's.
+
+    A link there could lead to any socket of this machine, to which the server's user may connect.
+    """
+    victim = str(short_path / f"victim-{marker()}")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(victim)
+        listener.listen()
+        plant = _PLANTED[planted].format(victim=victim)
+        ports = sorted(inside.manager.ports)
+        loop = f"for number in {ports}:\n    path = f'{inside.manager.ip}-{{number}}'\n    os.remove(path)\n    {plant}"
+        inside.run(f"import os\n{loop}").good()
+        inside.client.stop_channels()
+        inside.connect()
+        assert inside.value("1") == "1"
+        assert not select.select([listener], [], [], 0)[0]
+
+
+def test_a_kernel_that_plants_without_an_end_holds_up_nobody(inside: ProvisionedKernel) -> None:
+    """Thousands of files and links beside its sockets a second do not keep the server from the kernel."""
+    code = f"""
+import os, threading
+def plant():
+    while True:
+        for name in ("1", "x"):
+            try:
+                os.symlink("/", "{inside.manager.ip}-" + name)
+            except OSError:
+                pass
+            os.unlink("{inside.manager.ip}-" + name)
+threading.Thread(target=plant, daemon=True).start()
+"""
+    inside.run(code).good()
+    inside.client.stop_channels()
+    inside.connect()
+    assert inside.value("1") == "1"
+
+
+def test_a_restart_follows_no_link_of_the_kernel_before(inside: ProvisionedKernel, tmp_path: Path) -> None:
+    """Links, pipes and directories that a kernel left in the place of its sockets do not change or delay a restart."""
+    private = tmp_path / "private"
+    private.write_text("a secret")
+    code = "import os\nfor n in range(1, 30):\n    try: os.symlink({!r}, f'{}-{{n}}')\n    except OSError: pass"
+    inside.run(code.format(str(private), inside.manager.ip)).good()
+    inside.run(f"os.remove('{inside.manager.ip}-1'); os.symlink({str(private)!r}, '{inside.manager.ip}-1')").good()
+    inside.restart()
+    assert inside.value("1") == "1"
+    assert private.read_text() == "a secret"
 
 
 def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel], engine: Engine) -> None:

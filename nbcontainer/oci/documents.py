@@ -369,6 +369,10 @@ def _settings(document: dict[str, Any], what: str) -> ImageConfig:
     labels = untrusted_json.mapping(document, "Labels", what)
     if not all(isinstance(value, str) for value in labels.values()):
         raise ImageError(f"{what}: Labels is not an object of strings")
+    for key in ("Volumes", "ExposedPorts"):
+        untrusted_json.mapping(document, key, what)
+    untrusted_json.strings(document, "OnBuild", what)
+    untrusted_json.text(document, "StopSignal", what)
     return ImageConfig(
         env=untrusted_json.strings(document, "Env", what),
         entrypoint=_program(untrusted_json.strings(document, "Entrypoint", what)),

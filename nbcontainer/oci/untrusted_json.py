@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn
 
 from nbcontainer.errors import ImageError
@@ -11,6 +12,10 @@ LIMIT = 4 << 20
 """Bytes of one document: registries must accept manifests of that size (distribution-spec, "Pushing Manifests")."""
 
 _DEPTH = 64
+_ESCAPED = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
+"""What a document has if one of its strings has a surrogate or a zero byte: UTF-8 has no other form of them."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGITS = 19  # of a number of 64 bits
 
 
@@ -31,7 +36,34 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
         raise ImageError(f"{what} is nested deeper than the limit of {_DEPTH} levels")
     if not isinstance(document, dict):
         raise ImageError(f"{what} is not a JSON object")
+    if _ESCAPED.search(data):
+        _check_texts(document, what)
     return document
+
+
+def _check_texts(document: dict[str, Any], what: str) -> None:
+    """Raise `ImageError` for a string that is not Unicode text (a lone surrogate, RFC 8259, 8.2), or has a zero byte.
+
+    The message says where it is. The document is not nested too deeply.
+    """
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str):
+            if problem := _problem(value):
+                raise ImageError(f"{what}: {place.lstrip('.')[:200] or 'a key'} has {problem}")
+        elif isinstance(value, dict):
+            if problem := next(filter(None, map(_problem, value)), ""):
+                raise ImageError(f"{what}: a key of {place.lstrip('.')[:200] or 'the object'} has {problem}")
+            waiting += [(f"{place}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{place}[{number}]", inner) for number, inner in enumerate(value)]
+
+
+def _problem(text: str) -> str:
+    if "\0" in text:
+        return "a zero byte"
+    return "a lone surrogate" if _SURROGATE.search(text) else ""
 
 
 def refuse(constant: str) -> NoReturn:

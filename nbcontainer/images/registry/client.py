@@ -10,13 +10,14 @@ import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode
 
 from urllib3 import exceptions
 
 from nbcontainer.errors import ImageError, RegistryError
 from nbcontainer.images.registry import challenge as challenges
-from nbcontainer.images.registry import credentials
+from nbcontainer.images.registry import credentials, urls
+from nbcontainer.images.registry.bodies import read_beginning, read_document
 from nbcontainer.images.registry.connections import Connections, Patience
 from nbcontainer.images.registry.endpoints import is_loopback
 from nbcontainer.oci import untrusted_json
@@ -158,7 +159,7 @@ class Client:
         found = response.headers.get("Location", "")
         if not found:
             raise RegistryError(f"{self.endpoint.host} sent no Location header for the upload")
-        return self._safe(urljoin(self._base, found))
+        return self._safe(urls.join(self._base, found))
 
     def _answered(self, method: str, url: str, headers: Mapping[str, str], body: Any) -> BaseHTTPResponse:
         """Return the response to a request; after a 401 it is sent once more, with the challenge answered."""
@@ -184,7 +185,7 @@ class Client:
             if response.status not in _FOLLOWED or method not in ("GET", "HEAD"):
                 return response, url
             response.close()
-            url = self._safe(urljoin(url, response.headers.get("Location", "")))
+            url = self._safe(urls.join(url, response.headers.get("Location", "")))
         raise RegistryError(f"{self.endpoint.host} redirects more than {_REDIRECTS} times")
 
     def _safe(self, url: str) -> str:
@@ -195,10 +196,10 @@ class Client:
 
     def _is_ours(self, url: str) -> bool:
         """Whether a URL is on the registry itself: only there we authenticate."""
-        return urlsplit(url)[:2] == urlsplit(self._base)[:2]
+        return urls.split(url)[:2] == urls.split(self._base)[:2]
 
     def _refused(self, response: BaseHTTPResponse) -> Exception:
-        status, message = response.status, _message_in(response)
+        status, message = response.status, self._message_in(response)
         host, name = self.endpoint.host, f"{self.endpoint.host}/{self.endpoint.path}"
         if status in _AGAIN:
             after = untrusted_json.number(response.headers.get("Retry-After", "")) or 0
@@ -207,6 +208,12 @@ class Client:
             hint = f"check the name, or run `docker login {host}` or `podman login {host}`"
             return RegistryError(f"{host} denied access to {name}{message}", hint=hint)
         return StatusError(f"{host} returned HTTP {status}{message} for {name}", status)
+
+    def _message_in(self, response: BaseHTTPResponse) -> str:
+        try:
+            return _message(read_beginning(response, _ERROR_LIMIT, self.patience))
+        except (RegistryError, exceptions.HTTPError):
+            return ""
 
     # Reaching it
 
@@ -223,7 +230,7 @@ class Client:
             url = f"{scheme}://{self.endpoint.address}"
             try:
                 response = self._connections.send("GET", f"{url}/v2/", {})
-                body = response.read(_ERROR_LIMIT)
+                body = read_beginning(response, _ERROR_LIMIT, self.patience)
                 response.close()
             except exceptions.SSLError as error:
                 tls = _why(error)  # perhaps it has none
@@ -280,7 +287,7 @@ class Client:
 
     def _fetch_token(self, wanted: Challenge, known: Credentials | None) -> tuple[str, float]:
         """Return a token and its lifetime in seconds. Credentials go only to a realm as safe as the registry."""
-        realm = urlsplit(wanted.realm)
+        realm = urls.parse(wanted.realm)
         safe = realm.scheme == "https" or (realm.scheme == "http" and self._may_be_plain(realm.netloc))
         if not safe:
             raise RegistryError(f"{self.endpoint.host} issues tokens at {wanted.realm[:200]!r}, which is not https")
@@ -301,12 +308,12 @@ class Client:
         try:
             if response.status != 200:
                 raise self._refused(response)
-            return _token_in(response.read(_TOKEN_LIMIT))
+            return _token_in(read_document(response, _TOKEN_LIMIT, self.patience))
         finally:
             response.close()
 
     def _may_be_plain(self, host: str) -> bool:
-        return self._base.startswith("http://") and (host == urlsplit(self._base).netloc or is_loopback(host))
+        return self._base.startswith("http://") and (host == urls.split(self._base).netloc or is_loopback(host))
 
 
 class StatusError(RegistryError):
@@ -332,14 +339,12 @@ def _token_in(data: bytes) -> tuple[str, float]:
     return token, float(seconds)
 
 
-def _message_in(response: BaseHTTPResponse) -> str:
-    """Return the message in an error response, as `: CODE, message`; empty if there is none."""
+def _message(body: bytes) -> str:
+    """Return the message in the body of an error response, as `: CODE, message`; empty if there is none."""
     try:
-        first = untrusted_json.objects(
-            untrusted_json.parse(response.read(_ERROR_LIMIT), "the error"), "errors", "the error"
-        )[0]
+        first = untrusted_json.objects(untrusted_json.parse(body, "the error"), "errors", "the error")[0]
         words = [untrusted_json.text(first, key, "the error") for key in ("code", "message")]
-    except (ImageError, IndexError, exceptions.HTTPError):
+    except (ImageError, IndexError):
         return ""
     text = ", ".join(filter(None, (" ".join(word.split()) for word in words)))
     return f": {''.join(letter if letter.isprintable() else '?' for letter in text[:300])}" if text else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import socket
 import ssl
 import threading
@@ -9,7 +11,6 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -17,9 +18,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from nbcontainer._version import __version__
 from nbcontainer.errors import RegistryError
+from nbcontainer.images.registry import urls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from urllib3 import HTTPResponse
 
 _CERTIFICATES = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 _SEND_SIZE = 1 << 20
@@ -30,10 +34,12 @@ _AT_ONCE = 8
 class Patience:
     """Timeouts in seconds, and the number of attempts.
 
+    `headers` is the time for the status and all headers of a response.
     `silence` is the time without a byte, and the interval in which a transfer must reach `slowest` bytes a second.
     """
 
     connect: float = 10.0
+    headers: float = 60.0
     silence: float = 30.0
     slowest: int = 1 << 10
     tries: int = 5
@@ -46,6 +52,7 @@ class Connections:
 
     def __init__(self, insecure_host: str, patience: Patience) -> None:
         self._insecure_host = insecure_host
+        self._headers = patience.headers
         self._timeout = urllib3.Timeout(connect=patience.connect, read=patience.silence)
         self._managers: dict[tuple[str, bool], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
@@ -56,30 +63,30 @@ class Connections:
 
         Raises `RegistryError` for an invalid URL, `urllib3.exceptions.HTTPError` for a failed request.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RegistryError(f"the registry redirects to the invalid URL {url[:200]!r}")
+        parts = urls.split(url)
         insecure = parts.netloc == self._insecure_host
-        return self._manager(parts.hostname, parts.scheme, insecure=insecure).request(
-            method,
-            url,
-            headers={"User-Agent": f"nbcontainer/{__version__}", "Accept-Encoding": "identity", **headers},
-            body=body,
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-            timeout=self._timeout,
-        )
+        try:
+            return self._manager(parts.hostname or "", parts.scheme, insecure=insecure).request(
+                method,
+                url,
+                headers={"User-Agent": f"nbcontainer/{__version__}", "Accept-Encoding": "identity", **headers},
+                body=body,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=self._timeout,
+            )
+        except urllib3.exceptions.HTTPError:
+            raise
+        except (ValueError, http.client.HTTPException) as error:
+            raise RegistryError(f"cannot send a request to {url[:200]!r}: {error}") from None
 
     def abort(self) -> None:
         """Shut all connections down: the requests of other threads fail at once."""
         with self._lock:
             for one in self._sockets:
-                try:
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # without the end of TLS
-                except OSError:
-                    continue
+                _shut_down(one)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -101,7 +108,7 @@ class Connections:
             "ssl_context": _context(insecure=insecure),
         }
         manager = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-        manager.pool_classes_by_scheme = _pools(self._opened, insecure=insecure)
+        manager.pool_classes_by_scheme = _pools(self._opened, self._headers, insecure=insecure)
         return manager
 
     def _opened(self, one: socket.socket) -> None:
@@ -124,13 +131,46 @@ def _context(*, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def _pools(opened: Any, *, insecure: bool) -> dict[str, Any]:
-    """Return pools of connections that call `opened` with each new socket."""
+@contextlib.contextmanager
+def _within(seconds: float, one: socket.socket | None) -> Iterator[None]:
+    """End the connection of a socket if the block takes longer: a byte now and then resets the time for silence.
+
+    Raises `TimeoutError`, which urllib3 makes a `ReadTimeoutError`.
+    """
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        _shut_down(one)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if over.is_set():
+            raise TimeoutError
+
+
+def _shut_down(one: socket.socket | None) -> None:
+    with contextlib.suppress(OSError):
+        if one is not None:
+            socket.socket.shutdown(one, socket.SHUT_RDWR)  # without the end of TLS
+
+
+def _pools(opened: Any, seconds: float, *, insecure: bool) -> dict[str, Any]:
+    """Return pools of connections that call `opened` with each new socket; headers must come within `seconds`."""
 
     class Plain(HTTPConnection):
         def connect(self) -> None:
             super().connect()
             opened(self.sock)
+
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+            with _within(seconds, self.sock):
+                return super().getresponse()
 
     class Secure(HTTPSConnection):
         def connect(self) -> None:
@@ -138,6 +178,10 @@ def _pools(opened: Any, *, insecure: bool) -> dict[str, Any]:
             opened(self.sock)
             if insecure:
                 self.is_verified = True  # it is not, but the user allowed that, and need not be warned at each request
+
+        def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+            with _within(seconds, self.sock):
+                return super().getresponse()
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
 from nbcontainer.images.ingest import Ingest
+from nbcontainer.images.registry.bodies import Pace, read_document
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
 from nbcontainer.oci import documents as oci
@@ -87,7 +87,7 @@ class RegistrySource:
 
         def ask() -> tuple[Descriptor, bytes]:
             with self._client.request("GET", f"manifests/{wanted}", _ACCEPT) as response:
-                data = _read(response, untrusted_json.LIMIT)
+                data = read_document(response, untrusted_json.LIMIT, self._client.patience)
                 return oci.Descriptor(_type_of(response, data), oci.digest_of(data), len(data)), data
 
         try:
@@ -112,7 +112,7 @@ class RegistrySource:
 
         def ask() -> bytes:
             with self._client.request("GET", f"blobs/{blob.digest}") as response:
-                return _read(response, untrusted_json.LIMIT)
+                return read_document(response, untrusted_json.LIMIT, self._client.patience)
 
         return bytes(self._client.patiently(ask))
 
@@ -133,9 +133,10 @@ class RegistrySource:
         headers = {"Range": f"bytes={begin}-"} if begin else {}
         with self._client.request("GET", f"blobs/{blob.digest}", headers, fine=(200, 206)) as response:
             skip = _check_range(response, blob, begin)
-            pace = _Pace(self._client.patience)
+            pace = Pace(self._client.patience)
             while data := response.read1(_CHUNK):
-                pace.count(len(data))
+                if not pace.is_kept(len(data)):
+                    raise Transient("the transfer is too slow")
                 if skip:
                     skip, data = max(skip - len(data), 0), data[skip:]
                 partial.write(data)
@@ -160,35 +161,6 @@ def _check_range(response: BaseHTTPResponse, blob: Descriptor, begin: int) -> in
     if length is not None and length != (blob.size - begin if partly else blob.size):
         raise WrongBytes(f"the registry sends {length} bytes of blob {blob.digest} instead of the expected {blob.size}")
     return 0 if partly else begin
-
-
-class _Pace:
-    """Ends a transfer that is too slow."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._since = time.monotonic()
-        self._bytes = 0
-
-    def count(self, size: int) -> None:
-        """Count bytes. Raises `Transient` if there were too few of them for too long."""
-        self._bytes += size
-        passed = time.monotonic() - self._since
-        if passed >= self._patience.silence:
-            if self._bytes < self._patience.slowest * passed:
-                raise Transient("the transfer is too slow")
-            self._since, self._bytes = time.monotonic(), 0
-
-
-def _read(response: BaseHTTPResponse, limit: int) -> bytes:
-    """Return a whole small body. Raises `ImageError` if it is longer than `limit` bytes."""
-    parts, size = [], 0
-    while data := response.read1(_CHUNK):
-        parts.append(data)
-        size += len(data)
-        if size > limit:
-            raise ImageError(f"the document from the registry is larger than the limit of {limit >> 20} MiB")
-    return b"".join(parts)
 
 
 def _type_of(response: BaseHTTPResponse, data: bytes) -> str:

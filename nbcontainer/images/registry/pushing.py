@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from nbcontainer.images.archives.prepare import prepare, read_blob
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.parallel import run_jobs
+from nbcontainer.images.registry import urls
 from nbcontainer.images.registry.client import Client, StatusError
 from nbcontainer.images.registry.endpoints import endpoints
 
@@ -99,6 +100,6 @@ def _has_blob(client: Client, blob: Descriptor) -> bool:
 
 
 def _with_digest(url: str, digest: str) -> str:
-    parts = urlsplit(url)
+    parts = urls.split(url)
     query = "&".join(filter(None, (parts.query, urlencode({"digest": digest}))))
     return parts._replace(query=query).geturl()

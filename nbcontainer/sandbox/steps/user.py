@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
 
 _NO_ID = (1 << 32) - 1  # (uid_t)-1
+_DIGITS = 10  # of the highest id; int() refuses thousands of them
 _TEXT_LIMIT = 1 << 20
 _CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
 
@@ -115,7 +116,7 @@ def group_id(name: str, group: str) -> int:
 
 def is_id(text: str) -> bool:
     """Whether a word is a number, in the digits that passwd(5) has."""
-    return text.isascii() and text.isdecimal()
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
 
 def read_text(path: str) -> str:

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from nbcontainer.sandbox.diagnosis import Machine, map_advice
 
+_DIGITS = 10
+"""Decimal digits of the highest id."""
+
 COUNT = 65536
 """Ids in a full map: what /etc/subuid grants by default, and enough for the id of `nobody` in every distribution."""
 
@@ -228,9 +231,13 @@ def _grants(path: Path) -> list[tuple[str, int, int]]:
     for line in lines:
         owner, _, rest = line.strip().partition(":")
         first, _, count = rest.partition(":")
-        if first.isdigit() and count.isdigit() and int(count) > 0:
+        if all(_is_number(word) for word in (first, count)) and int(count) > 0:
             found.append((owner, int(first), int(count)))
     return found
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
 
 def _first_free(path: Path) -> int:

@@ -217,4 +217,4 @@ class CellWatch:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdecimal() else 1
+    return int(text) if text.isdecimal() and len(text) < 10 else 1

@@ -127,7 +127,7 @@ class ShellProcess:
     def _on_messages(self, data: bytes) -> None:
         assert self.channel is not None
         for word, *rest in self.channel.lines(data):
-            if word == "again" and len(rest) == 1 and rest[0].isdecimal():
+            if word == "again" and len(rest) == 1 and rest[0].isdecimal() and len(rest[0]) < 10:
                 self.channel.add_turns(int(rest[0]))
                 continue
             self._take_outputs()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nbcontainer.progress import Listener, State
     from nbcontainer.store.layout import Store
 
-HASTY = Patience(connect=5, silence=0.4, tries=3, pause=0.01, longest_pause=0.02)
+HASTY = Patience(connect=5, headers=0.6, silence=0.4, tries=3, pause=0.01, longest_pause=0.02)
 BASE, TOP = layer("base", b"below"), layer("top", os.urandom(300_000))
 BLOB = gzip.compress(TOP, mtime=0)
 
@@ -599,6 +599,59 @@ def test_a_number_that_is_none_is_no_number(puller: Puller, registry: FakeRegist
 
     registry.acts.append(once(act, sha256(BLOB)))
     assert puller().digest == sha256(registry.manifests["latest"][1])
+
+
+BAD_URLS = [
+    "http://[::1",
+    "https://[::1/",
+    "http://host:port/",
+    "http://",
+    "http://a\u00b2:\u00b2/",
+    "gopher://x/",
+    "http://\x00/",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+@pytest.mark.parametrize("where", ["realm", "location"])
+def test_an_address_that_is_none_is_refused(puller: Puller, registry: FakeRegistry, url: str, where: str) -> None:
+    """A realm or a Location that is not a URL ends the pull with the package's error, which names it."""
+
+    def act(exchange: Exchange) -> None:
+        status, name = ("401 No", "WWW-Authenticate") if where == "realm" else ("307 There", "Location")
+        value = f'Bearer realm="{url}"' if where == "realm" else url
+        answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n{name}: {value}\r\n\r\n"
+        exchange.wfile.write(answer.encode("latin-1"))
+
+    registry.acts.append(always(act, "/v2/" if where == "realm" else "/manifests/"))
+    with pytest.raises(RegistryError) as raised:
+        puller()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("what", ["manifest", "configuration", "headers", "token", "error"])
+def test_a_document_that_trickles_is_refused(puller: Puller, registry: FakeRegistry, what: str) -> None:
+    """A registry that sends a document, or headers, one byte at a time does not hold a pull for ever."""
+
+    def act(exchange: Exchange) -> None:
+        status = {"error": 404, "token": 200}.get(what, 200)
+        if what != "headers":
+            exchange.send_response(status)
+            exchange.send_header("Content-Length", "1000000")
+            exchange.end_headers()
+        else:
+            exchange.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        exchange.close_connection = True
+        while not exchange.registry.over.wait(0.05):
+            exchange.wfile.write(b" ")
+            exchange.wfile.flush()
+
+    where = {"configuration": sha256(config(BASE, TOP)), "token": "/token"}.get(what, "/manifests/")
+    if what == "token":
+        registry.auth = "token"
+    registry.acts.append(always(act, where))
+    with pytest.raises(ImageError, match=r"too slowly|failed 3 times|has no x/y"):
+        puller()
 
 
 # No registry

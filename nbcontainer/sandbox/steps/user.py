@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
 
 _NO_ID = (1 << 32) - 1  # (uid_t)-1
-_DIGITS = 10  # of the highest id; int() refuses thousands of them
+_DIGITS = 100  # of a number that is compared with the highest id; int() refuses thousands of them
 _TEXT_LIMIT = 1 << 20
 _CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers import tar_format as tar
+from nbcontainer.images.layers.directories import Directories
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.metadata import UNKNOWN, Metadata, kept_xattrs
 from nbcontainer.images.layers.tree import Place, Tree, plain_parts
@@ -16,6 +17,7 @@ from nbcontainer.images.layers.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nbcontainer.images.layers.directories import Directory
     from nbcontainer.images.layers.tar_reader import Member
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,9 +44,10 @@ class Extractor:
         self._whiteouts_allowed = whiteouts
         self._tree = Tree(root_fd, limits, self._made)
         self._metadata = Metadata(root_fd, single_id=single_id)
-        self._directories: dict[bytes, tuple[Member | None, int]] = {b"": (None, UNKNOWN)}
+        self._directories = Directories()
+        self._directories.root.record(None, UNKNOWN)
+        self._missing = 0  # directories that were made without an entry
         self._whiteouts: set[bytes] = set()
-        self._opaque: set[bytes] = set()
         self._skipped: dict[bytes, None] = {}
         self._makers = {
             tar.REGULAR: self._file,
@@ -77,8 +80,8 @@ class Extractor:
         """Make one entry; it replaces an older file. Raises `HostileArchive`, `ImageError`, `OSError`."""
         self.entries += 1
         self.size += member.size
-        if self.entries > self._limits.entries or self.size > self._limits.bytes:
-            self._past_limits(member)
+        if self.entries + self._missing > self._limits.entries or self.size > self._limits.bytes:
+            raise self._past_limits(member.name)
         make = self._makers.get(member.type)
         if make is None or not member.name or (_OF_AUFS in member.name and self._left_out(member)):
             return  # a socket, a volume's label or an entry without a name has no use in an image
@@ -97,20 +100,19 @@ class Extractor:
         for path in sorted(self._whiteouts):
             self._make_whiteout(path)
         # A directory's mode can lock a plain user out, and every entry made in it changes its time.
-        for path in sorted(self._directories.keys() | self._opaque, reverse=True):
-            self._finish_directory(path)
+        self._directories.finish(self._tree.root_fd, self._finish_directory)
 
-    def _past_limits(self, member: Member) -> None:
+    def _past_limits(self, name: bytes) -> HostileArchive:
         entries, size = self._limits.entries, self._limits.bytes
-        what = f"{entries} entries" if self.entries > entries else f"{size} bytes of data"
-        raise HostileArchive(f"the archive has more than {what}, which is the limit, at {shown(member.name)}")
+        what = f"{size} bytes of data" if self.size > size else f"{entries} entries"
+        return HostileArchive(f"the archive has more than {what}, which is the limit, at {shown(name)}")
 
     # --- types of entries
 
     def _root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
             raise HostileArchive(f"the archive's root {shown(member.name)} is not a directory")
-        self._directories[b""] = (member, UNKNOWN)
+        self._directories.root.record(member, UNKNOWN)
 
     def _file(self, member: Member, place: Place) -> None:
         mode = self._metadata.mode_to_make(member)
@@ -145,7 +147,7 @@ class Extractor:
             else:
                 self._tree.remove(place)
                 os.mkdir(place.name, mode, dir_fd=place.directory)
-        self._directories[place.path] = (member, mode)
+        self._directories.at(place.path).record(member, mode)
 
     def _symlink(self, member: Member, place: Place) -> None:
         target = member.link
@@ -236,7 +238,7 @@ class Extractor:
             raise HostileArchive(f"the archive has a forged whiteout: {shown(member.name)} in a root filesystem")
         parent = place.path[: -len(place.name)].rstrip(b"/")
         if place.name == OPAQUE:
-            self._opaque.add(parent)
+            self._directories.at(parent).opaque = True
         elif name in (b"", b".", b"..") or name.startswith(WHITEOUT):
             raise HostileArchive(f"the archive has a whiteout without a name: {shown(member.name)}")
         else:
@@ -256,37 +258,34 @@ class Extractor:
         else:
             # The archive's own entry stays; it hides only what lower layers have in it.
             if stat.S_ISDIR(mode):
-                self._opaque.add(path)
+                self._directories.at(path).opaque = True
 
     # --- directories
 
     def _made(self, path: bytes) -> None:
-        self._directories[path] = (None, 0o755)
+        self._missing += 1
+        if self.entries + self._missing > self._limits.entries:
+            raise self._past_limits(path)
+        self._directories.at(path).record(None, 0o755)
 
-    def _finish_directory(self, path: bytes) -> None:
-        member, mode = self._directories.get(path, (None, UNKNOWN))
+    def _finish_directory(self, parent: int, name: bytes, directory: Directory) -> None:
+        if not (directory.recorded or directory.opaque):
+            return
+        member, mode = directory.member, directory.mode
         try:
-            place = self._tree.place(path, create=False) if path else Place(self._tree.root_fd, b".", b"")
-            if place is None or (path and place.path != path):
-                return
-            if (
-                mode >= 0
-                and self._metadata.is_done(member, mode)
-                and path not in self._opaque
-                and not self._tree.removed
-            ):
+            if mode >= 0 and self._metadata.is_done(member, mode) and not directory.opaque and not self._tree.removed:
                 time = member.mtime if member else 0
-                os.utime(place.name, ns=(time, time), dir_fd=place.directory)
+                os.utime(name, ns=(time, time), dir_fd=parent)
                 return
-            fd = os.open(place.name, _LIST, dir_fd=place.directory)
-        except (FileNotFoundError, NotADirectoryError, HostileArchive):
-            return  # a later entry has replaced it, or a directory above it
+            fd = os.open(name, _LIST, dir_fd=parent)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # a later entry has replaced it
         try:
-            if path in self._opaque:
+            if directory.opaque:
                 os.setxattr(fd, OPAQUE_XATTR, b"y")
             if member is not None:
                 self._metadata.set(fd, member, mode)
-            elif path in self._directories:
+            elif directory.recorded:
                 self._metadata.set_unnamed(fd)
         finally:
             os.close(fd)

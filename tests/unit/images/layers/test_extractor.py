@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import os
 import re
 import resource
 import signal
 import stat
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -547,3 +549,35 @@ def test_a_full_disk_is_the_kernels_own_error(unpacker: Unpacker) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
+
+
+def _opens(unpacker: Unpacker, depth: int) -> int:
+    """How many files the process that unpacks an entry below `depth` directories opens."""
+    name = b"d/" * depth + b"x"
+    with mock.patch("os.open", side_effect=os.open) as opened:
+        unpacker(tars.archive(pax({b"path": name}) + entry(b"x")))
+    return opened.call_count
+
+
+def test_a_deep_path_takes_time_with_its_depth(unpacker: Unpacker) -> None:
+    """An entry twice as deep takes twice as many system calls, also for the times of the directories above it."""
+    counts = [_opens(unpacker, depth) for depth in (250, 500, 1000, 2000)]
+    assert all(after < 2.2 * before for before, after in itertools.pairwise(counts))
+    assert counts[-1] < 5 * 2000
+
+
+def test_a_deep_directory_has_its_times(unpacker: Unpacker) -> None:
+    """Each directory on a deep path has its own mode and time, those of the archive or 0755 and 0."""
+    deep = b"d/" * 300
+    unpacker(tars.archive(directory(b"d/d/", mode=0o711, mtime=7), pax({b"path": deep}) + directory(b"x", mtime=9)))
+    found = tars.snapshot(unpacker.root)
+    assert {name: (node.mode, node.mtime) for name, node in found.items() if name != b"."} == {
+        b"/".join([b"d"] * depth): {2: (0o711, 7), 300: (0o755, 9)}.get(depth, (0o755, 0)) for depth in range(1, 301)
+    }
+
+
+def test_directories_without_entries_count(unpacker: Unpacker) -> None:
+    """Directories that no entry names count for the limit of entries: one entry can make two thousand of them."""
+    archive = tars.archive(pax({b"path": b"d/" * 50 + b"x"}) + entry(b"x"))
+    with pytest.raises(HostileArchive, match="more than 40 entries, which is the limit"):
+        unpacker(archive, limits=Limits(entries=40))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers import tar_format as tar
-from nbcontainer.images.layers.foreign_formats import unsupported_format
+from nbcontainer.images.layers.compression import unsupported_format
 from nbcontainer.images.layers.limits import Limits, shown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nbcontainer.errors import ImageError, NbcontainerError
-from nbcontainer.images.layers.foreign_formats import unsupported_format
+from nbcontainer.images.layers.compression import unsupported_format
 from nbcontainer.images.registry import challenge, urls
 from nbcontainer.images.registry.client import _message, _token_in
 from nbcontainer.images.registry.endpoints import is_loopback

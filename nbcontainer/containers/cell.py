@@ -19,6 +19,7 @@ from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
 from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import SHM_SIZE, Network, Program, Spec
@@ -406,6 +407,7 @@ class Cell:
             resolver=_resolver(options.networking),
             script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
+            groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
             values=self.streams.values and replace(self.streams.values, size=resources.storage),
         )
         return PlanTemplate(spec, self.launcher.idmap)

@@ -17,6 +17,7 @@ from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
+from nbcontainer.sandbox.steps.limits_view import ShowLimits
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
     BindResolver,
@@ -203,6 +204,7 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
     kept = capabilities if "KILL" in capabilities else (*capabilities, "KILL")
     fewer = set(DEFAULT_CAPABILITIES) - set(capabilities)
     return (
+        *((ShowLimits(spec.groups),) if spec.groups else ()),
         SetLimits(spec.limits),
         # What init keeps for itself, the cell loses when it is executed.
         *((DropBounding(capabilities),) if fewer else ()),

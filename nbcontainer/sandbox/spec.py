@@ -324,6 +324,7 @@ class Spec:
 
     `hostname` is empty for the name of the container that it becomes. `limits` are those of each process, `shm_size`
     the bytes of /dev/shm. `resolver` is the text of the container's own /etc/resolv.conf, empty if it has none.
+    `groups` is the prefix of the names of its control groups, which are shown to it; empty if it has none.
     `script` is the number of the travelling descriptor that holds the cell's body, None if there is none.
     """
 
@@ -338,3 +339,4 @@ class Spec:
     script: int | None = None
     control_directory: ControlDirectory | None = None
     values: Values | None = None
+    groups: str = ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.containers.diff import diff
+from nbcontainer.errors import LimitUnavailable
 from nbcontainer.images.archives.loading import ImportOptions
 from nbcontainer.images.builtin.busybox import busybox
+from nbcontainer.sandbox.cgroups.group import GroupLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,3 +116,54 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as pi
     print(ping.recv(64)[0])
 """
     assert cell(None, image="host", command=("python3", "-c", script)).text == "0"
+
+
+JVM_FILES = """
+import os, pathlib
+top = pathlib.Path("/sys/fs/cgroup")
+memory, cpu = ("memory.max", "memory/memory.limit_in_bytes"), ("cpu.max", "cpu/cpu.cfs_quota_us")
+for pair in (memory, cpu, ("pids.max", "pids/pids.max")):
+    print(next(((top / name).read_text().split()[0] for name in pair if (top / name).exists()), "none"))
+mounts = [line.split() for line in open("/proc/self/mountinfo") if " - cgroup" in line]
+print(all(fields[3] == "/" and "ro" in fields[5].split(",") for fields in mounts), len(mounts) in (1, 5))
+print(set(line.strip().split(":", 2)[2] for line in open("/proc/self/cgroup")))
+refused = 0
+for folder, _, files in os.walk(top):
+    for name in files:
+        try:
+            os.open(f"{folder}/{name}", os.O_WRONLY)
+            print(folder, name)
+        except OSError:
+            refused += 1
+print(refused > 5, (top / "release_agent").exists() or (top / "memory/release_agent").exists())
+"""
+
+
+def test_limits_are_seen_and_cannot_be_written(cell: Cell) -> None:
+    """The files that the JVM reads have the limits, by one mount of version 2 or five of version 1, all read-only.
+
+    Each group is the root of what is seen, and has no name of the host's.
+    """
+    command = ("python3", "-c", JVM_FILES)
+    try:
+        ran = cell(None, image="host", command=command, cgroup_limits=GroupLimits(memory=512 << 20, cpus=1.0, pids=50))
+    except LimitUnavailable as error:
+        pytest.skip(str(error))
+    assert ran.lines == ["536870912", "100000", "50", "True True", "{'/'}", "True False"]
+
+
+def test_without_limits_nothing_is_mounted_for_them(cell: Cell) -> None:
+    """A cell without a group of its own sees an empty directory."""
+    assert cell("ls -A /sys/fs/cgroup; grep -c ' - cgroup' /proc/self/mountinfo").lines == ["0"]
+
+
+def test_java_chooses_its_heap_by_the_limit(cell: Cell) -> None:
+    """Under `-m 512m`, Java's heap is a quarter of that, and not of the machine's memory."""
+    if shutil.which("java") is None:
+        pytest.skip("needs java")
+    script = "java -XX:+PrintFlagsFinal -version 2>&1 | grep -w MaxHeapSize"
+    try:
+        ran = cell(script, image="host", cgroup_limits=GroupLimits(memory=512 << 20))
+    except LimitUnavailable as error:
+        pytest.skip(str(error))
+    assert 100 << 20 < int(ran.text.split()[3]) < 160 << 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -56,11 +55,6 @@ def left() -> list[Path]:
         for place in hierarchy.look(Machine()).places()
         for path in place.glob(f"{hierarchy.PREFIX}{os.getpid()}-*")
     ]
-
-
-def names(result: Result) -> list[str]:
-    """The names of this process's groups in a cell's cgroups(7) file."""
-    return sorted(set(re.findall(f"{hierarchy.PREFIX}{os.getpid()}-[0-9-]*", result.text)))
 
 
 @pytest.mark.usefixtures("enforced")
@@ -118,9 +112,10 @@ class TestEnforced:
         assert outcome(engine, f"({script}); sleep 60", pids_limit=20, timeout=1).reason == "timeout"
 
     def test_the_cell_starts_inside(self, engine: Engine) -> None:
-        """The cell's first process, and so every one, is in the group: it was never outside."""
-        inside = run(engine, "cat /proc/self/cgroup; cat /proc/1/cgroup", memory="64m", cpus=1, pids_limit=100).text
-        assert inside.count(f"/{hierarchy.PREFIX}{os.getpid()}-") >= 2
+        """The cell's first process, and so every one, is in the group, with init: it was never outside."""
+        script = "cat /sys/fs/cgroup/memory/cgroup.procs || cat /sys/fs/cgroup/cgroup.procs"
+        inside = run(engine, script, memory="64m", cpus=1, pids_limit=100).text
+        assert {"1", "2"} <= set(inside.split())
 
     def test_it_cannot_leave(self, engine: Engine) -> None:
         """A cell can neither see the files of its group nor mount a hierarchy to change them."""
@@ -148,9 +143,11 @@ class TestEnforced:
         limits = {"memory": "64m", "cpus": 1, "pids_limit": 100}
         run(engine, "true", **limits)
         engine.background.wait()
-        waiting = {path.name for path in left() if (path / "cgroup.procs").read_text().count("\n") == 1}
-        assert len(waiting) == warm_pool.DEPTH
-        assert set(names(run(engine, "cat /proc/self/cgroup", **limits))) <= waiting
+        waiting = [path for path in left() if (path / "cgroup.procs").read_text().count("\n") == 1]
+        assert len({path.name for path in waiting}) == warm_pool.DEPTH
+        script = "stat -c %i /sys/fs/cgroup/memory || stat -c %i /sys/fs/cgroup"
+        numbers = {path.stat().st_ino for path in waiting}
+        assert int(run(engine, script, **limits).text) in numbers
         engine.background.wait()
         assert len({path.name for path in left()}) == warm_pool.DEPTH
 
@@ -158,7 +155,7 @@ class TestEnforced:
         """One with other limits has those, and one without is in no group, whatever waits."""
         run(engine, "true", memory="64m")
         engine.background.wait()
-        assert names(run(engine, "cat /proc/self/cgroup")) == []
+        assert run(engine, "ls -A /sys/fs/cgroup; grep nbcontainer- /proc/self/cgroup").text == ""
         run(engine, "true", memory="64m")
         engine.background.wait()
         assert outcome(engine, "tail /dev/zero", memory="32m").limit == 32 * MIB
@@ -169,13 +166,14 @@ class TestEnforced:
         """Where those that wait were killed, the next cell's container is moved as if there had been none."""
         run(engine, "true", memory="64m")
         engine.background.wait()
-        waiting = [int(path.joinpath("cgroup.procs").read_text()) for path in left()]
+        waiting = {int(path.joinpath("cgroup.procs").read_text()) for path in left()}
         watched = pidfds(waiting)
         for pid in waiting:
             os.kill(pid, signal.SIGKILL)
         assert len(watched) == warm_pool.DEPTH
         assert all_dead(watched)
-        assert len(names(run(engine, "cat /proc/self/cgroup", memory="64m"))) == 1
+        script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"
+        assert run(engine, script, memory="64m").text == str(64 << 20)
 
     def test_what_a_dead_notebook_left_is_swept(self, engine: Engine) -> None:
         """kill -9 of the notebook leaves its cell's group; the next start takes it away."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 UNLIMITED = -1
 
 _PERIOD = 100_000  # microseconds after which a quota of processor time is renewed; the kernel's default
+_READ_TOGETHER = ("cpu", "cpuacct", "cpuset", "memory")
 _WORDS = {"cpu": "processors", "memory": "memory", "pids": "processes"}
 
 
@@ -118,12 +119,31 @@ class Group:
                 for controller in controllers:
                     self._paths[controller] = parent / name
                     self._limit(controller, unified=unified)
+            self._complete(groups, name, can_make)
         except OSError as error:
             self.remove()
             raise LimitUnavailable(
                 f"cannot set a limit at {error.filename}: {error.strerror}",
                 hint="choose another limit, or leave it out",
             ) from error
+
+    def _complete(self, groups: hierarchy.Cgroups, name: str, can_make: Callable[[Path], bool]) -> None:
+        """Make groups without a limit in the other hierarchies of version 1 that Java reads, if it has one of them.
+
+        It reads no limit at all if one of the four is missing (src/hotspot/os/linux/cgroupSubsystem_linux.cpp).
+        """
+        if not any(controller in groups.legacy for controller in self._paths):
+            return
+        for controller in _READ_TOGETHER:
+            parent = groups.legacy.get(controller)
+            if controller in self._paths or parent is None or not can_make(parent):
+                continue
+            path = parent / name
+            path.mkdir(exist_ok=True)
+            self._paths[controller] = path
+            if controller == "cpuset":
+                for file in ("cpuset.cpus", "cpuset.mems"):  # empty at first, and then no process can enter
+                    write_once(str(path / file), (parent / file).read_text().strip())
 
     def _limit(self, controller: str, *, unified: bool) -> None:
         path = self._paths[controller]

@@ -107,7 +107,7 @@ class Hints:
         words = hint_words.words(cell.body)
         if text := beside(cell.request, words):
             yield Kind.BESIDE, text
-        if text := in_home(cell.request, words):
+        elif text := in_home(cell.request, words):  # notebooks are mostly in the home directory
             yield Kind.HOME, text
         if text := self._in_earlier(cell, words):
             yield Kind.EARLIER, text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,11 +13,11 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from nbcontainer import cli
+from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.notebook.kernels import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from jupyter_client.blocking.client import BlockingKernelClient
 
@@ -194,6 +195,14 @@ def test_a_shells_notebook_in_a_home_directory_does_not_see_it(
         assert Cell(client, client.execute("pwd")).end().good().stderr == ""
     do("remove", "here")
     capsys.readouterr()
+
+
+def test_the_packages_own_kernel_shows_the_notebooks_directory() -> None:
+    """The kernelspec that comes with the package is what `kernel install --image busybox` makes."""
+    spec = json.loads((Path(__file__).parents[2] / "kernelspec" / "kernel.json").read_text())
+    made = kernelspec.document(["busybox"], "busybox (container)", notebooks="ro")
+    assert spec["argv"][1:] == made["argv"][1:]
+    assert spec["metadata"] == made["metadata"]
 
 
 @pytest.mark.parametrize("words", [("--user",), ("--user", "--name", "mine"), ("--name", "mine", "--user")])

@@ -358,9 +358,9 @@ def overview(prefix: str) -> str:
 
 def unknown(verb: str) -> NbcontainerError:
     """Return the error for an unknown verb."""
-    near = similar(verb, (*VERBS, "run", *VERB_ANSWERS))
-    if answer := VERB_ANSWERS.get(near):
-        return UsageError(f"unsupported verb {near!r}: {answer.problem}", hint=answer.hint)
+    if answer := VERB_ANSWERS.get(verb):
+        return UsageError(f"unsupported verb {verb!r}: {answer.problem}", hint=answer.hint)
+    near = similar(verb, (*VERBS, "run"))
     verbs = f"choose one of run {' '.join(VERBS)}; to run an image, `%container run {verb}` or a cell of %%container"
     hint = f"did you mean {near}" if near else verbs
     return UsageError(f"unknown verb {verb!r}", hint=hint)

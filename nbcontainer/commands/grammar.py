@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nbcontainer.commands.docker_answers import Answer
 
 
-_TRUE, _FALSE = ("true", "1", "t"), ("false", "0", "f")
-"""The values of a flag, as Docker reads them (strconv.ParseBool)."""
+_TRUE, _FALSE = "true", "false"
+"""The values that a flag may have, as with Docker: `--rm=false`."""
 
 _SIMILAR = 0.75
 
@@ -190,8 +190,8 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
     if option.alone is not None:
         yield option, value if equals else option.alone
     elif not option.value:
-        if equals and value.lower() not in _TRUE:
-            if value.lower() in _FALSE:
+        if equals and value.lower() != _TRUE:
+            if value.lower() == _FALSE:
                 return
             raise UsageError(f"{flag} takes no value", hint=f"write `{flag}`")
         yield option, ""
@@ -231,8 +231,8 @@ def _next(option: Option, rest: Iterator[str]) -> str:
 
 
 def _unknown(command: Command, flag: str) -> UsageError:
-    near = similar(flag, (*command.spelled, *command.answers))
-    if answer := command.answers.get(near):
-        return UsageError(f"{command.name}: unsupported option '{near}': {answer.problem}", hint=answer.hint)
+    if answer := command.answers.get(flag):
+        return UsageError(f"{command.name}: unsupported option '{flag}': {answer.problem}", hint=answer.hint)
+    near = similar(flag, command.spelled)
     hint = f"did you mean {near}" if near else f"the options are {' '.join(command.spelled)}"
     return UsageError(f"{command.name}: unknown option '{flag}'", hint=hint)

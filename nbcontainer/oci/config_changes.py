@@ -58,11 +58,10 @@ def _name(instruction: str) -> str:
 
 
 def _advice(name: str) -> str:
-    if name in ("RUN", "COPY", "ADD"):
-        return "do it in a cell with --name, then commit that container"
     if name == "HEALTHCHECK":
         return "health checks are not supported: remove it"
-    return f"use one of {', '.join(_INSTRUCTIONS)}"
+    known = f"use one of {', '.join(_INSTRUCTIONS)}"
+    return f"{known}; for {name}, commit a container whose cell did it" if name in ("RUN", "COPY", "ADD") else known
 
 
 def _environment(config: ImageConfig) -> dict[str, str]:
@@ -129,7 +128,7 @@ def _ports(word: str) -> list[str]:
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if found is None or not 0 < first <= last < 1 << 16:
         hint = "write a number from 1 to 65535, as in 8080, 53/udp or 8000-8003"
-        raise UsageError(f"invalid port in EXPOSE {word}", hint=hint)
+        raise UsageError(f"invalid port in EXPOSE {word if '/' in word else f'{word}/tcp'}", hint=hint)
     return [f"{port}/{found[3] or 'tcp'}" for port in range(first, last + 1)]
 
 

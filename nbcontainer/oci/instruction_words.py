@@ -77,7 +77,7 @@ class _Reader:
     def _until(self, end: str) -> str:
         text, found, _ = self._text[self._at :].partition(end)
         if not found:
-            raise UsageError(f"cannot parse {self._text!r}: no closing {end}", hint="check its quotes")
+            raise UsageError(f"cannot parse {self._text!r}: No closing quotation", hint="check its quotes")
         self._at += len(text) + 1
         return text
 
@@ -85,7 +85,7 @@ class _Reader:
         found = []
         while (char := self._next()) != '"':
             if not char:
-                raise UsageError(f'cannot parse {self._text!r}: no closing "', hint="check its quotes")
+                raise UsageError(f"cannot parse {self._text!r}: No closing quotation", hint="check its quotes")
             self._at += 1
             if char == "\\" and self._next() not in ('"', "$", "\\"):
                 found.append(char)

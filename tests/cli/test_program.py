@@ -114,7 +114,7 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
         (["--no-such-option"], 2, "nbcontainer: unknown option '--no-such-option'"),
         (["--store"], 2, "missing value for --store"),
         (["--store", "", "ps"], 2, "invalid path ''"),
-        (["ps", "extra"], 2, "ps: unexpected argument 'extra'; write `ps`"),
+        (["ps", "extra"], 2, "ps: unexpected argument 'extra'; write `ps [OPTIONS]`"),
         (["rm"], 2, "rm: missing argument; write `rm [OPTIONS] CONTAINER...`"),
         (
             ["rm", "no-such-container"],

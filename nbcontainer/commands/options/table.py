@@ -179,7 +179,7 @@ def _pull(text: str) -> str:
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-v", "--volume"),
-        value="[SRC:]DST[:ro]",
+        value="SRC:DST[:ro]",
         help="mount a host directory or file, or a volume by its name; without SRC, a volume of the container's own",
         field="mounts",
         parse=parse_volume,

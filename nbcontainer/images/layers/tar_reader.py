@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _EXTENSIONS = 16  # extended headers in a row before one entry
 _GLOBALS = 100
+_OF_ONE = frozenset({b"path", b"linkpath", b"size"})  # GNU tar applies a global one, Go's archive/tar does not
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
 _DEVICES = frozenset({tar.CHAR, tar.BLOCK_DEVICE})
 _FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
@@ -105,6 +106,14 @@ class Stream:
             limit -= len(part)
             if limit < 0:
                 raise HostileArchive("the archive has more bytes after its end than the limit for its data")
+
+
+def _check_names(extension: _Extension) -> None:
+    """Raise `HostileArchive` for two names: GNU tar and bsdtar use the pax record, Go's archive/tar the other one."""
+    for key, other in ((b"path", extension.name), (b"linkpath", extension.link)):
+        found = extension.pax.get(key)
+        if other is not None and found is not None and found != other:
+            raise HostileArchive(f"{shown(found)} has another {key.decode()} for other programs: {shown(other)}")
 
 
 def _not_a_tar(first: bytes, why: str) -> HostileArchive:
@@ -207,7 +216,10 @@ class TarReader:
         elif kind == tar.GNU_LONG_LINK:
             extension.link = data.partition(b"\0")[0]
         else:
-            for key, value in tar.pax_records(data):
+            records = tar.pax_records(data)
+            if extension.pax and records:
+                raise HostileArchive(f"the archive has two extended headers in a row after {shown(self.current)}")
+            for key, value in records:
                 self._record(extension, key, value)
         return extension
 
@@ -215,6 +227,8 @@ class TarReader:
         known = self._globals = self._globals or _Extension()
         known.count += 1
         for key, value in tar.pax_records(self._small_data(size)):
+            if key in _OF_ONE or key.startswith(b"GNU.sparse."):
+                raise HostileArchive(f"the archive has a global header with the record {shown(key)}")
             self._record(known, key, value)
         if known.count > _GLOBALS or len(known.pax) + len(known.xattrs) > _GLOBALS:
             raise HostileArchive(f"the archive has more than {_GLOBALS} global headers or records")
@@ -318,6 +332,7 @@ class TarReader:
         if extension.link is not None:
             member.link = extension.link
         pax, member.xattrs = extension.pax, extension.xattrs
+        _check_names(extension)
         if self._globals:
             pax, member.xattrs = self._globals.pax | pax, self._globals.xattrs | member.xattrs
         member.name = pax.get(b"GNU.sparse.name", pax.get(b"path", member.name))

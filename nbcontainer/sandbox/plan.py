@@ -20,11 +20,13 @@ from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
+    NAMES,
     BindResolver,
     ExtendHosts,
     MakeHosts,
     MakeResolver,
     RaiseLoopback,
+    StageHosts,
 )
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.program import (
@@ -118,7 +120,7 @@ class PlanTemplate:
         name = self.spec.hostname or name
         prepare, setup, enter = self._parts
         return Plan(
-            (*prepare, *_root_steps(root), *_ATTACH),
+            (*prepare, *_root_steps(root, names=True), *_ATTACH),
             (SetHostname(name), *setup),
             (*enter, self._execute(process, name)),
         )
@@ -144,11 +146,14 @@ def ahead(todo: Plan) -> tuple[Step, ...]:
     return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, (*todo.setup, *todo.enter)))
 
 
-def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
+def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[Step]:
+    """Yield the steps for the root; with `names`, the container's own /etc/hosts is above all layers."""
     if isinstance(root, Directory):
         yield BindRoot(root.path, root.read_only)
         return
-    for number, overlay in enumerate((root, *root.parts)):
+    overlays = (root, *root.parts)
+    holder = next((one for one in overlays if one.target == "/etc"), root) if names else None
+    for number, overlay in enumerate(overlays):
         host = overlay.host
         lowers = overlay.lowers
         if host is not None and host.around:
@@ -156,6 +161,10 @@ def _root_steps(root: Overlay | Directory) -> Iterator[Step]:
             lowers += (f"../{STAGE}/host{number}",)
         elif host is not None:
             lowers += (host.path,)
+        if overlay is holder:
+            below = "" if overlay.target == "/etc" else "/etc"
+            yield StageHosts(tuple(f"{lower}{below}" for lower in lowers))
+            lowers = (f"../{NAMES}{'' if below else '/etc'}", *lowers)
         yield MountOverlay(lowers, overlay.upper, overlay.work, overlay.target)
 
 

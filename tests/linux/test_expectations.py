@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.container import get
 from nbcontainer.containers.diff import diff
 from nbcontainer.errors import LimitUnavailable
 from nbcontainer.images.archives.loading import ImportOptions
@@ -167,3 +168,16 @@ def test_java_chooses_its_heap_by_the_limit(cell: Cell) -> None:
     except LimitUnavailable as error:
         pytest.skip(str(error))
     assert 100 << 20 < int(ran.text.split()[3]) < 160 << 20
+
+
+def test_etc_can_be_removed_and_replaced_and_hosts_is_no_change(cell: Cell, engine: Engine) -> None:
+    """/etc/hosts is in a lower of its own: no mount holds it, it is in no diff, and its directory keeps its mode."""
+    ran = cell("chmod 750 /etc; rm /etc/passwd", name="dev")
+    assert ran.outcome.ok
+    assert cell("stat -c %a /etc; grep -c dev /etc/hosts", name="dev").lines == ["750", "1"]
+    assert [change.path for change in diff(get(engine, "dev"))] == ["/etc", "/etc/passwd"]
+    ran = cell("rm -rf /etc && mkdir /etc && echo mine > /etc/hosts && ls /etc", name="dev")
+    assert (ran.lines, ran.outcome.ok) == (["hosts"], True)
+    assert cell("rm -rf /etc; ls -d /etc", name="dev").stderr
+    assert cell("ls -d /etc", name="dev").stderr
+    get(engine, "dev").remove()

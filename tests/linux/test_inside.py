@@ -188,7 +188,7 @@ def test_its_mounts_are_these_and_no_others(cell: Cell, engine: Engine) -> None:
     covered = {target for target in targets if target.removeprefix("/") in (*MASKED, *READ_ONLY)}
     devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")}
     assert set(targets) - covered == devices | {
-        *("/", "/proc", "/proc/1/fd", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/etc/hosts")
+        *("/", "/proc", "/proc/1/fd", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue")
     }
     assert len(targets) == len(set(targets))
     roots = {field[4]: field[3] for field in fields}
@@ -305,8 +305,11 @@ def test_another_user_writes_and_reads_its_streams(cell: Cell, engine: Engine) -
 
 
 @pytest.mark.parametrize("user", ["70000", "4294967294", "33:70000", "4294967295"])
-def test_an_id_that_is_not_mapped_is_refused(cell: Cell, user: str) -> None:
+def test_an_id_that_is_not_mapped_is_refused(cell: Cell, engine: Engine, user: str) -> None:
     """An id beyond the container's ends in an error that says so, and never in another user's cell."""
+    if engine.idmap.maps(int(user.rpartition(":")[2])):
+        assert cell("id", user=user).outcome.ok
+        return
     with pytest.raises(SetupFailed, match=r"cannot become the user.*that id is not mapped"):
         cell("id", user=user)
 
@@ -364,11 +367,10 @@ def test_name_servers_are_those_that_are_asked_for(cell: Cell, network: str) -> 
 def test_hosts_that_are_added_have_their_addresses(cell: Cell, network: str) -> None:
     """They are found by name, beside the container's own, and nothing of them is in a layer."""
     hosts = (("db.example", "127.0.0.9"), ("six.example", "fd00::7"))
-    script = "ping -c1 -w1 db.example | head -n1; cat /etc/hosts; echo >> /etc/hosts || echo read-only"
+    script = "ping -c1 -w1 db.example | head -n1; cat /etc/hosts"
     ran = cell(script, network=network, hosts=hosts, hostname="box")
     assert "db.example (127.0.0.9)" in ran.lines[0]
     assert {"127.0.0.9\tdb.example", "fd00::7\tsix.example", "127.0.0.1\tbox"} <= set(ran.lines)
-    assert ran.lines[-1] == "read-only"
     assert ("127.0.0.1\tlocalhost" in ran.lines) == (network == "none") or network == "host"
     ran = cell("cat /etc/hosts || echo none", network=network)
     assert "db.example" not in ran.text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +25,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.sandbox.steps.base import Step, listed, quoted
-from nbcontainer.sandbox.steps.rootfs import STAGE, make_target, open_in_root
+from nbcontainer.sandbox.steps.rootfs import LAYERS, STAGE, make_target, open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,6 +131,54 @@ _HOSTS = "/etc/hosts"
 _HOSTS_LIMIT = 1 << 20  # bytes of the host's file
 
 
+NAMES = f"{STAGE}/names"
+"""A lower of the container's own, above all layers, with its /etc/hosts."""
+
+_STAGED_HOSTS = f"{NAMES}/etc/hosts"
+
+
+@dataclass(frozen=True)
+class StageHosts(Step):
+    """A lower, above all others, with an empty /etc/hosts, which `MakeHosts` fills in later.
+
+    A file that is mounted there instead could not be removed, and neither could /etc. `etcs` are the directories that
+    it covers, by their paths from the store's `layers`, the topmost first: the first that exists gives it the owner and
+    the mode. If that is a file, a link or a deletion, the container has no hosts file.
+    """
+
+    etcs: tuple[str, ...]
+
+    phrase: ClassVar[str] = "stage the container's hosts file"
+    why: ClassVar[str] = "the hosts file is in no layer, and the cell can still remove or replace /etc"
+    ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"make a lower with {_HOSTS} in memory, above the image's layers"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Make the directories and the file."""
+        kernel.mkdir(NAMES, 0o755)
+        found = self._found(kernel)
+        if found is None:
+            return
+        kernel.mkdir(f"{NAMES}/etc", 0o755)
+        if (found.st_uid, found.st_gid) != (0, 0):
+            kernel.chown(f"{NAMES}/etc", found.st_uid, found.st_gid)
+        if (mode := stat.S_IMODE(found.st_mode)) != 0o755:
+            kernel.chmod(f"{NAMES}/etc", mode)
+        kernel.close(kernel.open(_STAGED_HOSTS, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+    def _found(self, kernel: Kernel) -> os.stat_result | None:
+        """Return what the container's /etc is without this step; None if it is not a directory."""
+        for etc in self.etcs:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                found = kernel.stat(f"{LAYERS}/{etc}", follow_symlinks=False)
+                return found if stat.S_ISDIR(found.st_mode) else None
+        return None
+
+
 @dataclass(frozen=True)
 class MakeHosts(Step):
     """An /etc/hosts of the container's own, read-only: `localhost`, its own name, and `hosts` (name, address).
@@ -151,22 +200,20 @@ class MakeHosts(Step):
         return f"{cls.phrase}, with the container's own name{more}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Writes it on the stage, and mounts it over the image's, so that it is in no layer."""
-        path = f"{STAGE}/hosts"
-        file = kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        """Write the file that `StageHosts` put into the topmost lower. ENOENT if there is none and names are given."""
+        try:
+            file = kernel.open(_STAGED_HOSTS, os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            if self.hosts:
+                error.filename = _HOSTS
+                raise
+            return
         self._begin(kernel, file)
         # The kernel's name and not the asked one: an outer container may refuse to set that. By its name, this line
         # is found; by its address, the one above.
         lines = [f"127.0.0.1\t{os.uname().nodename}", *(f"{address}\t{name}" for name, address in self.hosts)]
         kernel.write(file, "".join(f"{line}\n" for line in lines).encode())
         kernel.close(file)
-        tree = kernel.open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
-        try:
-            _attach_file(kernel, tree, _HOSTS, make=bool(self.hosts))
-        except _NO_FILE:
-            kernel.close(tree)
-            if self.hosts:
-                raise
 
     def _begin(self, kernel: Kernel, file: int) -> None:
         kernel.write(file, b"127.0.0.1\tlocalhost\n::1\tlocalhost\n")
@@ -189,17 +236,11 @@ class ExtendHosts(MakeHosts):
             kernel.write(file, b"\n")  # its last line may have no end
 
 
-_NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
-
-
-def _attach_file(kernel: Kernel, tree: int, path: str, *, make: bool = True) -> None:
-    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`.
-
-    Without `make`, a file that is not there is not made: it would be a change of the cell's.
-    """
+def _attach_file(kernel: Kernel, tree: int, path: str) -> None:
+    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`."""
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
-    target = _file(kernel, path, make=make)
+    target = _file(kernel, path)
     try:
         kernel.move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
     finally:
@@ -207,14 +248,12 @@ def _attach_file(kernel: Kernel, tree: int, path: str, *, make: bool = True) -> 
     kernel.close(tree)
 
 
-def _file(kernel: Kernel, path: str, *, make: bool) -> int:
+def _file(kernel: Kernel, path: str) -> int:
     """Returns a descriptor of the file at `path` in the root, or of a link there that leads nowhere.
 
     systemd-resolved's is such a link without its /run. The caller closes it.
     """
     try:
-        if make:
-            return make_target(kernel, path, directory=False)
-        return open_in_root(kernel, path, os.O_PATH)
-    except (FileExistsError, FileNotFoundError):
+        return make_target(kernel, path, directory=False)
+    except FileExistsError:
         return open_in_root(kernel, path, os.O_PATH | os.O_NOFOLLOW)

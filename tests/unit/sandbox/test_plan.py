@@ -107,7 +107,7 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
         *("MountDevDirectory",) * 3,
         *("ReserveScript", "LinkStreams", "AllowPing", "ReadOnlyPaths", "MaskPaths"),
         *("RaiseLoopback", "NewSessionKeyring", "DropBounding"),
-        *("MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
+        *("StageHosts", "MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
         *("SetHostname", "MakeHosts", "PivotRoot", "SetLimits", "SetUser"),
         *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp"),
         *("WriteScript", "ConnectStreams", "CloseDescriptors", "Execute"),
@@ -449,6 +449,6 @@ def test_a_root_on_this_machine_is_made_of_parts() -> None:
     steps = [step for step in build(SPEC, FULL, root).prepare if isinstance(step, ShowHost | MountOverlay)]
     assert steps == [
         ShowHost("../host/0", "host0"),
-        MountOverlay(("a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),
+        MountOverlay(("../stage/names", "a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),
         MountOverlay(("b/diff/opt", "/opt"), "../tmp/u/diff.0", "../tmp/u/work.0", "/opt"),
     ]

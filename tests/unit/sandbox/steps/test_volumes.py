@@ -25,7 +25,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.linux.recording import RecordingKernel, call
-from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
+from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver, StageHosts
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, STALE
 
@@ -212,18 +212,31 @@ def _nodename(name: str) -> os.uname_result:
     return os.uname_result(("Linux", name, "", "", ""))
 
 
-def test_hosts_are_the_containers_own_and_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is written on the stage, with the name that the container has, and mounted over the image's."""
+def test_hosts_are_the_containers_own_and_in_a_lower_above_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is staged before the root is mounted, and written with the name that the container has."""
     monkeypatch.setattr(os, "uname", lambda: _nodename("box"))
-    kernel = RecordingKernel(nodes={"stage/root/etc/hosts": stat.S_IFREG | 0o644})
+    kernel = RecordingKernel(nodes={"layers/a/diff/etc": stat.S_IFDIR | 0o750})
+    StageHosts(("a/diff/etc",)).apply(kernel, ())
+    assert call("mkdir", "stage/names/etc", 0o755) in kernel.calls
+    assert call("chmod", "stage/names/etc", 0o750) in kernel.calls
     MakeHosts((("db", "10.0.0.7"), ("v6", "fd00::7"))).apply(kernel, ())
-    assert {kernel.paths[made.args[0]] for made in kernel.only("write")} == {"stage/hosts"}
+    assert {kernel.paths[made.args[0]] for made in kernel.only("write")} == {"stage/names/etc/hosts"}
     assert b"".join(made.args[1] for made in kernel.only("write")) == (
         b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\tbox\n10.0.0.7\tdb\nfd00::7\tv6\n"
     )
-    (attributes,) = kernel.only("mount_setattr")
-    assert attributes.args[-1] == ("attr_set", HARMLESS | MOUNT_ATTR_RDONLY)
-    assert len(kernel.only("move_mount")) == 1
+    assert not kernel.only("move_mount")
+    assert not kernel.left_open
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFREG, stat.S_IFCHR])
+def test_an_image_whose_etc_is_no_directory_has_no_hosts(kind: int) -> None:
+    """A link, a file or a deletion stays what it is; names that were asked for are an error then."""
+    kernel = RecordingKernel(nodes={"layers/a/diff/etc": kind | 0o644}, missing=("stage/names/etc/hosts",))
+    StageHosts(("a/diff/etc", "b/diff/etc")).apply(kernel, ())
+    assert call("mkdir", "stage/names/etc", 0o755) not in kernel.calls
+    MakeHosts().apply(kernel, ())
+    with pytest.raises(FileNotFoundError):
+        MakeHosts((("db", "10.0.0.7"),)).apply(kernel, ())
     assert not kernel.left_open
 
 

@@ -43,8 +43,9 @@ class Option:
     """One option: its spellings (the last one is its name), what its value is called (empty for a flag), and its help.
 
     `alone` is the value of an option that may stand without one, None if it may not: such a value is given with `=`
-    only, as in `--here=rw`. `kind` and `choices` describe the value for completion. A value that is not `filled` keeps
-    its braces: it is an expression itself.
+    only, as in `--here=rw`. An option with `rest` takes all arguments after it, whatever they are. `kind` and
+    `choices` describe the value for completion. A value that is not `filled` keeps its braces: it is an expression
+    itself.
     """
 
     flags: tuple[str, ...]
@@ -54,6 +55,7 @@ class Option:
     kind: ValueKind = ValueKind.TEXT
     choices: tuple[str, ...] = ()
     filled: bool = True
+    rest: bool = False
 
     @property
     def name(self) -> str:
@@ -189,6 +191,8 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
         raise _unknown(command, flag)
     if option.alone is not None:
         yield option, value if equals else option.alone
+    elif option.rest:
+        yield from ((option, word) for word in ([value, *rest] if equals else rest))
     elif not option.value:
         if equals and value.lower() != _TRUE:
             if value.lower() == _FALSE:
@@ -203,7 +207,7 @@ def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[O
     """Yield the options of `-it` (`-i -t`) or `-eA=1` (`-e A=1`), as getopt(3) does."""
     for at, letter in enumerate(word[1:], 1):
         option = command.spelled.get(f"-{letter}")
-        if option is None:
+        if option is None or option.rest:
             raise _unknown(command, word if at == 1 and f"-{letter}" not in command.answers else f"-{letter}")
         if option.takes_value:
             yield option, word[at + 1 :].removeprefix("=") or _next(option, rest)

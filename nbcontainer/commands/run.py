@@ -25,6 +25,9 @@ RUN = Command(
     answers=RUN_ANSWERS,
 )
 
+ARGUMENTS = "s"
+"""The name of the option with the arguments of a cell's body."""
+
 
 def request_of(
     words: Words, *, script: str | None = None, terminal: bool = False, unset_env: tuple[str, ...] = ()
@@ -38,7 +41,8 @@ def request_of(
         fields["unset_env"] = unset_env
     if terminal:
         fields["terminal"] = True
-    return _request(words.operands[0] if words.operands else "", tuple(words.tail), script, fields)
+    image = words.operands[0] if words.operands else ""
+    return _request(image, tuple(words.tail), script, fields, tuple(words.all(ARGUMENTS)))
 
 
 def request_of_keywords(
@@ -48,6 +52,12 @@ def request_of_keywords(
     return _request(image, command, script, fields_of_keywords(keywords))
 
 
-def _request(image: str, command: tuple[str, ...], script: str | None, fields: dict[str, Any]) -> Request:
+def _request(
+    image: str,
+    command: tuple[str, ...],
+    script: str | None,
+    fields: dict[str, Any],
+    arguments: tuple[str, ...] = (),
+) -> Request:
     name, remove = fields.pop("name", ""), fields.pop("remove", False)
-    return Request(image, name, command, script, remove, run_options(fields))
+    return Request(image, name, command, script, remove, run_options(fields), arguments=arguments)

@@ -57,7 +57,8 @@ _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows the
 class Request:
     """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
 
-    `kernel` are the words of the run in the kernelspec that it belongs to, empty for a cell.
+    `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
+    script that is a file: `$1` and so on.
     """
 
     image: str = ""
@@ -67,6 +68,7 @@ class Request:
     remove: bool = False
     options: RunOptions = RunOptions()
     kernel: str = ""
+    arguments: tuple[str, ...] = ()
 
     @property
     def as_text(self) -> str:
@@ -389,7 +391,13 @@ class Cell:
         options, config, script = self.options, self.image.config, self._script
         process, resources = options.process, options.resources
         program = Program(
-            command_line(config, self.request.command, script=script, entrypoint=process.entrypoint),
+            command_line(
+                config,
+                self.request.command,
+                script=script,
+                arguments=self.request.arguments,
+                entrypoint=process.entrypoint,
+            ),
             environment(config, process),
             process.workdir or config.working_dir or "/",
             process.user or config.user,

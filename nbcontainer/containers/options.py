@@ -196,11 +196,17 @@ def _check_variable(item: str) -> None:
 
 
 def command_line(
-    config: ImageConfig, command: tuple[str, ...], *, script: str | None, entrypoint: str | None = None
+    config: ImageConfig,
+    command: tuple[str, ...],
+    *,
+    script: str | None,
+    arguments: tuple[str, ...] = (),
+    entrypoint: str | None = None,
 ) -> tuple[str, ...]:
     """Return the program and its arguments.
 
-    With a script: the script itself if it begins with `#!`, else the image's shell (or /bin/sh) on it. Without:
+    With a script: the script itself if it begins with `#!`, else the image's shell (or /bin/sh) on it, and its
+    `arguments`. Without:
     the image's entrypoint and the command, or the image's own command if there is none. With an `entrypoint`, that
     one (none if it is empty) and the command. Raises `UsageError`.
     """
@@ -211,10 +217,12 @@ def command_line(
             raise UsageError("--entrypoint requires a command", hint="write the command after the image")
         if "\0" in script:
             raise UsageError("the cell contains a NUL character", hint="remove it, or write printf '\\0'")
+        if any("\0" in argument for argument in arguments):
+            raise UsageError("an argument contains a NUL character", hint="remove it")
         if script.startswith("#!"):
-            return (SCRIPT,)
+            return (SCRIPT, *arguments)
         shell = tuple(word for word in config.shell if word != "-c") or ("/bin/sh",)
-        return (*shell, SCRIPT)
+        return (*shell, SCRIPT, *arguments)
     if entrypoint is None:
         argv = (*config.entrypoint, *(command or config.cmd))
     else:

@@ -37,7 +37,7 @@ def with_directory(store: Store, options: RunOptions, streams: Streams, director
             volume = notebook_directory(store, directory, read_only=options.here == "ro")
             path, mounts = volume.target, replace(mounts, volumes=(volume, *mounts.volumes))
     except DirectoryRefused as error:
-        streams.notify(f"started without --here: {error.notice}")
+        streams.notify(f"the notebook's directory is not shown: {error.notice}")
         return replace(options, here="")
     process = options.process
     started = process if process.workdir else replace(process, workdir=path)

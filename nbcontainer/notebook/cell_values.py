@@ -62,13 +62,13 @@ def _expression_length(text: str) -> int:
     return end
 
 
-def exchange(words: Words, namespace: Mapping[str, Any]) -> Exchange | None:
-    """Return the exchange of a cell with these words, which the caller closes; None if it has no values.
+def given(words: Words) -> bool:
+    """Return whether the words have one of the options."""
+    return any(words.has(name) for name in ("in", "get", "show"))
 
-    Raises `UsageError`.
-    """
-    if not any(words.has(name) for name in ("in", "get", "show")):
-        return None
+
+def exchange(words: Words, namespace: Mapping[str, Any]) -> Exchange:
+    """Return the exchange of a cell with these words, which the caller closes. Raises `UsageError`."""
     from nbcontainer.values.exchange import Exchange
 
     return Exchange(_inputs(words.all("in"), namespace), output=words.has("get") or words.has("show"))

@@ -1,11 +1,13 @@
-"""Interpolation of `{expression}` in a magic's arguments, with the notebook's variables."""
+"""Interpolation of `{expression}` and `$NAME` in a magic's arguments, with the notebook's variables."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import UsageError
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 _QUOTED_OR_BRACE = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\{\{?""")
 _SPECIAL = frozenset("'\"\\{")
+_DOLLAR = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([^}]*)\}|\()|\{\{|\{", re.ASCII)
+LITERAL = "\0"
+"""A dollar sign in single quotes or after a backslash, in the result of `split_for_expansion`."""
+
 _BRACES = re.compile(r"\{\{|\}\}|[{}]")
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"": lambda value: value, "r": repr, "s": str, "a": ascii}
 
@@ -33,6 +39,11 @@ def split(line: str) -> list[str]:
 
     Raises `UsageError`.
     """
+    return [plain(word) for word in split_for_expansion(line)]
+
+
+def split_for_expansion(line: str) -> list[str]:
+    """Split a line as `split` does, for `expand`: a dollar sign that a shell would leave as it is becomes `LITERAL`."""
     if line.isascii() and line.isprintable() and _SPECIAL.isdisjoint(line):
         return line.split()  # the same as shlex, which reads character by character; most lines are like this
     parts, at = [], 0
@@ -42,12 +53,71 @@ def split(line: str) -> list[str]:
             with contextlib.suppress(SyntaxError):
                 end += _field(line[end:]).length + 1
         text = line[found.start() : end]
-        parts += [line[at : found.start()], shlex.quote(text) if found[0] == "{" and len(text) > 1 else text]
+        parts += [line[at : found.start()], shlex.quote(text) if found[0] == "{" and len(text) > 1 else _mark(text)]
         at = end
     try:
         return shlex.split("".join((*parts, line[at:])))
     except ValueError as error:
         raise UsageError(f"cannot parse {line!r}: {error}", hint="check its quotes") from None
+
+
+def _mark(text: str) -> str:
+    """Return a quoted or escaped part of a line with its literal dollar signs marked."""
+    if text[0] == "'":
+        return text.replace("$", LITERAL)
+    return text.replace(r"\$", LITERAL)
+
+
+def plain(word: str) -> str:
+    """Return a word as it was written: marked dollar signs are dollar signs."""
+    return word.replace(LITERAL, "$")
+
+
+def expand(word: str, names: Mapping[str, Any]) -> str:
+    """Return a word with `$NAME` and `${NAME}` replaced, and braces doubled in the values, for `filler`.
+
+    A name is a variable of the notebook, as IPython has it, or else of its environment; `$PWD` is the directory in
+    which the notebook is now. Raises `UsageError`.
+    """
+    if "$" not in word and LITERAL not in word:
+        return word
+    parts, at = [], 0
+    while found := _DOLLAR.search(word, at):
+        parts.append(word[at : found.start()])
+        at = found.end()
+        if found[0] == "{":  # an expression: a dollar sign in it belongs to Python
+            with contextlib.suppress(SyntaxError):
+                at += _field(word[at:]).length + 1
+        if found[0][0] == "{":
+            parts.append(word[found.start() : at])
+        else:
+            value = _variable(found, names)
+            parts.append(value.replace("{", "{{").replace("}", "}}"))
+    return plain("".join((*parts, word[at:])))
+
+
+def _variable(found: re.Match[str], names: Mapping[str, Any]) -> str:
+    name, text = found[1] or found[2] or "", found[0]
+    if not name.isidentifier():
+        hint = "write {expression} for a value of Python, or quote it: '$'"
+        raise UsageError(f"cannot expand '{text}': only $NAME and ${{NAME}} are expanded", hint=hint)
+    if name in names:
+        return str(names[name])
+    if name == "PWD":
+        return _working_directory()
+    if name in os.environ:
+        return os.environ[name]
+    raise UsageError(
+        f"variable '{name}' is not set in the notebook", hint=f"write '{text}' in single quotes for the text"
+    )
+
+
+def _working_directory() -> str:
+    """Return it as the kernel reports it: `%cd` does not change the environment's PWD."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        raise UsageError("the notebook's directory was removed", hint="change to another one with `%cd`") from None
 
 
 def filler(namespace: Mapping[str, Any]) -> Callable[[str], str]:

@@ -81,7 +81,7 @@ def _quietly(find: Callable[[], Any]) -> Any:
 def complete_line(text: str, commands: Mapping[str, Command], names: Callable[[], StoreNames]) -> Completion | None:
     """Return the completion of a line up to the cursor; None for a line that is not one of our magics.
 
-    `commands` are the commands of `%%container` and of `run`, by these names.
+    `commands` are the command of `%%container`, and those of the verbs that are not in VERBS, by these names.
     """
     found = _MAGIC.fullmatch(text)
     if found is None:
@@ -93,8 +93,8 @@ def complete_line(text: str, commands: Mapping[str, Command], names: Callable[[]
         return completion.complete(VERBS["commit"].command, rest, names())
     verb, space, rest = rest.partition(" ")
     if not space:
-        return completion.verbs(verb, {**VERBS, "run": None})
-    command = commands["run"] if verb == "run" else VERBS[verb].command if verb in VERBS else None
+        return completion.verbs(verb, {**VERBS, **commands})
+    command = commands.get(verb) or (VERBS[verb].command if verb in VERBS else None)
     return None if command is None else completion.complete(command, rest, names())
 
 

@@ -21,11 +21,13 @@ from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
+from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import CellFailed, NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.notebook import cell_values
+from nbcontainer.notebook import cell_values, defaults
+from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.hint_display import show
 from nbcontainer.notebook.hints import CellFacts, Hints
-from nbcontainer.notebook.interpolation import filler, split
+from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
@@ -33,7 +35,8 @@ from nbcontainer.outcome import Reason, from_status
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from types import FrameType
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.values.exchange import Exchange
+
+_ARGUMENTS = Option(
+    ("-s",), "ARG...", "end the options; what follows are the arguments $1, $2, … of the body", rest=True
+)
 
 _CELL_OPTIONS = (
     Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
@@ -55,18 +62,23 @@ _CELL = Command(
     "IMAGE [COMMAND [ARG...]]",
     "Run the cell in a fresh container of IMAGE, or in the one named by --name. The body is the script; with COMMAND, "
     "it is COMMAND's standard input.",
-    (*RUN.options, *_CELL_OPTIONS),
+    (*RUN.options, *_CELL_OPTIONS, _ARGUMENTS),
     most=1,
     tail=True,
     answers=RUN.answers,
 )
 
-_RUN = Command(RUN.name, RUN.operands, RUN.help, _CELL.options, most=1, tail=True, answers=RUN.answers)
+_RUN = Command(RUN.name, RUN.operands, RUN.help, (*RUN.options, *_CELL_OPTIONS), most=1, tail=True, answers=RUN.answers)
 
 _HELP = ("-h", "--help", "help")
 
+_FILLED = frozenset("{}$\0")
+"""Characters of arguments in which something is replaced."""
 
-_HELP_TEXT = f"{_CELL.describe('')}\n\nverbs of %container:\n{containers.overview('')}"
+_MACHINERY = frozenset(("IPython", "decorator", "nbcontainer"))
+"""Packages between a notebook's function and its magics."""
+
+_HELP_TEXT = f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n{containers.overview('')}"
 
 
 _CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
@@ -100,6 +112,8 @@ class ContainerMagics(Magics):
 
     _engine: Engine | None = None
     _holding: Engine | None = None
+    _used: Words | None = None
+    _noticed = ""
 
     @property
     def engine(self) -> Engine:
@@ -113,7 +127,9 @@ class ContainerMagics(Magics):
     @cached_property
     def matcher(self) -> Callable[[Any], Any]:
         """The matcher for completion of these magics, for IPython's completer."""
-        return matcher({"%%container": _CELL, RUN.name: _RUN}, lambda: StoreNames(self.engine, self._namespace))
+        return matcher(
+            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE}, lambda: StoreNames(self.engine, self._namespace)
+        )
 
     def start(self) -> None:
         """Start the launcher in the background. If the store cannot be opened, its first use reports that."""
@@ -143,7 +159,7 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Run the cell in a container, or a verb. `%%container?` shows `_HELP_TEXT` instead of this."""
-        words = split(cell_values.quote_expressions(line) if "--in" in line else line)
+        words = split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
@@ -151,6 +167,8 @@ class ContainerMagics(Magics):
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)
+        if name == USE.name:
+            return self._use(rest)
         if name not in containers.VERBS:
             raise containers.unknown(name)
         return self._do(name, rest, "%container ")
@@ -159,7 +177,7 @@ class ContainerMagics(Magics):
     @line_magic
     def commit(self, line: str) -> Any:
         """Make an image of a container's changes. `%commit?` shows the verb's help text instead of this."""
-        return self._do("commit", split(line), "%")
+        return self._do("commit", split_for_expansion(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
         verb = containers.VERBS[name]
@@ -188,33 +206,74 @@ class ContainerMagics(Magics):
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
         return self._run(parsed, script)
 
+    def _use(self, words: Sequence[str]) -> None:
+        """Set, show or clear what cells run with that name neither an image nor a container."""
+        parsed = parse(USE, words, fill=self._fill)
+        if parsed.has("help"):
+            return _show(USE.describe("%container "))
+        if parsed.options.pop("reset", None) is not None:
+            self._used = None
+        if parsed.operands or parsed.options:
+            defaults.check(parsed, self.image)
+            options = request_of(defaults.copied(parsed)).options
+            self._used, self._noticed = parsed, ""
+            if options.here:
+                with_directory(self.engine.store, options, Streams(_nowhere, _nowhere, on_notice=self._notice))
+        elif not words:
+            self._show_used()
+        return None
+
+    def _show_used(self) -> None:
+        words = Words()
+        try:
+            self._apply_defaults(words)
+        except UsageError:
+            return _show("nothing is set: each cell names an image or a container; `%container use IMAGE` sets one")
+        return _show(defaults.describe(words))
+
+    def _notice(self, text: str) -> None:
+        """Show a line about a run; the same line about what `use` asked for is shown once."""
+        if text != self._noticed:
+            _notice(text)
+        self._noticed = text
+
     @property
     def _namespace(self) -> dict[str, Any]:
         """The notebook's variables."""
         assert self.shell is not None
         return cast("dict[str, Any]", self.shell.user_ns)
 
+    def _fill(self, word: str) -> str:
+        """Return a word of the line with the values of its expressions and variables."""
+        if _FILLED.isdisjoint(word):
+            return word
+        names = self._names
+        return filler(names)(expand(word, names))
+
     @property
-    def _fill(self) -> Callable[[str], str]:
-        return filler(self._namespace)
+    def _names(self) -> dict[str, Any]:
+        """The variables of the notebook, and those of the function that runs the magic."""
+        return {**self._namespace, **_local_names(self._namespace)}
 
     def _run(self, words: Words, script: str | None) -> None:
+        words.tail = [plain(word) for word in words.tail]
+        notice = _notice if words.has("here") else self._notice
         self._apply_defaults(words)
         cell_values.wanted(words)
-        exchange = cell_values.exchange(words, self._namespace)
-        if exchange is None:
-            self._run_in(words, script, None)
-            return
-        with exchange:
-            self._run_in(words, script, exchange)
+        words.options |= {name: [plain(word) for word in words.all(name)] for name in ("in",) if words.has(name)}
+        exchange = cell_values.exchange(words, self._names) if cell_values.given(words) else None
+        with exchange or contextlib.nullcontext():
+            self._run_in(words, script, exchange, notice)
 
-    def _run_in(self, words: Words, script: str | None, exchange: Exchange | None) -> None:
+    def _run_in(
+        self, words: Words, script: str | None, exchange: Exchange | None, notice: Callable[[str], None]
+    ) -> None:
         request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
         out, err = _Destination(words.one("out")), _Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
-        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)), on_notice=_notice)
+        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)), on_notice=notice)
         if exchange is not None:
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
@@ -256,17 +315,17 @@ class ContainerMagics(Magics):
                     show(self.shell, text)
 
     def _apply_defaults(self, words: Words) -> None:
-        if not words.operands and not words.has("name"):
+        if self._used is not None and not defaults.names_a_container(words):
+            defaults.add(words, self._used)
+        if not defaults.names_a_container(words):
             if not self.image:
-                raise UsageError("missing image", hint="name one, as in `%%container busybox`")
+                hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
+                raise UsageError("missing image", hint=hint)
             words.operands.append(self.image)
         for option in _CONFIGURABLE:
-            if (value := getattr(self, option.keyword)) == option.default or not value:
-                continue
-            if option.repeated:
-                words.options[option.name] = [*value, *words.all(option.name)]
-            else:
-                words.options.setdefault(option.name, [str(value)])
+            value = getattr(self, option.keyword)
+            if value != option.default and value:
+                defaults.add_setting(words, option, value)
 
 
 ContainerMagics.container.__doc__ = _HELP_TEXT
@@ -316,6 +375,18 @@ def failure(outcome: Outcome) -> CellFailed:
         Reason.STORAGE_LIMIT: "set a higher one with `--storage`, or write to a volume",
     }
     return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
+
+
+def _local_names(notebook: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the local variables of the function that called the magic; none at the top of the notebook."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _MACHINERY:
+        frame = frame.f_back
+    return {} if frame is None or frame.f_locals is notebook else frame.f_locals
+
+
+def _nowhere(_: bytes) -> None:
+    pass
 
 
 def _show(text: str) -> None:

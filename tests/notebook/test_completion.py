@@ -34,6 +34,8 @@ def proposed(notebook: Notebook, code: str) -> list[str]:
         ("%%container -v {fra", "%%container -v {frame_of_mine"),
         ("%container hist", "%container history"),
         ("%container ru", "%container run"),
+        ("%container us", "%container use"),
+        ("%container use --he", "%container use --here"),
         ("x = %container run bus", "x = %container run busybox"),
         ("%container history kept", "%container history kept-one"),
         ("%commit kept", "%commit kept-one"),

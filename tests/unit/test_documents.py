@@ -14,6 +14,7 @@ import pytest
 
 from nbcontainer import cli
 from nbcontainer.commands import containers
+from nbcontainer.notebook import defaults
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
 from nbcontainer.notebook.magics import ContainerMagics
 from tests import documents
@@ -156,7 +157,7 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
-    return found | {"run": cli._RUN, "demo": cli._DEMO, "": cli._TOP}
+    return found | {"run": cli._RUN, "demo": cli._DEMO, "use": defaults.USE, "": cli._TOP}
 
 
 def _flags(verb: str) -> set[str]:
@@ -167,7 +168,7 @@ def _flags(verb: str) -> set[str]:
 def _all_flags() -> set[str]:
     from nbcontainer.notebook import magics
 
-    cell = {flag for option in magics._CELL_OPTIONS for flag in option.flags}
+    cell = {flag for option in magics._CELL.options for flag in option.flags}
     return set().union(cell, *(_flags(verb) for verb in grammars())) | OPTIONS_OF_OTHERS
 
 
@@ -290,7 +291,9 @@ def test_the_architecture_page_names_every_package() -> None:
 def test_the_options_page_has_every_verb() -> None:
     """Each verb of the notebook and of the terminal is in docs/options.md."""
     text = (PROJECT / "docs" / "options.md").read_text()
-    assert [verb for verb in grammars() if verb and f"`nbcontainer {verb}" not in text] == []
+    terminal = grammars().keys() - {"", defaults.USE.name}
+    assert [verb for verb in terminal if f"`nbcontainer {verb}" not in text] == []
+    assert f"`%container {defaults.USE.name}" in text
     assert hasattr(ContainerMagics, "container")
 
 

@@ -129,3 +129,36 @@ def test_help_is_asked_for_anywhere(line: str) -> None:
     """Who asks for help gets it, whatever else is too much or too little; a command's own words ask the container."""
     assert parse(MOVE, line.split()).has("help")
     assert not parse(RUN, ["busybox", "ls", "--help"]).has("help")
+
+
+REST = Command(
+    "%%cell",
+    options=(Option(("-s",), "ARG...", rest=True), Option(("--here",), "ro|rw", alone="rw")),
+    most=1,
+    tail=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments", "operands"),
+    [
+        ("busybox -s one two", ["one", "two"], ["busybox"]),
+        ("-s busybox --here -s", ["busybox", "--here", "-s"], []),
+        ("--here busybox -s -- -x", ["--", "-x"], ["busybox"]),
+        ("busybox -s", [], ["busybox"]),
+    ],
+)
+def test_an_option_takes_the_rest(line: str, arguments: list[str], operands: list[str]) -> None:
+    """All that follows it is its value: options, separators, and itself."""
+    found = parse(REST, line.split())
+    assert (found.all("s"), found.operands, found.tail) == (arguments, operands, [])
+
+
+def test_a_command_may_have_its_own_option_of_that_name() -> None:
+    """After the image and a command, `-s` belongs to the command."""
+    assert parse(REST, "busybox bash -s a".split()).tail == ["bash", "-s", "a"]
+
+
+def test_the_rest_goes_through_interpolation() -> None:
+    """Its values are interpolated as those of other options."""
+    assert parse(REST, ["-s", "a"], fill=str.upper).all("s") == ["A"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.interpolation import filler, split
+from nbcontainer.notebook.interpolation import expand, filler, plain, split, split_for_expansion
 
 NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
 
@@ -121,3 +121,61 @@ def test_what_is_no_line(line: str) -> None:
     """A quote that never ends is refused, and named."""
     with pytest.raises(UsageError, match="check its quotes"):
         split(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("$n", "3"),
+        ("${n}", "3"),
+        ("$data:/w", "/srv/data:/w"),
+        ("${data}x:/w", "/srv/datax:/w"),
+        ('"$data/a b":/w', "/srv/data/a b:/w"),
+        ("'$n'", "$n"),
+        (r"\$n", "$n"),
+        (r'"\$n"', "$n"),
+        ("A='$n'$n", "A=$n3"),
+        ("$FROM_SHELL", "outside"),
+        ("$x", "{n}"),
+        ("{d['k']}$n", "v3"),
+        ("{'$n'}", "$n"),
+        ("{{$n}}", "{3}"),
+        ("a$", "a$"),
+        ("$$", "$$"),
+        ("$1", "$1"),
+    ],
+)
+def test_a_variable_is_expanded(line: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`$NAME` is the notebook's variable or else the environment's, unless it is quoted as in a shell; values stay."""
+    monkeypatch.setenv("FROM_SHELL", "outside")
+    monkeypatch.setenv("n", "not this one")
+    (found,) = split_for_expansion(line)
+    assert filler(NAMES)(expand(found, NAMES)) == word
+
+
+def test_pwd_is_where_the_notebook_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of directory does not change the environment, and `$PWD` follows it nonetheless."""
+    monkeypatch.setenv("PWD", "/elsewhere")
+    monkeypatch.chdir(tmp_path)
+    assert expand("$PWD:/w", {}) == f"{tmp_path}:/w"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("$nowhere", "variable 'nowhere' is not set in the notebook; write '$nowhere' in single"),
+        ("$(id", "cannot expand '$(': only $NAME and ${NAME} are expanded; write {expression}"),
+        ("${n:-1}", "cannot expand '${n:-1}': only $NAME"),
+        ("${}", "cannot expand '${}': only $NAME"),
+    ],
+)
+def test_what_cannot_be_expanded(word: str, message: str) -> None:
+    """A variable that is not set, and what else a shell expands, are errors in one line."""
+    with pytest.raises(UsageError) as raised:
+        expand(word, NAMES)
+    assert str(raised.value).startswith(message)
+
+
+def test_a_command_keeps_its_dollar_signs() -> None:
+    """The arguments of a command for the container are as they were written."""
+    assert [plain(word) for word in split_for_expansion(r"echo $n '$n' \$n")] == ["echo", "$n", "$n", "$n"]

@@ -1,0 +1,77 @@
+"""`%container use`: what the cells of a notebook run with that name neither an image nor a container."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.grammar import Command, Option, Words
+from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.commands.options.table import RunOption
+
+USE = Command(
+    "use",
+    "[IMAGE]",
+    "Set IMAGE or --name, and options, for cells that name neither an image nor a container; without arguments, show "
+    "what such cells run with. Options of a cell come first, then these, then the traits; lists add up.",
+    (*RUN_OPTIONS, Option(("--reset",), "", "clear it")),
+    most=1,
+)
+
+_BY_NAME = {option.name: option for option in RUN_OPTIONS}
+
+
+def names_a_container(words: Words) -> bool:
+    """Whether the arguments of a run name an image or a container."""
+    return bool(words.operands) or words.has("name")
+
+
+def copied(words: Words) -> Words:
+    """Return arguments that can be changed without changing these."""
+    options = {name: list(values) for name, values in words.options.items()}
+    return Words(options, list(words.operands), list(words.tail))
+
+
+def check(words: Words, image: str) -> None:
+    """Raise `UsageError` for arguments of `use` that no cell can run with. `image` is the trait."""
+    if not names_a_container(words) and not image:
+        hint = "name one, as in `%container use host --here`"
+        raise UsageError("use: missing image or container", hint=hint)
+
+
+def add(words: Words, used: Words) -> None:
+    """Add to the arguments of a run those of `use` that they do not have. Values of repeated options come first."""
+    words.operands[:0] = used.operands
+    for name, values in used.options.items():
+        option = _BY_NAME[name]
+        if option.repeated:
+            words.options[name] = [*values, *words.all(name)]
+        else:
+            words.options.setdefault(name, list(values))
+
+
+def add_setting(words: Words, option: RunOption, value: str | Iterable[str]) -> None:
+    """Add the value of a trait to the arguments of a run."""
+    if option.repeated:
+        words.options[option.name] = [*value, *words.all(option.name)]
+    else:
+        words.options.setdefault(option.name, [str(value)])
+
+
+def describe(words: Words) -> str:
+    """Return the line of a cell that runs with these arguments and names its image itself."""
+    parts = [*words.operands]
+    for name, values in words.options.items():
+        option = _BY_NAME[name]
+        for value in values:
+            parts += option.words(value)
+    return " ".join(("%%container", *(_written(part) for part in parts)))
+
+
+def _written(word: str) -> str:
+    return shlex.quote(word.replace("{", "{{").replace("}", "}}"))

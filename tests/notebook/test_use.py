@@ -1,0 +1,145 @@
+"""`%container use`, the arguments of a body, and the variables in a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.notebook.conftest import Notebook
+
+
+@pytest.fixture(autouse=True)
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The notebook's directory."""
+    place = tmp_path / "course"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_a_bare_cell_runs_as_use_says(notebook: Notebook, beside: Path) -> None:
+    """A cell without an image or a container has the image, the container and the options of `use`."""
+    notebook.good("%container use busybox --here --name used -e A=1")
+    assert notebook.good("%%container\necho $A; pwd; echo kept > /file").split() == ["1", str(beside)]
+    assert notebook.good("%%container\ncat /file") == "kept\n"
+    notebook.good("%container rm used")
+
+
+def test_a_cell_that_names_something_has_nothing_of_it(notebook: Notebook) -> None:
+    """With an image or a container of its own, a cell has none of the options of `use`."""
+    notebook.good("%container use busybox -e A=1 --name used")
+    assert notebook.good("%%container busybox\necho ${A-none}") == "none\n"
+    assert notebook.good("%%container busybox --name other\necho ${A-none}") == "none\n"
+    assert notebook.good("%%container --name other\necho ${A-none}") == "none\n"
+    notebook.good("%container rm other")
+
+
+def test_the_line_comes_first_then_use_then_traits(notebook: Notebook) -> None:
+    """A value on the line counts, then that of `use`, then the trait; lists add up in the other order."""
+    notebook.good("%config ContainerMagics.network = 'host'")
+    notebook.good("%config ContainerMagics.timeout = 7.0")
+    notebook.good("%container use busybox -w /srv -e A=use -e B=use --network private --timeout 9")
+    shown = "%%container busybox --workdir /srv --env A=use --env B=use --network private --timeout 9"
+    assert notebook.good("%container use") == f"{shown}\n"
+    assert notebook.good(
+        "%%container -w /tmp -e B=line --network none\npwd; echo $A $B; ls /sys/class/net"
+    ).split() == [
+        "/tmp",
+        "use",
+        "line",
+        "lo",
+    ]
+
+
+def test_volumes_of_all_three_add_up(notebook: Notebook, tmp_path: Path) -> None:
+    """The traits' volumes, those of `use` and those of the line are all there."""
+    for name in ("trait", "use", "line"):
+        (tmp_path / name).mkdir()
+    notebook.good(f"%config ContainerMagics.volumes = ['{tmp_path}/trait:/v/trait']")
+    notebook.good(f"%container use busybox -v {tmp_path}/use:/v/use")
+    assert notebook.good(f"%%container -v {tmp_path}/line:/v/line\nls /v").split() == ["line", "trait", "use"]
+
+
+def test_use_is_shown_and_cleared(notebook: Notebook) -> None:
+    """It is shown as a line that does the same, and cleared; the traits remain."""
+    assert "nothing is set" in notebook.good("%container use")
+    notebook.good("%container use host --here --name work --network private -e 'A={{x}} y'")
+    shown = notebook.good("%container use")
+    assert shown == "%%container host --here --name work --network private --env 'A={{x}} y'\n"
+    notebook.good("%container use --reset")
+    assert "nothing is set" in notebook.good("%container use")
+    assert "missing image" in notebook.fails("%%container\ntrue")
+    notebook.good("%config ContainerMagics.image = 'busybox'")
+    assert notebook.good("%container use") == "%%container busybox\n"
+
+
+def test_a_new_use_replaces_the_old_one(notebook: Notebook) -> None:
+    """Nothing of an earlier `use` remains, and one that is wrong changes nothing."""
+    notebook.good("%container use busybox -e A=1")
+    notebook.good("%container use busybox -e B=1")
+    assert notebook.good("%container use") == "%%container busybox --env B=1\n"
+    assert "unknown option" in notebook.fails("%container use busybox --nope")
+    assert "missing image" in notebook.fails("%container use --network none")
+    assert "unknown network" in notebook.fails("%container use busybox --network lan")
+    assert "does not exist" in notebook.fails("%container use busybox -v /nowhere/at/all:/w")
+    assert notebook.good("%container use") == "%%container busybox --env B=1\n"
+
+
+def test_a_refused_directory_is_one_line_for_all_cells(
+    notebook: Notebook, beside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`use` shows the line at once, and the cells after it do not repeat it, until `%cd` changes the reason."""
+    monkeypatch.setenv("HOME", str(beside))
+    assert "home directory: move it" in notebook.run("%container use busybox --here").stderr
+    ran = notebook.run("%%container\npwd")
+    assert (ran.stdout, ran.stderr) == ("/\n", "")
+    assert "home directory: move it" in notebook.run("%%container --here\npwd").stderr
+    notebook.run("%cd /")
+    assert "the notebook is in /" in notebook.run("%%container\npwd").stderr
+
+
+def test_a_body_has_arguments(notebook: Notebook) -> None:
+    """`-s` ends the options; what follows are the body's `$1` and so on, for the shell and for another interpreter."""
+    notebook["x"] = "one"
+    assert notebook.good('%%container busybox -s {x} two\necho "$1 $2"') == "one two\n"
+    assert notebook.good('%%container busybox -s "$x y" --here \'$x\'\necho "$1,$2,$3,$#"') == "one y,--here,$x,3\n"
+    assert notebook.good('%%container busybox -s a\n#!/bin/ash\necho "$1"') == "a\n"
+    notebook.good("%container use busybox")
+    assert notebook.good('%%container -s busybox a\necho "$@"') == "busybox a\n"
+
+
+def test_arguments_without_an_image_say_where_it_stands(notebook: Notebook) -> None:
+    """After `-s`, an image is an argument."""
+    assert "write IMAGE before -s" in notebook.fails("%%container -s busybox\ntrue")
+
+
+def test_a_function_has_its_own_variables(notebook: Notebook) -> None:
+    """`{x}` and `$x` inside a function mean the function's local x; without one, the notebook's."""
+    notebook["x"], notebook["y"] = "global", "outer"
+    notebook.good(
+        "def call(x):\n"
+        "    %container run -e A={x} -e B=$x -e C={y} busybox env\n"
+        "def cell(x):\n"
+        "    get_ipython().run_cell_magic('container', 'busybox -s {x} {[x for _ in y][0]}', 'echo $@')\n"
+    )
+    assert {"A=local", "B=local", "C=outer"} <= set(notebook.good("call('local')").split())
+    assert notebook.good("cell('here')") == "here here\n"
+    assert notebook.good("%%container busybox -s {x}\necho $1") == "global\n"
+
+
+def test_volumes_are_written_as_in_a_shell(
+    notebook: Notebook, beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`$PWD` follows `%cd`, and variables and `~` are the notebook's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", str(beside))
+    (beside / "in").mkdir()
+    for source in ("$PWD", "${PWD}", ".", "$DATA", "~/course", "$HOME/course"):
+        assert notebook.good(f"%%container busybox -v {source}:/w\nls /w") == "in\n"
+    assert notebook.good("%%container busybox -v $PWD:$PWD -w $PWD\npwd") == f"{beside}\n"
+    notebook.run("%cd in")
+    assert notebook.good("%%container busybox -v $PWD:/w\nls /w") == ""

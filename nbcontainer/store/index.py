@@ -7,7 +7,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.oci import documents as oci
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
+    class WriteFile(Protocol):
+        """Replaces a file of the store, by its path in the store, and syncs it; see `Store.write_file`."""
+
+        def __call__(self, name: str, data: bytes, *, freeing: bool = False) -> None:
+            """Replace the file `name`; with `freeing`, use the reserve if the disk is full."""
+
 
 class Index:
     """The images of one store by name, in the file `path` (host). Thread-safe.
@@ -32,7 +38,7 @@ class Index:
     another file.
     """
 
-    def __init__(self, path: Path, blobs: Blobs, lock: StoreLock, write_file: Callable[[str, bytes], None]) -> None:
+    def __init__(self, path: Path, blobs: Blobs, lock: StoreLock, write_file: WriteFile) -> None:
         """`write_file(name, data)` replaces a file of the store, by its path in the store, and syncs it."""
         self._path = str(path)
         self._blobs = blobs
@@ -177,7 +183,7 @@ class Index:
             left = [one.entry for one in listed if one.name != name]
             if len(left) == len(listed):
                 raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
-            self._write_index(left)
+            self._write_index(left, freeing=True)
 
     # The file
 
@@ -190,6 +196,6 @@ class Index:
             raise StoreError(f"cannot read {self._path}: {error}", hint="restore or remove the file") from error
         return list(entries)
 
-    def _write_index(self, entries: list[dict[str, Any]]) -> None:
+    def _write_index(self, entries: list[dict[str, Any]], *, freeing: bool = False) -> None:
         document = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}
-        self._write_file("index.json", oci.canonical(document))
+        self._write_file("index.json", oci.canonical(document), freeing=freeing)

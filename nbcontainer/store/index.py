@@ -15,7 +15,7 @@ from nbcontainer.oci import names, reference
 from nbcontainer.store import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nbcontainer.store.blobs import Blobs
     from nbcontainer.store.catalog import Catalog
@@ -176,14 +176,18 @@ class Index:
             self._write_index([*others, names.entry_of(image, blob, name)])
         return image.named(name)
 
+    def drop_images(self, dropped: Iterable[str]) -> None:
+        """Remove names, all at once; see `drop_image`. Raises `ImageNotFound` if there is not one of them."""
+        names = set(dropped)
+        with self._lock.hold():
+            listed = self.catalog().listed
+            if missing := sorted(names - {one.name for one in listed}):
+                raise ImageNotFound(f"no image {missing[0]!r} in the store", hint="see `%container images`")
+            self._write_index([one.entry for one in listed if one.name not in names], freeing=True)
+
     def drop_image(self, name: str) -> None:
         """Remove a name. Blobs and layers that nothing uses any more stay for the cleanup. Raises `ImageNotFound`."""
-        with self._lock.hold():
-            listed = catalog.read(self._blobs, self._entries()).listed
-            left = [one.entry for one in listed if one.name != name]
-            if len(left) == len(listed):
-                raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
-            self._write_index(left, freeing=True)
+        self.drop_images((name,))
 
     # The file
 

@@ -103,9 +103,13 @@ def commit(
     output: str | Path | None = None,
     message: str = "",
     changes: Sequence[str] = (),
+    force: bool = False,
 ) -> Image:
-    """Return a new image of what the container's cells left. `output` (host path) gets a tar of its merged tree."""
-    made = committing.commit(container, image, message=message, changes=strings("changes", changes))
+    """Return a new image of what the container's cells left. `output` (host path) gets a tar of its merged tree.
+
+    Raises `ContainerIncomplete` if changes of a cell are lost, unless `force` is true.
+    """
+    made = committing.commit(container, image, message=message, changes=strings("changes", changes), force=force)
     if output is not None:
         record = container.record
         with held(container.workspace, container.name, record.image_digest, record.layers):

@@ -170,6 +170,10 @@ class ContainerBusy(ContainerError):
     """The container runs, here or in another notebook."""
 
 
+class ContainerIncomplete(ContainerError):
+    """Changes of a cell in the container did not fit on the disk and are lost."""
+
+
 class ContainerDamaged(ContainerError):
     """What is written down of the container cannot be read."""
 

@@ -61,6 +61,8 @@ def _ps(call: Invocation) -> View:
         command = facts.command if facts else record.cells[-1].command if record and cells else ""
         created = record.created if record else facts.started if facts else ""
         state = "running" if facts else "stopped"
+        if record is not None and record.lost:
+            state = f"{state}, incomplete"
         rows.append((name, image, state, str(cells), created, one_line(command)))
     rows += [(name, "", "damaged", "", "", "") for name in damaged]
     if call.words.has("quiet"):
@@ -148,6 +150,7 @@ def _commit(call: Invocation) -> View:
             message=call.words.one("message"),
             author=call.words.one("author"),
             changes=call.words.all("change"),
+            force=call.words.has("force"),
             progress=tracker.part(),
         )
         lines = [describe(image)]
@@ -215,7 +218,7 @@ def _history(call: Invocation) -> View:
             cell.created,
             cell.outcome.reason,
             str(cell.outcome.exit_code),
-            "yes" if cell.layer else "",
+            "incomplete" if cell.lost else "yes" if cell.layer else "",
             one_line(cell.command),
         )
         for number, cell in enumerate(cells, 1)
@@ -274,6 +277,7 @@ COMMIT = Command(
         Option(("-m", "--message"), "TEXT", "a comment in the image's history"),
         Option(("-a", "--author"), "NAME", "the image's author"),
         Option(("-p", "--pause"), "", "accepted for Docker's sake: a running container is always paused"),
+        Option(("-f", "--force"), "", "commit although changes of a cell are lost"),
         CHANGE,
     ),
     least=1,

@@ -194,9 +194,8 @@ def _rmi(call: Invocation) -> View:
             if not call.words.has("force"):
                 raise
             continue
-        for name in names:
-            store.index.drop_image(name)
         gone += names
+    store.index.drop_images(gone)  # one new index.json for all of them
     call.engine.later(lambda: sweep(call.engine))
     return Note(f"removed {', '.join(gone)}" if gone else "nothing to remove")
 

@@ -144,6 +144,7 @@ class Cell:
         self.template: PlanTemplate | None = None
         self._script = None if request.command else request.script
         self._done: tuple[Step, ...] = ()
+        self._changes = False
 
     def run(self) -> Outcome:
         """Return the outcome of the cell; run it a second time if the first failure showed how to avoid it."""
@@ -205,7 +206,24 @@ class Cell:
         """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
         if self.streams.values is not None and self.running is not None and self.upper is not None:
             self._remove_mount_points(self.running, self.upper, killed=outcome is None)
-        changed = outcome is not None and self.upper is not None and self.upper.changed()
+        cell = CellRecord("", self.request.as_text, "", outcome) if outcome is not None else None
+        with self._noting_loss(cell):
+            self._keep(outcome, cell)
+
+    @contextlib.contextmanager
+    def _noting_loss(self, cell: CellRecord | None) -> Iterator[None]:
+        """If what the cell changed cannot be kept, note in the container that it is lost."""
+        try:
+            yield
+        except BaseException:
+            if cell is not None and self._changes:
+                now = timestamps.timestamp(time.time())
+                self.container.lose_cell(replace(cell, created=now))
+            raise
+
+    def _keep(self, outcome: Outcome | None, cell: CellRecord | None) -> None:
+        self._changes = outcome is not None and self.upper is not None  # unless it is known that there are none
+        changed = self._changes = self._changes and self.upper is not None and self.upper.changed()
         if self.running is not None:
             if outcome is None:
                 self.running.kill()
@@ -213,14 +231,13 @@ class Cell:
                 # A mount must not become part of the layer, nor keep a volume's disk busy, nor may a published port
                 # stay in use.
                 self.running.wait()
-        if outcome is not None:
+        if cell is not None:
             written = changed or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = timestamps.timestamp(time.time())
-                cell = CellRecord(layer, self.request.as_text, now, outcome)
                 try:
-                    self.container.add_cell(cell)
+                    self.container.add_cell(replace(cell, layer=layer, created=now))
                 except BaseException:
                     self.engine.drop_layer(layer)
                     raise

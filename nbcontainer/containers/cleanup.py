@@ -12,6 +12,7 @@ from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,7 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
             path.unlink()
     if folders := [path for path in moved if path.exists()]:
         trash.discard(store, workspace, folders)
+    store.refill()
     return len(moved) + len(parts)
 
 
@@ -69,8 +71,14 @@ def _unused_layers(workspace: Workspace) -> list[Path]:
 
 
 def prune(workspace: Workspace) -> int:
-    """Remove all that nothing uses, incomplete downloads too (`%container prune`); return how many paths."""
-    return sweep(workspace, 0)
+    """Remove all that nothing uses, incomplete downloads too (`%container prune`); return how many paths.
+
+    Raises `StoreError`.
+    """
+    try:
+        return sweep(workspace, 0)
+    except OSError as error:
+        raise store_error("remove from the store", workspace.store.path, error) from error
 
 
 def end_session(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.errors import ContainerIncomplete
 from nbcontainer.images import sandboxed
 from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.oci import config_changes, reference, timestamps
@@ -34,20 +35,32 @@ def commit(
     changes: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> Image:
     """Make an image from the container's image and one layer for each cell that changed something; return it.
 
     `changes` are instructions as in `docker commit --change`, and `labels` are added. The layers of the container's
     image are referenced, not copied, so the cost depends on the changes only. With SOURCE_DATE_EPOCH, the same changes
-    give the same digest.
-    Raises `ContainerBusy`, `ImageError`, `StoreError`, `UsageError`.
+    give the same digest. If changes of a cell are lost, the container is refused unless `force` is true.
+    Raises `ContainerBusy`, `ContainerIncomplete`, `ImageError`, `StoreError`, `UsageError`.
     """
     wanted = reference.parse_new(name)
     store = container.workspace.store
     try:
+        with container.use():
+            if not force:
+                _check_complete(container)
         return _commit(container, wanted.familiar, message, author, changes, labels or {}, progress)
     except OSError as error:
         raise store_error("commit to the store", store.path, error) from error
+
+
+def _check_complete(container: Container) -> None:
+    if lost := container.record.lost:
+        cells = "a cell are" if lost == 1 else f"{lost} cells are"
+        problem = f"container '{container.name}' is incomplete: the changes of {cells} lost"
+        hint = f"undo it with `%container undo {container.name}`, or commit without these changes by `--force`"
+        raise ContainerIncomplete(problem, hint=hint)
 
 
 def _commit(

@@ -18,7 +18,7 @@ from typing import Any, NoReturn, cast
 
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.record import RECORD, CellRecord, Record, layers_in_use, read_record, save_record
+from nbcontainer.containers.record import RECORD, CellRecord, Record, layers_in_use, read_record, save_lost, save_record
 from nbcontainer.containers.workspace import Workspace
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
@@ -33,6 +33,7 @@ from nbcontainer.oci import timestamps
 from nbcontainer.oci.documents import Image
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.layout import Store
+from nbcontainer.store.locks import open_lock
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
@@ -134,13 +135,19 @@ class Container:
                 self.record = before
                 raise
 
+    def lose_cell(self, cell: CellRecord) -> None:
+        """Add a cell that has ended and whose changes are lost. It is noted even if the disk is full."""
+        self.record = replace(self.record, cells=(*self.record.cells, replace(cell, layer="", lost=True)))
+        if not self.anonymous:
+            save_lost(self.workspace.store, self.record)
+
     def remove(self) -> None:
         """Remove the container, and the layers that nothing else uses. Volumes stay. Raises `ContainerBusy`."""
         with self.use(), self.workspace.store.lock():
             self._discard(self.record.cells, [self.path])
 
     def undo(self) -> CellRecord:
-        """Take back the last cell that changed something, and all cells after it; return that cell.
+        """Take back the last cell that changed something, or is lost, and all cells after it; return that cell.
 
         The next cell sees what that cell saw. Raises `ContainerBusy`, and `ContainerError` if no cell changed anything.
         """
@@ -149,7 +156,7 @@ class Container:
             raise ContainerBusy(problem, hint="restart the kernel to take back all of them")
         with self.use(), self.workspace.store.lock():
             cells = self.record.cells
-            last = next((number for number in reversed(range(len(cells))) if cells[number].layer), None)
+            last = next((at for at in reversed(range(len(cells))) if cells[at].layer or cells[at].lost), None)
             if last is None:
                 hint = "see `%container history`"
                 raise ContainerError(f"nothing to undo: no cell changed container '{self.name}'", hint=hint)
@@ -225,7 +232,7 @@ def _unpickled(record: Record) -> Container:
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`."""
     try:
-        fd = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        fd = open_lock(path / "lock")
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(path.name) from None
     try:
@@ -305,11 +312,15 @@ def remove_damaged(workspace: Workspace, name: str) -> None:
 
 
 def move_to_tmp(store: Store, paths: list[Path]) -> list[Path]:
-    """Rename paths of the store into its `tmp`, where nothing uses them; return their new paths."""
+    """Rename paths of the store into its `tmp`, unused there; return their new paths. Raises `StoreError`."""
     moved = []
     for path in paths:
         place = store.path / "tmp" / store.unique()
-        with contextlib.suppress(FileNotFoundError):
+        try:
             path.rename(place)
-            moved.append(place)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise store_error(f"remove {path.name} from the store", store.path, error) from error
+        moved.append(place)
     return moved

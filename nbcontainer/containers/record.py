@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+import os
+import stat
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import ContainerDamaged
-from nbcontainer.outcome import Outcome
+from nbcontainer.errors import ContainerDamaged, StoreError
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.errors import store_error
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 RECORD = "container.json"
 """The record's file in the container's directory."""
 
+_LOST = stat.S_ISVTX
+"""In the mode of a record's file: one more cell was lost than the record lists."""
+
 _SHOWN = 60  # characters of the command in a `repr`
 
 
@@ -31,13 +36,14 @@ class CellRecord:
     """One cell that has ended.
 
     `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
-    end (RFC 3339, UTC).
+    end (RFC 3339, UTC). `lost` is true if the cell changed something that could not be kept: the disk was full, say.
     """
 
     layer: str
     command: str
     created: str
     outcome: Outcome
+    lost: bool = False
 
     def __repr__(self) -> str:
         command = " ".join(self.command.split())
@@ -51,6 +57,7 @@ class CellRecord:
             "command": self.command,
             "created": self.created,
             "outcome": self.outcome.as_dict(),
+            **({"lost": True} if self.lost else {}),
         }
 
     @classmethod
@@ -61,6 +68,7 @@ class CellRecord:
         """
         left = dict(values)
         own = {name: left.pop(name) for name in ("layer", "command", "created")}
+        own["lost"] = left.pop("lost", False) is True
         if "outcome" in left:
             (left,) = left.values()  # raises ValueError if there is anything else
         return cls(**own, outcome=Outcome.from_dict(left))
@@ -89,6 +97,11 @@ class Record:
     def layers(self) -> tuple[str, ...]:
         """All layers, from the bottom up."""
         return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
+
+    @property
+    def lost(self) -> int:
+        """How many cells changed something that is lost."""
+        return sum(cell.lost for cell in self.cells)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -122,10 +135,28 @@ def read_record(path: Path) -> Record:
     Raises `ContainerDamaged` if it cannot be read, and `FileNotFoundError` if there is none.
     """
     try:
-        return Record.from_json(json.loads((path / RECORD).read_text()))
+        with (path / RECORD).open("rb") as file:
+            record = Record.from_json(json.loads(file.read()))
+            return _with_lost_cell(record) if os.fstat(file.fileno()).st_mode & _LOST else record
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = f"cannot read the record of container '{path.name}': {error}"
         raise ContainerDamaged(problem, hint=f"remove it with `%container rm {path.name}`") from error
+
+
+def _with_lost_cell(record: Record) -> Record:
+    """Return a record with one more cell: the lost one that did not fit into the record's file."""
+    cell = CellRecord("", "(the record was not saved either)", record.created, Outcome(Reason.EXITED, 0), lost=True)
+    return replace(record, cells=(*record.cells, cell))
+
+
+def save_lost(store: Store, record: Record) -> None:
+    """Save a record whose last cell is lost. If that fails, mark the record on disk instead, which needs no space."""
+    try:
+        save_record(store, record)
+    except StoreError:
+        path = store.path / "containers" / record.name / RECORD
+        with contextlib.suppress(OSError):
+            path.chmod(path.stat().st_mode | _LOST)
 
 
 def save_record(store: Store, record: Record) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.oci import documents as oci
@@ -15,13 +15,19 @@ from nbcontainer.oci import names, reference
 from nbcontainer.store import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nbcontainer.store.blobs import Blobs
     from nbcontainer.store.catalog import Catalog
     from nbcontainer.store.locks import StoreLock
 
     Answer = TypeVar("Answer")
+
+    class WriteFile(Protocol):
+        """Replaces a file of the store, by its path in the store, and syncs it; see `Store.write_file`."""
+
+        def __call__(self, name: str, data: bytes, *, freeing: bool = False) -> None:
+            """Replace the file `name`; with `freeing`, use the reserve if the disk is full."""
 
 
 class Index:
@@ -32,7 +38,7 @@ class Index:
     another file.
     """
 
-    def __init__(self, path: Path, blobs: Blobs, lock: StoreLock, write_file: Callable[[str, bytes], None]) -> None:
+    def __init__(self, path: Path, blobs: Blobs, lock: StoreLock, write_file: WriteFile) -> None:
         """`write_file(name, data)` replaces a file of the store, by its path in the store, and syncs it."""
         self._path = str(path)
         self._blobs = blobs
@@ -170,14 +176,18 @@ class Index:
             self._write_index([*others, names.entry_of(image, blob, name)])
         return image.named(name)
 
+    def drop_images(self, dropped: Iterable[str]) -> None:
+        """Remove names, all at once; see `drop_image`. Raises `ImageNotFound` if there is not one of them."""
+        names = set(dropped)
+        with self._lock.hold():
+            listed = self.catalog().listed
+            if missing := sorted(names - {one.name for one in listed}):
+                raise ImageNotFound(f"no image {missing[0]!r} in the store", hint="see `%container images`")
+            self._write_index([one.entry for one in listed if one.name not in names], freeing=True)
+
     def drop_image(self, name: str) -> None:
         """Remove a name. Blobs and layers that nothing uses any more stay for the cleanup. Raises `ImageNotFound`."""
-        with self._lock.hold():
-            listed = catalog.read(self._blobs, self._entries()).listed
-            left = [one.entry for one in listed if one.name != name]
-            if len(left) == len(listed):
-                raise ImageNotFound(f"no image {name!r} in the store", hint="see `%container images`")
-            self._write_index(left)
+        self.drop_images((name,))
 
     # The file
 
@@ -190,6 +200,6 @@ class Index:
             raise StoreError(f"cannot read {self._path}: {error}", hint="restore or remove the file") from error
         return list(entries)
 
-    def _write_index(self, entries: list[dict[str, Any]]) -> None:
+    def _write_index(self, entries: list[dict[str, Any]], *, freeing: bool = False) -> None:
         document = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}
-        self._write_file("index.json", oci.canonical(document))
+        self._write_file("index.json", oci.canonical(document), freeing=freeing)

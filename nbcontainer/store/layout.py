@@ -12,6 +12,7 @@
     volumes/NAME/                             see `nbcontainer.containers.named_volumes`
     writable/                                 marks of directories (`nbcontainer.store.writable`)
     below/                                    the lowest lower of containers: files that an image may lack
+    reserve/                                  space for removals on a full disk (`nbcontainer.store.reserve`)
     stage/ host/                              empty; containers assemble their mounts there, and see host directories
 
 Guarantees: a blob is there whole or not at all (`nbcontainer.store.blobs`). index.json is the old file or the new one
@@ -31,10 +32,11 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nbcontainer.errors import StoreError
 from nbcontainer.oci import reference
+from nbcontainer.store import reserve
 from nbcontainer.store.atomic_files import replace_file, sync_directory
 from nbcontainer.store.blobs import Blobs
 from nbcontainer.store.errors import store_error
@@ -44,7 +46,9 @@ from nbcontainer.store.locks import StoreLock
 from nbcontainer.store.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Answer = TypeVar("Answer")
 
 MEMORY = Path("/dev/shm")
 """A tmpfs that every process can write to (shm_overview(7)), in Docker containers too."""
@@ -64,6 +68,7 @@ _DIRECTORIES = (
     "writable",
     "volumes",
     "below",
+    reserve.RESERVE,
 )
 _ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
 
@@ -101,11 +106,35 @@ class Store:
         self.layers = Layers(path / "layers")
         self.index = Index(path / "index.json", self.blobs, self._lock, self.write_file)
         try:
-            self._make()
-            self.sessions = Sessions(path / "sessions")
+            self.sessions = self._freeing(self._open)
             self.session = self.sessions.name
         except OSError as error:
             raise store_error("open the store", path, error) from error
+
+    def _open(self) -> Sessions:
+        if self._is_read_only():
+            self._check_layout()
+            return Sessions(self.path / "sessions", read_only=True)
+        self._make()
+        sessions = Sessions(self.path / "sessions")
+        reserve.fill(self.path / reserve.RESERVE)
+        return sessions
+
+    def _is_read_only(self) -> bool:
+        """Whether there is a store on a file system that is mounted read-only: it can be read all the same."""
+        try:
+            return bool(os.statvfs(self.path / "oci-layout").f_flag & os.ST_RDONLY)
+        except FileNotFoundError:
+            return False
+
+    def _freeing(self, do: Callable[[], Answer]) -> Answer:
+        """Return what `do` returns; if the disk is full, release the reserve and do it again. Raises `OSError`."""
+        try:
+            return do()
+        except OSError as error:
+            if error.errno not in reserve.FULL or not reserve.release(self.path / reserve.RESERVE):
+                raise
+            return do()
 
     def _make(self) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,6 +148,9 @@ class Store:
             if not (self.path / "oci-layout").exists():
                 self.write_file("oci-layout", json.dumps(_LAYOUT).encode())
             self.index.create()
+        self._check_layout()
+
+    def _check_layout(self) -> None:
         try:
             found = json.loads((self.path / "oci-layout").read_text())
         except (ValueError, RecursionError):
@@ -163,19 +195,27 @@ class Store:
         """Hold the store's lock: shared to use names, exclusive to add or remove them. See `StoreLock.hold`."""
         return self._lock.hold(shared=shared)
 
+    def refill(self) -> None:
+        """Set the reserve aside again, as far as there is space."""
+        reserve.fill(self.path / reserve.RESERVE)
+
     def unique(self) -> str:
         """Return a name that nothing in the store has, and that starts with this session's name."""
         return f"{self.session}.{next(self._counter):x}"
 
-    def write_file(self, name: str, data: bytes) -> None:
+    def write_file(self, name: str, data: bytes, *, freeing: bool = False) -> None:
         """Replace a file by its path in the store, and sync it: readers see the old file or the new one.
 
-        Raises `StoreError`.
+        With `freeing`, which is for what frees space later, the reserve is used if the disk is full. Raises
+        `StoreError`.
         """
         temporary = self.path / "tmp" / f"{getattr(self, 'session', 'new')}.{secrets.token_hex(4)}"
         target = self.path / name
         try:
-            replace_file(target, temporary, data)
+            if freeing:
+                self._freeing(lambda: replace_file(target, temporary, data))
+            else:
+                replace_file(target, temporary, data)
         except OSError as error:
             raise store_error(f"write {name} in the store", self.path, error) from error
         sync_directory(target.parent)

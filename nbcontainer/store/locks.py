@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -34,7 +35,7 @@ class StoreLock:
         if getattr(self._held, "exclusive", False):
             yield
             return
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_lock(self._path)
         try:
             fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             self._held.exclusive = not shared
@@ -42,6 +43,16 @@ class StoreLock:
         finally:
             self._held.exclusive = False
             os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """Open a file to lock it; to read only on a read-only file system: flock(2) takes both. Raises `OSError`."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def try_lock(fd: int) -> bool:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 class Sessions:
     """This process's session among those in `folder` (host), and its `name`. `close` ends it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Begin a session with a new name. Raises `OSError`."""
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Begin a session with a new name; on a read-only store it has no file. Raises `OSError`."""
         self._folder = folder
         self._written = 0
         self._fd = -1
-        self.name = self._begin()
+        self.name = secrets.token_hex(3) if read_only else self._begin()
 
     def _begin(self) -> str:
         while True:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer import api
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.engine import Engine
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.errors import ContainerIncomplete, NbcontainerError
 from tests.faults import acts, checks
 from tests.requirements import require_root
+from tests.running import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,3 +92,120 @@ def test_a_full_store_is_one_line(small: Path, leave: object) -> None:
     assert any("No space left on device" in line for line in said)
     assert not any("\n" in line for line in said)
     assert [str(path) for name in ("tmp", "containers") for path in (small / "store" / name).iterdir()] == []
+
+
+def said(engine: Engine, verb: str, *words: str) -> str:
+    """The text of a verb's view."""
+    return str(VERBS[verb].run(Invocation(engine, parse(VERBS[verb].command, list(words)))))
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0], ids=["the record fits", "not even the record fits"])
+def test_a_cell_whose_changes_do_not_fit_is_incomplete(small: Path, room: int) -> None:
+    """All of the cell or nothing is kept; `ps` and `history` show it, `commit` needs --force, and `undo` cures it."""
+    with contextlib.closing(Engine(small / "store")) as engine:
+        run_script(engine, "echo one > /f", name="box")
+        engine.background.wait()
+        folder = small / "fillings"
+        folder.mkdir()
+        leave_bytes(folder, room)
+        with pytest.raises(NbcontainerError, match="No space left on device"):
+            run_script(engine, "echo two > /f; head -c 6m /dev/urandom > /large", name="box", storage=8 << 20)
+        if not room:
+            (small / "store" / "containers" / "box" / "container.json").chmod(0o1644)
+        subprocess.run(["rm", "-r", folder], check=True)
+        assert "incomplete" in said(engine, "ps")
+        assert "incomplete" in said(engine, "history", "box")
+        with pytest.raises(ContainerIncomplete, match="--force"):
+            said(engine, "commit", "box", "image")
+        with pytest.raises(ContainerIncomplete):
+            api.commit(api.get("box", engine=engine), "image")
+        said(engine, "commit", "--force", "box", "image")
+        assert run_script(engine, "cat /f; ls /large", image="image").text == "one"
+        assert run_script(engine, "cat /f", name="box").text == "one"
+        assert "incomplete" in said(engine, "ps")
+        said(engine, "undo", "box")
+        assert "incomplete" not in said(engine, "ps")
+        said(engine, "commit", "box", "image")
+        assert run_script(engine, "cat /f", name="box").text == "one"
+
+
+@pytest.mark.parametrize("full", [leave_bytes, leave_inodes])
+@pytest.mark.parametrize("words", ["rmi large", "rm box", "prune"])
+def test_a_completely_full_store_can_be_emptied(small: Path, full: object, words: str) -> None:
+    """With neither a byte nor an inode left, a new process removes an image, a container and unreferenced data."""
+    with contextlib.closing(Engine(small / "store")) as engine:
+        run_script(engine, "head -c 3m /dev/urandom > /f", name="box")
+        if words == "rmi large":
+            said(engine, "commit", "box", "large")
+            said(engine, "rm", "box")
+    if words == "prune":
+        (small / "store" / "layers" / "000000.1").mkdir()
+        (small / "store" / "layers" / "000000.1" / "file").write_bytes(bytes(3 << 20))
+    folder = small / "fillings"
+    folder.mkdir()
+    leave_bytes(folder, 0)
+    full(folder, 0)  # type: ignore[operator]
+    before = os.statvfs(small).f_bfree
+    verb, *operands = words.split()
+    done = subprocess.run(
+        [sys.executable, "-m", "nbcontainer", "--store", small / "store", verb, *operands],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.statvfs(small).f_bfree - before > (2 << 20) // 4096
+    subprocess.run(["rm", "-r", folder], check=True)
+    with contextlib.closing(Engine(small / "store")) as engine:
+        checks.verified(engine)
+        assert run_script(engine, "echo works").text == "works"
+
+
+@pytest.fixture
+def read_only(small: Path, tmp_path: Path) -> Iterator[Path]:
+    """A store with an image and a container, seen through a read-only bind mount."""
+    with contextlib.closing(Engine(small / "store")) as engine:
+        run_script(engine, "echo kept > /f; rm -r /etc", name="box")
+        said(engine, "commit", "box", "image")
+    place = tmp_path / "read-only"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", small / "store", place], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+READING = (
+    "images",
+    "ps",
+    "history box",
+    "history image",
+    "inspect box",
+    "inspect image",
+    "diff box",
+    "df",
+    "verify",
+    "export box -o -",
+    "export image -o -",
+    "save image -o -",
+    "volume ls",
+)
+
+
+def test_verbs_that_read_work_on_a_read_only_store(read_only: Path) -> None:
+    """Each verb that only reads does its work; one that writes is one line that says why it cannot."""
+    with contextlib.closing(Engine(read_only)) as engine:
+        for words in READING:
+            verb, *operands = words.replace(" -o -", f" -o {read_only.parent}/{words[:4]}.tar").split()
+            assert said(engine, verb, *operands), words
+        assert "D       /etc" in said(engine, "diff", "box")
+        for words in ("tag image other", "rm box", "rmi image", "commit box other", "undo box"):
+            verb, *operands = words.split()
+            with pytest.raises(NbcontainerError, match="Read-only file system"):
+                said(engine, verb, *operands)
+        with pytest.raises(NbcontainerError, match="Read-only file system"):
+            run_script(engine, "true")
+    read = subprocess.run(
+        ["tar", "-xOf", read_only.parent / "expo.tar", "f"], check=True, capture_output=True, text=True
+    )
+    assert read.stdout == "kept\n"

@@ -19,7 +19,7 @@ from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.base import Plan
 from nbcontainer.sandbox.steps.devices import BindDevice, MountDev, MountDevDirectory, MountProc, MountSys
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
-from nbcontainer.sandbox.steps.network import RaiseLoopback
+from nbcontainer.sandbox.steps.network import RaiseLoopback, StageHosts
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, MountOverlay
 from nbcontainer.sandbox.steps.program import CallFunction
 from nbcontainer.sandbox.steps.rootfs import STAGE, MountStage, PivotRoot, SlaveMounts, StoreAsHost
@@ -128,7 +128,7 @@ TRIALS = {
     "/dev": Trial((*_GROUND, MountDev, BindDevice, MountDevDirectory), open_terminal),
     "network": Trial((SlaveMounts, RaiseLoopback), nothing, network=True),
     "host name": Trial((SlaveMounts, SetHostname), tell_hostname),
-    "overlay": Trial((*_GROUND, MountOverlay, PivotRoot), change_lower),
+    "overlay": Trial((*_GROUND, StageHosts, MountOverlay, PivotRoot), change_lower),
     "container": Trial((), change_lower),
 }
 """By name. The last one is a cell's whole plan but for its program, and finds what no other has tried."""

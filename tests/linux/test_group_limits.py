@@ -173,7 +173,7 @@ class TestEnforced:
         assert len(watched) == warm_pool.DEPTH
         assert all_dead(watched)
         script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"
-        assert run(engine, script, memory="64m").text == str(64 << 20)
+        assert int(run(engine, script, memory="64m").text) == 64 << 20
 
     def test_what_a_dead_notebook_left_is_swept(self, engine: Engine) -> None:
         """kill -9 of the notebook leaves its cell's group; the next start takes it away."""

@@ -78,7 +78,7 @@ def test_what_a_dead_process_copied_in_part_is_copied_anew(cell: Cell, engine: E
     (path / "filling").touch()
     found = cell("ls /etc", named=(NamedVolume(name, "/etc"),)).lines
     assert "part" not in found
-    assert found == cell("ls /etc").lines
+    assert found == [word for word in cell("ls /etc").lines if word != "mtab"]  # that is in no layer
 
 
 def test_a_volume_without_a_name_is_the_containers(cell: Cell, engine: Engine, name: str) -> None:
@@ -146,7 +146,7 @@ def test_a_volume_in_use_stays(cell: Cell, engine: Engine, name: str) -> None:
 def test_cells_and_removals_at_once(cell: Cell, engine: Engine, name: str) -> None:
     """Every cell finds the volume whole, made by itself or by another one; a removal removes it or says that it is in
     use."""
-    whole = cell("ls /etc").lines
+    whole = [word for word in cell("ls /etc").lines if word != "mtab"]  # that is in no layer
     found: list[list[str]] = []
     wrong: list[NbcontainerError] = []
     ended = threading.Event()

@@ -100,7 +100,7 @@ def test_what_a_cell_left_is_there_for_the_next(engine: Engine, name: str) -> No
     before = run(engine, script, name=name)
     assert before.outcome.ok
     after = run(engine, "ls /etc; cat /etc/link; [ -e /bin/vi ] || echo no vi; stat -c '%a %u:%g' /own", name=name)
-    assert after.text == "link\nnew\nnew\nno vi\n700 " + before.text
+    assert after.text == "hosts\nlink\nnew\nnew\nno vi\n700 " + before.text
     assert [bool(cell.layer) for cell in after.container.record.cells] == [True, False]
 
 

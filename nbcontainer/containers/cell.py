@@ -15,9 +15,11 @@ from nbcontainer.containers.options import RunOptions, command_line, environment
 from nbcontainer.containers.record import CellRecord, describe_confinement
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
+from nbcontainer.images.builtin.host_variables import host_variables
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
+from nbcontainer.oci.reference import HOST
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import Group
@@ -407,6 +409,10 @@ class Cell:
         """Return the plan of this cell but for its root. `mounts` are those of the options, as they travel."""
         options, config, script = self.options, self.image.config, self._script
         process, resources = options.process, options.resources
+        if self.image.name == HOST:
+            private = options.networking.network == Network.PRIVATE
+            more = host_variables(process.user, private_network=private)
+            process = replace(process, unset_env=(*process.unset_env, *more))
         program = Program(
             command_line(
                 config,
@@ -432,6 +438,7 @@ class Cell:
             resolver=_resolver(options.networking),
             script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
+            git_config=process.git_config,
             groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
             values=self.streams.values and replace(self.streams.values, size=resources.storage),
         )

@@ -34,7 +34,7 @@ class ProcessOptions:
 
     `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
     that the paths of files of variables led through. `unset_env` are NAME=value strings for names that neither the
-    image nor `env` sets.
+    image nor `env` sets. `git_config` is the text of git's system configuration, empty for the image's own.
     """
 
     env: tuple[str, ...] = ()
@@ -46,6 +46,7 @@ class ProcessOptions:
     stop_signal: int = 0
     links: tuple[Link, ...] = ()
     unset_env: tuple[str, ...] = ()
+    git_config: str = ""
 
     def __post_init__(self) -> None:
         for item in self.env:
@@ -90,11 +91,31 @@ class ImageSelection:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """A name and an e-mail address; empty for one that is not set."""
+
+    name: str = ""
+    email: str = ""
+
+    def as_git_config(self) -> str:
+        """Return the text of a configuration file for git, with /etc/gitconfig of the container included."""
+        lines = ["[include]", "\tpath = /etc/gitconfig", "[user]"]
+        lines += [f"\t{key} = {_quoted(value)}" for key, value in vars(self).items() if value]
+        return "\n".join((*lines, ""))
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """The options of one run.
 
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
     container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
+    `identity` gives git the user's name and e-mail address.
     """
 
     selection: ImageSelection = ImageSelection()
@@ -107,6 +128,7 @@ class RunOptions:
     timeout: float | None = None
     labels: tuple[tuple[str, str], ...] = ()
     here: str = ""
+    identity: Identity | None = None
 
     def __post_init__(self) -> None:
         if self.here not in ("", "ro", "rw"):

@@ -1,4 +1,4 @@
-"""What a run takes of this machine beside its volumes: the notebook's directory.
+"""What a run takes of this machine beside its volumes: the notebook's directory, and the user's identity for git.
 
 The options of a run only say that it takes them. They are looked up when the run begins.
 """
@@ -11,19 +11,38 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.mounts import notebook_directory
 from nbcontainer.errors import DirectoryRefused
+from nbcontainer.sandbox.steps.program import GIT_CONFIG
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request, Streams
-    from nbcontainer.containers.options import RunOptions
+    from nbcontainer.containers.options import Identity, RunOptions
     from nbcontainer.store.layout import Store
 
 
 def surrounded(store: Store, request: Request, streams: Streams) -> Request:
     """Return the request with what its options take of this machine. Notices go to `streams`. Raises `UsageError`."""
     options = request.options
+    if not options.here and options.identity is None:
+        return request
     if options.here:
-        return replace(request, options=with_directory(store, options, streams))
-    return request
+        options = with_directory(store, options, streams)
+    if options.identity is not None:
+        options = with_identity(options, options.identity, streams)
+    return replace(request, options=options)
+
+
+GIT_SYSTEM = f"GIT_CONFIG_SYSTEM={GIT_CONFIG}"
+"""The variable that names git's system configuration (git 2.32)."""
+
+
+def with_identity(options: RunOptions, identity: Identity, streams: Streams) -> RunOptions:
+    """Return options that give git in the container the user's name and e-mail address."""
+    if not (identity.name or identity.email):
+        streams.notify("git has no identity here: `git config --global user.name NAME`, and user.email")
+        return options
+    process = options.process
+    unset = (*process.unset_env, GIT_SYSTEM)
+    return replace(options, process=replace(process, unset_env=unset, git_config=identity.as_git_config()))
 
 
 def with_directory(store: Store, options: RunOptions, streams: Streams, directory: str = ".") -> RunOptions:

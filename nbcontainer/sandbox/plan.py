@@ -36,6 +36,7 @@ from nbcontainer.sandbox.steps.program import (
     Execute,
     ImportModule,
     OpenTerminal,
+    WriteGitConfig,
     WriteScript,
 )
 from nbcontainer.sandbox.steps.rlimits import SetLimits
@@ -181,6 +182,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(BindResolver())
     kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
     steps.append(kind(spec.networking.hosts))
+    if spec.git_config:
+        steps.append(WriteGitConfig(spec.git_config))
     steps += _mount_steps(spec.mounts)
     if spec.values is not None:
         steps.append(MountValues(**vars(spec.values)))

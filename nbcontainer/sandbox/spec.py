@@ -326,6 +326,7 @@ class Spec:
     the bytes of /dev/shm. `resolver` is the text of the container's own /etc/resolv.conf, empty if it has none.
     `groups` is the prefix of the names of its control groups, which are shown to it; empty if it has none.
     `script` is the number of the travelling descriptor that holds the cell's body, None if there is none.
+    `git_config` is the text of git's system configuration, empty for the image's own.
     """
 
     process: Program | Work
@@ -340,3 +341,4 @@ class Spec:
     control_directory: ControlDirectory | None = None
     values: Values | None = None
     groups: str = ""
+    git_config: str = ""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.commands.options import limits
 from nbcontainer.commands.options.capabilities import chosen
+from nbcontainer.commands.options.identity import read_identity
 from nbcontainer.commands.options.mount_option import mounts, parse_mount
 from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.commands.options.process_options import parse_group, parse_hostname, parse_stop_signal
@@ -35,6 +36,7 @@ class RunKeywords(TypedDict, total=False):
 
     volumes: Strings | Mapping[str, str]
     here: str | bool
+    identity: bool
     mounts: Strings
     tmpfs: Strings
     name: str
@@ -198,6 +200,11 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         parse=_here,
         kind=ValueKind.CHOICE,
         choices=("rw", "ro"),
+    ),
+    RunOption(
+        flags=("--identity",),
+        help="give git in the container your name and e-mail address, and nothing else of your home directory",
+        field="identity",
     ),
     RunOption(
         flags=("--mount",),
@@ -441,6 +448,7 @@ _COMBINED: dict[str, Callable[..., Any]] = {
     "capabilities": chosen,
     "cgroup_limits": limits.group_limits,
     "mounts": mounts,
+    "identity": read_identity,
 }
 """By a field that several options set: the function that makes its value of theirs, by their keywords.
 

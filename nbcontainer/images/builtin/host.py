@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import stat
 import sys
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,9 @@ def _config() -> oci.ImageConfig:
     (path,) = BUSYBOX_CONFIG.env
     if sys.prefix != "/usr":
         path = path.replace("=", f"={sys.prefix}/bin:", 1)
-    return oci.ImageConfig(env=(path,), cmd=("sh",))
+    # Cells run with bash where `%%bash` would.
+    bash = shutil.which("bash", path=path.partition("=")[2])
+    return oci.ImageConfig(env=(path,), cmd=("sh",), shell=("bash", "-c") if bash else ())
 
 
 def write_layer(fd: int, entries: dict[str, SurveyEntry]) -> str:

@@ -101,6 +101,36 @@ class ImportModule(Step):
         importlib.import_module(self.module)
 
 
+GIT_CONFIG = "/dev/gitconfig"
+"""Container path of git's system configuration, if the run brings one."""
+
+
+@dataclass(frozen=True)
+class WriteGitConfig(Step):
+    """A system configuration for git, in the container's /dev, so that it is in no layer."""
+
+    text: str
+
+    phrase: ClassVar[str] = "write git's configuration"
+    why: ClassVar[str] = "git in the container has the user's name and e-mail address, and nothing else of the home"
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return in words what the step does with these arguments."""
+        return f"write {GIT_CONFIG} with the user's name and e-mail address"
+
+    def shown(self) -> dict[str, Any]:
+        """Return its size: the text is the user's."""
+        return {"bytes": len(self.text.encode())}
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Write the new file."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        target = kernel.open(ROOT + GIT_CONFIG, flags, 0o644)
+        kernel.write(target, self.text.encode())
+        kernel.close(target)
+
+
 @dataclass(frozen=True)
 class ConnectStreams(Step):
     """Standard input, output and error: the first three travelling descriptors, or the terminal for all three.

@@ -98,6 +98,7 @@ def test_every_option_is_tried_here() -> None:
     """No option is without a test: a new one fails here until it has a row."""
     tried = {
         "here",
+        "identity",
         "tmpfs",
         "env",
         "workdir",

@@ -46,7 +46,7 @@ def test_a_failed_cell_of_a_shell_has_hints(shell_kernel: ShellKernel) -> None:
 def test_a_question_about_a_magic_shows_its_verbs(shell_kernel: ShellKernel) -> None:
     """`%container?` in the kernel shows what `%container --help` shows."""
     for code in ("%container?", "?%container", "%%container??"):
-        assert "List the images in the store." in page(shell_kernel, code)
+        assert "List the images in the store" in page(shell_kernel, code)
     assert "--change" in page(shell_kernel, "%commit?")
     assert "no information" in page(shell_kernel, "%nosuch?")
 

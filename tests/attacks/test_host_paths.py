@@ -48,7 +48,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "by dots": ('mkdir a; ln -s "$S" out', "data/a/../out"),
     "and back by dots": ('ln -s "$S" out', "data/out/../secret"),
     "through a link of the user's": ('ln -s "$S" out', "mine/out"),
-    "where a link of the user's ends": ('ln -s "$S" out', "into"),
+    "where a link of the user's ends": ('ln -s "$S" out', "./into"),
     "by a mount of its own name": ('ln -s "$S" out', "renamed/out"),
 }
 

@@ -245,7 +245,7 @@ class Cell:
                     raise
 
     def _remove_mount_points(self, running: ContainerHandle, upper: WriteLayer, *, killed: bool) -> None:
-        """Remove the directories that `/in` and `/out` were mounted on: they are no change of the cell's."""
+        """Remove the directories that `/in` and `/out` were mounted on: the cell did not make them."""
         if killed:
             running.kill()
         running.wait()

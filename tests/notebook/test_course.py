@@ -11,6 +11,7 @@ import pytest
 
 from tests.notebook.course import CELLS, FILES
 from tests.notebook.shell_kernels import ShellKernel
+from tests.requirements import require
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,8 @@ def said_by_bash(cell: str, folder: Path) -> str | None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The notebook's directory, and a home directory with an identity for git."""
+    for program in ("bash", "git"):
+        require(program, available=shutil.which(program) is not None)
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".gitconfig").write_text("[user]\n\tname = Ann\n\temail = ann@example.org\n")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -50,7 +53,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.skipif(not all(map(shutil.which, ("bash", "git"))), reason="needs bash and git")
 def test_the_course_says_the_same_in_a_container(notebook: Notebook, folder: Path) -> None:
     """Every cell that succeeds under `%%bash` succeeds with the same output: all of them, without exemptions."""
     expected = [said_by_bash(cell, folder) for cell in CELLS]
@@ -74,7 +76,6 @@ EXEMPT = {"exit 0; echo not", "trap 'echo bye' EXIT; echo hi"}
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.skipif(not all(map(shutil.which, ("bash", "git"))), reason="needs bash and git")
 def test_the_course_says_the_same_in_a_shell_kernel(short_path: Path, store_path: Path, folder: Path) -> None:
     """The cells run one after the other in one shell, in the notebook's directory."""
     expected = [said_by_bash(cell, folder) for cell in CELLS]

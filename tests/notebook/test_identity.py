@@ -9,13 +9,12 @@ import pytest
 
 from nbcontainer.commands.options.identity import Identities, read_identity
 from nbcontainer.containers.options import Identity
+from tests.requirements import require
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.notebook.conftest import Notebook
-
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 CONFIG = (
     '[user]\n\tname = "Ann \\"A\\" O\'Hara"\n\temail = ann@example.org\n\tsigningkey = SECRET\n[alias]\n\tst = status\n'
@@ -25,6 +24,7 @@ CONFIG = (
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home directory with a configuration of git."""
+    require("git", available=shutil.which("git") is not None)
     (tmp_path / ".gitconfig").write_text(CONFIG)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL"):

@@ -13,8 +13,8 @@ from tests.running import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.notebook.kernel.shell.cell_watch import Keyboard
     from nbcontainer.notebook.kernel.shell.session import ShellSession
+    from nbcontainer.sandbox.prompts.asking import Keyboard
 
 SHELLS = ("ash", "dash", "bash")
 

@@ -1,11 +1,9 @@
-"""Messages from the kernel to frontends, and input requests."""
+"""Messages from the kernel to frontends."""
 
 from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING, Any
-
-import zmq
 
 from nbcontainer.commands.progress_line import PATIENCE
 from nbcontainer.notebook.progress_display import Bar
@@ -40,47 +38,6 @@ class FrontendMessages:
         """Call a function later, in the thread that publishes."""
         loop = self._kernel.iopub_thread.io_loop
         loop.add_callback(loop.call_later, seconds, function)
-
-    def ask(self, secret: bool) -> None:
-        """Send an `input_request` to the frontend of the current request. Answers to earlier ones are dropped."""
-        while self.answer() is not None:
-            pass
-        kernel = self._kernel
-        content = {"prompt": "", "password": secret}
-        kernel.session.send(
-            kernel.stdin_socket, "input_request", content, self.parent, ident=kernel._parent_ident["shell"]
-        )
-
-    def answer(self) -> dict[str, Any] | None:
-        """Return the content of an `input_reply`; None if none has come."""
-        try:
-            _, message = self._kernel.session.recv(self._kernel.stdin_socket, mode=zmq.NOBLOCK)
-        except ValueError:
-            return None  # its signature is wrong
-        return None if message is None else message["content"]
-
-
-class InputRequests:
-    """Asks the frontend that sent the cell for lines, without waiting for them.
-
-    Implements `nbcontainer.notebook.kernel.shell.cell_watch.Keyboard`.
-
-    `flush` sends the output so far, so that it appears before the question.
-    """
-
-    def __init__(self, frontends: FrontendMessages, flush: Callable[[], None]) -> None:
-        self._frontends = frontends
-        self._flush = flush
-
-    def ask(self, secret: bool) -> None:
-        """Ask for a line."""
-        self._flush()
-        self._frontends.ask(secret)
-
-    def answer(self) -> str | None:
-        """Return the line; None if it has not come."""
-        content = self._frontends.answer()
-        return None if content is None else str(content.get("value", ""))
 
 
 class ProgressDisplay:

@@ -20,13 +20,14 @@ from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.notebook.hint_display import bundle
 from nbcontainer.notebook.hints import Hints
+from nbcontainer.notebook.input_requests import InputRequests
 from nbcontainer.notebook.kernel.history import History
 from nbcontainer.notebook.kernel.language.bang import without_bangs
 from nbcontainer.notebook.kernel.language.completeness import completeness
 from nbcontainer.notebook.kernel.language.completion import complete
 from nbcontainer.notebook.kernel.language.inspection import inspect
 from nbcontainer.notebook.kernel.magics import first_magics, magic_help, run_magic
-from nbcontainer.notebook.kernel.messages import FrontendMessages, InputRequests, ProgressDisplay
+from nbcontainer.notebook.kernel.messages import FrontendMessages, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.notebook.notebook_directory import with_notebooks
@@ -146,9 +147,7 @@ class ContainerKernel(Kernel):
                 text = magic_help(name) or inspect(name, len(name), self._ask) or f"no information about '{name}'"
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
-                self._run(
-                    code, InputRequests(self.frontends, self.outputs.flush) if allow_stdin else None, silent=silent
-                )
+                self._run(code, InputRequests(self, self.outputs.flush) if allow_stdin else None, silent=silent)
         except NbcontainerError as error:
             return self._fail(error, silent=silent)
         finally:

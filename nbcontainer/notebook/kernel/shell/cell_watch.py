@@ -6,33 +6,23 @@ import queue
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from nbcontainer.linux.procfs import descendants
 from nbcontainer.notebook.kernel.shell import processes
 from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
 if TYPE_CHECKING:
     from nbcontainer.notebook.kernel.shell.process import Message, ShellProcess
-    from nbcontainer.notebook.kernel.shell.processes import Wait
+    from nbcontainer.sandbox.prompts.asking import Keyboard
 
 GRACE = 3.0
 """Seconds for an interrupted cell to end before its processes are killed."""
 _INSIST = 0.1  # seconds until an interrupt is sent again to the processes that missed it
 REPEAT = 0.25  # seconds until a line that the shell has not answered is sent again
-_GLANCE = 0.05  # seconds between checks for a process that waits for input
 LAST_GRACE = 1.0  # seconds from there until the shell is killed
-
-
-class Keyboard(Protocol):
-    """Asks a person for lines."""
-
-    def ask(self, secret: bool) -> None:
-        """Ask for a line; with `secret`, it must not be shown."""
-
-    def answer(self) -> str | None:
-        """Return the answer, without its newline; None if there is none yet."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ class CellWatch:
         self._send_at: float | None = 0.0
         self._process = process
         self._messages = messages
-        self._keyboard = keyboard
+        self._prompter = None if keyboard is None else self._make_prompter(keyboard)
         self._since = processes.now()
         self._times_out = None if timeout is None else time.monotonic() + timeout
         self._begun = False
@@ -76,8 +66,6 @@ class CellWatch:
         self._asked_to_stop = 0
         self._deadline: float | None = None
         self._killed = False
-        self._asked: Wait | None = None
-        self._answered: Wait | None = None
         self._end: CellEnd | None = None
 
     def to_end(self) -> CellEnd:
@@ -103,8 +91,8 @@ class CellWatch:
             moment for moment in (self._deadline, self._times_out, self._insist, self._send_at) if moment is not None
         ]
         wait = max(0.0, min(moments) - time.monotonic()) if moments else None
-        if self._keyboard is not None:
-            wait = _GLANCE if wait is None else min(wait, _GLANCE)
+        if self._prompter is not None:
+            wait = GLANCE if wait is None else min(wait, GLANCE)
         return wait
 
     def _take(self, message: Message) -> None:
@@ -155,8 +143,8 @@ class CellWatch:
         elif self._times_out is not None and now >= self._times_out:
             self._times_out = None
             self._stop(Reason.TIMEOUT)
-        elif self._keyboard is not None and not self._stage:
-            self._look_for_input(self._keyboard)
+        elif self._prompter is not None and not self._stage:
+            self._prompter.look()
 
     # Ending it
 
@@ -201,19 +189,10 @@ class CellWatch:
 
     # Its input
 
-    def _look_for_input(self, keyboard: Keyboard) -> None:
-        channel = self._process.channel
+    def _make_prompter(self, keyboard: Keyboard) -> Prompter:
+        process, channel = self._process, self._process.channel
         assert channel is not None
-        if self._asked is not None:
-            answer = keyboard.answer()
-            if answer is not None:
-                channel.type(answer)
-                self._answered, self._asked = self._asked, None
-            return
-        wait = self._process.input_wait
-        if wait is not None and wait != self._answered:
-            self._asked = wait
-            keyboard.ask(channel.terminal_mode().secret)
+        return Prompter(keyboard, lambda: process.input_wait, lambda: channel.secret, channel.type)
 
 
 def _number(text: str) -> int:

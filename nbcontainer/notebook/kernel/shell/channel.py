@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import termios
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
 from nbcontainer.notebook.kernel.shell.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
+from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.steps.control_directory import EXCHANGE
 
 if TYPE_CHECKING:
@@ -27,19 +26,6 @@ LIMIT = 64 << 20
 
 _SPARE_TURNS = 3  # lines that wait on `input`: each turn reads one, and must never find the pipe empty
 _IN_PIPE = 60_000  # bytes that a pipe takes without waiting (pipe(7))
-
-
-@dataclass(frozen=True)
-class TerminalMode:
-    """Whether the terminal echoes its input, and whether it edits lines (termios(3))."""
-
-    echo: bool
-    canonical: bool
-
-    @property
-    def secret(self) -> bool:
-        """Whether a program reads a line that must not be shown."""
-        return self.canonical and not self.echo
 
 
 class Channel:
@@ -55,7 +41,7 @@ class Channel:
         self._lock = threading.Lock()
         self._closed = False
         self._last_turn = 0
-        self._expected_echo = b""
+        self._typed = LineTerminal(terminal)
         self._partial_line = b""
         with contextlib.ExitStack() as stack:
             self.control, self.input, self.replies = (
@@ -169,21 +155,15 @@ class Channel:
 
     # The terminal
 
-    def terminal_mode(self) -> TerminalMode:
-        """Return the terminal's mode now."""
-        flags = termios.tcgetattr(self.terminal)[3]
-        return TerminalMode(bool(flags & termios.ECHO), bool(flags & termios.ICANON))
+    @property
+    def secret(self) -> bool:
+        """Whether a program reads a line that must not be shown."""
+        return self._typed.mode.secret
 
     def type(self, text: str) -> None:
         """Type a line. `without_echo` removes its echo from the output."""
-        data = text.encode("utf-8", "surrogateescape")
-        if "\x04" not in text:
-            data += b"\n"
-        self._expected_echo = data.replace(b"\n", b"\r\n") if self.terminal_mode().echo else b""
-        os.write(self.terminal, data)
+        os.write(self.terminal, self._typed.keys(text))
 
     def without_echo(self, data: bytes) -> bytes:
         """Return the terminal's output without the echo of the line that was typed."""
-        while data and self._expected_echo and data[0] == self._expected_echo[0]:
-            data, self._expected_echo = data[1:], self._expected_echo[1:]
-        return data
+        return self._typed.without_echo(data)

@@ -16,9 +16,10 @@ from nbcontainer.containers.run import run_in
 from nbcontainer.linux.procfs import children
 from nbcontainer.notebook.kernel.shell import contents
 from nbcontainer.notebook.kernel.shell.channel import Channel
-from nbcontainer.notebook.kernel.shell.observer import Observer
-from nbcontainer.notebook.kernel.shell.processes import Terminal, Wait, missed_interrupt, signal_member
+from nbcontainer.notebook.kernel.shell.processes import missed_interrupt, signal_member
 from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
+from nbcontainer.sandbox.prompts.observer import Observer
 
 if TYPE_CHECKING:
     import queue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.prompts.waits import Terminal, Wait
     from nbcontainer.sandbox.supervisor import Supervisor
 
 Message = tuple[str, ...]
@@ -36,7 +38,6 @@ Message = tuple[str, ...]
 STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
 
 _CHUNK = 1 << 16
-_TIOCGPTPEER = 0x5441
 
 
 class ShellListener(Protocol):
@@ -112,10 +113,7 @@ class ShellProcess:
 
     def _on_control_directory(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
         self.channel = channel = Channel(directory, terminal)
-        peer = fcntl.ioctl(terminal, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        facts = os.fstat(peer)
-        os.close(peer)
-        self._terminal = Terminal(facts.st_dev, facts.st_ino)
+        self._terminal = LineTerminal(terminal).peer()
         self._messages.put((STARTED,))
         return {
             channel.replies: self._on_messages,

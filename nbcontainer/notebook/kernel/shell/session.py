@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd, Keyboard
+    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
     from nbcontainer.notebook.kernel.shell.channel import Channel
     from nbcontainer.notebook.kernel.shell.process import Message, ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
+    from nbcontainer.sandbox.prompts.asking import Keyboard
 
 
 _FAREWELL = 0.5  # seconds for an idle shell to exit by itself

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from nbcontainer.linux.namespaces import CLONE_NEWUSER, setns
-from nbcontainer.notebook.kernel.shell.processes import Terminal, Wait
+from nbcontainer.sandbox.prompts.waits import Terminal, Wait
 
 if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.client import Launcher
 
-_PACKAGES = str(Path(__file__).resolve().parents[4])
+_PACKAGES = str(Path(__file__).resolve().parents[3])
 _BOOT = f"import sys; sys.path += sys.argv[2:]; from {__name__} import main; main(int(sys.argv[1]))"
 
 

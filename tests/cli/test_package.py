@@ -56,7 +56,7 @@ def test_the_wheel_has_what_is_needed_to_run(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-    for name in ("cli.py", "py.typed", "quickstart.ipynb", "notebook/kernel/shell/scripts/bash.sh"):
+    for name in ("cli.py", "py.typed", "quickstart.ipynb", "containers/live/scripts/bash.sh"):
         assert f"nbcontainer/{name}" in names
     assert any(name.endswith("share/jupyter/kernels/nbcontainer/kernel.json") for name in names)
     assert {name.split("/")[0] for name in names} == {

@@ -16,8 +16,8 @@ from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers.cell import Request
+from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.containers.options import run_options
-from nbcontainer.notebook.kernel.shell.session import ShellSession
 from tests.notebook.kernels import Kernel
 from tests.notebook.shell_cells import SHELLS, Cells, Heard
 from tests.notebook.shell_kernels import ShellKernel, rootfs_of_this_machine

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
+from nbcontainer.containers.live.cell_watch import CellEnd
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.notebook.kernel.shell.session import ShellSession
+    from nbcontainer.containers.live.session import ShellSession
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 SHELLS = ("ash", "dash", "bash")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.notebook.kernel.shell import cell_watch
+from nbcontainer.containers.live import cell_watch
 from nbcontainer.outcome import Reason
 from tests.notebook.shell_cells import wait_for
 from tests.running import marker, processes_with

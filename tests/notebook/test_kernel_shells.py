@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.cell import Request
+from nbcontainer.containers.live.cell_watch import CellEnd
+from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import ContainerError, UsageError
-from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
-from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from tests.notebook.shell_cells import Heard, Typist
@@ -283,7 +283,7 @@ def test_what_is_asked_is_answered_by_the_shell_itself(cells: Cells) -> None:
 
 def test_a_question_that_takes_too_long_has_no_answer(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, and not begun again: the shell is what it was, and answers at once."""
-    monkeypatch.setattr("nbcontainer.notebook.kernel.shell.session._QUESTION_LIMIT", 0.2)
+    monkeypatch.setattr("nbcontainer.containers.live.session._QUESTION_LIMIT", 0.2)
     cells.good("x=1")
     assert cells.shell.ask("echo a; echo asked >>/asked; sleep 60") == ""
     assert cells.good("echo $x; cat /asked") == "1\nasked\n"

@@ -13,7 +13,7 @@ from nbcontainer.containers.snapshot import snapshot
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nbcontainer.notebook.kernel.shell.session import ShellSession
+    from nbcontainer.containers.live.session import ShellSession
     from nbcontainer.progress import Listener
 
 _MAGIC = re.compile(r"%(?=[a-z%])")

@@ -29,7 +29,7 @@ class Frontends(Protocol):
 
 
 class Outputs:
-    """The output of a shell (a `nbcontainer.notebook.kernel.shell.process.ShellListener`), one cell after another.
+    """The output of a shell (a `nbcontainer.containers.live.process.ShellListener`), one cell after another.
 
     Output of background jobs between cells belongs to the cell before. `limit` is how many bytes of a cell are shown;
     `place` returns the path (host) of the file for the whole output of a longer one. With `trust`, data is shown as it

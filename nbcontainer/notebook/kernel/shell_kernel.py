@@ -16,6 +16,7 @@ from nbcontainer._version import __version__
 from nbcontainer.commands.grammar import Command, Words, parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.notebook.hint_display import bundle
@@ -29,7 +30,6 @@ from nbcontainer.notebook.kernel.language.inspection import inspect
 from nbcontainer.notebook.kernel.magics import first_magics, magic_help, run_magic
 from nbcontainer.notebook.kernel.messages import FrontendMessages, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
-from nbcontainer.notebook.kernel.shell.session import ShellSession
 from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.outcome import Outcome, Reason
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
+    from nbcontainer.containers.live.cell_watch import CellEnd
 
 RUN_WORDS = Command(
     "kernel",

@@ -12,9 +12,9 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.live.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
-from nbcontainer.notebook.kernel.shell.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.steps.control_directory import EXCHANGE
 
@@ -148,7 +148,7 @@ class Channel:
             return file.read(LIMIT)
 
     def lines(self, data: bytes) -> list[list[str]]:
-        """Return the words of each complete line in `replies`; `data` is what was read since the last call."""
+        """Return the fields of each complete line in `replies`; `data` is what was read since the last call."""
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         self._partial_line = self._partial_line[-_IN_PIPE:]
         return [line.decode("utf-8", "replace").split(" ") for line in lines]

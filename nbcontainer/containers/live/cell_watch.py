@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.live import processes
+from nbcontainer.containers.live.process import INTERRUPT, OVER
 from nbcontainer.linux.procfs import descendants
-from nbcontainer.notebook.kernel.shell import processes
-from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
 if TYPE_CHECKING:
-    from nbcontainer.notebook.kernel.shell.process import Message, ShellProcess
+    from nbcontainer.containers.live.process import Message, ShellProcess
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 GRACE = 3.0

@@ -12,11 +12,11 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.live import contents
+from nbcontainer.containers.live.channel import Channel
+from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
 from nbcontainer.linux.procfs import children
-from nbcontainer.notebook.kernel.shell import contents
-from nbcontainer.notebook.kernel.shell.channel import Channel
-from nbcontainer.notebook.kernel.shell.processes import missed_interrupt, signal_member
 from nbcontainer.sandbox.handle import readable
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.prompts.observer import Observer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.supervisor import Supervisor
 
 Message = tuple[str, ...]
-"""The words of a line from the shell, or one of `_OWN`, which are never taken from the shell."""
+"""The fields of a line from the shell, or one of `_OWN`, which are never taken from the shell."""
 
 STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
 

@@ -19,7 +19,7 @@ def now() -> float:
 def kill_since(init: int, since: float, shell: int) -> int:
     """Kill the processes below `init` that started at `since` or later, but not the shell; return how many.
 
-    A clock tick earlier counts too, since /proc is no more precise. Processes forked meanwhile are found in the next
+    A clock tick earlier counts too, since /proc counts in ticks. Processes forked meanwhile are found in the next
     round.
     """
     if not shell:

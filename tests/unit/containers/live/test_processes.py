@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from nbcontainer.notebook.kernel.shell.processes import signal_member
+from nbcontainer.containers.live.processes import signal_member
 
 
 def test_only_a_member_is_sent_a_signal() -> None:

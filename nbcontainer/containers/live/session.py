@@ -10,20 +10,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cell import encode
+from nbcontainer.containers.live import cell_watch, contents, processes
+from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.notebook.kernel.shell import cell_watch, contents, processes
-from nbcontainer.notebook.kernel.shell.process import INTERRUPT, OVER, STARTED, ShellProcess
 from nbcontainer.sandbox.steps.control_directory import EXCHANGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.notebook.kernel.shell.cell_watch import CellEnd
-    from nbcontainer.notebook.kernel.shell.channel import Channel
-    from nbcontainer.notebook.kernel.shell.process import Message, ShellListener
+    from nbcontainer.containers.live.cell_watch import CellEnd
+    from nbcontainer.containers.live.channel import Channel
+    from nbcontainer.containers.live.process import Message, ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
     from nbcontainer.sandbox.prompts.asking import Keyboard

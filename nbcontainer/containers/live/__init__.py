@@ -1,0 +1,1 @@
+"""Shells and interpreters that stay in a running container, one cell after another."""

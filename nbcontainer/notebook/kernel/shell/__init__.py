@@ -1,1 +1,0 @@
-"""The shell that runs a kernel's cells."""

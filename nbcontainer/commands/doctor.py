@@ -23,7 +23,9 @@ from nbcontainer.images.builtin import busybox
 from nbcontainer.sandbox import diagnosis as machines
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE, upper_refused
+from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import default_path
@@ -96,6 +98,11 @@ class ProbeRunner(Protocol):
         """Whether the store has an image of that name."""
         ...
 
+    @property
+    def proc(self) -> ProcLevel:
+        """Where a container's /proc comes from. Raises `LauncherError`."""
+        ...
+
     def run(self, name: str) -> None:
         """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
         ...
@@ -165,6 +172,15 @@ def trial(name: str, found: str) -> Probe:
         return Finding(OK, found)
 
     return Probe(name, look)
+
+
+def look_at_proc(patient: ProbeContext) -> Finding:
+    """Where a container's /proc comes from, and what does not work in it."""
+    patient.trials.run("/proc")
+    level = patient.trials.proc
+    if level in (ProcLevel.OWN, ProcLevel.NOTEBOOK):
+        return Finding(OK, level)
+    return Finding(LIMITED, f"{level}: {LIMITS[level]}", machines.proc_advice(patient.machine))
 
 
 def look_at_kernel(patient: ProbeContext) -> Finding:
@@ -287,7 +303,7 @@ PROBES = (
     trial("namespaces", "user, mount, pid, uts, ipc, cgroup"),
     Probe("user ids", look_at_ids),
     trial("mounts", "the container's own"),
-    trial("/proc", "a fresh one"),
+    Probe("/proc", look_at_proc),
     trial("/dev", "devices, terminals, shared memory, message queues"),
     trial("network", "the container's own, lo is up"),
     Probe("private network", look_at_private_network),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.spec import ProcLevel
     from nbcontainer.sandbox.userns.idmap import IdMap
 
 _NOWHERE = Path("/nonexistent")
@@ -96,6 +97,13 @@ class ProbeEnvironment:
         """Whether the store has an image of that name."""
         return self._store is not None and "busybox" in self._store.index.images()
 
+    @property
+    def proc(self) -> ProcLevel:
+        """Where a container's /proc comes from. Raises `LauncherError`."""
+        self.start()
+        assert self._launcher is not None
+        return self._launcher.proc
+
     def free(self) -> int:
         """Bytes that are free for this user where the directory is."""
         facts = os.statvfs(self.folder)
@@ -137,7 +145,8 @@ class ProbeEnvironment:
             self._give(path)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            perform(self._launcher, probes.TRIALS[name].plan(self.idmap, seen), [null] * 3, before=before)
+            steps = probes.TRIALS[name].plan(self.idmap, seen, self._launcher.proc)
+            perform(self._launcher, steps, [null] * 3, before=before)
         finally:
             os.close(null)
 

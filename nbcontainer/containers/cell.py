@@ -24,8 +24,9 @@ from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.plan import PlanTemplate
-from nbcontainer.sandbox.spec import SHM_SIZE, Network, Program, Spec
+from nbcontainer.sandbox.spec import SHM_SIZE, Network, ProcLevel, Program, Spec
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
+from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from nbcontainer.sandbox.userns.idmapped_mounts import STALE
 from nbcontainer.store import writable
@@ -301,8 +302,16 @@ class Cell:
             container.record = replace(container.record, name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.running = self.launcher.submit(warm.plan, files, before=before)
+        if self.launcher.proc is not ProcLevel.OWN:
+            self._note_once(f"/proc: {self.launcher.proc}: {LIMITS[self.launcher.proc]}; see docs/places.md")
         container.upper = self.upper
         return self.running
+
+    def _note_once(self, text: str) -> None:
+        """Write a line on stderr, if no cell of this notebook has written it."""
+        if text not in self.engine.noted:
+            self.engine.noted.add(text)
+            self.streams.stderr(f"nbcontainer: {text}\n".encode())
 
     def _before(self) -> Callable[[ContainerHandle], None] | None:
         """Return what is done to init before the cell starts, None for nothing. Raises `SandboxError`."""
@@ -442,7 +451,7 @@ class Cell:
             groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
             values=self.streams.values and replace(self.streams.values, size=resources.storage),
         )
-        return PlanTemplate(spec, self.launcher.idmap)
+        return PlanTemplate(spec, self.launcher.idmap, self.launcher.proc)
 
 
 class _Observer(SilentObserver):

@@ -38,6 +38,8 @@ class Engine(Workspace):
         super().__init__(path)
         self.closed = False
         self.last: Container | None = None
+        self.noted: set[str] = set()
+        """The lines about this place that a cell has written; each appears once in a notebook."""
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerDamaged, StoreError
 from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.errors import store_error
 
@@ -116,12 +117,13 @@ class Record:
 
 
 def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
-    """Return the isolation of a cell as JSON values: user namespace, network, limits of all its processes, and steps.
+    """Return the isolation of a cell as JSON values: user namespace, /proc, network, limits, and steps.
 
     The steps are those of the plan that ran, each with its purpose. A step that is not listed was not done.
     """
     return {
         "user_namespace": asdict(idmap),
+        "proc": next((step.level for step in todo if isinstance(step, MountProc)), ""),
         "network": options.networking.network,
         "ports": [asdict(port) for port in options.networking.ports],
         "limits": {**asdict(options.resources.cgroup_limits), "storage": options.resources.storage},

@@ -36,6 +36,7 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x00000040
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
+FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = 1
 MOUNT_ATTR_RDONLY = 0x00000001
@@ -119,6 +120,11 @@ def fsconfig(context: int, key: str, value: str | None) -> None:
     command = FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING
     what = key if value is None else f"{key}={value}"
     syscall("fsconfig", int_(context), unsigned(command), encode(key), encode(value), int_(0), path=what)
+
+
+def fsconfig_fd(context: int, key: str, value: int) -> None:
+    """fsconfig(2): set an option of the context to a descriptor. EINVAL if the file system has no such option."""
+    syscall("fsconfig", int_(context), unsigned(FSCONFIG_SET_FD), encode(key), None, int_(value), path=key)
 
 
 def fsconfig_create(context: int) -> None:

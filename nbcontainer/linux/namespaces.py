@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Sequence
 from ctypes import c_int, c_long
 from pathlib import Path
 
@@ -55,7 +56,11 @@ def clone(flags: int) -> int:
     return check(pid, "clone")
 
 
-def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
+Ranges = Sequence[Sequence[int]]
+"""Ranges of ids: (first id inside, first id outside, count)."""
+
+
+def user_namespace(ranges: Ranges) -> int:
     """Return a descriptor of a new user namespace, with the same (inside, outside, count) ranges for uids and gids.
 
     It serves as the map of an idmapped mount (mount_setattr(2)); no process runs in it. Needs privileges. The caller
@@ -69,14 +74,21 @@ def user_namespace(ranges: tuple[tuple[int, int, int], ...]) -> int:
         os._exit(0)
     os.close(hold)
     try:
-        place = f"/proc/{_pid_in_proc(pid)}"
-        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
-        Path(f"{place}/uid_map").write_text(text)
-        Path(f"{place}/gid_map").write_text(text)
-        return os.open(f"{place}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        write_id_maps(pid, ranges, ranges)
+        return os.open(f"/proc/{_pid_in_proc(pid)}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(release)
         os.waitpid(pid, 0)
+
+
+def write_id_maps(pid: int, uids: Ranges, gids: Ranges) -> None:
+    """Write the id maps of the user namespace of `pid`, a child of this process (user_namespaces(7)).
+
+    The child must be dumpable (PR_SET_DUMPABLE), otherwise its files in /proc belong to the host's root.
+    """
+    for name, ranges in (("uid", uids), ("gid", gids)):
+        text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in ranges)
+        Path(f"/proc/{_pid_in_proc(pid)}/{name}_map").write_text(text)
 
 
 def _pid_in_proc(pid: int) -> int:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, Network, Program, Work
+from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, Network, ProcLevel, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
-from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring, SetHostname
+from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
     NAMES,
     BindResolver,
@@ -29,6 +29,7 @@ from nbcontainer.sandbox.steps.network import (
     StageHosts,
 )
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
+from nbcontainer.sandbox.steps.proc import CoverProcesses
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
     CloseDescriptors,
@@ -74,14 +75,19 @@ TTY_GROUP = 5
 
 @functools.cache
 def prepare_steps(
-    idmap: IdMap, network: Network = Network.NONE, shm_size: int = SHM_SIZE, more: tuple[str, ...] = ()
+    idmap: IdMap,
+    network: Network = Network.NONE,
+    shm_size: int = SHM_SIZE,
+    more: tuple[str, ...] = (),
+    proc: ProcLevel = ProcLevel.OWN,
 ) -> tuple[Step, ...]:
     """Return the first part of every plan: the steps that need no image. `more` are unusual capabilities to keep."""
     host_network = network == Network.HOST
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
     as_host = tuple(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp", BELOW) if idmap.kind == HOST)
     return (
-        CloneInit(namespaces),
+        # In an outer /proc, only a user namespace separates containers: it denies what asks for the right to trace.
+        CloneInit((*namespaces, OWN_USER) if proc == ProcLevel.OUTER else namespaces),
         SlaveMounts(),
         *as_host,
         MountStage(),
@@ -91,6 +97,7 @@ def prepare_steps(
             shm_size=shm_size,
             last_group=idmap.last_gid,
             program=2 + len(as_host),  # each of these steps has a child
+            proc=proc,
         ),
         *((single_id.WriteAptConfig(),) if idmap.kind == SINGLE else ()),
         *(() if host_network else (RaiseLoopback(),)),
@@ -106,18 +113,20 @@ _ATTACH = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
 class PlanTemplate:
     """The plan of a container in the user namespace that `idmap` describes, but for its root.
 
+    `proc` is what the launcher found that the kernel allows (`Launcher.proc`).
     Templates can be compared: a container that waits with an equal template, on the same layers, has an equal plan.
     """
 
     spec: Spec
     idmap: IdMap
+    proc: ProcLevel = ProcLevel.OWN
 
     def on(self, root: Overlay | Directory, name: str = DEFAULT_HOSTNAME) -> Plan:
         """Return the plan on `root`. `name` is the host name if the spec has none."""
         process = self.spec.process
         if isinstance(process, Work):
             setup = (ImportModule(process.module), *_root_steps(root), PivotRoot())
-            return Plan(prepare_steps(self.idmap), setup, _work_enter(process))
+            return Plan(prepare_steps(self.idmap, proc=self.proc), setup, _work_enter(process))
         name = self.spec.hostname or name
         prepare, setup, enter = self._parts
         return Plan(
@@ -132,8 +141,10 @@ class PlanTemplate:
         spec, process = self.spec, self.spec.process
         assert isinstance(process, Program)
         more = tuple(name for name in spec.privileges.capabilities if name not in DEFAULT_CAPABILITIES)
-        prepare = prepare_steps(self.idmap, spec.networking.network, spec.shm_size, more)
-        return prepare, _program_setup(spec, process), _program_enter(spec, process, self.idmap)
+        prepare = prepare_steps(self.idmap, spec.networking.network, spec.shm_size, more, self.proc)
+        # Once more as the cell begins: what has started since the container was prewarmed.
+        cover = (CoverProcesses("/proc"),) if self.proc == ProcLevel.OUTER else ()
+        return prepare, _program_setup(spec, process), (*cover, *_program_enter(spec, process, self.idmap))
 
     def _execute(self, program: Program, name: str) -> Execute:
         env = tuple(f"HOSTNAME={name}" if item == "HOSTNAME" else item for item in program.env)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.sandbox import plan
-from nbcontainer.sandbox.spec import Overlay, Program, Spec
+from nbcontainer.sandbox.spec import Overlay, ProcLevel, Program, Spec
 from nbcontainer.sandbox.steps.base import Plan
-from nbcontainer.sandbox.steps.devices import BindDevice, MountDev, MountDevDirectory, MountProc, MountSys
+from nbcontainer.sandbox.steps.devices import BindDevice, MountDev, MountDevDirectory, MountSys
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import RaiseLoopback, StageHosts
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, MountOverlay
+from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.sandbox.steps.program import CallFunction
 from nbcontainer.sandbox.steps.rootfs import STAGE, MountStage, PivotRoot, SlaveMounts, StoreAsHost
 
@@ -58,13 +59,14 @@ class Trial:
     function: Callable[[Sequence[int], Progress], None]
     network: bool = False
 
-    def plan(self, idmap: IdMap, upper: str) -> Plan:
+    def plan(self, idmap: IdMap, upper: str, proc: ProcLevel = ProcLevel.OWN) -> Plan:
         """The part of a container's plan that this is. `upper` is the directory for the upper, seen from `layers`.
 
+        `proc` is the launcher's (`Launcher.proc`).
         To be carried out with three descriptors for the standard streams.
         """
         root = Overlay((f"{LOWER}/diff",), f"{upper}/diff", f"{upper}/work")
-        whole = plan.PlanTemplate(Spec(Program(("/bin/true",)), hostname=HOSTNAME), idmap).on(root)
+        whole = plan.PlanTemplate(Spec(Program(("/bin/true",)), hostname=HOSTNAME), idmap, proc).on(root)
         call = CallFunction(__name__, self.function.__name__)
         if not self.kinds:
             return Plan(whole.prepare, whole.setup, (*whole.enter[:-1], call))

@@ -38,7 +38,7 @@ def call(
     or as `OSError`, is raised here. An exception here (an interrupt) ends it at once.
     """
     work = Work(function.__module__, function.__name__, json.dumps(arguments))
-    steps = plan.PlanTemplate(Spec(work), launcher.idmap).on(root)
+    steps = plan.PlanTemplate(Spec(work), launcher.idmap, launcher.proc).on(root)
     return perform(launcher, steps, files, progress=progress)
 
 

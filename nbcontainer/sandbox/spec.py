@@ -57,6 +57,19 @@ class Userns(enum.StrEnum):
     HOST = "host"
 
 
+class ProcLevel(enum.StrEnum):
+    """Where a container's /proc comes from: the first of these that the kernel allows. The values are their names."""
+
+    OWN = "own"
+    """A new one, mounted in the container."""
+    NOTEBOOK = "own (by the notebook)"
+    """A new one, mounted by the notebook, which is root with SYS_ADMIN."""
+    PROCESSES = "processes only"
+    """A new one with `subset=pid`: processes and /proc/self, without the files about the machine (proc(5))."""
+    OUTER = "outer, read-only"
+    """A bind of the notebook's own /proc, read-only, with its processes covered; the container has a user namespace."""
+
+
 @dataclass(frozen=True)
 class HostLower:
     """A directory of the host as the lowest layer of an overlay.

@@ -71,7 +71,7 @@ class _Without(Engine):
             super().prewarm(lowers, limits, self._less(template))
 
     def _less(self, template: PlanTemplate) -> PlanTemplate:
-        return _Less(template.spec, template.idmap, self.left_out)
+        return _Less(template.spec, template.idmap, template.proc, self.left_out)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.spec import ProcLevel
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.sandbox.userns.idmap import IdMap
 
@@ -45,6 +46,15 @@ class Launcher:
             self.connection.ensure()
             assert self.connection.process is not None
             return self.connection.process.pid
+
+    @property
+    def proc(self) -> ProcLevel:
+        """Where the containers' /proc comes from. The first use waits for the launcher. Raises `LauncherError`."""
+        if self.connection.proc is None:
+            with self._lock:
+                self.connection.ensure()
+        assert self.connection.proc is not None
+        return self.connection.proc
 
     def start(self) -> None:
         """Start the process without waiting until it is ready. Raises `LauncherError`."""

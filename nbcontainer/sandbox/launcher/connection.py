@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.failures import launcher_failed
+from nbcontainer.sandbox.spec import ProcLevel
 
 if TYPE_CHECKING:
     import socket
@@ -50,6 +52,8 @@ class Connection:
         self.process: subprocess.Popen[bytes] | None = None
         self.namespace: int | None = None
         """A descriptor of the containers' user namespace, once the process is ready."""
+        self.proc: ProcLevel | None = None
+        """Where the containers' /proc comes from, as the last process found; None before the first."""
         self._control: socket.socket | None = None
         self._stderr: int | None = None
         self._ready = False
@@ -120,6 +124,10 @@ class Connection:
         files: list[int] = []
         try:
             message = protocol.receive(self._control, files)
+            while message is not None and "mount_proc" in message:
+                proc_mounts.answer(self._control, files, import_path())
+                files.clear()
+                message = protocol.receive(self._control, files)
         except TimeoutError:
             message = {"failed": f"it did not answer within {_START_LIMIT:.0f} s"}
         except OSError as error:
@@ -135,6 +143,7 @@ class Connection:
             raise launcher_failed(message)
         self._control.settimeout(None)
         self.namespace = files.pop()
+        self.proc = ProcLevel(message["proc"])
         self._ready = True
 
     def number(self) -> int:

@@ -24,7 +24,8 @@ from nbcontainer.linux.process import set_name, set_pdeathsig
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
-from nbcontainer.sandbox.spec import FORWARDED
+from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
+from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps.capabilities import DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
 from nbcontainer.sandbox.steps.namespaces import NewSession
@@ -36,23 +37,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.launcher.unsharing import MapGate
     from nbcontainer.sandbox.steps.base import Step
 
 # A child's end, and what is handed on to the cell.
 _AWAITED = (signal.SIGCHLD, *FORWARDED)
 
 
-def main(kernel: Kernel, channel: socket.socket, launcher: int, prepare: list[Any]) -> NoReturn:
+def main(
+    kernel: Kernel,
+    channel: socket.socket,
+    launcher: int,
+    prepare: list[Any],
+    gate: MapGate | None = None,
+    level: ProcLevel = ProcLevel.OWN,
+) -> NoReturn:
     """Init's whole life. Ends the process.
 
     `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
-    is what can be done ahead, as `plan.encode` wrote it.
+    is what can be done ahead, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps;
+    None if it is in the launcher's. `level` says whether the notebook mounts /proc.
     """
     try:
+        if gate is not None:
+            gate.wait(kernel)
         end_with(launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
-        _Init(kernel, channel, launcher).live(plan.decode(prepare))
+        _Init(kernel, channel, launcher).live(plan.decode(prepare), asks=level == ProcLevel.NOTEBOOK)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
@@ -80,14 +92,19 @@ class _Init:
         self.done: Sequence[Step] = ()
         self.cell = 0
 
-    def live(self, prepare: Sequence[Step]) -> None:
-        """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell."""
+    def live(self, prepare: Sequence[Step], *, asks: bool = False) -> None:
+        """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell.
+
+        If `asks` is true, the notebook mounts /proc.
+        """
         self.kernel.umask(0o022)
         # They wait to be taken, one by one: handlers would interrupt each other, as deep as a cell has them sent.
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
             signal.signal(sig, signal.SIG_DFL)
-        failure = _apply(self.kernel, prepare, ())
+        mounts = ask_for_proc(self.kernel, self.channel) if asks else []
+        failure = _apply(self.kernel, prepare, mounts)
+        protocol.close(mounts)
         self._harden()
         self.done = prepare
         self._prefault()

@@ -24,11 +24,11 @@ from nbcontainer.linux.namespaces import CLONE_NEWNET
 from nbcontainer.linux.process import last_capability, set_command_line, set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.launcher import init
-from nbcontainer.sandbox.launcher.unsharing import enter, refuse
-from nbcontainer.sandbox.spec import FORWARDED
+from nbcontainer.sandbox.launcher import init, proc_levels
+from nbcontainer.sandbox.launcher.unsharing import MapGate, enter, refuse
+from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps import seccomp
-from nbcontainer.sandbox.steps.namespaces import CloneInit
+from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit
 from nbcontainer.sandbox.steps.rootfs import HOST_TREES
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     sys.meta_path.clear()
     try:
         store = enter(Kernel(), settings, entered=entered)
+        level = proc_levels.choose(Kernel(), control, store, settings["idmap"])
         # Both are known from then on: here once, instead of in every container.
         for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
             seccomp.program(os.uname().machine, capabilities)
@@ -68,10 +69,10 @@ def main(control: socket.socket, *, entered: bool) -> None:
     gc.disable()
     # Not every notebook may look into this process (proc(5), dumpable): it is handed what it needs of it.
     namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    protocol.send(control, {"ready": os.getpid()}, [namespace])
+    protocol.send(control, {"ready": os.getpid(), "proc": level}, [namespace])
     os.close(namespace)
     try:
-        ForkServer(Kernel(), control, parent, store).serve()
+        ForkServer(Kernel(), control, parent, store, settings["idmap"], level).serve()
     except OSError as error:  # the last words of this process, for a person to read
         os.write(2, f"{error.strerror or error}\n".encode())
 
@@ -79,11 +80,21 @@ def main(control: socket.socket, *, entered: bool) -> None:
 class ForkServer:
     """Makes inits to order. Each order is a list of steps to do ahead; the answer comes in the order of the orders."""
 
-    def __init__(self, kernel: Kernel, control: socket.socket, parent: int, store: int) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        control: socket.socket,
+        parent: int,
+        store: int,
+        idmap: dict[str, Any],
+        level: ProcLevel = ProcLevel.OWN,
+    ) -> None:
         self.kernel = kernel
         self.control = control
         self.parent = parent
         self.store = store
+        self.idmap = idmap
+        self.level = level
         self.itself = os.pidfd_open(os.getpid())
         self.children: dict[int, int] = {}
         """Pids of inits and helpers, by their pidfds."""
@@ -166,6 +177,7 @@ class ForkServer:
         (clone,) = plan.decode(prepare[:1])
         assert isinstance(clone, CloneInit)
         theirs, channel = protocol.pair()
+        gate = MapGate(self.idmap) if OWN_USER in clone.namespaces else None
         try:
             os.fchdir(self.store)
             # A signal that comes before init can hear it waits, or the kernel would drop it (pid_namespaces(7)).
@@ -173,22 +185,29 @@ class ForkServer:
             try:
                 pid = self.kernel.clone(clone.flags())
                 if pid == 0:
-                    init.main(self.kernel, channel, self.itself, prepare[1:])
+                    init.main(self.kernel, channel, self.itself, prepare[1:], gate, self.level)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:
             theirs.close()
+            if gate is not None:
+                gate.close()
             raise
         finally:
             os.chdir("/")
             channel.close()
         try:
+            if gate is not None:
+                gate.open_for(self.kernel, pid)
             return pid, self._watch(pid), theirs
         except BaseException:
             theirs.close()
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
+        finally:
+            if gate is not None:
+                gate.close()
 
     def _help(self, order: dict[str, Any], files: list[int]) -> None:
         """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""

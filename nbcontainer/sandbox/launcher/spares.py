@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import ContainerHandle, readable
-from nbcontainer.sandbox.launcher.connection import lost
+from nbcontainer.sandbox.launcher import proc_mounts
+from nbcontainer.sandbox.launcher.connection import import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed
+from nbcontainer.sandbox.spec import ProcLevel
 
 if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.connection import Connection
@@ -124,4 +126,15 @@ class Spares:
             self._refused = message["failed"]
             return
         pidfd, channel = files
-        self.ready.append((prepare, ContainerHandle(socket.socket(fileno=channel), message["pid"], pidfd)))
+        spare = ContainerHandle(socket.socket(fileno=channel), message["pid"], pidfd)
+        if self._connection.proc == ProcLevel.NOTEBOOK:
+            _mount_proc(spare)
+        self.ready.append((prepare, spare))
+
+
+def _mount_proc(spare: ContainerHandle) -> None:
+    """Answer a new init's request for its /proc. If it has died, the cell that takes it reports that."""
+    namespaces: list[int] = []
+    with contextlib.suppress(OSError):
+        if protocol.receive(spare.channel, namespaces) is not None:
+            proc_mounts.answer(spare.channel, namespaces, import_path())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+from socket import socketpair
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.files import write_once
 from nbcontainer.linux.mounts import MS_REC, MS_SLAVE
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWUSER
+from nbcontainer.linux.process import PR_SET_DUMPABLE
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
@@ -58,6 +60,40 @@ def enter(kernel: Kernel, settings: dict[str, Any], *, entered: bool) -> int:
     store = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir("/")
     return store
+
+
+class MapGate:
+    """Holds a clone in a new user namespace until its maps are written. Made by the launcher before it clones.
+
+    The clone calls `wait`, the launcher calls `open_for` and then, always, `close`.
+    """
+
+    def __init__(self, idmap: dict[str, Any]) -> None:
+        self._idmap = _same(idmap)
+        self._ours, self._theirs = socketpair()
+
+    def wait(self, kernel: Kernel) -> None:
+        """In the clone: wait until the maps are written, and be dumpable only as long. Raises `OSError`."""
+        self._ours.close()
+        kernel.prctl(PR_SET_DUMPABLE, 1)
+        self._theirs.send(b"r")
+        written = self._theirs.recv(1)
+        kernel.prctl(PR_SET_DUMPABLE, 0)
+        self._theirs.close()
+        if not written:
+            raise PermissionError(errno.EPERM, "the map of user ids was refused")
+
+    def open_for(self, kernel: Kernel, pid: int) -> None:
+        """In the launcher: write the maps of the clone `pid` and let it continue. Raises `OSError`."""
+        self._theirs.close()
+        if self._ours.recv(1):
+            kernel.write_id_maps(pid, self._idmap["uids"], self._idmap["gids"])
+            self._ours.send(b"w")
+
+    def close(self) -> None:
+        """Close both ends: a clone that still waits fails. Idempotent."""
+        self._ours.close()
+        self._theirs.close()
 
 
 def _same(idmap: dict[str, Any]) -> dict[str, Any]:

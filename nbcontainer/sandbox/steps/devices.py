@@ -28,15 +28,15 @@ from nbcontainer.linux.mounts import (
     MS_REC,
     MS_REMOUNT,
 )
-from nbcontainer.sandbox.diagnosis import namespace_advice, proc_advice
+from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.proc import CoverProcesses, MountProc
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
-    from nbcontainer.sandbox.diagnosis import Diagnosis
 
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 """The devices every container has, with their numbers (Documentation/admin-guide/devices.txt)."""
@@ -71,19 +71,6 @@ MASKED = (
     "sys/fs/selinux",
 )
 READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
-
-
-@dataclass(frozen=True)
-class MountProc(Step):
-    """A /proc of the container's own pid namespace."""
-
-    phrase: ClassVar[str] = "mount /proc"
-    why: ClassVar[str] = "the container sees its own processes and no others"
-    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
-
-    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage."""
-        kernel.mount("proc", f"{STAGE}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
 
 
 @dataclass(frozen=True)
@@ -332,7 +319,13 @@ class ReadOnlyPaths(Step):
 
 
 def device_steps(
-    *, host_network: bool, tty_group: int | None, shm_size: int, last_group: int = 0, program: int = 2
+    *,
+    host_network: bool,
+    tty_group: int | None,
+    shm_size: int,
+    last_group: int = 0,
+    program: int = 2,
+    proc: ProcLevel = ProcLevel.OWN,
 ) -> tuple[Step, ...]:
     """The steps for /proc, /dev and /sys.
 
@@ -340,8 +333,9 @@ def device_steps(
     `program` is the process number of the cell's program.
     """
     group = "" if tty_group is None else f",gid={tty_group}"
+    outer = proc == ProcLevel.OUTER
     return (
-        MountProc(),
+        MountProc(proc.value),
         MountSys(host_network=host_network),
         MountDev(),
         *(BindDevice(name, *numbers) for name, numbers in DEVICES.items()),
@@ -349,8 +343,14 @@ def device_steps(
         MountDevDirectory("shm", "tmpfs", f"mode=1777,size={shm_size}"),
         MountDevDirectory("mqueue", "mqueue", ""),
         ReserveScript(),
-        LinkStreams(program),
-        *(() if host_network else (AllowPing(last_group),)),
-        ReadOnlyPaths(READ_ONLY),
+        # The outer /proc is read-only as a whole, and parts of it are locked (mount_namespaces(7)).
+        *(() if outer else _settings_steps(host_network, last_group, program)),
         MaskPaths(MASKED),
+        *((CoverProcesses(f"{STAGE}/proc"),) if outer else ()),
     )
+
+
+def _settings_steps(host_network: bool, last_group: int, program: int) -> tuple[Step, ...]:
+    """Return the steps that change a /proc of the container's own."""
+    ping = () if host_network else (AllowPing(last_group),)
+    return (LinkStreams(program), *ping, ReadOnlyPaths(READ_ONLY))

@@ -13,6 +13,7 @@ from nbcontainer.linux.namespaces import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_NEWUTS,
 )
 from nbcontainer.sandbox.diagnosis import limits_advice, namespace_advice
@@ -33,12 +34,16 @@ _NAMESPACES = {
     "net": CLONE_NEWNET,
 }
 
+OWN_USER = "user"
+"""The name of a user namespace for init alone, below the launcher's, with the same ids."""
+
 
 @dataclass(frozen=True)
 class CloneInit(Step):
     """Init itself: the launcher clones into new namespaces, and the child is pid 1 of them.
 
-    The user namespace is the launcher's, which it made when it started. Applied by the launcher, not by init.
+    The user namespace is the launcher's, which it made when it started, unless `user` is one of the namespaces: then
+    the launcher writes the maps of a new one. Applied by the launcher, not by init.
     """
 
     namespaces: tuple[str, ...] = tuple(_NAMESPACES)
@@ -60,7 +65,7 @@ class CloneInit(Step):
         """The CLONE_NEW* flags of clone(2)."""
         flags = 0
         for name in self.namespaces:
-            flags |= _NAMESPACES[name]
+            flags |= CLONE_NEWUSER if name == OWN_USER else _NAMESPACES[name]
         return flags
 
 

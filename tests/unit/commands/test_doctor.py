@@ -34,6 +34,7 @@ from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.launcher.failures import launcher_failed, setup_failed
 from nbcontainer.sandbox.network.private import INSTALL
 from nbcontainer.sandbox.probes import TRIALS
+from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, UPPER_ADVICE
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE, store_error
@@ -108,6 +109,7 @@ class Tried:
     network: NetworkUnavailable | None = None
     few_changes: bool = False
     keeps_name: bool = False
+    proc: ProcLevel = ProcLevel.OWN
     ran: list[str] = field(default_factory=list)
 
     def use_memory(self) -> None:
@@ -122,7 +124,7 @@ class Tried:
             raise launcher_failed(self.launcher, self.machine)
         if name == "host name" and self.keeps_name:
             raise PermissionError(errno.EPERM, "the host name stays this machine's")
-        for step in TRIALS[name].plan(self.ids, "../tmp/1"):
+        for step in TRIALS[name].plan(self.ids, "../tmp/1", self.proc):
             if (code := self.refused(step)) and not (self.in_memory and code == errno.EINVAL):
                 raise setup_failed(init_report(step, code), self.machine)
         if name in ("overlay", "container") and self.few_changes:
@@ -466,6 +468,19 @@ def cell_error(someone: ProbeContext, refused: Callable[[Step], int]) -> SetupFa
     steps = TRIALS["container"].plan(someone.idmap, "../tmp/1")
     step, code = next((step, code) for step in steps if (code := refused(step)))
     return setup_failed(init_report(step, code), someone.machine)
+
+
+@pytest.mark.parametrize("level", list(ProcLevel))
+def test_each_source_of_proc_has_its_name(host: Host, level: ProcLevel) -> None:
+    """The check shows the name that `inspect` shows. What does not work there is a limit, with the way out."""
+    host.write("proc/self/mountinfo", COVERED)
+    found = check(report(patient(host, proc=level)), "/proc")
+    assert found.found.startswith(level)
+    if level in (ProcLevel.OWN, ProcLevel.NOTEBOOK):
+        assert (found.state, found.advice) == (OK, "")
+    else:
+        assert found.state == LIMITED
+        assert "systempaths=unconfined" in found.advice
 
 
 def test_a_host_name_that_stays_is_a_limit(host: Host) -> None:

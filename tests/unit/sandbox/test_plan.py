@@ -21,6 +21,7 @@ from nbcontainer.sandbox.spec import (
     Networking,
     Overlay,
     Privileges,
+    ProcLevel,
     Program,
     Spec,
     Tmpfs,
@@ -33,6 +34,7 @@ from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, Moun
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
 from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
+from nbcontainer.sandbox.steps.proc import CoverProcesses, MountProc
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
     CloseDescriptors,
@@ -451,4 +453,25 @@ def test_a_root_on_this_machine_is_made_of_parts() -> None:
         ShowHost("../host/0", "host0"),
         MountOverlay(("../stage/names", "a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),
         MountOverlay(("b/diff/opt", "/opt"), "../tmp/u/diff.0", "../tmp/u/work.0", "/opt"),
+    ]
+
+
+def test_an_outer_proc_has_its_user_namespace_and_its_covers() -> None:
+    """Containers that share one would open each other's processes. The covers are repeated as the cell begins."""
+    built = PlanTemplate(SPEC, FULL, ProcLevel.OUTER).on(ROOT)
+    (clone,) = [step for step in built if isinstance(step, CloneInit)]
+    assert "user" in clone.namespaces
+    covers = [step for step in built if isinstance(step, CoverProcesses)]
+    assert covers == [CoverProcesses("stage/proc"), CoverProcesses("/proc")]
+    assert covers[0] in built.prepare
+    assert built.enter[0] == covers[1]
+    assert built.enter[0] not in plan.ahead(built)
+
+
+@pytest.mark.parametrize("level", [ProcLevel.OWN, ProcLevel.NOTEBOOK, ProcLevel.PROCESSES])
+def test_a_proc_of_its_own_needs_neither(level: ProcLevel) -> None:
+    """The plan is that of the first level, except for the mount of /proc."""
+    own, other = (PlanTemplate(SPEC, FULL, one).on(ROOT) for one in (ProcLevel.OWN, level))
+    assert [step for step in own if type(step) is not MountProc] == [
+        step for step in other if type(step) is not MountProc
     ]

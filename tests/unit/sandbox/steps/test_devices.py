@@ -33,13 +33,13 @@ from nbcontainer.sandbox.steps.devices import (
     MaskPaths,
     MountDev,
     MountDevDirectory,
-    MountProc,
     MountSys,
     ReadOnlyPaths,
     ReserveScript,
     device_steps,
 )
 from nbcontainer.sandbox.steps.network import RaiseLoopback
+from nbcontainer.sandbox.steps.proc import MountProc
 
 NOTHING_GOES = MS_NOSUID | MS_NODEV | MS_NOEXEC
 FILE = stat.S_IFREG | 0o444

@@ -308,10 +308,10 @@ class Cell:
         return self.running
 
     def _note_once(self, text: str) -> None:
-        """Write a line on stderr, if no cell of this notebook has written it."""
+        """Show a line about this place, if no cell of this notebook has shown it."""
         if text not in self.engine.noted:
             self.engine.noted.add(text)
-            self.streams.stderr(f"nbcontainer: {text}\n".encode())
+            self.streams.notify(text)
 
     def _before(self) -> Callable[[ContainerHandle], None] | None:
         """Return what is done to init before the cell starts, None for nothing. Raises `SandboxError`."""

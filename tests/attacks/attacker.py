@@ -186,9 +186,14 @@ class Attacker:
         change: Callable[[Step], Step] = lambda step: step,
         image: str = "",
         remove: bool = False,
+        stdin: int | None = None,
+        on_output: Callable[[bytes], None] = lambda _: None,
         **options: Any,
     ) -> Attacked:
-        """Runs a cell to its end. With `remove`, its container is not kept as the last one, so that two may run."""
+        """Runs a cell to its end. With `remove`, its container is not kept as the last one, so that two may run.
+
+        The cell reads the descriptor `stdin`. `on_output` gets what it writes, too.
+        """
 
         def build(template: PlanTemplate, root: Overlay | Directory, name: str = "") -> Plan:
             whole = self._build(template, root, name)
@@ -200,10 +205,15 @@ class Attacker:
 
         out: list[bytes] = []
         err: list[bytes] = []
+
+        def note(data: bytes) -> None:
+            out.append(data)
+            on_output(data)
+
         request = Request(image or self.image, "", command, script, remove, run_options(options))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plan.PlanTemplate, "on", build)
             # A container made ahead has an upper that another plan's cannot mount as well.
             patch.setattr(self.engine, "prewarm", lambda *_, **__: None)
-            _, outcome = run.run(self.engine, request, Streams(out.append, err.append))
+            _, outcome = run.run(self.engine, request, Streams(note, err.append, stdin))
         return Attacked(outcome, b"".join(out), b"".join(err))

@@ -16,11 +16,11 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.outcome import Reason
-from nbcontainer.sandbox.spec import Userns
+from nbcontainer.sandbox.spec import ProcLevel, Userns
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
-from tests.attacks.inside import attempt, call
+from tests.attacks.inside import attempt, call, init_number
 from tests.attacks.ways import WAYS, Way
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def look_into(process: str) -> object:
-    """What comes of each way to look into a process."""
-    place = f"/proc/{process}"
+    """What comes of each way to look into a process, "init" or "self"."""
+    place = f"/proc/{init_number() if process == 'init' else process}"
     found = {name: attempt(os.readlink, f"{place}/{name}") for name in ("exe", "cwd", "root", "ns/mnt")}
     for name in ("exe", "mem", "environ", "maps", "auxv", "syscall"):
         opened = attempt(os.open, f"{place}/{name}", os.O_RDONLY)
@@ -60,14 +60,14 @@ def test_init_cannot_be_looked_into(way: Way, user: str, attack: Attacker) -> No
     """
     if user and attack.engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
-    found = attack(look_into, "1", user=user, **way.options())
+    found = attack(look_into, "init", user=user, **way.options())
     assert set(found.values()) <= {"EACCES", "EPERM", "ENOENT", "EROFS", "its own"}, found
     assert found["exe"] == found["cwd"] == found["exe read"] == found["exe written"] == "EACCES"
     assert found["fd 1"] in ("its own", "EACCES")
-    assert found["fd made"] == "EROFS"
+    assert found["fd made"] in ("EROFS", "EACCES")
     own = attack(look_into, "self", user=user, **way.options())
     assert own["root"] == "/"
-    assert own["mem written"] == "opened"
+    assert own["mem written"] == ("EROFS" if attack.engine.launcher.proc == ProcLevel.OUTER else "opened")
 
 
 def limit_init() -> object:
@@ -162,7 +162,7 @@ def take_the_launchers() -> object:
 @pytest.mark.parametrize("way", WAYS)
 def test_init_of_ones_own_interpreter_cannot_be_looked_into(way: Way, on_own_python: Attacker) -> None:
     """Nor where the launcher has begun in the containers' user namespace, over which a cell may have every right."""
-    found = on_own_python(look_into, "1", **way.options())
+    found = on_own_python(look_into, "init", **way.options())
     assert set(found.values()) <= {"EACCES", "EPERM", "ENOENT", "EROFS", "its own"}, found
     assert on_own_python(take_the_launchers, **way.options()) == "nothing"
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nbcontainer.linux.process import CAPABILITIES
+from nbcontainer.sandbox.diagnosis import Machine
 from tests.requirements import require_private_network, require_root
 
 ALL = tuple(CAPABILITIES)
@@ -32,6 +33,8 @@ class Way:
         """The options of `RunOptions`. Skips the test for a user who has no such way."""
         if self.root:
             require_root()
+            if not Machine().capable("SYS_ADMIN"):
+                pytest.skip("root may not make namespaces here")
         if ("network", "private") in self.chosen:
             require_private_network()
         return dict(self.chosen)

@@ -69,7 +69,7 @@ class MountProc(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return, as text, what the step does with these arguments."""
         return _DESCRIPTIONS.get(arguments["level"], cls.phrase)
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -112,7 +112,7 @@ class CoverProcesses(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return, as text, what the step does with these arguments."""
         return f"cover the processes that run outside in {quoted(arguments['place'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

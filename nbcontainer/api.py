@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from nbcontainer.commands.options.table import RunKeywords, strings
 from nbcontainer.commands.run import request_of_keywords
@@ -34,6 +34,33 @@ class Result:
 
     def __repr__(self) -> str:
         return f"<Result: {self.outcome.describe()}, {len(self.stdout)} + {len(self.stderr)} bytes, {self.container!r}>"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values, with the output as text; `outcome` has the form that `inspect` and `history` show."""
+        return {
+            "container": self.container.name,
+            "image": self.container.record.image,
+            "outcome": self.outcome.as_dict(),
+            "stdout": self.text,
+            "stderr": self.stderr.decode("utf-8", "replace"),
+        }
+
+    def _repr_html_(self) -> str:
+        from nbcontainer.rendering.fields import Size
+        from nbcontainer.rendering.quantities import duration
+        from nbcontainer.rendering.table import facts
+
+        outcome, container = self.outcome, self.container
+        return facts(
+            "result",
+            (
+                ("ended", outcome.state),
+                ("time", duration(outcome.wall_time)),
+                ("container", f"{container.name} of {container.record.image}"),
+                ("stdout", Size(len(self.stdout))),
+                ("stderr", Size(len(self.stderr))),
+            ),
+        )
 
     @property
     def text(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import select
@@ -12,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer._version import __version__
+from nbcontainer.api import Result
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.grammar import Command, Option, parse
@@ -74,6 +76,8 @@ _TIMED_OUT, _INTERRUPTED = 124, 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong words."""
     words = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # signs of states, where the locale's encoding has none
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) ignores one
             signal.signal(number, _leave)
@@ -136,8 +140,8 @@ def _main(arguments: Sequence[str]) -> int:
         return _show(examine(store), top)  # it says so, and what else there is to say
     with contextlib.closing(opened) as engine:
         if name == "run":
-            return _run(engine, words)
-        view = containers.VERBS[name].run(Invocation(engine, words, _listener()))
+            return _run_for_json(engine, words) if top.has("json") else _run(engine, words)
+        view = containers.VERBS[name].answer(Invocation(engine, words, _listener()))
         return _show(view, top)
 
 
@@ -209,6 +213,19 @@ def _run(engine: Engine, words: Words) -> int:
         keyboard = 0 if interactive else None
         streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
         outcome = run(engine, request, streams, progress=_listener())[1]
+    return _exit_code(outcome)
+
+
+def _run_for_json(engine: Engine, words: Words) -> int:
+    """Run, and print the result as one JSON document, with the output as text."""
+    if words.has("tty"):
+        raise UsageError("--json and -t exclude each other", hint="remove one of them")
+    out: list[bytes] = []
+    err: list[bytes] = []
+    streams = Streams(out.append, err.append, stdin=0 if words.has("interactive") else None)
+    container, outcome = run(engine, request_of(words), streams, progress=_listener())
+    result = Result(container, outcome, b"".join(out), b"".join(err))
+    _say(json.dumps(result.as_dict(), indent=2))
     return _exit_code(outcome)
 
 

@@ -33,6 +33,7 @@ import errno
 from typing import Any
 
 from nbcontainer.outcome import Outcome  # noqa: TC001 - typing.get_type_hints reads it
+from nbcontainer.rendering.text import visible
 
 FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
 
@@ -45,13 +46,6 @@ ERRNO_ADVICE = {
     errno.EROFS: "set NBCONTAINER_HOME to a directory on a writable file system",
 }
 """By errno: the one thing to do, whatever failed. The store and the steps of a plan add their own."""
-
-
-def visible(text: str) -> str:
-    """Return `text` with unprintable characters escaped, as in `\\x1b`: an image's names may control a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class NbcontainerError(Exception):

@@ -8,6 +8,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.rendering.fields import Sign, State
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -46,6 +48,26 @@ class Outcome:
 
     def __repr__(self) -> str:
         return f"<Outcome: {self.describe()}, {self.wall_time:.3g} s>"
+
+    def _repr_html_(self) -> str:
+        from nbcontainer.rendering.quantities import duration, size
+        from nbcontainer.rendering.table import facts
+
+        used = f"{size(self.peak_memory)} at most" if self.peak_memory else ""
+        times = (("time", duration(self.wall_time)), ("CPU time", duration(self.cpu_time)), ("memory", used))
+        return facts("outcome", (("ended", self.state), *times))
+
+    @property
+    def sign(self) -> Sign:
+        """Its sign in lists: an interrupt is the user's own action, and not a failure."""
+        if self.ok:
+            return Sign.GOOD
+        return Sign.WARN if self.reason == Reason.INTERRUPTED else Sign.BAD
+
+    @property
+    def state(self) -> State:
+        """Its phrase with its sign, for a table."""
+        return State(self.describe(), self.sign)
 
     @property
     def ok(self) -> bool:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbcontainer.commands.grammar import Option
+from nbcontainer.commands.views.simple import Document
 from nbcontainer.progress import Tracker
+from nbcontainer.rendering.text import one_line as one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.commands.grammar import Command, Words
-    from nbcontainer.commands.views import Document, Note, Table
+    from nbcontainer.commands.views import Changes, Note, Table
     from nbcontainer.containers.engine import Engine
     from nbcontainer.progress import Listener
 
-    View = Table | Document | Note | Any
+    View: TypeAlias = Changes | Document | Note | Table | Any
+
+
+JSON = Option(("--json",), "", "return the values as JSON")
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,19 @@ class Verb:
     command: Command
     run: Callable[[Invocation], View]
 
+    def answer(self, call: Invocation) -> View:
+        """Return the view of one invocation; with `--json`, a document of its values."""
+        view = self.run(call)
+        if view is None or not call.words.has(JSON.name):
+            return view
+        return Document(view.as_json(), getattr(view, "ok", True))
+
+    @property
+    def with_json(self) -> Verb:
+        """The verb with the option `--json`."""
+        return replace(self, command=replace(self.command, options=(*self.command.options, JSON)))
+
 
 def count(number: int, what: str) -> str:
     """Return a count in words: `1 layer`, `2 layers`."""
     return f"{number} {what}" + ("" if number == 1 else "s")
-
-
-def one_line(text: str, width: int = 48) -> str:
-    """Return the beginning of a text, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"

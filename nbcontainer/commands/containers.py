@@ -10,11 +10,13 @@ from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
-from nbcontainer.commands.views import Document, Lines, Note, Table, size
+from nbcontainer.commands.views import CellRow, ContainerRow, Document, Lines, Note, listings, size
+from nbcontainer.commands.views.changes import Changes
+from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import named_volumes as volumes
-from nbcontainer.containers.active import running_containers, stop_running
+from nbcontainer.containers.active import notebook_name, running_containers, stop_running
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
@@ -56,18 +58,23 @@ def _ps(call: Invocation) -> View:
         last = engine.last is not None and name == engine.last.name
         if record is not None and record.session and facts is None and not last:
             continue  # another notebook's last container, or one that is being removed
-        image = record.image if record else facts.image if facts else ""
         cells = len(record.cells) if record else 0
-        command = facts.command if facts else record.cells[-1].command if record and cells else ""
-        created = record.created if record else facts.started if facts else ""
-        state = "running" if facts else "stopped"
-        if record is not None and record.lost:
-            state = f"{state}, incomplete"
-        rows.append((name, image, state, str(cells), created, one_line(command)))
-    rows += [(name, "", "damaged", "", "", "") for name in damaged]
+        rows.append(
+            ContainerRow(
+                name,
+                image=record.image if record else facts.image if facts else "",
+                state=RUNNING if facts else STOPPED,
+                cells=cells,
+                created=record.created if record else facts.started if facts else "",
+                command=facts.command if facts else record.cells[-1].command if record and cells else "",
+                notebook=facts.notebook if facts else notebook_name() if last else "",
+                incomplete=bool(record and record.lost),
+            )
+        )
+    rows += [ContainerRow(name, state=DAMAGED) for name in damaged]
     if call.words.has("quiet"):
-        return Lines(tuple(row[0] for row in rows))
-    return Table(("name", "image", "state", "cells", "created", "last cell"), tuple(rows), "no containers")
+        return Lines(tuple(row.name for row in rows))
+    return listings.container_list(rows)
 
 
 def _export(call: Invocation) -> View:
@@ -202,7 +209,7 @@ def _grace(text: str) -> float:
 def _diff(call: Invocation) -> View:
     with _now(call.engine, *call.words.operands) as container:
         changes = diff(container)
-    return Table(("change", "path"), tuple((change.kind, change.path) for change in changes), "no changes")
+    return Changes(tuple(changes), every=call.words.has("all"))
 
 
 def _history(call: Invocation) -> View:
@@ -212,18 +219,11 @@ def _history(call: Invocation) -> View:
         if not call.words.operands:
             raise
         return history(_image(call.engine, call.words.operands[0]))
-    rows = (
-        (
-            str(number),
-            cell.created,
-            cell.outcome.reason,
-            str(cell.outcome.exit_code),
-            "incomplete" if cell.lost else "yes" if cell.layer else "",
-            one_line(cell.command),
-        )
+    rows = [
+        CellRow(number, cell.created, cell.outcome, bool(cell.layer), cell.command, cell.lost)
         for number, cell in enumerate(cells, 1)
-    )
-    return Table(("cell", "when", "ended", "code", "changed", "what"), tuple(rows), "no cells")
+    ]
+    return listings.cell_list(rows)
 
 
 def _undo(call: Invocation) -> View:
@@ -285,7 +285,7 @@ COMMIT = Command(
 )
 
 VERBS: dict[str, Verb] = {
-    verb.command.name: verb
+    verb.command.name: verb if verb.command.tail else verb.with_json
     for verb in (
         Verb(
             Command(
@@ -330,7 +330,16 @@ VERBS: dict[str, Verb] = {
             ),
             _stop,
         ),
-        Verb(Command("diff", "[CONTAINER]", "List the files that a container's cells changed.", most=1), _diff),
+        Verb(
+            Command(
+                "diff",
+                "[CONTAINER]",
+                "List the files that a container's cells changed; large directories are one line each.",
+                (Option(("--all",), "", "list every file"),),
+                most=1,
+            ),
+            _diff,
+        ),
         Verb(
             Command("history", "[CONTAINER|IMAGE]", "List a container's cells, or an image's steps.", most=1),
             _history,

@@ -16,10 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from nbcontainer.commands.doctor_probes import ProbeEnvironment
-from nbcontainer.commands.views import Table, size
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.builtin import busybox
+from nbcontainer.rendering.fields import Sign, State
+from nbcontainer.rendering.quantities import size
+from nbcontainer.rendering.table import Table
+from nbcontainer.rendering.text import columns
 from nbcontainer.sandbox import diagnosis as machines
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
@@ -41,6 +44,8 @@ _T = TypeVar("_T")
 OK, LIMITED, MISSING = "ok", "limited", "missing"
 """A check's states: it works; it works with a limit that is named; it does not work."""
 
+_SIGNS = {OK: Sign.GOOD, LIMITED: Sign.WARN, MISSING: Sign.BAD}
+
 PATIENCE = 10.0
 """Seconds for the whole examination, which takes a fraction of one: a dead file system may never answer."""
 
@@ -56,6 +61,11 @@ class Check:
     found: str
     advice: str = ""
 
+    @property
+    def field(self) -> State:
+        """The state, with its sign."""
+        return State(self.state, _SIGNS[self.state])
+
 
 @dataclass(frozen=True)
 class Report:
@@ -69,18 +79,17 @@ class Report:
         return all(check.state != MISSING for check in self.checks)
 
     def __str__(self) -> str:
-        wide = max((len(check.name) for check in self.checks), default=0)
         lines = []
         for check in self.checks:
-            lines.append(f"{check.state:<{len(MISSING)}}  {check.name:<{wide}}  {check.found}".rstrip())
+            lines.append((check.field.text, check.name, check.found))
             if check.advice:
-                lines.append(f"{'':<{len(MISSING)}}  {'':<{wide}}  → {check.advice}")
-        return "\n".join(lines)
+                lines.append(("", "", f"→ {check.advice}"))
+        return columns(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = tuple((check.state, check.name, check.found, check.advice) for check in self.checks)
+        rows = tuple((check.field, check.name, check.found, check.advice) for check in self.checks)
         return Table(("state", "check", "found", "what to do"), rows)._repr_html_()
 
     def as_dict(self) -> dict[str, Any]:

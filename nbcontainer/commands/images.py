@@ -8,16 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.command import Verb, count, one_line
+from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option
-from nbcontainer.commands.views import Lines, Note, Table, short, size
+from nbcontainer.commands.views import ImageRow, Lines, Note, ProblemRow, StepRow, UsageRow, listings, short, size
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.snapshot import held
-from nbcontainer.errors import ImageNotFound, UsageError, visible
+from nbcontainer.errors import ImageNotFound, UsageError
 from nbcontainer.images import library
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import config_changes, platforms, reference
 from nbcontainer.oci.reference import ImageFile
+from nbcontainer.rendering.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,13 +42,11 @@ def _images(call: Invocation) -> View:
     found = sorted(call.engine.store.index.images().items())
     if call.words.operands:
         found = [(name, image) for name, image in found if _is_of(name, call.words.operands[0])]
-    digest = (lambda text: text) if call.words.has("no-trunc") else short
+    whole = call.words.has("no-trunc")
     if call.words.has("quiet"):
-        return Lines(tuple(dict.fromkeys(digest(image.digest) for _, image in found)))
-    rows = tuple(
-        (name, digest(image.digest), str(len(image.layers)), size(image.size), image.created) for name, image in found
-    )
-    return Table(("image", "digest", "layers", "size", "created"), rows, "no images")
+        return Lines(tuple(dict.fromkeys(image.digest if whole else short(image.digest) for _, image in found)))
+    rows = [ImageRow(name, image.digest, len(image.layers), image.size, image.created) for name, image in found]
+    return listings.image_list(rows, whole_digests=whole)
 
 
 def _is_of(name: str, wanted: str) -> bool:
@@ -222,9 +221,8 @@ def _names_to_drop(call: Invocation, word: str) -> list[str]:
 def _df(call: Invocation) -> View:
     from nbcontainer.containers.disk_usage import total, usage
 
-    rows = [(one.kind, one.name, size(one.own), size(one.shared)) for one in usage(call.engine)]
-    rows.append(("total", "", size(total(call.engine)), ""))
-    return Table(("what", "name", "its own", "shared"), tuple(rows))
+    rows = [UsageRow(one.kind, one.name, one.own, one.shared) for one in usage(call.engine)]
+    return listings.usage_list([*rows, UsageRow("total", "", total(call.engine))])
 
 
 def _verify(call: Invocation) -> View:
@@ -232,18 +230,17 @@ def _verify(call: Invocation) -> View:
     if call.words.has("remove"):
         for path in {problem.blob for problem in problems if problem.blob is not None}:
             path.unlink(missing_ok=True)
-    rows = tuple((problem.image, problem.what) for problem in problems)
-    return Table(("image", "problem"), rows, "all blobs match their digests", ok=not problems)
+    return listings.problem_list([ProblemRow(problem.image, problem.what) for problem in problems])
 
 
 def history(image: Image) -> View:
     """Return the steps that made an image, the first one first, with the size of each layer."""
     sizes = iter(layer.blob.size for layer in image.layers)
-    rows = tuple(
-        (step.created, "" if step.empty else size(next(sizes)), one_line(step.created_by, 72), step.comment)
+    rows = [
+        StepRow(step.created, None if step.empty else next(sizes), step.created_by, step.comment)
         for step in image.history
-    )
-    return Table(("created", "size", "created by", "comment"), rows, "no history")
+    ]
+    return listings.step_list(rows)
 
 
 IMAGE_VERBS = (

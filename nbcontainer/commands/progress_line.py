@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.views import size
+from nbcontainer.rendering.quantities import size
 
 if TYPE_CHECKING:
     from nbcontainer.commands.output import Writable

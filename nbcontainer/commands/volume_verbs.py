@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option, parse
-from nbcontainer.commands.views import Document, Lines, Note, Table
+from nbcontainer.commands.views import Document, Lines, Note, VolumeRow, listings
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.errors import UsageError, VolumeNotFound
 
@@ -37,16 +37,8 @@ def _ls(call: Invocation, words: Words) -> View:
     found = volumes.list_all(call.engine)
     if words.has("quiet"):
         return Lines(tuple(volume.name for volume in found))
-    rows = tuple(
-        (
-            volume.name,
-            "in use" if volumes.in_use(volume) else "",
-            volume.created,
-            ", ".join(f"{name}={value}" if value else name for name, value in volume.labels.items()),
-        )
-        for volume in found
-    )
-    return Table(("name", "state", "created", "labels"), rows, "no volumes")
+    rows = [VolumeRow(volume.name, volumes.in_use(volume), volume.created, dict(volume.labels)) for volume in found]
+    return listings.volume_list(rows)
 
 
 def _inspect(call: Invocation, words: Words) -> View:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import select
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ class ActiveCell:
     to end. `upper` is the id of the write layer in the store's `tmp`, `lowers` are the layers below it, the topmost
     first, and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer
     in bytes, None if it has none. `mount_points` are those of the write layer (`WriteView`). `confinement` and `labels`
-    are as in `nbcontainer.containers.record.Record`.
+    are as in `nbcontainer.containers.record.Record`. `notebook` is the file name of the notebook, if it is known.
     """
 
     pid: int
@@ -54,6 +55,7 @@ class ActiveCell:
     confinement: dict[str, Any] | None = None
     labels: dict[str, str] = field(default_factory=dict)
     mount_points: tuple[str, ...] = ()
+    notebook: str = ""
 
     @property
     def alive(self) -> bool:
@@ -80,6 +82,7 @@ class ActiveCell:
             "confinement": self.confinement,
             "labels": self.labels,
             "mount_points": list(self.mount_points),
+            **({"notebook": self.notebook} if self.notebook else {}),
         }
 
     @classmethod
@@ -132,9 +135,19 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "confinement": lambda value: value is None or isinstance(value, dict),
     "labels": lambda value: isinstance(value, dict) and _is_texts([*value, *value.values()]),
     "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
+    "notebook": _is_text,
 }
 _KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
 _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}
+
+
+def notebook_name() -> str:
+    """Return the file name of the notebook whose cells this process runs; empty if it is not known.
+
+    Jupyter Server 2 and later gives it to kernels as JPY_SESSION_NAME. VS Code sets a variable in the notebook.
+    """
+    path = os.environ.get("JPY_SESSION_NAME") or vars(sys.modules["__main__"]).get("__vsc_ipynb_file__")
+    return os.path.basename(path) if isinstance(path, str) else ""  # noqa: PTH119 - the path is not used
 
 
 def running_containers(store: Store) -> dict[str, ActiveCell]:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.active import ActiveCell
+from nbcontainer.containers.active import ActiveCell, notebook_name
 from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
 from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
 from nbcontainer.containers.record import CellRecord, describe_confinement
@@ -61,7 +61,7 @@ class Request:
     """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
 
     `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
-    script that is a file: `$1` and so on.
+    script that is a file: `$1` and so on. `notebook` is the file name of the notebook, empty for that of this process.
     """
 
     image: str = ""
@@ -72,6 +72,7 @@ class Request:
     options: RunOptions = RunOptions()
     kernel: str = ""
     arguments: tuple[str, ...] = ()
+    notebook: str = ""
 
     @property
     def as_text(self) -> str:
@@ -383,6 +384,7 @@ class Cell:
             confinement=self.container.confinement and self.container.confinement(),
             labels=self.container.record.labels,
             mount_points=self.upper.mount_points,
+            notebook=self.request.notebook or notebook_name(),
         )
         self.engine.note_active(self.container.name, active)
 

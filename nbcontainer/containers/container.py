@@ -65,6 +65,23 @@ class Container:
         kind = "anonymous, " if self.anonymous else ""
         return f"<Container '{self.name}' of {self.record.image}: {kind}{cells} {'cell' if cells == 1 else 'cells'}>"
 
+    def _repr_html_(self) -> str:
+        from nbcontainer.rendering.fields import When
+        from nbcontainer.rendering.table import facts
+        from nbcontainer.rendering.text import one_line
+
+        last = self.record.cells[-1] if self.record.cells else None
+        return facts(
+            f"container {self.name}",
+            (
+                ("image", self.record.image),
+                ("created", When(self.record.created)),
+                ("cells", str(len(self.record.cells))),
+                ("last cell", "" if last is None else one_line(last.command)),
+                ("ended", "" if last is None else last.outcome.state),
+            ),
+        )
+
     def __copy__(self) -> Container:
         return Container(self.workspace, self.record)
 

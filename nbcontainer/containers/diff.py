@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.images import sandboxed
 from nbcontainer.images.layers.changes import CHANGED, DELETED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from nbcontainer.containers.container import Container
 
@@ -18,10 +18,14 @@ ADDED = "A"
 
 @dataclass(frozen=True)
 class Change:
-    """An absolute path in the container that was added (`A`), changed (`C`) or deleted (`D`), as in `docker diff`."""
+    """An absolute path in the container that was added (`A`), changed (`C`) or deleted (`D`), as in `docker diff`.
+
+    `size` is the size of a file's content now, in bytes: 0 if it was deleted, None for a directory.
+    """
 
     kind: str
     path: str
+    size: int | None = 0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path}"
@@ -41,27 +45,29 @@ def diff(container: Container) -> list[Change]:
         there, inside = workspace.on_layers(
             sandboxed.look_up, record.base[::-1], paths=sorted(merged.last), replaced=sorted(merged.replaced)
         )
-    return sorted(_against(merged.last, set(there), inside), key=lambda change: change.path)
+    return sorted(_against(merged, set(there), inside), key=lambda change: change.path)
 
 
 class MergedChanges:
     """The changes of several layers, merged from the bottom up, in time linear in their number.
 
-    `last` has the kind of the last change of each path, and `replaced` the paths that were deleted at any time.
+    `last` has the kind of the last change of each path, `sizes` the size of what is there after it, and `replaced` the
+    paths that were deleted at any time.
     """
 
     def __init__(self) -> None:
         self.last: dict[str, str] = {}
+        self.sizes: dict[str, int | None] = {}
         self.replaced: set[str] = set()
         self._inside: dict[str, set[str]] = {}
 
-    def add(self, changes: Iterable[Iterable[str]]) -> None:
-        """Merge the changes of the next layer into those of the layers below it."""
-        for kind, path in changes:
+    def add(self, changes: Iterable[Sequence[Any]]) -> None:
+        """Merge the changes of the next layer, (kind, path[, size]) each, into those of the layers below it."""
+        for kind, path, *size in changes:
             if kind == DELETED:
                 self._forget_below(path)
                 self.replaced.add(path)
-            self.last[path] = kind
+            self.last[path], self.sizes[path] = kind, size[0] if size else 0
             # An upper directory has an entry for each directory above a change, so `path`'s parent is in it, too.
             self._inside.setdefault(path.rpartition("/")[0], set()).add(path)
 
@@ -74,13 +80,14 @@ class MergedChanges:
             waiting += self._inside.pop(below, ())
 
 
-def _against(last: dict[str, str], there: set[str], inside: dict[str, list[str]]) -> Iterable[Change]:
+def _against(merged: MergedChanges, there: set[str], inside: dict[str, list[str]]) -> Iterable[Change]:
+    last = merged.last
     for path, kind in last.items():
         if kind == DELETED:
             if path in there:
                 yield Change(DELETED, path)
         else:
-            yield Change(CHANGED if path in there else ADDED, path)
+            yield Change(CHANGED if path in there else ADDED, path, merged.sizes[path])
             # If a directory was removed and created again, its old contents are deleted unless they were created too.
             yield from (
                 Change(DELETED, f"{path}/{name}") for name in inside.get(path, ()) if f"{path}/{name}" not in last

@@ -80,8 +80,8 @@ def pack_directory(files: Sequence[int], progress: Progress, *, path: str) -> bo
     return True
 
 
-def list_changes(_files: Sequence[int], _: Progress) -> list[list[str]]:
-    """Return the changes in the root, an overlay's upper directory: [kind, path] each."""
+def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int | None]]:
+    """See `nbcontainer.images.layers.changes.list_changes`, for the root: an overlay's upper directory."""
     return changes.list_changes(_root())
 
 

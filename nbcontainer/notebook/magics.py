@@ -193,7 +193,7 @@ class ContainerMagics(Magics):
 
             return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
         try:
-            return verb.run(Invocation(engine, parsed, listener(self.shell)))
+            return verb.answer(Invocation(engine, parsed, listener(self.shell)))
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
             raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 

@@ -205,7 +205,7 @@ class ContainerProvisioner(LocalProvisioner):
         # A script, and no command, which an image's entry point would take for its own; what other users of the
         # container make, the server's must be able to connect to.
         request = request_of(words, script=f"#!/bin/sh\numask 0\nexec {shlex.join(command)}\n")
-        return replace(request, kernel=self.run)
+        return replace(request, kernel=self.run, notebook=Path(env.get("JPY_SESSION_NAME", "")).name)
 
     def _link_sockets(self) -> None:
         manager: Any = self.parent

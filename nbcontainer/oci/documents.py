@@ -277,6 +277,21 @@ class Image:
     def __repr__(self) -> str:
         return f"<Image '{self.name}' {self.digest[:19]}: {self.platform}, {len(self.layers)} layers>"
 
+    def _repr_html_(self) -> str:
+        from nbcontainer.rendering.fields import Size, When
+        from nbcontainer.rendering.table import facts
+
+        return facts(
+            f"image {self.name}",
+            (
+                ("digest", self.digest),
+                ("platform", str(self.platform)),
+                ("layers", str(len(self.layers))),
+                ("size", Size(self.size)),
+                ("created", When(self.created)),
+            ),
+        )
+
     @property
     def size(self) -> int:
         """The size of all layers' blobs, in bytes."""

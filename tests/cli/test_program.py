@@ -251,6 +251,27 @@ def test_answers_are_json_where_wanted(program: Program) -> None:
     assert "removed" in json.loads(program.good("--json", "prune"))
 
 
+def test_json_of_a_run_has_the_outcome_that_history_has(program: Program) -> None:
+    """A run as JSON has its output as text and its outcome with numbers, in the form of `history` and `inspect`."""
+    words = ["run", "--name", "dev", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3"]
+    done = program("--json", *words)
+    assert done.returncode == 3
+    said = json.loads(done.stdout)
+    assert (said["container"], said["image"], said["stdout"], said["stderr"]) == ("dev", "busybox", "out\n", "err\n")
+    assert (said["outcome"]["exit_code"], type(said["outcome"]["wall_time"])) == (3, float)
+    (cell,) = json.loads(program.good("history", "dev", "--json"))
+    assert cell["outcome"] == said["outcome"]
+    assert json.loads(program.good("inspect", "dev"))["cells"][0]["outcome"] == said["outcome"]
+    assert program.fails(2, "--json", "run", "-t", "busybox").startswith("--json and -t exclude each other")
+
+
+def test_an_encoding_without_the_signs_is_no_failure(program: Program) -> None:
+    """Where the locale's encoding has no sign for a state, its word is there."""
+    done = program("doctor", env={**program.env, "PYTHONIOENCODING": "ascii"})
+    assert "? ok" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("verb", [*VERBS, "run", "demo"])
 def test_every_verb_says_how_it_is_written(program: Program, verb: str) -> None:
     """`VERB --help` gives the verb's usage and its options, and starts nothing."""

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 HELD = "echo up; while [ ! -e /gate/open ]; do usleep 10000; done; echo on; cat /file; echo > /after"
 
 
+NAMED = {"JPY_SESSION_NAME": "/home/user/lessons/my course.ipynb"}
+"""What Jupyter Server gives the kernel of a notebook."""
+
+
 @pytest.fixture(scope="module")
 def pair(short_path: Path, store_path: Path, _containers_work: str) -> Iterator[tuple[Kernel, Kernel]]:
     """Two kernels, with the extension loaded, on the run's store."""
     require("namespaces", available=not _containers_work, why=_containers_work)
-    with Kernel(short_path, store_path) as one, Kernel(short_path, store_path) as other:
+    with Kernel(short_path, store_path, **NAMED) as one, Kernel(short_path, store_path) as other:
         for kernel in (one, other):
             kernel.run("%load_ext nbcontainer").good()
         yield one, other
@@ -39,7 +43,9 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
         assert error is not None
         assert (error["evalue"], error["ename"]) == busy
         assert error["traceback"] == [f"ContainerBusy: {busy[0]}"]
-    assert "busy  busybox  running" in " ".join(other.run("%container ps").good().result.split()).replace(" ", "  ")
+    assert "busy  busybox  ✓  running" in " ".join(other.run("%container ps").good().result.split()).replace(" ", "  ")
+    row = "next(row for row in get_ipython().run_line_magic('container', 'ps') if row.name == 'busy')"
+    assert other.run(f"{row}.notebook").good().result == "'my course.ipynb'"
     assert other.run("%container diff busy").good().result.split()[2:] == ["A", "/file", "A", "/gate"]
     other.run("%commit busy so-far").good()
     assert other.run("%%container so-far\ncat /file; ls /after 2>/dev/null || echo not yet").good().stdout == (

@@ -13,14 +13,16 @@ from nbcontainer.images.layers.whiteouts import is_opaque
 DELETED, CHANGED = "D", "C"
 
 
-def list_changes(root: int) -> list[list[str]]:
-    """Return [kind, path] of each entry below descriptor `root`, sorted by path: `D` for whiteouts, else `C`.
+def list_changes(root: int) -> list[tuple[str, str, int | None]]:
+    """Return (kind, path, size) of each entry below descriptor `root`, sorted by path: `D` for whiteouts, else `C`.
+
+    The size is that of a file's content in bytes, None for a directory.
 
     An opaque directory is reported as deleted and changed: its old content is gone. A changed path can be new; that
     depends on the layers below, which the caller has. Paths are absolute; bytes that are not UTF-8 are escaped as
     os.fsdecode does. Raises `OSError`, and `ImageError` for a path that is longer than an image can hold.
     """
-    found: list[list[str]] = []
+    found: list[tuple[str, str, int | None]] = []
     waiting = [""]
     while waiting:
         path = waiting.pop()
@@ -28,18 +30,19 @@ def list_changes(root: int) -> list[list[str]]:
         folder = os.open(f".{path}", flags, dir_fd=root)
         try:
             if path and is_opaque(folder):
-                found.append([DELETED, path])
+                found.append((DELETED, path, None))
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = f"{path}/{entry.name}"
                     _check_length(name)
                     facts = entry.stat(follow_symlinks=False)
                     if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
-                        found.append([DELETED, name])
+                        found.append((DELETED, name, 0))
                         continue
-                    if stat.S_ISDIR(facts.st_mode):
+                    is_directory = stat.S_ISDIR(facts.st_mode)
+                    if is_directory:
                         waiting.append(name)
-                    found.append([CHANGED, name])
+                    found.append((CHANGED, name, None if is_directory else facts.st_size))
         finally:
             os.close(folder)
     return sorted(found, key=lambda item: (item[1], item[0] == CHANGED))

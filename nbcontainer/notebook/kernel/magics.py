@@ -87,11 +87,11 @@ def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | N
     assert container is not None
     verb = containers.VERBS[name]
     if name not in _ON_FILES:
-        return verb.run(Invocation(engine, parse(verb.command, words), listener))
+        return verb.answer(Invocation(engine, parse(verb.command, words), listener))
     with snapshot(container, shell.init, shell.cells_text) as copy:
         words = [copy.name if word == container.name else word for word in words]
         engine.last = copy
         try:
-            return verb.run(Invocation(engine, parse(verb.command, words), listener))
+            return verb.answer(Invocation(engine, parse(verb.command, words), listener))
         finally:
             engine.last = container

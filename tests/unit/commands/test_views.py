@@ -1,4 +1,4 @@
-"""What verbs answer with, as text, as a page and as JSON."""
+"""What verbs return, as text, as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 
 import pytest
 
-from nbcontainer.commands.views import Document, Note, Table, short, size
+from nbcontainer.commands.views import CellRow, ContainerRow, Document, Note, Table, UsageRow, listings, short
 from nbcontainer.errors import UsageError
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.launcher.failures import setup_failed
 
 TABLE = Table(("name", "last cell"), (("a<b>", "echo 'hi' & ls"), ("longer", "")), "no rows")
 
 
 def test_a_table_as_text_is_in_columns() -> None:
-    """Columns are as wide as their widest word, and no line ends in spaces."""
+    """Columns are as wide as their widest text, and no line ends in spaces."""
     assert str(TABLE) == "NAME    LAST CELL\na<b>    echo 'hi' & ls\nlonger"
     assert repr(TABLE) == str(TABLE)
 
@@ -39,10 +40,11 @@ def test_a_terminal_obeys_nothing_in_an_error() -> None:
 
 
 def test_a_table_as_a_page_is_escaped() -> None:
-    """What a container is named or a cell is made of cannot become markup of the notebook's page."""
+    """What a container is named or a cell is made of cannot become markup, or reorder the text, of the page."""
     page = TABLE._repr_html_()
-    assert "<td>a&lt;b&gt;</td><td>echo &#x27;hi&#x27; &amp; ls</td>" in page
-    assert "<th>name</th><th>last cell</th>" in page
+    assert '<td align="left">a&lt;b&gt;</td><td align="left">echo &#x27;hi&#x27; &amp; ls</td>' in page
+    assert '<th align="left">name</th><th align="left">last cell</th>' in page
+    assert WRITTEN_OUT in Table(("path",), ((f"/a{ESCAPE}",),))._repr_html_()
 
 
 def test_a_table_as_json_is_objects() -> None:
@@ -65,26 +67,55 @@ def test_documents_and_notes() -> None:
     assert (str(Note("removed dev")), repr(Note("x")), Note("x").as_json()) == ("removed dev", "x", "x")
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (1500, "1.5 kB"),
-        (123_456, "123 kB"),
-        (999_999, "1.0 MB"),
-        (2_140_160, "2.1 MB"),
-        (10**9, "1.0 GB"),
-        (10**12, "1.0 TB"),
-        (5 * 10**15, "5000.0 TB"),
-    ],
-)
-def test_sizes_for_people(number: int, text: str) -> None:
-    """Bytes in powers of a thousand, with one digit after the point where there is room."""
-    assert size(number) == text
-
-
 def test_short_digests() -> None:
     """Twelve digits, without the name of the hash."""
     assert short("sha256:" + "0123456789abcdef" * 4) == "0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (ContainerRow("dev", state="running"), "✓ running"),
+        (ContainerRow("dev"), "stopped"),
+        (ContainerRow("dev", incomplete=True), "! stopped, incomplete"),
+        (ContainerRow("dev", state="damaged"), "✗ damaged"),
+    ],
+)
+def test_the_state_of_a_container_has_a_sign(row: ContainerRow, text: str) -> None:
+    """A container that runs, one that lost changes and a damaged one are told apart by a sign and by a word."""
+    table = listings.container_list([row])
+    assert text in str(table)
+    assert table.rows[0][2] == text.lstrip("✓✗! ")
+
+
+def test_a_row_has_the_fields_of_its_value() -> None:
+    """A table is a sequence of Python values: numbers are numbers there, and in JSON too."""
+    table = listings.container_list([ContainerRow("dev", "busybox", cells=12, notebook="a.ipynb")])
+    assert table[0].cells == 12
+    assert [row.name for row in table] == ["dev"]
+    assert (len(table), table.as_json()[0]["cells"], table.as_json()[0]["notebook"]) == (1, 12, "a.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        (Outcome(Reason.EXITED, 0), "✓ exited"),
+        (Outcome(Reason.EXITED, 3), "✗ exited"),
+        (Outcome(Reason.INTERRUPTED, 137, 9), "! interrupted"),
+        (Outcome(Reason.OUT_OF_MEMORY, 137, 9), "✗ out of memory"),
+    ],
+)
+def test_a_history_shows_how_cells_ended(outcome: Outcome, text: str) -> None:
+    """Each cell has a sign, and JSON has the whole outcome in the form that `inspect` shows."""
+    table = listings.cell_list([CellRow(1, "2026-11-24T20:00:00Z", outcome, changed=True, command="make")])
+    assert text in str(table)
+    assert table.as_json()[0]["outcome"] == outcome.as_dict()
+
+
+def test_sizes_have_bars() -> None:
+    """In a page, a bar is as long as its size is beside the largest one; the total, and nothing, have none."""
+    rows = [UsageRow("image", "a", 4000), UsageRow("image", "b", 1000), UsageRow("image", "c", 0)]
+    page = listings.usage_list([*(UsageRow(row.kind, row.name, row.own, 0) for row in rows), rows[0]])._repr_html_()
+    assert page.count('class="bar"') == 2
+    assert 'style="width:6.00em"' in page
+    assert 'style="width:1.50em"' in page

@@ -1,0 +1,210 @@
+"""The lists that verbs return: what a row is, and how its values are shown.
+
+A row is a frozen dataclass of Python values. Where the rows come from is the verbs' part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.rendering.fields import Sign, Size, State, Text, When
+from nbcontainer.rendering.table import Column, Table, listing
+from nbcontainer.rendering.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.outcome import Outcome
+
+RUNNING, STOPPED, DAMAGED = "running", "stopped", "damaged"
+INCOMPLETE = "incomplete"
+
+
+def short(digest: str) -> str:
+    """Return the first twelve digits of a digest."""
+    return digest.partition(":")[2][:12]
+
+
+@dataclass(frozen=True)
+class ContainerRow:
+    """A container as `ps` lists it. `command` is its last cell, `notebook` the name of the notebook that runs it.
+
+    `created` is in RFC 3339. `incomplete` is true if changes of a cell are lost.
+    """
+
+    name: str
+    image: str = ""
+    state: str = STOPPED
+    cells: int = 0
+    created: str = ""
+    command: str = ""
+    notebook: str = ""
+    incomplete: bool = False
+
+
+def _container_state(row: ContainerRow) -> State:
+    word = f"{row.state}, {INCOMPLETE}" if row.incomplete else row.state
+    if row.state == DAMAGED:
+        return State(word, Sign.BAD)
+    if row.incomplete:
+        return State(word, Sign.WARN)
+    return State(word, Sign.GOOD if row.state == RUNNING else Sign.NONE)
+
+
+def container_list(rows: Sequence[ContainerRow]) -> Table:
+    """Return containers as a table."""
+    shown = (
+        Column("name", lambda row: row.name),
+        Column("image", lambda row: row.image),
+        Column("state", _container_state),
+        Column("cells", lambda row: "" if row.state == DAMAGED else str(row.cells)),
+        Column("created", lambda row: When(row.created)),
+        Column("last cell", lambda row: one_line(row.command)),
+        Column("notebook", lambda row: row.notebook),
+    )
+    return listing(shown, rows, "no containers")
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image as `images` lists it, by one of its names.
+
+    `size` is that of its layers' blobs in bytes, `created` is in RFC 3339.
+    """
+
+    image: str
+    digest: str
+    layers: int
+    size: int
+    created: str
+
+
+def image_list(rows: Sequence[ImageRow], *, whole_digests: bool = False) -> Table:
+    """Return images as a table."""
+    shown = (
+        Column("image", lambda row: row.image),
+        Column("digest", lambda row: Text(row.digest if whole_digests else short(row.digest), dim=True)),
+        Column("layers", lambda row: str(row.layers)),
+        Column("size", lambda row: Size(row.size)),
+        Column("created", lambda row: When(row.created)),
+    )
+    return listing(shown, rows, "no images")
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """A cell of a container as `history` lists it. `created` is the time of its end, in RFC 3339.
+
+    `changed` is whether it left a layer; `incomplete` whether what it changed is lost.
+    """
+
+    cell: int
+    created: str
+    outcome: Outcome
+    changed: bool
+    command: str
+    incomplete: bool = False
+
+
+def _changed(row: CellRow) -> State:
+    if row.incomplete:
+        return State(INCOMPLETE, Sign.WARN)
+    return State("yes" if row.changed else "")
+
+
+def cell_list(rows: Sequence[CellRow]) -> Table:
+    """Return the cells of a container as a table."""
+    shown = (
+        Column("cell", lambda row: str(row.cell)),
+        Column("when", lambda row: When(row.created)),
+        Column("ended", lambda row: State(str(row.outcome.reason), row.outcome.sign)),
+        Column("code", lambda row: str(row.outcome.exit_code)),
+        Column("changed", _changed),
+        Column("what", lambda row: one_line(row.command)),
+    )
+    return listing(shown, rows, "no cells")
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """A step that made an image. `size` is that of its layer in bytes, None if it has none."""
+
+    created: str
+    size: int | None
+    created_by: str
+    comment: str
+
+
+def step_list(rows: Sequence[StepRow]) -> Table:
+    """Return the steps of an image as a table."""
+    shown = (
+        Column("created", lambda row: When(row.created)),
+        Column("size", lambda row: "" if row.size is None else Size(row.size)),
+        Column("created by", lambda row: one_line(row.created_by, 72)),
+        Column("comment", lambda row: row.comment),
+    )
+    return listing(shown, rows, "no history")
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """Disk usage in bytes: what one thing uses alone, and together with others (None for the total)."""
+
+    kind: str
+    name: str
+    own: int
+    shared: int | None = None
+
+
+def usage_list(rows: Sequence[UsageRow]) -> Table:
+    """Return disk usage as a table. The total has no bar: it would be the longest in any case."""
+
+    def own(row: UsageRow) -> Size | str:
+        size = Size(row.own)
+        return size.plain if row.shared is None else size
+
+    shown = (
+        Column("what", lambda row: row.kind),
+        Column("name", lambda row: row.name),
+        Column("its own", own),
+        Column("shared", lambda row: "" if row.shared is None else Size(row.shared)),
+    )
+    return listing(shown, rows, "nothing")
+
+
+@dataclass(frozen=True)
+class VolumeRow:
+    """A volume of the store. `created` is in RFC 3339."""
+
+    name: str
+    in_use: bool
+    created: str
+    labels: dict[str, str]
+
+
+def volume_list(rows: Sequence[VolumeRow]) -> Table:
+    """Return volumes as a table."""
+    shown = (
+        Column("name", lambda row: row.name),
+        Column("state", lambda row: State("in use", Sign.GOOD) if row.in_use else ""),
+        Column("created", lambda row: When(row.created)),
+        Column(
+            "labels", lambda row: ", ".join(f"{name}={value}" if value else name for name, value in row.labels.items())
+        ),
+    )
+    return listing(shown, rows, "no volumes")
+
+
+@dataclass(frozen=True)
+class ProblemRow:
+    """A damaged image, and what is wrong with it."""
+
+    image: str
+    problem: str
+
+
+def problem_list(rows: Sequence[ProblemRow]) -> Table:
+    """Return damaged images as a table, which is a failure if there is one."""
+    shown = (Column("image", lambda row: State(row.image, Sign.BAD)), Column("problem", lambda row: row.problem))
+    return listing(shown, rows, "all blobs match their digests", ok=not rows)

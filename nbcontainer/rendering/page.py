@@ -1,0 +1,62 @@
+"""HTML without scripts, readable in light and dark pages, and where a site removes styles.
+
+Colours come from JupyterLab's variables, or else from the browser's colour scheme. GitHub removes style sheets and
+style attributes: there the `align` attributes and the text beside each sign remain.
+"""
+
+from __future__ import annotations
+
+from nbcontainer.rendering.text import visible
+
+CLASS = "nbcontainer"
+
+_LIGHT = ("#59636e", "#d1d9e0", "#1a7f37", "#9a6700", "#d1242f", "#0969da")
+_DARK = ("#9198a1", "#3d444d", "#3fb950", "#d29922", "#f85149", "#4493f8")
+_NAMES = {
+    "dim": "jp-ui-font-color2",
+    "line": "jp-border-color2",
+    "good": "jp-success-color1",
+    "warn": "jp-warn-color1",
+    "bad": "jp-error-color1",
+    "bar": "jp-brand-color1",
+}
+
+
+def _colours(fallbacks: tuple[str, ...]) -> str:
+    pairs = zip(_NAMES.items(), fallbacks, strict=True)
+    return "".join(f"--nbc-{name}:var(--{lab},{colour});" for (name, lab), colour in pairs)
+
+
+STYLE = (
+    f".{CLASS}{{{_colours(_LIGHT)}color:inherit}}"
+    f"@media(prefers-color-scheme:dark){{.{CLASS}{{{_colours(_DARK)}}}}}"
+    f".{CLASS} table{{border-collapse:collapse;margin:0;border:0;table-layout:auto}}"
+    f".{CLASS} table :is(th,td){{text-align:left;vertical-align:top;padding:.15em 1.2em .15em 0}}"
+    f".{CLASS} table :is(th,td){{border:0;max-width:60em}}"
+    f".{CLASS} table th{{color:var(--nbc-dim);font-weight:normal;border-bottom:1px solid var(--nbc-line)}}"
+    f".{CLASS} table tr{{background:none!important}}"
+    f".{CLASS} .dim{{color:var(--nbc-dim)}}.{CLASS} .good{{color:var(--nbc-good)}}"
+    f".{CLASS} .warn{{color:var(--nbc-warn)}}.{CLASS} .bad{{color:var(--nbc-bad)}}"
+    f".{CLASS} .bar{{display:block;height:3px;margin-top:2px;border-radius:2px;background:var(--nbc-bar)}}"
+    f".{CLASS} ul{{list-style:none;margin:0;padding-left:1.3em}}"
+    f".{CLASS} :is(summary,li>span){{white-space:pre-wrap;overflow-wrap:anywhere}}"
+    f".{CLASS} summary{{cursor:pointer}}"
+)
+
+
+def escape(text: str) -> str:
+    """Return text as HTML for an element or an attribute. Unprintable characters are escaped, as on a terminal."""
+    from html import escape as escaped  # its table of entities takes a millisecond of each start
+
+    return escaped(visible(text))
+
+
+def span(text: str, kind: str = "", *, tip: str = "") -> str:
+    """Return text as a <span> with a class of `STYLE` and a tooltip, or as it is if it has neither."""
+    attributes = (f' class="{kind}"' if kind else "") + (f' title="{escape(tip)}"' if tip else "")
+    return f"<span{attributes}>{escape(text)}</span>" if attributes else escape(text)
+
+
+def page(content: str) -> str:
+    """Return HTML as the output of a cell, with its style sheet."""
+    return f'<div class="{CLASS}"><style>{STYLE}</style>{content}</div>'

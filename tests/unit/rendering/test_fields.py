@@ -1,0 +1,106 @@
+"""Fields of tables, and the numbers and times in them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nbcontainer.rendering import page
+from nbcontainer.rendering.fields import Size, State, When
+from nbcontainer.rendering.quantities import ago, date, duration, seconds_of, size
+from nbcontainer.rendering.table import facts
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1500, "1.5 kB"),
+        (123_456, "123 kB"),
+        (999_999, "1.0 MB"),
+        (2_140_160, "2.1 MB"),
+        (10**9, "1.0 GB"),
+        (10**12, "1.0 TB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_for_people(number: int, text: str) -> None:
+    """Bytes in powers of a thousand, with one digit after the point where there is room."""
+    assert size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0041, "4 ms"),
+        (0.9999, "1.0 s"),
+        (59.9, "59.9 s"),
+        (59.97, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3725, "1 h 2 min"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    """Two units at most, and none that is too small to matter."""
+    assert duration(seconds) == text
+
+
+NOW = "2026-11-28T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("then", "text"),
+    [
+        (NOW, "now"),
+        ("2026-11-28T11:59:18Z", "42 s ago"),
+        ("2026-11-28T11:57:00Z", "3 min ago"),
+        ("2026-11-28T14:57:00.123456+03:00", "3 min ago"),
+        ("2026-11-28T07:00:00Z", "5 h ago"),
+        ("2026-11-27T12:00:00Z", "1 day ago"),
+        ("2026-11-25T12:00:00Z", "3 days ago"),
+        ("2026-09-25T12:00:00Z", "2 months ago"),
+        ("2025-01-01T00:00:00Z", "1 year ago"),
+        ("2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("2026-13-99T99:99:99Z", "2026-13-99T99:99:99Z"),
+        ("2026-11-28T11:57:00+99", "2026-11-28T11:57:00+99"),
+        ("yesterday", "yesterday"),
+        ("", ""),
+    ],
+)
+def test_times_are_ages(then: str, text: str) -> None:
+    """An age has one unit. A time in the future, Go's zero time, and text that is not a time stay as they are."""
+    assert ago(then, seconds_of(NOW)) == text
+
+
+def test_the_date_is_a_tooltip() -> None:
+    """In a page, the age has the date as its tooltip; a table's plain text is the time in RFC 3339."""
+    field = When("2001-02-03T04:05:06Z")
+    assert 'title="2001-02-03 04:05:06 UTC"' in field.html()
+    assert field.text.endswith("years ago")
+    assert field.plain == "2001-02-03T04:05:06Z"
+    assert date("?") == "?"
+
+
+def test_a_size_has_its_bytes_as_a_tooltip() -> None:
+    """The exact number is there for those who need it."""
+    assert Size(2_140_160).html(0) == '<span title="2,140,160 bytes">2.1 MB</span>'
+
+
+def test_a_page_has_no_script_and_both_themes() -> None:
+    """The style sheet has colours for light and for dark pages, and JupyterLab's own take their place there."""
+    found = page.page("<p>x</p>")
+    assert "prefers-color-scheme:dark" in found
+    assert re.search(r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)", found)
+    assert not re.search(r"<script|\son\w+=|javascript:|url\(|@import", found)
+
+
+def test_facts_about_one_thing_are_escaped() -> None:
+    """A title and values are text; a fact without a value is left out."""
+    found = facts("<b>", (("image", "a&b"), ("none", ""), ("ended", State("well"))))
+    assert "<b>&lt;b&gt;</b>" in found
+    assert "a&amp;b" in found
+    assert ">none<" not in found

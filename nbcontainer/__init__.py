@@ -27,6 +27,13 @@ A run that fails raises an error, which holds its outcome:
 ...     print(error, error.outcome.exit_code)
 exit code 3 3
 
+From an event loop, `run_async` does the same, and `stream` iterates over the output while it comes:
+
+>>> for event in nbcontainer.stream("busybox", script="echo first; echo second >&2"):
+...     print(event.stream, event.text, end="")
+stdout first
+stderr second
+
 A named container keeps its files from run to run, and becomes an image:
 
 >>> box = nbcontainer.create("busybox", "box")
@@ -48,8 +55,7 @@ from nbcontainer._version import __version__
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from nbcontainer.api import Result, commit, create, get, run
-    from nbcontainer.containers.container import Container
+    from nbcontainer.api import commit, create, get, list_containers, run, run_async, stream
     from nbcontainer.errors import (
         CellFailed,
         ContainerBusy,
@@ -80,6 +86,10 @@ if TYPE_CHECKING:
     )
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.runs.output_stream import OutputEvent, OutputStream
+    from nbcontainer.runs.public_container import Container
+    from nbcontainer.runs.results import Result
+    from nbcontainer.runs.store_images import find_image, list_images, load, pull, remove_image, save
 
 __all__ = [
     "CellFailed",
@@ -102,6 +112,8 @@ __all__ = [
     "NbcontainerError",
     "NetworkUnavailable",
     "Outcome",
+    "OutputEvent",
+    "OutputStream",
     "RegistryError",
     "Result",
     "SandboxError",
@@ -115,20 +127,39 @@ __all__ = [
     "__version__",
     "commit",
     "create",
+    "find_image",
     "get",
+    "list_containers",
+    "list_images",
+    "load",
+    "pull",
+    "remove_image",
     "run",
+    "run_async",
+    "save",
+    "stream",
 ]
 
 _MODULES = {
-    "CellFailed": "errors",
-    "Container": "containers.container",
+    "Container": "runs.public_container",
     "Image": "oci.documents",
     "Outcome": "outcome",
-    "Result": "api",
+    "OutputEvent": "runs.output_stream",
+    "OutputStream": "runs.output_stream",
+    "Result": "runs.results",
     "commit": "api",
     "create": "api",
+    "find_image": "runs.store_images",
     "get": "api",
+    "list_containers": "api",
+    "list_images": "runs.store_images",
+    "load": "runs.store_images",
+    "pull": "runs.store_images",
+    "remove_image": "runs.store_images",
     "run": "api",
+    "run_async": "api",
+    "save": "runs.store_images",
+    "stream": "api",
 }
 """The modules of the public names; those that are missing here are in `errors`."""
 
@@ -145,8 +176,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, imported or not."""
-    return sorted({*globals(), *__all__})
+    """List the public names, imported or not, and those of the language: what completion shows."""
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

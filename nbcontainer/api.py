@@ -3,76 +3,31 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
-from nbcontainer.commands.options.table import RunKeywords, strings
-from nbcontainer.commands.run import request_of_keywords
-from nbcontainer.containers import commit as committing
+from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import container as containers
-from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Streams
-from nbcontainer.containers.container import Container
 from nbcontainer.containers.engine import Engine, default_engine
-from nbcontainer.containers.snapshot import held
-from nbcontainer.errors import CellFailed
 from nbcontainer.oci.documents import Image
-from nbcontainer.oci.reference import host_path
-from nbcontainer.outcome import Outcome
+from nbcontainer.runs.asynchronous import finished
+from nbcontainer.runs.calls import Call, Data, image_word, request_in
+from nbcontainer.runs.output_stream import OutputStream
+from nbcontainer.runs.public_container import Container, run_fresh
+from nbcontainer.runs.results import Result
 
-
-@dataclass(frozen=True)
-class Result:
-    """A run that has ended. `stdout` and `stderr` are empty if they went to a callback."""
-
-    container: Container
-    outcome: Outcome
-    stdout: bytes
-    stderr: bytes
-
-    def __repr__(self) -> str:
-        return f"<Result: {self.outcome.describe()}, {len(self.stdout)} + {len(self.stderr)} bytes, {self.container!r}>"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON values, with the output as text; `outcome` has the form that `inspect` and `history` show."""
-        return {
-            "container": self.container.name,
-            "image": self.container.record.image,
-            "outcome": self.outcome.as_dict(),
-            "stdout": self.text,
-            "stderr": self.stderr.decode("utf-8", "replace"),
-        }
-
-    def _repr_html_(self) -> str:
-        from nbcontainer.rendering.fields import Size
-        from nbcontainer.rendering.quantities import duration
-        from nbcontainer.rendering.table import facts
-
-        outcome, container = self.outcome, self.container
-        return facts(
-            "result",
-            (
-                ("ended", outcome.state),
-                ("time", duration(outcome.wall_time)),
-                ("container", f"{container.name} of {container.record.image}"),
-                ("stdout", Size(len(self.stdout))),
-                ("stderr", Size(len(self.stderr))),
-            ),
-        )
-
-    @property
-    def text(self) -> str:
-        """Standard output as text; bytes that are not UTF-8 are replaced."""
-        return self.stdout.decode("utf-8", "replace")
+__all__ = ["Container", "Result", "commit", "create", "get", "list_containers", "run", "run_async", "stream"]
 
 
 def run(
-    image: str = "",
+    image: str | Image = "",
     command: Sequence[str] = (),
     *,
     script: str | None = None,
+    input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+    inputs: Mapping[str, Any] | None = None,
+    get: Sequence[str] | Mapping[str, str] = (),
     check: bool = True,
     stdout: Callable[[bytes], None] | None = None,
     stderr: Callable[[bytes], None] | None = None,
@@ -81,26 +36,90 @@ def run(
 ) -> Result:
     """Run `command` in a container of `image`, or `script` as a file for its shell; with both, it is the input.
 
+    `input` is the standard input. `inputs` are values that the run finds as files in `/in`, and `get` names the values
+    to read from `/out`, as in docs/values.md: names, or a mapping of names to paths there. `stdout` and `stderr` get
+    the output as it comes, in place of the result.
+
     The options are those of `%%container` (docs/reference-options.md): `volumes` as SRC:DST[:ro] strings or a
     {SRC: DST[:ro]} mapping, `publish` as [IP:]HOST:PORT[/udp] strings, `timeout` in seconds, `memory` and other sizes
-    as in "512m", `ulimits` as in {"nofile": "1024:4096"}. `stdout` and `stderr` get the output as it comes, in place
-    of the result. With `name` it runs in that container. Raises `CellFailed` if the run fails, unless `check` is
-    false, `TypeError` for an unknown option or a value of a wrong type, and the package's other errors.
+    as in "512m", `ulimits` as in {"nofile": "1024:4096"}. With `name` it runs in that container. Raises `CellFailed` if
+    the run fails, unless `check` is false, `TypeError` for an unknown option or a value of a wrong type, and the
+    package's other errors.
+
+    >>> run("busybox", ["tr", "a-z", "A-Z"], input="hello").text
+    'HELLO'
+    >>> script = "wc -l < /in/rows.txt > /out/count.json"
+    >>> run("busybox", script=script, inputs={"rows": "a\\nb\\n"}, get=["count"]).values
+    {'count': 2}
     """
-    request = request_of_keywords(image, tuple(strings("command", command)), script, options)
-    out: list[bytes] = []
-    err: list[bytes] = []
-    streams = Streams(stdout or out.append, stderr or err.append)
-    container, outcome = running.run(engine or default_engine(), request, streams)
-    if check and not outcome.ok:
-        last = b"".join(err).decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise CellFailed(outcome.describe() + (f": {last}" if last else ""), outcome=outcome)
-    return Result(container, outcome, b"".join(out), b"".join(err))
+    data = Data(input, inputs or {}, get)
+    request = request_in(image_word(image), command, script, data, options)
+    return Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh).result(check=check)
 
 
-def _signature() -> inspect.Signature:
-    """Return the signature of `run` with the options' names, for `help` and for completion in notebooks."""
-    found = inspect.signature(run)
+async def run_async(
+    image: str | Image = "",
+    command: Sequence[str] = (),
+    *,
+    script: str | None = None,
+    input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+    inputs: Mapping[str, Any] | None = None,
+    get: Sequence[str] | Mapping[str, str] = (),
+    check: bool = True,
+    stdout: Callable[[bytes], None] | None = None,
+    stderr: Callable[[bytes], None] | None = None,
+    engine: Engine | None = None,
+    **options: Unpack[RunKeywords],
+) -> Result:
+    """Run as `run` does, without blocking the event loop. A cancellation ends the container.
+
+    `stdout` and `stderr` are called in another thread.
+
+    >>> async def both():
+    ...     runs = (run_async("busybox", ["echo", word]) for word in ("one", "two"))
+    ...     return [result.text for result in await asyncio.gather(*runs)]
+    >>> asyncio.run(both())
+    ['one\\n', 'two\\n']
+    """
+    data = Data(input, inputs or {}, get)
+    request = request_in(image_word(image), command, script, data, options)
+    call = Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh)
+    return await finished(call, check=check)
+
+
+def stream(
+    image: str | Image = "",
+    command: Sequence[str] = (),
+    *,
+    script: str | None = None,
+    input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+    inputs: Mapping[str, Any] | None = None,
+    get: Sequence[str] | Mapping[str, str] = (),
+    check: bool = True,
+    engine: Engine | None = None,
+    **options: Unpack[RunKeywords],
+) -> OutputStream:
+    """Run as `run` does, and return an iterator of output events at once. Its `close` ends the container.
+
+    An event has `stream` ("stdout" or "stderr"), `data` (bytes) and `text`. After the last one, `result` is the result.
+
+    >>> events = stream("busybox", script="echo one; sleep 0.1; echo two")
+    >>> [event.text for event in events]
+    ['one\\n', 'two\\n']
+    >>> events.result.exit_code
+    0
+    """
+    data = Data(input, inputs or {}, get)
+    request = request_in(image_word(image), command, script, data, options)
+    return OutputStream(
+        lambda out, err: Call(request, data, engine=engine, stdout=out, stderr=err, runner=run_fresh),
+        check=check,
+    )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function with the options' names, for `help` and for completion in notebooks."""
+    found = inspect.signature(function)
     kept = [one for one in found.parameters.values() if one.kind is not one.VAR_KEYWORD]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -109,22 +128,56 @@ def _signature() -> inspect.Signature:
     return found.replace(parameters=[*kept, *added])
 
 
-run.__signature__ = _signature()  # type: ignore[attr-defined]
+def _show_options(function: Any) -> None:
+    """Give a function with `**options` the signature with all of them."""
+    function.__signature__ = _signature(function)
 
 
-def create(image: str, name: str, *, engine: Engine | None = None) -> Container:
-    """Return a new, named container for `run(name=…)`. Raises `ContainerExists`, `ImageNotFound`."""
+for _function in (run, run_async, stream, Container.run):
+    _show_options(_function)
+
+
+def create(image: str | Image, name: str = "", *, engine: Engine | None = None) -> Container:
+    """Return a new container: a named one, which stays until it is removed, or an anonymous one of this process.
+
+    Raises `ContainerExists`, `ImageNotFound`.
+
+    >>> with create("busybox") as box:
+    ...     box.run(["hostname"]).text.strip() == box.name
+    True
+    """
     used = engine or default_engine()
-    return containers.create(used, used.images.find(image), name)
+    found = used.images.find(image_word(image))
+    if not name:
+        return cast("Container", containers.create_anonymous(used, found, kind=Container))
+    return cast("Container", containers.create(used, found, name, kind=Container))
 
 
 def get(name: str, *, engine: Engine | None = None) -> Container:
-    """Return the container of that name. Raises `ContainerNotFound`."""
-    return containers.get(engine or default_engine(), name)
+    """Return the container of that name. Raises `ContainerNotFound`.
+
+    >>> made = create("busybox", "dev")
+    >>> get("dev").record.image
+    'busybox'
+    >>> get("dev").remove()
+    """
+    return cast("Container", containers.get(engine or default_engine(), name, Container))
+
+
+def list_containers(*, engine: Engine | None = None) -> list[Container]:
+    """Return the named containers of the store, by name; those whose record cannot be read are left out.
+
+    >>> made = create("busybox", "dev")
+    >>> [container.name for container in list_containers()]
+    ['dev']
+    >>> made.remove()
+    """
+    found, _ = containers.list_all(engine or default_engine())
+    return [Container(one.workspace, one.record) for one in found if not one.anonymous]
 
 
 def commit(
-    container: Container,
+    container: containers.Container,
     image: str,
     *,
     output: str | Path | None = None,
@@ -132,13 +185,13 @@ def commit(
     changes: Sequence[str] = (),
     force: bool = False,
 ) -> Image:
-    """Return a new image of what the container's cells left. `output` (host path) gets a tar of its merged tree.
+    """Return a new image of what the container's cells left: see `Container.commit`.
 
-    Raises `ContainerIncomplete` if changes of a cell are lost, unless `force` is true.
+    >>> with create("busybox") as box:
+    ...     result = box.run(["touch", "/new"])
+    ...     commit(box, "mine").name
+    'mine'
+    >>> remove_image("mine")
     """
-    made = committing.commit(container, image, message=message, changes=strings("changes", changes), force=force)
-    if output is not None:
-        record = container.record
-        with held(container.workspace, container.name, record.image_digest, record.layers):
-            committing.export(container.workspace, record.layers, host_path(str(output)))
-    return made
+    owner = container if isinstance(container, Container) else Container(container.workspace, container.record)
+    return owner.commit(image, output=output, message=message, changes=changes, force=force)

@@ -52,6 +52,12 @@ class NbcontainerError(Exception):
     """Base of all errors that this package raises on purpose.
 
     `hint` is the one thing to do, without a full stop. It follows the message after a semicolon.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], network="wired")
+    ... except NbcontainerError as error:
+    ...     print(error.message, error.hint, sep=" | ")
+    unknown network 'wired' for --network | choose one of none, host, private
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -79,15 +85,34 @@ def _restore(kind: type[NbcontainerError], arguments: tuple[Any, ...], attribute
 
 
 class UsageError(NbcontainerError):
-    """A command, an option or a reference is wrong."""
+    """A command, an option or a reference is wrong.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], volumes=["data"])
+    ... except UsageError as error:
+    ...     print(error.message)
+    invalid volume 'data': expected SRC:DST[:ro]
+    """
 
 
 class LinkRefused(NbcontainerError):
-    """A path on the host leads through a symbolic link that a container could have made."""
+    """A path on the host leads through a symbolic link that a container could have made.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], here="ro")
+    ... except LinkRefused as error:
+    ...     print(error.hint)
+    """
 
 
 class DirectoryRefused(NbcontainerError):
-    """Containers do not see the notebook's directory, unless a volume names it."""
+    """Containers do not see the notebook's directory, unless a volume names it.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], here="ro")
+    ... except DirectoryRefused as error:
+    ...     print(error.hint)
+    """
 
     @property
     def notice(self) -> str:
@@ -96,49 +121,120 @@ class DirectoryRefused(NbcontainerError):
 
 
 class StoreError(NbcontainerError):
-    """The store cannot be opened, read or written."""
+    """The store cannot be opened, read or written.
+
+    >>> try:
+    ...     result = list_images()
+    ... except StoreError as error:
+    ...     print(error.hint)
+    """
 
 
 class ImageError(NbcontainerError):
-    """An image cannot be read or written."""
+    """An image cannot be read or written.
+
+    >>> try:
+    ...     result = load("missing.tar")
+    ... except ImageError as error:
+    ...     print(error.message)
+    no file missing.tar
+    """
 
 
 class ImageNotFound(ImageError):
-    """The store has no image of that name, and none can be made."""
+    """The store has no image of that name, and none can be made.
+
+    >>> try:
+    ...     result = find_image("mine", pull="never")
+    ... except ImageNotFound as error:
+    ...     print(error.message)
+    no image 'mine' in the store
+    """
 
 
 class RegistryError(ImageError):
-    """A registry cannot be reached, refuses a request, or violates the protocol."""
+    """A registry cannot be reached, refuses a request, or violates the protocol.
+
+    >>> try:
+    ...     result = pull("localhost:1/image")
+    ... except RegistryError as error:
+    ...     print(error.message)
+    cannot reach localhost:1: Connection refused
+    """
 
 
 class HostileArchive(ImageError):
-    """An archive violates its format, tries to leave its root, exceeds a limit, or is cut off."""
+    """An archive violates its format, tries to leave its root, exceeds a limit, or is cut off.
+
+    >>> written = Path("cut.tar").write_bytes(bytes.fromhex("1f8b0800000000000000"))
+    >>> try:
+    ...     result = load("cut.tar")
+    ... except HostileArchive as error:
+    ...     print(error.message)
+    the archive is cut off inside its gzip data
+    """
 
 
 class SandboxError(NbcontainerError):
-    """This machine cannot set up a container."""
+    """This machine cannot set up a container.
+
+    >>> try:
+    ...     result = run("busybox", ["true"])
+    ... except SandboxError as error:
+    ...     print(error.hint)
+    """
 
 
 class LauncherError(SandboxError):
-    """The launcher cannot start, or has ended."""
+    """The launcher cannot start, or has ended.
+
+    >>> try:
+    ...     result = run("busybox", ["true"])
+    ... except LauncherError as error:
+    ...     print(error.hint)
+    """
 
 
 class ContainerLost(LauncherError):
-    """A container was killed before its cell began, alone or with its launcher. Nothing of the cell has run."""
+    """A container was killed before its cell began, alone or with its launcher. Nothing of the cell has run.
+
+    >>> try:
+    ...     result = run("busybox", ["true"])
+    ... except ContainerLost as error:
+    ...     print(error.hint)
+    """
 
 
 class LimitUnavailable(SandboxError):
-    """A limit cannot be enforced here, so the cell did not start."""
+    """A limit cannot be enforced here, so the cell did not start.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], memory="64m")
+    ... except LimitUnavailable as error:
+    ...     print(error.hint)
+    """
 
 
 class NetworkUnavailable(SandboxError):
-    """A network, or a port of this machine for it, is not available here, so the cell did not start."""
+    """A network, or a port of this machine for it, is not available here, so the cell did not start.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], network="private")
+    ... except NetworkUnavailable as error:
+    ...     print(error.hint)
+    """
 
 
 class SetupFailed(SandboxError):
     """One step of a container's plan failed.
 
     `step` is the step's name, `errno` the kernel's error (0 if there is none), `path` the path that it concerns.
+
+    >>> try:
+    ...     result = run("busybox", ["no-such-program"])
+    ... except SetupFailed as error:
+    ...     print(error.step, error.path, error.hint, sep=" | ")
+    Execute | no-such-program | the image has no such program: check its name and the image's PATH
     """
 
     def __init__(self, message: str, *, step: str, errno: int = 0, path: str = "", hint: str = "") -> None:
@@ -149,50 +245,131 @@ class SetupFailed(SandboxError):
 
 
 class ContainerError(NbcontainerError):
-    """An operation on a container failed."""
+    """An operation on a container failed.
+
+    >>> try:
+    ...     result = get("nothing")
+    ... except ContainerError as error:
+    ...     print(error.message)
+    no such container: 'nothing'
+    """
 
 
 class ContainerNotFound(ContainerError):
-    """The store has no container of that name."""
+    """The store has no container of that name.
+
+    >>> try:
+    ...     result = get("nothing")
+    ... except ContainerNotFound as error:
+    ...     print(error.message)
+    no such container: 'nothing'
+    """
 
 
 class ContainerExists(ContainerError):
-    """A container of that name exists already."""
+    """A container of that name exists already.
+
+    >>> made = create("busybox", "dev")
+    >>> try:
+    ...     result = create("busybox", "dev")
+    ... except ContainerExists as error:
+    ...     print(error.message)
+    container 'dev' already exists
+    >>> made.remove()
+    """
 
 
 class ContainerBusy(ContainerError):
-    """The container runs, here or in another notebook."""
+    """The container runs, here or in another notebook.
+
+    >>> made = create("busybox", "dev")
+    >>> with made.use():
+    ...     try:
+    ...         get("dev").remove()
+    ...     except ContainerBusy as error:
+    ...         print(error.message)
+    container 'dev' is running, here or in another notebook
+    >>> made.remove()
+    """
 
 
 class ContainerIncomplete(ContainerError):
-    """Changes of a cell in the container did not fit on the disk and are lost."""
+    """Changes of a cell in the container did not fit on the disk and are lost.
+
+    >>> try:
+    ...     result = commit(create("busybox"), "mine")
+    ... except ContainerIncomplete as error:
+    ...     print(error.hint)
+    """
 
 
 class ContainerDamaged(ContainerError):
-    """What is written down of the container cannot be read."""
+    """What is written down of the container cannot be read.
+
+    >>> try:
+    ...     result = list_containers()
+    ... except ContainerDamaged as error:
+    ...     print(error.hint)
+    """
 
 
 class VolumeError(NbcontainerError):
-    """A volume of the store cannot be used."""
+    """A volume of the store cannot be used.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], volumes=["data:/data"])
+    ... except VolumeError as error:
+    ...     print(error.hint)
+    """
 
 
 class VolumeNotFound(VolumeError):
-    """The store has no volume of that name."""
+    """The store has no volume of that name.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], volumes=["data:/data"])
+    ... except VolumeNotFound as error:
+    ...     print(error.hint)
+    """
 
 
 class VolumeBusy(VolumeError):
-    """A cell uses the volume, here or in another notebook."""
+    """A cell uses the volume, here or in another notebook.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], volumes=["data:/data"])
+    ... except VolumeBusy as error:
+    ...     print(error.hint)
+    """
 
 
 class ValueUnavailable(NbcontainerError):
-    """A value cannot be read from a cell's `/out`, or written to its `/in`."""
+    """A value cannot be read from a cell's `/out`, or written to its `/in`.
+
+    >>> try:
+    ...     result = run("busybox", ["true"], get=["answer"])
+    ... except ValueUnavailable as error:
+    ...     print(error.message)
+    the cell left no file /out/answer.*
+    """
 
 
 class CellFailed(NbcontainerError):
-    """The cell ran and ended badly. `outcome` says how."""
+    """The cell ran and ended badly. `outcome` says how; `stdout` and `stderr` are what a Python caller's run wrote.
+
+    >>> try:
+    ...     result = run("busybox", script="echo problem >&2; exit 3")
+    ... except CellFailed as error:
+    ...     print(error.message, error.outcome.exit_code, error.stderr)
+    exit code 3: problem 3 b'problem\\n'
+    """
 
     outcome: Outcome
 
-    def __init__(self, message: str, *, outcome: Outcome, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, outcome: Outcome, hint: str = "", stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.outcome = outcome
+        self.stdout = stdout
+        self.stderr = stderr

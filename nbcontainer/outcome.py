@@ -36,6 +36,10 @@ class Outcome:
     With the last three reasons, the cell ended badly after it reached a limit; `limit` is that limit in bytes or
     processes. `exit_code` is the shell's: 128 plus the signal if there was one. Times are in seconds. `peak_memory` is
     in bytes: of the largest process, or of all processes together if memory was limited.
+
+    >>> outcome = run("busybox", script="kill -TERM $$", check=False).outcome
+    >>> outcome.describe(), outcome.ok, outcome.exit_code
+    ('ended by SIGTERM', False, 143)
     """
 
     reason: Reason

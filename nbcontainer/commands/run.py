@@ -46,10 +46,20 @@ def request_of(
 
 
 def request_of_keywords(
-    image: str, command: tuple[str, ...], script: str | None, keywords: Mapping[str, Any]
+    image: str,
+    command: tuple[str, ...],
+    script: str | None,
+    keywords: Mapping[str, Any],
+    unset_env: tuple[str, ...] = (),
 ) -> Request:
-    """Return the request of a Python caller's keywords. Raises `TypeError`, `UsageError`, `ContainerError`."""
-    return _request(image, command, script, fields_of_keywords(keywords))
+    """Return the request of a Python caller's keywords. `unset_env` is as in `request_of`.
+
+    Raises `TypeError`, `UsageError`, `ContainerError`.
+    """
+    fields = fields_of_keywords(keywords)
+    if unset_env:
+        fields["unset_env"] = unset_env
+    return _request(image, command, script, fields)
 
 
 def _request(

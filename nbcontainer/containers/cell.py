@@ -299,7 +299,7 @@ class Cell:
             self.launcher.dismiss(warm.steps)
             raise
         container = self.container
-        if container.anonymous:
+        if container.unused:
             container.record = replace(container.record, name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.running = self.launcher.submit(warm.plan, files, before=before)
@@ -440,7 +440,7 @@ class Cell:
         )
         spec = Spec(
             program,
-            hostname=options.hostname or ("" if self.container.anonymous else self.container.name),
+            hostname=options.hostname or ("" if self.container.unused else self.container.name),
             mounts=mounts,
             networking=options.networking,
             privileges=options.privileges,

@@ -83,14 +83,14 @@ class Container:
         )
 
     def __copy__(self) -> Container:
-        return Container(self.workspace, self.record)
+        return type(self)(self.workspace, self.record)
 
     def __deepcopy__(self, _: dict[int, Any]) -> Container:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the record alone: in another process, the container can be looked at but not used."""
-        return _unpickled, (self.record,)
+        return unpickled, (self.record, type(self))
 
     @property
     def name(self) -> str:
@@ -101,6 +101,11 @@ class Container:
     def anonymous(self) -> bool:
         """Whether it is removed when its process ends."""
         return bool(self.record.session)
+
+    @property
+    def unused(self) -> bool:
+        """Whether it is anonymous and has run nothing: its first cell gives it the name of a warm container."""
+        return self.anonymous and not self.record.cells
 
     @property
     def path(self) -> Path:
@@ -241,8 +246,9 @@ class _NoWorkspace:
         raise ContainerError(problem, hint="open a named container with `nbcontainer.get(NAME)`")
 
 
-def _unpickled(record: Record) -> Container:
-    return Container(cast("Workspace", _NoWorkspace(record.name)), record)
+def unpickled(record: Record, kind: type[Container] | None = None) -> Container:
+    """Return a container of another process: its record can be looked at, and each use raises `ContainerError`."""
+    return (kind or Container)(cast("Workspace", _NoWorkspace(record.name)), record)
 
 
 @contextlib.contextmanager
@@ -263,7 +269,13 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def create(workspace: Workspace, image: Image, name: str, labels: Mapping[str, str] | None = None) -> Container:
+def create(
+    workspace: Workspace,
+    image: Image,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    kind: type[Container] = Container,
+) -> Container:
     """Return a new named container, on disk. Raises `ContainerExists`, `UsageError`, `StoreError`."""
     check_name(name)
     store = workspace.store
@@ -273,21 +285,26 @@ def create(workspace: Workspace, image: Image, name: str, labels: Mapping[str, s
             raise ContainerExists(f"container '{name}' already exists", hint=hint)
         lowers = workspace.images.lowers(image)
         record = Record(name, image.name, image.digest, lowers, timestamps.timestamp(), labels=dict(labels or {}))
-        container = Container(workspace, record)
+        container = kind(workspace, record)
         container.save()
     return container
 
 
-def create_anonymous(workspace: Workspace, image: Image, labels: Mapping[str, str] | None = None) -> Container:
+def create_anonymous(
+    workspace: Workspace,
+    image: Image,
+    labels: Mapping[str, str] | None = None,
+    kind: type[Container] = Container,
+) -> Container:
     """Return a new anonymous container, in memory."""
     store = workspace.store
     base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
     created = timestamps.timestamp()
     record = Record(secrets.token_hex(6), image.name, image.digest, base, created, labels=dict(labels or {}))
-    return Container(workspace, replace(record, session=store.session))
+    return kind(workspace, replace(record, session=store.session))
 
 
-def get(workspace: Workspace, name: str) -> Container:
+def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> Container:
     """Return the container of that name.
 
     Raises `ContainerNotFound`, `ContainerDamaged`, `StoreError`, and `UsageError` for an invalid name.
@@ -295,7 +312,7 @@ def get(workspace: Workspace, name: str) -> Container:
     check_name(name)
     path = workspace.store.path / "containers" / name
     try:
-        return Container(workspace, read_record(path))
+        return kind(workspace, read_record(path))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
     except OSError as error:

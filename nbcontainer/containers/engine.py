@@ -146,6 +146,12 @@ class Engine(Workspace):
         if before is not None and before is not container and any(cell.layer for cell in before.record.cells):
             self.later(before.remove)
 
+    def retain(self, container: Container) -> None:
+        """Keep an anonymous container that is used again, although a later one replaces it as the last one."""
+        with self._lock:
+            if self._anonymous is container:
+                self._anonymous = None
+
 
 _default: Engine | None = None
 _default_pid = 0

@@ -38,18 +38,22 @@ def check(engine: Engine, options: RunOptions) -> None:
                 writable.check(engine.store, links)
 
 
-def choose_container(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Container, Image]:
+def choose_container(
+    engine: Engine, request: Request, progress: Listener | None = None, kind: type[Container] = containers.Container
+) -> tuple[Container, Image]:
     """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors."""
     with store_errors(engine, "use a container"):
-        return _choose_container(engine, request, progress)
+        return _choose_container(engine, request, progress, kind)
 
 
-def _choose_container(engine: Engine, request: Request, progress: Listener | None) -> tuple[Container, Image]:
+def _choose_container(
+    engine: Engine, request: Request, progress: Listener | None, kind: type[Container]
+) -> tuple[Container, Image]:
     if not request.image and not request.name:
         raise UsageError("missing image", hint="name one, as in `%%container busybox`, or a container by --name")
     if request.name:
         with contextlib.suppress(ContainerNotFound):
-            found = containers.get(engine, request.name)
+            found = containers.get(engine, request.name, kind)
             if found.anonymous:
                 raise UsageError(f"container '{request.name}' is anonymous", hint="choose another name")
             _check_same_image(engine, found, request, progress)
@@ -61,8 +65,8 @@ def _choose_container(engine: Engine, request: Request, progress: Listener | Non
             containers.get(engine, request.name)  # raises, with the hint
     image, labels = _find(engine, request, progress), dict(request.options.labels)
     if request.name:
-        return containers.create(engine, image, request.name, labels), image
-    return containers.create_anonymous(engine, image, labels), image
+        return containers.create(engine, image, request.name, labels, kind), image
+    return containers.create_anonymous(engine, image, labels, kind), image
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
@@ -117,19 +121,25 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
 def _prewarm_like(engine: Engine, container: Container, cell: Cell) -> None:
     """Prewarm for a next cell like this one: an anonymous one on the same image, or one in the same container."""
     assert cell.template is not None
-    lowers = container.record.base[::-1] if container.anonymous else container.lowers
+    first = container.anonymous and len(container.record.cells) == 1
+    lowers = container.record.base[::-1] if first else container.lowers
     engine.prewarm(lowers, cell.options.resources.cgroup_limits, cell.template)
 
 
 def run(
-    engine: Engine, request: Request, streams: Streams, *, progress: Listener | None = None
+    engine: Engine,
+    request: Request,
+    streams: Streams,
+    *,
+    progress: Listener | None = None,
+    kind: type[Container] = containers.Container,
 ) -> tuple[Container, Outcome]:
-    """Return the container in which a request ran, and its outcome.
+    """Return the container in which a request ran, an object of the class `kind`, and its outcome.
 
     An anonymous container replaces the last one as the engine's `last`. With `remove`, it is removed at once.
     """
     check(engine, request.options)
-    container, image = choose_container(engine, request, progress)
+    container, image = choose_container(engine, request, progress, kind)
     if not request.name:
         engine.replace_last(None)
     keep = not request.remove

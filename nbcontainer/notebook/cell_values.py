@@ -128,12 +128,9 @@ def wanted(words: Words) -> dict[str, str]:
 
 
 def _in_output(path: str) -> str:
-    below = path.removeprefix("/out/") if path.startswith("/") else path
-    parts = below.split("/")
-    if not below or below.startswith("/") or "\0" in below or any(part in ("", ".", "..") for part in parts):
-        hint = "write a file in /out, as in --get result=/out/result.parquet"
-        raise UsageError(f"--get: '{path}' is not a file in /out", hint=hint)
-    return below
+    from nbcontainer.values.exchange import path_in_output
+
+    return path_in_output(path, "--get")
 
 
 def finish(found: Exchange, words: Words, namespace: MutableMapping[str, Any], *, trust: bool) -> None:

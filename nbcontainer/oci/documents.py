@@ -261,6 +261,9 @@ class Image:
 
     `history` has an entry for each layer, and empty ones. `digest` and `media_type` are its manifest's. `index` is the
     digest of the index that it was chosen from; empty for none.
+
+    >>> find_image("busybox").config.cmd
+    ('sh',)
     """
 
     config: ImageConfig

@@ -135,6 +135,16 @@ class Exchange:
         self.close()
 
 
+def path_in_output(path: str, asked: str) -> str:
+    """Return the path of a file in `/out`, relative to it. `asked` is what the user wrote. Raises `UsageError`."""
+    below = path.removeprefix(f"{OUTPUT}/") if path.startswith("/") else path
+    parts = below.split("/")
+    if not below or below.startswith("/") or "\0" in below or any(part in ("", ".", "..") for part in parts):
+        hint = "write the path of a file in /out, as in /out/result.parquet"
+        raise UsageError(f"{asked}: '{path}' is not a file in /out", hint=hint)
+    return below
+
+
 @contextlib.contextmanager
 def _problems(one: Input) -> Iterator[None]:
     """Turn what a codec raises into one line about its value."""

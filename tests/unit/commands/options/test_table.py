@@ -26,7 +26,11 @@ def test_the_keywords_are_the_table() -> None:
     assert RunKeywords.__annotations__.keys() == KEYWORDS
     assert len(KEYWORDS) == len(RUN_OPTIONS)
     names = inspect.signature(api.run).parameters.keys()
-    assert names == KEYWORDS | {"image", "command", "script", "check", "stdout", "stderr", "engine"}
+    own = {"image", "command", "script", "input", "inputs", "get", "check", "stdout", "stderr", "engine"}
+    assert names == KEYWORDS | own
+    assert inspect.signature(api.run_async).parameters.keys() == names
+    assert inspect.signature(api.stream).parameters.keys() == names - {"stdout", "stderr"}
+    assert inspect.signature(api.Container.run).parameters.keys() == names - {"image", "engine"} | {"self"}
     assert typing.get_type_hints(api.run)["return"] is api.Result
     assert typing.get_type_hints(RunKeywords)["read_only"] is bool
 

@@ -1,0 +1,186 @@
+"""One run from Python: what the caller asked for, its run in some thread, its end from any other, and its result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.commands.options.table import strings
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.errors import UsageError
+from nbcontainer.oci.documents import Image
+from nbcontainer.outcome import Reason
+from nbcontainer.runs.results import Result, failure
+from nbcontainer.sandbox import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.outcome import Outcome
+    from nbcontainer.progress import State
+    from nbcontainer.sandbox.supervisor import Supervisor
+    from nbcontainer.values.exchange import Exchange
+
+    Sink = Callable[[bytes], None]
+    Runner = Callable[[Engine, Request, Streams, Callable[[State], None]], tuple[Container, Outcome]]
+
+
+class Cancelled(Exception):
+    """The run was stopped before its container had started. It never leaves this package."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What goes into a run and out of it, beside its command and its options.
+
+    `stdin` is its standard input, None for none; `inputs` are values for files in `/in`; `get` names the values to read
+    from `/out`: names, or a mapping of names to paths there.
+    """
+
+    stdin: bytes | str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    get: Sequence[str] | Mapping[str, str] = ()
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The names of `get` with their paths in `/out`; an empty path is for the file NAME.*. Raises `UsageError`."""
+        if hasattr(self.get, "items"):
+            from nbcontainer.values.exchange import path_in_output
+
+            return {name: path_in_output(path, f"get={{{name!r}: …}}") for name, path in self.get.items()}
+        return dict.fromkeys(strings("get", self.get), "")
+
+    def exchange(self) -> Exchange | None:
+        """Return the exchange of a run with these values, which the caller closes; None for none."""
+        if not self.inputs and not self.get:
+            return None
+        from nbcontainer.values.exchange import Exchange
+
+        for name in self.inputs:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise UsageError(f"invalid name {name!r} in inputs", hint='write inputs={"name": value}')
+        return Exchange(self.inputs, output=bool(self.get))
+
+
+def image_word(image: str | Image) -> str:
+    """Return what names an image in a request: of an `Image`, its digest."""
+    if isinstance(image, Image):
+        return image.name if image.name == "host" else image.digest
+    if not isinstance(image, str):
+        raise TypeError(f"image must be a string or an Image, not {type(image).__name__}")
+    return image
+
+
+class Call:
+    """One run, which `result` does in the thread that calls it. `stop` may be called from any thread, at any time.
+
+    `stdout` and `stderr` get the output as it comes; None collects it for the result. `runner` runs the request.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        data: Data,
+        *,
+        engine: Engine | None = None,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
+        runner: Runner,
+    ) -> None:
+        self._engine = engine
+        self._request = request
+        self._data = data
+        self._out: list[bytes] = []
+        self._err: list[bytes] = []
+        self._sinks = (stdout or self._out.append, stderr or self._err.append)
+        self._runner = runner
+        self._supervisor: Supervisor | None = None
+        self._stopped: bool = False
+        self._lock = threading.RLock()  # a finalizer may call `stop` inside one of these methods
+
+    def result(self, *, check: bool) -> Result:
+        """Run to the end, and return the result. Raises `CellFailed` if `check`, and the package's other errors."""
+        wanted = self._data.wanted
+        with contextlib.ExitStack() as stack:
+            exchange = self._data.exchange()
+            if exchange is not None:
+                stack.enter_context(exchange)
+            streams = Streams(*self._sinks, stdin=stack.enter_context(_input(self._data.stdin)))
+            self._connect(streams, exchange)
+            container, outcome = self._perform(streams)
+            out, err = b"".join(self._out), b"".join(self._err)
+            if check and not outcome.ok:
+                raise failure(outcome, out, err)
+            values = exchange.get(wanted) if exchange is not None and outcome.ok else {}
+            return Result(container, outcome, out, err, values)
+
+    def _connect(self, streams: Streams, exchange: Exchange | None) -> None:
+        streams.on_follow = self._watch
+        if exchange is not None:
+            mounts = self._request.options.mounts
+            exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
+            streams.values, streams.on_values = exchange.values, exchange.send
+
+    def _perform(self, streams: Streams) -> tuple[Container, Outcome]:
+        try:
+            return self._runner(self._engine or default_engine(), self._request, streams, self._check)
+        finally:
+            with self._lock:
+                self._supervisor = None
+
+    def _check(self, _: State) -> None:
+        """Take a state of a transfer, which ends here if the run was stopped."""
+        if self._stopped:
+            raise Cancelled
+
+    def _watch(self, supervisor: Supervisor) -> None:
+        with self._lock:
+            self._supervisor = supervisor
+            if self._stopped:
+                supervisor.stop(Reason.INTERRUPTED, gently=False)
+
+    def stop(self, *, gently: bool = True) -> None:
+        """End the run: SIGINT, and SIGKILL a moment later; SIGKILL at once at the second call, or if not `gently`."""
+        with self._lock:
+            self._stopped = True
+            if self._supervisor is not None:
+                self._supervisor.stop(Reason.INTERRUPTED, gently=gently)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
+
+@contextlib.contextmanager
+def _input(data: bytes | str | None) -> Iterator[int | None]:
+    """Yield a descriptor of a sealed file with these bytes, at its beginning; None for None."""
+    if data is None:
+        yield None
+        return
+    if not isinstance(data, bytes | bytearray | memoryview | str):
+        raise TypeError(f"input must be bytes or a string, not {type(data).__name__}")
+    fd = protocol.memory_file("stdin", data.encode() if isinstance(data, str) else bytes(data))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def request_in(
+    image: str, command: Sequence[str], script: str | None, data: Data, options: Mapping[str, Any]
+) -> Request:
+    """Return the request of a Python caller. Raises `TypeError`, `UsageError`, `ContainerError`."""
+    words = tuple(strings("command", command))
+    if data.stdin is not None and words and script is not None:
+        raise UsageError("both `script` and `input` are the command's standard input", hint="leave out one of them")
+    exchange = data.exchange()
+    return request_of_keywords(image, words, script, options, () if exchange is None else exchange.variables)

@@ -1,0 +1,115 @@
+"""The images of a store, for the Python API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nbcontainer.containers.cleanup import sweep
+from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.snapshot import held
+from nbcontainer.errors import UsageError
+from nbcontainer.images import library
+from nbcontainer.oci import platforms, reference
+from nbcontainer.oci.documents import Image
+
+
+def list_images(*, engine: Engine | None = None) -> list[Image]:
+    """Return the images of the store, by name.
+
+    >>> image = find_image("busybox")
+    >>> "busybox" in [image.name for image in list_images()]
+    True
+    """
+    images = (engine or default_engine()).store.index.images()
+    return [images[name] for name in sorted(images)]
+
+
+def find_image(name: str, *, pull: str = library.MISSING, platform: str = "", engine: Engine | None = None) -> Image:
+    """Return the image that a name, a digest or the path (host) of an archive names, as `run` finds it.
+
+    `pull` is `missing`, `always` or `never`. Raises `ImageNotFound`, `ImageError`, `RegistryError`, `UsageError`.
+
+    >>> image = find_image("busybox")
+    >>> image.name, len(image.layers), image.platform.os
+    ('busybox', 1, 'linux')
+    >>> run(image, ["echo", "found"]).text
+    'found\\n'
+    """
+    return (engine or default_engine()).images.find(name, pull=pull, platform=platform)
+
+
+def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Image:
+    """Return an image that is fetched from its registry, even if the store has one of that name.
+
+    Raises `RegistryError`, `ImageError`, `UsageError`.
+
+    >>> try:
+    ...     pull("localhost:1/nothing")
+    ... except RegistryError as error:
+    ...     print("not reached")
+    not reached
+    """
+    if reference.is_path(name):
+        raise UsageError(f"'{name}' is a file, not the name of an image", hint=f"write load({name!r})")
+    return find_image(name, pull=library.ALWAYS, platform=platform, engine=engine)
+
+
+def load(path: str | Path, *, platform: str = "", engine: Engine | None = None) -> list[Image]:
+    """Return the images of an archive or an OCI layout directory (host path), which are now in the store.
+
+    It may be of `docker save`, `podman save` or `skopeo`, or a root file system tar; compressed or not. Raises
+    `HostileArchive`, `ImageError`, `StoreError`, `UsageError`.
+
+    >>> with create("busybox") as box:
+    ...     image = box.commit("mine")
+    >>> save("mine", "mine.tar")
+    >>> [image.name for image in load("mine.tar")]
+    ['mine']
+    >>> remove_image("mine")
+    """
+    from nbcontainer.images.archives import loading
+
+    used = engine or default_engine()
+    found = reference.image_file(str(path))
+    options = loading.ImportOptions(
+        stem=loading.stem_of(found.path),
+        platform=platforms.parse(platform) if platform else None,
+        created_by=f"nbcontainer import {found.path.name}",
+        select=found.select,
+    )
+    source = loading.open_file(used.store, found.path)
+    try:
+        return used.images.load(source, options)
+    finally:
+        os.close(source)
+
+
+def save(image: str, path: str | Path, *, engine: Engine | None = None) -> None:
+    """Write an image of the store to an archive at `path` (host), for `load`, `docker load` and others.
+
+    Raises `ImageNotFound`, `StoreError`.
+
+    >>> save("busybox", "busybox.tar")
+    >>> Path("busybox.tar").stat().st_size > 100_000
+    True
+    """
+    used = engine or default_engine()
+    found = find_image(image, pull=library.NEVER, engine=used)
+    with held(used, found.name, found.digest, ()):
+        used.images.save([found], reference.host_path(str(path)))
+
+
+def remove_image(name: str, *, engine: Engine | None = None) -> None:
+    """Remove a name of an image; with the last name goes what nothing else uses. Raises `ImageNotFound`.
+
+    >>> with create("busybox") as box:
+    ...     image = box.commit("copy")
+    >>> remove_image("copy")
+    >>> "copy" in [image.name for image in list_images()]
+    False
+    """
+    used = engine or default_engine()
+    image = used.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
+    used.store.index.drop_image(image.name)
+    used.later(lambda: sweep(used))

@@ -1,0 +1,95 @@
+"""`Container` of the Python API: files that stay, one run at a time, diff and commit, and the end of a `with` block."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nbcontainer
+from nbcontainer import ContainerBusy, ContainerNotFound
+from tests.running import all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_files_stay_from_run_to_run(engine: Engine, name: str, named: bool) -> None:
+    """Each run finds the files of the run before. After its block, only a named container keeps them."""
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        box.run(script="echo 1 > /kept")
+        nbcontainer.run("busybox", ["true"], engine=engine)  # replaces the last anonymous container
+        assert box.run(["cat", "/kept"]).text == "1\n"
+        assert [str(change) for change in box.diff()] == ["A /kept"]
+        where = engine.store.path / "containers" / box.name
+        assert where.exists()
+        assert box.run(["hostname"]).text.strip() == box.name
+    assert where.exists() == named
+    if named:
+        assert nbcontainer.get(name, engine=engine).run(["cat", "/kept"]).text == "1\n"
+        assert [one.name for one in nbcontainer.list_containers(engine=engine) if one.name == name] == [name]
+
+
+def test_a_result_goes_on_in_its_container(engine: Engine) -> None:
+    """The container of a result can be used, also when other runs have come since its next one."""
+    box = nbcontainer.run("busybox", script="echo 1 > /kept", engine=engine).container
+    assert isinstance(box, nbcontainer.Container)
+    with box:
+        box.run(script="echo 2 >> /kept")
+        for _ in range(3):
+            nbcontainer.run("busybox", script="touch /other", engine=engine)
+        assert box.run(["cat", "/kept"]).text == "1\n2\n"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_run_at_a_time(engine: Engine, name: str, named: bool) -> None:
+    """A second run in the same container raises `ContainerBusy`; the end of the block ends the first one."""
+    mark = marker()
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        thread = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+        thread.start()
+        fds = pidfds(appear(mark, 1))
+        with pytest.raises(ContainerBusy, match="is running"):
+            box.run(["true"])
+        thread_ended = thread
+    assert all_dead(fds)
+    thread_ended.join()
+
+
+def test_a_container_becomes_an_image(engine: Engine, tmp_path: Path) -> None:
+    """`commit` makes an image with changes of its configuration, and a tar."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(script="echo hello > /greeting")
+        image = box.commit("made:1", changes=["CMD cat /greeting"], output=tmp_path / "made.tar", message="why")
+    try:
+        assert nbcontainer.run(image, engine=engine).text == "hello\n"
+        assert (tmp_path / "made.tar").stat().st_size > 100_000
+        assert "made:1" in [one.name for one in nbcontainer.list_images(engine=engine)]
+    finally:
+        nbcontainer.remove_image("made:1", engine=engine)
+
+
+def test_an_image_is_saved_and_loaded(engine: Engine, tmp_path: Path) -> None:
+    """An image that was saved, removed and loaded is the same."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(script="echo hello > /greeting")
+        image = box.commit("made:2")
+    nbcontainer.save("made:2", tmp_path / "made.tar", engine=engine)
+    nbcontainer.remove_image("made:2", engine=engine)
+    with pytest.raises(nbcontainer.ImageNotFound):
+        nbcontainer.find_image("made:2", pull="never", engine=engine)
+    (loaded,) = nbcontainer.load(tmp_path / "made.tar", engine=engine)
+    assert (loaded.name, loaded.layers) == (image.name, image.layers)
+    nbcontainer.remove_image("made:2", engine=engine)
+
+
+def test_a_removed_container_says_so(engine: Engine, name: str) -> None:
+    """A run in a named container that was removed raises `ContainerNotFound`."""
+    box = nbcontainer.create("busybox", name, engine=engine)
+    nbcontainer.get(name, engine=engine).remove()
+    with pytest.raises(ContainerNotFound, match=name):
+        box.run(["true"])

@@ -1,0 +1,208 @@
+"""`run`, `run_async` and `stream`: values, input, cancellation, and what is left of a run that was ended."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import multiprocessing
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer import CellFailed, ContainerError, UsageError, ValueUnavailable
+from nbcontainer.outcome import Reason
+from nbcontainer.runs import output_stream
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
+
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"inputs": {"not a name": 1}}, UsageError, r"invalid name 'not a name' in inputs"),
+    ({"inputs": {"value": object()}}, UsageError, r"no codec for a value of type 'object'"),
+    ({"get": {"x": "../secret"}}, UsageError, r"'\.\./secret' is not a file in /out"),
+    ({"get": {"x": "/etc/passwd"}}, UsageError, r"'/etc/passwd' is not a file in /out"),
+    ({"get": "name"}, TypeError, r"get must be a list of strings, not one string"),
+    ({"input": 3}, TypeError, r"input must be bytes or a string, not int"),
+    ({"input": "x", "script": "y"}, UsageError, r"both `script` and `input`"),
+    ({"timeout": "soon"}, UsageError, r"soon"),
+    ({"nothing": 1}, TypeError, r"unexpected keyword argument 'nothing'"),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "message"), BAD, ids=range(len(BAD)))
+def test_bad_arguments_are_one_line(engine: Engine, options: dict[str, Any], kind: Any, message: str) -> None:
+    """A wrong argument of each of the three functions raises an error that names it; nothing runs."""
+    with pytest.raises(kind, match=message):
+        nbcontainer.run("busybox", ["true"], engine=engine, **options)
+    with pytest.raises(kind, match=message):
+        asyncio.run(nbcontainer.run_async("busybox", ["true"], engine=engine, **options))
+    with pytest.raises(kind, match=message):
+        list(nbcontainer.stream("busybox", ["true"], engine=engine, **options))
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\xff", "text", bytearray(b"array"), memoryview(b"view")], ids=lambda data: type(data).__name__
+)
+def test_input_is_standard_input(engine: Engine, data: Any) -> None:
+    """`input` is the standard input of a command and of a script, byte for byte, and then its end."""
+    expected = data.encode() if isinstance(data, str) else bytes(data)
+    for options in ({"command": ["cat"]}, {"script": "cat"}):
+        assert nbcontainer.run("busybox", input=data, engine=engine, **options).stdout == expected
+
+
+def test_values_travel_as_in_cells(engine: Engine) -> None:
+    """Inputs are files in `/in` and variables, and `get` reads `/out`; nothing of both is in the diff."""
+    script = 'echo "$word $(cat /in/rows.json)"; mkdir /out/d; printf 7 > /out/n.json; printf x > /out/d/y.txt'
+    inputs = {"word": "it's", "rows": [1, {"a": None}]}
+    result = nbcontainer.run("busybox", script=script, inputs=inputs, get={"y": "/out/d/y.txt"}, engine=engine)
+    assert (result.text, result.values) == ('it\'s [1, {"a": null}]\n', {"y": "x"})
+    assert isinstance(result.container, nbcontainer.Container)
+    assert result.container.diff() == []
+    with pytest.raises(ValueUnavailable, match="left no file /out/missing"):
+        nbcontainer.run("busybox", ["true"], get=["missing"], engine=engine)
+
+
+def test_a_failed_run_has_its_output(engine: Engine) -> None:
+    """`CellFailed` holds what the run wrote, and pickles with it; `check_returncode` raises the same."""
+    script = "echo out; echo problem >&2; exit 3"
+    with pytest.raises(CellFailed, match="exit code 3: problem") as raised:
+        nbcontainer.run("busybox", script=script, engine=engine)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (again.stdout, again.stderr, again.outcome) == (b"out\n", b"problem\n", raised.value.outcome)
+    result = nbcontainer.run("busybox", script=script, engine=engine, check=False)
+    assert (result.ok, result.exit_code, result.returncode) == (False, 3, 3)
+    with pytest.raises(CellFailed, match="exit code 3: problem"):
+        result.check_returncode()
+
+
+def test_a_result_pickles_with_all_it_has(engine: Engine) -> None:
+    """A result keeps its output, values and outcome when it is pickled; its container can be looked at."""
+    result = nbcontainer.run("busybox", script="echo x; echo 1 > /out/a.json", get=["a"], engine=engine)
+    found = pickle.loads(pickle.dumps(result))
+    assert (found.text, found.values, found.outcome) == (result.text, {"a": 1}, result.outcome)
+    assert found.container.name == result.container.name
+    with pytest.raises(ContainerError, match="was copied from another process"):
+        found.container.run(["true"])
+
+
+def work(number: int) -> nbcontainer.Result:
+    """Runs in a process of a pool: exit code `number`."""
+    return nbcontainer.run("busybox", script=f"echo {number}; exit {number}")
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_results_and_errors_leave_a_process_pool(engine: Engine, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """A process pool returns the results of runs, and raises the errors of those that fail; it does not hang."""
+    monkeypatch.setenv("NBCONTAINER_HOME", str(engine.store.path))
+    nbcontainer.run("busybox", ["true"], engine=engine)
+    context = multiprocessing.get_context(method)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        futures = [pool.submit(work, number) for number in range(2)]
+        assert futures[0].result(60).text == "0\n"
+        with pytest.raises(CellFailed, match="exit code 1"):
+            futures[1].result(60)
+
+
+def test_a_cancellation_ends_the_container(engine: Engine) -> None:
+    """A task that is cancelled is over when its container has ended; a program that ignores signals is killed."""
+    mark = marker()
+
+    async def cancelled() -> list[int]:
+        script = f"trap '' INT TERM; sleep {mark} & wait; sleep {mark}"
+        task = asyncio.create_task(nbcontainer.run_async("busybox", script=script, engine=engine))
+        found = await asyncio.to_thread(appear, mark, 1)
+        fds = pidfds(found)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return fds
+
+    assert all_dead(asyncio.run(cancelled()), 0.5)
+
+
+def test_a_timeout_of_the_loop_ends_the_container(engine: Engine) -> None:
+    """`asyncio.timeout` ends the run that is in it."""
+    mark = marker()
+
+    async def limited() -> None:
+        async with asyncio.timeout(0.3):
+            await nbcontainer.run_async("busybox", ["sleep", mark], engine=engine)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(limited())
+    assert all_dead(pidfds(appear(mark, 0)), 0.5)
+
+
+def test_many_runs_are_awaited_at_once(engine: Engine) -> None:
+    """The event loop stays free while runs are awaited, and each awaits its own result."""
+
+    async def both() -> list[str]:
+        runs = (nbcontainer.run_async("busybox", ["echo", str(number)], engine=engine) for number in range(12))
+        return [result.text for result in await asyncio.gather(*runs)]
+
+    assert asyncio.run(both()) == [f"{number}\n" for number in range(12)]
+
+
+def test_output_comes_while_the_run_lasts(engine: Engine) -> None:
+    """An event is there before the run has ended; `close` ends the run."""
+    mark = marker()
+    with nbcontainer.stream("busybox", script=f"echo first; echo more >&2; sleep {mark}", engine=engine) as events:
+        seen = {next(events), next(events)}
+        assert {(event.stream, event.data) for event in seen} == {("stdout", b"first\n"), ("stderr", b"more\n")}
+        with pytest.raises(ContainerError, match="no result yet"):
+            _ = events.result
+        fds = pidfds(appear(mark, 1))
+    assert all_dead(fds, 0.5)
+    assert list(events) == []
+
+
+def test_a_lost_stream_ends_its_run(engine: Engine) -> None:
+    """When the last reference to a stream is gone, its container is killed."""
+    mark = marker()
+    events = nbcontainer.stream("busybox", script=f"echo up; sleep {mark}", engine=engine)
+    next(events)
+    fds = pidfds(appear(mark, 1))
+    del events
+    gc.collect()
+    assert all_dead(fds)
+
+
+def test_a_stream_raises_after_its_last_event(engine: Engine) -> None:
+    """A run that fails raises after its output, once; with `check=False` it has its outcome in the result."""
+    events = nbcontainer.stream("busybox", script="echo out; exit 3", engine=engine)
+    assert next(events).text == "out\n"
+    with pytest.raises(CellFailed, match="exit code 3"):
+        next(events)
+    assert next(events, None) is None
+    events = nbcontainer.stream("busybox", script="exit 3", engine=engine, check=False)
+    assert list(events) == []
+    assert events.result.exit_code == 3
+
+
+def test_a_stream_that_is_not_read_holds_its_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that is not read fills a bounded part of memory; a time limit is applied all the same."""
+    monkeypatch.setattr(output_stream, "LIMIT", 1 << 20)
+    events = nbcontainer.stream("busybox", ["yes"], engine=engine, timeout=1, check=False)
+    events._thread.join(DEADLINE)
+    assert not events._thread.is_alive()
+    assert sum(len(event.data) for event in events) < 8 << 20
+    assert events.result.outcome.reason is Reason.TIMEOUT
+
+
+def test_a_stream_can_be_stopped_before_it_starts(engine: Engine) -> None:
+    """`close` at once leaves nothing running, however far the run has come."""
+    before = threading.active_count()
+    for _ in range(5):
+        mark = marker()
+        nbcontainer.stream("busybox", ["sleep", mark], engine=engine).close()
+        assert appear(mark, 0) == []
+    deadline = time.monotonic() + DEADLINE
+    while threading.active_count() > before + 1:  # the background queue may have begun
+        assert time.monotonic() < deadline

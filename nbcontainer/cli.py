@@ -16,7 +16,8 @@ from nbcontainer._version import __version__
 from nbcontainer.api import Result
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
-from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.explanation_view import ExplanationView
+from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.terminal import WindowSize, raw
@@ -30,9 +31,9 @@ from nbcontainer.outcome import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from nbcontainer.commands.grammar import Words
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.explanation import Explanation
 
 _RUN = Command(
     RUN.name,
@@ -158,9 +159,18 @@ def _kernel(words: Sequence[str], top: Words) -> int:
 
 
 def _show(view: Any, top: Words) -> int:
-    if view is not None and (text := json.dumps(view.as_json(), indent=2) if top.has("json") else str(view)):
+    if view is not None and (text := json.dumps(view.as_json(), indent=2) if top.has("json") else _text(view)):
         _say(text)
     return 0 if getattr(view, "ok", True) else 1
+
+
+def _text(view: Any) -> str:
+    """Return a view as text; an explanation has comments for a person at a terminal, and none for a program."""
+    return view.with_words() if isinstance(view, ExplanationView) and sys.stdout.isatty() else str(view)
+
+
+def _say_explained(explanation: Explanation) -> None:
+    _show(ExplanationView(explanation), Words())
 
 
 def _say(text: str) -> None:
@@ -202,7 +212,7 @@ def _run(engine: Engine, words: Words) -> int:
     if not request.image and not request.name:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
-        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None)
+        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None, on_explained=_say_explained)
         return _exit_code(run(engine, request, streams, progress=_listener())[1])
     if interactive and not os.isatty(0):
         raise UsageError("-it requires a terminal on standard input", hint="remove -t, or -i")
@@ -212,6 +222,7 @@ def _run(engine: Engine, words: Words) -> int:
             stack.enter_context(raw(0))
         keyboard = 0 if interactive else None
         streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
+        streams.on_explained = _say_explained
         outcome = run(engine, request, streams, progress=_listener())[1]
     return _exit_code(outcome)
 

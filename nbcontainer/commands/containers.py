@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.commands import field_paths
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
+from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
 from nbcontainer.commands.views import CellRow, ContainerRow, Document, Lines, Note, listings, size
@@ -355,6 +356,7 @@ VERBS: dict[str, Verb] = {
             ),
             _inspect,
         ),
+        EXPLAIN,
         VOLUME,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),

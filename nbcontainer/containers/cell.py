@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import time
 from dataclasses import dataclass, replace
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking, Values
-    from nbcontainer.sandbox.steps.base import Step
+    from nbcontainer.sandbox.steps.base import Plan, Step
 
     Sink = Callable[[bytes], None]
 
@@ -89,7 +91,8 @@ class Streams:
     the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
     descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and closes them; the
-    cell starts when it returns. `on_notice` gets lines about the run that the container did not write.
+    cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets lines about
+    the run that the container did not write.
     """
 
     stdout: Sink
@@ -102,6 +105,7 @@ class Streams:
     on_follow: Callable[[Supervisor], None] | None = None
     values: Values | None = None
     on_values: Callable[[Sequence[int]], None] = protocol.close
+    on_explained: Callable[[Explanation], None] | None = None
     on_notice: Callable[[str], None] | None = None
 
     def notify(self, text: str) -> None:
@@ -124,7 +128,7 @@ def store_errors(engine: Engine, do: str) -> Iterator[None]:
 class Cell:
     """One run of one cell, from the request to the outcome.
 
-    `template` is its plan but for the root, once the cell has been sent.
+    `plan` is its plan, and `template` the same but for the root, once the cell has been sent.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class Cell:
         self.running: ContainerHandle | None = None
         self.group: Group | None = None
         self.template: PlanTemplate | None = None
+        self.plan: Plan | None = None
         self._script = None if request.command else request.script
         self._done: tuple[Step, ...] = ()
         self._changes = False
@@ -302,7 +307,8 @@ class Cell:
         if container.unused:
             container.record = replace(container.record, name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
-        self.running = self.launcher.submit(warm.plan, files, before=before)
+        self.plan, explain = warm.plan, self.options.explain
+        self.running = self.launcher.submit(warm.plan, files, before=before, explain=explain)
         if self.launcher.proc is not ProcLevel.OWN:
             self._note_once(f"/proc: {self.launcher.proc}: {LIMITS[self.launcher.proc]}; see docs/places.md")
         container.upper = self.upper
@@ -346,6 +352,7 @@ class Cell:
                 started=started,
             )
             outcome = supervisor.to_end()
+            self._explain(running)
             if self.group is not None:
                 outcome = self.group.explain(outcome)
             if isinstance(self.upper, LimitedWriteLayer):
@@ -355,6 +362,14 @@ class Cell:
         finally:
             self.container.upper = None
             self.engine.note_active(self.container.name, None)
+
+    def _explain(self, running: ContainerHandle) -> None:
+        """Hand on what was done for the cell, if that was asked for."""
+        if running.explained is not None and self.plan is not None and self.streams.on_explained is not None:
+            from nbcontainer.sandbox.explanation import explain_run
+
+            explanation = explain_run(self.plan, json.loads(running.explained), running.sent)
+            self.streams.on_explained(explanation)
 
     def end_at_limit(self) -> None:
         """End all of a cell that reached its memory limit, where the kernel ends one process at a time."""

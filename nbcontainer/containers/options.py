@@ -115,7 +115,7 @@ class RunOptions:
 
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
     container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
-    `identity` gives git the user's name and e-mail address.
+    `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
     """
 
     selection: ImageSelection = ImageSelection()
@@ -129,6 +129,7 @@ class RunOptions:
     labels: tuple[tuple[str, str], ...] = ()
     here: str = ""
     identity: Identity | None = None
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if self.here not in ("", "ro", "rw"):

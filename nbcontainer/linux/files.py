@@ -9,6 +9,7 @@ import fcntl
 import os
 import struct
 from ctypes import c_uint64
+from typing import Any
 
 from nbcontainer.linux.libc import check, encode, int_, libc, syscall, unsigned
 
@@ -18,6 +19,11 @@ RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
+
+# <asm-generic/ioctls.h>
+TIOCGPTN = 0x80045430
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
 
 # <linux/stat.h>, <linux/fcntl.h>
 _STATX_BTIME = 0x800
@@ -102,3 +108,30 @@ def write_once(path: str, text: str) -> None:
     except OSError as error:
         error.filename = path
         raise
+
+
+def ioctl(fd: int, request: int, argument: int | bytes = 0) -> Any:
+    """ioctl(2): return its result for a number, the changed bytes for bytes."""
+    return fcntl.ioctl(fd, request, argument)
+
+
+_TEXT_LIMIT = 1 << 20
+_CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
+
+
+def read_text(path: str) -> str:
+    """Return the text of a small file, at most 1 MiB of it; empty if it cannot be read."""
+    try:
+        # The open of a pipe would wait for a writer (fifo(7)).
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        text = b""
+        while len(text) < _TEXT_LIMIT and (more := os.read(fd, _CHUNK)):
+            text += more
+        return text.decode("utf-8", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)

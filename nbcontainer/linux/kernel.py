@@ -27,6 +27,8 @@ class Kernel:
     fsconfig_create = staticmethod(mounts.fsconfig_create)
     fsmount = staticmethod(mounts.fsmount)
     openat2 = staticmethod(files.openat2)
+    read_text = staticmethod(files.read_text)
+    ioctl = staticmethod(files.ioctl)
     clone = staticmethod(namespaces.clone)
     unshare = staticmethod(namespaces.unshare)
     setns = staticmethod(namespaces.setns)

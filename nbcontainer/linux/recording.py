@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbcontainer.linux.files import TIOCGPTPEER
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD
 from nbcontainer.linux.process import PR_GET_SECCOMP
@@ -153,6 +154,12 @@ class RecordingKernel(Kernel):
 
     def _stat(self, path: str, *, follow_symlinks: bool = True) -> os.stat_result:
         return self._facts(self._find(path))
+
+    def _read_text(self, path: str) -> str:
+        return ""
+
+    def _ioctl(self, fd: int, request: int, argument: int | bytes = 0) -> int | bytes:
+        return self._descriptor("terminal") if request == TIOCGPTPEER else argument
 
     def _listdir(self, path: str) -> list[str]:
         below = [name.removeprefix(f"{path}/") for name in self.nodes if name.startswith(f"{path}/")]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import keyword
 import sys
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from IPython.core.display_functions import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Bool, Float, Int, List, Unicode
+from traitlets import Bool, Enum, Float, Int, List, Unicode
 
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.explain import LANGUAGE
+from nbcontainer.commands.explanation_view import ExplanationView
 from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.output import FloodGate, TextSink
@@ -32,6 +36,7 @@ from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
+from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.commands.options.table import RunOption
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.values.exchange import Exchange
 
@@ -104,6 +110,7 @@ class ContainerMagics(Magics):
     )
     output_limit = Int(4 << 20, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
     hints = Bool(True, help="Whether to show what a cell lacks, and how to have it, after the cell.").tag(config=True)
+    language = Enum(tuple(Language), Language.ENGLISH, help="The language of --explain: en or zh.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -193,9 +200,15 @@ class ContainerMagics(Magics):
 
             return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
         try:
-            return verb.answer(Invocation(engine, parsed, listener(self.shell)))
+            return self._in_language(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
             raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
+
+    def _in_language(self, view: Any, words: Words) -> Any:
+        """Return an explanation in the notebook's language, unless the line names one; any other view as it is."""
+        if isinstance(view, ExplanationView) and not words.has(LANGUAGE.name):
+            return replace(view, language=Language(self.language))
+        return view
 
     def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
         parsed = parse(command, words, fill=self._fill)
@@ -278,6 +291,8 @@ class ContainerMagics(Magics):
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
             streams.values, streams.on_values = exchange.values, exchange.send
+        explained: list[Explanation] = []
+        streams.on_explained = explained.append
         streams.on_follow = watch = _Watch()
         try:
             container, outcome = run(self.engine, request, streams, progress=listener(self.shell))
@@ -292,6 +307,9 @@ class ContainerMagics(Magics):
                 sink.finish()
             for destination in (out, err):
                 destination.fill(self._namespace)
+            for explanation in explained:
+                view = ExplanationView(explanation, Language(self.language))
+                display(view)  # type: ignore[no-untyped-call]
         if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
             self._hint(words, CellFacts(request, container, not outcome.ok, watch.ended))
         if not outcome.ok:

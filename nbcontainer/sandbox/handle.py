@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan, protocol
@@ -24,7 +25,8 @@ class ContainerHandle:
     `pid` is init's host pid. `pidfd` becomes readable when init is dead, and with it every process, mount and namespace
     of the container (the kernel's do_exit releases them first). `helper` is a pidfd of the program that carries the
     container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
-    directory and of its terminal, `values` are those that init has sent for `/in` and `/out` (`MountValues`).
+    directory and of its terminal, `values` are those that init has sent for `/in` and `/out` (`MountValues`). If it was
+    asked for, `explained` is what init called, and `sent` the time at which its plan was sent (CLOCK_MONOTONIC, ns).
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
     and `kill` ends it.
@@ -39,6 +41,8 @@ class ContainerHandle:
         self.control_directory: tuple[int, int] | None = None
         self.values: list[int] | None = None
         self.progress = 0
+        self.explained: str | None = None
+        self.sent = 0
         self.ended: dict[str, Any] | None = None
         self.failed: dict[str, Any] | None = None
         self.answer: dict[str, Any] | None = None
@@ -50,14 +54,19 @@ class ContainerHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, todo: Plan, done: int, files: Sequence[int]) -> None:
+    def begin(self, todo: Plan, done: int, files: Sequence[int], *, explain: bool = False) -> None:
         """Send a spare the rest of its plan, with copies of `files` (0, 1 and 2 are the cell's streams).
 
-        The spare has applied the first `done` steps already. Raises `OSError`.
+        The spare has applied the first `done` steps already. With `explain`, init sends its calls when the cell has
+        begun. Raises `OSError`.
         """
         done -= len(todo.prepare)
         setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
-        protocol.send(self.channel, {"setup": plan.encode(setup), "enter": plan.encode(enter)}, files)
+        message: dict[str, Any] = {"setup": plan.encode(setup), "enter": plan.encode(enter)}
+        if explain:
+            message["explain"] = True
+            self.sent = time.monotonic_ns()
+        protocol.send(self.channel, message, files)
 
     def network(self) -> int:
         """Return a descriptor of a spare's network namespace; the caller closes it. Raises `OSError`."""
@@ -85,6 +94,8 @@ class ContainerHandle:
         elif "values" in message and self.values is None:
             self.values = files[:]
             files.clear()
+        elif "explained" in message:
+            self.explained = str(message["explained"])
         elif "answer" in message:
             self.answer = message["answer"]
         elif "failed" in message:

@@ -67,6 +67,7 @@ class RunKeywords(TypedDict, total=False):
     cap_drop: Strings
     userns: str
     init: bool
+    explain: bool
     platform: str
     pull: str
 
@@ -422,6 +423,11 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         flags=("--init",),
         help="accepted for Docker's sake: an init always reaps processes and forwards signals",
         field="",
+    ),
+    RunOption(
+        flags=("--explain",),
+        help="show what was done for the run: each step, its system calls, its purpose and its time",
+        field="explain",
     ),
     RunOption(
         flags=("--platform",),

@@ -101,11 +101,17 @@ class Launcher:
                 wait_readable(spare.pidfd)
 
     def submit(
-        self, todo: Plan, files: Sequence[int], *, before: Callable[[ContainerHandle], None] | None = None
+        self,
+        todo: Plan,
+        files: Sequence[int],
+        *,
+        before: Callable[[ContainerHandle], None] | None = None,
+        explain: bool = False,
     ) -> ContainerHandle:
         """Start a container with copies of `files` (0, 1 and 2 are the cell's streams).
 
-        `before` is called with the handle before anything of the cell begins. Raises `SandboxError`.
+        `before` is called with the handle before anything of the cell begins. With `explain`, the handle gets what init
+        called. Raises `SandboxError`.
         """
         with self._lock:
             self.connection.ensure()
@@ -113,7 +119,7 @@ class Launcher:
         try:
             if before is not None:
                 before(running)
-            running.begin(todo, done, files)
+            running.begin(todo, done, files, explain=explain)
         except BaseException as error:
             with running:  # when this is raised, nothing uses the upper directory and no process is in the group
                 running.kill()

@@ -22,6 +22,7 @@ from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.process import set_name, set_pdeathsig
 from nbcontainer.linux.procfs import unreached
+from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
@@ -51,12 +52,14 @@ def main(
     prepare: list[Any],
     gate: MapGate | None = None,
     level: ProcLevel = ProcLevel.OWN,
+    cloned: int = 0,
 ) -> NoReturn:
     """Init's whole life. Ends the process.
 
     `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
     is what can be done ahead, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps;
     None if it is in the launcher's. `level` says whether the notebook mounts /proc.
+    `cloned` is the time at which the launcher began to clone this process (CLOCK_MONOTONIC, nanoseconds).
     """
     try:
         if gate is not None:
@@ -64,7 +67,7 @@ def main(
         end_with(launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
-        _Init(kernel, channel, launcher).live(plan.decode(prepare), asks=level == ProcLevel.NOTEBOOK)
+        _Init(kernel, channel, launcher).live(plan.decode(prepare), cloned, asks=level == ProcLevel.NOTEBOOK)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
@@ -91,8 +94,9 @@ class _Init:
         self.files: list[int] = []
         self.done: Sequence[Step] = ()
         self.cell = 0
+        self.watched: WatchedKernel | None = None
 
-    def live(self, prepare: Sequence[Step], *, asks: bool = False) -> None:
+    def live(self, prepare: Sequence[Step], cloned: int, *, asks: bool = False) -> None:
         """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell.
 
         If `asks` is true, the notebook mounts /proc.
@@ -103,7 +107,9 @@ class _Init:
         for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
             signal.signal(sig, signal.SIG_DFL)
         mounts = ask_for_proc(self.kernel, self.channel) if asks else []
-        failure = _apply(self.kernel, prepare, mounts)
+        # Whether the cell is to be explained is not known yet, and these calls are made once.
+        self.watched = WatchedKernel(self.kernel, cloned)
+        failure = _apply(self.watched.as_kernel(), prepare, mounts)
         protocol.close(mounts)
         self._harden()
         self.done = prepare
@@ -139,10 +145,15 @@ class _Init:
         if request is None:  # the notebook wants this one no more, or has gone
             return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
+        explain = self.watched if request.get("explain") else None
+        if explain is not None:
+            self.kernel = explain.as_kernel()
         failure = failure or self._set_up(setup) or self._start(enter)
         if failure is not None:
             protocol.send(self.channel, {"failed": failure})
             return False
+        if explain is not None:
+            protocol.send(self.channel, {"explained": explain.as_json()})
         self._let_go()
         return True
 
@@ -170,7 +181,9 @@ class _Init:
     def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
         for step in setup:
             if isinstance(step, OpenTerminal):
+                _begin_step(self.kernel, step)
                 control, terminal = open_terminal(self.kernel)
+                _end_step(self.kernel)
                 protocol.send(self.channel, {"terminal": True}, [control])
                 self.kernel.close(control)
                 self.files[:3] = [terminal] * 3
@@ -207,7 +220,9 @@ class _Init:
         if any(isinstance(step, SetUser) for step in enter):
             self._harden()
         try:
+            _begin_step(self.kernel, last)
             self.cell = last.start(self.kernel)
+            _end_step(self.kernel)
         except Exception as error:
             return _failure(last, error)
         return None
@@ -273,10 +288,24 @@ def _apply(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[s
     """Applies steps in order; None, or what there is to say of the first that failed."""
     for step in todo:
         try:
+            _begin_step(kernel, step)
             step.apply(kernel, files)
+            _end_step(kernel)
         except Exception as error:  # whatever it is: a cell that could not start must not look like one that failed
             return _failure(step, error)
     return None
+
+
+def _begin_step(kernel: Kernel, step: Step) -> None:
+    """Have a kernel that notes calls note those that follow as the step's."""
+    if isinstance(kernel, WatchedKernel):
+        kernel.begin(type(step).__name__)
+
+
+def _end_step(kernel: Kernel) -> None:
+    """Have a kernel that notes calls note that the step is done."""
+    if isinstance(kernel, WatchedKernel):
+        kernel.end()
 
 
 def _failure(step: Step, error: Exception) -> dict[str, Any]:

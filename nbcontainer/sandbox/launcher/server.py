@@ -16,6 +16,7 @@ import resource  # noqa: F401 - os.wait4 wants it, and would look for it in the 
 import select
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.kernel import Kernel
@@ -182,10 +183,11 @@ class ForkServer:
             os.fchdir(self.store)
             # A signal that comes before init can hear it waits, or the kernel would drop it (pid_namespaces(7)).
             before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+            begun = time.monotonic_ns()
             try:
                 pid = self.kernel.clone(clone.flags())
                 if pid == 0:
-                    init.main(self.kernel, channel, self.itself, prepare[1:], gate, self.level)
+                    init.main(self.kernel, channel, self.itself, prepare[1:], gate, self.level, begun)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:

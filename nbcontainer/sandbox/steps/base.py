@@ -1,17 +1,18 @@
 """The base of all steps of a plan, the plan itself, and the advice for a step that failed.
 
 A step is a small frozen dataclass. Its fields are all it needs; `apply` makes the system calls through the kernel that
-it is given; `describe` says in words what it does with its fields; `why` states its purpose; `advice` says what to do
-if the kernel refuses. Fields are strings, numbers, booleans, None and tuples of these, so that a list of steps is also
-JSON.
+it is given; `describe` says in words what it does with its fields; `why` states its purpose; `risk` says what an
+attacker could do without it; `advice` says what to do if the kernel refuses. Fields are strings, numbers, booleans,
+None and tuples of these, so that a list of steps is also JSON.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import errno
 import functools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from nbcontainer.errors import ERRNO_ADVICE
 from nbcontainer.sandbox.diagnosis import Machine, call_advice
@@ -23,6 +24,29 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.diagnosis import Diagnosis
 
 
+class Language(enum.StrEnum):
+    """A language in which steps are explained."""
+
+    ENGLISH = "en"
+    CHINESE = "zh"
+
+
+class Words(NamedTuple):
+    """What a step does, its purpose, and what an attacker could do without it."""
+
+    description: str
+    why: str
+    risk: str
+
+
+class Chinese(NamedTuple):
+    """The explanation of a step in Chinese. `phrase` names the step's fields in braces."""
+
+    phrase: str
+    why: str
+    risk: str
+
+
 class Step:
     """One operation of a plan."""
 
@@ -31,6 +55,16 @@ class Step:
 
     why: ClassVar[str] = ""
     """Its purpose, in one clause."""
+
+    risk: ClassVar[str] = ""
+    """What an attacker in the container could do without it, in one clause; "nothing; …" if it is not for safety."""
+
+    chinese: ClassVar[Chinese] = Chinese(
+        "",
+        "",
+        "",
+    )
+    """The same in Chinese."""
 
     advice: ClassVar[Mapping[int, str]] = {}
     """By errno: the one thing to do about it."""
@@ -61,9 +95,23 @@ class Step:
         details = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
         return f"{cls.phrase} ({details})" if details else cls.phrase
 
+    @classmethod
+    def words(cls, arguments: Mapping[str, Any], language: Language = Language.ENGLISH) -> Words:
+        """Return the explanation of a step with `arguments`, which are as in `describe`."""
+        if language == Language.ENGLISH:
+            return Words(cls.describe(arguments), cls.why, cls.risk)
+        values = {name: _in_chinese(value) for name, value in arguments.items()}
+        return Words(cls.chinese.phrase.format_map(values), cls.chinese.why, cls.chinese.risk)
+
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Make the step's system calls. `files` are the descriptors that were sent with the plan. Raises `OSError`."""
         raise TypeError(f"{type(self).__name__} is not applied")
+
+
+def _in_chinese(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return "、".join(map(str, value)) or "无"
+    return str(value) or "root"
 
 
 def quoted(text: str) -> str:

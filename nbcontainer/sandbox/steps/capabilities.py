@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, capability_mask
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.steps.base import Step, listed
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +23,12 @@ class DropBounding(Step):
 
     phrase: ClassVar[str] = "cut the bounding set of capabilities"
     why: ClassVar[str] = "no program of the container's, setuid or not, can gain more than these capabilities"
+    risk: ClassVar[str] = "a setuid program of the image could gain capabilities that reach the kernel"
+    chinese: ClassVar[Chinese] = Chinese(
+        "限制以后的程序能获得的权能：{keep}",
+        "容器里的任何程序，不管是不是 setuid，都不能获得更多权能",
+        "镜像中的 setuid 程序可以获得能触及内核的权能",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -41,6 +47,12 @@ class HardenInit(Step):
 
     phrase: ClassVar[str] = "close init to the container"
     why: ClassVar[str] = "pid 1 is the container's only way to the host's interpreter: it cannot be looked into"
+    risk: ClassVar[str] = "it could look into init, and find the host's interpreter there (CVE-2019-5736)"
+    chinese: ClassVar[Chinese] = Chinese(
+        "不让容器查看 init",
+        "1 号进程是容器通往宿主机解释器的唯一途径，所以不能被查看",
+        "容器可以查看 init，并由此找到宿主机的解释器（CVE-2019-5736）",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Not dumpable (so no ptrace and no /proc/1/exe, fd, root), no new privileges."""
@@ -56,6 +68,12 @@ class DropCapabilities(Step):
 
     phrase: ClassVar[str] = "drop the capabilities"
     why: ClassVar[str] = "root in the container can do what programs expect, not what reaches the kernel"
+    risk: ClassVar[str] = "root in the container could mount, trace, load modules and change the network"
+    chinese: ClassVar[Chinese] = Chinese(
+        "root 只保留这些权能，其他用户没有权能：{keep}",
+        "容器里的 root 能做程序所需的事，但触及不到内核",
+        "容器里的 root 可以挂载、跟踪进程、加载模块和修改网络",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -76,6 +94,12 @@ class NoNewPrivileges(Step):
 
     phrase: ClassVar[str] = "forbid new privileges"
     why: ClassVar[str] = "no exec gives more than the process has"
+    risk: ClassVar[str] = "a setuid program in the image or in a volume could give it more privileges"
+    chinese: ClassVar[Chinese] = Chinese(
+        "禁止获得新的特权",
+        "执行任何程序都不会得到比进程已有的更多的特权",
+        "镜像或卷中的 setuid 程序可以让它得到更多特权",
+    )
     ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

@@ -6,13 +6,13 @@ programs of the container.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.sandbox.steps.base import Step, listed
+from nbcontainer.linux.files import TIOCGPTN
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 from nbcontainer.sandbox.steps.program import open_terminal
 from nbcontainer.sandbox.steps.rootfs import ROOT
 
@@ -27,8 +27,6 @@ EXCHANGE = "/dev/nbcontainer"
 KEYBOARD = "keyboard"
 """Name in it of the terminal that the notebook has the other end of."""
 
-_TIOCGPTN = 0x80045430
-
 
 @dataclass(frozen=True)
 class MakeControlDirectory(Step):
@@ -40,6 +38,12 @@ class MakeControlDirectory(Step):
 
     phrase: ClassVar[str] = "make the directory that the notebook and the program talk through"
     why: ClassVar[str] = "the notebook and a program that goes on from cell to cell talk through it"
+    risk: ClassVar[str] = "nothing; the notebook could not talk to a program that runs across cells"
+    chinese: ClassVar[Chinese] = Chinese(
+        "创建笔记本与程序通信的目录",
+        "笔记本和跨单元格运行的程序通过它通信",
+        "没有危险，但笔记本不能与跨单元格运行的程序通信",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -72,7 +76,7 @@ def open_control_directory(kernel: Kernel) -> tuple[int, int]:
     control, peer = open_terminal(kernel)
     try:
         kernel.fchmod(peer, 0o666)
-        number = struct.unpack("I", fcntl.ioctl(control, _TIOCGPTN, b"\0\0\0\0"))[0]
+        number = struct.unpack("I", kernel.ioctl(control, TIOCGPTN, b"\0\0\0\0"))[0]
         kernel.symlink(f"/dev/pts/{number}", f"{ROOT}{EXCHANGE}/{KEYBOARD}")
         return kernel.open(ROOT + EXCHANGE, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), control
     except BaseException:

@@ -29,7 +29,7 @@ from nbcontainer.linux.mounts import (
     MS_REMOUNT,
 )
 from nbcontainer.sandbox.spec import ProcLevel
-from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 from nbcontainer.sandbox.steps.proc import CoverProcesses, MountProc
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
@@ -84,6 +84,12 @@ class MountSys(Step):
 
     phrase: ClassVar[str] = "mount /sys"
     why: ClassVar[str] = "programs look at the hardware here; none may change it"
+    risk: ClassVar[str] = "it could change settings of the host's hardware"
+    chinese: ClassVar[Chinese] = Chinese(
+        "以只读方式挂载 /sys",
+        "程序在这里查看硬件，但谁也不能修改",
+        "容器可以修改宿主机硬件的设置",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -109,6 +115,12 @@ class MountDev(Step):
 
     phrase: ClassVar[str] = "mount /dev"
     why: ClassVar[str] = "only the devices that are put there"
+    risk: ClassVar[str] = "it would find the host's devices, disks among them"
+    chinese: ClassVar[Chinese] = Chinese(
+        "挂载一个空的 /dev",
+        "里面只有放进去的设备",
+        "容器会看到宿主机的设备，包括磁盘",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts a tmpfs on the stage, with the usual links."""
@@ -130,6 +142,14 @@ class BindDevice(Step):
 
     phrase: ClassVar[str] = "bind a device"
     why: ClassVar[str] = "every program expects it; a user namespace cannot make device nodes, so it is bound"
+    risk: ClassVar[str] = (
+        "nothing; programs would not find the device. The check of its number keeps a planted file out"
+    )
+    chinese: ClassVar[Chinese] = Chinese(
+        "绑定宿主机的设备 /dev/{name}",
+        "每个程序都需要它；用户命名空间不能创建设备文件，所以用绑定",
+        "没有危险，但程序会找不到这个设备；检查设备号可以防止被调换",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENODEV: "the machine's own /dev is not what it should be: mount devtmpfs there",
         errno.ENOENT: "the machine's own /dev is not what it should be: mount devtmpfs there",
@@ -162,6 +182,12 @@ class MountDevDirectory(Step):
 
     phrase: ClassVar[str] = "mount a part of /dev"
     why: ClassVar[str] = "the container's own, apart from the host's"
+    risk: ClassVar[str] = "it would share terminals, shared memory or message queues with the host"
+    chinese: ClassVar[Chinese] = Chinese(
+        "在 /dev/{name} 挂载 {fstype}",
+        "这是容器自己的，与宿主机分开",
+        "容器会与宿主机共用终端、共享内存或消息队列",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -182,6 +208,12 @@ class ReserveScript(Step):
 
     phrase: ClassVar[str] = "reserve a file for the cell's body"
     why: ClassVar[str] = "a cell's body has its place before there is one"
+    risk: ClassVar[str] = "nothing; the cell's body would have no place"
+    chinese: ClassVar[Chinese] = Chinese(
+        "为单元格的正文创建一个空文件",
+        "在单元格到来之前，它的正文就有了位置",
+        "没有危险，但单元格的正文就没有地方放",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -207,6 +239,12 @@ class LinkStreams(Step):
 
     phrase: ClassVar[str] = "link /proc/1/fd to the cell's streams"
     why: ClassVar[str] = "images write their logs to /proc/1/fd/1, as their program is process 1 elsewhere"
+    risk: ClassVar[str] = "nothing; images that write their logs there would fail"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把 /proc/1/fd 指向单元格的输入输出",
+        "很多镜像把日志写到 /proc/1/fd/1",
+        "没有危险，但把日志写到那里的镜像会失败",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts a tmpfs over it on the stage, with three links, and makes it read-only."""
@@ -229,6 +267,12 @@ class AllowPing(Step):
 
     phrase: ClassVar[str] = "allow ping"
     why: ClassVar[str] = "programs send echo requests without a raw socket, which the container does not have"
+    risk: ClassVar[str] = "nothing; ping would need a raw socket, which the container does not have"
+    chinese: ClassVar[Chinese] = Chinese(
+        "允许容器的用户组使用 ping",
+        "程序不用原始套接字就能发送回显请求",
+        "没有危险，但 ping 就需要容器没有的原始套接字",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -256,6 +300,12 @@ class MaskPaths(Step):
 
     phrase: ClassVar[str] = "hide a part of /proc or /sys"
     why: ClassVar[str] = "they tell about the host, and are no business of the container's"
+    risk: ClassVar[str] = "it could read facts about the host, for example its keys and its firmware"
+    chinese: ClassVar[Chinese] = Chinese(
+        "隐藏：{paths}",
+        "这些文件透露宿主机的信息，或者能影响宿主机",
+        "容器可以读到宿主机的信息，例如密钥列表和固件",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -300,6 +350,12 @@ class ReadOnlyPaths(Step):
 
     phrase: ClassVar[str] = "make a part of /proc read-only"
     why: ClassVar[str] = "a write there would change the kernel's settings"
+    risk: ClassVar[str] = "root in the container could change settings of the kernel"
+    chinese: ClassVar[Chinese] = Chinese(
+        "设为只读：{paths}",
+        "在那里写入会改变内核的设置",
+        "容器里的 root 可以修改内核的设置",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:

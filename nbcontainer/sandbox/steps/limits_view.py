@@ -15,8 +15,7 @@ from nbcontainer.linux.mounts import (
     MS_NOSUID,
 )
 from nbcontainer.linux.namespaces import CLONE_NEWCGROUP
-from nbcontainer.sandbox.steps.base import Step
-from nbcontainer.sandbox.steps.user import read_text
+from nbcontainer.sandbox.steps.base import Chinese, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +39,16 @@ class ShowLimits(Step):
 
     phrase: ClassVar[str] = "show the container's limits"
     why: ClassVar[str] = "Java and others choose their memory and threads by the limits in /sys/fs/cgroup"
+    risk: ClassVar[str] = "nothing; Java and others would take more memory than they may use, and be killed"
+    chinese: ClassVar[Chinese] = Chinese(
+        "显示容器的资源限制",
+        "Java 等程序根据 /sys/fs/cgroup 中的限制选择内存和线程数",
+        "没有危险，但 Java 等程序会用超出限制的内存，然后被杀死",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """unshare(2) and mount(2). Where an outer container refuses that, the limits hold and are not shown."""
-        groups = own_groups(read_text("/proc/self/cgroup"), self.prefix)
+        groups = own_groups(kernel.read_text("/proc/self/cgroup"), self.prefix)
         with contextlib.suppress(PermissionError):
             kernel.unshare(CLONE_NEWCGROUP)
             legacy = [names for names in groups if names]

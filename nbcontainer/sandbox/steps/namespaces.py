@@ -17,7 +17,7 @@ from nbcontainer.linux.namespaces import (
     CLONE_NEWUTS,
 )
 from nbcontainer.sandbox.diagnosis import limits_advice, namespace_advice
-from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,6 +50,12 @@ class CloneInit(Step):
 
     phrase: ClassVar[str] = "make namespaces"
     why: ClassVar[str] = "mounts, processes, host name, shared memory and network of its own"
+    risk: ClassVar[str] = "it would see the host's mounts, processes and network, and could change them"
+    chinese: ClassVar[Chinese] = Chinese(
+        "在新的命名空间中启动 init：{namespaces}",
+        "让容器有自己的挂载、进程、主机名、共享内存和网络",
+        "容器会看到并能改动宿主机的挂载、进程和网络",
+    )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
 
     @classmethod
@@ -75,6 +81,12 @@ class NewSessionKeyring(Step):
 
     phrase: ClassVar[str] = "make a session keyring"
     why: ClassVar[str] = "the keys of the notebook's session (Kerberos, fscrypt) are not the container's"
+    risk: ClassVar[str] = "it could read and use the keys of the notebook's session"
+    chinese: ClassVar[Chinese] = Chinese(
+        "新建一个空的会话密钥环",
+        "笔记本会话中的密钥（Kerberos、fscrypt）不属于容器",
+        "容器可以读取并使用笔记本会话中的密钥",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EDQUOT: "let users have more keys: sysctl -w kernel.keys.maxkeys=2000 (as root)",
     }
@@ -96,6 +108,12 @@ class SetHostname(Step):
 
     phrase: ClassVar[str] = "set the host name"
     why: ClassVar[str] = "the container knows itself by its own name"
+    risk: ClassVar[str] = "nothing; programs would see the host's name"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把主机名设为 {name}",
+        "容器有自己的名字",
+        "没有危险，但程序会看到宿主机的名字",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -115,6 +133,12 @@ class NewSession(Step):
 
     phrase: ClassVar[str] = "begin a session"
     why: ClassVar[str] = "it cannot push characters into the notebook's terminal, and is signalled as one group"
+    risk: ClassVar[str] = "it could push characters into the notebook's terminal"
+    chinese: ClassVar[Chinese] = Chinese(
+        "开始一个新的会话",
+        "单元格不能向笔记本的终端输入字符，并且能作为一个整体接收信号",
+        "容器可以向笔记本的终端输入字符",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setsid(2), and the usual file mode mask."""

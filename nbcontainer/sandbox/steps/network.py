@@ -24,7 +24,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import LAYERS, STAGE, make_target, open_in_root
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class AddAddress(Step):
 
     phrase: ClassVar[str] = "give the container an IPv6 address"
     why: ClassVar[str] = "a cell reaches others by IPv6 from its first word on"
+    risk: ClassVar[str] = "nothing; the first seconds of a cell would have no IPv6"
+    chinese: ClassVar[Chinese] = Chinese(
+        "给接口 {interface} 设置 IPv6 地址 {address}",
+        "单元格从一开始就能通过 IPv6 连接",
+        "没有危险，但最初几秒没有 IPv6",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EACCES: "let new interfaces have IPv6: boot without ipv6.disable_ipv6=1 (as root)"
     }
@@ -73,6 +79,12 @@ class RaiseLoopback(Step):
 
     phrase: ClassVar[str] = "set the loopback interface up"
     why: ClassVar[str] = "programs talk to themselves on 127.0.0.1"
+    risk: ClassVar[str] = "nothing; programs could not reach themselves on 127.0.0.1"
+    chinese: ClassVar[Chinese] = Chinese(
+        "启用环回接口 lo",
+        "程序通过 127.0.0.1 与自己通信",
+        "没有危险，但程序不能通过 127.0.0.1 与自己通信",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """SIOCSIFFLAGS, netdevice(7)."""
@@ -88,6 +100,12 @@ class BindResolver(Step):
 
     phrase: ClassVar[str] = "bind the host's resolv.conf"
     why: ClassVar[str] = "names resolve as they do on the host"
+    risk: ClassVar[str] = "nothing; names would not resolve. Read-only keeps the host's file as it is"
+    chinese: ClassVar[Chinese] = Chinese(
+        "以只读方式绑定宿主机的 resolv.conf",
+        "名字的解析和宿主机上一样",
+        "没有危险，但名字不能解析；只读保护宿主机的文件",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -111,6 +129,12 @@ class MakeResolver(Step):
 
     phrase: ClassVar[str] = "make the container's resolv.conf"
     why: ClassVar[str] = "names are asked of who answers in the container's network"
+    risk: ClassVar[str] = "nothing; names would not resolve"
+    chinese: ClassVar[Chinese] = Chinese(
+        "写入容器自己的 resolv.conf",
+        "向容器网络中的服务器查询名字",
+        "没有危险，但名字不能解析",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -150,6 +174,12 @@ class StageHosts(Step):
 
     phrase: ClassVar[str] = "stage the container's hosts file"
     why: ClassVar[str] = "the hosts file is in no layer, and the cell can still remove or replace /etc"
+    risk: ClassVar[str] = "nothing; the hosts file would be in a layer, or could not be removed"
+    chinese: ClassVar[Chinese] = Chinese(
+        "准备容器的 hosts 文件",
+        "hosts 文件不在任何层里，单元格仍然可以删除或替换 /etc",
+        "没有危险，但 hosts 文件会进入层，或者不能删除",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -190,6 +220,12 @@ class MakeHosts(Step):
 
     phrase: ClassVar[str] = "make the container's hosts file"
     why: ClassVar[str] = "the container's own name, and names that were asked for, have their addresses"
+    risk: ClassVar[str] = "nothing; the container's own name would not resolve"
+    chinese: ClassVar[Chinese] = Chinese(
+        "写入容器的 hosts 文件",
+        "容器自己的名字和指定的名字都有地址",
+        "没有危险，但容器自己的名字不能解析",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod
@@ -225,6 +261,12 @@ class ExtendHosts(MakeHosts):
 
     phrase: ClassVar[str] = "extend the host's hosts file"
     why: ClassVar[str] = "names have the addresses that they have on the host, and those that were asked for"
+    risk: ClassVar[str] = "nothing; names of the host's own file would not resolve"
+    chinese: ClassVar[Chinese] = Chinese(
+        "在宿主机的 hosts 文件后面加上容器的名字",
+        "名字的地址和宿主机上一样",
+        "没有危险，但宿主机 hosts 文件中的名字不能解析",
+    )
     ahead: ClassVar[bool] = False
 
     def _begin(self, kernel: Kernel, file: int) -> None:

@@ -18,7 +18,7 @@ from nbcontainer.linux.mounts import (
     MS_NOSUID,
     MS_RDONLY,
 )
-from nbcontainer.sandbox.steps.base import Step, counted, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, counted, quoted
 from nbcontainer.sandbox.steps.rootfs import LAYERS, ROOT, STAGE, bind_read_only, open_in_root
 
 if TYPE_CHECKING:
@@ -52,6 +52,12 @@ class ShowHost(Step):
 
     phrase: ClassVar[str] = "show this machine's files"
     why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
+    risk: ClassVar[str] = "it could change this machine's files, which are to be read-only"
+    chinese: ClassVar[Chinese] = Chinese(
+        "以只读方式显示宿主机的目录 {source}",
+        "存储就在这个目录里，而 overlayfs 的一层不能在另一层之内",
+        "容器可以改动本机的文件",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
     }
@@ -97,6 +103,12 @@ class MountOverlay(Step):
 
     phrase: ClassVar[str] = "mount the overlay"
     why: ClassVar[str] = "the image below, read-only; what the cell writes goes to a layer of its own"
+    risk: ClassVar[str] = "it would write to the image itself, and to every other container of it"
+    chinese: ClassVar[Chinese] = Chinese(
+        "挂载 overlay：下面是镜像的层，上面是单元格自己的层",
+        "镜像在下面，只读；单元格写入的内容进入自己的层",
+        "容器会直接改动镜像，也就改动了使用它的所有容器",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: UPPER_ADVICE,
         errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",

@@ -29,7 +29,7 @@ from nbcontainer.linux.mounts import (
 )
 from nbcontainer.sandbox.diagnosis import namespace_advice, proc_advice
 from nbcontainer.sandbox.spec import ProcLevel
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ class MountProc(Step):
 
     phrase: ClassVar[str] = "mount /proc"
     why: ClassVar[str] = "the container sees its own processes and no others"
+    risk: ClassVar[str] = "it would see the host's processes, their command lines and environments"
+    chinese: ClassVar[Chinese] = Chinese(
+        "挂载 /proc（方式：{level}）",
+        "容器只看到自己的进程",
+        "容器会看到宿主机的进程、它们的命令行和环境变量",
+    )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
 
     @classmethod
@@ -109,6 +115,12 @@ class CoverProcesses(Step):
 
     phrase: ClassVar[str] = "cover the processes of the outer /proc"
     why: ClassVar[str] = "the container does not see the processes that run outside"
+    risk: ClassVar[str] = "it would see the processes that run outside, with their command lines and environments"
+    chinese: ClassVar[Chinese] = Chinese(
+        "遮住 {place} 中外部的进程",
+        "容器看不到在外部运行的进程",
+        "容器会看到外部的进程、它们的命令行和环境变量",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import importlib
 import os
 import signal
@@ -11,10 +10,11 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.linux.files import TIOCGPTPEER, TIOCSPTLCK
+from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.steps.rootfs import ROOT
-from nbcontainer.sandbox.steps.user import identity, read_text
+from nbcontainer.sandbox.steps.user import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,14 @@ class WriteScript(Step):
 
     phrase: ClassVar[str] = "write the cell's body"
     why: ClassVar[str] = "the interpreter reads the cell's body from a file"
+    risk: ClassVar[str] = (
+        "nothing; the interpreter would read the body as its input, and a `read` in it would take the next line"
+    )
+    chinese: ClassVar[Chinese] = Chinese(
+        "写入单元格的正文",
+        "解释器从文件读取单元格的正文",
+        "没有危险，但正文里的 read 会读走下一行",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
     }
@@ -61,14 +69,16 @@ class OpenTerminal(Step):
 
     phrase: ClassVar[str] = "open a terminal"
     why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
+    risk: ClassVar[str] = "it could read from and write to the notebook's own terminal"
+    chinese: ClassVar[Chinese] = Chinese(
+        "打开一个终端",
+        "需要终端的程序能找到终端，而且不是笔记本的终端",
+        "容器可以读写笔记本自己的终端",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Nothing but the opening: init does it with `open_terminal`, which returns both ends."""
         kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-
-
-_TIOCSPTLCK = 0x40045431
-_TIOCGPTPEER = 0x5441
 
 
 def open_terminal(kernel: Kernel) -> tuple[int, int]:
@@ -78,8 +88,8 @@ def open_terminal(kernel: Kernel) -> tuple[int, int]:
     planted (CVE-2025-52565).
     """
     control = kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(control, _TIOCSPTLCK, b"\0\0\0\0")
-    return control, fcntl.ioctl(control, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    kernel.ioctl(control, TIOCSPTLCK, b"\0\0\0\0")
+    return control, kernel.ioctl(control, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,12 @@ class ImportModule(Step):
 
     phrase: ClassVar[str] = "load the module"
     why: ClassVar[str] = "after the root is switched nothing may be looked up any more"
+    risk: ClassVar[str] = "files of an image could be loaded as code of this package"
+    chinese: ClassVar[Chinese] = Chinese(
+        "加载模块 {module}",
+        "切换根目录之后不再查找任何代码",
+        "镜像中的文件可能被当作本程序的代码加载",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -113,6 +129,12 @@ class WriteGitConfig(Step):
 
     phrase: ClassVar[str] = "write git's configuration"
     why: ClassVar[str] = "git in the container has the user's name and e-mail address, and nothing else of the home"
+    risk: ClassVar[str] = "nothing; git would not know the user's name"
+    chinese: ClassVar[Chinese] = Chinese(
+        "写入 git 的配置",
+        "容器里的 git 知道用户的名字和邮箱，除此之外不知道用户目录里的任何内容",
+        "没有危险，但 git 不知道用户的名字",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -141,6 +163,12 @@ class ConnectStreams(Step):
 
     phrase: ClassVar[str] = "connect the streams"
     why: ClassVar[str] = "the notebook reads what the cell writes"
+    risk: ClassVar[str] = "it could write to files of the notebook"
+    chinese: ClassVar[Chinese] = Chinese(
+        "连接标准输入、标准输出和标准错误",
+        "笔记本读取单元格的输出",
+        "容器可以写入笔记本打开的文件",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """dup2(2)."""
@@ -178,6 +206,12 @@ class Execute(Step):
 
     phrase: ClassVar[str] = "run"
     why: ClassVar[str] = "the cell runs"
+    risk: ClassVar[str] = "nothing; there would be no cell"
+    chinese: ClassVar[Chinese] = Chinese(
+        "运行 {argv}，工作目录 {cwd}",
+        "单元格开始运行",
+        "没有危险，但单元格不会运行",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
         errno.EACCES: "it is not executable in the image",
@@ -208,7 +242,7 @@ class Execute(Step):
         """
         env = dict(item.partition("=")[::2] for item in self.env)
         if "HOME" not in env:
-            env["HOME"] = identity(str(kernel.getuid()), read_text("/etc/passwd"), "")[3]
+            env["HOME"] = identity(str(kernel.getuid()), kernel.read_text("/etc/passwd"), "")[3]
         kernel.chdir(self.cwd)
         name = self.argv[0]
         folders = env.get("PATH", "").split(":")
@@ -228,7 +262,7 @@ class Execute(Step):
                     setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # those that an interpreter ignores
                 )
             except FileNotFoundError as error:
-                if found := _missing_part(candidate):
+                if found := _missing_part(kernel, candidate):
                     error.filename = found
                     raise
             except NotADirectoryError:
@@ -251,9 +285,9 @@ def _check_program(kernel: Kernel, path: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
-def _missing_part(program: str) -> str:
+def _missing_part(kernel: Kernel, program: str) -> str:
     """What the image lacks to run a program that is there: its interpreter, or its loader; empty where it is not."""
-    head = read_text(program)
+    head = kernel.read_text(program)
     if not head:
         return ""
     if not head.startswith("#!"):
@@ -277,6 +311,12 @@ class CallFunction(Step):
 
     phrase: ClassVar[str] = "call a function of this package"
     why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"
+    risk: ClassVar[str] = "the notebook's own process would read files that somebody else made"
+    chinese: ClassVar[Chinese] = Chinese(
+        "调用本程序的函数 {module}.{function}",
+        "处理不可信的文件时，除此之外什么也到达不了",
+        "笔记本自己的进程会去读取别人制作的文件",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -290,6 +330,12 @@ class CloseDescriptors(Step):
 
     phrase: ClassVar[str] = "close the descriptors"
     why: ClassVar[str] = "a descriptor left open would be a way out"
+    risk: ClassVar[str] = "a descriptor that is left open could lead it to a directory of the host (CVE-2024-21626)"
+    chinese: ClassVar[Chinese] = Chinese(
+        "关闭其余的描述符",
+        "留着不关的描述符就是一条出路",
+        "一个没有关闭的描述符可以通向宿主机的目录（CVE-2024-21626）",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Marks every other descriptor close-on-exec (close_range(2), Linux 5.11): a failed exec can still report."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.steps.base import Step, listed
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,12 @@ class SetLimits(Step):
 
     phrase: ClassVar[str] = "set the limits of its processes"
     why: ClassVar[str] = "the container's processes have the usual limits, whatever the notebook was started with"
+    risk: ClassVar[str] = "one process could use up the files, memory locks or core dumps that the notebook may use"
+    chinese: ClassVar[Chinese] = Chinese(
+        "设置每个进程的资源限制",
+        "不管笔记本是怎样启动的，容器的进程都有通常的限制",
+        "一个进程可以用尽笔记本能用的资源",
+    )
     ahead: ClassVar[bool] = True
 
     @classmethod

@@ -28,7 +28,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.sandbox.diagnosis import namespace_advice
-from nbcontainer.sandbox.steps.base import Step, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +57,12 @@ class SlaveMounts(Step):
 
     phrase: ClassVar[str] = "set the propagation of mounts"
     why: ClassVar[str] = "what is mounted in the container stays in the container"
+    risk: ClassVar[str] = "its mounts would appear on the host"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把所有挂载设为从属（slave）",
+        "在容器里做的挂载只留在容器里",
+        "容器里的挂载会出现在宿主机上",
+    )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -70,6 +76,12 @@ class MountStage(Step):
 
     phrase: ClassVar[str] = "mount the stage"
     why: ClassVar[str] = "a place to assemble the mounts in, gone with the last of them"
+    risk: ClassVar[str] = "nothing by itself; the other mounts would have no place that only this container sees"
+    chinese: ClassVar[Chinese] = Chinese(
+        "挂载一个小的 tmpfs 作为准备区",
+        "有一个地方可以先把各个挂载装配好，最后一个挂载消失时它也消失",
+        "本身没有危险，但其他挂载就没有只属于这个容器的地方",
+    )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -88,6 +100,12 @@ class BindRoot(Step):
 
     phrase: ClassVar[str] = "bind the root"
     why: ClassVar[str] = "the work sees this one directory and nothing else"
+    risk: ClassVar[str] = "the work would see more of the store than this one directory"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把目录 {source} 作为根目录",
+        "这项工作只能看到这一个目录",
+        "这项工作会看到存储中其他的目录",
+    )
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
@@ -180,6 +198,12 @@ class AttachStaged(Step):
 
     phrase: ClassVar[str] = "attach a mount"
     why: ClassVar[str] = "made ahead of time, put in its place"
+    risk: ClassVar[str] = "a link in the image could lead these mounts to another directory"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把 /{name} 放到它的位置上",
+        "它已经提前做好，现在只需移到位",
+        "镜像中的链接可以把这个挂载引到别的目录",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ELOOP: "the image has a symbolic link where a directory must be: use another image",
         errno.ENOTDIR: "the image has a file where a directory must be: use another image",
@@ -208,6 +232,12 @@ class ReadOnlyRoot(Step):
 
     phrase: ClassVar[str] = "make the root read-only"
     why: ClassVar[str] = "the cell asked for a root that cannot be written"
+    risk: ClassVar[str] = "it could write to its root, although the cell was to have none of that"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把根目录设为只读",
+        "这个单元格要求根目录不可写",
+        "容器可以写它的根目录",
+    )
     ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -221,6 +251,12 @@ class PivotRoot(Step):
 
     phrase: ClassVar[str] = "switch the root"
     why: ClassVar[str] = "the host's files are no longer there to be named"
+    risk: ClassVar[str] = "it could reach every file of the host that the user can reach"
+    chinese: ClassVar[Chinese] = Chinese(
+        "切换根目录，并卸下旧的根",
+        "宿主机的文件从此没有路径可以到达",
+        "容器可以到达这个用户在宿主机上能到达的所有文件",
+    )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "the notebook's own root is an initramfs, which the kernel cannot pivot away from: "
@@ -243,6 +279,12 @@ class MakeWorkdir(Step):
 
     phrase: ClassVar[str] = "enter the working directory"
     why: ClassVar[str] = "the program starts in a directory that is there, inside the root"
+    risk: ClassVar[str] = "a link in the image could make the program start in a directory of the host"
+    chinese: ClassVar[Chinese] = Chinese(
+        "如果镜像没有工作目录 {path}，就创建它",
+        "程序从根目录之内的一个目录开始运行",
+        "镜像中的链接可以让程序从宿主机的目录开始运行",
+    )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOTDIR: "it is a file in the image: choose another with -w",
@@ -274,6 +316,12 @@ class StoreAsHost(Step):
 
     phrase: ClassVar[str] = "map the owners of the store's files"
     why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
+    risk: ClassVar[str] = "without a user namespace, the layers would belong to a user that is not root"
+    chinese: ClassVar[Chinese] = Chinese(
+        "以宿主机 root 为所有者显示目录 {name}",
+        "没有用户命名空间时，层的 root 必须就是宿主机的 root",
+        "没有危险，但层中文件的所有者会不对",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "the store's file system has no idmapped mounts: leave out --userns=host",
         errno.EPERM: "only the host's root can do this: leave out --userns=host",

@@ -26,7 +26,7 @@ from nbcontainer.linux.seccomp import (
 )
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.steps.base import Step, listed
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -179,6 +179,12 @@ class InstallSeccomp(Step):
 
     phrase: ClassVar[str] = "install the filter of system calls"
     why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
+    risk: ClassVar[str] = "it could make any system call, and use any fault in the kernel's rarely used parts"
+    chinese: ClassVar[Chinese] = Chinese(
+        "安装系统调用过滤器",
+        "容器中的程序用不到的内核功能既不能调用，也不能攻击",
+        "容器可以进行任何系统调用，利用内核中很少使用的部分的漏洞",
+    )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "this kernel has no filters of system calls: use one built with CONFIG_SECCOMP_FILTER",

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.base import Chinese, Step
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ class WriteAptConfig(Step):
 
     phrase: ClassVar[str] = "write settings for apt"
     why: ClassVar[str] = "apt downloads as a user of its own, and there is only one here"
+    risk: ClassVar[str] = "nothing; apt would fail, since it requires a second user"
+    chinese: ClassVar[Chinese] = Chinese(
+        "写入 apt 的设置",
+        "apt 用自己的用户下载，而这里只有一个用户",
+        "没有危险，但 apt 会失败，因为它需要第二个用户",
+    )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Writes it on the stage."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.process import PR_SET_KEEPCAPS
-from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 from nbcontainer.sandbox.steps.devices import SCRIPT
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _NO_ID = (1 << 32) - 1  # (uid_t)-1
 _DIGITS = 100  # of a number that is compared with the highest id; int() refuses thousands of them
-_TEXT_LIMIT = 1 << 20
-_CHUNK = 1 << 14  # bytes; a buffer of a megabyte is mapped and taken down for every file
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,12 @@ class SetUser(Step):
 
     phrase: ClassVar[str] = "become the user"
     why: ClassVar[str] = "the image's or the cell's choice of user, without the notebook's groups"
+    risk: ClassVar[str] = "the cell would keep the notebook's groups, and be root where it should not be"
+    chinese: ClassVar[Chinese] = Chinese(
+        "成为用户 {user}",
+        "使用镜像或单元格选择的用户，不带笔记本的用户组",
+        "单元格会保留笔记本的用户组，并且在不该是 root 时仍是 root",
+    )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
@@ -55,8 +59,8 @@ class SetUser(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setgroups(2), setresgid(2), setresuid(2), by the image's /etc/passwd and /etc/group."""
         try:
-            group = read_text("/etc/group")
-            uid, gid, groups, _ = identity(self.user, read_text("/etc/passwd"), group)
+            group = kernel.read_text("/etc/group")
+            uid, gid, groups, _ = identity(self.user, kernel.read_text("/etc/passwd"), group)
             groups = tuple(dict.fromkeys((*groups, *(group_id(name, group) for name in self.groups))))
         except KeyError as error:
             raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
@@ -117,21 +121,3 @@ def group_id(name: str, group: str) -> int:
 def is_id(text: str) -> bool:
     """Whether a word is a number, in the digits that passwd(5) has."""
     return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
-
-
-def read_text(path: str) -> str:
-    """A small text file of the container's, empty where there is none; never more than 1 MiB of it."""
-    try:
-        # A pipe that the image has there would hold the open up until somebody writes (fifo(7)).
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        text = b""
-        while len(text) < _TEXT_LIMIT and (more := os.read(fd, _CHUNK)):
-            text += more
-        return text.decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)

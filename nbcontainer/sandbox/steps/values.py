@@ -20,7 +20,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLOEXEC,
     OPEN_TREE_CLONE,
 )
-from nbcontainer.sandbox.steps.base import Step, listed
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 from nbcontainer.sandbox.steps.rootfs import STAGE
 from nbcontainer.sandbox.steps.volumes import TARGET_ADVICE, mount_point
 
@@ -50,6 +50,12 @@ class MountValues(Step):
 
     phrase: ClassVar[str] = "make the directories of the cell's values"
     why: ClassVar[str] = "values travel between the notebook and the cell without a directory of the host"
+    risk: ClassVar[str] = "nothing; values would need a directory of the host"
+    chinese: ClassVar[Chinese] = Chinese(
+        "创建存放单元格变量的目录",
+        "变量在笔记本和单元格之间传递，不需要宿主机的目录",
+        "没有危险，但传递变量就需要宿主机的目录",
+    )
     advice: ClassVar[Mapping[int, str]] = TARGET_ADVICE
 
     @classmethod

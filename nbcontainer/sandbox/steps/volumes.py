@@ -29,7 +29,7 @@ from nbcontainer.linux.mounts import (
     MS_STRICTATIME,
     MS_SYNCHRONOUS,
 )
-from nbcontainer.sandbox.steps.base import Step, listed, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import ROOT, STAGE, make_target
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, CHANGED_ADVICE, STALE, clone_tree
 
@@ -99,6 +99,12 @@ class BindVolume(Step):
 
     phrase: ClassVar[str] = "mount the volume"
     why: ClassVar[str] = "what is written there is the host's, and stays"
+    risk: ClassVar[str] = "nothing; there would be no volume. The checks and flags keep links and setuid programs out"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把卷 {source} 挂载到 {target}",
+        "写入那里的内容属于宿主机，并且会保留",
+        "没有危险，但没有这个卷；检查 inode 和标志可以防住链接和 setuid 程序",
+    )
     advice: ClassVar[Mapping[int, str]] = {
         **TARGET_ADVICE,
         errno.EACCES: "check that the path may be entered and read by this user",
@@ -149,6 +155,12 @@ class MountTmpfs(Step):
 
     phrase: ClassVar[str] = "mount a tmpfs"
     why: ClassVar[str] = "scratch space in memory, in no layer and no commit"
+    risk: ClassVar[str] = "nothing; the scratch space would be in the layer"
+    chinese: ClassVar[Chinese] = Chinese(
+        "在 {target} 挂载 tmpfs",
+        "内存中的临时空间，不在任何层和任何提交里",
+        "没有危险，但临时文件会进入层",
+    )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
         **TARGET_ADVICE,

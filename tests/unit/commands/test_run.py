@@ -64,6 +64,7 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
         (["--read-only"], {"read_only": True}),
         (["--userns=host"], {"userns": "host"}),
         (["--init"], {}),
+        (["--explain"], {"explain": True}),
         (["--entrypoint", "cat"], {"entrypoint": "cat"}),
         (["--entrypoint="], {"entrypoint": ""}),
         (["--label", "a=b=c", "--label", "d"], {"labels": (("a", "b=c"), ("d", ""))}),
@@ -99,6 +100,7 @@ def test_every_option_is_tried_here() -> None:
     tried = {
         "here",
         "identity",
+        "explain",
         "tmpfs",
         "env",
         "workdir",

@@ -9,7 +9,6 @@ import pytest
 from nbcontainer.linux.mounts import AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MS_NODEV, MS_NOEXEC, MS_NOSUID
 from nbcontainer.linux.namespaces import CLONE_NEWCGROUP
 from nbcontainer.linux.recording import RecordingKernel, call
-from nbcontainer.sandbox.steps import limits_view
 from nbcontainer.sandbox.steps.limits_view import PLACE, ShowLimits, own_groups
 
 FLAGS = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -33,25 +32,25 @@ def test_only_own_groups_are_found(text: str, found: list[str]) -> None:
     assert own_groups(text, "nbcontainer-") == found
 
 
-def applied(monkeypatch: pytest.MonkeyPatch, text: str) -> RecordingKernel:
-    monkeypatch.setattr(limits_view, "read_text", lambda path: text)
-    kernel = RecordingKernel()
+def applied(text: str) -> RecordingKernel:
+    """Return the kernel that the step was applied to, in a process with this /proc/self/cgroup."""
+    kernel = RecordingKernel(read_text=lambda path: text)
     ShowLimits("nbcontainer-").apply(kernel, ())
     return kernel
 
 
-def test_version_2_is_one_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_2_is_one_mount() -> None:
     """A cgroup2 in a new cgroup namespace, read-only."""
-    assert applied(monkeypatch, "0::/nbcontainer-1-2-3\n").calls == [
+    assert applied("0::/nbcontainer-1-2-3\n").calls[1:] == [
         call("unshare", CLONE_NEWCGROUP),
         call("mount", "cgroup2", PLACE, "cgroup2", FLAGS, None),
         READ_ONLY,
     ]
 
 
-def test_version_1_is_a_mount_for_each_hierarchy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_1_is_a_mount_for_each_hierarchy() -> None:
     """Each is named by its controllers; all are read-only with the tmpfs that holds them."""
-    kernel = applied(monkeypatch, V1)
+    kernel = applied(V1)
     assert [made.args[1] for made in kernel.only("mount")] == [PLACE, f"{PLACE}/cpu,cpuacct", f"{PLACE}/memory"]
     assert [made.args for made in kernel.only("symlink")] == [
         ("cpu,cpuacct", f"{PLACE}/cpu"),
@@ -60,14 +59,13 @@ def test_version_1_is_a_mount_for_each_hierarchy(monkeypatch: pytest.MonkeyPatch
     assert kernel.calls[-1] == READ_ONLY
 
 
-def test_without_an_own_group_nothing_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_own_group_nothing_is_mounted() -> None:
     """The host's groups are never shown."""
-    assert [made.name for made in applied(monkeypatch, "4:memory:/\n0::/\n").calls] == ["unshare"]
+    assert [made.name for made in applied("4:memory:/\n0::/\n").calls] == ["read_text", "unshare"]
 
 
-def test_a_refused_mount_ends_no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_mount_ends_no_cell() -> None:
     """In an outer container that refuses the mount, the limits hold all the same."""
-    monkeypatch.setattr(limits_view, "read_text", lambda path: V1)
-    kernel = RecordingKernel().fail(errno.EPERM, "mount")
+    kernel = RecordingKernel(read_text=lambda path: V1).fail(errno.EPERM, "mount")
     ShowLimits("nbcontainer-").apply(kernel, ())
     assert not kernel.only("mount_setattr")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.linux.files import read_text
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
-from nbcontainer.sandbox.steps import program
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.program import ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
 
@@ -34,7 +34,7 @@ def machine(*programs: str, codes: dict[str, int] | None = None) -> RecordingKer
         code = (codes or {}).get(path, errno.ENOENT)
         raise OSError(code, os.strerror(code), path)
 
-    return RecordingKernel(posix_spawn=posix_spawn)
+    return RecordingKernel(posix_spawn=posix_spawn, read_text=read_text)
 
 
 def test_the_body_is_copied_to_its_file() -> None:
@@ -178,10 +178,10 @@ def test_a_program_that_is_there_and_not_found_lacks_something(tmp_path: Path, t
     ("uid", "env", "home"),
     [(0, (), "/root"), (1000, (), "/home/alice"), (4242, (), "/"), (1000, ("HOME=/mine",), "/mine")],
 )
-def test_home_is_the_users(monkeypatch: pytest.MonkeyPatch, uid: int, env: tuple[str, ...], home: str) -> None:
+def test_home_is_the_users(uid: int, env: tuple[str, ...], home: str) -> None:
     """HOME is what the environment says, else what the image's /etc/passwd says of the user that the cell is."""
-    monkeypatch.setattr(program, "read_text", lambda path: "alice:x:1000:1000::/home/alice:/bin/sh\n")
-    kernel = RecordingKernel(getuid=lambda: uid)
+    passwd = "alice:x:1000:1000::/home/alice:/bin/sh\n"
+    kernel = RecordingKernel(getuid=lambda: uid, read_text=lambda path: passwd)
     Execute(("/x",), env).apply(kernel, ())
     assert kernel.only("posix_spawn")[0].args[2]["HOME"] == home
 

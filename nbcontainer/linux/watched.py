@@ -1,0 +1,82 @@
+"""A kernel that notes each call and passes it on: what `--explain` shows is what the real kernel was asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.linux.kernel import Kernel
+
+SHOWN = 32
+"""The most bytes of written data that are noted, as with strace(1)."""
+
+NOTHING = -1
+"""In the place of an error number: a file was not read, or is empty."""
+
+
+class WatchedKernel:
+    """Passes every call on to another kernel, and notes it as a call of the step that was begun last.
+
+    It has the methods of `Kernel`. All times are in nanoseconds, those of CLOCK_MONOTONIC (clock_gettime(2)), which
+    every process on this machine has.
+    """
+
+    def __init__(self, kernel: Kernel, cloned: int = 0) -> None:
+        """Note no call yet. `cloned` is the time at which the launcher began to clone this process."""
+        self.cloned = cloned, time.monotonic_ns()
+        self.steps: list[list[Any]] = []
+        self._kernel = kernel
+        self._calls: list[tuple[Any, ...]] = []
+
+    def as_kernel(self) -> Kernel:
+        """Return this object as the kernel that steps are applied with."""
+        return cast("Kernel", self)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        watched = self._watched(name, getattr(self._kernel, name))
+        setattr(self, name, watched)  # the next call finds it at once
+        return watched
+
+    def begin(self, step: str) -> None:
+        """Begin a step of this name."""
+        self._calls = []
+        self.steps.append([step, time.monotonic_ns(), 0, self._calls])
+
+    def end(self) -> None:
+        """End the step that was begun last."""
+        self.steps[-1][2] = time.monotonic_ns()
+        self._calls = []
+
+    def as_json(self) -> str:
+        """Return what was noted as JSON, for `nbcontainer.sandbox.explanation`: quickly, since a cell waits for it.
+
+        It is an object: `cloned` are two times, `steps` a list. A step is its name, when it began and ended, and its
+        calls. A call is its name, its arguments, its keyword arguments, its duration, and the error number (0 if it
+        succeeded, `NOTHING` if a file was not read). Of bytes, there is the beginning and their number.
+        """
+        return json.dumps({"cloned": self.cloned, "steps": self.steps}, default=_beginning)
+
+    def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **keywords: Any) -> Any:
+            error = 0
+            begun = time.monotonic_ns()
+            try:
+                result = function(*args, **keywords)
+                if result == "":
+                    error = NOTHING
+                return result
+            except OSError as failure:
+                error = failure.errno or 0
+                raise
+            finally:
+                self._calls.append((name, args, keywords, time.monotonic_ns() - begun, error))
+
+        return call
+
+
+def _beginning(data: bytes) -> dict[str, Any]:
+    return {"text": data[:SHOWN].decode("latin-1"), "bytes": len(data)}

@@ -1,0 +1,159 @@
+"""What was done for a cell, step by step: the descriptions of the steps that ran, and the calls that they made.
+
+There is no other source. `explain_run` takes the notes of the init that ran the steps (`nbcontainer.linux.watched`);
+`explain_plan` applies the steps of a plan to a kernel that only records.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import SandboxError
+from nbcontainer.linux import call_text
+from nbcontainer.linux.watched import NOTHING, WatchedKernel
+from nbcontainer.sandbox.steps.base import Language
+from nbcontainer.sandbox.steps.namespaces import CloneInit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.steps.base import Plan, Step, Words
+
+_DESCRIPTORS = 1 << 10
+"""How many travelling descriptors the steps of a plan find that are only explained."""
+
+
+@dataclass(frozen=True)
+class ExplainedCall:
+    """Calls that one line of a step's code made.
+
+    `texts` are the system calls, as `name(arguments)`. `duration` is in nanoseconds, `error` the errno that it failed
+    with, 0 if it succeeded.
+    """
+
+    texts: tuple[str, ...]
+    duration: int = 0
+    error: int = 0
+
+
+@dataclass(frozen=True)
+class ExplainedStep:
+    """A step and the calls that it made.
+
+    `begun` and `duration` are in nanoseconds; `begun` counts from the moment at which the plan was sent, and is
+    negative for what was done `ahead` of the cell. Both are 0 if the step was not run. `noted` are the calls as
+    `WatchedKernel` notes them.
+    """
+
+    step: type[Step]
+    arguments: Mapping[str, Any]
+    noted: Sequence[Any]
+    ahead: bool = False
+    begun: int = 0
+    duration: int = 0
+
+    @cached_property
+    def calls(self) -> tuple[ExplainedCall, ...]:
+        """The calls, in order. Raises `SandboxError` if the notes are not those of this package."""
+        try:
+            return tuple(map(_call, self.noted))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SandboxError(
+                f"cannot explain the step {self.name}: what init noted is damaged ({error!r})"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """The name of the step's class."""
+        return self.step.__name__
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All system calls, as `name(arguments)`."""
+        return tuple(text for call in self.calls for text in call.texts)
+
+    def words(self, language: Language = Language.ENGLISH) -> Words:
+        """Return what the step does, why, and what an attacker could do without it."""
+        return self.step.words(self.arguments, language)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The steps of a cell, in order. With `ran`, they were run, and their times are known."""
+
+    steps: tuple[ExplainedStep, ...]
+    ran: bool
+
+    def __iter__(self) -> Iterator[ExplainedStep]:
+        """Iterate over the steps."""
+        return iter(self.steps)
+
+    def __str__(self) -> str:
+        """Return all system calls, one in a line."""
+        return "\n".join(text for step in self.steps for text in step.texts)
+
+    def as_json(self, language: Language = Language.ENGLISH) -> list[dict[str, Any]]:
+        """Return the steps as JSON values. Times are in microseconds."""
+        return [
+            {
+                "step": step.name,
+                **step.words(language)._asdict(),
+                "ahead": step.ahead,
+                **({"begun": step.begun / 1000, "duration": step.duration / 1000} if self.ran else {}),
+                "calls": list(step.texts),
+            }
+            for step in self.steps
+        ]
+
+
+def explain_run(plan: Plan, notes: Any, sent: int) -> Explanation:
+    """Return what was done by the notes of `WatchedKernel.as_json`, read as JSON.
+
+    `sent` is the time at which the plan was sent, in nanoseconds of CLOCK_MONOTONIC. Raises `SandboxError` if the notes
+    are of another plan.
+    """
+    try:
+        return Explanation(tuple(_steps_that_ran(plan, notes, sent)), ran=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SandboxError(f"cannot explain the run: what init noted does not fit its plan ({error})") from error
+
+
+def _steps_that_ran(plan: Plan, notes: Any, sent: int) -> Iterator[ExplainedStep]:
+    launcher = plan.steps[0]
+    assert isinstance(launcher, CloneInit)
+    begun, ended = notes["cloned"]
+    clone = (type(launcher).__name__, begun, ended, [["clone", [launcher.flags()], {}, ended - begun, 0]])
+    for step, (name, begun, ended, calls) in zip(plan.steps, (clone, *notes["steps"]), strict=True):
+        if name != type(step).__name__:
+            raise ValueError(f"{name} instead of {type(step).__name__}")
+        explained = _explained(step, calls)
+        yield replace(explained, ahead=begun < sent, begun=begun - sent, duration=ended - begun)
+
+
+def _explained(step: Step, calls: Sequence[Any]) -> ExplainedStep:
+    return ExplainedStep(type(step), step.shown(), calls)
+
+
+def _call(noted: Sequence[Any]) -> ExplainedCall:
+    name, args, keywords, duration, error = noted
+    texts = call_text.system_calls(name, args, keywords)
+    return ExplainedCall(tuple(texts[:1] if error == NOTHING else texts), duration, max(error, 0))
+
+
+def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
+    """Return what a plan does by the calls that its steps make of `kernel`, which is one that only records.
+
+    The first `ahead` steps are those that can be done before the cell. Raises `OSError` if a step fails.
+    """
+    watched = WatchedKernel(kernel)
+    for step in plan:
+        watched.begin(type(step).__name__)
+        step.apply(watched.as_kernel(), range(_DESCRIPTORS))
+        watched.end()
+    noted = json.loads(watched.as_json())["steps"]
+    steps = [_explained(step, calls) for step, (_, _, _, calls) in zip(plan, noted, strict=True)]
+    return Explanation(tuple(replace(step, ahead=n < ahead) for n, step in enumerate(steps)), ran=False)

@@ -139,6 +139,7 @@ def _container(engine: Engine, name: str = "") -> Container:
 @contextlib.contextmanager
 def _now(engine: Engine, name: str = "") -> Iterator[Container]:
     """Yield a container to read; of one that runs, here or in another notebook, a copy of its present state."""
+    name = name or (engine.last.name if engine.last is not None else "")
     if name in running_containers(engine.store):
         with frozen_copy(engine, name) as copy:
             yield copy
@@ -177,7 +178,7 @@ def _remove(call: Invocation, name: str) -> None:
         containers.remove_damaged(call.engine, name)
         return
     if call.words.has("force"):
-        container.stop()
+        _end(call.engine, container.name)
     container.remove()
     if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
         call.engine.last = None
@@ -196,9 +197,17 @@ def _stop(call: Invocation) -> View:
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
             _container(call.engine, name)  # raises if there is no such container
-        stopped = stop_running(call.engine.store, name, grace)
+        stopped = _end(call.engine, name, grace)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))
+
+
+def _end(engine: Engine, name: str, grace: float = 2.0) -> bool:
+    """End what runs in a container, after `grace` seconds at the latest; return False if nothing does."""
+    if (live := engine.live.get(name)) is not None:
+        live.stop(grace)
+        return True
+    return stop_running(engine.store, name, grace)
 
 
 def _grace(text: str) -> float:

@@ -64,6 +64,8 @@ class Request:
 
     `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
     script that is a file: `$1` and so on. `notebook` is the file name of the notebook, empty for that of this process.
+    script that is a file: `$1` and so on. `interpreter` is the program that runs the script, with its first arguments;
+    empty for the script's own, or the image's shell.
     """
 
     image: str = ""
@@ -75,12 +77,21 @@ class Request:
     kernel: str = ""
     arguments: tuple[str, ...] = ()
     notebook: str = ""
+    interpreter: tuple[str, ...] = ()
 
     @property
     def as_text(self) -> str:
         """The run as text, for `history` and `ps`."""
         text = " ".join(self.command) if self.command else (self.script or "")
         return text[:_COMMAND_KEPT]
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A program that runs one cell after another in its container: its name, and what returns the text of its cells."""
+
+    name: str
+    text: Callable[[], str]
 
 
 @dataclass
@@ -92,7 +103,8 @@ class Streams:
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
     descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and closes them; the
     cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets lines about
-    the run that the container did not write.
+    the run that the container did not write. `lasting` is given for a program that runs more than the request's own
+    text.
     """
 
     stdout: Sink
@@ -107,6 +119,7 @@ class Streams:
     on_values: Callable[[Sequence[int]], None] = protocol.close
     on_explained: Callable[[Explanation], None] | None = None
     on_notice: Callable[[str], None] | None = None
+    lasting: Lasting | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
@@ -154,6 +167,12 @@ class Cell:
         self._script = None if request.command else request.script
         self._done: tuple[Step, ...] = ()
         self._changes = False
+
+    @property
+    def text(self) -> str:
+        """What has run, as text for `history`."""
+        lasting = self.streams.lasting
+        return lasting.text() if lasting is not None else self.request.as_text
 
     def run(self) -> Outcome:
         """Return the outcome of the cell; run it a second time if the first failure showed how to avoid it."""
@@ -215,7 +234,7 @@ class Cell:
         """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
         if self.streams.values is not None and self.running is not None and self.upper is not None:
             self._remove_mount_points(self.running, self.upper, killed=outcome is None)
-        cell = CellRecord("", self.request.as_text, "", outcome) if outcome is not None else None
+        cell = CellRecord("", self.text, "", outcome) if outcome is not None else None
         with self._noting_loss(cell):
             self._keep(outcome, cell)
 
@@ -380,14 +399,14 @@ class Cell:
         """Write down that the cell runs, for `ps`, `stop` and `commit` of every process."""
         assert self.running is not None
         assert self.upper is not None
-        networking = self.options.networking
+        networking, lasting = self.options.networking, self.streams.lasting
         active = ActiveCell(
             pid=self.running.pid,
             birth=birth(self.running.pid),
             image=self.image.name,
             image_digest=self.image.digest,
             started=timestamps.timestamp(time.time()),
-            command=self.request.as_text[:200],
+            command=f"live {lasting.name}" if lasting is not None else self.request.as_text[:200],
             upper=self.upper.id,
             lowers=self.upper.lowers,
             kernel=self.request.kernel,
@@ -446,6 +465,7 @@ class Cell:
                 script=script,
                 arguments=self.request.arguments,
                 entrypoint=process.entrypoint,
+                interpreter=self.request.interpreter,
             ),
             environment(config, process),
             process.workdir or config.working_dir or "/",

@@ -263,7 +263,7 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             problem = f"container '{path.name}' is running, here or in another notebook"
-            raise ContainerBusy(problem, hint=f"wait for it, or stop it with `%container stop {path.name}`") from None
+            raise ContainerBusy(problem, hint=f"wait for it, or stop it first: `%container stop {path.name}`") from None
         yield
     finally:
         os.close(fd)

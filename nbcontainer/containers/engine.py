@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cleanup import end_session
 from nbcontainer.containers.warm_pool import WarmContainer, WarmPool
@@ -27,8 +27,21 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.plan import PlanTemplate
 
 
+_FAREWELL = 0.5
+"""Seconds for a live container to end by itself, when its notebook ends."""
+
+
+class Live(Protocol):
+    """A container that runs between cells."""
+
+    def stop(self, grace: float) -> None:
+        """End everything in it, at once if it does not end within `grace` seconds; its changes are kept."""
+
+
 class Engine(Workspace):
     """A workspace that runs cells: it keeps warm containers, and the container of the last cell.
+
+    `live` are the containers that run between cells, by name (`nbcontainer.containers.live`).
 
     Thread-safe. `close` ends every container that this process runs, and its session.
     """
@@ -40,6 +53,7 @@ class Engine(Workspace):
         self.last: Container | None = None
         self.noted: set[str] = set()
         """The lines about this place that a cell has written; each appears once in a notebook."""
+        self.live: dict[str, Live] = {}
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []
@@ -51,6 +65,9 @@ class Engine(Workspace):
         if self._owner != os.getpid():
             return
         self.background.release()
+        for live in list(self.live.values()):
+            with contextlib.suppress(OSError, NbcontainerError):
+                live.stop(_FAREWELL)
         with self._lock:
             if self.closed:
                 return

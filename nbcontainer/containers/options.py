@@ -225,11 +225,12 @@ def command_line(
     script: str | None,
     arguments: tuple[str, ...] = (),
     entrypoint: str | None = None,
+    interpreter: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Return the program and its arguments.
 
-    With a script: the script itself if it begins with `#!`, else the image's shell (or /bin/sh) on it, and its
-    `arguments`. Without:
+    With a script: the `interpreter` on it, or else the script itself if it begins with `#!`, or else the image's shell
+    (or /bin/sh) on it, and its `arguments`. Without:
     the image's entrypoint and the command, or the image's own command if there is none. With an `entrypoint`, that
     one (none if it is empty) and the command. Raises `UsageError`.
     """
@@ -240,22 +241,24 @@ def command_line(
             raise UsageError("--entrypoint requires a command", hint="write the command after the image")
         if "\0" in script:
             raise UsageError("the cell contains a NUL character", hint="remove it, or write printf '\\0'")
-        if any("\0" in argument for argument in arguments):
-            raise UsageError("an argument contains a NUL character", hint="remove it")
-        if script.startswith("#!"):
+        _check_arguments(arguments)
+        if script.startswith("#!") and not interpreter:
             return (SCRIPT, *arguments)
         shell = tuple(word for word in config.shell if word != "-c") or ("/bin/sh",)
-        return (*shell, SCRIPT, *arguments)
+        return (*(interpreter or shell), SCRIPT, *arguments)
     if entrypoint is None:
         argv = (*config.entrypoint, *(command or config.cmd))
     else:
         argv = (*((entrypoint,) if entrypoint else ()), *command)
     if not argv:
         raise UsageError("the image has no default command", hint="write a command after the image")
-    for word in argv:
-        if "\0" in word:
-            raise UsageError("an argument contains a NUL character", hint="remove it")
+    _check_arguments(argv)
     return argv
+
+
+def _check_arguments(arguments: tuple[str, ...]) -> None:
+    if any("\0" in argument for argument in arguments):
+        raise UsageError("an argument contains a NUL character", hint="remove it")
 
 
 def stop_signal(config: ImageConfig) -> int:

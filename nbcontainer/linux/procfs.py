@@ -60,16 +60,26 @@ def state(pid: int, tid: int = 0) -> str:
 
 
 def birth(pid: int) -> str:
-    """Return when a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty if it is gone."""
-    return _stat_field(pid, 22)
+    """Return when a process began, in clock ticks since boot (field 22 of proc_pid_stat(5)); empty if it has ended.
+
+    A zombie has ended: its parent may have no time to reap it, or never do.
+    """
+    fields = _stat_fields(pid)
+    return "" if fields[:1] == ["Z"] or len(fields) < 20 else fields[19]
 
 
 def _stat_field(pid: int, number: int) -> str:
     """Return a field of proc_pid_stat(5) from 3 on; empty if the process is gone. The second is a name in brackets."""
+    fields = _stat_fields(pid)
+    return fields[number - 3] if len(fields) > number - 3 else ""
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """Return the fields from 3 on; none if the process is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[number - 3].decode()
-    except (OSError, IndexError):
-        return ""
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
+    except OSError:
+        return []
 
 
 def tracer(pid: int, tid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import keyword
 import sys
 from dataclasses import replace
@@ -27,7 +28,7 @@ from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import CellFailed, NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.notebook import cell_values, defaults
+from nbcontainer.notebook import cell_values, defaults, live_cells
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.hint_display import show
 from nbcontainer.notebook.hints import CellFacts, Hints
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from nbcontainer.commands.options.table import RunOption
+    from nbcontainer.containers.container import Container
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.sandbox.supervisor import Supervisor
@@ -60,6 +62,7 @@ _CELL_OPTIONS = (
     Option(("--err",), "VAR", "store standard error in this variable"),
     Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
     *cell_values.OPTIONS,
+    live_cells.OPTION,
     Option(("--quiet",), "", "show no hints after the cell"),
 )
 
@@ -295,7 +298,7 @@ class ContainerMagics(Magics):
         streams.on_explained = explained.append
         streams.on_follow = watch = _Watch()
         try:
-            container, outcome = run(self.engine, request, streams, progress=listener(self.shell))
+            container, outcome = self._runner(words)(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
             raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         except SetupFailed as error:
@@ -316,6 +319,13 @@ class ContainerMagics(Magics):
             self._report(words, outcome)
         elif exchange is not None:
             cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
+
+    def _runner(self, words: Words) -> Callable[..., tuple[Container, Outcome]]:
+        """Return what runs a cell: in a container of its own, or in one that is live."""
+        if not live_cells.runs_live(self.engine, words):
+            return run
+        trust = self.trust_output or words.has("trust-output")
+        return functools.partial(live_cells.run, words=words, trust=trust)
 
     def _report(self, words: Words, outcome: Outcome) -> None:
         """Raise the error of a run that failed, or print it if the cell must not fail."""

@@ -35,7 +35,8 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
     one, other = pair
     cell = one.send(f"%%container busybox --name busy -v {tmp_path}:/gate\necho kept > /file\n{HELD}").until("up")
     busy = (
-        "container 'busy' is running, here or in another notebook; wait for it, or stop it with `%container stop busy`",
+        "container 'busy' is running, here or in another notebook; "
+        "wait for it, or stop it first: `%container stop busy`",
         "ContainerBusy",
     )
     for code in ("%%container --name busy\necho", "%container rm busy"):

@@ -1,4 +1,4 @@
-"""One cell in the shell: sent, watched, and ended if it is interrupted or takes too long."""
+"""One cell in a live session: sent, watched, and ended if it is interrupted or takes too long."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CellWatch:
         self._number = str(number)
         self._line = line
         self._send_at: float | None = 0.0
-        self._process = process
+        self.process = process
         self._messages = messages
         self._prompter = None if keyboard is None else self._make_prompter(keyboard)
         self._since = processes.now()
@@ -68,6 +68,11 @@ class CellWatch:
         self._killed = False
         self._end: CellEnd | None = None
 
+    @property
+    def unseen(self) -> bool:
+        """Whether the interpreter ended before it began the cell, and not for an interrupt."""
+        return self.over and not self._begun and not self._asked_to_stop
+
     def to_end(self) -> CellEnd:
         """Send the cell, and return how it ended."""
         self._send()
@@ -82,8 +87,8 @@ class CellWatch:
 
     def _send(self) -> None:
         """Send the cell's line, which the shell may lose to a signal of the last cell: it is sent until answered."""
-        assert self._process.channel is not None
-        self._process.channel.send(self._line)
+        assert self.process.channel is not None
+        self.process.channel.send(self._line)
         self._send_at = time.monotonic() + REPEAT
 
     def _patience(self) -> float | None:
@@ -119,15 +124,14 @@ class CellWatch:
 
     def _is_over(self) -> None:
         self.over = True
-        if self._process.error is not None:
-            raise self._process.error
-        outcome = self._process.outcome
+        if self.process.error is not None:
+            raise self.process.error
+        outcome = self.process.outcome
         assert outcome is not None
         stopped = self._reason != Reason.EXITED
         how = "was killed, since the cell did not end" if stopped else f"ended ({outcome.describe()})"
-        note = (
-            f"the shell {how}: the next cell runs in a new one; files are kept, variables and background jobs are not"
-        )
+        kept = "the next cell runs in a new one; files are kept, variables and background jobs are not"
+        note = f"the {self.process.noun} {how}: {kept}"
         self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
 
     def _look_around(self) -> None:
@@ -136,7 +140,7 @@ class CellWatch:
             self._send()
         elif self._insist is not None and now >= self._insist:
             self._insist = now + _INSIST
-            self._process.interrupt((signal.SIGURG,))
+            self.process.interrupt((signal.SIGURG,))
             self.interrupt_rest()
         elif self._deadline is not None and now >= self._deadline:
             self._go_further()
@@ -172,25 +176,25 @@ class CellWatch:
                 self._interrupt()
         elif self._stage == 2 and self._begun:
             self._deadline = time.monotonic() + LAST_GRACE
-            self._killed = bool(processes.kill_since(self._process.init, self._since, self._process.find_shell()))
+            self._killed = bool(processes.kill_since(self.process.init, self._since, self.process.find_shell()))
         else:
             self._deadline = None
-            self._process.kill()
+            self.process.kill()
 
     def _interrupt(self) -> None:
         self.signalled = True
         self._insist = time.monotonic() + _INSIST
-        self._seen = set(descendants(self._process.init))
-        self._process.interrupt((signal.SIGINT,) if self._gently else (signal.SIGURG, signal.SIGINT))
+        self._seen = set(descendants(self.process.init))
+        self.process.interrupt((signal.SIGINT,) if self._gently else (signal.SIGURG, signal.SIGINT))
 
     def interrupt_rest(self) -> None:
         """Interrupt the cell's processes that missed an interrupt: they may outlive the cell."""
-        self._process.interrupt_rest(self._since, self._seen)
+        self.process.interrupt_rest(self._since, self._seen)
 
     # Its input
 
     def _make_prompter(self, keyboard: Keyboard) -> Prompter:
-        process, channel = self._process, self._process.channel
+        process, channel = self.process, self.process.channel
         assert channel is not None
         return Prompter(keyboard, lambda: process.input_wait, lambda: channel.secret, channel.type)
 

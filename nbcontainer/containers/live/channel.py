@@ -34,8 +34,11 @@ class Channel:
     `control` and `input` are written, `replies` is read.
     """
 
-    def __init__(self, directory: int, terminal: int) -> None:
-        """Open the pipes. Raises `OSError`, and `ContainerError` if one is not a pipe any more."""
+    def __init__(self, directory: int, terminal: int, *, turns: bool = True) -> None:
+        """Open the pipes; with `turns`, write the shell's own commands.
+
+        Raises `OSError`, and `ContainerError` if one is not a pipe any more.
+        """
         self.directory = directory
         self.terminal = terminal
         self._lock = threading.Lock()
@@ -48,6 +51,10 @@ class Channel:
                 self._open_pipe(name, stack) for name in (CONTROL, INPUT, CHANNEL)
             )
             self._stack = stack.pop_all()
+        if turns:
+            self._begin_turns()
+
+    def _begin_turns(self) -> None:
         self._write(self.input, f"case $BASH_VERSION in '') . {EXCHANGE}/ash ;; esac\n")
         self.add_turns(0)
 

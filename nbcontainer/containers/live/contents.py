@@ -1,4 +1,4 @@
-"""The control directory of a kernel's container: the shell's scripts, and the commands that talk to the notebook."""
+"""The control directory of a live container: its scripts, and the commands that talk to the notebook."""
 
 from __future__ import annotations
 
@@ -24,24 +24,33 @@ ENVIRONMENT = (
 """Environment of the shell. It overrides the image's; the request's variables override it."""
 
 
+DRIVER = "python"
+"""The file that runs cells in the image's Python."""
+
+
 @functools.cache
-def control_directory() -> ControlDirectory:
-    """Return the directory that a shell and the kernel share."""
+def shell_directory() -> ControlDirectory:
+    """Return the directory that a shell and the notebook share."""
+    scripts = [(name, 0o444, _script(f"{name}.sh")) for name in ("common", "ash", "bash", "go")]
+    return _directory((*scripts, (QUESTION, 0o644, ""), (ANSWER, 0o666, "")))
+
+
+@functools.cache
+def python_directory() -> ControlDirectory:
+    """Return the directory that an image's Python and the notebook share."""
+    return _directory(((DRIVER, 0o444, _script("driver.py")),))
+
+
+def _directory(files: tuple[tuple[str, int, str], ...]) -> ControlDirectory:
     return ControlDirectory(
-        files=(
-            *((name, 0o444, _script(name)) for name in ("common", "ash", "bash", "go")),
-            *((f"bin/{name}", 0o555, _script(name)) for name in ("display",)),
-            (CELL, 0o755, ""),
-            (QUESTION, 0o644, ""),
-            (ANSWER, 0o666, ""),
-        ),
+        files=(*files, ("bin/display", 0o555, _script("display.sh")), (CELL, 0o755, "")),
         pipes=(CONTROL, INPUT, CHANNEL),
         directories=(("bin", 0o755), (SHOWN, 0o1777)),
     )
 
 
 def _script(name: str) -> str:
-    return (Path(__file__).parent / "scripts" / f"{name}.sh").read_text()
+    return (Path(__file__).parent / "scripts" / name).read_text()
 
 
 TURN = (
@@ -60,4 +69,4 @@ def turn(number: int) -> str:
 
 def boot(shell: str = "") -> str:
     """Return the script that becomes the shell: `shell` (name or path in the container), or else bash or /bin/sh."""
-    return f"#!/bin/sh\n_nb_shell={shlex.quote(shell)}\n{_script('boot')}"
+    return f"#!/bin/sh\n_nb_shell={shlex.quote(shell)}\n{_script('boot.sh')}"

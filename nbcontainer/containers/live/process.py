@@ -11,8 +11,7 @@ import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.containers.cell import Request, Streams
-from nbcontainer.containers.live import contents
+from nbcontainer.containers.cell import Lasting, Request, Streams
 from nbcontainer.containers.live.channel import Channel
 from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait
@@ -57,9 +57,10 @@ class ShellListener(Protocol):
 
 
 class ShellProcess:
-    """A shell in its container, run by a thread of its own. Its messages go to `messages`, in order.
+    """An interpreter in its container, run by a thread of its own. Its messages go to `messages`, in order.
 
-    The listener has all output of a cell before the message that the cell is done.
+    The listener has all output of a cell before the message that the cell is done. `text` returns the text of the cells
+    so far, for the history.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class ShellProcess:
         request: Request,
         listener: ShellListener,
         messages: queue.SimpleQueue[Message],
+        interpreter: Interpreter,
+        text: Callable[[], str],
     ) -> None:
         self.channel: Channel | None = None
         self.shell = 0
@@ -81,8 +84,11 @@ class ShellProcess:
         self._request = request
         self._listener = listener
         self._messages = messages
+        self._interpreter = interpreter
+        self._text = text
         self._supervisor: Supervisor | None = None
         self._pidfd = -1
+        self._killed = False
         self._outputs: list[int] = []
         self._terminal: Terminal | None = None
         self._observer = Observer(engine.launcher_for(request.options.privileges.userns))
@@ -93,9 +99,10 @@ class ShellProcess:
         streams = Streams(
             self._listener.stdout,
             self._listener.stderr,
-            control_directory=contents.control_directory(),
+            control_directory=self._interpreter.directory(),
             on_control_directory=self._on_control_directory,
             on_follow=self._on_follow,
+            lasting=Lasting(self._interpreter.name, self._text),
         )
         try:
             self.outcome = run_in(self._engine, self._container, self._image, self._request, streams)
@@ -110,9 +117,11 @@ class ShellProcess:
         self._supervisor = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the thread closes the other one at its end
         self._outputs = list(follow.outputs)
+        if self._killed:
+            follow.running.kill()
 
     def _on_control_directory(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
-        self.channel = channel = Channel(directory, terminal)
+        self.channel = channel = Channel(directory, terminal, turns=self._interpreter.turns)
         self._terminal = LineTerminal(terminal).peer()
         self._messages.put((STARTED,))
         return {
@@ -158,6 +167,11 @@ class ShellProcess:
             self._listener.shown(mime, data)
 
     # For other threads
+
+    @property
+    def noun(self) -> str:
+        """The interpreter's name in messages."""
+        return self._interpreter.noun
 
     @property
     def init(self) -> int:
@@ -208,7 +222,8 @@ class ShellProcess:
                     signal_member(pid, group, signal.SIGINT)
 
     def kill(self) -> None:
-        """End everything in the container, at once."""
+        """End everything in the container, at once; if it has not started, when it starts."""
+        self._killed = True
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The shell session of a kernel: runs cells, answers questions, and starts a new shell if one has ended."""
+"""A live session: runs cells in one container, answers questions, and starts a new interpreter if one has ended."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cell import encode
 from nbcontainer.containers.live import cell_watch, contents, processes
+from nbcontainer.containers.live.interpreter import SHELL
 from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.cell_watch import CellEnd
     from nbcontainer.containers.live.channel import Channel
+    from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.containers.live.process import Message, ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
@@ -39,26 +41,30 @@ _MAY_END = re.compile(r"\b(?:exit|exec|kill)\b")
 
 
 class ShellSession:
-    """The shell of `request`'s container, which is chosen and started when it is first needed.
+    """The interpreter in `request`'s container, which is chosen and started when it is first needed.
 
     `program` is the shell's name in the image; if empty, bash, or sh if there is no bash. The first cell shows `notice`
-    if it is not empty. Call everything but
+    if it is not empty. `timeout`, in seconds, is that of the next cell. Call everything but
     `interrupt` from one thread.
     """
 
     def __init__(
-        self, engine: Engine, request: Request, listener: ShellListener, program: str = "", notice: str = ""
+        self,
+        engine: Engine,
+        request: Request,
+        listener: ShellListener,
+        program: str = "",
+        notice: str = "",
+        interpreter: Interpreter = SHELL,
     ) -> None:
         self.engine = engine
         self.request = request
         self.container: Container | None = None
         self._image: Image | None = None
         self._listener = listener
-        self._timeout = request.options.timeout
-        process = request.options.process
-        process = replace(process, env=(*contents.ENVIRONMENT, *process.env))
-        options = replace(request.options, process=process, timeout=None)
-        self._request = replace(request, script=contents.boot(program), options=options)
+        self.timeout = request.options.timeout
+        self.interpreter = interpreter
+        self._request = interpreter.starting(request, contents.boot(program) if interpreter is SHELL else "")
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._process: ShellProcess | None = None
         self._number = 0
@@ -72,6 +78,11 @@ class ShellSession:
     def init(self) -> int:
         """Host pid of the container's init; 0 if no shell runs."""
         return 0 if self._process is None else self._process.init
+
+    @property
+    def running(self) -> bool:
+        """Whether the interpreter runs now. If it has ended, the next cell says so."""
+        return self._process is not None and not self._has_ended(self._process)
 
     @property
     def cells_text(self) -> str:
@@ -97,7 +108,14 @@ class ShellSession:
             self._options = ""
             self.engine.last = self.container
             self._process = ShellProcess(
-                self.engine, self.container, self._image, self._request, self._listener, self._messages
+                self.engine,
+                self.container,
+                self._image,
+                self._request,
+                self._listener,
+                self._messages,
+                self.interpreter,
+                lambda: self.cells_text,
             )
 
     def _ready_shell(self) -> tuple[ShellProcess, Channel]:
@@ -116,20 +134,26 @@ class ShellSession:
         if not process.join(0):
             return False
         if process.outcome is not None:
-            self._lost_note = (
-                f"the shell ended before this cell ({process.outcome.describe()}); this cell runs in a new one"
-            )
+            ended = f"ended before this cell ({process.outcome.describe()})"
+            self._lost_note = f"the {self.interpreter.noun} {ended}; this cell runs in a new one"
         self._forget()
         return True
 
     def _wait_for_start(self, process: ShellProcess) -> None:
+        """Wait until the interpreter has its channel. Interrupts meanwhile are those of the cell that waits."""
+        interrupts = []
         while True:
-            word, *_ = self._messages.get()
+            word, *rest = self._messages.get()
+            if word == INTERRUPT:
+                interrupts.append((word, *rest))
             if word == STARTED:
+                for interrupt in interrupts:
+                    self._messages.put(interrupt)
                 return
             if word == OVER:
                 self._forget()
-                raise process.error or ContainerError("the container ended before its shell started")
+                problem = f"the container ended before its {self.interpreter.noun} started"
+                raise process.error or ContainerError(problem)
 
     def _forget(self) -> None:
         self._process = None
@@ -146,31 +170,40 @@ class ShellSession:
         text = encoded(code, program=program)
         self._number += 1
         self._busy = True
+        self._cells.append(code)
+        stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
+        line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
         try:
-            process, channel = self._ready_shell()
-            if not program:
-                text = (f"set -{self._options}; ".encode() if self._options else b"") + text
-            while not channel.write_file(contents.CELL, text):
-                process, channel = self._ready_shell()
-            stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
-            line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
-            watched = cell_watch.CellWatch(self._number, line, process, self._messages, keyboard, self._timeout)
+            watched = self._watch(line, text, keyboard)
             end = watched.to_end()
+            if watched.unseen:  # the interpreter had ended before it saw the cell
+                watched.process.join()
+                self._has_ended(watched.process)
+                watched = self._watch(line, text, keyboard)
+                end = watched.to_end()
         finally:
             self._busy = False
-        self._cells.append(code)
         if watched.signalled and not watched.over:
-            watched.over = not self._let_signals_pass(channel)
+            watched.over = not self._let_signals_pass(watched.process)
             watched.interrupt_rest()
         if watched.over:
-            process.join()
+            watched.process.join()
             self._forget()
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
         notes, self._lost_note, self._notice = [self._notice, self._lost_note, end.note], "", ""
         return replace(end, note="; ".join(filter(None, notes)))
 
-    def _let_signals_pass(self, channel: Channel) -> bool:
+    def _watch(self, line: str, text: bytes, keyboard: Keyboard | None) -> cell_watch.CellWatch:
+        """Write the cell's file for the running interpreter, or for a new one; return the cell, which is not sent."""
+        process, channel = self._ready_shell()
+        if self._options and self.interpreter is SHELL and not text.startswith(b"#!"):
+            text = f"set -{self._options}; ".encode() + text
+        while not channel.write_file(contents.CELL, text):
+            process, channel = self._ready_shell()
+        return cell_watch.CellWatch(self._number, line, process, self._messages, keyboard, self.timeout)
+
+    def _let_signals_pass(self, process: ShellProcess) -> bool:
         """Wait until the shell has handled an interrupt's signals, which would end the next cell; False if it ended.
 
         The shell handles a signal that was sent before a line before it answers that line.
@@ -178,7 +211,8 @@ class ShellSession:
         self._number += 1
         number = str(self._number)
         while True:
-            channel.send(f"sync {number}")
+            assert process.channel is not None
+            process.channel.send(f"sync {number}")
             message = self._next(cell_watch.REPEAT)
             while message is not None:
                 if message == ("synced", number):
@@ -239,15 +273,15 @@ class ShellSession:
 
     # The end
 
-    def close(self) -> None:
-        """End the shell and everything in its container. An idle shell has half a second to exit by itself."""
+    def close(self, grace: float = _FAREWELL) -> None:
+        """End the interpreter and everything in its container. An idle one has `grace` seconds to exit by itself."""
         process, self._process = self._process, None
         if process is None:
             return
         if process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):
                 process.channel.send(f"end {self._number + 1}")
-            process.join(_FAREWELL)
+            process.join(grace)
         process.kill()
         process.join()
 

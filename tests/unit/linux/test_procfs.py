@@ -1,6 +1,8 @@
-"""Counters of a network namespace, as /proc shows them."""
+"""Counters of a network namespace and processes, as /proc shows them."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -35,3 +37,13 @@ def test_counters_of_a_network_are_read(text: str, found: dict[str, int]) -> Non
 def test_counters_of_a_dead_process_are_none() -> None:
     """A process that is gone has no namespace to read."""
     assert procfs.unreached(2**22 + 1) == {}
+
+
+def test_a_zombie_has_ended() -> None:
+    """A process that has ended and is not reaped has no birth, so that nothing takes it for a running one."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert procfs.birth(pid) == ""
+    finally:
+        os.waitpid(pid, 0)

@@ -1,0 +1,200 @@
+"""Live containers of a notebook: each runs between its cells, until it is stopped or the notebook ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.live.interpreter import INTERPRETERS, SHELL
+from nbcontainer.containers.live.session import ShellSession, encoded
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.live.interpreter import Interpreter
+    from nbcontainer.containers.live.process import ShellListener
+    from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.prompts.asking import Keyboard
+
+_KEPT = 256
+"""Pieces of output between cells that are kept for the next cell; a piece has at most 64 KiB."""
+
+
+class Switch:
+    """A `ShellListener` that passes on to the listener of the current cell.
+
+    Between cells it keeps the last output, for the next cell. What a listener raises ends no container: it is kept in
+    `error`.
+    """
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self._listener: ShellListener | None = None
+        self._kept: deque[Callable[[ShellListener], None]] = deque(maxlen=_KEPT)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def to(self, listener: ShellListener) -> Iterator[None]:
+        """Pass on to this listener inside the block. Raises what the listener has raised."""
+        with self._lock:
+            self._listener, self.error = listener, None
+            while self._kept:
+                self._kept.popleft()(listener)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listener = None
+        if self.error is not None:
+            raise self.error
+
+    def _pass(self, event: Callable[[ShellListener], None]) -> None:
+        with self._lock:
+            if self._listener is None:
+                self._kept.append(event)
+                return
+            try:
+                event(self._listener)
+            except Exception as error:
+                self.error = self.error or error
+
+    def stdout(self, data: bytes) -> None:
+        """Pass on standard output."""
+        self._pass(lambda listener: listener.stdout(data))
+
+    def stderr(self, data: bytes) -> None:
+        """Pass on standard error."""
+        self._pass(lambda listener: listener.stderr(data))
+
+    def shown(self, mime: str, data: bytes) -> None:
+        """Pass on data to display."""
+        self._pass(lambda listener: listener.shown(mime, data))
+
+    def cleared(self, wait: bool) -> None:
+        """Pass on a request to clear the output."""
+        self._pass(lambda listener: listener.cleared(wait))
+
+
+class LiveContainer:
+    """A named container with an interpreter that stays. `find` and `open_live` return those of an engine."""
+
+    def __init__(self, engine: Engine, request: Request, interpreter: Interpreter) -> None:
+        self.name = request.name
+        self.options = _comparable(request.options)
+        self.interpreter = interpreter
+        self._engine = engine
+        self._switch = Switch()
+        self.session = ShellSession(engine, request, self._switch, interpreter=interpreter)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return self.session.running
+
+    def run(
+        self,
+        code: str,
+        listener: ShellListener,
+        *,
+        keyboard: Keyboard | None = None,
+        timeout: float | None = None,
+        progress: Listener | None = None,
+    ) -> tuple[Outcome, str]:
+        """Run a cell in the interpreter, started if it does not run; return its outcome, and a note for the person.
+
+        SIGINT ends the cell and keeps the interpreter, if this is the main thread. Raises this package's errors.
+        """
+        session = self.session
+        encoded(code, program=code.startswith("#!"))  # nothing starts for a cell that cannot be written
+        session.timeout = timeout
+        began = time.monotonic()
+        with self._switch.to(listener):
+            self._engine.live[self.name] = self
+            try:
+                session.begin(progress)
+                with _interrupting(session):
+                    end = session.run(code, keyboard)
+            finally:
+                if not session.running:
+                    self._engine.live.pop(self.name, None)
+        return Outcome(end.reason, end.status, wall_time=time.monotonic() - began), end.note
+
+    def stop(self, grace: float = 0.0) -> None:
+        """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile."""
+        self._engine.live.pop(self.name, None)
+        self.session.close(grace)
+
+
+def find(engine: Engine, name: str) -> LiveContainer | None:
+    """Return the live container of this process that runs under a name; None if none does."""
+    found = engine.live.get(name)
+    if isinstance(found, LiveContainer) and found.running:
+        return found
+    return None
+
+
+def open_live(engine: Engine, request: Request, word: str) -> LiveContainer:
+    """Return the live container of a request, which starts with its first cell.
+
+    `word` names the interpreter; empty for the one that runs, or else the shell. Raises `UsageError` for a request that
+    the container cannot fulfil, and `ContainerError` if it runs with another interpreter or other options.
+    """
+    interpreter = _interpreter(word)
+    if not request.name:
+        raise UsageError("--live requires --name", hint="name the container, as in `--name dev --live`")
+    if request.remove:
+        hint = f"end and remove it with `%container rm -f {request.name}`"
+        raise UsageError("--rm cannot be used with --live", hint=hint)
+    found = find(engine, request.name)
+    if found is None:
+        return LiveContainer(engine, request, interpreter or SHELL)
+    stop = f"stop it first: `%container stop {request.name}`"
+    if interpreter not in (None, found.interpreter):
+        raise ContainerError(f"container '{request.name}' runs a live {found.interpreter.noun}", hint=stop)
+    check_options(found, request)
+    return found
+
+
+def check_options(found: LiveContainer, request: Request) -> None:
+    """Raise `ContainerError` if a request asks for options that the running container does not have."""
+    if _comparable(request.options) not in (_NO_OPTIONS, found.options):
+        hint = f"remove the options, or stop it first: `%container stop {found.name}`"
+        raise ContainerError(f"container '{found.name}' runs with other options", hint=hint)
+
+
+def _comparable(options: RunOptions) -> RunOptions:
+    """Return the options but for those of one cell: its time limit."""
+    return replace(options, timeout=None)
+
+
+_NO_OPTIONS = RunOptions()
+
+
+def _interpreter(word: str) -> Interpreter | None:
+    if word and word not in INTERPRETERS:
+        hint = f"write --live, or --live={' or --live='.join(INTERPRETERS)}"
+        raise UsageError(f"unknown interpreter '{word}' for --live", hint=hint)
+    return INTERPRETERS.get(word)
+
+
+@contextlib.contextmanager
+def _interrupting(session: ShellSession) -> Iterator[None]:
+    """Make SIGINT end the session's cell inside the block, if this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: session.interrupt())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

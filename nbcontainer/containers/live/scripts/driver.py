@@ -1,0 +1,357 @@
+"""Runs a notebook's cells in a container's Python: `cell FILE ARG...` for one cell, `live` for one after another.
+
+It runs in the image's Python (3.6 or later) and uses the standard library alone. What it shows goes through the pipe
+`channel` in /dev/nbcontainer. Nothing of this package is there.
+"""
+
+import ast
+import base64
+import io
+import json
+import linecache
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import types
+
+DIRECTORY = "/dev/nbcontainer"
+BUNDLE = "application/vnd.nbcontainer.bundle+json"
+AWAIT = getattr(ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0)  # Python 3.8
+COROUTINE = 0x80  # CO_COROUTINE, inspect(3)
+
+METHODS = (
+    ("_repr_html_", "text/html"),
+    ("_repr_markdown_", "text/markdown"),
+    ("_repr_svg_", "image/svg+xml"),
+    ("_repr_png_", "image/png"),
+    ("_repr_jpeg_", "image/jpeg"),
+    ("_repr_latex_", "text/latex"),
+    ("_repr_json_", "application/json"),
+)
+"""IPython's display methods, and the type of what each returns."""
+
+
+def say(line):
+    """Write a line to the notebook. One write(2) of a short line is atomic (pipe(7))."""
+    target = os.open(DIRECTORY + "/channel", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(target, line.encode() + b"\n")
+    finally:
+        os.close(target)
+
+
+class Display:
+    """Sends data to the notebook, and waits until it is shown, so that output stays in order."""
+
+    def __init__(self):
+        self.count = 0
+
+    def send(self, mime, data):
+        """Show data of one type."""
+        self.count += 1
+        name = "{}.{}".format(os.getpid(), self.count)
+        copy, sign = (os.path.join(DIRECTORY, "shown", name + ending) for ending in (".copy", ".sign"))
+        flush()
+        try:
+            with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+                file.write(data)
+            os.chmod(copy, 0o644)  # the notebook reads it, whatever the umask is
+            os.mkfifo(sign)
+            os.chmod(sign, 0o666)
+            answer = os.open(sign, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                say("display {} {} {}".format(mime, os.path.basename(copy), os.path.basename(sign)))
+                refusal = os.read(answer, 4096).strip()
+            finally:
+                os.close(answer)
+        finally:
+            for path in (copy, sign):
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
+        if refusal:
+            raise RuntimeError(refusal.decode("utf-8", "replace"))
+
+    def value(self, value):
+        """Show a value as IPython does: in each form that it has, and as text."""
+        data = {}
+        bundle = call(value, "_repr_mimebundle_", include=None, exclude=None)
+        if isinstance(bundle, tuple) and bundle:
+            bundle = bundle[0]
+        if isinstance(bundle, dict):
+            data.update(bundle)
+        for name, mime in METHODS:
+            found = call(value, name)
+            if isinstance(found, tuple) and found:
+                found = found[0]
+            if found is not None:
+                data.setdefault(mime, found)
+        data.setdefault("text/plain", repr(value))
+        self.bundle(data)
+
+    def bundle(self, data):
+        """Show one thing in several forms."""
+        if list(data) == ["text/plain"]:
+            self.send("text/plain", encoded("text/plain", data["text/plain"]))
+            return
+        parts = {str(mime): base64.b64encode(encoded(mime, part)).decode() for mime, part in data.items()}
+        self.send(BUNDLE, json.dumps(parts).encode())
+
+    def figures(self):
+        """Show every open figure of matplotlib, and close it."""
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        if pyplot is None or not hasattr(pyplot, "get_fignums"):
+            return
+        for number in pyplot.get_fignums():
+            figure = pyplot.figure(number)
+            target = io.BytesIO()
+            try:
+                figure.savefig(target, format="png", bbox_inches="tight")
+            finally:
+                pyplot.close(figure)
+            self.bundle({"image/png": target.getvalue(), "text/plain": repr(figure)})
+
+
+def call(value, name, **arguments):
+    """Return what a display method returns; None if there is no such method, or if it fails."""
+    if isinstance(value, type):
+        return None
+    try:
+        method = getattr(value, name, None)
+        return method(**arguments) if callable(method) else None
+    except Exception:  # IPython shows the other forms then, too
+        return None
+
+
+def encoded(mime, part):
+    """Return a form's bytes. IPython's pictures are bytes, or text in Base64."""
+    if isinstance(part, bytes):
+        return part
+    if mime in ("image/png", "image/jpeg", "image/gif", "image/webp") and isinstance(part, str):
+        return base64.b64decode(part)
+    if isinstance(part, str):
+        return part.encode("utf-8", "backslashreplace")
+    return json.dumps(part, default=str).encode()
+
+
+def flush():
+    """Write what Python holds of the output."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # the cell replaced or closed it
+            pass
+
+
+class Figures:
+    """Makes `pyplot.show` show the figures in the notebook: a finder that changes the module once it is loaded."""
+
+    def __init__(self, display):
+        self.display = display
+
+    def find_spec(self, name, path=None, target=None):
+        """See importlib.abc.MetaPathFinder. It finds nothing itself."""
+        if name != "matplotlib.pyplot":
+            return None
+        import importlib.util
+
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                load(module)
+                module.show = lambda *args, **kwargs: self.display.figures()
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+class Python:
+    """The namespace of the cells, and what runs them."""
+
+    def __init__(self):
+        self.display = Display()
+        self.process = os.getpid()
+        self.running = False
+        self.loop = None
+        self.driver = sys.modules["__main__"]  # its functions need its names
+        self.module = types.ModuleType("__main__")
+        self.names = self.module.__dict__
+        self.names["__builtins__"] = __builtins__
+        sys.modules["__main__"] = self.module
+        sys.meta_path.insert(0, Figures(self.display))
+        os.environ.setdefault("MPLBACKEND", "Agg")
+        os.environ["PATH"] = DIRECTORY + "/bin:" + os.environ.get("PATH", os.defpath)
+        self.names["display"] = self.show
+
+    def show(self, *values):
+        """Show values in the notebook, as IPython's `display` does."""
+        for value in values:
+            self.display.value(value)
+
+    def interrupted(self, number, frame):
+        """Handle SIGINT: at most one KeyboardInterrupt for a cell, and none between cells."""
+        if self.running and os.getpid() == self.process:
+            self.running = False
+            raise KeyboardInterrupt
+        if os.getpid() != self.process:
+            raise KeyboardInterrupt
+
+    def run(self, text, name):
+        """Run a cell; return its exit status. The traceback of an error goes to standard error."""
+        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+        signal.signal(signal.SIGINT, self.interrupted)
+        status = self.attempt(lambda: self.execute(text, name))
+        if os.getpid() != self.process:  # a copy that the cell forked comes to its end here
+            flush()
+            os._exit(status)
+        flush()
+        return self.attempt(self.display.figures) or status
+
+    def attempt(self, function):
+        """Call a function; return 0, or the exit status of the error that ends it, which is written down."""
+        try:
+            self.running = True
+            function()
+            status = 0
+            self.running = False
+        except SystemExit as error:
+            self.running = False
+            status = exit_status(error.code)
+        except BaseException as error:
+            self.running = False
+            report(error)
+            status = 130 if isinstance(error, KeyboardInterrupt) else 1
+        return status
+
+    def execute(self, text, name):
+        """Run a cell's statements, and show the value of the last one if it is an expression without a semicolon."""
+        tree = compile(text, name, "exec", ast.PyCF_ONLY_AST | AWAIT, True)
+        last = None
+        if tree.body and isinstance(tree.body[-1], ast.Expr) and not silenced(text):
+            last = ast.Expression(tree.body.pop().value)
+        if tree.body:
+            self.evaluate(compile(tree, name, "exec", AWAIT, True))
+        if last is not None:
+            value = self.evaluate(compile(last, name, "eval", AWAIT, True))
+            if value is not None:
+                self.names["_"] = value
+                self.display.value(value)
+
+    def evaluate(self, code):
+        """Run compiled code; with `await` at its top, in an event loop that stays."""
+        if not code.co_flags & COROUTINE:
+            return eval(code, self.names)
+        import asyncio
+
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+        return self.loop.run_until_complete(eval(code, self.names))
+
+
+def silenced(text):
+    """Return whether a cell ends with a semicolon, before comments: its value is not shown then."""
+    import tokenize
+
+    last = ""
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.OP or token.type in (tokenize.NAME, tokenize.NUMBER, tokenize.STRING):
+                last = token.string
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    return last == ";"
+
+
+def exit_status(code):
+    """Return the exit status of `sys.exit(code)`; a text is written to standard error."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 255
+    sys.stderr.write(str(code) + "\n")
+    return 1
+
+
+def report(error):
+    """Write an error's traceback, without the lines of this file."""
+    try:
+        flush()
+        found = traceback.TracebackException(type(error), error, error.__traceback__)
+        sys.stderr.write("".join(without_driver(found).format()))
+    except Exception:  # the error's own text fails
+        os.write(2, type(error).__name__.encode() + b"\n")
+
+
+def without_driver(found):
+    """Return a traceback, and those that it mentions, without the lines of this file."""
+    todo = [found]
+    while todo:
+        one = todo.pop()
+        one.stack = traceback.StackSummary.from_list([line for line in one.stack if line.filename != __file__])
+        todo += [more for more in (one.__cause__, one.__context__) if more is not None]
+    return found
+
+
+def serve(python):
+    """Run the cells that the notebook sends, until it sends `end` or goes away."""
+    signal.signal(signal.SIGINT, python.interrupted)
+    control = os.open(DIRECTORY + "/control", os.O_RDONLY | os.O_CLOEXEC)
+    seen, rest = 0, b""
+    while True:
+        data = os.read(control, 4096)
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            words = line.decode("utf-8", "replace").split(" ")
+            if len(words) < 2 or not words[1].isdigit():
+                continue
+            number = int(words[1])
+            if words[0] == "end":
+                return
+            if words[0] == "sync":
+                say("synced {}".format(number))
+            elif words[0] == "ask":
+                say("asked {}".format(number))
+            elif words[0] == "run" and len(words) > 3 and number > seen:
+                seen = number
+                say("begun {} both".format(number))
+                say("done {} {}".format(number, serve_cell(python, number, words[2], words[3])))
+
+
+def serve_cell(python, number, source, how):
+    """Run one cell with `source` as its standard input; return its exit status."""
+    stdin = os.open(source, os.O_RDWR if source.endswith("keyboard") else os.O_RDONLY)
+    os.dup2(stdin, 0)
+    os.close(stdin)
+    if how == "program":
+        return subprocess.call([DIRECTORY + "/cell"]) & 255
+    with open(DIRECTORY + "/cell", encoding="utf-8", newline="") as file:
+        text = file.read()
+    return python.run(text, "<cell {}>".format(number))
+
+
+def main():
+    """Run what the arguments say; return the exit status."""
+    mode, path, *rest = sys.argv[1:]
+    python = Python()
+    sys.path[0] = ""
+    if mode == "live":
+        serve(python)
+        return 0
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    sys.argv = [path, *rest]
+    return python.run(text, path)
+
+
+if __name__ == "__main__":
+    status = main()
+    flush()
+    sys.exit(status)

@@ -1,0 +1,288 @@
+"""`--live`: a container and its interpreter stay from cell to cell."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.running import DEADLINE, all_dead, appear, descendants, init_of, marker, mounts_of, pidfds, processes_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+    from tests.notebook.conftest import Notebook, Ran
+    from tests.notebook.kernels import Kernel
+
+SHELL = "%%container busybox --name dev --live\n"
+PYTHON = "%%container host --name dev --live=python\n"
+AGAIN = "%%container --name dev --live\n"
+
+
+@pytest.fixture
+def dev(notebook: Notebook, engine: Engine) -> Iterator[Notebook]:
+    """A notebook without a container `dev`, before and after."""
+    yield notebook
+    for live in list(engine.live.values()):
+        live.stop(0)
+    notebook.run("%container rm -f dev")
+
+
+def failure(ran: Ran) -> str:
+    """The error of a cell, as its one line."""
+    assert ran.error is not None, ran
+    return f"{type(ran.error).__name__}: {ran.error}"
+
+
+def interrupt_when(mark: str) -> threading.Thread:
+    """Interrupts this process when a process with `mark` in its words runs."""
+
+    def wait() -> None:
+        appear(mark, 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_live_shell_keeps_its_state(dev: Notebook) -> None:
+    """Variables, functions, the working directory and files remain from cell to cell."""
+    dev.good(SHELL + "x=5; f() { echo f$x; }; cd /tmp; echo file > here")
+    assert dev.good(AGAIN + "f; pwd; cat here").split() == ["f5", "/tmp", "file"]
+
+
+def test_a_live_python_keeps_its_state(dev: Notebook) -> None:
+    """Imports, variables and functions of a Python cell remain for the next one, and streams stay apart."""
+    dev.good(PYTHON + "import json, sys\nx = 5\ndef f(): return x + 1")
+    ran = dev.run(AGAIN + "print(json.dumps(f()))\nprint('two', file=sys.stderr)")
+    assert (ran.stdout, ran.stderr, ran.error) == ("6\n", "two\n", None)
+
+
+def test_background_processes_continue(dev: Notebook) -> None:
+    """A process that a cell starts in the background runs on after the cell, and its output comes with a later cell."""
+    seconds = marker()
+    dev.good(SHELL + f"sleep {seconds} &\n(while [ ! -e /go ]; do sleep 0.01; done; echo late; touch /done) &")
+    assert appear(seconds, 1)
+    shown = dev.good(AGAIN + "touch /go; while [ ! -e /done ]; do sleep 0.01; done")
+    assert shown == "late\n"
+
+
+def test_output_between_cells_comes_with_the_next_one(dev: Notebook) -> None:
+    """What a background process writes while no cell runs is shown by the next cell."""
+    seconds = marker()
+    dev.good(SHELL + f"(sleep 0.2; echo between; exec sleep {seconds}) &")
+    appear(seconds, 1)
+    assert dev.good(AGAIN + "echo now") == "between\nnow\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_a_failed_cell_is_an_error_and_keeps_the_state(dev: Notebook, start: str) -> None:
+    """A cell that fails, or that exits, is an error with its exit code; the interpreter continues."""
+    python = start is PYTHON
+    dev.good(start + "x=5")
+    assert failure(dev.run(AGAIN + ("1/0" if python else "false"))) == "CellFailed: exit code 1"
+    assert dev.fails(AGAIN + ("import sys; sys.exit(7)" if python else "exit 7")) == "CellFailed: exit code 7"
+    assert dev.good(AGAIN + ("print(x)" if python else "echo $x")) == "5\n"
+
+
+def test_a_traceback_shows_the_cells_own_lines(dev: Notebook) -> None:
+    """A traceback has the lines and numbers of the cell that defined a function, and nothing of the driver."""
+    dev.good(PYTHON + "\ndef f():\n    raise ValueError('why')")
+    ran = dev.run(AGAIN + "y = 1\nf()")
+    assert ran.stderr.splitlines()[:5] == [
+        "Traceback (most recent call last):",
+        '  File "<cell 2>", line 2, in <module>',
+        "    f()",
+        '  File "<cell 1>", line 3, in f',
+        "    raise ValueError('why')",
+    ]
+    assert "ValueError: why" in ran.stderr
+
+
+def test_a_syntax_error_names_its_line(dev: Notebook) -> None:
+    """A syntax error shows the cell's line and nothing of the driver."""
+    dev.good(PYTHON + "x = 1")
+    ran = dev.run(AGAIN + "x = 2\nif:\n")
+    assert '  File "<cell 2>", line 2' in ran.stderr
+    assert "driver" not in ran.stderr
+    assert "/dev/nbcontainer" not in ran.stderr
+
+
+def test_python_cells_are_the_main_module(dev: Notebook) -> None:
+    """Classes of a cell can be pickled, `await` works at the top, and a forked copy does not continue the cells."""
+    dev.good(PYTHON + "import asyncio, os, pickle\nclass C: pass\nassert type(pickle.loads(pickle.dumps(C()))) is C")
+    dev.good(AGAIN + "await asyncio.sleep(0)\npid = os.fork()\nif pid: os.waitpid(pid, 0)")
+    assert dev.good(AGAIN + "print(bool(pid), __name__)") == "True __main__\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_an_interrupt_ends_the_statement_and_keeps_the_state(dev: Notebook, start: str) -> None:
+    """An interrupt ends the cell's statement and its processes; variables remain, and the container runs."""
+    seconds = marker()
+    sleep = f"import subprocess; subprocess.run(['sleep', '{seconds}'])" if start is PYTHON else f"sleep {seconds}"
+    dev.good(start + "x=5")
+    thread = interrupt_when(seconds)
+    ran = dev.run(AGAIN + sleep)
+    thread.join()
+    assert failure(ran).startswith("CellFailed: interrupted")
+    assert "/dev/nbcontainer" not in ran.stderr
+    assert processes_with(seconds) == []
+    assert dev.good(AGAIN + ("print(x)" if start is PYTHON else "echo $x")) == "5\n"
+
+
+def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> None:
+    """`--timeout` is a cell's own: the cell ends, the interpreter stays, and the next cell has no limit."""
+    dev.good(PYTHON + "x = 5; import time")
+    ran = dev.run("%%container --name dev --live --timeout 0.2\ntime.sleep(60)")
+    assert failure(ran).startswith("CellFailed: stopped after its time limit (0.")
+    assert dev.good(AGAIN + "time.sleep(0.3); print(x)") == "5\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_stop_ends_it_and_makes_one_entry_of_history(dev: Notebook, start: str) -> None:
+    """`ps` lists it; `stop` ends it with all its processes; its cells are one entry of the history with one layer."""
+    seconds = marker()
+    python = start is PYTHON
+    dev.good(
+        start + (f"import subprocess; p = subprocess.Popen(['sleep', '{seconds}'])" if python else f"sleep {seconds} &")
+    )
+    dev.good(AGAIN + ("open('/made', 'w').close()" if python else "touch /made"))
+    row = next(line for line in str(dev.run("%container ps").value).splitlines() if line.startswith("dev "))
+    assert "running" in row
+    assert f"live {'python' if python else 'shell'}" in row
+    watched = pidfds(appear(seconds, 1))
+    assert str(dev.run("%container stop dev").value) == "dev stopped"
+    assert all_dead(watched)
+    rows = str(dev.run("%container history dev").value).splitlines()
+    assert len(rows) == 2, rows
+    assert "made" in rows[1] or "…" in rows[1]
+    assert "A       /made" in str(dev.run("%container diff dev").value)
+    assert dev.good("%%container --name dev\nls /made").strip() == "/made"
+
+
+def test_history_cannot_change_while_it_runs(dev: Notebook) -> None:
+    """`undo` and `rm` of a running container fail, and say how to stop it."""
+    dev.good("%%container busybox --name dev\ntouch /before")
+    dev.good(AGAIN + "touch /now")
+    for verb in ("undo", "rm"):
+        assert "stop it first: `%container stop dev`" in dev.fails(f"%container {verb} dev")
+    dev.run("%container stop dev")
+    dev.run("%container undo dev")
+    assert dev.good("%%container --name dev\nls / | grep -e before -e now") == "before\n"
+
+
+def test_commit_diff_and_export_copy_it(dev: Notebook, tmp_path: Path) -> None:
+    """`commit`, `diff` and `export` see the files as they are, and the interpreter continues."""
+    dev.good(SHELL + "x=5; echo text > /made")
+    for name in ("", " dev"):
+        assert "A       /made" in str(dev.run(f"%container diff{name}").value)
+    dev.run("%commit dev live-copy")
+    dev.run(f"%container export dev -o {tmp_path / 'live.tar'}")
+    assert (tmp_path / "live.tar").stat().st_size > 0
+    assert dev.good(AGAIN + "echo $x") == "5\n"
+    assert dev.good("%%container live-copy\ncat /made") == "text\n"
+    dev.run("%container rmi live-copy")
+
+
+def test_an_interpreter_that_ends_is_reported(dev: Notebook) -> None:
+    """If the interpreter ends, the cell says how; files remain, and the next cell starts a new one."""
+    dev.good(PYTHON + "x = 5; import os; open('/kept', 'w').close()")
+    ran = dev.run(AGAIN + "os._exit(3)")
+    assert str(ran.error) == "exit code 3"
+    assert "the Python ended (exit code 3): the next cell runs in a new one" in ran.stderr
+    assert dev.good(PYTHON + "import os; print(os.path.exists('/kept'), 'x' in globals())") == "True False\n"
+
+
+def test_an_interpreter_killed_between_cells_is_reported(dev: Notebook) -> None:
+    """If the container is killed between two cells, the next cell says so and runs in a new one."""
+    seconds = marker()
+    dev.good(SHELL + f"x=5; sleep {seconds} &")
+    init = init_of(seconds)
+    watched = [os.pidfd_open(init)]
+    os.kill(init, signal.SIGKILL)
+    assert all_dead(watched)
+    ran = dev.run(SHELL + "echo new$x")
+    assert (ran.stdout, ran.error) == ("new\n", None)
+
+
+def test_the_options_of_a_live_container_are_those_of_its_start(dev: Notebook) -> None:
+    """Other options, or another interpreter, are an error; the same options are not."""
+    start = "%%container busybox --name dev --live -m 256m\n"
+    dev.good(start + "x=5")
+    assert dev.good(start + "echo $x") == "5\n"
+    assert "runs with other options" in dev.fails("%%container --name dev --live -m 1g\ntrue")
+    assert "runs a live shell" in dev.fails("%%container --name dev --live=python\n1")
+    assert dev.good(AGAIN + "echo $x") == "5\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("%%container busybox --live\ntrue", "UsageError: --live requires --name"),
+        ("%%container busybox --name dev --live=ruby\ntrue", "UsageError: unknown interpreter 'ruby' for --live"),
+        ("%%container busybox --name dev --live --rm\ntrue", "UsageError: --rm cannot be used with --live"),
+        ("%%container busybox --name dev --live cat\ntrue", "UsageError: --live runs the cell's body"),
+        ("%container run busybox --name dev --live", "UsageError: --live runs the cell's body"),
+        ("%%container busybox --name dev --live=python\n1", "SetupFailed: cannot run"),
+        ("%%container busybox --name dev --live\na\0b", "UsageError: invalid cell: NUL character at position 1"),
+    ],
+)
+def test_a_wrong_request_is_refused(dev: Notebook, engine: Engine, line: str, error: str) -> None:
+    """A request that cannot be live fails in one line, and leaves nothing that runs."""
+    assert dev.fails(line).startswith(error)
+    assert engine.live == {}
+    assert engine.active == {}
+
+
+def test_output_goes_to_variables(dev: Notebook) -> None:
+    """`--out` and `--err` take the streams of one live cell."""
+    dev.good(SHELL + "true")
+    dev.good("%%container --name dev --live --out o --err e\necho out; echo err >&2")
+    assert (dev["o"], dev["e"]) == ("out\n", "err\n")
+    assert dev.good(AGAIN + "echo shown") == "shown\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_a_flood_is_cut_and_the_state_remains(dev: Notebook, start: str) -> None:
+    """A cell that floods is cut on the page, as in any cell, and the interpreter continues."""
+    flood = "print('y\\n' * 5_000_000, end='')" if start is PYTHON else "yes | head -c 10000000"
+    dev.good(start + "x=5")
+    shown = dev.good(AGAIN + flood)
+    assert len(shown) < 5 << 20
+    assert dev.good(AGAIN + ("print(x)" if start is PYTHON else "echo $x")) == "5\n"
+
+
+def test_display_works_in_a_live_cell(dev: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    """`display` in a live shell shows data in the notebook, after the output that came before it."""
+    dev.good(SHELL + "true")
+    assert dev.good(AGAIN + "echo before; echo '{\"a\": 1}' | display -t json; echo after").split("\n") == [
+        "before",
+        "<application/json, 9 bytes>",
+        "after",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, 0], ids=["killed", "terminated", "shut down"])
+def test_nothing_outlives_the_notebook(kernel: Kernel, store_path: Path, number: int) -> None:
+    """However the notebook ends, nothing of its live containers runs; if it is shut down, the changes are kept."""
+    seconds = marker()
+    name = f"live-{seconds}"
+    kernel.run(
+        f"%%container busybox --name {name} --live\ntouch /made; setsid sleep {seconds} & trap '' HUP TERM"
+    ).good()
+    kernel.run(f"%%container host --name {name}-py --live=python\nimport time, threading").good()
+    watched = pidfds([*descendants(kernel.pid), *appear(seconds, 1)])
+    if number:
+        os.kill(kernel.pid, number)
+    else:
+        kernel.manager.shutdown_kernel(now=False)
+    assert all_dead(watched, DEADLINE)
+    assert processes_with(seconds) == []
+    assert mounts_of(store_path) == []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from nbcontainer.commands.doctor_probes import ProbeEnvironment
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.mounts import NOT_ADMIN, UNMAPPED
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.builtin import busybox
 from nbcontainer.rendering.fields import Sign, State
@@ -280,9 +281,14 @@ def look_at_volumes(patient: ProbeContext) -> Finding:
         patient.trials.map_volume()
     except ContainerError as error:
         cause = error.__cause__
-        if not isinstance(cause, OSError) or cause.errno == errno.EPERM:
+        if not isinstance(cause, OSError):
             raise
-        return Finding(LIMITED, f"none on {patient.file_system}, where the store is", error.hint)
+        reason = (
+            NOT_ADMIN
+            if cause.errno == errno.EPERM
+            else f"{patient.file_system}, where the store is, has no idmapped mounts"
+        )
+        return Finding(LIMITED, UNMAPPED.format("files in volumes", reason), error.hint)
     return Finding(OK, f"files keep their owner, by idmapped mounts on {patient.file_system}")
 
 

@@ -8,13 +8,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.mounts import idmapped
 from nbcontainer.errors import LauncherError
-from nbcontainer.sandbox import probes, protocol
+from nbcontainer.sandbox import probes
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.network import private
 from nbcontainer.sandbox.sandboxed_call import perform
-from nbcontainer.sandbox.spec import Volume
+from nbcontainer.sandbox.userns.idmapped_mounts import idmapped_tree
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.layout import MEMORY, Store
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.spec import ProcLevel
     from nbcontainer.sandbox.userns.idmap import IdMap
+
+_NO_IDMAP = "for volumes whose files keep their owner, put the data on another file system, or add --userns=host"
 
 _NOWHERE = Path("/nonexistent")
 
@@ -160,9 +161,16 @@ class ProbeEnvironment:
         self.start()
         assert self._launcher is not None
         facts = self.folder.stat()
-        volume = Volume(str(self.folder), "/volume", device=facts.st_dev, inode=facts.st_ino)
-        _, trees = idmapped((volume,), self._launcher, 0)
-        protocol.close(trees)
+        namespace = self._launcher.user_namespace()
+        try:
+            identity = (facts.st_dev, facts.st_ino)
+            os.close(
+                idmapped_tree(
+                    str(self.folder), namespace, "the volume", recursive=True, hint=_NO_IDMAP, identity=identity
+                )
+            )
+        finally:
+            os.close(namespace)
 
     def close(self) -> None:
         """Ends the launcher and what it runs, and removes the directory."""

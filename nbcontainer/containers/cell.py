@@ -444,10 +444,12 @@ class Cell:
             writable.remember(self.engine.store, directory)
         host_ids = all(volume.stored for volume in mounts.volumes) or self.launcher.idmap.root_uid == os.geteuid()
         if not host_ids:
-            volumes, trees = idmapped(mounts.volumes, self.launcher, len(files))
-            files += trees
-            sent += trees
-            return replace(mounts, volumes=volumes)
+            mapped = idmapped(mounts.volumes, self.launcher, len(files))
+            files += mapped.trees
+            sent += mapped.trees
+            for note in mapped.notes:
+                self._note_once(note)
+            return replace(mounts, volumes=tuple(mapped.volumes))
         return mounts
 
     def make_template(self, mounts: Mounts) -> PlanTemplate:

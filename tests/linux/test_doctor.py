@@ -19,7 +19,10 @@ import pytest
 
 from nbcontainer.commands.doctor import LIMITED, MISSING, OK, PROBES, examine
 from nbcontainer.images.builtin.busybox import static_busybox
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, UPPER_ADVICE
+from nbcontainer.sandbox.userns.idmap import range_refusal
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import MEMORY, Store
 from tests.requirements import require, require_plain_user, require_root
@@ -194,16 +197,13 @@ def test_where_namespaces_are_closed_the_limit_is_named(tmp_path: Path, setup: s
 
 
 @pytest.mark.parametrize("cover", ["mount --bind /dev/null /proc/keys", "mount -t tmpfs none /proc/fs"])
-def test_where_proc_is_covered_no_cell_runs_and_the_way_out_is_told(
-    inside: tuple[str, ...], tmp_path: Path, cover: str
-) -> None:
-    """Jupyter in Docker: the kernel mounts no fresh /proc beside one that is hidden in part; all else is ok."""
+def test_where_proc_is_covered_the_notebook_mounts_it(inside: tuple[str, ...], tmp_path: Path, cover: str) -> None:
+    """A container cannot mount a new /proc beside one that is hidden in part: a notebook with SYS_ADMIN can."""
     told = tell(*inside, store=tmp_path / "store", setup=cover)
+    assert told.missing == []
+    assert told.ran
     check = told.check("/proc")
-    assert (check["state"], check["found"], check["advice"]) == (MISSING, told.message, told.hint)
-    assert "systempaths=unconfined" in told.hint
-    assert told.missing == ["/proc", "container"]
-    assert told.check("container")["found"] == "not without /proc"
+    assert (check["state"], check["found"]) == (OK, ProcLevel.NOTEBOOK)
 
 
 @pytest.mark.parametrize("cover", ["mount -t tmpfs none /sys/bus", "umount -l -R /sys"], ids=["covered", "not there"])
@@ -348,16 +348,18 @@ def test_in_a_chroot_it_is_said_that_there_are_no_user_namespaces(inside: tuple[
     assert "a chroot has none" in told.hint
 
 
-def test_a_root_that_may_not_mount_has_cells_and_no_volumes(tmp_path: Path) -> None:
-    """Without SYS_ADMIN root cannot make an idmapped mount, which a cell with a volume hears in the same words."""
+def test_a_root_that_may_not_mount_has_volumes_with_the_hosts_owners(tmp_path: Path) -> None:
+    """Without SYS_ADMIN root cannot make an idmapped mount. Doctor and a cell with a volume say the same of it."""
     require_root()
     require("setpriv")
     bounded = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
     assert tell(*bounded, store=tmp_path / "store").ran
     told = tell(*bounded, store=tmp_path / "store", volumes=(f"{tmp_path}:/data",))
-    assert told.missing == ["volumes"]
-    assert told.check("volumes")["advice"] == told.hint
-    assert "SYS_ADMIN" in told.hint
+    assert told.missing == []
+    assert told.ran
+    check = told.check("volumes")
+    assert (check["state"], told.stderr) == (LIMITED, f"nbcontainer: {check['found']}\n")
+    assert "SYS_ADMIN" in check["advice"]
 
 
 def test_a_root_without_capabilities_is_told_which_it_needs(tmp_path: Path) -> None:
@@ -388,12 +390,48 @@ def podman() -> Iterator[tuple[str, ...]]:
         )
 
 
-def test_in_podman_a_cell_says_what_the_container_must_be_started_with(podman: tuple[str, ...]) -> None:
-    """As it comes, podman hides parts of /proc; doctor finds that, and a store on overlayfs."""
-    told = tell(*podman, "--rootfs", "/:O", store=Path("/home/nbcontainer"))
-    assert told.check("/proc")["advice"] == told.hint
-    assert "systempaths=unconfined" in told.hint
-    assert told.check("overlay")["state"] == LIMITED
+def test_in_podman_as_it_comes_cells_run(podman: tuple[str, ...]) -> None:
+    """It hides parts of /proc, and its root may not mount: doctor names these limits, and a store on overlayfs."""
+    told = tell(*podman, "--rootfs", "/:O", store=Path("/home/nbcontainer"), volumes=("/tmp:/data",))
+    assert told.missing == []
+    assert told.ran
+    assert told.check("/proc")["found"].partition(":")[0] == ProcLevel.OUTER
+    assert "systempaths=unconfined" in told.check("/proc")["advice"]
+    assert told.check("overlay")["state"] == told.check("volumes")["state"] == LIMITED
+    assert f"nbcontainer: {told.check('volumes')['found']}" in told.stderr.splitlines()
+
+
+def test_in_podman_with_sys_admin_the_notebook_mounts_proc(podman: tuple[str, ...]) -> None:
+    """The covers of /proc stay, and root's volumes keep their owners."""
+    told = tell(*podman, "--cap-add=SYS_ADMIN", "--rootfs", "/:O", store=Path("/home/nbcontainer"))
+    assert told.ran
+    assert (told.check("/proc")["state"], told.check("/proc")["found"]) == (OK, ProcLevel.NOTEBOOK)
+
+
+def test_in_rootless_podman_as_it_comes_cells_run(tmp_path: Path) -> None:
+    """Root there is a plain user outside: cells have the outer /proc, and volumes keep their owners."""
+    require_plain_user()
+    require("podman")
+    ranges = range_refusal(Machine())
+    require("subuid", available=ranges is None, why=ranges.why if ranges else "")
+    with tempfile.TemporaryDirectory(prefix="nbc-") as short:
+        settings = Path(short) / "containers.conf"
+        settings.write_text('[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\n')
+        command = ("env", f"CONTAINERS_CONF={settings}", f"XDG_RUNTIME_DIR={short}", "podman")
+        places = ("--root", f"{short}/root", "--runroot", f"{short}/run", "--runtime", str(shutil.which("runc")))
+        store = Path(tempfile.mkdtemp(dir=tmp_path))
+        (store / "data").mkdir()
+        told = tell(
+            *(*command, *places, "run", "--rm", "--network=none", "--security-opt=label=disable"),
+            *(f"--volume={tmp_path}:{tmp_path}", "--rootfs", "/:O"),
+            store=store / "store",
+            volumes=(f"{store}/data:/data",),
+        )
+        subprocess.run([*command, *places, "system", "reset", "--force"], check=False, capture_output=True)
+    assert told.missing == []
+    assert told.ran
+    assert told.check("/proc")["found"].partition(":")[0] == ProcLevel.OUTER
+    assert told.check("volumes")["state"] == OK
 
 
 def test_in_podman_with_a_whole_proc_cells_run(podman: tuple[str, ...]) -> None:

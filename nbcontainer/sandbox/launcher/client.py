@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.handle import wait_readable
-from nbcontainer.sandbox.launcher.connection import Connection, lost
+from nbcontainer.sandbox.launcher.connection import Connection, import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.launcher.host_trees import HostTrees
+from nbcontainer.sandbox.launcher.plain_trees import plain_tree
 from nbcontainer.sandbox.launcher.spares import Spares
 
 if TYPE_CHECKING:
@@ -199,6 +200,18 @@ class Launcher:
             self.connection.ensure()
             assert self.connection.namespace is not None
             return os.dup(self.connection.namespace)
+
+    def plain_tree(self, source: str, identity: tuple[int, int]) -> int:
+        """Return a detached mount of `source` (host) with the host's ids, for root without SYS_ADMIN.
+
+        `identity` is as for `clone_tree`. The caller closes it. Raises `OSError`, `LauncherError`.
+        """
+        with self._lock:
+            self.connection.ensure()
+            assert self.connection.namespace is not None
+            assert self.connection.mount_namespace is not None
+            namespaces = (self.connection.namespace, self.connection.mount_namespace)
+            return plain_tree(namespaces, source, identity, import_path())
 
     def memory(self) -> int:
         """Return the launcher's resident memory in bytes (VmRSS in /proc/PID/status)."""

@@ -52,6 +52,8 @@ class Connection:
         self.process: subprocess.Popen[bytes] | None = None
         self.namespace: int | None = None
         """A descriptor of the containers' user namespace, once the process is ready."""
+        self.mount_namespace: int | None = None
+        """A descriptor of the mount namespace that containers begin in, once the process is ready."""
         self.proc: ProcLevel | None = None
         """Where the containers' /proc comes from, as the last process found; None before the first."""
         self._control: socket.socket | None = None
@@ -142,7 +144,7 @@ class Connection:
             self.close()
             raise launcher_failed(message)
         self._control.settimeout(None)
-        self.namespace = files.pop()
+        self.namespace, self.mount_namespace = files
         self.proc = ProcLevel(message["proc"])
         self._ready = True
 
@@ -205,10 +207,11 @@ class Connection:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        protocol.close(fd for fd in (self._stderr, self.namespace) if fd is not None)
+        held = (self._stderr, self.namespace, self.mount_namespace)
+        protocol.close(fd for fd in held if fd is not None)
         for observer in self.observers:
             observer.on_closed()
-        self._control = self.process = self._stderr = self.namespace = None
+        self._control = self.process = self._stderr = self.namespace = self.mount_namespace = None
         self._ready = False
 
 

@@ -69,9 +69,9 @@ def main(control: socket.socket, *, entered: bool) -> None:
     gc.freeze()
     gc.disable()
     # Not every notebook may look into this process (proc(5), dumpable): it is handed what it needs of it.
-    namespace = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    protocol.send(control, {"ready": os.getpid(), "proc": level}, [namespace])
-    os.close(namespace)
+    namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt")]
+    protocol.send(control, {"ready": os.getpid(), "proc": level}, namespaces)
+    protocol.close(namespaces)
     try:
         ForkServer(Kernel(), control, parent, store, settings["idmap"], level).serve()
     except OSError as error:  # the last words of this process, for a person to read

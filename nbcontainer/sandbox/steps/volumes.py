@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,7 @@ from nbcontainer.linux.mounts import (
     MS_SYNCHRONOUS,
 )
 from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
+from nbcontainer.sandbox.steps.devices import DEVICES
 from nbcontainer.sandbox.steps.rootfs import ROOT, STAGE, make_target
 from nbcontainer.sandbox.userns.idmapped_mounts import CHANGED, CHANGED_ADVICE, STALE, clone_tree
 
@@ -75,6 +77,11 @@ def mount_point(kernel: Kernel, target: str, *, directory: bool) -> int:
         kernel.close(found)
         raise
     return found
+
+
+def _is_usual_device(found: os.stat_result) -> bool:
+    """Return whether it is one of the devices that every container has in /dev."""
+    return stat.S_ISCHR(found.st_mode) and (os.major(found.st_rdev), os.minor(found.st_rdev)) in DEVICES.values()
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,7 @@ class BindVolume(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Attaches the mount to the very directory or file that the target was found to be."""
         tree = self._clone(kernel) if self.tree is None else files[self.tree]
-        attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
-        attributes |= MOUNT_ATTR_NOEXEC if self.noexec else 0
+        attributes = self._attributes(kernel, tree)
         more = {"propagation": MS_PRIVATE} if self.private else {}
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, attr_set=attributes, **more)
         target = mount_point(kernel, self.target, directory=self.directory)
@@ -133,6 +139,13 @@ class BindVolume(Step):
         kernel.close(target)
         if self.tree is None:
             kernel.close(tree)
+
+    def _attributes(self, kernel: Kernel, tree: int) -> int:
+        """Return the attributes of the mount. A device that each container has works; its mode and owner stay."""
+        attributes = MOUNT_ATTR_NOSUID | (MOUNT_ATTR_NOEXEC if self.noexec else 0)
+        if not self.directory and _is_usual_device(kernel.fstat(tree)):
+            return attributes | MOUNT_ATTR_RDONLY
+        return attributes | MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.read_only else 0)
 
     def _clone(self, kernel: Kernel) -> int:
         return clone_tree(kernel, self.source, (self.device, self.inode), recursive=True)

@@ -66,27 +66,36 @@ def idmapped_tree(
     has no idmapped mounts. Needs CAP_SYS_ADMIN over the host's mounts, and Linux 5.12 (mount_setattr(2)). The caller
     closes it. Raises `ContainerError`.
     """
-    below = mounts.AT_RECURSIVE if recursive else 0
     try:
         tree = clone_tree(Kernel(), source, identity, recursive=recursive)
     except OSError as error:
-        raise _cannot_open(what, source, error) from error
+        raise cannot_open(what, source, error) from error
     try:
-        mounts.mount_setattr(
-            tree,
-            "",
-            mounts.AT_EMPTY_PATH | below,
-            attr_set=mounts.MOUNT_ATTR_IDMAP,
-            propagation=mounts.MS_SLAVE,
-            userns_fd=namespace,
-        )
+        map_ids(tree, namespace, recursive=recursive)
     except OSError as error:
         os.close(tree)
         raise ContainerError(f"cannot map the owners of {what} {source}: {error.strerror}", hint=hint) from error
     return tree
 
 
-def _cannot_open(what: str, source: str, error: OSError) -> ContainerError:
+def map_ids(tree: int, namespace: int, *, recursive: bool) -> None:
+    """Give a detached mount the ids of a user namespace, and let no mount that is made in it out (mount_setattr(2)).
+
+    Raises `OSError`: EINVAL if the file system has no idmapped mounts, EPERM if it is that of another user namespace or
+    has a map.
+    """
+    mounts.mount_setattr(
+        tree,
+        "",
+        mounts.AT_EMPTY_PATH | (mounts.AT_RECURSIVE if recursive else 0),
+        attr_set=mounts.MOUNT_ATTR_IDMAP,
+        propagation=mounts.MS_SLAVE,
+        userns_fd=namespace,
+    )
+
+
+def cannot_open(what: str, source: str, error: OSError) -> ContainerError:
+    """Return the error for `what` at `source` (host) that `clone_tree` could not clone."""
     hints = {
         errno.EPERM: "give the notebook the capability SYS_ADMIN, without which root may not mount",
         STALE: "it is not the one that was checked: run the cell again",

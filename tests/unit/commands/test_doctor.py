@@ -566,11 +566,14 @@ def test_a_store_in_memory_is_a_limit(host: Host) -> None:
 
 
 def test_roots_volumes_need_idmapped_mounts_where_the_data_is(host: Host) -> None:
-    """A file system without them is a limit, of that file system; a root that may not mount has no volumes."""
+    """A file system without them is a limit, and so is a root that may not mount: each is named."""
     volumes = check(report(patient(host, 0, volume=errno.EINVAL)), "volumes")
     assert volumes.state == LIMITED
     assert "--userns=host" in volumes.advice
-    assert check(report(patient(host, 0, volume=errno.EPERM)), "volumes").state == MISSING
+    assert "where the store is" in volumes.found
+    refused = check(report(patient(host, 0, volume=errno.EPERM)), "volumes")
+    assert refused.state == LIMITED
+    assert "SYS_ADMIN" in refused.found
 
 
 def test_a_users_volumes_need_no_idmapped_mounts(host: Host) -> None:

@@ -66,6 +66,29 @@ def test_a_read_only_volume_is_read_only_all_through() -> None:
     assert kernel.names().index("mount_setattr") < kernel.names().index("move_mount")
 
 
+@pytest.mark.parametrize(
+    ("mode", "number", "expected"),
+    [
+        (stat.S_IFCHR, os.makedev(1, 3), MOUNT_ATTR_NOSUID | MOUNT_ATTR_RDONLY),  # null
+        (stat.S_IFCHR, os.makedev(1, 1), HARMLESS),  # mem
+        (stat.S_IFBLK, os.makedev(1, 3), HARMLESS),
+        (stat.S_IFREG, 0, HARMLESS),
+    ],
+)
+def test_a_device_that_each_container_has_works_as_a_volume(mode: int, number: int, expected: int) -> None:
+    """/dev/null over a file, as Docker has it; no other device opens, and the host's node cannot be changed."""
+    facts = _device(mode, number)
+    kernel = RecordingKernel(fstat=lambda _: facts)
+    dataclasses.replace(VOLUME, directory=False, tree=0).apply(kernel, (77,))
+    assert [made.args[2:] for made in kernel.only("mount_setattr")] == [(WHOLE, ("attr_set", expected))]
+
+
+def _device(mode: int, number: int) -> os.stat_result:
+    facts = os.stat_result((mode | 0o666, 2, 1, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": number})
+    assert facts.st_rdev == number
+    return facts
+
+
 def test_a_volume_that_came_as_a_mount_is_not_looked_up() -> None:
     """Root's volumes come as descriptors of idmapped mounts: their source's path is not used again."""
     kernel = RecordingKernel()

@@ -48,6 +48,10 @@ ERRNO_ADVICE = {
 """By errno: the one thing to do, whatever failed. The store and the steps of a plan add their own."""
 
 
+_RED, _CYAN, _RESET = "\x1b[31m", "\x1b[36m", "\x1b[0m"
+"""Colours of ECMA-48: JupyterLab and terminals show them in the colours of their theme."""
+
+
 class NbcontainerError(Exception):
     """Base of all errors that this package raises on purpose.
 
@@ -72,9 +76,20 @@ class NbcontainerError(Exception):
         """
         return _restore, (type(self), self.args, dict(vars(self)))
 
+    def line(self, *, colours: bool = False) -> str:
+        """Return the error as one line, with its type. With colours, the escape sequences of a terminal are in it."""
+        name = type(self).__name__
+        if not colours:
+            return f"{name}: {self}"
+        hint = f"; {_CYAN}{visible(self.hint)}{_RESET}" if self.hint else ""
+        return f"{_RED}{name}{_RESET}: {visible(self.message)}{hint}"
+
     def _render_traceback_(self) -> list[str]:
         """Return one line for IPython to print instead of a traceback (IPython.core.interactiveshell.showtraceback)."""
-        return [f"{type(self).__name__}: {self}"]
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        return [self.line(colours=shell is not None and str(shell.colors).lower() != "nocolor")]
 
 
 def _restore(kind: type[NbcontainerError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> NbcontainerError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import json
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
@@ -47,11 +48,29 @@ class TextSink:
                 self._stream.flush()
 
 
+OUTPUT_LIMIT = 1_200_000
+"""Bytes of a cell's output that are shown by default."""
+
+MESSAGE_LIMIT = 2_500_000
+"""Bytes of messages with a cell's output. Jupyter Server drops output, and everything after it, above 3 MB in 3 seconds
+(ZMQChannelsWebsocketConnection.iopub_data_rate_limit)."""
+
+_WORST = 6
+"""The most bytes that one byte of output can be in a message: a control character, as `\\u0000`."""
+
+
+def _bytes_in_messages(data: bytes) -> int:
+    """Return how many bytes of JSON some output is."""
+    return len(json.dumps(data.decode("utf-8", "replace"), ensure_ascii=False).encode())
+
+
 class FloodGate:
     """Lets `limit` bytes of a cell's output through, both streams together; all of it goes to a file from there on.
 
-    Past the limit nothing is shown but, at the end, the last bytes and where the whole is. `place` makes the path of
-    the file (host) when it is needed. A file that cannot be written is given up, and the cell goes on.
+    Output that is much larger as a message, such as control characters, passes up to `MESSAGE_LIMIT` bytes of JSON, or
+    up to `limit` if that is more. Past the limit nothing is shown but, at the end, the last bytes and where the whole
+    is. `place` makes the path of the file (host) when it is needed. If the file cannot be written, the cell continues
+    without it.
     """
 
     TAIL = 8 << 10
@@ -62,6 +81,8 @@ class FloodGate:
         self.path: Path | None = None
         self.total = 0
         self._shown = 0
+        self._closed = False
+        self._in_messages: int | None = None
         self._problem = ""
         self._place = place
         self._kept: list[bytes] = []
@@ -72,13 +93,14 @@ class FloodGate:
         """A sink in front of `sink`."""
 
         def take(data: bytes) -> None:
-            room = self.limit - self.total
+            room = self._room(data)
             self.total += len(data)
             if room >= len(data):
                 self._kept.append(data)
                 self._shown += len(data)
                 sink(data)
                 return
+            self._closed = True
             self._spill(data)
             if room > 0:
                 while room and data[room] & 0xC0 == 0x80:  # not in the middle of a character
@@ -90,6 +112,19 @@ class FloodGate:
             del self._tail[: -self.TAIL]
 
         return take
+
+    def _room(self, data: bytes) -> int:
+        """Return how many bytes of `data` may pass. What is far below the limits is not measured."""
+        if self._closed:
+            return 0
+        room, most = self.limit - self.total, max(self.limit, MESSAGE_LIMIT)
+        if room <= 0 or (self.total + len(data)) * _WORST <= most:
+            return room
+        if self._in_messages is None:
+            self._in_messages = sum(map(_bytes_in_messages, self._kept))
+        left, needed = most - self._in_messages, _bytes_in_messages(data)
+        self._in_messages += needed
+        return room if needed <= left else min(room, len(data) * max(left, 0) // needed)
 
     def _spill(self, data: bytes) -> None:
         if self._problem:

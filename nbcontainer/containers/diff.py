@@ -48,6 +48,15 @@ def diff(container: Container) -> list[Change]:
     return sorted(_against(merged, set(there), inside), key=lambda change: change.path)
 
 
+def changed_files(container: Container) -> int:
+    """Return how many files the last cell of a container added, changed or deleted. Raises `StoreError`."""
+    layer = container.record.cells[-1].layer if container.record.cells else ""
+    if not layer:
+        return 0
+    found = container.workspace.on_directory(sandboxed.list_changes, f"layers/{layer}/diff", read_only=True)
+    return sum(size is not None for _, _, size in found)
+
+
 class MergedChanges:
     """The changes of several layers, merged from the bottom up, in time linear in their number.
 

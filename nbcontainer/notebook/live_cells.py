@@ -32,6 +32,15 @@ def runs_live(engine: Engine, words: Words) -> bool:
     return words.has(OPTION.name) or words.one("name") in engine.live
 
 
+def described(engine: Engine, words: Words) -> str:
+    """Return how a cell runs in a live container, for its footer; empty if it has a container of its own."""
+    if not runs_live(engine, words):
+        return ""
+    if words.has(OPTION.name):
+        return f"in its {words.one(OPTION.name) or 'shell'}"
+    return "by a new process in it"
+
+
 class CellOutput:
     """The output of one cell, from the thread of a live container: a `ShellListener`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import keyword
 import sys
 from dataclasses import replace
 from functools import cached_property
@@ -18,23 +17,25 @@ from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.explain import LANGUAGE
 from nbcontainer.commands.explanation_view import ExplanationView
+from nbcontainer.commands.failing_line import Tail, failing_line
 from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.options.table import RUN_OPTIONS
-from nbcontainer.commands.output import FloodGate, TextSink
+from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.containers.surroundings import with_directory
-from nbcontainer.errors import CellFailed, NbcontainerError, SetupFailed, StoreError, UsageError
+from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import cell_values, defaults, live_cells
+from nbcontainer.notebook.cell_outputs import Destination, Watch, both, failure
 from nbcontainer.notebook.defaults import USE
-from nbcontainer.notebook.hint_display import show
+from nbcontainer.notebook.display.boxes import hint_box, show
+from nbcontainer.notebook.display.progress_bar import listener
 from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
-from nbcontainer.notebook.progress_display import listener
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.base import Language
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.explanation import Explanation
-    from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.values.exchange import Exchange
 
 _ARGUMENTS = Option(
@@ -64,6 +64,7 @@ _CELL_OPTIONS = (
     *cell_values.OPTIONS,
     live_cells.OPTION,
     Option(("--quiet",), "", "show no hints after the cell"),
+    Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
 )
 
 _CELL = Command(
@@ -111,7 +112,10 @@ class ContainerMagics(Magics):
     trust_output = Bool(False, help="Whether --show displays HTML, SVG and scripts of containers as they are.").tag(
         config=True
     )
-    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
+    output_limit = Int(OUTPUT_LIMIT, help="Bytes of a cell's output to show; all of it is in a file.").tag(config=True)
+    footer = Bool(False, help="Whether to show image, exit code, time, memory and changed files after a cell.").tag(
+        config=True
+    )
     hints = Bool(True, help="Whether to show what a cell lacks, and how to have it, after the cell.").tag(config=True)
     language = Enum(tuple(Language), Language.ENGLISH, help="The language of --explain: en or zh.").tag(config=True)
     store = Unicode("", help="Directory of the store; empty for the user's own.").tag(config=True)
@@ -286,17 +290,19 @@ class ContainerMagics(Magics):
     ) -> None:
         request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
-        out, err = _Destination(words.one("out")), _Destination(words.one("err"))
+        out, err = Destination(words.one("out")), Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
-        streams = Streams(out.sink(gate.through(shown)), err.sink(gate.through(shown_err)), on_notice=notice)
+        errors = Tail()
+        sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
+        streams = Streams(*sinks, on_notice=notice)
         if exchange is not None:
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
             streams.values, streams.on_values = exchange.values, exchange.send
         explained: list[Explanation] = []
         streams.on_explained = explained.append
-        streams.on_follow = watch = _Watch()
+        streams.on_follow = watch = Watch()
         try:
             container, outcome = self._runner(words)(self.engine, request, streams, progress=listener(self.shell))
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
@@ -313,10 +319,9 @@ class ContainerMagics(Magics):
             for explanation in explained:
                 view = ExplanationView(explanation, Language(self.language))
                 display(view)  # type: ignore[no-untyped-call]
-        if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
-            self._hint(words, CellFacts(request, container, not outcome.ok, watch.ended))
+        self._show_beside(words, CellFacts(request, container, not outcome.ok, watch.ended), outcome)
         if not outcome.ok:
-            self._report(words, outcome)
+            self._report(words, outcome, failing_line(script, bytes(errors.data)))
         elif exchange is not None:
             cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
 
@@ -327,11 +332,21 @@ class ContainerMagics(Magics):
         trust = self.trust_output or words.has("trust-output")
         return functools.partial(live_cells.run, words=words, trust=trust)
 
-    def _report(self, words: Words, outcome: Outcome) -> None:
+    def _show_beside(self, words: Words, cell: CellFacts, outcome: Outcome) -> None:
+        """Show the hints and the footer of a cell that has ended."""
+        if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
+            self._hint(words, cell)
+        if cell.container is not None and (self.footer or words.has("footer")):
+            from nbcontainer.notebook.display.footer import footer  # without a footer, nothing of it is imported
+
+            live = live_cells.described(self.engine, words)
+            show(self.shell, footer(cell.container, outcome, live))
+
+    def _report(self, words: Words, outcome: Outcome, line: str) -> None:
         """Raise the error of a run that failed, or print it if the cell must not fail."""
         # An interrupt must stop Run All, whatever the options of the cell are.
         if outcome.reason == Reason.INTERRUPTED or (self.raise_error and not words.has("no-raise-error")):
-            raise failure(outcome)
+            raise failure(outcome, line)
         if outcome.reason != Reason.EXITED:
             print(outcome.describe(), file=sys.stderr)
 
@@ -340,7 +355,7 @@ class ContainerMagics(Magics):
         if self.hints and not words.has("quiet"):
             with contextlib.suppress(NbcontainerError, OSError):  # another process removed what a hint looks at
                 for text in self.given_hints.after(cell):
-                    show(self.shell, text)
+                    show(self.shell, hint_box(text))
 
     def _apply_defaults(self, words: Words) -> None:
         if self._used is not None and not defaults.names_a_container(words):
@@ -358,51 +373,6 @@ class ContainerMagics(Magics):
 
 ContainerMagics.container.__doc__ = _HELP_TEXT
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
-
-
-class _Watch:
-    """Keeps what init reports of a cell's end."""
-
-    def __init__(self) -> None:
-        self._supervisor: Supervisor | None = None
-
-    def __call__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-
-    @property
-    def ended(self) -> dict[str, Any]:
-        """The report; empty if there is none."""
-        return (self._supervisor and self._supervisor.running.ended) or {}
-
-
-class _Destination:
-    """A variable that gets a stream, if one is named."""
-
-    def __init__(self, name: str) -> None:
-        if name and (not name.isidentifier() or keyword.iskeyword(name)):
-            raise UsageError(f"invalid variable name {name!r}", hint="write --out NAME")
-        self.name = name
-        self._parts: list[bytes] = []
-
-    def sink(self, shown: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return the sink of the stream: the variable, or `shown`."""
-        return self._parts.append if self.name else shown
-
-    def fill(self, namespace: dict[str, Any]) -> None:
-        """Set the variable, if one is named."""
-        if self.name:
-            namespace[self.name] = b"".join(self._parts).decode("utf-8", "replace")
-
-
-def failure(outcome: Outcome) -> CellFailed:
-    """Return the error of a run that failed: one line."""
-    hints = {
-        Reason.TIMEOUT: "set a longer one with `--timeout`",
-        Reason.OUT_OF_MEMORY: "set a higher one with `-m`",
-        Reason.TOO_MANY_PROCESSES: "set a higher one with `--pids-limit`",
-        Reason.STORAGE_LIMIT: "set a higher one with `--storage`, or write to a volume",
-    }
-    return CellFailed(outcome.describe(), outcome=outcome, hint=hints.get(outcome.reason, ""))
 
 
 def _local_names(notebook: Mapping[str, Any]) -> Mapping[str, Any]:

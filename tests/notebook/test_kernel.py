@@ -77,7 +77,7 @@ def test_an_error_is_one_line(shared_kernel: Kernel) -> None:
     assert cell.status == "error"
     assert cell.error is not None
     assert (cell.error["ename"], cell.error["evalue"]) == ("CellFailed", "exit code 3")
-    assert cell.error["traceback"] == ["CellFailed: exit code 3"]
+    assert cell.error["traceback"] == ["\x1b[31mCellFailed\x1b[0m: exit code 3"]
     assert not cell.stderr
 
 
@@ -102,7 +102,7 @@ def test_an_interrupt_ends_everything_within_a_second(shared_kernel: Kernel, bod
     assert all_dead(sleeping, 1.0)
     cell.end()
     assert cell.error is not None
-    assert cell.error["traceback"] == ["CellFailed: interrupted"]
+    assert cell.error["traceback"] == ["\x1b[31mCellFailed\x1b[0m: interrupted"]
     assert not processes_with(mark)
 
 
@@ -135,7 +135,7 @@ def test_an_interrupt_is_always_a_failure(shared_kernel: Kernel) -> None:
     shared_kernel.interrupt()
     cell.end()
     assert cell.error is not None
-    assert cell.error["traceback"] == ["CellFailed: interrupted"]
+    assert cell.error["traceback"] == ["\x1b[31mCellFailed\x1b[0m: interrupted"]
 
 
 def test_an_impatient_person_interrupts_twice(shared_kernel: Kernel) -> None:

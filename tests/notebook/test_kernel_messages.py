@@ -215,7 +215,7 @@ def test_a_failing_cell_stops_what_was_sent_after_it(shell_kernel: ShellKernel) 
     failing.end()
     assert failing.status == "error"
     assert failing.error is not None
-    assert failing.error["traceback"] == ["CellFailed: exit code 3"]
+    assert failing.error["traceback"] == ["\x1b[31mCellFailed\x1b[0m: exit code 3"]
     assert following.end().status == "aborted"
     assert shell_kernel.run("echo again").good().stdout == "again\n"
 

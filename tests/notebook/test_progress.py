@@ -7,7 +7,7 @@ from nbclient import NotebookClient
 
 CODE = """
 from nbcontainer.progress import State
-from nbcontainer.notebook.progress_display import listener
+from nbcontainer.notebook.display.progress_bar import listener
 
 show = listener(get_ipython())
 for done in range(0, 1001):

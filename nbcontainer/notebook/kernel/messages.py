@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.progress_line import PATIENCE
-from nbcontainer.notebook.progress_display import Bar
+from nbcontainer.notebook.display.progress_bar import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbcontainer.commands.failing_line import Tail
 from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.values.inert import Refused, bundle
 
@@ -32,7 +33,8 @@ class Outputs:
     """The output of a shell (a `nbcontainer.containers.live.process.ShellListener`), one cell after another.
 
     Output of background jobs between cells belongs to the cell before. `limit` is how many bytes of a cell are shown;
-    `place` returns the path (host) of the file for the whole output of a longer one. With `trust`, data is shown as it
+    `place` returns the path (host) of the file for the whole output of a longer one. `errors` has the end of the cell's
+    standard error. With `trust`, data is shown as it
     is; without, it is made inert.
     """
 
@@ -46,6 +48,7 @@ class Outputs:
         self._waiting = False
         self._parent: dict[str, Any] = {}
         self._silent = False
+        self.errors = Tail()
         self._open()
 
     def _open(self) -> None:
@@ -57,6 +60,7 @@ class Outputs:
         """A cell begins: what comes from now on belongs to request `parent`, and is thrown away if `silent`."""
         with self._lock:
             self.finish()
+            self.errors = Tail()
             self._parent, self._silent = parent, silent
 
     def finish(self) -> None:
@@ -74,6 +78,7 @@ class Outputs:
 
     def stderr(self, data: bytes) -> None:
         """Takes some standard error."""
+        self.errors(data)
         self._take(STDERR, data)
 
     def _take(self, name: str, data: bytes) -> None:

@@ -13,13 +13,16 @@ from ipykernel.kernelbase import Kernel
 from traitlets import Bool, Int, Unicode
 
 from nbcontainer._version import __version__
+from nbcontainer.commands.failing_line import failing_line
 from nbcontainer.commands.grammar import Command, Words, parse
+from nbcontainer.commands.output import OUTPUT_LIMIT
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.linux.procfs import unreached
-from nbcontainer.notebook.hint_display import bundle
+from nbcontainer.notebook.cell_outputs import failure
+from nbcontainer.notebook.display.boxes import hint_box
 from nbcontainer.notebook.hints import Hints
 from nbcontainer.notebook.input_requests import InputRequests
 from nbcontainer.notebook.kernel.history import History
@@ -73,7 +76,7 @@ class ContainerKernel(Kernel):
     notebooks = Unicode("", help="Show the kernel's working directory at the same path: rw, ro or none.").tag(
         config=True
     )
-    output_limit = Int(4 << 20, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
+    output_limit = Int(OUTPUT_LIMIT, help="Bytes of a cell's output to show; the whole is in a file.").tag(config=True)
     trust_output = Bool(False, help="Whether `display` shows HTML, SVG and scripts as they are.").tag(config=True)
     hints = Bool(True, help="Whether to show what a failed cell lacks, and how to have it.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
@@ -176,7 +179,7 @@ class ContainerKernel(Kernel):
         if end.reason == Reason.EXITED and end.status and not silent:
             self._hint(code)
         if end.reason != Reason.EXITED or (end.status and self.raise_error):
-            raise _failure(end)
+            raise _failure(end, failing_line(rest, bytes(self.outputs.errors.data)))
 
     def _hint(self, code: str) -> None:
         """Show the new hints after a failed cell, each as a display of its own."""
@@ -187,7 +190,7 @@ class ContainerKernel(Kernel):
         new = {name: count for name, count in counters.items() if count > before.get(name, 0)}
         for text in self._given_hints.after_shell_cell(self.cells.request, code, new):
             self.outputs.flush()
-            content = {"data": bundle(text), "metadata": {}, "transient": {}}
+            content = {"data": hint_box(text), "metadata": {}, "transient": {}}
             self.frontends.publish("display_data", content, self.frontends.parent)
 
     def _show_result(self, view: Any, *, silent: bool) -> None:
@@ -203,7 +206,7 @@ class ContainerKernel(Kernel):
     def _fail(self, error: NbcontainerError, *, silent: bool) -> dict[str, Any]:
         self.outputs.finish()
         name = type(error).__name__
-        content = {"ename": name, "evalue": str(error), "traceback": [f"{name}: {error}"]}
+        content = {"ename": name, "evalue": str(error), "traceback": [error.line(colours=True)]}
         if not silent:
             self.frontends.publish("error", content, self.frontends.parent)
         return {"status": "error", "execution_count": self.execution_count, **content}
@@ -303,11 +306,11 @@ class ContainerKernel(Kernel):
         return {"status": "ok", "restart": restart}
 
 
-def _failure(end: CellEnd) -> NbcontainerError:
-    """Return the error of a cell that ended badly."""
+def _failure(end: CellEnd, line: str) -> NbcontainerError:
+    """Return the error of a cell that ended badly. `line` is the script's line that the shell reported."""
     outcome = Outcome(end.reason, end.status)
     if end.reason == Reason.INTERRUPTED:
         return CellFailed("interrupted", outcome=outcome)
     if end.reason == Reason.TIMEOUT:
         return CellFailed("stopped after its time limit", outcome=outcome, hint="set a longer one with `--timeout`")
-    return CellFailed(f"exit code {end.status}", outcome=outcome)
+    return failure(outcome, line)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from nbcontainer.commands.output import FloodGate, TextSink
+from nbcontainer.commands.output import MESSAGE_LIMIT, OUTPUT_LIMIT, FloodGate, TextSink
 
 TEXT = "aé€😀𝄞z\r\n"
 
@@ -207,3 +208,42 @@ def test_a_full_disk_ends_no_cell(tmp_path: Path) -> None:
             take(b"abc\n")
         gate.finish(shown.extend)
     assert "could not be kept: No space left on device" in shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        (b"x", OUTPUT_LIMIT),
+        (b"y\n", OUTPUT_LIMIT),
+        (b"\x00", MESSAGE_LIMIT // 6),
+        (b"\xff", MESSAGE_LIMIT // 3),
+        ("😀".encode(), OUTPUT_LIMIT),
+    ],
+)
+@pytest.mark.parametrize("piece", [1 << 16, 1 << 30])
+def test_messages_stay_below_the_limit_of_jupyter(tmp_path: Path, unit: bytes, shown: int, piece: int) -> None:
+    """Whatever the bytes are, the output is less than the 3 MB of messages after which Jupyter Server drops all."""
+    gate = FloodGate(OUTPUT_LIMIT, lambda: tmp_path / "whole")
+    stream = Stream()
+    sink = TextSink(stream)
+    take = gate.through(sink)
+    whole = unit * (4_000_000 // len(unit))
+    for start in range(0, len(whole), piece):
+        take(whole[start : start + piece])
+    beginning = len(stream.getvalue().encode("utf-8", "surrogatepass"))
+    gate.finish(sink)
+    sink.finish()
+    assert len(json.dumps(stream.getvalue(), ensure_ascii=False).encode()) < 2_700_000
+    assert beginning > 0.9 * shown
+    assert (tmp_path / "whole").read_bytes() == whole
+
+
+def test_nothing_more_passes_after_the_cut(tmp_path: Path) -> None:
+    """After control characters were cut, letters that would fit are not shown: they would seem to follow."""
+    gate, shown = gate_to(tmp_path / "whole", OUTPUT_LIMIT)
+    take = gate.through(shown.extend)
+    take(bytes(900_000))
+    before = len(shown)
+    take(b"letters")
+    assert len(shown) == before < 900_000
+    gate.finish(shown.extend)

@@ -1,0 +1,58 @@
+"""The line of a cell's script that an interpreter reports on standard error.
+
+The text comes from the container and may be forged: it chooses which line of the user's own script is shown, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nbcontainer.rendering.text import one_line
+from nbcontainer.sandbox.steps.devices import SCRIPT
+
+TAIL = 4096
+"""Bytes of the end of standard error in which a report is looked for."""
+
+_FILES = f"(?:{SCRIPT}|/dev/nbcontainer/cell)"
+"""The script of a cell of its own, and that of a shell that continues from cell to cell."""
+
+_SHELL = re.compile(rf"(?:[\w.-]+: )?{_FILES}: (?:line )?(\d{{1,9}}): ")
+"""bash and ash write `line 3`, dash `3`; a shell's name may be before it."""
+
+_PYTHON = re.compile(rf'^  File "{SCRIPT}", line (\d{{1,9}})', re.MULTILINE)
+_TRACEBACK = "Traceback (most recent call last)"
+_WIDTH = 60
+
+
+def failing_line(script: str | None, errors: bytes) -> str:
+    """Return `line 3: make all` for the line of `script` that the end of its `errors` is about; empty if unknown.
+
+    A shell's report counts if it is the last line: what follows is about something else.
+    """
+    number = _number(errors.decode("utf-8", "replace").rstrip()) if script is not None and errors else 0
+    lines = script.splitlines() if script is not None and number else []
+    if not 0 < number <= len(lines) or not lines[number - 1].strip():
+        return ""
+    return f"line {number}: {one_line(lines[number - 1], _WIDTH)}"
+
+
+def _number(text: str) -> int:
+    if found := _SHELL.match(text.rpartition("\n")[2]):
+        return int(found[1])
+    _, traceback, rest = text.rpartition(_TRACEBACK)
+    frames = _PYTHON.findall(rest if traceback else text.rpartition("\n\n")[2])
+    return int(frames[-1]) if frames else 0
+
+
+class Tail:
+    """Keeps the end of what passes."""
+
+    def __init__(self, size: int = TAIL) -> None:
+        self.data = bytearray()
+        self._size = size
+
+    def __call__(self, data: bytes) -> None:
+        """Take some bytes."""
+        self.data += data[-self._size :]
+        del self.data[: -self._size]

@@ -1,0 +1,1 @@
+"""What is shown beside the output of cells: hints, footers and progress."""

@@ -7,14 +7,14 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.active import ActiveCell, running_containers
 from nbcontainer.containers.container import Container, get
 from nbcontainer.containers.pause import pause_path, paused, wake
 from nbcontainer.containers.record import CellRecord, Record, read_record
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
 from nbcontainer.containers.writes.write_layer import WriteView
-from nbcontainer.errors import ContainerBusy, ContainerError, StoreError
+from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError, StoreError
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.errors import store_error
@@ -25,17 +25,35 @@ if TYPE_CHECKING:
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
 
+_TRIES = 3
+"""Cells in the same container that may end while they are copied, one after the other."""
+
 
 @contextlib.contextmanager
 def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
     """Yield a copy of the container that runs under this name, in any process; the container itself if it does not run.
 
-    Raises `ContainerError`, `StoreError`, `ImageError`.
+    If it ends while it is copied, it is read as it is then. Raises `ContainerError`, `StoreError`, `ImageError`.
     """
-    cell = running_containers(workspace.store).get(name)
-    if cell is None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(_TRIES):
+            cell = running_containers(workspace.store).get(name)
+            if cell is None:
+                break
+            try:
+                copy = stack.enter_context(_copy_of(workspace, name, cell))
+            except NbcontainerError:
+                if cell.alive and (workspace.store.path / "tmp" / cell.upper).exists():
+                    raise
+            else:
+                yield copy
+                return
         yield get(workspace, name)
-        return
+
+
+@contextlib.contextmanager
+def _copy_of(workspace: Workspace, name: str, cell: ActiveCell) -> Iterator[Container]:
+    """Yield a copy of the container of that name while `cell` runs in it. Raises as `frozen_copy`."""
     wake(workspace.store, cell.pid, cell.upper)
     if cell.storage is not None and name not in workspace.active:
         problem = f"cannot read container '{name}' from here: its `--storage` layer is in another notebook's memory"
@@ -65,8 +83,7 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
     record = replace(container.record, name=secrets.token_hex(6), session=store.session)
     copy = Container(workspace, record)
     try:
-        with store.lock(shared=True):
-            _share(store, record.layers)
+        _hold(copy, container.name)
         if upper is not None and upper.changed():
             try:
                 _add_copy(workspace, copy, upper, init, command)
@@ -87,16 +104,26 @@ def held(workspace: Workspace, name: str, digest: str, layers: Sequence[str]) ->
     store = workspace.store
     record = Record(secrets.token_hex(6), name, digest, tuple(layers), timestamps.timestamp(), session=store.session)
     holder = Container(workspace, record)
-    with contextlib.suppress(StoreError, OSError), store.lock(shared=True):
-        _share(store, layers)
-        holder.save()
     try:
-        if any(not (store.path / "layers" / layer / "diff").exists() for layer in layers):
-            raise ContainerError(f"'{name}' was removed in another process", hint="see `%container ps` and `images`")
+        _hold(holder, name)
         yield
     finally:
         with contextlib.suppress(StoreError, OSError):
             holder.remove()
+
+
+def _hold(holder: Container, name: str) -> None:
+    """Write the record of `holder`, which refers to the image and the layers of the container or image `name`.
+
+    Raises `ContainerError` if one of them has just been removed.
+    """
+    store, layers = holder.workspace.store, holder.record.layers
+    with contextlib.suppress(StoreError, OSError), store.lock(shared=True):
+        _share(store, layers)
+        holder.save()
+    needed = [store.path / "layers" / layer / "diff" for layer in layers]
+    if not all(path.exists() for path in (store.blobs.path(holder.record.image_digest), *needed)):
+        raise ContainerError(f"'{name}' was removed in another process", hint="see `%container ps` and `images`")
 
 
 def _share(store: Store, layers: Iterable[str]) -> None:

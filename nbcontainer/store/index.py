@@ -171,6 +171,9 @@ class Index:
             if image.index and not self.indexes(image.index, image.digest):
                 raise ImageError(f"the index {image.index} does not list {image.digest}", hint="pull the image again")
             names.check((name,), image.digest, image.index)
+            if not self._blobs.path(image.digest).exists():
+                problem = f"image '{image.name or image.digest}' was removed in another process"
+                raise ImageNotFound(problem, hint="see `%container images`")
             blob = oci.Descriptor(image.media_type, image.digest, len(self._blobs.read(image.digest)))
             others = [entry for entry in self._entries() if names.stated(entry) != name]
             self._write_index([*others, names.entry_of(image, blob, name)])

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nbcontainer import api
+from nbcontainer.containers import container as containers
+from nbcontainer.containers import snapshot
+from nbcontainer.containers.cleanup import prune
+from nbcontainer.containers.commit import commit
+from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import paused
-from nbcontainer.containers.snapshot import frozen_copy
+from nbcontainer.containers.snapshot import frozen_copy, held
+from nbcontainer.containers.writes import copies
+from nbcontainer.errors import ContainerError, ImageNotFound
 from nbcontainer.linux.procfs import STANDING, descendants, state
 from nbcontainer.sandbox import standstill
 from nbcontainer.sandbox.standstill import Standstill
@@ -93,3 +101,56 @@ def test_nobody_outside_is_stopped(outsider: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(standstill, "descendants", lambda _: next(found))
     Standstill(1, lambda *_: None).hold()
     assert state(outsider) not in STANDING
+
+
+def test_a_container_that_ends_while_it_is_copied_is_read_as_it_is_then(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its write layer is gone by then: `diff` and `commit` see the layer that the cell has left."""
+    mark = marker()
+    cell = threading.Thread(
+        target=run_script, args=(engine, f"echo > /new; exec sleep {mark}"), kwargs={"name": "ending"}
+    )
+    cell.start()
+    init = init_of(mark)
+    original = copies.copied
+
+    def ending(*words: Any) -> Any:
+        os.kill(init, signal.SIGKILL)
+        cell.join()
+        return original(*words)
+
+    monkeypatch.setattr(snapshot, "copied", ending)
+    try:
+        with frozen_copy(engine, "ending") as copy:
+            assert copy.name == "ending"
+            assert [change.path for change in diff(copy)] == ["/new"]
+    finally:
+        containers.get(engine, "ending").remove()
+
+
+def test_what_a_copy_is_of_outlives_its_removal(engine: Engine) -> None:
+    """A copy without changes of its own refers to the layers below, too, before anything else can remove them."""
+    run_script(engine, "echo > /new", name="copied")
+    with snapshot.snapshot(containers.get(engine, "copied"), 0, "") as copy:
+        containers.get(engine, "copied").remove()
+        prune(engine)
+        assert [change.path for change in diff(copy)] == ["/new"]
+
+
+def test_an_image_that_has_just_been_removed_is_one_line(engine: Engine) -> None:
+    """`tag`, `save` and `push` of an image that another process removes say so, and do not miss a blob."""
+    run_script(engine, "echo > /new", name="made")
+    image = commit(containers.get(engine, "made"), "made")
+    containers.get(engine, "made").remove()
+    engine.store.index.drop_image("made")
+    run_script(engine, "true")
+    engine.background.wait()
+    prune(engine)
+    with pytest.raises(ImageNotFound, match="image 'made' was removed in another process"):
+        engine.store.index.tag(image, "other")
+    with (
+        pytest.raises(ContainerError, match="'made' was removed in another process"),
+        held(engine, "made", image.digest, ()),
+    ):
+        pass

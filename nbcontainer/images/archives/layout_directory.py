@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.oci.documents import Descriptor
 
-_INDEX = "index.json"
+_INDEX, _VERSION = "index.json", "oci-layout"
 
 
 @contextlib.contextmanager
@@ -48,12 +48,13 @@ class LayoutFolder:
             os.close(self._open.popitem()[1])
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return the entries of its index.json; none if the directory is empty.
+        """Return the entries of its index.json; none if the directory is empty, or from a save that did not end.
 
         Raises `ImageError` if something else is in it.
         """
         with contextlib.closing(UntrustedDirectory(self._top)) as folder:
-            if folder.is_empty():
+            begun = {_VERSION, "blobs"} if folder.has(_VERSION) else set()
+            if folder.has_only(begun):
                 return []
             try:
                 data = folder.read(_INDEX, untrusted_json.LIMIT)
@@ -77,9 +78,15 @@ class LayoutFolder:
         algorithm, _, name = blob.digest.partition(":")
         _put(self._blobs(algorithm), name, chunks)
 
-    def finish(self, version: bytes, index: bytes) -> None:
-        """Write the file oci-layout, and then index.json. Raises `OSError`."""
-        _put(self._top, "oci-layout", [version])
+    def begin(self, version: bytes) -> None:
+        """Write the file oci-layout: by it, the next save recognizes a layout without an index.json.
+
+        Raises `OSError`.
+        """
+        _put(self._top, _VERSION, [version])
+
+    def finish(self, index: bytes) -> None:
+        """Write index.json, the last file. Raises `OSError`."""
         _put(self._top, _INDEX, [index])
 
     def _blobs(self, algorithm: str) -> int:

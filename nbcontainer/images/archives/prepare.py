@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
+from nbcontainer.images.archives import compressed_forms
 from nbcontainer.images.builtin.host import is_of_this_machine
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.pigz import compressor
@@ -17,10 +18,10 @@ from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
     from nbcontainer.progress import Part
     from nbcontainer.store.layout import Store
 
@@ -42,55 +43,73 @@ class PreparedImage:
 
 
 def prepare(
-    store: Store, image: Image, compression: Compression, stack: contextlib.ExitStack, part: Part
+    store: Store,
+    image: Image,
+    compression: Compression,
+    stack: contextlib.ExitStack,
+    part: Part,
+    has: Callable[[Descriptor], bool] = lambda _: False,
 ) -> PreparedImage:
     """Return the image as it leaves the store; if plain layers are compressed, its manifest is an OCI one.
 
-    Layers that are compressed already stay as they are. `part` counts the bytes that were read to be compressed. Files
+    Layers that are compressed already stay as they are. A layer whose compressed form the receiver `has` is not
+    compressed again, and is not among the layers' files. `part` counts the bytes that were read to be compressed. Files
     made for it are removed when `stack` is closed. Raises `ImageError`, `StoreError`.
     """
     try:
-        return _prepare(store, image, compression, stack, part)
+        return _prepare(store, image, _Compressing(store, compression, stack, part, has))
     except OSError as error:
         raise store_error("compress layers in the store", store.path, error) from error
 
 
-def _prepare(
-    store: Store, image: Image, compression: Compression, stack: contextlib.ExitStack, part: Part
-) -> PreparedImage:
+def _prepare(store: Store, image: Image, compressing: _Compressing) -> PreparedImage:
     if is_of_this_machine(store, image):
         hint = "write the files of one of its containers with `%container export`"
         raise ImageError(f"{image.name} consists of this machine with changes, and is incomplete elsewhere", hint=hint)
     data = store.blobs.read(image.digest)
     described, blobs = oci.read_manifest(data, image.media_type)
     config = store.blobs.read(described.digest)
-    plain = oci.PLAIN_LAYERS if compression is not Compression.NONE else frozenset()
+    plain = oci.PLAIN_LAYERS if compressing.compression is not Compression.NONE else frozenset()
     if not any(blob.media_type in plain for blob in blobs):
         manifest = oci.Descriptor(image.media_type, image.digest, len(data))
         layers = tuple((blob, store.blobs.path(blob.digest)) for blob in dict.fromkeys(blobs))
         return PreparedImage(manifest, ((described, config), (manifest, data)), layers)
-    prepared: dict[Descriptor, tuple[Descriptor, Path]] = {}
-    for blob in dict.fromkeys(blobs):
-        if blob.media_type in plain:
-            prepared[blob] = _compressed(store, blob, compression, stack, part)
-        else:
-            prepared[blob] = (blob, store.blobs.path(blob.digest))
+    prepared: dict[Descriptor, tuple[Descriptor, Path | None]] = {}
+    for layer in {layer.blob: layer for layer in image.layers}.values():
+        is_plain = layer.blob.media_type in plain
+        prepared[layer.blob] = compressing(layer) if is_plain else (layer.blob, store.blobs.path(layer.blob.digest))
     records = tuple(replace(layer, blob=prepared[layer.blob][0]) for layer in image.layers)
     settings = replace(described, media_type=oci.CONFIG)
     data = replace(image, layers=records).manifest_document(settings)
     manifest = oci.Descriptor(oci.MANIFEST, oci.digest_of(data), len(data))
-    return PreparedImage(manifest, ((settings, config), (manifest, data)), tuple(prepared.values()))
+    layers = tuple((blob, path) for blob, path in prepared.values() if path is not None)
+    return PreparedImage(manifest, ((settings, config), (manifest, data)), layers)
 
 
-def _compressed(
-    store: Store, blob: Descriptor, compression: Compression, stack: contextlib.ExitStack, part: Part
-) -> tuple[Descriptor, Path]:
-    """Compress a layer to a file in `tmp`; return its descriptor and path (host)."""
-    path, fd = stack.enter_context(store.incoming())
-    with compressor(fd, compression) as out:
-        for data in read_blob(store.blobs.path(blob.digest), blob, part):
-            out.write(data)
-    return oci.Descriptor(media_type(compression), out.digest, out.size), path
+@dataclass(frozen=True)
+class _Compressing:
+    """Compresses layers to files in the store's `tmp`; called with a layer, it returns its descriptor and path (host).
+
+    The path is None for a layer that the receiver `has` in its compressed form.
+    """
+
+    store: Store
+    compression: Compression
+    stack: contextlib.ExitStack
+    part: Part
+    has: Callable[[Descriptor], bool]
+
+    def __call__(self, layer: LayerRecord) -> tuple[Descriptor, Path | None]:
+        known = compressed_forms.recall(self.store, layer.diff_id, self.compression)
+        if known is not None and self.has(known):
+            return known, None
+        path, fd = self.stack.enter_context(self.store.incoming())
+        with compressor(fd, self.compression) as out:
+            for data in read_blob(self.store.blobs.path(layer.blob.digest), layer.blob, self.part):
+                out.write(data)
+        blob = oci.Descriptor(media_type(self.compression), out.digest, out.size)
+        compressed_forms.remember(self.store, layer.diff_id, self.compression, blob)
+        return blob, path
 
 
 def read_blob(path: Path, blob: Descriptor, part: Part) -> Iterator[bytes]:

@@ -64,12 +64,14 @@ def save_directory(
         outgoing = _prepared(store, images, layers, stack, tracker)
         try:
             with user_files.directory(store, target, make=True) as folder, layout_at(folder, target) as layout:
-                entries = layout.entries()
+                layout.entries()  # refuses a directory of something else
+                layout.begin(_LAYOUT)
                 _copy_blobs(layout, outgoing, tracker)
+                entries = layout.entries()  # with what another process has added meanwhile
                 for image, one in zip(images, outgoing, strict=True):
                     new = _entry(image, one, images)
                     entries = [old for old in entries if _key(old) != _key(new)] + [new]
-                layout.finish(_LAYOUT, oci.canonical(_index(entries)))
+                layout.finish(oci.canonical(_index(entries)))
         except OSError as error:
             hint = "check the path's permissions and the free space"
             raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error

@@ -10,6 +10,7 @@ from nbcontainer.errors import ImageError
 from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,10 +31,10 @@ class UntrustedDirectory:
             os.close(self._fd)
             self._fd = -1
 
-    def is_empty(self) -> bool:
-        """Whether nothing is in it."""
+    def has_only(self, names: Collection[str]) -> bool:
+        """Whether nothing is in it but what has these names."""
         with os.scandir(self._fd) as entries:
-            return next(entries, None) is None
+            return all(entry.name in names for entry in entries)
 
     def folders(self) -> list[str]:
         """Return the names of the directories in it, sorted; links are not among them."""

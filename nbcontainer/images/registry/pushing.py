@@ -37,7 +37,8 @@ def push(
 ) -> Descriptor:
     """Push an image to the registry of `target`, and return its manifest there: a new one if layers were compressed.
 
-    Blobs that the registry has are not sent. Raises `RegistryError`, `ImageError`, `StoreError`.
+    Blobs that the registry has are not sent, and layers that it has are not compressed again. Raises `RegistryError`,
+    `ImageError`, `StoreError`.
     """
     (endpoint,) = endpoints(target, push=True)
     with contextlib.ExitStack() as stack:
@@ -45,7 +46,7 @@ def push(
         client = stack.enter_context(contextlib.closing(Client(endpoint, tracker, push=True, patience=patience)))
         client.reach()
         part = tracker.part()
-        outgoing = prepare(staging.store, image, compression, stack, part)
+        outgoing = prepare(staging.store, image, compression, stack, part, functools.partial(_has_blob, client))
         tracker.layers = len(outgoing.layers)
         tracker.total = part.done + sum(blob.size for blob, _ in outgoing.layers)
         layers = [functools.partial(_push_layer, client, blob, path, tracker.part()) for blob, path in outgoing.layers]
@@ -85,18 +86,21 @@ def _push_blob(client: Client, blob: Descriptor, read: Callable[[], Iterable[byt
         with client.request("PUT", where, headers, read(), fine=(201, 204)):
             pass
 
-    if not client.patiently(lambda: _has_blob(client, blob)):
+    if not _has_blob(client, blob):
         client.patiently(send)
 
 
 def _has_blob(client: Client, blob: Descriptor) -> bool:
-    try:
-        with client.request("HEAD", f"blobs/{blob.digest}"):
-            return True
-    except StatusError as error:
-        if error.status != 404:
-            raise
-        return False
+    def ask() -> bool:
+        try:
+            with client.request("HEAD", f"blobs/{blob.digest}"):
+                return True
+        except StatusError as error:
+            if error.status != 404:
+                raise
+            return False
+
+    return client.patiently(ask)
 
 
 def _with_digest(url: str, digest: str) -> str:

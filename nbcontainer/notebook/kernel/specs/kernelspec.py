@@ -6,9 +6,7 @@ import enum
 import json
 import re
 import shlex
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
 from nbcontainer.errors import UsageError
+from nbcontainer.notebook.kernel.specs import whole_directories
 from nbcontainer.notebook.kernel.specs.label import INSIDE, ShellLabel, read_label
 from nbcontainer.notebook.kernel.specs.label import LABEL as LABEL
 
@@ -40,6 +39,7 @@ class Notebooks(enum.StrEnum):
 NOTEBOOKS = tuple(Notebooks)
 
 _NAME = re.compile(r"[a-z0-9._-]+")
+_SPEC = "kernel.json"
 _RUN = "--ContainerKernel.run="
 _SHELL = "--ContainerKernel.shell_name="
 _SHOW = "--ContainerKernel.notebooks="
@@ -176,19 +176,14 @@ def install(spec: Mapping[str, Any], name: str, *, prefix: str = "", logos: str 
     (host). Raises `UsageError` if it cannot be written.
     """
     check_name(name)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n")
-        for logo in Path(logos).glob("logo-*") if logos else ():
-            shutil.copyfile(logo, Path(folder) / logo.name)
-        manager = KernelSpecManager()
-        try:
-            path = manager.install_kernel_spec(folder, name, user=not prefix, prefix=prefix or None)
-        except OSError as error:
-            where = prefix or manager.user_kernel_dir
-            raise UsageError(
-                f"cannot install a kernel in {where}: {error.strerror}", hint="name another directory with `--prefix`"
-            ) from error
-    return Path(path)
+    folder = Path(prefix, "share", "jupyter", "kernels") if prefix else Path(KernelSpecManager().user_kernel_dir)
+    files = {logo.name: logo.read_bytes() for logo in Path(logos).glob("logo-*")} if logos else {}
+    try:
+        whole_directories.write(folder / name, {**files, _SPEC: f"{json.dumps(spec, indent=1)}\n".encode()}, _SPEC)
+    except OSError as error:
+        hint = "name another directory with `--prefix`"
+        raise UsageError(f"cannot install a kernel in {prefix or folder}: {error.strerror}", hint=hint) from error
+    return folder / name
 
 
 def installed() -> list[Installed]:
@@ -220,6 +215,11 @@ def remove(name: str) -> Path:
     if name not in [one.name for one in installed()]:
         raise UsageError(f"no such kernel: '{name}'", hint="list kernels with `nbcontainer kernel list`")
     try:
-        return Path(KernelSpecManager(ensure_native_kernel=False).remove_kernel_spec(name))
+        path = Path(KernelSpecManager(ensure_native_kernel=False).get_kernel_spec(name).resource_dir)
+        whole_directories.remove(path)
     except (OSError, NoSuchKernel) as error:
-        raise UsageError(f"cannot remove kernel {name}: {error}", hint="its directory may be another user's") from error
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(
+            f"cannot remove kernel {name}: {problem}", hint="its directory may be another user's"
+        ) from error
+    return path

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcontainer.errors import ImageError, UsageError
-from nbcontainer.images.archives import loading
+from nbcontainer.images.archives import loading, saving
 from nbcontainer.images.archives.saving import save_archive, save_directory
 from nbcontainer.images.layers import compression, pigz
 from nbcontainer.images.layers.compression import Compression
@@ -128,6 +128,40 @@ def test_a_directory_of_something_else(store: Store, images: list[Image], tmp_pa
     with Tracker("save") as tracker, pytest.raises(ImageError, match="is not an image layout; name a new"):
         save_directory(store, images, tmp_path / "x", tracker)
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine"]
+
+
+def test_a_layout_that_was_not_finished_is_continued(store: Store, images: list[Image], tmp_path: Path) -> None:
+    """A save that was killed, or failed, leaves a directory into which the next one goes."""
+    target = tmp_path / "layout"
+    path = store.blobs.path(images[0].layers[1].blob.digest)
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + b"x")
+    with Tracker("save") as tracker, pytest.raises(ImageError, match="in the store is damaged"):
+        save_directory(store, images, target, tracker)
+    path.write_bytes(good)
+    assert (target / "blobs").exists()
+    with Tracker("save") as tracker:
+        save_directory(store, images, target, tracker)
+    assert len(json.loads((target / "index.json").read_text())["manifests"]) == len(images)
+
+
+def test_what_another_process_adds_to_a_layout_stays(
+    store: Store, images: list[Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two saves to one layout at the same time: the images of both are in it."""
+    target = tmp_path / "layout"
+    copy = saving._copy_blobs
+
+    def meanwhile(*words: Any) -> None:
+        monkeypatch.setattr(saving, "_copy_blobs", copy)
+        with Tracker("save") as tracker:
+            save_directory(store, images[1:], target, tracker)
+        copy(*words)
+
+    monkeypatch.setattr(saving, "_copy_blobs", meanwhile)
+    with Tracker("save") as tracker:
+        save_directory(store, images[:1], target, tracker)
+    assert len(json.loads((target / "index.json").read_text())["manifests"]) == len(images)
 
 
 def test_an_image_in_a_layout_is_replaced(store: Store, images: list[Image], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from nbcontainer.errors import ImageError, ImageNotFound, RegistryError
 from nbcontainer.images import library
+from nbcontainer.images.archives import prepare
 from nbcontainer.images.builtin import busybox
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.library import Images
@@ -765,6 +766,41 @@ def test_plain_layers_are_compressed(
     again = images_of(store).pull(reference.parse(f"{other.address}/a/b:1"))
     assert again.layers[0].diff_id == image.layers[0].diff_id
     assert list((store.path / "tmp").iterdir()) == []
+
+
+@pytest.fixture
+def pushed_plain(puller: Puller, other: FakeRegistry, store: Store, registry: FakeRegistry) -> Image:
+    """An image with a plain layer, which has been pushed, compressed, to `a/b:1` of the other registry."""
+    files = LayoutFiles()
+    registry.put(files, files.image(BASE, compress=False), "plain")
+    image = puller("x/y:plain")
+    images_of(store).push(image, reference.parse(f"{other.address}/a/b:1"))
+    return image
+
+
+def test_a_layer_that_the_registry_has_is_not_compressed_again(
+    pushed_plain: Image, other: FakeRegistry, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store remembers the compressed form of a layer: a second push asks for it, and reads no byte of the layer."""
+    monkeypatch.setattr(prepare, "compressor", None)
+    images_of(store).push(pushed_plain, reference.parse(f"{other.address}/a/b:2"))
+    assert other.manifests["2"] == other.manifests["1"]
+
+
+@pytest.mark.parametrize("note", ["", "5 sha256:0", "9" * 19 + " sha256:" + "0" * 64, "1 sha256:" + "0" * 64, "\xff"])
+def test_a_layer_that_the_registry_has_lost_is_compressed_again(
+    pushed_plain: Image, other: FakeRegistry, store: Store, note: str
+) -> None:
+    """The same holds if the store's note of it cannot be read, or is of a blob that the registry lacks."""
+    first = other.manifests.pop("1")
+    other.blobs.clear()
+    notes = list((store.path / "layers").glob("*/sent.gzip"))
+    assert notes
+    for place in notes:
+        place.write_bytes(note.encode("latin-1"))
+    images_of(store).push(pushed_plain, reference.parse(f"{other.address}/a/b:1"))
+    assert other.manifests["1"] == first
+    assert {one["digest"] for one in json.loads(first[1])["layers"]} <= other.blobs.keys()
 
 
 def test_a_push_is_tried_again(pulled: Image, other: FakeRegistry, store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -40,6 +42,33 @@ def test_a_kernel_is_installed_listed_and_removed(tmp_path: Path) -> None:
     for name in ("deb", "python3"):
         with pytest.raises(UsageError, match=name):
             kernelspec.remove(name)
+
+
+def test_a_kernel_of_the_same_name_is_replaced(tmp_path: Path) -> None:
+    """Nothing of the old one stays, and a directory that a killed installation left beside it is removed."""
+    path = kernelspec.install(kernelspec.document(["busybox"], "first"), "deb")
+    (path / "logo-32x32.png").write_text("old")
+    left = path.parent / ".nbcontainer-unfinished-0"
+    left.mkdir()
+    kernelspec.install(kernelspec.document(["busybox"], "second"), "deb")
+    assert [one.display_name for one in kernelspec.installed() if one.name == "deb"] == ["second"]
+    assert [one.name for one in path.iterdir()] == ["kernel.json"]
+    assert [one.name for one in path.parent.iterdir()] == ["deb"]
+
+
+def test_a_directory_that_another_process_writes_stays(tmp_path: Path) -> None:
+    """An installation removes what killed processes left, and nothing that has a lock."""
+    place = tmp_path / "data" / "kernels" / ".nbcontainer-unfinished-1"
+    place.mkdir(parents=True)
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        kernelspec.install(kernelspec.document(["busybox"], "shown"), "deb")
+        assert place.exists()
+    finally:
+        os.close(fd)
+    kernelspec.remove("deb")
+    assert not place.exists()
 
 
 def test_a_document_is_one_that_jupyter_reads() -> None:

@@ -84,7 +84,7 @@ class Extractor:
             raise self._past_limits(member.name)
         make = self._makers.get(member.type)
         if make is None or not member.name or (_OF_AUFS in member.name and self._left_out(member)):
-            return  # a socket, a volume's label or an entry without a name has no use in an image
+            return  # a volume's label or an entry without a name has no use in an image
         if member.xattrs:
             member.xattrs = kept_xattrs(member.name, member.xattrs)
         place = self._tree.place(member.name)

@@ -28,9 +28,10 @@ CONTIGUOUS = b"7"
 PAX, PAX_SOLARIS, PAX_GLOBAL = b"x", b"X", b"g"
 GNU_LONG_NAME, GNU_LONG_LINK, GNU_SPARSE = b"L", b"K", b"S"
 GNU_DUMP_DIRECTORY, GNU_VOLUME = b"D", b"V"
-SOCKET = b"s"
 
 USTAR_MAGIC = b"ustar\0"
+GNU_MAGIC = b"ustar  \0"
+STAR_TRAILER = b"tar\0"
 
 XATTR_PREFIX = b"SCHILY.xattr."
 
@@ -129,7 +130,10 @@ def number(field: bytes) -> int:
         return value if field[0] == 0x80 else value - (1 << 8 * (len(field) - 1))
     digits = field.partition(b"\0")[0].strip(b" ")
     if not digits:
-        return 0
+        digits = field.strip(b" \0")  # a zero byte before digits: Go reads them, bsdtar does not
+        if not digits:
+            return 0
+        raise HostileArchive(f"the archive has a damaged header: {field!r} has a zero byte before its digits")
     try:
         if digits.isdigit():
             return int(digits, 8)

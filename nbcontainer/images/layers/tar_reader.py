@@ -9,17 +9,20 @@ from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import unsupported_format
 from nbcontainer.images.layers.limits import Limits, shown
+from nbcontainer.images.layers.reading import ambiguity
+from nbcontainer.images.layers.reading.byte_stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_EXTENSIONS = 16  # extended headers in a row before one entry
+__all__ = ["Member", "Stream", "TarReader"]
+
 _GLOBALS = 100
-_OF_ONE = frozenset({b"path", b"linkpath", b"size"})  # GNU tar applies a global one, Go's archive/tar does not
 _HEADER_ONLY = frozenset({tar.HARD_LINK, tar.SYMLINK, tar.CHAR, tar.BLOCK_DEVICE, tar.DIRECTORY, tar.FIFO})
+_LINKS = frozenset({tar.HARD_LINK, tar.SYMLINK})
 _DEVICES = frozenset({tar.CHAR, tar.BLOCK_DEVICE})
 _FILES = frozenset({tar.REGULAR, b"\0", tar.CONTIGUOUS})
-_KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME, tar.SOCKET}
+_KNOWN = _HEADER_ONLY | _FILES | {tar.GNU_SPARSE, tar.GNU_DUMP_DIRECTORY, tar.GNU_VOLUME}
 
 
 @dataclass(slots=True)
@@ -44,10 +47,11 @@ class Member:
 class _Extension:
     """The values of extended headers for the next entry."""
 
-    __slots__ = ("count", "link", "name", "pax", "sparse_pairs", "xattr_bytes", "xattrs")
+    __slots__ = ("count", "has_pax", "has_sparse", "link", "name", "pax", "sparse_pairs", "xattr_bytes", "xattrs")
 
     def __init__(self) -> None:
         self.count = 0
+        self.has_pax = self.has_sparse = False
         self.name: bytes | None = None
         self.link: bytes | None = None
         self.pax: dict[bytes, bytes] = {}
@@ -55,65 +59,10 @@ class _Extension:
         self.xattr_bytes = 0
         self.sparse_pairs: list[int] = []
 
-
-class Stream:
-    """The uncompressed bytes, from chunks that are not empty. Every method raises the errors of making the chunks."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._chunk = b""
-        self._view = memoryview(b"")
-        self._before = 0  # bytes of earlier chunks
-        self._start = 0  # of what was not given out yet
-
     @property
-    def offset(self) -> int:
-        """The number of bytes that were returned so far."""
-        return self._before + self._start
-
-    def block(self) -> bytes:
-        """Return the next 512 bytes; fewer only at the end of the stream."""
-        start = self._start
-        end = start + tar.BLOCK
-        block = self._chunk[start:end]
-        if len(block) < tar.BLOCK:
-            return self.read(tar.BLOCK)
-        self._start = end
-        return block
-
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes; fewer only at the end of the stream."""
-        parts = []
-        while size and (part := self.some(size)):
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-    def some(self, size: int) -> memoryview:
-        """Return between 1 and `size` of the next bytes; none at the end of the stream."""
-        if self._start == len(self._chunk):
-            self._before += self._start
-            self._chunk = next(self._chunks, b"")
-            self._view = memoryview(self._chunk)
-            self._start = 0
-        part = self._view[self._start : self._start + size]
-        self._start += len(part)
-        return part
-
-    def drain(self, limit: int) -> None:
-        """Read to the end of the stream. Raises `HostileArchive` after more than `limit` bytes."""
-        while part := self.some(limit + 1):
-            limit -= len(part)
-            if limit < 0:
-                raise HostileArchive("the archive has more bytes after its end than the limit for its data")
-
-
-def _check_names(extension: _Extension) -> None:
-    """Raise `HostileArchive` for two names: GNU tar and bsdtar use the pax record, Go's archive/tar the other one."""
-    for key, other in ((b"path", extension.name), (b"linkpath", extension.link)):
-        found = extension.pax.get(key)
-        if other is not None and found is not None and found != other:
-            raise HostileArchive(f"{shown(found)} has another {key.decode()} for other programs: {shown(other)}")
+    def is_mixed(self) -> bool:
+        """Whether they are from a pax header and from GNU's headers."""
+        return self.has_pax and (self.name is not None or self.link is not None)
 
 
 def _not_a_tar(first: bytes, why: str) -> HostileArchive:
@@ -140,6 +89,7 @@ class TarReader:
         self._left = 0  # of the current entry's data
         self._padding = 0
         self._headers = 0
+        self._sized = b""  # the newest entry, if it has a size and no data
         self.unmarked = False
         """Whether the archive has ended without its end mark."""
         self.current = b""
@@ -162,6 +112,8 @@ class TarReader:
                 return self._member(block, extension)
             size = tar.number(block[124:136])
             if kind == tar.PAX_GLOBAL:
+                if extension is not None:
+                    raise self._between("a global header")
                 self._global(size)
             else:
                 extension = self._extend(extension or _Extension(), kind, size, block)
@@ -190,6 +142,8 @@ class TarReader:
         if block == tar.ZEROS:
             self._end(inside=inside)
             return False
+        if self._sized and tar.checksum_fits(block):
+            raise ambiguity.two_readings(self._sized, "it has a size, and its type has no data")
         if not tar.checksum_fits(block):
             if not self._headers:
                 raise _not_a_tar(block, "it does not begin with a tar header")
@@ -202,33 +156,46 @@ class TarReader:
         second = self._stream.block()
         if second and second != tar.ZEROS[: len(second)]:
             raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
+        if self._sized and not self._stream.is_zero():
+            raise ambiguity.two_readings(self._sized, "it has a size, and more than zeros follow")
 
     def _extend(self, extension: _Extension, kind: bytes, size: int, block: bytes) -> _Extension:
-        extension.count += 1
-        if extension.count > _EXTENSIONS:
-            raise HostileArchive(f"the archive is damaged: too many extended headers after {shown(self.current)}")
         if kind not in (tar.PAX, tar.PAX_SOLARIS, tar.GNU_LONG_NAME, tar.GNU_LONG_LINK):
             name = shown(block[:100].partition(b"\0")[0])
             raise HostileArchive(f"the archive has an entry of unknown type {kind!r}: {name}")
         data = self._small_data(size)
-        if kind == tar.GNU_LONG_NAME:
-            extension.name = data.partition(b"\0")[0]
-        elif kind == tar.GNU_LONG_LINK:
-            extension.link = data.partition(b"\0")[0]
+        if kind in (tar.PAX, tar.PAX_SOLARIS):
+            self._pax(extension, data, plain=kind == tar.PAX and not data.endswith(b"\0"))
+        elif kind == tar.GNU_LONG_NAME:
+            extension.name = self._long(data, extension.name)
         else:
-            records = tar.pax_records(data)
-            if extension.pax and records:
-                raise HostileArchive(f"the archive has two extended headers in a row after {shown(self.current)}")
-            for key, value in records:
-                self._record(extension, key, value)
+            extension.link = self._long(data, extension.link)
+        if extension.is_mixed:
+            raise self._between("an extended header and a GNU long name")
         return extension
+
+    def _long(self, data: bytes, before: bytes | None) -> bytes:
+        if before is not None:
+            raise self._between("two GNU long names")
+        ambiguity.check_long(data, self.current)
+        return data.rstrip(b"\0")
+
+    def _pax(self, extension: _Extension, data: bytes, *, plain: bool) -> None:
+        if extension.has_pax:
+            raise self._between("two extended headers")
+        extension.has_pax = True
+        for key, value in tar.pax_records(data):
+            ambiguity.check_record(key, value, self.current, plain=plain)
+            self._record(extension, key, value)
+
+    def _between(self, what: str) -> HostileArchive:
+        return HostileArchive(f"the archive has {what} in a row after {shown(self.current)}")
 
     def _global(self, size: int) -> None:
         known = self._globals = self._globals or _Extension()
         known.count += 1
         for key, value in tar.pax_records(self._small_data(size)):
-            if key in _OF_ONE or key.startswith(b"GNU.sparse."):
-                raise HostileArchive(f"the archive has a global header with the record {shown(key)}")
+            ambiguity.check_global(key)
             self._record(known, key, value)
         if known.count > _GLOBALS or len(known.pax) + len(known.xattrs) > _GLOBALS:
             raise HostileArchive(f"the archive has more than {_GLOBALS} global headers or records")
@@ -270,19 +237,21 @@ class TarReader:
                     "attributes, which is the limit"
                 )
         elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+            extension.has_sparse = True
             extension.sparse_pairs.append(tar.unsigned(value))
         elif value:
             extension.pax[key] = value
+            extension.has_sparse |= key.startswith(b"GNU.sparse.")
         else:
             extension.pax.pop(key, None)
 
     def _member(self, block: bytes, extension: _Extension | None) -> Member:
         name, owner, size, mtime, kind, link, magic, device, prefix = tar.FIELDS.unpack(block)
         name = name.partition(b"\0")[0]
-        if prefix[0] and magic.startswith(tar.USTAR_MAGIC):
-            if block.endswith(b"tar\0"):
-                prefix = prefix[:131]  # star keeps two times behind it
-            name = prefix.partition(b"\0")[0] + b"/" + name
+        if prefix[0]:
+            ambiguity.check_prefix(name, magic, prefix, block)
+            if magic.startswith(tar.USTAR_MAGIC):
+                name = prefix.partition(b"\0")[0] + b"/" + name
         mode, uid, gid = tar.mode_and_owner(owner)
         member = Member(
             name,
@@ -297,30 +266,50 @@ class TarReader:
         )
         if extension or self._globals:
             self._apply(member, extension or _Extension())
+        if extension and extension.has_sparse:
+            plain = kind in _FILES and not member.name.endswith(b"/")
+            ambiguity.check_sparse(member.name, extension.pax, pairs=bool(extension.sparse_pairs), plain=plain)
         self.current = member.name
+        if magic == tar.GNU_MAGIC or kind in _LINKS:
+            target = link.rstrip(b"\0") if extension and extension.link is not None else member.link
+            ambiguity.check_fields(member.name, kind, magic, target, block)
         if not -tar.TIME_MAX < member.mtime < tar.TIME_MAX:
             member.mtime = tar.clamp_time(member.mtime)
         if kind in _DEVICES:
             member.device = (tar.number(device[:8]), tar.number(device[8:]))
         if kind in _HEADER_ONLY:
-            member.size = 0  # old tars write the size of a hard link's file
+            if member.size:
+                self._no_data(member, magic, extension)
         else:
             self._find_data(member, kind, block, extension)
         return member
+
+    def _no_data(self, member: Member, magic: bytes, extension: _Extension | None) -> None:
+        """Set the size to 0. Old tars write the size of a hard link's file; bsdtar skips data after other formats."""
+        if member.type != tar.HARD_LINK or ambiguity.may_have_data(magic, extension.pax if extension else {}):
+            self._sized = member.name or b"."
+        member.size = 0
 
     def _find_data(self, member: Member, kind: bytes, block: bytes, extension: _Extension | None) -> None:
         size = member.real_size = member.size
         if size < 0:
             raise HostileArchive(f"{shown(member.name)} has a negative size")
         self._left, self._padding = size, -size % tar.BLOCK
-        if member.name.endswith(b"/") and member.type == tar.REGULAR:
+        if member.name.endswith(b"/") and (member.type == tar.REGULAR or kind == tar.GNU_SPARSE):
+            ambiguity.check_slash(member.name, kind)
             member.type = tar.DIRECTORY  # V7's way to say directory
+            self._sized = member.name if size else b""
+            self._left = self._padding = 0
+        if kind == tar.GNU_VOLUME:
+            ambiguity.check_label(member.name, size, extended=extension is not None)
         if kind == tar.GNU_SPARSE:
             self._old_sparse(member, block)
         elif member.type != tar.REGULAR:
             member.size = member.real_size = 0  # its data, if any, is skipped
         elif extension:
             self._pax_sparse(member, extension)
+        if extension and (stated := extension.pax.get(b"SCHILY.realsize")):
+            ambiguity.check_star_size(member.name, stated, member.real_size)
         if member.real_size > self._limits.apparent_size:
             raise HostileArchive(
                 f"{shown(member.name)} is {member.real_size} bytes long, the limit is {self._limits.apparent_size}"
@@ -332,7 +321,6 @@ class TarReader:
         if extension.link is not None:
             member.link = extension.link
         pax, member.xattrs = extension.pax, extension.xattrs
-        _check_names(extension)
         if self._globals:
             pax, member.xattrs = self._globals.pax | pax, self._globals.xattrs | member.xattrs
         member.name = pax.get(b"GNU.sparse.name", pax.get(b"path", member.name))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.commands import field_paths
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
+from nbcontainer.commands.drawings import MOUNTS, NAMESPACES
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
@@ -366,6 +367,8 @@ VERBS: dict[str, Verb] = {
             _inspect,
         ),
         EXPLAIN,
+        MOUNTS,
+        NAMESPACES,
         VOLUME,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
         Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),

@@ -13,7 +13,7 @@ from nbcontainer.commands.explanation_view import ExplanationView
 from nbcontainer.commands.grammar import Command, Option, ValueKind
 from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.run import request_of
-from nbcontainer.containers.run import plan_of
+from nbcontainer.containers.preview.plans import plan_of
 from nbcontainer.errors import UsageError
 from nbcontainer.images.layers import listing
 from nbcontainer.linux.recording import RecordingKernel

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.call_text import manual_page
+from nbcontainer.rendering import page
 from nbcontainer.sandbox.steps.base import Language
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class ExplanationView:
 
     def _repr_html_(self) -> str:
         drawing = timeline(self.explanation, self.language) if self.explanation.ran else ""
-        return f'<div class="nbcontainer-explanation">{drawing}{self._table()}</div>'
+        return page.page(drawing + self._table())
 
     def _table(self) -> str:
         headings = _HEADINGS[self.language]

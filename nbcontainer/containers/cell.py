@@ -299,7 +299,7 @@ class Cell:
                 kept.append(reader)
                 sent.append(writer)
             files = [self._input(sent), *sent[:2]]
-            self.template = self.make_template(self._add_files(files, sent))
+            self.template = self.make_template(self.add_files(files, sent))
             resources = self.options.resources
             warm = self.engine.allocate(
                 self.launcher,
@@ -432,7 +432,7 @@ class Cell:
             sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         return sent[-1]
 
-    def _add_files(self, files: list[int], sent: list[int]) -> Mounts:
+    def add_files(self, files: list[int], sent: list[int]) -> Mounts:
         """Add the descriptors that travel with the plan to `files`, and to `sent`; return the mounts as they travel."""
         if self._script is not None:
             files.append(protocol.memory_file("cell", encode(self._script)))

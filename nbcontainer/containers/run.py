@@ -10,8 +10,6 @@ from nbcontainer.containers import container as containers
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
 from nbcontainer.containers.surroundings import surrounded
-from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
     ContainerError,
     ContainerNotFound,
@@ -21,7 +19,6 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.oci import reference
-from nbcontainer.sandbox.plan import ahead
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
-    from nbcontainer.sandbox.steps.base import Plan
 
 
 def check(engine: Engine, options: RunOptions) -> None:
@@ -158,27 +154,6 @@ def run(
         else:
             engine.replace_last(container)
     return container, outcome
-
-
-def plan_of(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Plan, int]:
-    """Return the plan of a request, and how many of its first steps can be done before the request is made.
-
-    Nothing is run, and no container is made: a request that names one which does not exist is planned without a name.
-    Volumes of the store are left out. Raises this package's errors.
-    """
-    if request.name and request.image:
-        try:
-            containers.get(engine, request.name)
-        except ContainerNotFound:
-            request = replace(request, name="")
-    container, image = choose_container(engine, request, progress)
-    request = surrounded(engine.store, request, Streams(_nowhere, _nowhere))
-    mounts = replace(request.options.mounts, named=())
-    cell = Cell(engine, container, image, request, Streams(_nowhere, _nowhere))
-    lowers = container.lowers
-    upper = WriteLayer(engine.store, lowers, view(engine.store, cell.launcher, lowers))
-    plan = cell.make_template(mounts).on(upper.root, upper.name)
-    return plan, len(ahead(plan))
 
 
 def prewarm_image(engine: Engine, word: str) -> None:

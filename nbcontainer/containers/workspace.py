@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.active import ActiveCell
 
-_SANDBOXED_MODULES = ("nbcontainer.images.sandboxed",)
+_SANDBOXED_MODULES = ("nbcontainer.images.sandboxed", "nbcontainer.sandbox.inside")
 """Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
 
 

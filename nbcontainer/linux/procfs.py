@@ -116,13 +116,21 @@ def pid_namespace(pid: int) -> int:
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is visible at `target`."""
+    """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is visible at `target`.
+
+    `number` and `parent` are the ids of the mount and of the one that it is on, `source` is what the file system calls
+    its source, and `tags` are the optional fields, as in `master:2`.
+    """
 
     root: str
     target: str
     options: tuple[str, ...]
     fstype: str
     super_options: tuple[str, ...] = ()
+    number: int = 0
+    parent: int = 0
+    source: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def read_mounts(text: str) -> list[Mount]:
@@ -133,8 +141,12 @@ def read_mounts(text: str) -> list[Mount]:
         words, rest = before.split(" "), after.split(" ")
         if len(words) < 6 or len(rest) < 3:
             continue
+        if not (words[0].isdecimal() and words[1].isdecimal()):
+            continue
         root, target = _plain(words[3]), _plain(words[4])
-        found.append(Mount(root, target, tuple(words[5].split(",")), rest[0], tuple(rest[2].split(","))))
+        options, super_options = tuple(words[5].split(",")), tuple(rest[2].split(","))
+        numbers = int(words[0]), int(words[1])
+        found.append(Mount(root, target, options, rest[0], super_options, *numbers, _plain(rest[1]), tuple(words[6:])))
     return found
 
 

@@ -1,0 +1,85 @@
+"""The plan of a request that is not run, and what a process sees in the container that the plan makes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.cell import Cell, Streams, store_errors
+from nbcontainer.containers.run import choose_container
+from nbcontainer.containers.surroundings import surrounded
+from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.containers.writes.write_layer import WriteLayer
+from nbcontainer.errors import ContainerNotFound
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.inside import look_around
+from nbcontainer.sandbox.plan import ahead
+from nbcontainer.sandbox.sandboxed_call import perform
+from nbcontainer.sandbox.steps.program import CallFunction
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.userns.idmap import IdMap
+
+_STREAMS = 3
+
+
+def plan_of(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Plan, int]:
+    """Return the plan of a request, and how many of its first steps can be done before the request is made.
+
+    Nothing is run, and no container is made: a request that names one which does not exist is planned without a name.
+    Volumes of the store are left out. Raises this package's errors.
+    """
+    cell, upper = _unstarted(engine, request, progress)
+    plan = cell.make_template(cell.options.mounts).on(upper.root, upper.name)
+    return plan, len(ahead(plan))
+
+
+def observe(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Plan, IdMap, dict[str, Any]]:
+    """Return what a process sees in a request's container: its plan, its map of ids, and what `look_around` returns.
+
+    The plan is that of the request, but a function of this package takes the place of the program. It changes nothing.
+    Volumes of the store are left out. Raises this package's errors.
+    """
+    cell, upper = _unstarted(engine, request, progress)
+    opened: list[int] = []
+    with store_errors(engine, "look into a container"):
+        upper.make()
+        try:
+            opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+            files = opened * _STREAMS
+            template = cell.make_template(cell.add_files(files, opened))
+            plan = template.on(upper.root, upper.name)
+            look = CallFunction(look_around.__module__, look_around.__name__)
+            seen = perform(cell.launcher, replace(plan, enter=(*plan.enter[:-1], look)), files)
+        finally:
+            protocol.close(opened)
+            if not upper.remove():
+                engine.discard_later([upper.path])
+    return plan, cell.launcher.idmap, seen
+
+
+def _unstarted(engine: Engine, request: Request, progress: Listener | None) -> tuple[Cell, WriteLayer]:
+    """Return a cell for a request, and a write layer for it that has no directories yet."""
+    if request.name and request.image:
+        try:
+            containers.get(engine, request.name)
+        except ContainerNotFound:
+            request = replace(request, name="")
+    container, image = choose_container(engine, request, progress)
+    streams = Streams(_nowhere, _nowhere)
+    request = surrounded(engine.store, request, streams)
+    mounts = replace(request.options.mounts, named=())
+    request = replace(request, options=replace(request.options, mounts=mounts))
+    cell = Cell(engine, container, image, request, streams)
+    lowers = container.lowers
+    return cell, WriteLayer(engine.store, lowers, view(engine.store, cell.launcher, lowers))
+
+
+def _nowhere(_: bytes) -> None:
+    pass

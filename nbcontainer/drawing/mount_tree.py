@@ -1,0 +1,150 @@
+"""The mounts that a cell sees, as a tree: what is mounted where, from where, and who else sees changes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.drawing import svg
+from nbcontainer.rendering import page
+from nbcontainer.rendering.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_MANY = 6
+"""More mounts of one kind in one place than these are folded: devices, and hidden parts of /proc and /sys."""
+
+
+@dataclass(frozen=True)
+class DrawnMount:
+    """A mount in a container.
+
+    `number` and `parent` are ids of proc_pid_mountinfo(5), `target` is a container path, `source` says
+    briefly what is mounted, `propagation` is `private`, or as in mount_namespaces(7) `receives` or `shared`.
+    """
+
+    number: int
+    parent: int
+    target: str
+    fstype: str
+    source: str
+    read_only: bool
+    flags: tuple[str, ...] = ()
+    propagation: str = "private"
+
+    @property
+    def access(self) -> str:
+        """`ro` or `rw`, with the other flags."""
+        return ",".join(("ro" if self.read_only else "rw", *self.flags))
+
+
+@dataclass(frozen=True)
+class _Row:
+    mount: DrawnMount | None
+    depth: int
+    label: str
+    last: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class MountTree:
+    """The mounts of a container, the root first."""
+
+    mounts: tuple[DrawnMount, ...]
+
+    def __str__(self) -> str:
+        rows = list(_rows(self.mounts))
+        labels = [_prefix(row) + visible(row.label) for row in rows]
+        width = max(map(len, labels), default=0)
+        return "\n".join(
+            f"{label:<{width}}  {_facts(row.mount)}".rstrip() for label, row in zip(labels, rows, strict=True)
+        )
+
+    __repr__ = __str__
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the mounts as JSON values."""
+        return [{**vars(mount), "flags": list(mount.flags)} for mount in self.mounts]
+
+    def _repr_html_(self) -> str:
+        return page.page(self.as_svg())
+
+    def as_svg(self) -> str:
+        """Return the tree as an SVG drawing."""
+        rows = list(_rows(self.mounts))
+        indent = 16
+        left = max((row.depth * indent + len(row.label) * svg.LETTER for row in rows), default=0) + 36
+        width = left + max((len(_facts(row.mount)) for row in rows), default=0) * svg.LETTER + 10
+        parts = []
+        for number, row in enumerate(rows):
+            y = number * svg.LINE + 13
+            x = row.depth * indent
+            parts += [svg.line(x - 8, y - 4, x - 1, y - 4)] if row.depth else []
+            colour = svg.DIM if row.mount is None else ""
+            parts.append(svg.text(x, y, row.label, colour=colour, bold=row.mount is not None))
+            if row.mount is not None:
+                changed = svg.GOOD if row.mount.read_only else svg.WARN
+                parts.append(svg.text(left, y, row.mount.access.partition(",")[0], colour=changed))
+                parts.append(svg.text(left + 3 * svg.LETTER, y, _facts(row.mount)[2:].lstrip(","), colour=svg.DIM))
+        parts += _branches(rows, indent)
+        return svg.drawing("The mounts that the cell sees", width, len(rows) * svg.LINE + 6, parts)
+
+
+def _branches(rows: Sequence[_Row], indent: int) -> Iterator[str]:
+    """Yield the vertical lines from a mount to the last one below it."""
+    for number, row in enumerate(rows):
+        below = [later for later in range(number + 1, len(rows)) if _parent(rows, later) == number]
+        if below:
+            x = row.depth * indent + indent - 8
+            yield svg.line(x, number * svg.LINE + 16, x, below[-1] * svg.LINE + 9)
+
+
+def _parent(rows: Sequence[_Row], number: int) -> int:
+    depth = rows[number].depth
+    return next((earlier for earlier in range(number - 1, -1, -1) if rows[earlier].depth < depth), -1)
+
+
+def _prefix(row: _Row) -> str:
+    if not row.depth:
+        return ""
+    return "".join("   " if last else "│  " for last in row.last[:-1]) + ("└─ " if row.last[-1] else "├─ ")
+
+
+def _facts(mount: DrawnMount | None) -> str:
+    if mount is None:
+        return ""
+    spread = "" if mount.propagation == "private" else f", {mount.propagation} changes"
+    return visible(f"{mount.access}  {mount.source}{spread}")
+
+
+def _rows(mounts: Sequence[DrawnMount], parent: int | None = None, last: tuple[bool, ...] = ()) -> Iterator[_Row]:
+    """Yield the rows of the mounts below a mount, and those below these."""
+    numbers = {mount.number for mount in mounts}
+    here = [
+        mount for mount in mounts if (mount.parent == parent if parent is not None else mount.parent not in numbers)
+    ]
+    shown, folded = _folded(here)
+    for place, mount in enumerate(shown):
+        end = place == len(shown) - 1 and not folded
+        inner = (*last, end) if parent is not None else ()
+        yield _Row(mount, len(inner), mount.target, inner)
+        yield from _rows(mounts, mount.number, inner)
+    for place, (label, number) in enumerate(folded):
+        inner = (*last, place == len(folded) - 1)
+        yield _Row(None, len(inner), f"{label} ({number})", inner)
+
+
+def _folded(mounts: Sequence[DrawnMount]) -> tuple[list[DrawnMount], list[tuple[str, int]]]:
+    """Return the mounts to show one by one, and kinds of mounts with their numbers."""
+    kinds: dict[str, list[DrawnMount]] = {}
+    for mount in mounts:
+        kinds.setdefault(mount.source, []).append(mount)
+    many = {source: found for source, found in kinds.items() if len(found) >= _MANY}
+    shown = [mount for mount in mounts if mount.source not in many]
+    return shown, [(f"{source}: {_names(found)}", len(found)) for source, found in many.items()]
+
+
+def _names(mounts: Sequence[DrawnMount]) -> str:
+    names = [mount.target for mount in mounts]
+    return ", ".join(names[:3]) + ", …"

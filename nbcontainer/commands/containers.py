@@ -6,13 +6,15 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands import field_paths
-from nbcontainer.commands.command import Verb, count, one_line
+from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
 from nbcontainer.commands.drawings import MOUNTS, NAMESPACES
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
-from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe, history
-from nbcontainer.commands.views import CellRow, ContainerRow, Document, Lines, Note, listings, size
+from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
+from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
+from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
+from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
 from nbcontainer.commands.views.changes import Changes
 from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
@@ -23,7 +25,7 @@ from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.snapshot import frozen_copy, held
+from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import (
     ContainerDamaged,
     ContainerNotFound,
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.commands.command import Invocation, View
-    from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.oci.documents import Image
 
 
 def _ps(call: Invocation) -> View:
@@ -60,15 +60,14 @@ def _ps(call: Invocation) -> View:
         last = engine.last is not None and name == engine.last.name
         if record is not None and record.session and facts is None and not last:
             continue  # another notebook's last container, or one that is being removed
-        cells = len(record.cells) if record else 0
         rows.append(
             ContainerRow(
                 name,
                 image=record.image if record else facts.image if facts else "",
                 state=RUNNING if facts else STOPPED,
-                cells=cells,
+                cells=record.count if record else 0,
                 created=record.created if record else facts.started if facts else "",
-                command=facts.command if facts else record.cells[-1].command if record and cells else "",
+                command=facts.command if facts else record.last.command if record and record.last else "",
                 notebook=facts.notebook if facts else notebook_name() if last else "",
                 incomplete=bool(record and record.lost),
             )
@@ -99,59 +98,22 @@ def _layers_of(engine: Engine, name: str) -> Iterator[tuple[str, ...]]:
     """Yield the layers of a container, or of an image, from the bottom up: held against `rm` and `rmi`."""
     with contextlib.ExitStack() as stack:
         try:
-            record = stack.enter_context(_now(engine, name)).record
-            digest, layers = record.image_digest, record.layers
+            container = stack.enter_context(present(engine, name))
+            digest, layers = container.record.image_digest, container.lowers[::-1]
         except (ContainerNotFound, UsageError):
             try:
                 image = engine.images.find(name, pull=library.NEVER)
             except ImageNotFound as error:
-                raise _neither(name) from error
+                raise neither(name) from error
             digest, layers = image.digest, engine.images.lowers(image)
         stack.enter_context(held(engine, name, digest, layers))
         yield layers
 
 
-def _image(engine: Engine, name: str) -> Image:
-    if reference.is_path(name):
-        return engine.images.find(name, pull=library.NEVER)
-    try:
-        return engine.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
-    except ImageNotFound as error:
-        raise _neither(name) from error
-
-
-def _neither(name: str) -> ContainerNotFound:
-    hint = "see `%container ps` and `%container images`"
-    return ContainerNotFound(f"no such container or image: '{name}'", hint=hint)
-
-
-def _container(engine: Engine, name: str = "") -> Container:
-    """Return the container of that name, by default the last one of this notebook."""
-    last = engine.last
-    if last is not None and (not name or name == last.name):
-        if last.anonymous:
-            return last
-        name = last.name
-    if not name:
-        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with `%%container` first")
-    return containers.get(engine, name)
-
-
-@contextlib.contextmanager
-def _now(engine: Engine, name: str = "") -> Iterator[Container]:
-    """Yield a container to read; of one that runs, here or in another notebook, a copy of its present state."""
-    name = name or (engine.last.name if engine.last is not None else "")
-    if name in running_containers(engine.store):
-        with frozen_copy(engine, name) as copy:
-            yield copy
-    else:
-        yield _container(engine, name)
-
-
 def _commit(call: Invocation) -> View:
     operands = call.words.operands
     with (
-        _now(call.engine, operands[0] if len(operands) > 1 else "") as container,
+        present(call.engine, operands[0] if len(operands) > 1 else "") as container,
         call.tracker(f"commit {operands[-1]}") as tracker,
     ):
         image = commit(
@@ -165,16 +127,16 @@ def _commit(call: Invocation) -> View:
         )
         lines = [describe(image)]
         if target := call.words.one("output"):
-            record = container.record
-            with held(call.engine, container.name, record.image_digest, record.layers):
-                written = _export_to(call, record.layers, target)
+            layers = container.lowers[::-1]
+            with held(call.engine, container.name, container.record.image_digest, layers):
+                written = _export_to(call, layers, target)
             lines.append(f"{target}  {size(written)}")
     return Note("\n".join(lines))
 
 
 def _remove(call: Invocation, name: str) -> None:
     try:
-        container = _container(call.engine, name)
+        container = container_of(call.engine, name)
     except ContainerDamaged:
         containers.remove_damaged(call.engine, name)
         return
@@ -197,7 +159,7 @@ def _stop(call: Invocation) -> View:
     grace = _grace(call.words.one("time", "2"))
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
-            _container(call.engine, name)  # raises if there is no such container
+            container_of(call.engine, name)  # raises if there is no such container
         stopped = _end(call.engine, name, grace)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))
@@ -218,36 +180,16 @@ def _grace(text: str) -> float:
 
 
 def _diff(call: Invocation) -> View:
-    with _now(call.engine, *call.words.operands) as container:
+    with present(call.engine, *call.words.operands) as container:
         changes = diff(container)
     return Changes(tuple(changes), every=call.words.has("all"))
-
-
-def _history(call: Invocation) -> View:
-    try:
-        cells = _container(call.engine, *call.words.operands).record.cells
-    except (ContainerNotFound, UsageError):
-        if not call.words.operands:
-            raise
-        return history(_image(call.engine, call.words.operands[0]))
-    rows = [
-        CellRow(number, cell.created, cell.outcome, bool(cell.layer), cell.command, cell.lost)
-        for number, cell in enumerate(cells, 1)
-    ]
-    return listings.cell_list(rows)
-
-
-def _undo(call: Invocation) -> View:
-    container = _container(call.engine, *call.words.operands)
-    cell = container.undo()
-    return Note(f"{container.name} is as it was before: {one_line(cell.command)}")
 
 
 def _inspect(call: Invocation) -> View:
     found = []
     for name in call.words.operands or [""]:
         try:
-            found.append(_container(call.engine, name).as_dict())
+            found.append(container_of(call.engine, name).as_dict())
         except (ContainerNotFound, UsageError):
             if not name:
                 raise
@@ -260,7 +202,7 @@ def _inspect(call: Invocation) -> View:
 def _described(engine: Engine, name: str) -> dict[str, Any]:
     """Return what `inspect` shows of the image, or else of the volume, with that name."""
     try:
-        return engine.images.describe(_image(engine, name))
+        return engine.images.describe(image_of(engine, name))
     except ContainerNotFound:
         with contextlib.suppress(VolumeError, UsageError):
             return volumes.get(engine, name).as_dict()
@@ -351,11 +293,7 @@ VERBS: dict[str, Verb] = {
             ),
             _diff,
         ),
-        Verb(
-            Command("history", "[CONTAINER|IMAGE]", "List a container's cells, or an image's steps.", most=1),
-            _history,
-        ),
-        Verb(Command("undo", "[CONTAINER]", "Undo the last cell that changed something.", most=1), _undo),
+        *HISTORY_VERBS,
         Verb(
             Command(
                 "inspect",

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import ActiveCell, notebook_name
+from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
 from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
-from nbcontainer.containers.record import CellRecord, describe_confinement
+from nbcontainer.containers.record import describe_confinement
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
 from nbcontainer.images.builtin.host_variables import host_variables
@@ -102,9 +103,9 @@ class Streams:
     the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
     `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
     descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and closes them; the
-    cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets lines about
-    the run that the container did not write. `lasting` is given for a program that runs more than the request's own
-    text.
+    cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets lines about the run
+    that the container did not write, and `on_wait` the line that says why it has to wait. `lasting` is given for a
+    program that runs more than the request's own text.
     """
 
     stdout: Sink
@@ -120,6 +121,7 @@ class Streams:
     on_explained: Callable[[Explanation], None] | None = None
     on_notice: Callable[[str], None] | None = None
     lasting: Lasting | None = None
+    on_wait: Callable[[str], None] | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import move_to_tmp
-from nbcontainer.containers.record import read_record, records
+from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
@@ -55,7 +55,7 @@ def _drop_anonymous(workspace: Workspace, alive: set[str]) -> None:
         except ContainerError:
             continue  # damaged: only a person removes it
         if session and session not in alive:
-            for file in ("container.json", "lock", "output.log"):
+            for file in FILES:
                 (path / file).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 path.rmdir()
@@ -64,10 +64,12 @@ def _drop_anonymous(workspace: Workspace, alive: set[str]) -> None:
 def _unused_layers(workspace: Workspace) -> list[Path]:
     try:
         kept = records(workspace.store)
-        used = {layer for record in kept for layer in record.layers}
-        return workspace.images.collect(used, {record.image_digest for record in kept})
+        journals, used = journals_and_layers_in_use(workspace.store)
+        found = workspace.images.collect(used, {record.image_digest for record in kept})
     except (ContainerError, ImageError):
         return []  # the layers of damaged records and images are unknown, so all layers may be in use
+    workspace.states.drop_all_but(journals, workspace.store.sessions.alive())
+    return found
 
 
 def prune(workspace: Workspace) -> int:

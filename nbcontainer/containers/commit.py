@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.record import CellRecord
+    from nbcontainer.containers.history.state import CellRecord
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.oci.documents import Image, LayerRecord
 
@@ -78,7 +78,7 @@ def _commit(
     config = config_changes.apply_all(config, changes)
     config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
-        cells = [cell for cell in container.record.cells if cell.layer]
+        cells = [cell for cell in container.cells if cell.layer]
         packed = [_packed(workspace, stack, cell, progress) for cell in cells]
         now = timestamps.timestamp()
         # RFC 3339 in UTC sorts as text.

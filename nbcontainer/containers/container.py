@@ -1,7 +1,7 @@
 """A container: its layers, its cells, and what can be done to it.
 
 The verbs are one function or method each. Functions of this module: `create`, `create_anonymous`, `get`, `list_all`,
-`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `stop`, `remove`.
+`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `redo`, `stop`, `remove`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,28 @@ import fcntl
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from nbcontainer.containers.active import running_containers, stop_running
+from nbcontainer.containers.history import isolation, moves
+from nbcontainer.containers.history.chain import History
+from nbcontainer.containers.history.marking import mark
+from nbcontainer.containers.history.state import CellRecord, State
 from nbcontainer.containers.pause import wake
-from nbcontainer.containers.record import RECORD, CellRecord, Record, layers_in_use, read_record, save_lost, save_record
+from nbcontainer.containers.record import (
+    RECORD,
+    Record,
+    forget_unrecorded,
+    journals_and_layers_in_use,
+    mark_lost,
+    read_record,
+    save_pin,
+    save_record,
+    save_states,
+)
 from nbcontainer.containers.workspace import Workspace
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
@@ -27,6 +41,7 @@ from nbcontainer.errors import (
     ContainerError,
     ContainerExists,
     ContainerNotFound,
+    StoreError,
     UsageError,
 )
 from nbcontainer.oci import timestamps
@@ -49,19 +64,20 @@ def check_name(name: str) -> str:
 class Container:
     """A container of a workspace's store, named or anonymous.
 
-    An anonymous container belongs to this process, and is in memory only until a cell has changed something. At most
-    one process at a time uses a container: `use` holds its lock. `upper` is the write layer of the cell that this
-    object runs now, and `confinement` returns the isolation of the last cell that it ran.
+    An anonymous container belongs to this process, and is in memory only until a cell has changed something: `saved` is
+    whether it is on disk. At most one process at a time uses a container: `use` holds its lock. `upper` is the write
+    layer of the cell that this object runs now, and `confinement` returns the isolation of the last cell that it ran.
     """
 
-    def __init__(self, workspace: Workspace, record: Record) -> None:
+    def __init__(self, workspace: Workspace, record: Record, *, saved: bool = True) -> None:
         self.workspace = workspace
         self.record = record
+        self.saved = saved
         self.upper: WriteLayer | None = None
         self.confinement: Callable[[], dict[str, Any]] | None = None
 
     def __repr__(self) -> str:
-        cells = len(self.record.cells)
+        cells = self.record.count
         kind = "anonymous, " if self.anonymous else ""
         return f"<Container '{self.name}' of {self.record.image}: {kind}{cells} {'cell' if cells == 1 else 'cells'}>"
 
@@ -70,20 +86,20 @@ class Container:
         from nbcontainer.rendering.table import facts
         from nbcontainer.rendering.text import one_line
 
-        last = self.record.cells[-1] if self.record.cells else None
+        last = self.record.last
         return facts(
             f"container {self.name}",
             (
                 ("image", self.record.image),
                 ("created", When(self.record.created)),
-                ("cells", str(len(self.record.cells))),
+                ("cells", str(self.record.count)),
                 ("last cell", "" if last is None else one_line(last.command)),
                 ("ended", "" if last is None else last.outcome.state),
             ),
         )
 
     def __copy__(self) -> Container:
-        return type(self)(self.workspace, self.record)
+        return type(self)(self.workspace, self.record, saved=self.saved)
 
     def __deepcopy__(self, _: dict[int, Any]) -> Container:
         return self.__copy__()
@@ -105,7 +121,7 @@ class Container:
     @property
     def unused(self) -> bool:
         """Whether it is anonymous and has run nothing: its first cell gives it the name of a warm container."""
-        return self.anonymous and not self.record.cells
+        return self.anonymous and not self.record.count
 
     @property
     def path(self) -> Path:
@@ -113,43 +129,97 @@ class Container:
         return self.workspace.store.path / "containers" / self.name
 
     @property
+    def history(self) -> History:
+        """The states that its present state follows from."""
+        return History(self.workspace.states, self.record.head, self.record.carried)
+
+    @property
+    def cells(self) -> tuple[CellRecord, ...]:
+        """Its cells, the oldest first. Reads all of them: `record.last` and `record.count` do not."""
+        return tuple(state.cell for state in self.history.chain())[::-1]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers, from the bottom up: those of the image, and one of each cell that changed something."""
+        return self.record.base + self.history.layers()
+
+    @property
     def lowers(self) -> tuple[str, ...]:
-        """The layers that the next cell sees, the topmost first."""
-        return self.record.layers[::-1]
+        """The layers that the next cell sees, the topmost first: few, because flattened ones stand for many."""
+        return self.history.lowers() + self.record.base[::-1]
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """The layers that the last cell saw, the topmost first; those of the image if there was no cell."""
+        head = self.record.head
+        parent = None if head is None or head.parent is None else self.history.get(head.parent)
+        return History(self.workspace.states, parent, self.record.carried).lowers() + self.record.base[::-1]
 
     def image(self) -> Image:
         """Return the image that it was made from. Raises `ImageError` if the store has lost it."""
         return self.workspace.store.index.read_image(self.record.image_digest).named(self.record.image)
 
     @contextlib.contextmanager
-    def use(self) -> Iterator[None]:
-        """Hold the container's lock, and read its newest record. Raises `ContainerBusy`, `ContainerNotFound`."""
+    def use(self, *, wait: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the container's lock, and read its newest record. Raises `ContainerBusy`, `ContainerNotFound`.
+
+        If another cell runs in the container, `wait` is called, and this waits for the end of that cell.
+        """
         if self.anonymous:
             yield
             return
-        with _locked(self.path):
+        with _locked(self.path, wait):
             try:
-                self.record = read_record(self.path)
+                self.record = read_record(self.path, self.workspace.states)
             except FileNotFoundError:
                 raise _not_found(self.name) from None
             yield
 
     def save(self) -> None:
-        """Write the record, atomically. Raises `StoreError`."""
-        self._record_confinement()
-        save_record(self.workspace.store, self.record)
+        """Write the record and its states. Raises `StoreError`; then the container is on disk as it was before."""
+        store, states, record = self.workspace.store, self.workspace.states, self.record
+        if not record.journal:
+            journal = store.unique()
+            record = save_states(store, states, record.moved_to(journal))
+            save_record(store, record)
+        elif self.saved:
+            record = save_states(store, states, record)
+        else:
+            save_record(store, record)
+            try:
+                record = save_states(store, states, record)
+                if record.head is not None and record.head.id.journal != record.journal:
+                    save_pin(store, record)
+            except BaseException:
+                (self.path / RECORD).unlink()
+                forget_unrecorded(self.path)
+                raise
+        self.record, self.saved = record, True
 
-    def _record_confinement(self) -> None:
+    def settle(self) -> None:
+        """Bring the newest states to disk, and write the isolation of the last cell, in the background."""
+        if not self.saved or self.record.head is None:
+            return
         if self.confinement is not None:
-            self.record = replace(self.record, confinement=self.confinement())
-            self.confinement = None
+            self.workspace.isolations[self.name] = (self.record.head.id, self.confinement)
+            self.workspace.later(self._save_isolation)
+        if not self.anonymous:
+            journal = self.record.journal
+            self.workspace.later(lambda: self.workspace.states.journals.sync(journal))
+
+    def _save_isolation(self) -> None:
+        known = self.workspace.isolations.get(self.name)
+        if known is not None and self.path.exists():
+            isolation.save(self.workspace.store, self.path, known[0], known[1]())
+        if self.workspace.isolations.get(self.name) is known:
+            self.workspace.isolations.pop(self.name, None)
 
     def add_cell(self, cell: CellRecord) -> None:
         """Add a cell that has ended. An anonymous container is saved only if the cell has a layer.
 
         Raises `StoreError`; then the cell is not added.
         """
-        before, self.record = self.record, replace(self.record, cells=(*self.record.cells, cell))
+        before, self.record = self.record, self.record.after(cell)
         if cell.layer or not self.anonymous:
             try:
                 self.save()
@@ -159,48 +229,78 @@ class Container:
 
     def lose_cell(self, cell: CellRecord) -> None:
         """Add a cell that has ended and whose changes are lost. It is noted even if the disk is full."""
-        self.record = replace(self.record, cells=(*self.record.cells, replace(cell, layer="", lost=True)))
+        self.record = self.record.after(replace(cell, layer="", lost=True))
         if not self.anonymous:
-            save_lost(self.workspace.store, self.record)
+            try:
+                self.save()
+            except StoreError:
+                mark_lost(self.workspace.store, self.record)
 
     def remove(self) -> None:
         """Remove the container, and the layers that nothing else uses. Volumes stay. Raises `ContainerBusy`."""
         with self.use(), self.workspace.store.lock():
-            self._discard(self.record.cells, [self.path])
+            self._discard()
 
-    def undo(self) -> CellRecord:
-        """Take back the last cell that changed something, or is lost, and all cells after it; return that cell.
+    def undo(self, steps: int = 1) -> CellRecord:
+        """Go back to before the last cell that changed something, or is lost; return that cell. Do it `steps` times.
 
-        The next cell sees what that cell saw. Raises `ContainerBusy`, and `ContainerError` if no cell changed anything.
+        The next cell sees what that cell saw. Nothing is removed: `redo` goes forward again. Raises `ContainerBusy`,
+        and `ContainerError` if there are not so many cells.
         """
-        if self.anonymous and self.name in running_containers(self.workspace.store):
-            problem = f"container '{self.name}' is running: its cells cannot be taken back one by one"
-            raise ContainerBusy(problem, hint="restart the kernel to take back all of them")
-        with self.use(), self.workspace.store.lock():
-            cells = self.record.cells
-            last = next((at for at in reversed(range(len(cells))) if cells[at].layer or cells[at].lost), None)
-            if last is None:
-                hint = "see `%container history`"
-                raise ContainerError(f"nothing to undo: no cell changed container '{self.name}'", hint=hint)
-            before = replace(self.record, cells=cells[:last], confinement=None)
-            save_record(self.workspace.store, before)
-            self.record, self.confinement = before, None
-            self._discard(cells[last:], [])
-        return cells[last]
+        return self._move(lambda: moves.back(self.history, self.name, steps))
 
-    def _discard(self, cells: Iterable[CellRecord], paths: list[Path]) -> None:
-        """Discard paths and these cells' layers. The store is locked.
+    def redo(self, steps: int = 1) -> CellRecord:
+        """Go forward by a cell that was undone, and return that cell. Do it `steps` times.
+
+        Raises `ContainerBusy`, and `ContainerError` if no cell, or not so many, were undone since the last new cell.
+        """
+        return self._move(lambda: moves.forward(self._to_tip(), self.name, self.record.head, steps))
+
+    def _to_tip(self) -> History:
+        return History(self.workspace.states, self.record.tip, self.record.carried)
+
+    def _move(self, move: Callable[[], tuple[State | None, CellRecord]]) -> CellRecord:
+        """Make another state the container's; return the cell that lies between."""
+        self.check_not_running()
+        with self.use():
+            if self.saved and self.record.carried:
+                self.save()
+            head, cell = move()
+            self.move_to(replace(self.record, head=head))
+        return cell
+
+    def move_to(self, record: Record) -> None:
+        """Make the head and the tip of `record` the container's. Call it inside `use`. Raises `StoreError`."""
+        if self.saved:
+            save_pin(self.workspace.store, record)
+        self.record, self.confinement = record, None
+
+    def check_not_running(self) -> None:
+        """Raise `ContainerBusy` for the container of a kernel: it has no lock."""
+        if self.anonymous and self.name in running_containers(self.workspace.store):
+            problem = f"container '{self.name}' is running: its state cannot be changed"
+            raise ContainerBusy(problem, hint="restart the kernel to undo all of its cells")
+
+    def _discard(self) -> None:
+        """Discard the container, and its layers. The store is locked.
 
         Layers that something else may use are looked at later, all together: that reads every container's record.
         """
-        store = self.workspace.store
-        layers = [cell.layer for cell in cells if cell.layer]
-        private = {layer for layer in layers if store.layers.is_private(layer)}
-        own = [store.path / "layers" / layer for layer in layers if layer in private]
-        self.workspace.discard_later(move_to_tmp(store, [*own, *paths]))
-        if doubtful := [layer for layer in layers if layer not in private]:
+        store, states, journal = self.workspace.store, self.workspace.states, self.record.journal
+        layers = {layer for state in self.record.carried for layer in state.layers}
+        if journal:
+            with contextlib.suppress(ContainerDamaged):  # the cleanup removes its layers later
+                layers |= mark(states, [journal], follow=False)[1]
+        shared = bool(journal) and states.journals.is_shared(journal)
+        private = set() if shared else {layer for layer in layers if store.layers.is_private(layer)}
+        own = [store.path / "layers" / layer for layer in sorted(private)]
+        moved = move_to_tmp(store, [self.path, *own] if self.saved else own)
+        if journal and not shared:
+            states.drop(journal)
+        self.workspace.discard_later(moved)
+        if shared or layers - private:
             first = not self.workspace.doubtful
-            self.workspace.doubtful += doubtful
+            self.workspace.doubtful += sorted(layers - private)
             if first:
                 self.workspace.later(lambda: _discard_doubtful(self.workspace))
 
@@ -210,27 +310,43 @@ class Container:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON values that `inspect` shows."""
-        self._record_confinement()
         running = running_containers(self.workspace.store).get(self.name)
         if running is not None:
             wake(self.workspace.store, running.pid, running.upper)
         return {
             **self.record.to_json(),
+            "state": None if self.record.head is None else str(self.record.head.id),
+            "cells": [cell.to_json() for cell in self.cells],
+            "confinement": self._isolation(),
             "running": None if running is None else running.to_json(),
-            "layers": list(self.record.layers),
+            "layers": list(self.layers),
         }
+
+    def _isolation(self) -> dict[str, Any] | None:
+        if self.confinement is not None:
+            return self.confinement()
+        head = None if self.record.head is None else self.record.head.id
+        known = self.workspace.isolations.get(self.name)
+        if known is not None and known[0] == head:
+            return known[1]()
+        return isolation.read(self.path, head) if self.saved else None
 
 
 def _discard_doubtful(workspace: Workspace) -> None:
-    """Discard the workspace's doubtful layers that no image and no container uses. Raises `StoreError`."""
+    """Discard the workspace's doubtful layers that no image and no container uses. Raises `StoreError`.
+
+    Journals of removed containers whose states no container follows from go, too.
+    """
     store = workspace.store
     with store.lock():
         layers, workspace.doubtful = workspace.doubtful, []
         named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
         try:
-            used = named | layers_in_use(store)
+            journals, used = journals_and_layers_in_use(store)
         except ContainerDamaged:
             return  # it may use them: the cleanup removes them after a person has removed it
+        workspace.states.drop_all_but(journals, store.sessions.alive())
+        used |= named
         moved = move_to_tmp(store, [store.path / "layers" / layer for layer in layers if layer not in used])
     workspace.discard_later(moved)
 
@@ -252,8 +368,11 @@ def unpickled(record: Record, kind: type[Container] | None = None) -> Container:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`."""
+def _locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`.
+
+    With `wait`, call that if another process or thread holds it, and wait until it is free.
+    """
     try:
         fd = open_lock(path / "lock")
     except (FileNotFoundError, NotADirectoryError):
@@ -262,8 +381,12 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            problem = f"container '{path.name}' is running, here or in another notebook"
-            raise ContainerBusy(problem, hint=f"wait for it, or stop it first: `%container stop {path.name}`") from None
+            if wait is None:
+                problem = f"container '{path.name}' is running, here or in another notebook"
+                hint = f"wait for it, or stop it first: `%container stop {path.name}`"
+                raise ContainerBusy(problem, hint=hint) from None
+            wait()
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
@@ -284,8 +407,9 @@ def create(
             hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
             raise ContainerExists(f"container '{name}' already exists", hint=hint)
         lowers = workspace.images.lowers(image)
-        record = Record(name, image.name, image.digest, lowers, timestamps.timestamp(), labels=dict(labels or {}))
-        container = kind(workspace, record)
+        created, journal = timestamps.timestamp(), store.unique()
+        record = Record(name, image.name, image.digest, lowers, created, labels=dict(labels or {}), journal=journal)
+        container = kind(workspace, record, saved=False)
         container.save()
     return container
 
@@ -301,7 +425,7 @@ def create_anonymous(
     base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
     created = timestamps.timestamp()
     record = Record(secrets.token_hex(6), image.name, image.digest, base, created, labels=dict(labels or {}))
-    return kind(workspace, replace(record, session=store.session))
+    return kind(workspace, replace(record, session=store.session, journal=store.unique()), saved=False)
 
 
 def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> Container:
@@ -312,7 +436,7 @@ def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> C
     check_name(name)
     path = workspace.store.path / "containers" / name
     try:
-        return kind(workspace, read_record(path))
+        return kind(workspace, read_record(path, workspace.states))
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(name) from None
     except OSError as error:
@@ -328,7 +452,7 @@ def list_all(workspace: Workspace) -> tuple[list[Container], list[str]]:
     found, damaged = [], []
     for path in sorted((workspace.store.path / "containers").iterdir()):
         try:
-            found.append(Container(workspace, read_record(path)))
+            found.append(Container(workspace, read_record(path, workspace.states)))
         except ContainerDamaged:
             damaged.append(path.name)
         except OSError:

@@ -36,7 +36,7 @@ def diff(container: Container) -> list[Change]:
     with container.use():
         workspace, record = container.workspace, container.record
         merged = MergedChanges()
-        for cell in record.cells:
+        for cell in container.cells:
             if cell.layer:
                 where = f"layers/{cell.layer}/diff"
                 merged.add(workspace.on_directory(sandboxed.list_changes, where, read_only=True))
@@ -50,7 +50,8 @@ def diff(container: Container) -> list[Change]:
 
 def changed_files(container: Container) -> int:
     """Return how many files the last cell of a container added, changed or deleted. Raises `StoreError`."""
-    layer = container.record.cells[-1].layer if container.record.cells else ""
+    last = container.record.last
+    layer = "" if last is None else last.layer
     if not layer:
         return 0
     found = container.workspace.on_directory(sandboxed.list_changes, f"layers/{layer}/diff", read_only=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.record import read_record
 from nbcontainer.errors import ContainerDamaged, ImageError
 from nbcontainer.images import sandboxed
@@ -15,12 +16,13 @@ from nbcontainer.oci import documents as oci
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.history.states import States
     from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
 
 _BLOCK = 512  # of st_blocks, stat(2)
-_PLACES = ("layers", "blobs", "partial", "tmp", "containers", "volumes")
+_PLACES = ("layers", "blobs", "partial", "tmp", "containers", "journals", "flats", "volumes")
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ def usage(workspace: Workspace) -> list[Usage]:
             *store.index.indexes(image.index, image.digest),
             *(part.blob.digest for part in image.layers),
         } | layers
+    states = workspace.states
     for record in _records(store):
-        used_by["container", record.name] = {f"layers/{layer}" for layer in record.layers}
+        used_by["container", record.name] = {f"layers/{layer}" for layer in _layers(states, record)}
     users = Counter(thing for items in used_by.values() for thing in items)
     found = [
         Usage(
@@ -80,6 +83,15 @@ def _records(store: Store) -> list[Record]:
         with contextlib.suppress(OSError, ContainerDamaged):
             found.append(read_record(path))
     return found
+
+
+def _layers(states: States, record: Record) -> set[str]:
+    """Return all layers that a container needs: of its image, and of all of its states, undone ones too."""
+    journals = {state.id.journal for state in (record.head, record.tip) if state is not None} | {record.journal}
+    layers = {layer for state in record.carried for layer in state.layers} | set(record.base)
+    with contextlib.suppress(ContainerDamaged):
+        layers |= mark(states, journals - {""})[1]
+    return layers
 
 
 def total(workspace: Workspace) -> int:

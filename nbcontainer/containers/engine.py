@@ -160,7 +160,7 @@ class Engine(Workspace):
             if container is not None and not container.anonymous:
                 return
             before, self._anonymous = self._anonymous, container
-        if before is not None and before is not container and any(cell.layer for cell in before.record.cells):
+        if before is not None and before is not container and before.saved:
             self.later(before.remove)
 
     def retain(self, container: Container) -> None:

@@ -1,4 +1,10 @@
-"""The record of a container on disk: its image, its layers and its cells."""
+"""The record of a container on disk: its image, and the state that it is in.
+
+`container.json` has what never changes. The cells are states in the container's journal
+(`nbcontainer.containers.history`). The newest state of the journal is the container's, unless the link `head` names
+another one: after an undo, or in a container that was checked out. A new state makes the link void, so that one write
+adds a cell.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,10 @@ import stat
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import ContainerDamaged, StoreError
+from nbcontainer.containers.history.marking import mark
+from nbcontainer.containers.history.state import CellRecord, State, StateId, following, moved_to
+from nbcontainer.containers.history.states import States
+from nbcontainer.errors import ContainerDamaged
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.store.atomic_files import replace_file
@@ -23,56 +32,21 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.userns.idmap import IdMap
     from nbcontainer.store.layout import Store
 
+__all__ = ["CellRecord", "Record"]
+
 RECORD = "container.json"
 """The record's file in the container's directory."""
 
+HEAD = "head"
+"""The link in the container's directory that names its state, if that is not the newest one of its journal."""
+
+FILES = (RECORD, "lock", HEAD, "isolation.json", "output.log")
+"""All files that a container's directory can have."""
+
 _LOST = stat.S_ISVTX
-"""In the mode of a record's file: one more cell was lost than the record lists."""
+"""In the mode of a record's file: one more cell was lost than the journal lists."""
 
-_SHOWN = 60  # characters of the command in a `repr`
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """One cell that has ended.
-
-    `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
-    end (RFC 3339, UTC). `lost` is true if the cell changed something that could not be kept: the disk was full, say.
-    """
-
-    layer: str
-    command: str
-    created: str
-    outcome: Outcome
-    lost: bool = False
-
-    def __repr__(self) -> str:
-        command = " ".join(self.command.split())
-        shown = command if len(command) <= _SHOWN else command[: _SHOWN - 1] + "…"
-        return f"<CellRecord {shown!r}: {self.outcome.describe()}>"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the cell as JSON values."""
-        return {
-            "layer": self.layer,
-            "command": self.command,
-            "created": self.created,
-            "outcome": self.outcome.as_dict(),
-            **({"lost": True} if self.lost else {}),
-        }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> CellRecord:
-        """Return the cell that `to_json` gave, or one of the old format, which has the outcome's fields beside its own.
-
-        Raises `KeyError`, `TypeError` for anything else.
-        """
-        left = dict(values)
-        own = {name: left.pop(name) for name in ("layer", "command", "created")}
-        own["lost"] = left.pop("lost", False) is True
-        if "outcome" in left:
-            (left,) = left.values()  # raises ValueError if there is anything else
-        return cls(**own, outcome=Outcome.from_dict(left))
+_NO_STATE = "-"
 
 
 @dataclass(frozen=True)
@@ -80,8 +54,11 @@ class Record:
     """The record of a container.
 
     `base` are its image's layers, from the bottom up. `session` is the session of an anonymous container, empty for a
-    named one. `confinement` describes the isolation of the last cell (`describe_confinement`); None if no cell ran.
-    `labels` are the container's own; its commits get them.
+    named one. `labels` are the container's own; its commits get them. `journal` has its states; it is empty in the
+    record of an older version, until the container is used.
+
+    `head` is the state that the next cell sees, None for the image; `tip` is the one to which redo leads. `newest` is
+    the highest number that a state has had. `carried` are the last states up to `head` that are not in a journal yet.
     """
 
     name: str
@@ -90,30 +67,48 @@ class Record:
     base: tuple[str, ...]
     created: str
     session: str = ""
-    cells: tuple[CellRecord, ...] = ()
-    confinement: dict[str, Any] | None = None
     labels: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """All layers, from the bottom up."""
-        return self.base + tuple(cell.layer for cell in self.cells if cell.layer)
+    journal: str = ""
+    head: State | None = None
+    tip: State | None = None
+    newest: int = 0
+    carried: tuple[State, ...] = ()
 
     @property
     def lost(self) -> int:
         """How many cells changed something that is lost."""
-        return sum(cell.lost for cell in self.cells)
+        return 0 if self.head is None else self.head.losses
+
+    @property
+    def last(self) -> CellRecord | None:
+        """The last cell, None if there is none."""
+        return None if self.head is None else self.head.cell
+
+    @property
+    def count(self) -> int:
+        """The number of cells."""
+        return 0 if self.head is None else self.head.height
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON values."""
-        return {**vars(self), "cells": [cell.to_json() for cell in self.cells]}
+        """Return the facts of the file as JSON values."""
+        names = ("name", "image", "image_digest", "base", "created", "session", "labels", "journal")
+        return {name: getattr(self, name) for name in names}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Record:
-        """Return the record that `to_json` gave. Raises `KeyError`, `TypeError`, `ValueError` for anything else."""
-        left = dict(values)
-        cells = tuple(CellRecord.from_json(cell) for cell in left.pop("cells"))
-        return cls(**{**left, "base": tuple(left["base"])}, cells=cells)
+    def after(self, *cells: CellRecord) -> Record:
+        """Return the record with more cells, which are in no journal yet. What redo led to is left behind."""
+        found = self
+        for cell in cells:
+            number = found.newest + 1
+            state = following(found.head, StateId(self.journal, number), cell)
+            found = replace(found, head=state, tip=state, newest=number, carried=(*found.carried, state))
+        return found
+
+    def moved_to(self, journal: str) -> Record:
+        """Return the record of the same history with another journal, in which the carried states will be."""
+        carried = tuple(moved_to(self.carried, journal))
+        by_old = {old.id: new for old, new in zip(self.carried, carried, strict=True)}
+        head, tip = (None if one is None else by_old.get(one.id, one) for one in (self.head, self.tip))
+        return replace(self, journal=journal, head=head, tip=tip, carried=carried)
 
 
 def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
@@ -131,34 +126,124 @@ def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[
     }
 
 
-def read_record(path: Path) -> Record:
-    """Return the record in a container's directory.
+def read_record(path: Path, states: States | None = None) -> Record:
+    """Return the record in a container's directory. `states` are those of its store, if they are open.
 
     Raises `ContainerDamaged` if it cannot be read, and `FileNotFoundError` if there is none.
     """
     try:
         with (path / RECORD).open("rb") as file:
-            record = Record.from_json(json.loads(file.read()))
-            return _with_lost_cell(record) if os.fstat(file.fileno()).st_mode & _LOST else record
+            values = json.loads(file.read())
+            marked = os.fstat(file.fileno()).st_mode & _LOST
+        states = states or States(path.parent.parent)
+        record = _of_old_format(values) if "cells" in values else _with_states(_facts(values), path, states)
+        return _with_lost_cell(record) if marked else record
+    except ContainerDamaged as error:
+        raise _damaged(path, error.message) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        problem = f"cannot read the record of container '{path.name}': {error}"
-        raise ContainerDamaged(problem, hint=f"remove it with `%container rm {path.name}`") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception | str) -> ContainerDamaged:
+    problem = f"cannot read the record of container '{path.name}': {error}"
+    return ContainerDamaged(problem, hint=f"remove it with `%container rm {path.name}`")
+
+
+def _facts(values: dict[str, Any]) -> Record:
+    if not isinstance(values["journal"], str) or not values["journal"] or "/" in values["journal"]:
+        raise ValueError("it names no journal")
+    if unknown := values.keys() - {"name", "image", "image_digest", "base", "created", "session", "labels", "journal"}:
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    return Record(**{**values, "base": tuple(values["base"])})
+
+
+def _of_old_format(values: dict[str, Any]) -> Record:
+    """Return the record that a version without journals wrote: all its states are carried."""
+    left = dict(values)
+    cells = [CellRecord.from_json(cell) for cell in left.pop("cells")]
+    left.pop("confinement", None)
+    return Record(**{**left, "base": tuple(left["base"])}).after(*cells)
+
+
+def _with_states(record: Record, path: Path, states: States) -> Record:
+    last = states.last(record.journal)
+    newest = last.number if last is not None else 0
+    pin = _read_pin(path)
+    if pin is None or newest > pin[2]:
+        return replace(record, head=last, tip=last, newest=newest)
+    head, tip, number = pin
+    return replace(
+        record,
+        head=None if head is None else states.get(head),
+        tip=None if tip is None else states.get(tip),
+        newest=number,
+    )
+
+
+def _read_pin(path: Path) -> tuple[StateId | None, StateId | None, int] | None:
+    """Return what the link `head` says: the head, the tip, and the number up to which it is valid; None without it."""
+    try:
+        text = str((path / HEAD).readlink())
+    except FileNotFoundError:
+        return None
+    head, tip, number = text.split(" ")
+    return _parsed(head), _parsed(tip), int(number)
+
+
+def _parsed(text: str) -> StateId | None:
+    return None if text == _NO_STATE else StateId.parse(text)
+
+
+def save_pin(store: Store, record: Record) -> None:
+    """Make a record's head and tip those of the container, in one step. Raises `StoreError`.
+
+    It is a link because a short one needs no space but a name: it works on a full disk (symlink(7), ext4's fast links).
+    """
+    head, tip = (_NO_STATE if one is None else str(one.id) for one in (record.head, record.tip))
+    temporary = store.path / "tmp" / store.unique()
+    place = store.path / "containers" / record.name
+    try:
+        temporary.symlink_to(f"{head} {tip} {record.newest}")
+        try:
+            temporary.replace(place / HEAD)
+        except BaseException:
+            temporary.unlink()
+            raise
+    except OSError as error:
+        raise store_error(f"save the state of container '{record.name}'", store.path, error) from error
 
 
 def _with_lost_cell(record: Record) -> Record:
-    """Return a record with one more cell: the lost one that did not fit into the record's file."""
-    cell = CellRecord("", "(the record was not saved either)", record.created, Outcome(Reason.EXITED, 0), lost=True)
-    return replace(record, cells=(*record.cells, cell))
+    """Return a record with one more cell: the lost one that did not fit into the journal."""
+    outcome = Outcome(Reason.EXITED, 0)
+    return record.after(CellRecord("", "(the record was not saved either)", record.created, outcome, lost=True))
 
 
-def save_lost(store: Store, record: Record) -> None:
-    """Save a record whose last cell is lost. If that fails, mark the record on disk instead, which needs no space."""
+def mark_lost(store: Store, record: Record) -> None:
+    """Mark a record on disk as one that has lost a cell, which needs no space."""
+    path = store.path / "containers" / record.name / RECORD
+    with contextlib.suppress(OSError):
+        path.chmod(path.stat().st_mode | _LOST)
+
+
+def save_states(store: Store, states: States, record: Record) -> Record:
+    """Write the states that a record carries to its journal, all or none; return the record without them.
+
+    The container's directory is made if it does not exist. Raises `StoreError`.
+    """
     try:
-        save_record(store, record)
-    except StoreError:
-        path = store.path / "containers" / record.name / RECORD
-        with contextlib.suppress(OSError):
-            path.chmod(path.stat().st_mode | _LOST)
+        if record.carried:
+            states.add(record.carried)
+            _unmark(store, record)
+    except OSError as error:
+        raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
+    return replace(record, carried=())
+
+
+def _unmark(store: Store, record: Record) -> None:
+    path = store.path / "containers" / record.name / RECORD
+    if (mode := path.stat().st_mode) & _LOST:
+        path.chmod(mode & ~_LOST)
 
 
 def save_record(store: Store, record: Record) -> None:
@@ -175,30 +260,44 @@ def save_record(store: Store, record: Record) -> None:
         (place / "lock").touch(mode=0o600)
         replace_file(place / RECORD, store.path / "tmp" / store.unique(), data, sync=not record.session)
     except OSError as error:
-        _remove_unless_recorded(place)
+        forget_unrecorded(place)
         raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
 
 
-def _remove_unless_recorded(place: Path) -> None:
+def forget_unrecorded(place: Path) -> None:
     """Remove a container's new directory if its first record could not be written."""
     with contextlib.suppress(OSError):
         if not (place / RECORD).exists():
-            (place / "lock").unlink(missing_ok=True)
+            for name in FILES:
+                (place / name).unlink(missing_ok=True)
             place.rmdir()
-
-
-def layers_in_use(store: Store) -> set[str]:
-    """Return the layers of all containers on disk.
-
-    Raises `ContainerDamaged`: the layers of a damaged record are not known.
-    """
-    return {layer for record in records(store) for layer in record.layers}
 
 
 def records(store: Store) -> list[Record]:
     """Return the records of all containers on disk. Raises `ContainerDamaged`."""
     found = []
+    states = States(store.path)
     for path in (store.path / "containers").iterdir():
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it has just been removed
-            found.append(read_record(path))
+            found.append(read_record(path, states))
     return found
+
+
+def journals_and_layers_in_use(store: Store) -> tuple[set[str], set[str]]:
+    """Return the journals and the layers of all containers on disk.
+
+    Raises `ContainerDamaged`: the layers of a damaged record are not known.
+    """
+    kept, states = records(store), States(store.path)
+    own = {record.journal for record in kept if record.journal}
+    others = {state.id.journal for record in kept for state in (record.head, record.tip) if state is not None}
+    journals, layers = mark(states, own | others - {""})
+    for record in kept:
+        layers.update(record.base)
+        layers.update(layer for state in record.carried for layer in state.layers)
+    return journals, layers
+
+
+def layers_in_use(store: Store) -> set[str]:
+    """Return the layers of all containers on disk. Raises `ContainerDamaged`."""
+    return journals_and_layers_in_use(store)[1]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import named_volumes as volumes
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
 from nbcontainer.containers.surroundings import surrounded
 from nbcontainer.errors import (
+    ContainerBusy,
     ContainerError,
     ContainerNotFound,
     LimitUnavailable,
@@ -98,7 +100,7 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):
-            stack.enter_context(container.use())
+            stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
         mounts = request.options.mounts
         if mounts.named or mounts.read_only:
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
@@ -113,15 +115,29 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
                     cell.keep(outcome)
                 if outcome is not None and not request.options.host_userns:
                     _prewarm_like(engine, container, cell)
+                container.settle()
             finally:
                 cell.release()
         return outcome
 
 
+def _announce_wait(engine: Engine, container: Container, streams: Streams) -> None:
+    """Say that the cell waits for the one that runs in its container.
+
+    Raises `ContainerBusy` if that is a kernel or a live container, which ends only when it is stopped.
+    """
+    running = running_containers(engine.store).get(container.name)
+    if running is not None and (running.kernel or running.command.startswith("live ")):
+        problem = f"container '{container.name}' is running, here or in another notebook"
+        raise ContainerBusy(problem, hint=f"stop it first: `%container stop {container.name}`")
+    say = streams.on_wait or streams.notify
+    say(f"waiting for the cell that runs in container '{container.name}', here or in another notebook")
+
+
 def _prewarm_like(engine: Engine, container: Container, cell: Cell) -> None:
     """Prewarm for a next cell like this one: an anonymous one on the same image, or one in the same container."""
     assert cell.template is not None
-    first = container.anonymous and len(container.record.cells) == 1
+    first = container.anonymous and container.record.count == 1
     lowers = container.record.base[::-1] if first else container.lowers
     engine.prewarm(lowers, cell.options.resources.cgroup_limits, cell.template)
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import ActiveCell, running_containers
 from nbcontainer.containers.container import Container, get
+from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.pause import pause_path, paused, wake
-from nbcontainer.containers.record import CellRecord, Record, read_record
+from nbcontainer.containers.record import Record, read_record
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteView
 from nbcontainer.containers.writes.write_layer import WriteView
@@ -59,9 +60,10 @@ def _copy_of(workspace: Workspace, name: str, cell: ActiveCell) -> Iterator[Cont
         problem = f"cannot read container '{name}' from here: its `--storage` layer is in another notebook's memory"
         raise ContainerBusy(problem, hint="do it in that notebook, or after the cell has ended")
     try:
-        record = read_record(workspace.store.path / "containers" / name)
+        record = read_record(workspace.store.path / "containers" / name, workspace.states)
     except (FileNotFoundError, NotADirectoryError):  # an anonymous container has no record before its first layer
-        record = Record(name, cell.image, cell.image_digest, cell.lowers[::-1], cell.started, labels=cell.labels)
+        base, journal = cell.lowers[::-1], workspace.store.unique()
+        record = Record(name, cell.image, cell.image_digest, base, cell.started, labels=cell.labels, journal=journal)
     if cell.storage is not None:
         upper: WriteView = LimitedWriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     else:
@@ -80,8 +82,7 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
     `ImageError`, and `ContainerError` if it cannot be paused.
     """
     workspace, store, upper = container.workspace, container.workspace.store, upper or container.upper
-    record = replace(container.record, name=secrets.token_hex(6), session=store.session)
-    copy = Container(workspace, record)
+    copy = _fork(container)
     try:
         _hold(copy, container.name)
         if upper is not None and upper.changed():
@@ -102,8 +103,9 @@ def held(workspace: Workspace, name: str, digest: str, layers: Sequence[str]) ->
     takes no record (full or read-only) nothing is held. Raises `ContainerError` if a layer has just been removed.
     """
     store = workspace.store
-    record = Record(secrets.token_hex(6), name, digest, tuple(layers), timestamps.timestamp(), session=store.session)
-    holder = Container(workspace, record)
+    base, now = tuple(layers), timestamps.timestamp()
+    record = Record(secrets.token_hex(6), name, digest, base, now, session=store.session, journal=store.unique())
+    holder = Container(workspace, record, saved=False)
     try:
         _hold(holder, name)
         yield
@@ -117,13 +119,23 @@ def _hold(holder: Container, name: str) -> None:
 
     Raises `ContainerError` if one of them has just been removed.
     """
-    store, layers = holder.workspace.store, holder.record.layers
+    store, record = holder.workspace.store, holder.record
     with contextlib.suppress(StoreError, OSError), store.lock(shared=True):
-        _share(store, layers)
+        _share(store, record.base)
+        if record.head is not None:
+            holder.workspace.states.share(record.head.id.journal)
         holder.save()
-    needed = [store.path / "layers" / layer / "diff" for layer in layers]
-    if not all(path.exists() for path in (store.blobs.path(holder.record.image_digest), *needed)):
+    needed = [store.path / "layers" / layer / "diff" for layer in holder.lowers]
+    if not all(path.exists() for path in (store.blobs.path(record.image_digest), *needed)):
         raise ContainerError(f"'{name}' was removed in another process", hint="see `%container ps` and `images`")
+
+
+def _fork(container: Container) -> Container:
+    """Return an anonymous container, in memory, with the state and the history of `container`."""
+    store = container.workspace.store
+    record = container.record.moved_to(store.unique())
+    copied = replace(record, name=secrets.token_hex(6), session=store.session)
+    return Container(container.workspace, copied, saved=False)
 
 
 def _share(store: Store, layers: Iterable[str]) -> None:

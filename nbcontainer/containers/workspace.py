@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.background import BackgroundQueue
+from nbcontainer.containers.history.states import States
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.images import trash
 from nbcontainer.images.library import Images
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.active import ActiveCell
+    from nbcontainer.containers.history.state import StateId
 
 _SANDBOXED_MODULES = ("nbcontainer.images.sandboxed", "nbcontainer.sandbox.inside")
 """Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
@@ -34,7 +36,8 @@ class Workspace:
     """The store at `path` (host; the user's default if None), with launchers for containers on it.
 
     Thread-safe. `active` describes the containers that this process runs, by name. `doubtful` are layers that removed
-    containers had and others may have: the background queue looks at all of them at once.
+    containers had and others may have: the background queue looks at all of them at once. `isolations` are those of the
+    last cells of containers, with the states that they led to, until they are on disk.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -42,11 +45,13 @@ class Workspace:
         self.idmap = idmap.choose()
         owner = (self.idmap.root_uid, self.idmap.root_gid)
         self.store = Store((path or default_path()).resolve(), owner)
+        self.states = States(self.store.path)
         self.images = Images(self.store, self)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
         self.background = BackgroundQueue()
         self.active: dict[str, ActiveCell] = {}
         self.doubtful: list[str] = []
+        self.isolations: dict[str, tuple[StateId, Callable[[], dict[str, Any]]]] = {}
         self._host_launcher: Launcher | None = None
         self._lock = threading.RLock()
 

@@ -58,8 +58,8 @@ class CellFacts:
     @property
     def layer(self) -> str:
         """The id of the layer that this cell left; empty if it changed nothing."""
-        cells = self.container.record.cells if self.container is not None else ()
-        return cells[-1].layer if cells else ""
+        last = self.container.record.last if self.container is not None else None
+        return last.layer if last is not None else ""
 
     @property
     def body(self) -> str:
@@ -145,7 +145,7 @@ class Hints:
 def _tree(container: Container, layer: str) -> LayerTree:
     store = container.workspace.store
     layers = store.path / "layers"
-    lowers = [lower for lower in container.lowers if lower != layer]
+    lowers = container.seen
     on_machine = bool(host.directories(store, lowers[-1]))
     return LayerTree(
         layers / layer / "diff", None if on_machine else tuple(layers / lower / "diff" for lower in lowers)

@@ -295,7 +295,7 @@ class ContainerMagics(Magics):
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         errors = Tail()
         sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
-        streams = Streams(*sinks, on_notice=notice)
+        streams = Streams(*sinks, on_notice=notice, on_wait=_notice)
         if exchange is not None:
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])

@@ -43,8 +43,8 @@ class Container(containers.Container):
     ['C /srv', 'A /srv/file']
     """
 
-    def __init__(self, workspace: Workspace, record: Record) -> None:
-        super().__init__(workspace, record)
+    def __init__(self, workspace: Workspace, record: Record, *, saved: bool = True) -> None:
+        super().__init__(workspace, record, saved=saved)
         self._free = threading.Lock()
 
     def run(
@@ -134,9 +134,9 @@ class Container(containers.Container):
         with self._now() as now:
             made = committing.commit(now, image, message=message, changes=strings("changes", changes), force=force)
             if output is not None:
-                record = now.record
-                with held(now.workspace, now.name, record.image_digest, record.layers):
-                    committing.export(now.workspace, record.layers, host_path(str(output)))
+                layers = now.lowers[::-1]
+                with held(now.workspace, now.name, now.record.image_digest, layers):
+                    committing.export(now.workspace, layers, host_path(str(output)))
         return made
 
     @contextlib.contextmanager

@@ -4,6 +4,7 @@
     layers/ID/diff                            the files of a layer: a lower of overlay mounts, never written again
     layers/sha256/HEX -> ../ID                the layer with that content
     containers/NAME/                          see `nbcontainer.containers`
+    journals/ID, flats/ID                     the states of a container (`nbcontainer.containers.history`)
     sessions/ID                               locked by a process that uses the store (`nbcontainer.store.sessions`)
     partial/HEX                               a blob that is being transferred (`nbcontainer.store.partial_blobs`)
     tmp/                                      files and trees that are being made or removed
@@ -60,6 +61,8 @@ _DIRECTORIES = (
     "layers/sha256",
     "partial",
     "containers",
+    "journals",
+    "flats",
     "sessions",
     "tmp",
     "stage",

@@ -64,7 +64,7 @@ def test_the_own_name_is_found_and_nothing_is_written(
     ran = cell(OWN_NAME, image=image, read_only=read_only)
     assert ran.text == f"PING {ran.container.name} (127.0.0.1): 56 data bytes"
     assert diff(ran.container) == []
-    assert not ran.container.record.cells[-1].layer
+    assert not ran.container.cells[-1].layer
 
 
 @pytest.mark.parametrize("network", ["none", "host"])
@@ -81,14 +81,14 @@ def test_an_image_without_a_usable_etc_runs(engine: Engine, cell: Cell, tmp_path
     image = variant(engine, tmp_path, "etc-link", without=("etc",), links={"etc": "nowhere"})
     ran = cell("echo runs; readlink /etc", image=image)
     assert ran.lines == ["runs", "nowhere"]
-    assert not ran.container.record.cells[-1].layer
+    assert not ran.container.cells[-1].layer
 
 
 def test_the_mounts_are_in_mtab(cell: Cell) -> None:
     """/etc/mtab shows the mounts of the container in an image without one, and is no change."""
     ran = cell("grep -c ' / overlay' /etc/mtab; readlink /etc/mtab")
     assert ran.lines == ["1", "/proc/self/mounts"]
-    assert not ran.container.record.cells[-1].layer
+    assert not ran.container.cells[-1].layer
 
 
 @pytest.mark.parametrize("user", ["", "www-data"])

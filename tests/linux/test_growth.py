@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from nbcontainer.containers.history.states import States
+
 
 @pytest.fixture
 def own(engine: Engine, tmp_path: Path) -> Iterator[Engine]:
@@ -39,9 +41,9 @@ def records_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each container's record was read, by its name."""
     read: Counter[str] = Counter()
 
-    def counting(path: Path) -> record.Record:
+    def counting(path: Path, states: States | None = None) -> record.Record:
         read[path.name] += 1
-        return original(path)
+        return original(path, states)
 
     original = record.read_record
     for module in (record, container, cleanup, disk_usage):

@@ -45,7 +45,7 @@ def verb(engine: Engine, *words: str) -> str:
 def test_a_named_volume_keeps_what_cells_write(cell: Cell, engine: Engine, name: str) -> None:
     """It is made by its first use; what a cell writes there is in no layer, and the next cell on any image finds it."""
     ran = cell("echo kept > /tmp/f; mkdir -p /tmp/a/b", named=(NamedVolume(name, "/tmp"),))
-    assert [cell.layer for cell in ran.container.record.cells] == [""]
+    assert [cell.layer for cell in ran.container.cells] == [""]
     assert cell("cat /other/f; ls /other", named=(NamedVolume(name, "/other"),)).lines == ["kept", "a", "f"]
     assert volumes.get(engine, name).name == name
     assert list((engine.store.path / "volumes" / name).iterdir()) != []
@@ -108,7 +108,7 @@ def test_an_images_volumes_are_writable_with_a_read_only_root(cell: Cell, engine
     assert (ran.text, ran.outcome.exit_code) == ("a", 0), ran.stderr
     ran = cell("cat /srv/d/f; touch /srv/d/g", image=image, read_only=True, tmpfs=(Tmpfs("/srv/d"),))
     assert ran.text == ""
-    assert cell("touch /srv/d/g", image=image).container.record.cells[0].layer
+    assert cell("touch /srv/d/g", image=image).container.cells[0].layer
 
 
 def test_options_of_a_named_volume(cell: Cell, name: str) -> None:

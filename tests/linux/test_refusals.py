@@ -259,4 +259,4 @@ def test_a_store_that_cannot_be_written_is_the_stores_error(
     engine.background.wait()
     engine.background.wait()
     assert [sorted(place.iterdir()) for place in places] == before
-    assert cell("echo x > /file").container.record.cells[-1].layer
+    assert cell("echo x > /file").container.cells[-1].layer

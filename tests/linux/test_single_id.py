@@ -75,7 +75,7 @@ def test_the_settings_are_in_no_image(single: Engine) -> None:
     """apt's settings are the container's, not the image's, and a person's own come first."""
     assert run_script(single, 'cat "$APT_CONFIG"').text == 'APT::Sandbox::User "root";'
     assert run_script(single, 'echo "$APT_CONFIG"', env=("APT_CONFIG=/mine",)).text == "/mine"
-    assert single.last is None or not [cell for cell in single.last.record.cells if cell.layer]
+    assert single.last is None or not [cell for cell in single.last.cells if cell.layer]
 
 
 def _shown(folder: Path) -> tuple[object, ...]:

@@ -101,7 +101,7 @@ def test_what_a_cell_left_is_there_for_the_next(engine: Engine, name: str) -> No
     assert before.outcome.ok
     after = run(engine, "ls /etc; cat /etc/link; [ -e /bin/vi ] || echo no vi; stat -c '%a %u:%g' /own", name=name)
     assert after.text == "hosts\nlink\nnew\nnew\nno vi\n700 " + before.text
-    assert [bool(cell.layer) for cell in after.container.record.cells] == [True, False]
+    assert [bool(cell.layer) for cell in after.container.cells] == [True, False]
 
 
 def test_it_holds_for_each_cell(engine: Engine, name: str) -> None:

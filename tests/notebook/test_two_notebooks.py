@@ -31,7 +31,7 @@ def pair(short_path: Path, store_path: Path, _containers_work: str) -> Iterator[
 
 
 def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path) -> None:
-    """What runs in one notebook cannot be run or removed in the other; it can be seen and committed, and goes on."""
+    """What runs in one notebook cannot be moved or removed in the other; it can be seen and committed, and goes on."""
     one, other = pair
     cell = one.send(f"%%container busybox --name busy -v {tmp_path}:/gate\necho kept > /file\n{HELD}").until("up")
     busy = (
@@ -39,7 +39,7 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
         "wait for it, or stop it first: `%container stop busy`",
         "ContainerBusy",
     )
-    for code in ("%%container --name busy\necho", "%container rm busy"):
+    for code in ("%container rm busy", "%container undo busy", "%container redo busy"):
         error = other.run(code).error
         assert error is not None
         assert (error["evalue"], error["ename"]) == busy
@@ -53,9 +53,24 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
     assert other.run("%%container so-far\ncat /file; ls /after 2>/dev/null || echo not yet").good().stdout == (
         "kept\nnot yet\n"
     )
+    waiting = other.send("%%container --name busy\nls /after").until(
+        "waiting for the cell that runs in container 'busy'", "stderr"
+    )
     (tmp_path / "open").touch()
     assert cell.end().good().stdout == "up\non\nkept\n"
-    assert other.run("%%container --name busy\nls /after").good().stdout == "/after\n"
+    assert waiting.end().good().stdout == "/after\n"
+    other.run("%container rm busy").good()
+
+
+def test_waiting_for_a_container_can_be_interrupted(pair: tuple[Kernel, Kernel], tmp_path: Path) -> None:
+    """A cell that waits for the container of another notebook ends at an interrupt, and leaves that cell alone."""
+    one, other = pair
+    cell = one.send(f"%%container busybox --name busy -v {tmp_path}:/gate\necho kept > /file\n{HELD}").until("up")
+    waiting = other.send("%%container --name busy\necho never").until("waiting for the cell", "stderr")
+    other.interrupt()
+    assert waiting.end().error is not None
+    (tmp_path / "open").touch()
+    assert cell.end().good().stdout == "up\non\nkept\n"
     other.run("%container rm busy").good()
 
 

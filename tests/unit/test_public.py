@@ -16,13 +16,14 @@ import pytest
 
 import nbcontainer
 from nbcontainer import CellFailed, Container, NbcontainerError, Outcome, Result, SetupFailed
-from nbcontainer.containers.record import CellRecord, Record
+from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.containers.record import Record
 from nbcontainer.errors import ContainerError
 from nbcontainer.outcome import Reason
 
 OUTCOME = Outcome(Reason.EXITED, 3, wall_time=0.25)
 CELL = CellRecord("layer.1", "echo 'a'\nexit 3", "2026-11-24T20:00:00Z", OUTCOME)
-RECORD = Record("dev", "busybox", "sha256:" + "0" * 64, ("base.1",), "2026-11-24T19:00:00Z", cells=(CELL,))
+RECORD = Record("dev", "busybox", "sha256:" + "0" * 64, ("base.1",), "2026-11-24T19:00:00Z", journal="a.1").after(CELL)
 
 
 def container() -> Container:

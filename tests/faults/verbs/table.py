@@ -192,7 +192,7 @@ def _cells(name: str, *counts: int) -> Callable[[Bench], object]:
 
     def check(bench: Bench) -> None:
         record = bench.record(name)
-        found = 0 if record is None else len(record.cells)
+        found = 0 if record is None else record.count
         if found not in counts:
             raise Damaged(f"container {name} has {found} cells")
         if record is not None:

@@ -14,7 +14,7 @@ from nbcontainer.commands.containers import VERBS, overview, unknown
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.record import CellRecord
+from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
@@ -155,7 +155,7 @@ def test_history_is_the_cells(verbs: Verbs) -> None:
 def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> None:
     """`inspect` gives a container's record or an image's documents, and several as a list."""
     found = verbs("inspect dev").as_json()
-    assert (found["name"], found["running"], found["layers"]) == ("dev", None, list(dev.record.layers))
+    assert (found["name"], found["running"], found["layers"]) == ("dev", None, list(dev.layers))
     image = verbs("inspect base").as_json()
     assert image["manifest"]["schemaVersion"] == 2
     assert [one["name"] for one in json.loads(str(verbs("inspect dev base")))] == ["dev", "base"]
@@ -164,7 +164,7 @@ def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> No
 def test_rm_takes_the_container_and_what_only_it_has(verbs: Verbs, dev: Container) -> None:
     """A removed container's record and layers are gone; its image stays."""
     store = verbs.engine.store
-    layer = dev.record.cells[0].layer
+    layer = dev.cells[0].layer
     assert str(verbs("rm dev")) == "removed dev"
     assert not (store.path / "containers" / "dev").exists()
     assert not (store.path / "layers" / layer).exists()
@@ -177,21 +177,57 @@ def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:
     engine = verbs.engine
     other = containers.create(engine, engine.store.index.image("base"), "other")
     with other.use():
-        other.add_cell(dev.record.cells[0])
+        other.add_cell(dev.cells[0])
     verbs("rm dev")
-    assert (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
+    assert (engine.store.path / "layers" / dev.cells[0].layer).exists()
     verbs("rm other")
-    assert not (engine.store.path / "layers" / dev.record.cells[0].layer).exists()
+    assert not (engine.store.path / "layers" / dev.cells[0].layer).exists()
 
 
 def test_undo_takes_back_the_last_change(verbs: Verbs, dev: Container) -> None:
-    """The last cell that changed something goes, with its layer and the cells after it; there is none before it."""
-    layer = verbs.engine.store.path / "layers" / dev.record.cells[0].layer
+    """The container is as before the last cell that changed something; its layer stays until `prune`."""
+    layer = verbs.engine.store.path / "layers" / dev.cells[0].layer
     assert str(verbs("undo dev")) == "dev is as it was before: echo new > /added"
     assert verbs("history dev").rows == ()
-    assert not layer.exists()
+    assert layer.exists()
     with pytest.raises(ContainerError, match="nothing to undo: no cell changed container 'dev'"):
         verbs("undo dev")
+
+
+def test_redo_goes_forward_to_where_undo_came_from(verbs: Verbs, dev: Container) -> None:
+    """`redo` is the reverse of `undo`, cells that changed nothing included; a new cell leaves nothing to redo."""
+    before = verbs("history dev").rows
+    verbs("undo dev")
+    assert str(verbs("redo dev")) == "dev is as it was after: echo new > /added"
+    assert verbs("history dev").rows == before
+    with pytest.raises(ContainerError, match="nothing to redo: container 'dev' is at its newest state; undone states"):
+        verbs("redo dev")
+    verbs("undo dev")
+    with dev.use():
+        dev.add_cell(CellRecord("", "true", "2026-11-24T20:00:02Z", Outcome(Reason.EXITED, 0)))
+    with pytest.raises(ContainerError, match="nothing to redo"):
+        verbs("redo dev")
+
+
+def test_more_is_undone_and_redone_at_once(verbs: Verbs, dev: Container) -> None:
+    """`-n` counts cells that changed something; more than there are is refused, and nothing moves."""
+    engine = verbs.engine
+    for number in range(3):
+        place = engine.store.new_directory(engine.store.path / "layers" / engine.store.unique(), give=False)
+        (engine.store.new_directory(place / "diff") / "more").write_text("")
+        with dev.use():
+            dev.add_cell(CellRecord(place.name, f"cell {number}", "2026-11-24T20:00:02Z", Outcome(Reason.EXITED, 0)))
+    with pytest.raises(ContainerError, match="cannot undo 5 cells of container 'dev': only 4 changed something;"):
+        verbs("undo dev -n 5")
+    assert str(verbs("undo dev -n 3")) == "dev is as it was before: cell 0"
+    assert len(verbs("history dev").rows) == 2
+    with pytest.raises(ContainerError, match="cannot redo 4 cells of container 'dev': only 3 changed something;"):
+        verbs("redo dev -n 4")
+    assert str(verbs("redo dev -n 2")) == "dev is as it was after: cell 1"
+    assert str(verbs("redo dev")) == "dev is as it was after: cell 2"
+    for word in ("0", "-1", "x", "1.5"):
+        with pytest.raises(UsageError):
+            verbs(f"undo dev -n {word}")
 
 
 def test_undo_leaves_a_layer_that_is_shared(verbs: Verbs, dev: Container) -> None:
@@ -199,9 +235,9 @@ def test_undo_leaves_a_layer_that_is_shared(verbs: Verbs, dev: Container) -> Non
     engine = verbs.engine
     other = containers.create(engine, engine.store.index.image("base"), "other")
     with other.use():
-        other.add_cell(dev.record.cells[0])
+        other.add_cell(dev.cells[0])
     verbs("undo dev")
-    assert (engine.store.path / "layers" / other.record.cells[0].layer).exists()
+    assert (engine.store.path / "layers" / other.cells[0].layer).exists()
 
 
 def test_an_image_in_use_stays_for_its_container(verbs: Verbs, dev: Container) -> None:
@@ -211,7 +247,7 @@ def test_an_image_in_use_stays_for_its_container(verbs: Verbs, dev: Container) -
     verbs.engine.background.wait()
     verbs("prune")
     assert dev.image().layers
-    assert all((store.path / "layers" / layer).exists() for layer in dev.record.layers)
+    assert all((store.path / "layers" / layer).exists() for layer in dev.layers)
     verbs("rm dev")
     verbs.engine.background.wait()
     verbs("prune")
@@ -232,7 +268,10 @@ def test_a_damaged_container_can_be_seen_and_removed(verbs: Verbs) -> None:
 
 def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) -> None:
     """While somebody holds a container it is busy for all others, and free again afterwards."""
-    with dev.use(), pytest.raises(ContainerBusy, match="container 'dev' is running, here or in another notebook; wait"):
+    with (
+        dev.use(),
+        pytest.raises(ContainerBusy, match="wait for it, or stop it first: `%co"),
+    ):
         verbs("rm dev")
     verbs("rm dev")
 
@@ -313,5 +352,5 @@ def test_a_container_that_is_being_removed_is_not_listed(verbs: Verbs, dev: Cont
     engine = verbs.engine
     engine.last = containers.create_anonymous(engine, engine.store.index.image("base"))
     before = containers.create_anonymous(engine, engine.store.index.image("base"))
-    before.add_cell(dev.record.cells[0])
+    before.add_cell(dev.cells[0])
     assert {row[0] for row in verbs("ps").rows} == {"dev", engine.last.name}

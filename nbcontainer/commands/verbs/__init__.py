@@ -1,0 +1,1 @@
+"""Verbs by their topic, and what their operands name."""

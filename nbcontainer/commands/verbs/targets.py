@@ -1,0 +1,59 @@
+"""What the operands of verbs name: containers and images."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.snapshot import frozen_copy
+from nbcontainer.errors import ContainerNotFound, ImageNotFound
+from nbcontainer.images import library
+from nbcontainer.oci import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.oci.documents import Image
+
+
+def image_of(engine: Engine, name: str) -> Image:
+    """Return the image of that name, digest or path. Raises `ContainerNotFound` if there is none."""
+    if reference.is_path(name):
+        return engine.images.find(name, pull=library.NEVER)
+    try:
+        return engine.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
+    except ImageNotFound as error:
+        raise neither(name) from error
+
+
+def neither(name: str) -> ContainerNotFound:
+    """Return the error for a name of nothing."""
+    hint = "see `%container ps` and `%container images`"
+    return ContainerNotFound(f"no such container or image: '{name}'", hint=hint)
+
+
+def container_of(engine: Engine, name: str = "") -> Container:
+    """Return the container of that name, by default the last one of this notebook."""
+    last = engine.last
+    if last is not None and (not name or name == last.name):
+        if last.anonymous:
+            return last
+        name = last.name
+    if not name:
+        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with `%%container` first")
+    return containers.get(engine, name)
+
+
+@contextlib.contextmanager
+def present(engine: Engine, name: str = "") -> Iterator[Container]:
+    """Yield a container to read; of one that runs, here or in another notebook, a copy of its present state."""
+    name = name or (engine.last.name if engine.last is not None else "")
+    if name in running_containers(engine.store):
+        with frozen_copy(engine, name) as copy:
+            yield copy
+    else:
+        yield container_of(engine, name)

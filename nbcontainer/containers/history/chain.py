@@ -1,0 +1,65 @@
+"""The history of one container: the states that its present state follows from, and its layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nbcontainer.containers.history.state import State, StateId
+    from nbcontainer.containers.history.states import States
+
+
+class History:
+    """What `head` follows from (None: the image alone). `carried` are states that are not in a journal yet."""
+
+    def __init__(self, states: States, head: State | None, carried: Iterable[State] = ()) -> None:
+        self.head = head
+        self._states = states
+        self._carried = {state.id: state for state in carried}
+
+    def chain(self) -> Iterator[State]:
+        """Yield the head and all that it follows from, the newest first. Raises `ContainerDamaged`, `OSError`."""
+        state = self.head
+        read: set[str] = set()
+        while state is not None:
+            yield state
+            if state.parent is not None and state.parent.journal not in read and state.parent not in self._carried:
+                read.add(state.parent.journal)
+                self._states.all(state.parent.journal)  # one read(2) in place of a search for each
+            state = None if state.parent is None else self.get(state.parent)
+
+    def changes(self) -> Iterator[State]:
+        """Yield the states of `chain` whose cells changed something. Raises `ContainerDamaged`, `OSError`."""
+        state = self.head
+        if state is not None and not state.cell.changed:
+            state = self._under(state)
+        while state is not None:
+            yield state
+            state = self._under(state)
+
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers of the root, from the bottom up."""
+        return tuple(state.layer for state in self.changes() if state.layer)[::-1]
+
+    def lowers(self) -> tuple[str, ...]:
+        """Return few layers with the same files as `layers`, the topmost first: flattened ones stand for many."""
+        found = []
+        state = next(self.changes(), None)
+        while state is not None:
+            flat = self._states.flats.at(state)
+            if flat is None:
+                found += [state.layer] if state.layer else []
+                state = self._under(state)
+            else:
+                found.append(flat.layer)
+                state = None if flat.under is None else self.get(flat.under)
+        return tuple(found)
+
+    def get(self, wanted: StateId) -> State:
+        """Return a state by its id. Raises `ContainerDamaged`, `OSError`."""
+        return self._carried.get(wanted) or self._states.get(wanted)
+
+    def _under(self, state: State) -> State | None:
+        return None if state.under is None else self.get(state.under)

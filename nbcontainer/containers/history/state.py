@@ -1,0 +1,167 @@
+"""States: what a container is after one cell. A state is written once, and never changes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbcontainer.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_SHOWN = 60  # characters of the command in a `repr`
+
+
+class StateId(NamedTuple):
+    """The identity of a state in a store: the journal that has it, and its number there."""
+
+    journal: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.journal}/{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> StateId | None:
+        """Return the id that `str` gave, None for an empty text. Raises `ValueError` for anything else."""
+        if not text:
+            return None
+        journal, slash, number = text.partition("/")
+        if not (journal and slash) or journal.startswith(".") or not number.isascii() or not number.isdecimal():
+            raise ValueError(f"{text!r} is not the id of a state")
+        return cls(journal, int(number))
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell that has ended.
+
+    `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
+    end (RFC 3339, UTC). `lost` is true if the cell changed something that could not be kept: the disk was full, say.
+    """
+
+    layer: str
+    command: str
+    created: str
+    outcome: Outcome
+    lost: bool = False
+
+    def __repr__(self) -> str:
+        command = " ".join(self.command.split())
+        shown = command if len(command) <= _SHOWN else command[: _SHOWN - 1] + "…"
+        return f"<CellRecord {shown!r}: {self.outcome.describe()}>"
+
+    @property
+    def changed(self) -> bool:
+        """Whether the cell changed something, be it lost or not."""
+        return bool(self.layer) or self.lost
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as JSON values."""
+        return {
+            "layer": self.layer,
+            "command": self.command,
+            "created": self.created,
+            "outcome": self.outcome.as_dict(),
+            **({"lost": True} if self.lost else {}),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> CellRecord:
+        """Return the cell that `to_json` gave, or one of the old format, which has the outcome's fields beside its own.
+
+        Raises `KeyError`, `TypeError`, `ValueError` for anything else.
+        """
+        left = dict(values)
+        own = {name: left.pop(name) for name in ("layer", "command", "created")}
+        own["lost"] = left.pop("lost", False) is True
+        if "outcome" in left:
+            (left,) = left.values()  # raises ValueError if there is anything else
+        return cls(**own, outcome=Outcome.from_dict(left))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a container is after one cell.
+
+    `parent` is the state that the cell saw, None for the image. `under` is the nearest state before this one whose cell
+    changed something. `depth` is the number of layers on the image, `height` the number of cells, and `losses` how many
+    of them lost their changes. `volumes` are the layers of copy-on-write volumes by their place in the container.
+    """
+
+    id: StateId
+    parent: StateId | None
+    under: StateId | None
+    depth: int
+    height: int
+    losses: int
+    cell: CellRecord
+    volumes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def layer(self) -> str:
+        """The layer of the root; empty if the cell changed nothing there."""
+        return self.cell.layer
+
+    @property
+    def number(self) -> int:
+        """Its number, as in `dev@3`."""
+        return self.id.number
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """All layers that the cell left: of the root and of volumes."""
+        return (*((self.layer,) if self.layer else ()), *(layer for _, layer in self.volumes))
+
+    def to_line(self) -> bytes:
+        """Return the state as a line of its journal."""
+        values = {
+            "number": self.id.number,
+            "parent": str(self.parent or ""),
+            "under": str(self.under or ""),
+            "layers": list(self.layers),
+            "depth": self.depth,
+            "height": self.height,
+            "losses": self.losses,
+            "cell": self.cell.to_json(),
+            **({"volumes": dict(self.volumes)} if self.volumes else {}),
+        }
+        return json.dumps(values).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, journal: str, line: bytes) -> State:
+        """Return the state of a line. Raises `KeyError`, `TypeError`, `ValueError` for anything else."""
+        values = json.loads(line)
+        volumes = tuple((str(place), str(layer)) for place, layer in values.get("volumes", {}).items())
+        return cls(
+            StateId(journal, int(values["number"])),
+            StateId.parse(values["parent"]),
+            StateId.parse(values["under"]),
+            int(values["depth"]),
+            int(values["height"]),
+            int(values["losses"]),
+            CellRecord.from_json(values["cell"]),
+            volumes,
+        )
+
+
+def following(parent: State | None, new: StateId, cell: CellRecord) -> State:
+    """Return the state after `cell`, which saw `parent`, or the image if that is None."""
+    if parent is None:
+        return State(new, None, None, int(bool(cell.layer)), 1, int(cell.lost), cell)
+    under = parent.id if parent.cell.changed else parent.under
+    depth, losses = parent.depth + bool(cell.layer), parent.losses + cell.lost
+    return State(new, parent.id, under, depth, parent.height + 1, losses, cell)
+
+
+def moved_to(states: Iterable[State], journal: str) -> list[State]:
+    """Return states that are in no journal yet as states of `journal`. Those that they follow from come first."""
+    moved: dict[StateId | None, StateId] = {}
+    found = []
+    for state in states:
+        new = moved[state.id] = StateId(journal, state.number)
+        parent, under = moved.get(state.parent, state.parent), moved.get(state.under, state.under)
+        found.append(replace(state, id=new, parent=parent, under=under))
+    return found

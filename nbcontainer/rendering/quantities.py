@@ -53,11 +53,16 @@ def seconds_of(text: str) -> float | None:
 
 
 def ago(text: str, now: float | None = None) -> str:
-    """Return the age of a time in RFC 3339, as in `3 min ago`. The time itself if it is in the future or not one."""
+    """Return the age of a time in RFC 3339, as in `3 min ago`. The time itself if it is in the future or not one.
+
+    Of the second 0 of 1970, which reproducible builds write, it is the date.
+    """
     then = seconds_of(text)
     age = (time.time() if now is None else now) - then if then is not None else -1.0
     if age < -1 or then is None:
         return text
+    if then == 0:
+        return text[:10]  # what a reproducible build has for the time
     for length, unit in _UNITS:
         if age >= length:
             number = int(age // length)

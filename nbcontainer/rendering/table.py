@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from nbcontainer.rendering.fields import Field
 
 
+_LEFT = 'align="left" style="text-align:left"'
+"""JupyterLab aligns to the right by a rule that only a style attribute overrides; GitHub keeps only `align`."""
+
+
 def _field(value: Field | str) -> Field:
     return Text(value) if isinstance(value, str) else value
 
@@ -86,7 +90,7 @@ def _largest(column: Sequence[Field | str]) -> int:
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f'<{tag} align="left">{cell}</{tag}>' for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag} {_LEFT}>{cell}</{tag}>" for cell in cells) + "</tr>"
 
 
 def json_value(item: Any) -> Any:

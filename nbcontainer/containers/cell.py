@@ -459,9 +459,7 @@ class Cell:
         options, config, script = self.options, self.image.config, self._script
         process, resources = options.process, options.resources
         if self.image.name == HOST:
-            private = options.networking.network == Network.PRIVATE
-            more = host_variables(process.user, private_network=private)
-            process = replace(process, unset_env=(*process.unset_env, *more))
+            process = replace(process, unset_env=(*process.unset_env, *host_variables(process.user)))
         program = Program(
             command_line(
                 config,

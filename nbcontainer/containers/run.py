@@ -96,7 +96,7 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
 
     In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything.
     """
-    request = surrounded(engine.store, request, streams)
+    request = surrounded(engine.store, request, image, streams)
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):

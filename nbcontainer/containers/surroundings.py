@@ -1,4 +1,7 @@
-"""What a run takes of this machine beside its volumes: the notebook's directory, and the user's identity for git.
+"""What a run takes of this machine beside its volumes.
+
+That is the notebook's directory, the user's identity for git, and in the image `host` with a private network the
+notebook's proxies and certificates.
 
 The options of a run only say that it takes them. They are looked up when the run begins.
 """
@@ -6,29 +9,128 @@ The options of a run only say that it takes them. They are looked up when the ru
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.mounts import notebook_directory
 from nbcontainer.errors import DirectoryRefused
+from nbcontainer.images.builtin.host_variables import network_variables
+from nbcontainer.linux.paths import resolve
+from nbcontainer.oci.reference import HOST
+from nbcontainer.sandbox.spec import Network, Volume
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.options import Identity, RunOptions
+    from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
 
 
-def surrounded(store: Store, request: Request, streams: Streams) -> Request:
+PASSED = "this cell has the notebook's "
+"""The begin of the notice that names variables of the notebook."""
+
+STAYED = "stayed outside, with "
+"""In a notice: variables of the notebook that the container does not have, and why."""
+
+_BUNDLE_LIMIT = 4 << 20  # bytes; the certificates of all known authorities are 200 kB
+
+
+def surrounded(store: Store, request: Request, image: Image, streams: Streams) -> Request:
     """Return the request with what its options take of this machine. Notices go to `streams`. Raises `UsageError`."""
     options = request.options
-    if not options.here and options.identity is None:
+    connected = image.name == HOST and options.networking.network == Network.PRIVATE
+    if not options.here and options.identity is None and not connected:
         return request
     if options.here:
         options = with_directory(store, options, streams)
     if options.identity is not None:
         options = with_identity(options, options.identity, streams)
+    if connected:
+        options = with_network(store, options, streams)
     return replace(request, options=options)
+
+
+def with_network(store: Store, options: RunOptions, streams: Streams) -> RunOptions:
+    """Return options with the notebook's proxies and certificates, as far as the container can use them.
+
+    A file of certificates that `host` does not show is mounted read-only. A variable of the same name in the options
+    comes first.
+    """
+    own = {item.partition("=")[0] for item in options.process.env}
+    found = network_variables(store.path)
+    variables, lacking = dict(found.proxies), []
+    volumes: list[Volume] = []
+    for name in sorted(found.bundles.keys() - own):
+        path = found.bundles[name]
+        volume = _certificates(path) if name in found.hidden else None
+        if volume is None and name in found.hidden:
+            lacking.append(name)
+            continue
+        variables[name] = path
+        if volume is not None and volume.target not in {one.target for one in (*options.mounts.volumes, *volumes)}:
+            volumes.append(volume)
+    passed = {name: value for name, value in variables.items() if name not in own and "\0" not in value}
+    for text in _about_network(passed, tuple(name for name in found.loopback if name not in own), lacking):
+        streams.notify(text)
+    process, mounts = options.process, options.mounts
+    unset = (*process.unset_env, *(f"{name}={value}" for name, value in passed.items()))
+    return replace(
+        options,
+        process=replace(process, unset_env=unset),
+        mounts=replace(mounts, volumes=(*mounts.volumes, *volumes)),
+    )
+
+
+def _about_network(passed: Iterable[str], loopback: Sequence[str], lacking: Sequence[str]) -> Iterator[str]:
+    """Yield one line if variables are passed on or left out: which, and why."""
+    parts = [f"{PASSED}{_listed(passed)}"] if passed else []
+    if loopback:
+        parts.append(
+            f"{_listed(loopback)} {STAYED}an address on this machine's loopback, which only `--network host` reaches"
+        )
+    if lacking:
+        parts.append(
+            f"{_listed(lacking)} {STAYED}a path that the image host does not show: copy the file of "
+            "certificates to a directory that all users can read"
+        )
+    if parts:
+        yield "; ".join(parts)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = sorted(names)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _certificates(path: str) -> Volume | None:
+    """Return the read-only volume of a file of certificates at its path (host); None if it is anything else.
+
+    A file with a private key is not shown.
+    """
+    try:
+        with resolve(path) as place:
+            if not stat.S_ISREG(place.mode) or not path.startswith("/"):
+                return None
+            with os.fdopen(place.open(os.O_RDONLY), "rb") as file:
+                data = file.read(_BUNDLE_LIMIT + 1)
+            node = place.node
+            if len(data) > _BUNDLE_LIMIT or b"-----BEGIN CERT" not in data or b"PRIVATE KEY" in data:
+                return None
+            return Volume(
+                node.path,
+                os.path.normpath(path),
+                read_only=True,
+                device=node.device,
+                inode=node.inode,
+                links=place.links,
+                born=node.born,
+            )
+    except OSError:
+        return None
 
 
 GIT_SYSTEM = f"GIT_CONFIG_SYSTEM={GIT_CONFIG}"

@@ -36,6 +36,7 @@ from nbcontainer.notebook.display.progress_bar import listener
 from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
+from nbcontainer.notebook.notices import Notices
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.base import Language
@@ -123,11 +124,11 @@ class ContainerMagics(Magics):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.given_hints = Hints()
+        self.notices = Notices()
 
     _engine: Engine | None = None
     _holding: Engine | None = None
     _used: Words | None = None
-    _noticed = ""
 
     @property
     def engine(self) -> Engine:
@@ -236,9 +237,10 @@ class ContainerMagics(Magics):
         if parsed.operands or parsed.options:
             defaults.check(parsed, self.image)
             options = request_of(defaults.copied(parsed)).options
-            self._used, self._noticed = parsed, ""
+            self._used = parsed
+            self.notices.forget()
             if options.here:
-                with_directory(self.engine.store, options, Streams(_nowhere, _nowhere, on_notice=self._notice))
+                with_directory(self.engine.store, options, Streams(_nowhere, _nowhere, on_notice=self.notices.show))
         elif not words:
             self._show_used()
         return None
@@ -250,12 +252,6 @@ class ContainerMagics(Magics):
         except UsageError:
             return _show("nothing is set: each cell names an image or a container; `%container use IMAGE` sets one")
         return _show(defaults.describe(words))
-
-    def _notice(self, text: str) -> None:
-        """Show a line about a run; the same line about what `use` asked for is shown once."""
-        if text != self._noticed:
-            _notice(text)
-        self._noticed = text
 
     @property
     def _namespace(self) -> dict[str, Any]:
@@ -277,7 +273,7 @@ class ContainerMagics(Magics):
 
     def _run(self, words: Words, script: str | None) -> None:
         words.tail = [plain(word) for word in words.tail]
-        notice = _notice if words.has("here") else self._notice
+        notice = self.notices.of(again=words.has("here"))
         self._apply_defaults(words)
         cell_values.wanted(words)
         words.options |= {name: [plain(word) for word in words.all(name)] for name in ("in",) if words.has(name)}
@@ -389,10 +385,6 @@ def _nowhere(_: bytes) -> None:
 
 def _show(text: str) -> None:
     print(text)
-
-
-def _notice(text: str) -> None:
-    print(f"nbcontainer: {text}", file=sys.stderr)
 
 
 def _wants_flush(stream: Any) -> bool:

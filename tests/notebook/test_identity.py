@@ -66,10 +66,51 @@ def test_cells_of_host_are_bashs(notebook: Notebook) -> None:
     assert notebook.good(f"%%container host\n{script}") == "yes\ny\n1 2 3\n"
 
 
+@pytest.fixture
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook without proxies and certificates."""
+    for name in ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", *_BUNDLES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("_no_variables")
 def test_a_private_network_has_the_notebooks_proxies(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In `host` with a private network, and nowhere else."""
+    """In `host` with a private network, and nowhere else; one line says so, once, and `-e` comes first."""
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")
     assert notebook.good("%%container host\necho [$https_proxy]") == "[]\n"
-    assert (
-        notebook.good("%%container host --network private\necho [$https_proxy]") == "[http://proxy.example.org:3128]\n"
+    show = "%%container host --network private\necho [$https_proxy$HTTP_PROXY]"
+    first, second = notebook.run(show), notebook.run(show)
+    assert first.stdout == second.stdout == "[http://proxy.example.org:3128]\n"
+    (line,) = first.stderr.splitlines()
+    assert line.startswith("nbcontainer: this cell has the notebook's https_proxy; HTTP_PROXY stayed outside, with an ")
+    assert "which only `--network host` reaches" in line
+    assert second.stderr == ""
+    own = notebook.run("%%container host --network private -e https_proxy=mine\necho [$https_proxy]")
+    assert own.stdout == "[mine]\n"
+
+
+_BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+
+
+@pytest.mark.usefixtures("_no_variables")
+def test_a_private_network_has_the_notebooks_certificates(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """A file in the home directory, which `host` does not show, is there to read; a key and a directory stay outside."""
+    (home / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nx\n")
+    (home / "key.pem").write_text("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n")
+    (home / "key.pem").chmod(0o600)
+    monkeypatch.setenv("SSL_CERT_FILE", str(home / "ca.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(home / "ca.pem"))
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(home / "key.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(home))
+    ran = notebook.run(
+        "%%container host --network private\n"
+        "head -n 1 $SSL_CERT_FILE; echo [$CURL_CA_BUNDLE$SSL_CERT_DIR]\n"
+        "(echo > $REQUESTS_CA_BUNDLE) 2>/dev/null || echo read-only"
     )
+    assert ran.stdout == "-----BEGIN CERTIFICATE-----\n[]\nread-only\n"
+    assert "the notebook's REQUESTS_CA_BUNDLE and SSL_CERT_FILE; CURL_CA_BUNDLE and SSL_CERT_DIR stayed" in ran.stderr
+    assert (home / "ca.pem").read_text().startswith("-----BEGIN")

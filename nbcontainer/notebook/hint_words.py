@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"""[^\s'"`|&;<>(){}$=,\[\]]+|\$HOME/[^\s'"`|&;<>(){}$=,]+""")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_NEEDS_IDENTITY = re.compile(
+    r"\bgit\b[^\n;&|]*[ \t](?:am|cherry-pick|commit|merge|pull|rebase|revert|stash|tag\s+-[am])\b"
+)
+_SETS_IDENTITY = re.compile(r"\buser\.(?:name|email)\b|\bGIT_(?:AUTHOR|COMMITTER)_(?:NAME|EMAIL)\b")
 _SIZE = 1 << 16  # characters of a body that are looked at
 _MOST = 400  # words of it
 _OWN = frozenset("PATH HOME HOSTNAME TERM PWD OLDPWD SHELL SHLVL IFS RANDOM LINENO SECONDS UID PPID USER LANG".split())
@@ -65,6 +69,12 @@ def in_home(found: Iterable[str]) -> str:
 def has_negation(body: str) -> bool:
     """Return whether a line begins with `! command`."""
     return bool(re.search(r"^[ \t]*! +\S", body[:_SIZE], re.MULTILINE))
+
+
+def needs_identity(body: str) -> bool:
+    """Return whether a body runs a command of git that needs a name and an e-mail address, and sets none itself."""
+    text = body[:_SIZE]
+    return bool(_NEEDS_IDENTITY.search(text)) and not _SETS_IDENTITY.search(text)
 
 
 def notebook_variable(body: str, own: set[str]) -> str:

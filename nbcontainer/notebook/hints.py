@@ -36,6 +36,7 @@ class Kind(enum.StrEnum):
     BESIDE = "beside"
     HOME = "home"
     EARLIER = "earlier"
+    IDENTITY = "identity"
     VARIABLE = "variable"
     PROCESSES = "processes"
     WRITTEN = "written"
@@ -109,6 +110,11 @@ class Hints:
             yield Kind.BESIDE, text
         elif text := in_home(cell.request, words):  # notebooks are mostly in the home directory
             yield Kind.HOME, text
+        if cell.request.options.identity is None and hint_words.needs_identity(cell.body):
+            yield (
+                Kind.IDENTITY,
+                "git in a container does not have your name and e-mail address: `--identity` gives them",
+            )
         if text := self._in_earlier(cell, words):
             yield Kind.EARLIER, text
 

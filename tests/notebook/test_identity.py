@@ -98,7 +98,7 @@ _BUNDLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUND
 def test_a_private_network_has_the_notebooks_certificates(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    """A file in the home directory, which `host` does not show, is there to read; a key and a directory stay outside."""
+    """A file in the home directory, which `host` does not show, is there to read; a key and a directory stay out."""
     (home / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nx\n")
     (home / "key.pem").write_text("-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n")
     (home / "key.pem").chmod(0o600)

@@ -58,3 +58,23 @@ def test_a_variable_of_the_notebook_is_found(monkeypatch: pytest.MonkeyPatch, bo
     monkeypatch.setenv("ANSWER", "42")
     assert hint_words.notebook_variable(body, set()) == found
     assert hint_words.notebook_variable(body, {"ANSWER"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "needs"),
+    [
+        ("git commit -m x", True),
+        ("cd repo && git add . && git -C repo commit", True),
+        ("git tag -a v1 -m x", True),
+        ("git stash", True),
+        ("git tag v1", False),
+        ("git status; echo commit", False),
+        ("git log\ncommit", False),
+        ("git config user.name x; git commit -m x", False),
+        ("GIT_AUTHOR_NAME=x git commit", False),
+        ("legit commit", False),
+    ],
+)
+def test_commands_of_git_that_need_an_identity(body: str, *, needs: bool) -> None:
+    """They make commits or annotated tags; a body that sets an identity itself needs none."""
+    assert hint_words.needs_identity(body) is needs

@@ -36,7 +36,7 @@ from nbcontainer.notebook.display.progress_bar import listener
 from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
-from nbcontainer.notebook.notices import Notices
+from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.base import Language
@@ -291,7 +291,7 @@ class ContainerMagics(Magics):
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         errors = Tail()
         sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
-        streams = Streams(*sinks, on_notice=notice, on_wait=_notice)
+        streams = Streams(*sinks, on_notice=notice, on_wait=write)
         if exchange is not None:
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])

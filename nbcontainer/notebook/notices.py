@@ -29,7 +29,7 @@ class Notices:
             self._show_new(text)
             return
         if again or text != self._last:
-            _write(text)
+            write(text)
         self._last = text
 
     def of(self, *, again: bool) -> Callable[[str], None]:
@@ -38,9 +38,10 @@ class Notices:
 
     def _show_new(self, text: str) -> None:
         if text not in self._once:
-            _write(text)
+            write(text)
         self._once.add(text)
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Show a line."""
     print(f"nbcontainer: {text}", file=sys.stderr)

@@ -29,6 +29,10 @@ class Reason(enum.StrEnum):
     STORAGE_LIMIT = "disk quota"
 
 
+_TYPES = frozenset({Reason, int, float})
+"""The types of an outcome's fields."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a cell ended, and which resources it used.
@@ -103,7 +107,10 @@ class Outcome:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Outcome:
         """Return the outcome that `as_dict` wrote. Raises `ValueError`, `KeyError` or `TypeError` for others."""
-        return cls(**{**values, "reason": Reason(values["reason"])})
+        found = cls(**{**values, "reason": Reason(values["reason"])})
+        if not _TYPES.issuperset(map(type, vars(found).values())):
+            raise TypeError("a value of an outcome is not a number")
+        return found
 
 
 def _mebibytes(number: int) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.history.marking import mark
-from nbcontainer.containers.history.state import CellRecord, State, StateId, following, moved_to
+from nbcontainer.containers.history.state import CellRecord, State, StateId, check_texts, following, moved_to
 from nbcontainer.containers.history.states import States
 from nbcontainer.errors import ContainerDamaged
 from nbcontainer.outcome import Outcome, Reason
@@ -47,6 +48,7 @@ _LOST = stat.S_ISVTX
 """In the mode of a record's file: one more cell was lost than the journal lists."""
 
 _NO_STATE = "-"
+_JOURNAL = re.compile(r"[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,18 @@ def _damaged(path: Path, error: Exception | str) -> ContainerDamaged:
 
 
 def _facts(values: dict[str, Any]) -> Record:
-    if not isinstance(values["journal"], str) or not values["journal"] or "/" in values["journal"]:
+    if not isinstance(values["journal"], str) or not _JOURNAL.fullmatch(values["journal"]):
         raise ValueError("it names no journal")
     if unknown := values.keys() - {"name", "image", "image_digest", "base", "created", "session", "labels", "journal"}:
         raise ValueError(f"unknown field {min(unknown)!r}")
-    return Record(**{**values, "base": tuple(values["base"])})
+    return _checked(Record(**{**values, "base": tuple(values["base"])}))
+
+
+def _checked(record: Record) -> Record:
+    """Return the record. Raises `TypeError` if one of its texts is something else."""
+    own = (record.name, record.image, record.image_digest, record.created, record.session)
+    check_texts(*own, *record.base, *record.labels, *record.labels.values())
+    return record
 
 
 def _of_old_format(values: dict[str, Any]) -> Record:
@@ -162,7 +171,7 @@ def _of_old_format(values: dict[str, Any]) -> Record:
     left = dict(values)
     cells = [CellRecord.from_json(cell) for cell in left.pop("cells")]
     left.pop("confinement", None)
-    return Record(**{**left, "base": tuple(left["base"])}).after(*cells)
+    return _checked(Record(**{**left, "base": tuple(left["base"])})).after(*cells)
 
 
 def _with_states(record: Record, path: Path, states: States) -> Record:

@@ -38,8 +38,9 @@ def verify(store: Store, tracker: Tracker) -> list[Problem]:
         for one in store.index.catalog().listed
         if one.misnamed
     ]
-    images = list(store.index.images().values())
-    blobs = list({blob.digest: blob for image in images for blob in _blobs(store, image)}.values())
+    lists = {image.name: _blobs(store, image) for image in store.index.images().values()}
+    images = [image for image in store.index.images().values() if lists.get(image.name)]
+    blobs = list({blob.digest: blob for listed in lists.values() for blob in listed}.values())
     tracker.total = sum(blob.size for blob in blobs)
     jobs = [functools.partial(_check, store, blob, tracker.part()) for blob in blobs]
     results = run_jobs(jobs, tracker, threads=_AT_ONCE, name="verify")
@@ -47,7 +48,7 @@ def verify(store: Store, tracker: Tracker) -> list[Problem]:
     for image in images:
         problems += [
             Problem(image.name, f"{blob.digest} {wrong[blob.digest]}", _existing_path(store, blob))
-            for blob in dict.fromkeys(_blobs(store, image))
+            for blob in dict.fromkeys(lists[image.name])
             if blob.digest in wrong
         ]
         problems += [
@@ -55,13 +56,19 @@ def verify(store: Store, tracker: Tracker) -> list[Problem]:
             for layer in dict.fromkeys(image.layers)
             if store.layers.find(layer.diff_id) is None
         ]
-    return problems
+    there = {one.name for one in store.index.catalog().listed}
+    return [problem for problem in problems if problem.image in there]
 
 
 def _blobs(store: Store, image: Image) -> list[oci.Descriptor]:
-    """Return all blobs of an image: its manifest, its configuration and its layers."""
-    manifest = store.blobs.read(image.digest)
-    config, layers = oci.read_manifest(manifest, image.media_type)
+    """Return all blobs of an image: its manifest, its configuration and its layers; none if it was just removed."""
+    try:
+        manifest = store.blobs.read(image.digest)
+        config, layers = oci.read_manifest(manifest, image.media_type)
+    except ImageError:
+        if image.name in store.index.images():
+            raise
+        return []
     return [oci.Descriptor(image.media_type, image.digest, len(manifest)), config, *layers]
 
 

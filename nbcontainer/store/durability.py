@@ -24,6 +24,7 @@ _ALGORITHMS = {64: "sha256", 128: "sha512"}
 """By the hexadecimal digits of a digest: its hash function."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")  # random(4)
+_GONE = b"gone"
 
 
 def mark(store: Store, digest: str, boot: Path = _BOOT) -> None:
@@ -34,7 +35,7 @@ def mark(store: Store, digest: str, boot: Path = _BOOT) -> None:
 def flush(store: Store, boot: Path = _BOOT) -> None:
     """Bring the store's file system to disk (syncfs(2)), then remove the marks of this boot. Raises `OSError`."""
     now = boot.read_bytes()
-    marks = [path for path in (store.path / UNSYNCED).iterdir() if path.read_bytes() == now]
+    marks = [path for path in (store.path / UNSYNCED).iterdir() if _boot_in(path) == now]
     fd = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syncfs(fd)
@@ -52,7 +53,7 @@ def recover(store: Store, boot: Path = _BOOT) -> list[str]:
     now = boot.read_bytes()
     damaged = []
     for path in (store.path / UNSYNCED).iterdir():
-        if path.read_bytes() == now:
+        if _boot_in(path) in (now, _GONE):
             continue
         algorithm = _ALGORITHMS.get(len(path.name), "sha256")
         blob = store.blobs.path(f"{algorithm}:{path.name}")
@@ -60,5 +61,13 @@ def recover(store: Store, boot: Path = _BOOT) -> list[str]:
             if hashlib.file_digest(file, algorithm).hexdigest() != path.name:
                 blob.unlink()
                 damaged.append(f"{algorithm}:{path.name}")
-        path.unlink()
+        path.unlink(missing_ok=True)
     return damaged
+
+
+def _boot_in(mark: Path) -> bytes:
+    """Return what a mark contains; `_GONE` if another process has just removed it, which takes no lock."""
+    try:
+        return mark.read_bytes()
+    except FileNotFoundError:
+        return _GONE

@@ -14,6 +14,21 @@ if TYPE_CHECKING:
 _SHOWN = 60  # characters of the command in a `repr`
 
 
+_TEXTS = frozenset({str})
+
+
+def check_texts(*values: Any) -> None:
+    """Raise `TypeError` unless all values are texts."""
+    if not _TEXTS.issuperset(map(type, values)):
+        raise TypeError("a value is not a text")
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
 class StateId(NamedTuple):
     """The identity of a state in a store: the journal that has it, and its number there."""
 
@@ -79,6 +94,7 @@ class CellRecord:
         own["lost"] = left.pop("lost", False) is True
         if "outcome" in left:
             (left,) = left.values()  # raises ValueError if there is anything else
+        check_texts(own["layer"], own["command"], own["created"])
         return cls(**own, outcome=Outcome.from_dict(left))
 
 
@@ -136,12 +152,12 @@ class State:
         values = json.loads(line)
         volumes = tuple((str(place), str(layer)) for place, layer in values.get("volumes", {}).items())
         return cls(
-            StateId(journal, int(values["number"])),
+            StateId(journal, _number(values["number"])),
             StateId.parse(values["parent"]),
             StateId.parse(values["under"]),
-            int(values["depth"]),
-            int(values["height"]),
-            int(values["losses"]),
+            _number(values["depth"]),
+            _number(values["height"]),
+            _number(values["losses"]),
             CellRecord.from_json(values["cell"]),
             volumes,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import RegistryError
+from nbcontainer.errors import ImageError, RegistryError
 from nbcontainer.oci import untrusted_json
 from nbcontainer.oci.reference import HUB
 
@@ -118,6 +117,10 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
     return None
 
 
+def _printable(text: bytes) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text.decode(errors="replace"))
+
+
 def _from_helper(name: str, key: str) -> Credentials | None:
     """Return what `docker-credential-NAME get` prints (docker-credential-helpers), or None if it has no credentials."""
     if not _HELPER.fullmatch(name):
@@ -125,18 +128,18 @@ def _from_helper(name: str, key: str) -> Credentials | None:
     program = f"docker-credential-{name}"
     try:
         done = subprocess.run(
-            [program, "get"], input=key, capture_output=True, text=True, timeout=_HELPER_TIMEOUT, check=False
+            [program, "get"], input=key.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryError(f"cannot run {program}: {error}", hint="install it, or log in again") from None
     if done.returncode != 0:
-        if "not found" in (done.stdout + done.stderr).lower():
+        if b"not found" in (done.stdout + done.stderr).lower():
             return None
-        message = " ".join((done.stdout or done.stderr).split())[:200]
+        message = " ".join(_printable(done.stdout or done.stderr).split())[:200]
         raise RegistryError(f"{program} failed: {message}", hint="log in again")
     try:
-        answer = json.loads(done.stdout)
+        answer = untrusted_json.parse(done.stdout, program)
         user, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
+    except (ImageError, KeyError):
         raise RegistryError(f"{program} printed no valid credentials", hint="log in again") from None
     return Credentials(identity=secret) if user == _TOKEN_USER else Credentials(user, secret)

@@ -70,7 +70,8 @@ def endpoints(wanted: Reference, files: Iterable[Path] | None = None, *, push: b
     rest = "" if prefix.startswith("*.") else wanted.name[len(prefix) :]
     found = []
     if not push:
-        for mirror in rule.get("mirror", []):
+        mirrors = rule.get("mirror")
+        for mirror in mirrors if isinstance(mirrors, list) else ():
             if isinstance(mirror, dict) and isinstance(mirror.get("location"), str):
                 found.append(_endpoint(mirror["location"], rest, insecure=mirror.get("insecure") is True))
     location = rule.get("location")
@@ -99,6 +100,8 @@ def _rule_for(name: str, files: Iterable[Path]) -> dict[str, Any] | None:
 def _rules(path: Path) -> list[dict[str, Any]]:
     try:
         found = tomllib.loads(path.read_text()).get("registry", [])
+    except RecursionError:
+        raise RegistryError(f"cannot read {path}: it is nested too deeply", hint="repair the file") from None
     except (OSError, ValueError) as error:
         raise RegistryError(f"cannot read {path}: {error}", hint="repair the file") from None
     return [rule for rule in found if isinstance(rule, dict) and _prefix(rule)] if isinstance(found, list) else []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from traitlets import TraitError
 
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.kernel.specs import whole_directories
@@ -119,6 +120,9 @@ def _find(kernel: str) -> KernelSpec:
     except (NoSuchKernel, ValueError):
         hint = "list kernels with `jupyter kernelspec list`"
         raise UsageError(f"no such kernel: '{kernel}'", hint=hint) from None
+    except (TraitError, TypeError, AttributeError, RecursionError, OSError):
+        hint = "install that kernel again"
+        raise UsageError(f"the kernelspec of '{kernel}' is damaged", hint=hint) from None
 
 
 def _provisioner(run: Sequence[str], notebooks: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Nothing of a label runs on the host: `argv` is a command in the container, and `
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ INSIDE = ("argv", "language", "interrupt_mode")
 _INTERRUPTS = ("signal", "message")
 _CONNECTION = "{connection_file}"
 _SIZE = 16 << 10  # characters of a label
+_LANGUAGE = re.compile(r"[\w+#. -]{1,64}")
 _WORD, _WORDS = 4096, 64  # characters of one argument, arguments
 
 
@@ -65,8 +67,8 @@ def _kernel(values: dict[str, Any]) -> KernelLabel:
     if mode not in _INTERRUPTS:
         _refuse("`interrupt_mode` is neither signal nor message")
     language = _text(values, "language")
-    if not language:
-        _refuse("`language` is missing")
+    if not _LANGUAGE.fullmatch(language):
+        _refuse("`language` is missing, or is not the name of a language")
     return KernelLabel(tuple(argv), language, mode)
 
 

@@ -46,6 +46,9 @@ def test_a_label_is_read() -> None:
                 {**GOOD, "argv": ["{connection_file}"] * 1000},
                 {**GOOD, "language": ["python"]},
                 {**GOOD, "language": "a\x1b[2J"},
+                {**GOOD, "language": "../../python"},
+                {**GOOD, "language": "<script>"},
+                {**GOOD, "language": "x" * 65},
                 {**GOOD, "interrupt_mode": "none"},
                 {"argv": ARGV},
             )

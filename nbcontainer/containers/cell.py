@@ -27,6 +27,7 @@ from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import SHM_SIZE, Network, ProcLevel, Program, Spec
+from nbcontainer.sandbox.steps.display import PROGRAMS
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.options import ProcessOptions
     from nbcontainer.containers.warm_pool import WarmContainer
     from nbcontainer.containers.writes.write_layer import WriteLayer
-    from nbcontainer.oci.documents import Image
+    from nbcontainer.oci.documents import Image, ImageConfig
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.display_channel import DisplayChannel, DisplayListener
     from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking, Values
@@ -66,7 +69,7 @@ class Request:
     `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
     script that is a file: `$1` and so on. `notebook` is the file name of the notebook, empty for that of this process.
     script that is a file: `$1` and so on. `interpreter` is the program that runs the script, with its first arguments;
-    empty for the script's own, or the image's shell.
+    empty for the script's own, or the image's shell. `driver` is the text of the program that runs a Python cell.
     """
 
     image: str = ""
@@ -79,6 +82,7 @@ class Request:
     arguments: tuple[str, ...] = ()
     notebook: str = ""
     interpreter: tuple[str, ...] = ()
+    driver: str = ""
 
     @property
     def as_text(self) -> str:
@@ -122,6 +126,7 @@ class Streams:
     on_notice: Callable[[str], None] | None = None
     lasting: Lasting | None = None
     on_wait: Callable[[str], None] | None = None
+    display: DisplayListener | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
@@ -361,11 +366,11 @@ class Cell:
             private.connect(self.launcher, running, ports, scratch=f"tmp/{store.unique()}")
 
     def _follow(self, running: ContainerHandle, outputs: list[int], started: float) -> Outcome:
-        streams = self.streams
+        streams, observer = self.streams, _Observer(self, outputs)
         try:
             supervisor = Supervisor(
                 running,
-                _Observer(self, outputs),
+                observer,
                 outputs,
                 timeout=self.options.timeout,
                 keyboard=streams.keyboard,
@@ -381,6 +386,8 @@ class Cell:
                 outcome = self.upper.explain(outcome)
             return outcome
         finally:
+            if observer.channel is not None:
+                observer.channel.close()
             self.container.upper = None
             self.engine.note_active(self.container.name, None)
 
@@ -454,6 +461,13 @@ class Cell:
             return replace(mounts, volumes=tuple(mapped.volumes))
         return mounts
 
+    def _environment(self, config: ImageConfig, process: ProcessOptions) -> tuple[str, ...]:
+        """Return the environment: if the notebook shows data, `display` is found, before an image's program."""
+        env = environment(config, process)
+        if self.streams.display is None and self.streams.control_directory is None:
+            return env
+        return tuple(f"PATH={PROGRAMS}:{item[5:]}" if item.startswith("PATH=") else item for item in env)
+
     def make_template(self, mounts: Mounts) -> PlanTemplate:
         """Return the plan of this cell but for its root. `mounts` are those of the options, as they travel."""
         options, config, script = self.options, self.image.config, self._script
@@ -469,7 +483,7 @@ class Cell:
                 entrypoint=process.entrypoint,
                 interpreter=self.request.interpreter,
             ),
-            environment(config, process),
+            self._environment(config, process),
             process.workdir or config.working_dir or "/",
             process.user or config.user,
             process.terminal,
@@ -487,6 +501,7 @@ class Cell:
             script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
             git_config=process.git_config,
+            driver=self.request.driver,
             groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
             values=self.streams.values and replace(self.streams.values, size=resources.storage),
         )
@@ -499,6 +514,8 @@ class _Observer(SilentObserver):
     def __init__(self, cell: Cell, outputs: list[int]) -> None:
         self._cell = cell
         self._streams = cell.streams
+        self.channel: DisplayChannel | None = None
+        self._outputs = outputs
         self._sinks = dict(zip(outputs, (cell.streams.stdout, cell.streams.stderr), strict=True))
 
     def on_start(self, supervisor: Supervisor) -> None:
@@ -519,6 +536,19 @@ class _Observer(SilentObserver):
         sinks = self._streams.on_control_directory(directory, terminal)
         self._sinks.update(sinks)
         return tuple(sinks)
+
+    def on_display(self, directory: int, supervisor: Supervisor) -> Iterable[int]:
+        from nbcontainer.sandbox.display_channel import DisplayChannel
+
+        self.channel = channel = DisplayChannel(directory)
+
+        def serve(data: bytes) -> None:
+            for fields in channel.lines(data):
+                supervisor.take_waiting(self._outputs)
+                channel.serve(fields, self._streams.display)
+
+        self._sinks[channel.replies] = serve
+        return (channel.replies,)
 
     def on_values(self, values: Sequence[int]) -> None:
         self._streams.on_values(values)

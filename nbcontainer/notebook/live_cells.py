@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.errors import UsageError
+from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.notebook.shown_data import CellOutput
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
 
@@ -41,36 +41,8 @@ def described(engine: Engine, words: Words) -> str:
     return "by a new process in it"
 
 
-class CellOutput:
-    """The output of one cell, from the thread of a live container: a `ShellListener`."""
-
-    def __init__(self, streams: Streams, *, trust: bool) -> None:
-        self.stdout: Callable[[bytes], None] = streams.stdout
-        self.stderr: Callable[[bytes], None] = streams.stderr
-        self._trust = trust
-
-    def shown(self, mime: str, data: bytes) -> None:
-        """Display data, made inert unless it is trusted."""
-        from IPython.display import display
-
-        from nbcontainer.values.inert import bundle
-
-        try:
-            shown = bundle(mime, data, trust=self._trust)
-        except ValueError as error:
-            self.stderr(f"nbcontainer: display: {error}\n".encode())
-        else:
-            display(shown, raw=True)  # type: ignore[no-untyped-call]
-
-    def cleared(self, wait: bool) -> None:
-        """Clear the cell's output."""
-        from IPython.display import clear_output
-
-        clear_output(wait)  # type: ignore[no-untyped-call]
-
-
 def run(
-    engine: Engine, request: Request, streams: Streams, *, words: Words, trust: bool, progress: Listener | None
+    engine: Engine, request: Request, streams: Streams, *, words: Words, progress: Listener | None
 ) -> tuple[Container, Outcome]:
     """Return the container of a live cell, and the cell's outcome. Raises this package's errors."""
     from nbcontainer.containers.live import live_container
@@ -78,8 +50,9 @@ def run(
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
-    live = live_container.open_live(engine, request, words.one(OPTION.name))
-    output = CellOutput(streams, trust=trust)
+    word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
+    live = live_container.open_live(engine, request, word)
+    output = cast("CellOutput", streams.display)
     outcome, note = live.run(request.script, output, timeout=request.options.timeout, progress=progress)
     if note:
         streams.notify(note)

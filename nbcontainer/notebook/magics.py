@@ -23,12 +23,12 @@ from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import startup
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.notebook import cell_values, defaults, live_cells
+from nbcontainer.notebook import cell_values, defaults, live_cells, python_cells
 from nbcontainer.notebook.cell_outputs import Destination, Watch, both, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -37,6 +37,7 @@ from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
+from nbcontainer.notebook.shown_data import CellOutput
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.base import Language
@@ -64,6 +65,7 @@ _CELL_OPTIONS = (
     Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
     *cell_values.OPTIONS,
     live_cells.OPTION,
+    python_cells.OPTION,
     Option(("--quiet",), "", "show no hints after the cell"),
     Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
 )
@@ -284,7 +286,7 @@ class ContainerMagics(Magics):
     def _run_in(
         self, words: Words, script: str | None, exchange: Exchange | None, notice: Callable[[str], None]
     ) -> None:
-        request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
+        request = self._request(words, script, exchange)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
         out, err = Destination(words.one("out")), Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
@@ -292,6 +294,8 @@ class ContainerMagics(Magics):
         errors = Tail()
         sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
         streams = Streams(*sinks, on_notice=notice, on_wait=write)
+        trust = self.trust_output or words.has("trust-output")
+        streams.display = CellOutput(streams.stdout, streams.stderr, trust=trust)
         if exchange is not None:
             mounts = request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
@@ -321,12 +325,15 @@ class ContainerMagics(Magics):
         elif exchange is not None:
             cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
 
+    def _request(self, words: Words, script: str | None, exchange: Exchange | None) -> Request:
+        request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
+        return python_cells.in_python(request) if words.has(python_cells.OPTION.name) else request
+
     def _runner(self, words: Words) -> Callable[..., tuple[Container, Outcome]]:
         """Return what runs a cell: in a container of its own, or in one that is live."""
         if not live_cells.runs_live(self.engine, words):
             return run
-        trust = self.trust_output or words.has("trust-output")
-        return functools.partial(live_cells.run, words=words, trust=trust)
+        return functools.partial(live_cells.run, words=words)
 
     def _show_beside(self, words: Words, cell: CellFacts, outcome: Outcome) -> None:
         """Show the hints and the footer of a cell that has ended."""

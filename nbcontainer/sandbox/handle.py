@@ -25,8 +25,9 @@ class ContainerHandle:
     `pid` is init's host pid. `pidfd` becomes readable when init is dead, and with it every process, mount and namespace
     of the container (the kernel's do_exit releases them first). `helper` is a pidfd of the program that carries the
     container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
-    directory and of its terminal, `values` are those that init has sent for `/in` and `/out` (`MountValues`). If it was
-    asked for, `explained` is what init called, and `sent` the time at which its plan was sent (CLOCK_MONOTONIC, ns).
+    directory and of its terminal, `display` one of the directory of a program that shows data, `values` are those that
+    init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is what init called, and `sent`
+    the time at which its plan was sent (CLOCK_MONOTONIC, ns).
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
     and `kill` ends it.
@@ -40,6 +41,7 @@ class ContainerHandle:
         self.terminal: int | None = None
         self.control_directory: tuple[int, int] | None = None
         self.values: list[int] | None = None
+        self.display: int | None = None
         self.progress = 0
         self.explained: str | None = None
         self.sent = 0
@@ -84,16 +86,12 @@ class ContainerHandle:
         message = protocol.receive(self.channel, files)
         if message is None:
             return False
-        if "progress" in message:
+        if files:
+            self._take_files(message, files)
+        elif "progress" in message:
             self.progress = int(message["progress"])
-        elif "terminal" in message and files:
-            self.terminal = files.pop()
-        elif "control_directory" in message and len(files) == 2:
-            self.control_directory = (files[0], files[1])
-            files.clear()
         elif "values" in message and self.values is None:
-            self.values = files[:]
-            files.clear()
+            self.values = []
         elif "explained" in message:
             self.explained = str(message["explained"])
         elif "answer" in message:
@@ -104,6 +102,19 @@ class ContainerHandle:
             self.ended = message
         protocol.close(files)
         return True
+
+    def _take_files(self, message: dict[str, Any], files: list[int]) -> None:
+        """Take over the descriptors of a message that this handle expects; the others stay in `files`."""
+        if "terminal" in message:
+            self.terminal = files.pop()
+        elif "control_directory" in message and len(files) == 2:
+            self.control_directory = (files[0], files[1])
+            files.clear()
+        elif "display" in message and self.display is None:
+            self.display = files.pop()
+        elif "values" in message and self.values is None:
+            self.values = files[:]
+            files.clear()
 
     def go_on(self) -> None:
         """Let init go on after it has sent `values`. A dead init is ignored."""
@@ -136,9 +147,9 @@ class ContainerHandle:
             return
         self._closed = True
         self.channel.close()
-        more = (fd for fd in (self.helper, self.terminal) if fd is not None)
+        more = (fd for fd in (self.helper, self.terminal, self.display) if fd is not None)
         protocol.close((self.pidfd, *more, *(self.control_directory or ()), *(self.values or ())))
-        self.helper = self.terminal = self.control_directory = self.values = None
+        self.helper = self.terminal = self.control_directory = self.values = self.display = None
 
 
 def wait_readable(fd: int) -> None:

@@ -17,6 +17,7 @@ from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
+from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
@@ -99,6 +100,7 @@ def prepare_steps(
             program=2 + len(as_host),  # each of these steps has a child
             proc=proc,
         ),
+        OfferDisplay(),
         *((single_id.WriteAptConfig(),) if idmap.kind == SINGLE else ()),
         *(() if host_network else (RaiseLoopback(),)),
         NewSessionKeyring(),
@@ -193,6 +195,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
         steps.append(BindResolver())
     kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
     steps.append(kind(spec.networking.hosts))
+    if spec.driver:
+        steps.append(WriteDriver(spec.driver))
     if spec.git_config:
         steps.append(WriteGitConfig(spec.git_config))
     steps += _mount_steps(spec.mounts)

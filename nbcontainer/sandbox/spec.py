@@ -339,7 +339,8 @@ class Spec:
     the bytes of /dev/shm. `resolver` is the text of the container's own /etc/resolv.conf, empty if it has none.
     `groups` is the prefix of the names of its control groups, which are shown to it; empty if it has none.
     `script` is the number of the travelling descriptor that holds the cell's body, None if there is none.
-    `git_config` is the text of git's system configuration, empty for the image's own.
+    `git_config` is the text of git's system configuration, empty for the image's own. `driver` is the text of the
+    program that runs a Python cell, empty if the cell is none.
     """
 
     process: Program | Work
@@ -355,3 +356,4 @@ class Spec:
     values: Values | None = None
     groups: str = ""
     git_config: str = ""
+    driver: str = ""

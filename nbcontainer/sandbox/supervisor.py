@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
+import fcntl
 import os
 import select
 import signal
+import termios
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -54,6 +57,12 @@ class CellObserver(Protocol):
         descriptors that this returns. The container's handle closes both arguments.
         """
 
+    def on_display(self, directory: int, supervisor: Supervisor) -> Iterable[int]:
+        """A program of the cell shows data for the first time. Return more descriptors to read.
+
+        `directory` is a descriptor of the directory of `OfferDisplay`. The container's handle closes it.
+        """
+
     def on_values(self, values: Sequence[int]) -> None:
         """Init waits, with these descriptors of the files of `/in` and of `/out`; it goes on when this returns.
 
@@ -83,6 +92,10 @@ class SilentObserver:
         """Do nothing."""
 
     def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
+        """Return no descriptors."""
+        return ()
+
+    def on_display(self, directory: int, supervisor: Supervisor) -> Iterable[int]:
         """Return no descriptors."""
         return ()
 
@@ -260,6 +273,7 @@ class Supervisor:
 
     def _take_message(self, fd: int) -> None:
         had_terminal, had_control_directory = self.running.terminal is not None, bool(self.running.control_directory)
+        had_display = self.running.display is not None
         if not self._read_message():
             self._poll.unregister(fd)
         terminal, control_directory = self.running.terminal, self.running.control_directory
@@ -269,6 +283,9 @@ class Supervisor:
             self._add_terminal(terminal)
         if control_directory and not had_control_directory:
             for output in self.observer.on_control_directory(*control_directory):
+                self._add_output(output)
+        if self.running.display is not None and not had_display:
+            for output in self.observer.on_display(self.running.display, self):
                 self._add_output(output)
         if self.running.values is not None and not self._exchanged:
             self._exchange(self.running.values)
@@ -310,6 +327,15 @@ class Supervisor:
                 self._report_lasting()
             self.observer.on_output(fd, data)
         return bool(data)
+
+    def take_waiting(self, fds: Iterable[int]) -> None:
+        """Hand on what is in these pipes now: it was written before the message that has just come."""
+        for fd in fds:
+            left = _waiting_in(fd)
+            while left > 0:
+                data = os.read(fd, min(left, _CHUNK))
+                self.observer.on_output(fd, data)
+                left -= len(data)
 
     def _end_of_output(self, fd: int) -> None:
         self._poll.unregister(fd)
@@ -366,3 +392,13 @@ class Supervisor:
             cpu_time=float(ended["cpu"]),
             peak_memory=int(ended["peak_memory"]),
         )
+
+
+def _waiting_in(fd: int) -> int:
+    """Return how many bytes a pipe holds (FIONREAD, pipe(7)); 0 if it is closed."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    except OSError:
+        return 0
+    return count[0]

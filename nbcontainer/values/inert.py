@@ -24,6 +24,9 @@ LATEX = "text/latex"
 JSON = "application/json"
 SVG = "image/svg+xml"
 
+BUNDLE = "application/vnd.nbcontainer.bundle+json"
+"""One thing in several forms, as Python cells send it: a JSON object of types and their data in Base64."""
+
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """The types of pictures, which a page decodes and does not run."""
 
@@ -42,6 +45,8 @@ def bundle(mime: str, data: bytes, *, trust: bool = False) -> dict[str, Any]:
     inert.
     """
     plain = f"<{mime}, {len(data)} bytes>"
+    if mime == BUNDLE:
+        return _forms(data, trust=trust)
     if mime == JSON or (trust and mime.endswith("+json")):
         return {TEXT: plain, mime: _parsed(data)}
     if mime in PICTURES:
@@ -55,6 +60,28 @@ def bundle(mime: str, data: bytes, *, trust: bool = False) -> dict[str, Any]:
             f"{mime or 'data without a type'} is not shown: it could run code in the page; use --trust-output"
         )
     return convert(_text(data))
+
+
+def _forms(data: bytes, *, trust: bool) -> dict[str, Any]:
+    """Return the forms that can be shown, together; the text is the one that was sent as text.
+
+    Raises the error of the last form if none can be shown.
+    """
+    parts = _parsed(data)
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        raise ValueError("it is not an object of types and their data")
+    if BUNDLE in parts:
+        raise ValueError("it is nested")
+    shown: dict[str, Any] = {}
+    error: ValueError = ValueError("it has no form")
+    for mime in sorted(parts, key=lambda mime: mime == TEXT):
+        try:
+            shown |= bundle(mime, base64.b64decode(parts[mime], validate=True), trust=trust)
+        except ValueError as refused:
+            error = refused
+    if not shown:
+        raise error
+    return shown
 
 
 def _as_it_is(mime: str, data: bytes, plain: str) -> dict[str, Any]:

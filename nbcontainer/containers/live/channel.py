@@ -1,8 +1,4 @@
-"""The notebook's end of a shell's control directory: pipes, files and a terminal, which the container can tamper with.
-
-Each open takes one name in the directory, and fails unless the file has the expected type. It follows no link, crosses
-no mount and does not wait. Data from the container is checked.
-"""
+"""The notebook's end of a live container's control directory: pipes, files and a terminal."""
 
 from __future__ import annotations
 
@@ -10,25 +6,17 @@ import contextlib
 import os
 import stat
 import threading
-from typing import TYPE_CHECKING
 
-from nbcontainer.containers.live.contents import ANSWER, CHANNEL, CONTROL, INPUT, SHOWN, turn
+from nbcontainer.containers.live.contents import ANSWER, CONTROL, INPUT, turn
 from nbcontainer.errors import ContainerError
-from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
+from nbcontainer.sandbox.display_channel import DisplayChannel
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
-from nbcontainer.sandbox.steps.control_directory import EXCHANGE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-LIMIT = 64 << 20
-"""Bytes that are read of an answer or of shown data; /dev holds no more."""
+from nbcontainer.sandbox.steps.display import EXCHANGE
 
 _SPARE_TURNS = 3  # lines that wait on `input`: each turn reads one, and must never find the pipe empty
-_IN_PIPE = 60_000  # bytes that a pipe takes without waiting (pipe(7))
 
 
-class Channel:
+class Channel(DisplayChannel):
     """The notebook's end. `close` closes its pipes; the caller closes `directory` and `terminal`.
 
     `control` and `input` are written, `replies` is read.
@@ -39,18 +27,17 @@ class Channel:
 
         Raises `OSError`, and `ContainerError` if one is not a pipe any more.
         """
-        self.directory = directory
+        super().__init__(directory)
         self.terminal = terminal
         self._lock = threading.Lock()
         self._closed = False
         self._last_turn = 0
         self._typed = LineTerminal(terminal)
-        self._partial_line = b""
-        with contextlib.ExitStack() as stack:
-            self.control, self.input, self.replies = (
-                self._open_pipe(name, stack) for name in (CONTROL, INPUT, CHANNEL)
-            )
-            self._stack = stack.pop_all()
+        try:
+            self.control, self.input = self.open_pipe(CONTROL), self.open_pipe(INPUT)
+        except BaseException:
+            self.close()
+            raise
         if turns:
             self._begin_turns()
 
@@ -58,30 +45,11 @@ class Channel:
         self._write(self.input, f"case $BASH_VERSION in '') . {EXCHANGE}/ash ;; esac\n")
         self.add_turns(0)
 
-    def _open_pipe(self, name: str, stack: contextlib.ExitStack) -> int:
-        """Open a pipe to read and write: neither end waits for the other to open it, or sees it close."""
-        fd = self._open(name, os.O_RDWR, stat.S_ISFIFO)
-        stack.callback(os.close, fd)
-        return fd
-
-    def _open(self, name: str, flags: int, is_kind: Callable[[int], bool], folder: int = -1) -> int:
-        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        changed = ContainerError(f"the container changed /dev/nbcontainer/{name}", hint="restart the kernel")
-        try:
-            # A file that a container with SYS_ADMIN has mounted there could be the kernel's, and this process be root.
-            fd = openat2(self.directory if folder < 0 else folder, name, flags, resolve=RESOLVE_NO_XDEV)
-        except OSError as error:
-            raise changed from error
-        if not is_kind(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise changed
-        return fd
-
     def close(self) -> None:
         """Close the pipes; later writes do nothing. Idempotent. From any thread."""
         with self._lock:
             self._closed = True
-            self._stack.close()
+            super().close()
 
     def add_turns(self, number: int) -> None:
         """Write more turns of the shell's loop, after it has read turn `number`; 0 if it can read none of them."""
@@ -107,7 +75,7 @@ class Channel:
         with self._lock:
             if self._closed:
                 return False
-            fd = self._open(name, os.O_WRONLY, stat.S_ISREG)
+            fd = self.open(name, os.O_WRONLY, stat.S_ISREG)
         try:
             os.ftruncate(fd, 0)
             view = memoryview(text)
@@ -123,42 +91,7 @@ class Channel:
 
     def answer(self) -> bytes:
         """Return what the shell wrote into the answer's file."""
-        return self._read(ANSWER)
-
-    def read_shown(self, name: str) -> bytes:
-        """Return the data that a program shows. Raises `OSError`, `ContainerError`."""
-        with self._shown(name) as folder:
-            return self._read(name, folder)
-
-    def acknowledge(self, name: str) -> None:
-        """Let the program continue that waits at the pipe of that name until its message is handled."""
-        with contextlib.suppress(OSError, ContainerError), self._shown(name) as folder:
-            fd = self._open(name, os.O_WRONLY, stat.S_ISFIFO, folder)
-            try:
-                os.write(fd, b"\n")
-            finally:
-                os.close(fd)
-
-    @contextlib.contextmanager
-    def _shown(self, name: str) -> Iterator[int]:
-        if "/" in name or name in ("", ".", ".."):
-            raise ContainerError(f"invalid name of shown data: {name!r}")
-        folder = self._open(SHOWN, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-
-    def _read(self, name: str, folder: int = -1) -> bytes:
-        fd = self._open(name, os.O_RDONLY, stat.S_ISREG, folder)
-        with os.fdopen(fd, "rb") as file:
-            return file.read(LIMIT)
-
-    def lines(self, data: bytes) -> list[list[str]]:
-        """Return the fields of each complete line in `replies`; `data` is what was read since the last call."""
-        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
-        self._partial_line = self._partial_line[-_IN_PIPE:]
-        return [line.decode("utf-8", "replace").split(" ") for line in lines]
+        return self.read(ANSWER)
 
     # The terminal
 

@@ -7,12 +7,13 @@ import shlex
 from pathlib import Path
 
 from nbcontainer.sandbox.spec import ControlDirectory
+from nbcontainer.sandbox.steps.display import DRIVER
 
-CONTROL, INPUT, CHANNEL = "control", "input", "channel"
-"""The pipes: the notebook's requests, the shell's own commands, and the shell's replies."""
+CONTROL, INPUT = "control", "input"
+"""The pipes: the notebook's requests, and the shell's own commands. Its replies go through the pipe of `display`."""
 
-CELL, QUESTION, ANSWER, SHOWN = "cell", "question", "answer", "shown"
-"""The files of a cell, a question and its answer, and the directory of data to show."""
+CELL, QUESTION, ANSWER = "cell", "question", "answer"
+"""The files of a cell, and of a question and its answer."""
 
 ENVIRONMENT = (
     "TERM=xterm-256color",  # notebooks show its colours
@@ -22,10 +23,6 @@ ENVIRONMENT = (
     "PYTHONUNBUFFERED=1",  # otherwise output to a pipe comes in blocks
 )
 """Environment of the shell. It overrides the image's; the request's variables override it."""
-
-
-DRIVER = "python"
-"""The file that runs cells in the image's Python."""
 
 
 @functools.cache
@@ -38,14 +35,19 @@ def shell_directory() -> ControlDirectory:
 @functools.cache
 def python_directory() -> ControlDirectory:
     """Return the directory that an image's Python and the notebook share."""
-    return _directory(((DRIVER, 0o444, _script("driver.py")),))
+    return _directory(((DRIVER.rpartition("/")[2], 0o444, driver()),))
+
+
+@functools.cache
+def driver() -> str:
+    """Return the text of the program that runs cells in the image's Python."""
+    return _script("driver.py")
 
 
 def _directory(files: tuple[tuple[str, int, str], ...]) -> ControlDirectory:
     return ControlDirectory(
-        files=(*files, ("bin/display", 0o555, _script("display.sh")), (CELL, 0o755, "")),
-        pipes=(CONTROL, INPUT, CHANNEL),
-        directories=(("bin", 0o755), (SHOWN, 0o1777)),
+        files=(*files, (CELL, 0o755, "")),
+        pipes=(CONTROL, INPUT),
     )
 
 

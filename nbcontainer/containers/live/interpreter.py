@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.live import contents
-from nbcontainer.sandbox.steps.control_directory import EXCHANGE
+from nbcontainer.sandbox.steps.display import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +43,7 @@ class Interpreter:
 
 
 SHELL = Interpreter("shell", "shell", contents.shell_directory, turns=True)
-PYTHON = Interpreter(
-    "python", "Python", contents.python_directory, command=("python3", f"{EXCHANGE}/{contents.DRIVER}", "live")
-)
+PYTHON = Interpreter("python", "Python", contents.python_directory, command=("python3", DRIVER, "live"))
 
 INTERPRETERS = {one.name: one for one in (SHELL, PYTHON)}
 """By the name in `--live=NAME`."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
-import fcntl
 import os
 import signal
-import termios
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +13,7 @@ from nbcontainer.containers.live.channel import Channel
 from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
 from nbcontainer.linux.procfs import children
+from nbcontainer.sandbox.display_channel import DisplayListener
 from nbcontainer.sandbox.handle import readable
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.prompts.observer import Observer
@@ -37,23 +35,12 @@ Message = tuple[str, ...]
 
 STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
 
-_CHUNK = 1 << 16
 
-
-class ShellListener(Protocol):
+class ShellListener(DisplayListener, Protocol):
     """Receives the output of cells, from the thread of the shell process, as it comes."""
 
     def stdout(self, data: bytes) -> None:
         """Receive standard output, and output to the terminal."""
-
-    def stderr(self, data: bytes) -> None:
-        """Receive standard error."""
-
-    def shown(self, mime: str, data: bytes) -> None:
-        """Receive data to display."""
-
-    def cleared(self, wait: bool) -> None:
-        """Clear the output; with `wait`, when there is more."""
 
 
 class ShellProcess:
@@ -133,38 +120,14 @@ class ShellProcess:
 
     def _on_messages(self, data: bytes) -> None:
         assert self.channel is not None
+        assert self._supervisor is not None
         for word, *rest in self.channel.lines(data):
             if word == "again" and len(rest) == 1 and rest[0].isdecimal() and len(rest[0]) < 10:
                 self.channel.add_turns(int(rest[0]))
                 continue
-            self._take_outputs()
-            if word == "display" and len(rest) == 3:
-                self._show(*rest[:2])
-                self.channel.acknowledge(rest[2])
-            elif word == "clear" and len(rest) == 2:
-                self._listener.cleared(rest[0] == "1")
-                self.channel.acknowledge(rest[1])
-            elif word not in _OWN:
+            self._supervisor.take_waiting(self._outputs)
+            if not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
                 self._messages.put((word, *rest))
-
-    def _take_outputs(self) -> None:
-        """Read what is in the output pipes now: it was written before the message that has just come."""
-        assert self._supervisor is not None
-        for fd in self._outputs:
-            left = _waiting_in(fd)
-            while left > 0:
-                data = os.read(fd, min(left, _CHUNK))
-                self._supervisor.observer.on_output(fd, data)
-                left -= len(data)
-
-    def _show(self, mime: str, name: str) -> None:
-        assert self.channel is not None
-        try:
-            data = self.channel.read_shown(name)
-        except Exception as error:
-            self._listener.stderr(f"nbcontainer: cannot show {name}: {error}\n".encode())
-        else:
-            self._listener.shown(mime, data)
 
     # For other threads
 
@@ -238,13 +201,3 @@ class ShellProcess:
             os.close(self._pidfd)
             self._pidfd = -1
         return True
-
-
-def _waiting_in(fd: int) -> int:
-    """Return how many bytes a pipe holds (FIONREAD, pipe(7)); 0 if it is closed."""
-    count = array.array("i", [0])
-    try:
-        fcntl.ioctl(fd, termios.FIONREAD, count)
-    except OSError:
-        return 0
-    return count[0]

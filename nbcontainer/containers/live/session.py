@@ -16,7 +16,7 @@ from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellP
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.sandbox.steps.control_directory import EXCHANGE
+from nbcontainer.sandbox.steps.display import EXCHANGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request

@@ -29,8 +29,10 @@ from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps.capabilities import DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
+from nbcontainer.sandbox.steps.display import DisplayPipe
 from nbcontainer.sandbox.steps.namespaces import NewSession
 from nbcontainer.sandbox.steps.program import CallFunction, Execute, OpenTerminal, open_terminal
+from nbcontainer.sandbox.steps.rootfs import AttachStaged
 from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.steps.values import MountValues
 
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.unsharing import MapGate
     from nbcontainer.sandbox.steps.base import Step
 
-# A child's end, and what is handed on to the cell.
-_AWAITED = (signal.SIGCHLD, *FORWARDED)
+# A child's end, a line of `display`, and what is handed on to the cell.
+_AWAITED = (signal.SIGCHLD, signal.SIGIO, *FORWARDED)
 
 
 def main(
@@ -94,6 +96,7 @@ class _Init:
         self.files: list[int] = []
         self.done: Sequence[Step] = ()
         self.cell = 0
+        self.display: DisplayPipe | None = None
         self.watched: WatchedKernel | None = None
 
     def live(self, prepare: Sequence[Step], cloned: int, *, asks: bool = False) -> None:
@@ -111,6 +114,8 @@ class _Init:
         self.watched = WatchedKernel(self.kernel, cloned)
         failure = _apply(self.watched.as_kernel(), prepare, mounts)
         protocol.close(mounts)
+        if failure is None and any(isinstance(step, AttachStaged) for step in prepare):
+            self.display = DisplayPipe(self.kernel, switched=prefault.switched(prepare))
         self._harden()
         self.done = prepare
         self._prefault()
@@ -176,7 +181,15 @@ class _Init:
                 return status, usage
             if pid == 0 and (number := signal.sigwait(_AWAITED)) != signal.SIGCHLD:
                 with contextlib.suppress(OSError):
-                    os.killpg(self.cell, number)
+                    self._take_signal(number)
+
+    def _take_signal(self, number: int) -> None:
+        """Hand a signal to the cell; SIGIO is init's own. Raises `OSError`."""
+        if number != signal.SIGIO:
+            os.killpg(self.cell, number)
+        elif self.display is not None and (directory := self.display.take()) is not None:
+            protocol.send(self.channel, {"display": True}, [directory])
+            self.kernel.close(directory)
 
     def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
         for step in setup:
@@ -190,6 +203,8 @@ class _Init:
             elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
                 return failure
             elif isinstance(step, MakeControlDirectory):
+                if self.display is not None:
+                    self.display.drop()
                 ends = open_control_directory(self.kernel)
                 protocol.send(self.channel, {"control_directory": True}, ends)
                 protocol.close(ends)
@@ -231,6 +246,8 @@ class _Init:
         """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
         end_with(self.launcher)
         HardenInit().apply(self.kernel, ())
+        if self.display is not None:
+            self.display.watch()
 
     def _let_go(self) -> None:
         """Keeps nothing that was for the start, or is the cell's."""
@@ -238,7 +255,8 @@ class _Init:
         self.kernel.chdir("/")
         for standard in (0, 1, 2):
             self.kernel.close(standard)
-        self.kernel.close_all_but((self.channel.fileno(), self.launcher))
+        kept = () if self.display is None else self.display.files
+        self.kernel.close_all_but((self.channel.fileno(), self.launcher, *kept))
 
     def _call(self, enter: Sequence[Step], call: CallFunction) -> NoReturn:
         """The cell that is a function of this package: sends what comes of it. Ends the process."""

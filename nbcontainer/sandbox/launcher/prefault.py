@@ -41,7 +41,7 @@ _LIKELY = ("/bin/sh", "/etc/passwd", "/etc/group")
 @contextlib.contextmanager
 def plain_request(done: Sequence[Step]) -> Iterator[socket.socket]:
     """A socket that holds the request for a plain cell, without the steps `done`, with descriptors of /dev/null."""
-    request = _REST if _switched(done) else _WHOLE
+    request = _REST if switched(done) else _WHOLE
     ours, theirs = protocol.pair()
     with ours, theirs, open(os.devnull, "rb") as null:  # noqa: PTH123 - a constant path of the host
         socket.send_fds(theirs, [request], [null.fileno()] * 4)
@@ -52,11 +52,12 @@ def look_up_likely(kernel: Kernel, done: Sequence[Step]) -> None:
     """Look up the files that nearly every cell uses, in the root that exists after the steps `done`."""
     for path in _LIKELY:
         with contextlib.suppress(OSError):
-            if _switched(done):
+            if switched(done):
                 kernel.close(kernel.open(path, os.O_PATH | os.O_CLOEXEC))
             else:
                 kernel.close(open_in_root(kernel, path, os.O_PATH))
 
 
-def _switched(done: Sequence[Step]) -> bool:
+def switched(done: Sequence[Step]) -> bool:
+    """Return whether these steps have made the container's root that of init."""
     return any(isinstance(step, PivotRoot) for step in done)

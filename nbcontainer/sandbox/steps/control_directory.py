@@ -6,6 +6,7 @@ programs of the container.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.files import TIOCGPTN
 from nbcontainer.sandbox.steps.base import Chinese, Step, listed
+from nbcontainer.sandbox.steps.display import EXCHANGE
 from nbcontainer.sandbox.steps.program import open_terminal
 from nbcontainer.sandbox.steps.rootfs import ROOT
 
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
 
-EXCHANGE = "/dev/nbcontainer"
-"""Container path of the directory."""
-
 KEYBOARD = "keyboard"
 """Name in it of the terminal that the notebook has the other end of."""
 
 
 @dataclass(frozen=True)
 class MakeControlDirectory(Step):
-    """Files (name, mode, content), pipes and directories (name, mode) that the container and the notebook share."""
+    """Files (name, mode, content), pipes and directories (name, mode) that the container and the notebook share.
+
+    They are in the directory that `OfferDisplay` has made.
+    """
 
     files: tuple[tuple[str, int, str], ...] = ()
     pipes: tuple[str, ...] = ()
@@ -49,14 +51,15 @@ class MakeControlDirectory(Step):
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         names = [*(name for name, *_ in (*arguments["files"], *arguments["directories"])), *arguments["pipes"]]
-        return f"make the directory {EXCHANGE}, with: {listed(names)}"
+        return f"make in the directory {EXCHANGE}: {listed(names)}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Makes them. Every user of the container may write to the pipes (fifo(7))."""
         top = ROOT + EXCHANGE
         for name, mode in (("", 0o755), *self.directories):
             path = f"{top}/{name}".rstrip("/")
-            kernel.mkdir(path, mode)
+            with contextlib.suppress(FileExistsError):
+                kernel.mkdir(path, mode)
             kernel.chmod(path, mode)
         for name in self.pipes:
             kernel.mkfifo(f"{top}/{name}", 0o666)

@@ -108,7 +108,7 @@ def test_a_cell_is_these_steps_in_this_order() -> None:
         *("BindDevice",) * 6,
         *("MountDevDirectory",) * 3,
         *("ReserveScript", "LinkStreams", "AllowPing", "ReadOnlyPaths", "MaskPaths"),
-        *("RaiseLoopback", "NewSessionKeyring", "DropBounding"),
+        *("OfferDisplay", "RaiseLoopback", "NewSessionKeyring", "DropBounding"),
         *("StageHosts", "MountOverlay", "AttachStaged", "AttachStaged", "AttachStaged"),
         *("SetHostname", "MakeHosts", "PivotRoot", "SetLimits", "SetUser"),
         *("DropCapabilities", "NoNewPrivileges", "InstallSeccomp"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from markdown_it import MarkdownIt
 
-from nbcontainer.values.inert import HTML, JSON, LATEX, MARKDOWN, PICTURES, SVG, TEXT, Refused, bundle
+from nbcontainer.values.inert import BUNDLE, HTML, JSON, LATEX, MARKDOWN, PICTURES, SVG, TEXT, Refused, bundle
 
 SCRIPTS = [
     "<script>alert(1)</script>",
@@ -169,3 +172,42 @@ def test_what_is_not_what_its_type_says_is_no_bundle(mime: str, data: bytes) -> 
     """It is an error, and not something that a frontend chokes on."""
     with pytest.raises(ValueError, match=r"."):
         bundle(mime, data, trust=True)
+
+
+def forms(**parts: str) -> bytes:
+    """One thing in several forms, as a Python cell sends it. `html` and so on are short for types."""
+    names = {"html": HTML, "text": TEXT, "svg": SVG, "script": "application/javascript"}
+    encoded = {names[name]: base64.b64encode(part.encode()).decode() for name, part in parts.items()}
+    return json.dumps(encoded).encode()
+
+
+def test_forms_are_shown_together_and_each_is_inert() -> None:
+    """HTML is sanitized, a script is left out, and the text is the one that was sent."""
+    shown = bundle(BUNDLE, forms(text="T", html="<b onclick=x()>T</b><script>1</script>", script="alert(1)"))
+    assert shown == {TEXT: "T", HTML: "<b>T</b>"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        forms(script="alert(1)"),
+        b"{}",
+        b"[]",
+        b'{"text/html": 1}',
+        b'{"text/html": "*"}',
+        json.dumps({BUNDLE: base64.b64encode(b"{}").decode()}).encode(),
+    ],
+)
+def test_forms_that_cannot_be_shown_are_refused(data: bytes) -> None:
+    """A bundle without a form that is inert, or that is not a bundle, is an error."""
+    with pytest.raises(ValueError, match=r"."):
+        bundle(BUNDLE, data)
+
+
+def test_forms_do_not_nest_without_an_end() -> None:
+    """A bundle of bundles ends in an error and not in a recursion error."""
+    data = b"{}"
+    for _ in range(30):
+        data = json.dumps({BUNDLE: base64.b64encode(data).decode()}).encode()
+    with pytest.raises(ValueError, match="nest"):
+        bundle(BUNDLE, data)

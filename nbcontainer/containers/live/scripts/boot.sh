@@ -1,6 +1,4 @@
 # The shell of a notebook: becomes the one that runs the cells, $_nb_shell or else bash or else this.
-PATH=/dev/nbcontainer/bin:$PATH
-export PATH
 
 # Interactive, for then an interrupt or an error ends the cell and not the shell. What it says about the terminal that it
 # does not have is of no use to anybody.

@@ -186,7 +186,6 @@ class Python:
         sys.modules["__main__"] = self.module
         sys.meta_path.insert(0, Figures(self.display))
         os.environ.setdefault("MPLBACKEND", "Agg")
-        os.environ["PATH"] = DIRECTORY + "/bin:" + os.environ.get("PATH", os.defpath)
         self.names["display"] = self.show
 
     def show(self, *values):

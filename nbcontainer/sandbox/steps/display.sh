@@ -46,9 +46,10 @@ tell() {
     trap 'exit 143' TERM
     mkfifo -m 666 "$sign" && exec 9<>"$sign" || fail "cannot ask the notebook"
     printf '%s %s\n' "$*" "$$.sign" >"$dir/channel"
-    read -r done <&9
+    read -r refusal <&9
     exec 9<&-
     rm -f "$sign" "$copy"
+    [ -z "$refusal" ] || fail "$refusal"
 }
 
 # The notebook reads a copy, made before it is told: what becomes of the file then is of no matter.

@@ -80,7 +80,7 @@ class ExplanationView:
             html.escape(words.risk),
         ]
         if self.explanation.ran:
-            cells.append(f"{step.duration / 1000:,.0f}")
+            cells.append(f'<span style="white-space:nowrap">{step.duration / 1000:,.0f}</span>')
         style = "text-align:left;vertical-align:top;overflow-wrap:anywhere"
         return "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>"
 
@@ -95,7 +95,7 @@ class ExplanationView:
 def _line(text: str, error: int) -> str:
     name, rest = text.partition("(")[0], text[text.index("(") :]
     failed = f" = -1 ({_error_name(error)})" if error else ""
-    return f'<code><a href="{manual_page(name)}">{name}</a>{html.escape(rest)}{failed}</code>'
+    return f'<code><a href="{manual_page(name)}" style="color:inherit">{name}</a>{html.escape(rest)}{failed}</code>'
 
 
 def _error_name(number: int) -> str:

@@ -18,7 +18,7 @@ _KINDS = {
     "cgroup": "the names of control groups",
     "time": "the clock since boot",
 }
-_WIDTH, _LEFT, _MIDDLE, _RIGHT = 760, 250, 330, 560
+_WIDTH, _LEFT, _RIGHT = 760, 330, 560
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _row(one: Namespace, y: float) -> list[str]:
     colour = svg.WARN if one.shared else svg.GOOD
     parts = [
         svg.text(0, y + 16, one.kind, bold=True),
-        svg.text(60, y + 16, _KINDS.get(one.kind, "")[:26], colour=svg.DIM),
+        svg.text(60, y + 16, _KINDS.get(one.kind, ""), colour=svg.DIM),
         svg.box(_LEFT, y, 120, 24),
         svg.text(_LEFT + 8, y + 16, str(one.host)),
     ]

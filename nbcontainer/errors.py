@@ -14,7 +14,8 @@ NbcontainerError
 │   │   └── ContainerLost a container was killed before its cell began
 │   ├── LimitUnavailable  a requested limit cannot be enforced
 │   ├── NetworkUnavailable  a requested network or port is not available
-│   └── SetupFailed       one step of the plan failed
+│   ├── SetupFailed       one step of the plan failed
+│   └── LaboratoryError   the kernel refused a call in a laboratory
 ├── ContainerError        an operation on a container failed
 │   ├── ContainerNotFound
 │   ├── ContainerExists
@@ -238,6 +239,25 @@ class NetworkUnavailable(SandboxError):
     ... except NetworkUnavailable as error:
     ...     print(error.hint)
     """
+
+
+class LaboratoryError(SandboxError):
+    """The kernel refused a call in a laboratory (`nbcontainer.lab`); the hint says why, as far as that is known.
+
+    `call` is the name of the call, `errno` the kernel's error, 0 if there is none.
+
+    >>> from nbcontainer import lab
+    >>> try:
+    ...     lab.pivot_root("/lab", "/lab/old")
+    ... except LaboratoryError as error:
+    ...     print(error.call, error.errno)
+    pivot_root 2
+    """
+
+    def __init__(self, message: str, *, call: str = "", errno: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.call = call
+        self.errno = errno
 
 
 class SetupFailed(SandboxError):

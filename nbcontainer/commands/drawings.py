@@ -22,6 +22,8 @@ from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmap import MapKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from nbcontainer.commands.command import Invocation
     from nbcontainer.containers.cell import Request
     from nbcontainer.linux.procfs import Mount
@@ -54,9 +56,13 @@ def _request(call: Invocation, verb: str) -> Request:
 
 def _mounts(call: Invocation) -> MountTree:
     plan, _, seen = observe(call.engine, _request(call, "mounts"), call.listener)
-    sources = _sources(plan)
-    mounts = sorted(read_mounts(seen["mountinfo"]), key=lambda mount: mount.target != "/")  # the root first
-    return MountTree(tuple(_drawn(mount, sources) for mount in mounts))
+    return draw_mounts(read_mounts(seen["mountinfo"]), _sources(plan))
+
+
+def draw_mounts(mounts: Iterable[Mount], sources: Mapping[str, str] = _FIXED) -> MountTree:
+    """Return a drawing of mounts. `sources` says briefly what is mounted, by container path."""
+    ordered = sorted(mounts, key=lambda mount: mount.target != "/")  # the root first
+    return MountTree(tuple(_drawn(mount, sources) for mount in ordered))
 
 
 def _sources(plan: Plan) -> dict[str, str]:
@@ -70,7 +76,7 @@ def _sources(plan: Plan) -> dict[str, str]:
     return sources
 
 
-def _drawn(mount: Mount, sources: dict[str, str]) -> DrawnMount:
+def _drawn(mount: Mount, sources: Mapping[str, str]) -> DrawnMount:
     flags = tuple(flag for flag in mount.options if flag in _FLAGS)
     read_only = "ro" in (*mount.options, *mount.super_options)
     return DrawnMount(
@@ -85,7 +91,7 @@ def _drawn(mount: Mount, sources: dict[str, str]) -> DrawnMount:
     )
 
 
-def _source(mount: Mount, sources: dict[str, str]) -> str:
+def _source(mount: Mount, sources: Mapping[str, str]) -> str:
     if mount.target in sources:
         return sources[mount.target]
     if mount.target == "/":

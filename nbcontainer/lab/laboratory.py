@@ -1,0 +1,276 @@
+"""One laboratory, from the notebook's side: its container, and the requests to the agent in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.preview.plans import plan_of
+from nbcontainer.containers.run import run_in
+from nbcontainer.containers.writes.write_layer import WriteLayer
+from nbcontainer.errors import LaboratoryError, NbcontainerError, SandboxError
+from nbcontainer.lab import agent
+from nbcontainer.lab.attacks import SECRET
+from nbcontainer.lab.reasons import reason
+from nbcontainer.linux.procfs import read_mounts
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.launcher.client import Launcher
+from nbcontainer.sandbox.steps.base import Plan, Step
+from nbcontainer.sandbox.steps.devices import LinkStreams, MaskPaths, ReadOnlyPaths
+from nbcontainer.sandbox.steps.namespaces import SetHostname
+from nbcontainer.sandbox.steps.network import StageHosts
+from nbcontainer.sandbox.steps.overlay import MountOverlay
+from nbcontainer.sandbox.steps.program import CallFunction, ImportModule
+from nbcontainer.sandbox.steps.rootfs import AttachStaged, PivotRoot
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.drawing.mount_tree import MountTree
+    from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.spec import Overlay
+
+_DECOY = f"""
+mkdir -p /home/alice /root/.ssh /mnt /lab /store
+echo {SECRET} > /home/alice/secret.txt
+echo 'root:*:decoy' > /etc/shadow; chmod 600 /etc/shadow
+echo 'decoy key' > /root/.ssh/id_ed25519; chmod 700 /root /root/.ssh; chmod 600 /root/.ssh/id_ed25519
+echo decoy-host > /etc/hostname
+"""
+"""What makes a busybox look like a host: files that no container may reach."""
+
+_IMAGE = "cp -a /bin /sbin /usr /etc /tmp /root /var /store/layers/image/diff 2>/dev/null; true"
+_OPEN = (MaskPaths, ReadOnlyPaths, LinkStreams)
+"""Steps that the laboratory's own container leaves out: where parts of /proc are covered, no new one can be mounted."""
+
+_PATIENCE = 60.0
+
+
+class Shown(str):
+    """The output of a command in a laboratory, shown as it is. `status` is the exit status of the command."""
+
+    __slots__ = ("status",)
+    status: int
+
+    def __new__(cls, text: str, status: int = 0) -> Shown:
+        """Return the text with a status."""
+        made = super().__new__(cls, text)
+        made.status = status
+        return made
+
+    def _ipython_display_(self) -> None:
+        """Print it: a command without output shows nothing."""
+        if shown := repr(self):
+            print(shown)
+
+    def __repr__(self) -> str:
+        end = "" if not self.status else f"(exit status {self.status})"
+        return str(self).rstrip("\n") + ("\n" if end and self else "") + end
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was run in a laboratory: its output, the status of its program, and what failed of it.
+
+    `without` are the steps that were left out. `failed` is the step that the kernel refused, with its error; empty if
+    all steps were applied.
+    """
+
+    output: str
+    status: int
+    without: tuple[str, ...] = ()
+    failed: str = ""
+
+    def __repr__(self) -> str:
+        left_out = f"without {', '.join(self.without)}" if self.without else "all steps"
+        failed = f"\ncannot start: {self.failed}" if self.failed else ""
+        return f"[{left_out}; exit status {self.status}]\n{self.output}".rstrip("\n") + failed
+
+
+class Laboratory:
+    """A container whose process applies single steps by request. `close` ends it, and so does the end of the notebook.
+
+    Paths are those in the laboratory; a relative path begins in its own directory. Not thread-safe.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Start nothing yet."""
+        self.engine = engine
+        self._lock = threading.Lock()
+        self._launcher: Launcher | None = None
+        self._running: ContainerHandle | None = None
+        self._channel: socket.socket | None = None
+        self.upper: WriteLayer | None = None
+        self._decoy: containers.Container | None = None
+
+    def ask(self, do: str, *paths: str, **arguments: Any) -> Any:
+        """Return the agent's answer to a request; start the laboratory for the first one.
+
+        `paths` are those that the reason of a refusal is about. Raises `LaboratoryError`, with the kernel's reason.
+        """
+        with self._lock:
+            if self._channel is None:
+                self._start()
+            assert self._channel is not None
+            try:
+                protocol.send(self._channel, {"do": do, "with": arguments})
+                answer = protocol.receive(self._channel)
+            except OSError:
+                answer = None
+            except BaseException:  # an interrupt: the answer would come to the next request
+                self._end()
+                raise
+        if answer is None:
+            self.close()
+            raise LaboratoryError("the laboratory has ended", call=do, hint="the next call starts a new one")
+        if "result" in answer:
+            return answer["result"]
+        raise self._refused(do, paths, answer)
+
+    def _refused(self, do: str, paths: Sequence[str], answer: dict[str, Any]) -> LaboratoryError:
+        code, error = int(answer["errno"]), str(answer["error"])
+        name = errno.errorcode.get(code, "")
+        why = reason(do, code, paths, read_mounts(str(answer["mounts"])), agent.DIRECTORY)
+        text = error.rpartition(": ")[2]
+        return LaboratoryError(
+            f"{do}({', '.join(map(repr, paths))}): {name or 'error'}, {text}", call=do, errno=code, hint=why
+        )
+
+    def mounts(self, below: str = "") -> MountTree:
+        """Return the mounts that the laboratory sees, or those at and below a path."""
+        from nbcontainer.commands.drawings import draw_mounts
+
+        found = read_mounts(self.ask("mounts"))
+        top = posixpath.normpath(posixpath.join(agent.DIRECTORY, below)) if below else "/"
+        kept = [one for one in found if top == "/" or one.target == top or one.target.startswith(f"{top}/")]
+        return draw_mounts(kept)
+
+    def plan(self, script: str, **options: Any) -> Plan:
+        """Return the plan of a container of busybox in the laboratory's store. Raises as `nbcontainer.run` does."""
+        request = request_of_keywords("busybox", (), script, options)
+        found, _ = plan_of(self.engine, request)
+        return Plan(*(tuple(map(_in_decoy_store, part)) for part in (found.prepare, found.setup, found.enter)))
+
+    def run(self, steps: Plan, script: str, without: Sequence[str], timeout: float) -> Trial:
+        """Run a plan in the decoy store, except for some of its steps."""
+        known = {type(step).__name__ for step in steps}
+        for name in without:
+            if name not in known:
+                raise LaboratoryError(
+                    f"the plan has no step {name}", call="run", hint=f"its steps are {', '.join(sorted(known))}"
+                )
+        self.ask("sh", script="rm -rf /store/tmp/up; mkdir -p /store/tmp/up/diff /store/tmp/up/work", timeout=_PATIENCE)
+        todo = plan.encode(steps)
+        answer = self.ask("run", steps=todo, without=list(without), script=script, timeout=timeout)
+        return Trial(str(answer["output"]), int(answer["status"]), tuple(without), str(answer["failed"]))
+
+    # Its container
+
+    def _start(self) -> None:
+        """Start the container. Raises this package's errors."""
+        engine = self.engine
+        self._decoy = self._decoy or self._make_decoy()
+        self._launcher = self._launcher or Launcher(engine.store.path, engine.idmap, preload=(agent.__name__,))
+        self.upper = WriteLayer(engine.store, self._decoy.lowers)
+        self.upper.make()
+        ours, theirs = protocol.pair()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            todo = self._own_plan(self.upper.root)
+            self._running = self._launcher.submit(todo, [null, null, null, theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(null)
+        self._channel = ours
+        protocol.send(ours, {"do": "sh", "with": {"script": _IMAGE, "timeout": _PATIENCE}})
+        if protocol.receive(ours) is None:
+            failed = self._why_it_ended()
+            self._end()
+            raise SandboxError(f"the laboratory cannot start{failed}", hint="see `%container doctor`")
+
+    def _why_it_ended(self) -> str:
+        assert self._running is not None
+        self._running.wait()
+        failed = self._running.failed or {}
+        return f": {failed['step']}: {failed['error']}" if failed else ""
+
+    def _make_decoy(self) -> containers.Container:
+        """Return a container whose layers look like a host."""
+        engine = self.engine
+        image = engine.images.find("busybox")
+        decoy = containers.create_anonymous(engine, image)
+        nowhere = Streams(lambda _: None, lambda _: None)
+        outcome = run_in(engine, decoy, image, Request("busybox", script=_DECOY), nowhere)
+        if not outcome.ok:
+            raise SandboxError(f"the laboratory's files cannot be made: {outcome.describe()}")
+        return decoy
+
+    def _own_plan(self, root: Overlay) -> Plan:
+        """Return the plan of the laboratory's own container: a root, and no limits of what its process may try."""
+        assert self._launcher is not None
+        prepare = tuple(
+            step
+            for step in plan.prepare_steps(self._launcher.idmap, more=("SYS_ADMIN",), proc=self._launcher.proc)
+            if not isinstance(step, _OPEN)
+        )
+        overlay = MountOverlay(root.lowers, root.upper, root.work)
+        attach = (AttachStaged("proc"), AttachStaged("sys"), AttachStaged("dev"))
+        call = CallFunction(agent.__name__, agent.serve.__name__)
+        return Plan(
+            (*prepare, overlay, *attach),
+            (SetHostname("decoy-host"), ImportModule(agent.__name__), PivotRoot()),
+            (call,),
+        )
+
+    def reset(self) -> None:
+        """End the container; the next request starts a new one, with nothing of the last one's mounts and files."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+            self._running.close()
+        if self.upper is not None and not self.upper.remove():
+            self.engine.discard_later([self.upper.path])
+        self._channel = self._running = self.upper = None
+
+    def close(self) -> None:
+        """End the container, and its launcher. Idempotent."""
+        with self._lock:
+            self._end()
+            launcher, self._launcher = self._launcher, None
+            decoy, self._decoy = self._decoy, None
+        if launcher is not None:
+            launcher.close()
+        if decoy is not None:
+            try:
+                decoy.remove()
+            except NbcontainerError:  # the engine is closed: its next start removes it
+                return
+
+
+def _in_decoy_store(step: Step) -> Step:
+    """Return a step with the layers of the decoy store in the place of its own."""
+    if isinstance(step, MountOverlay):
+        return MountOverlay(
+            ("../stage/names", "image/diff", "../below"), "../tmp/up/diff", "../tmp/up/work", step.target
+        )
+    if isinstance(step, StageHosts):
+        return StageHosts(("image/diff/etc",))
+    return step

@@ -1,0 +1,52 @@
+"""A laboratory that ends, hangs, floods, or is asked for what it does not have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.errors import LaboratoryError, SandboxError
+from nbcontainer.lab.laboratory import Laboratory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.fixture
+def laboratory(engine: Engine) -> Iterator[Laboratory]:
+    """A laboratory of the test's own."""
+    made = Laboratory(engine)
+    yield made
+    made.close()
+
+
+def test_a_laboratory_that_is_killed_from_inside_is_an_error_of_one_line(laboratory: Laboratory) -> None:
+    """The next request starts a new one."""
+    with pytest.raises(LaboratoryError, match="the laboratory has ended"):
+        laboratory.ask("sh", script="kill -9 $PPID", timeout=20)
+    assert laboratory.ask("sh", script="echo new", timeout=20)["output"] == "new\n"
+
+
+def test_a_flood_is_cut_and_a_hang_is_ended(laboratory: Laboratory) -> None:
+    """At most a mebibyte of output, and at most the time that was given."""
+    assert len(laboratory.ask("sh", script="yes | head -c 5000000", timeout=20)["output"]) == 1 << 20
+    assert laboratory.ask("sh", script="sleep 100", timeout=0.2)["status"] == 137
+
+
+def test_a_step_that_the_plan_has_not_is_an_error(laboratory: Laboratory) -> None:
+    """With the steps that it has."""
+    with pytest.raises(LaboratoryError, match="no step Nonsense") as raised:
+        laboratory.run(laboratory.plan("true"), "true", ["Nonsense"], 20)
+    assert "PivotRoot" in raised.value.hint
+
+
+def test_a_machine_without_namespaces_gives_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What doctor would say."""
+    made = Laboratory(engine)
+    monkeypatch.setattr("nbcontainer.lab.agent.serve.__name__", "not_there")
+    with pytest.raises(SandboxError):
+        made.ask("mounts")
+    made.close()

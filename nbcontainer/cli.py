@@ -136,9 +136,9 @@ def _main(arguments: Sequence[str]) -> int:
     except StoreError:
         if name != "doctor":
             raise
-        from nbcontainer.commands.doctor import examine
+        from nbcontainer.commands.doctor import answer
 
-        return _show(examine(store), top)  # it says so, and what else there is to say
+        return _show(answer(words, store), top)  # it says so, and what else there is to say
     with contextlib.closing(opened) as engine:
         if name == "run":
             return _run_for_json(engine, words) if top.has("json") else _run(engine, words)

@@ -214,9 +214,9 @@ def _prune(call: Invocation) -> View:
 
 
 def _doctor(call: Invocation) -> View:
-    from nbcontainer.commands.doctor import examine
+    from nbcontainer.commands.doctor import answer
 
-    return examine(call.engine)
+    return answer(call.words, call.engine)
 
 
 _OUTPUT = Option(("-o", "--output"), "FILE", "write the merged tree to a file: .tar, .tar.gz or .tar.zst")
@@ -309,7 +309,19 @@ VERBS: dict[str, Verb] = {
         NAMESPACES,
         VOLUME,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
-        Verb(Command("doctor", "", "Check what this machine supports, and how to fix what it does not."), _doctor),
+        Verb(
+            Command(
+                "doctor",
+                "",
+                "Check what this machine supports, and how to fix what it does not.",
+                (
+                    Option(
+                        ("--apparmor-profile",), "", "show a profile that allows cells to plain users on Ubuntu 24.04"
+                    ),
+                ),
+            ),
+            _doctor,
+        ),
     )
 }
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from nbcontainer.commands.doctor_probes import ProbeEnvironment
+from nbcontainer.commands.views.simple import Lines
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.mounts import NOT_ADMIN, UNMAPPED
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
@@ -25,6 +26,7 @@ from nbcontainer.rendering.quantities import size
 from nbcontainer.rendering.table import Table
 from nbcontainer.rendering.text import columns
 from nbcontainer.sandbox import diagnosis as machines
+from nbcontainer.sandbox.apparmor import profile
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import ProcLevel
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nbcontainer.commands.grammar import Words
     from nbcontainer.sandbox.userns.idmap import IdMap
 
 _T = TypeVar("_T")
@@ -332,6 +335,11 @@ PROBES = (
     Probe("busybox", look_at_busybox),
 )
 """Every check, in the order of the report: a thing comes after what it needs."""
+
+
+def answer(words: Words, store: Engine | Path | None) -> Report | Lines:
+    """Return the report for a store, or the AppArmor profile if the words ask for it. Raises `UsageError`."""
+    return Lines(tuple(profile().splitlines())) if words.has("apparmor-profile") else examine(store)
 
 
 def examine(store: Engine | Path | None = None, machine: Machine | None = None) -> Report:

@@ -15,6 +15,7 @@ from nbcontainer.errors import (
     ContainerBusy,
     ContainerError,
     ContainerNotFound,
+    ImageError,
     LimitUnavailable,
     NetworkUnavailable,
     SetupFailed,
@@ -72,8 +73,13 @@ def _choose_container(
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
-    selection = request.options.selection
-    return engine.images.reporting_to(progress).find(request.image, pull=selection.pull, platform=selection.platform)
+    """Return the image. If it is missing and no container can start here, that is the error: a pull is no help then."""
+    selection, images = request.options.selection, engine.images.reporting_to(progress)
+    try:
+        return images.find(request.image, pull=selection.pull, platform=selection.platform)
+    except ImageError:
+        assert engine.launcher.pid
+        raise
 
 
 def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.background import BackgroundQueue
 from nbcontainer.containers.history.states import States
 from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.errors import StoreError
 from nbcontainer.images import trash
 from nbcontainer.images.library import Images
 from nbcontainer.sandbox import sandboxed_call
+from nbcontainer.sandbox.diagnosis import NESTED, Machine
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.spec import Directory, Overlay, Userns
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.layout import Store, default_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.containers.active import ActiveCell
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 
 _SANDBOXED_MODULES = ("nbcontainer.images.sandboxed", "nbcontainer.sandbox.inside")
 """Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
+
+
+@contextlib.contextmanager
+def _not_nested() -> Iterator[None]:
+    """In a container of this project, replace the hint of a store that cannot be opened: another one is no help."""
+    try:
+        yield
+    except StoreError as error:
+        if Machine().nested:
+            raise StoreError(error.message, hint=NESTED) from error
+        raise
 
 
 class Workspace:
@@ -44,7 +57,8 @@ class Workspace:
         """Open the store. No process is started yet. Raises `StoreError`."""
         self.idmap = idmap.choose()
         owner = (self.idmap.root_uid, self.idmap.root_gid)
-        self.store = Store((path or default_path()).resolve(), owner)
+        with _not_nested():
+            self.store = Store((path or default_path()).resolve(), owner)
         self.states = States(self.store.path)
         self.images = Images(self.store, self)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)

@@ -206,9 +206,10 @@ class ContainerMagics(Magics):
         except StoreError:
             if name != "doctor":
                 raise
-            from nbcontainer.commands.doctor import examine
+            from nbcontainer.commands.doctor import answer
 
-            return examine(host_path(self.store) if self.store else None)  # it says so, and what else there is to say
+            # It says so, and what else there is to say.
+            return answer(parsed, host_path(self.store) if self.store else None)
         try:
             return self._in_language(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space

@@ -81,6 +81,29 @@ class Machine:
         found = re.match(r"(\d+)\.(\d+)", self.release)
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
+    @property
+    def nested(self) -> bool:
+        """Whether this process is in a container of this project: its /dev has the file for a cell's body."""
+        return (self.dev / "cell").is_file() and not (self.dev / "kmsg").exists()
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a system call filter applies to this process (seccomp(2))."""
+        return self.status("Seccomp") == "2"
+
+    @property
+    def confined_by(self) -> str:
+        """The AppArmor profile that restricts this process; empty if there is none."""
+        profile = self.read("self/attr/current")
+        if not profile.endswith("(enforce)") or profile.startswith("unconfined"):
+            return ""
+        return profile.removesuffix("(enforce)").strip()
+
+    @property
+    def restricted(self) -> bool:
+        """Whether AppArmor refuses user namespaces to this user, because the user is not root."""
+        return not self.root and self.setting("kernel/apparmor_restrict_unprivileged_userns") == "1"
+
     def capable(self, *names: str) -> bool:
         """Return whether this process has all of these capabilities in effect (names without CAP_)."""
         mask = capability_mask(names)
@@ -119,8 +142,35 @@ Diagnosis = Callable[[Machine, int], str]
 """Returns the one thing to do for a step that failed with an errno, depending on the machine."""
 
 
+NESTED = "containers do not nest: run this in the notebook or the terminal outside the container"
+"""The advice for a notebook in a container of this project."""
+
+_RESTRICTED = (
+    "AppArmor denies user namespaces to plain users: `nbcontainer doctor --apparmor-profile` prints a profile that "
+    "allows them to this interpreter; for all programs: "
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (as root)"
+)
+
+_POD = {"seccomp": "seccompProfile: {type: Unconfined}", "apparmor": "appArmorProfile: {type: Unconfined}"}
+
+
+def _outer_options(machine: Machine, *refusing: str) -> str:
+    """Return the options for an outer container that lift what refuses namespaces, and the covers of /proc."""
+    covered = ("systempaths",) if machine.covered("/proc") else ()
+    options = [f"{name}=unconfined" for name in (*refusing, *covered)]
+    docker = " ".join(f"--security-opt {option}" for option in options)
+    dev = ", ".join(f'"--security-opt={option}"' for option in options)
+    pod = ", ".join(_POD[name] for name in refusing)
+    return (
+        f'start the outer container with {docker} (devcontainer.json: "runArgs": [{dev}]; '
+        f"pod: securityContext: {{{pod}}})"
+    )
+
+
 def namespace_advice(machine: Machine, code: int = errno.EPERM) -> str:
     """Return how to allow user namespaces, or operations in them, after an error `code` of the kernel."""
+    if machine.nested:
+        return NESTED
     if not (machine.proc / "self/ns/user").exists():
         return "boot a kernel that is built with user namespaces (CONFIG_USER_NS=y)"
     if not machine.root and machine.setting("kernel/unprivileged_userns_clone") == "0":
@@ -129,24 +179,13 @@ def namespace_advice(machine: Machine, code: int = errno.EPERM) -> str:
         return "allow user namespaces: sysctl -w user.max_user_namespaces=10000 (as root)"
     if code in (errno.ENOSPC, errno.EUSERS):
         return "too many user namespaces are in use, or nested too deep: raise user.max_user_namespaces"
-    if not machine.root and machine.setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return (
-            "AppArmor denies user namespaces to plain users: "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (as root)"
-        )
-    profile = machine.read("self/attr/current")
-    confined = profile.endswith("(enforce)") and not profile.startswith("unconfined")
-    filtered = machine.status("Seccomp") == "2"
-    if confined and (code == errno.EACCES or not filtered):
-        name = profile.removesuffix("(enforce)").strip()
-        return (
-            f"the AppArmor profile {name} denies it: start the outer container with --security-opt apparmor=unconfined"
-        )
-    if filtered:
-        return (
-            "a system call filter denies it, as Docker's does: start the outer container with "
-            "--security-opt seccomp=unconfined"
-        )
+    if machine.restricted:
+        return _RESTRICTED
+    if machine.confined_by and (code == errno.EACCES or not machine.filtered):
+        return f"the AppArmor profile {machine.confined_by} denies it: {_outer_options(machine, 'apparmor')}"
+    if machine.filtered:
+        confined = ("apparmor",) if machine.confined_by else ()
+        return f"a system call filter denies it, as Docker's does: {_outer_options(machine, 'seccomp', *confined)}"
     if code not in (errno.EPERM, errno.EACCES, errno.EINVAL):
         return ""
     return "ask the administrator to allow user namespaces; a chroot has none (user_namespaces(7))"
@@ -162,16 +201,19 @@ def limits_advice(machine: Machine, _: int = errno.ENOSPC) -> str:
 
 def proc_advice(machine: Machine, code: int = errno.EPERM) -> str:
     """Return what to do if /proc cannot be mounted: the kernel requires an uncovered one first (fs/namespace.c)."""
-    if not machine.covered("/proc"):
+    if machine.nested or not machine.covered("/proc"):
         return namespace_advice(machine, code)
     return (
-        "mounts cover parts of this machine's /proc, as Docker does it: start the outer container with "
-        "--security-opt systempaths=unconfined (Kubernetes: procMount: Unmasked)"
+        "mounts cover parts of this machine's /proc, as Docker does it: start the outer container with --security-opt "
+        'systempaths=unconfined (devcontainer.json: "runArgs": ["--security-opt=systempaths=unconfined"]; '
+        "pod: hostUsers: false and securityContext: {procMount: Unmasked})"
     )
 
 
 def call_advice(machine: Machine, _: int = errno.ENOSYS) -> str:
     """Return what to do if a system call is missing (ENOSYS)."""
+    if machine.nested:
+        return NESTED
     if machine.version < NEWEST_CALL:
         return "use a kernel of {}.{} or later".format(*NEWEST_CALL)
     return "a system call filter hides it, as an old Docker's does: update the outer container's runtime"
@@ -179,6 +221,10 @@ def call_advice(machine: Machine, _: int = errno.ENOSYS) -> str:
 
 def map_advice(machine: Machine, _: int = errno.EPERM) -> str:
     """Return what to do if the kernel refuses the map of user ids without a visible cause."""
+    if machine.nested:
+        return NESTED
+    if machine.restricted:
+        return _RESTRICTED
     if machine.root:
         return "give the notebook the capabilities SETUID and SETGID"
     return "check the user's ranges in /etc/subuid and /etc/subgid: no other user may share them"

@@ -408,6 +408,40 @@ def test_in_podman_with_sys_admin_the_notebook_mounts_proc(podman: tuple[str, ..
     assert (told.check("/proc")["state"], told.check("/proc")["found"]) == (OK, ProcLevel.NOTEBOOK)
 
 
+FILTER = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+    "syscalls": [
+        {
+            "names": ["fsconfig", "fsmount", "fsopen", "mount", "mount_setattr", "move_mount", "open_tree", "setns"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 1,
+        },
+        {"names": ["umount2", "unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+        {
+            "names": ["clone"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 1,
+            "args": [{"index": 0, "value": 1 << 28, "valueTwo": 1 << 28, "op": "SCMP_CMP_MASKED_EQ"}],
+        },
+    ],
+}
+"""What Docker's default filter refuses to a container without SYS_ADMIN, of what makes namespaces (moby/profiles)."""
+
+
+def test_where_a_filter_refuses_namespaces_the_options_are_named(podman: tuple[str, ...], tmp_path: Path) -> None:
+    """Docker's default: a cell and doctor name the same options, and with the first of them cells run."""
+    (tmp_path / "filter.json").write_text(json.dumps(FILTER))
+    place = ("--rootfs", "/:O")
+    told = tell(*podman, f"--security-opt=seccomp={tmp_path}/filter.json", *place, store=Path("/home/nbcontainer"))
+    assert told.check("namespaces")["advice"] == told.hint
+    assert "start the outer container with --security-opt seccomp=unconfined --security-opt systempaths" in told.hint
+    assert '"runArgs": ["--security-opt=seccomp=unconfined", "--security-opt=systempaths=unconfined"]' in told.hint
+    assert "securityContext: {seccompProfile: {type: Unconfined}}" in told.hint
+    assert tell(*podman, "--security-opt=seccomp=unconfined", *place, store=Path("/home/nbcontainer")).ran
+
+
 def test_in_rootless_podman_as_it_comes_cells_run(tmp_path: Path) -> None:
     """Root there is a plain user outside: cells have the outer /proc, and volumes keep their owners."""
     require_plain_user()

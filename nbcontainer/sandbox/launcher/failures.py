@@ -6,16 +6,24 @@ import os
 from typing import Any
 
 from nbcontainer.errors import LauncherError, SetupFailed
-from nbcontainer.sandbox.diagnosis import Machine, map_advice, namespace_advice
+from nbcontainer.sandbox.diagnosis import NESTED, Machine, map_advice, namespace_advice
 from nbcontainer.sandbox.steps.base import Step, advice_for
+
+_NO_ADMIN = "remove --userns=host, or give the notebook the capability SYS_ADMIN"
 
 
 def launcher_failed(failed: dict[str, Any], machine: Machine | None = None) -> LauncherError:
-    """Return the error for the launcher's report `{failed, errno, map}`; `map` is true if the id map was refused."""
+    """Return the error for the launcher's report `{failed, errno, map, kind}`.
+
+    `map` is true if the id map was refused, `kind` is that of the map.
+    """
     hint = ""
-    if "errno" in failed:
+    machine = machine or Machine()
+    if failed.get("kind") == "host" and not machine.capable("SYS_ADMIN"):
+        hint = NESTED if machine.nested else _NO_ADMIN
+    elif "errno" in failed:
         advise = map_advice if failed.get("map") else namespace_advice
-        hint = advise(machine or Machine(), int(failed["errno"]))
+        hint = advise(machine, int(failed["errno"]))
     return LauncherError(f"cannot start the container launcher: {failed['failed']}", hint=hint)
 
 

@@ -33,7 +33,8 @@ def refuse(control: socket.socket, settings: dict[str, Any], error: OSError) -> 
     # A plain user maps its own id with the namespace's right: if the map is refused, so is the namespace.
     own_id = settings["idmap"]["kind"] == "single" and root_of(settings["idmap"]) != 0
     refused_map = str(error.filename).endswith("map") and not own_id
-    protocol.send(control, {"failed": _in_words(error), "errno": error.errno or 0, "map": refused_map})
+    kind = settings["idmap"]["kind"]
+    protocol.send(control, {"failed": _in_words(error), "errno": error.errno or 0, "map": refused_map, "kind": kind})
 
 
 def _in_words(error: OSError) -> str:

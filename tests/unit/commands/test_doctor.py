@@ -400,7 +400,7 @@ STEPS = [
         {"proc/self/mountinfo": COVERED},
         at("MountProc", errno.EPERM),
         "/proc",
-        "--security-opt systempaths=unconfined (Kubernetes: procMount: Unmasked)",
+        "pod: hostUsers: false and securityContext: {procMount: Unmasked}",
         id="Jupyter in Docker: a covered /proc",
     ),
     pytest.param(

@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import errno
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.linux.procfs import Mount
-from nbcontainer.sandbox.diagnosis import Machine, call_advice, limits_advice, map_advice, namespace_advice, proc_advice
+from nbcontainer.sandbox.diagnosis import (
+    NESTED,
+    Machine,
+    call_advice,
+    limits_advice,
+    map_advice,
+    namespace_advice,
+    proc_advice,
+)
 from nbcontainer.sandbox.launcher.failures import launcher_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FILES = {
     "self/ns/user": "",
@@ -63,6 +75,65 @@ def test_what_opens_user_namespaces(tmp_path: Path, files: dict[str, str], code:
     advice = namespace_advice(machine(tmp_path, files), code)
     assert words in advice
     assert bool(advice) == bool(words)
+
+
+FILTERED, CONFINED = {"self/status": "Seccomp:\t2\n"}, {"self/attr/current": "docker-default (enforce)\n"}
+COVERED = {"self/mountinfo": f"{FILES['self/mountinfo']}30 22 0:9 / /proc/kcore rw - tmpfs tmpfs rw\n"}
+SECCOMP = (
+    "--security-opt seccomp=unconfined",
+    '"runArgs": ["--security-opt=seccomp=unconfined"]',
+    "securityContext: {seccompProfile: {type: Unconfined}}",
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "options"),
+    [
+        (FILTERED, errno.EPERM, SECCOMP),
+        (
+            CONFINED,
+            errno.EACCES,
+            (
+                "--security-opt apparmor=unconfined",
+                '"runArgs": ["--security-opt=apparmor=unconfined"]',
+                "securityContext: {appArmorProfile: {type: Unconfined}}",
+            ),
+        ),
+        (
+            {**FILTERED, **CONFINED, **COVERED},
+            errno.EPERM,
+            (
+                "--security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+                "--security-opt systempaths=unconfined",
+                '"runArgs": ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined", '
+                '"--security-opt=systempaths=unconfined"]',
+                "securityContext: {seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}}",
+            ),
+        ),
+    ],
+    ids=["a filter", "AppArmor", "Docker"],
+)
+def test_the_options_for_an_outer_container_are_exact(
+    tmp_path: Path, files: dict[str, str], code: int, options: tuple[str, ...]
+) -> None:
+    """Those that are missing and no others, for docker, for devcontainer.json and for a pod, in one line."""
+    advice = namespace_advice(machine(tmp_path, files), code)
+    assert all(option in advice for option in options), advice
+    assert advice.count("--security-opt ") == options[0].count("--security-opt ")
+    assert "\n" not in advice
+
+
+@pytest.mark.parametrize("advise", [namespace_advice, proc_advice, call_advice, map_advice])
+@pytest.mark.parametrize("files", [{}, {**FILTERED, **COVERED}], ids=["nothing", "Docker"])
+def test_in_a_container_of_this_project_nothing_else_is_advised(
+    tmp_path: Path, advise: Callable[[Machine, int], str], files: dict[str, str]
+) -> None:
+    """Its filter and its covers look like Docker's, and no option of Docker's helps."""
+    inside = machine(tmp_path, files)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "cell").touch()
+    inside = dataclasses.replace(inside, dev=tmp_path / "dev")
+    assert advise(inside, errno.EPERM) == NESTED
 
 
 @pytest.mark.parametrize(

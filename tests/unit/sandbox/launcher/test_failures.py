@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.sandbox.launcher.failures import setup_failed
+from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.launcher.failures import launcher_failed, setup_failed
 from nbcontainer.sandbox.steps.base import Step, advice_for
 from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.volumes import BindVolume
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EVERY_STEP = sorted(name for name, step in Step.by_name.items() if step.__module__.startswith("nbcontainer."))
 
@@ -107,3 +111,13 @@ def test_a_read_only_parent_is_not_blamed_on_the_store() -> None:
     for step in ("BindVolume", "MountTmpfs", "MakeWorkdir"):
         assert "NBCONTAINER_HOME" not in str(setup_failed(report(step, errno.EROFS, "/data/sub")))
     assert "NBCONTAINER_HOME" in str(setup_failed(report("MountOverlay", errno.EROFS)))
+
+
+def test_root_without_the_capability_is_told_to_leave_the_hosts_namespace(tmp_path: Path) -> None:
+    """With `--userns=host` no user namespace is asked for, and what would allow one is no help."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text("CapEff:\t00000000a80425fb\nSeccomp:\t2\n")
+    machine = Machine(tmp_path, tmp_path, {}, 0, 0, tmp_path)
+    failed = {"failed": "unshare: Operation not permitted", "errno": errno.EPERM, "map": False, "kind": "host"}
+    assert "remove --userns=host" in launcher_failed(failed, machine).hint
+    assert "seccomp=unconfined" in launcher_failed({**failed, "kind": "range"}, machine).hint

@@ -38,7 +38,8 @@ STYLE = (
     f".{CLASS} .dim{{color:var(--nbc-dim)}}.{CLASS} .good{{color:var(--nbc-good)}}"
     f".{CLASS} .warn{{color:var(--nbc-warn)}}.{CLASS} .bad{{color:var(--nbc-bad)}}"
     f".{CLASS} .bar{{display:block;height:3px;margin-top:2px;border-radius:2px;background:var(--nbc-bar)}}"
-    f".{CLASS} ul{{list-style:none;margin:0;padding-left:1.3em}}"
+    f".{CLASS} ul{{list-style:none!important;margin:0!important;padding-left:1.3em!important}}"
+    f".{CLASS} :is(div,p)+ul{{padding-left:0!important}}"
     f".{CLASS} :is(summary,li>span){{white-space:pre-wrap;overflow-wrap:anywhere}}"
     f".{CLASS} summary{{cursor:pointer}}"
 )

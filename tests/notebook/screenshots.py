@@ -1,8 +1,9 @@
-"""Takes the pictures of a notebook that the README shows: docs/images/notebook-light.png and notebook-dark.png.
+"""Takes the pictures of notebooks that the pages show, in docs/images: notebook-light.png, views-dark.png and so on.
 
     python -m tests.notebook.screenshots
 
-Runs the README's first cells in JupyterLab in a headless Chromium. Needs chromium and chromedriver.
+Runs the README's first cells, and cells that show what verbs return, in JupyterLab in a headless Chromium. Needs
+chromium and chromedriver.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from selenium.webdriver.remote.webelement import WebElement
 
@@ -36,39 +37,61 @@ IMAGES = PROJECT / "docs" / "images"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 _CELLS = 5
-_WIDTH, _HEIGHT, _SCALE = 980, 900, 2  # pixels of the page, and of the picture for each of the page's
+
+_VIEWS = (
+    "%load_ext nbcontainer",
+    "%%container busybox --name dev --footer\n"
+    "mkdir -p /opt/app/lib /opt/app/data\n"
+    "for i in $(seq 60); do echo $i > /opt/app/lib/m$i.py; done\n"
+    "dd if=/dev/zero of=/opt/app/data/table.bin bs=1M count=7 2>/dev/null\n"
+    "rm /bin/vi; echo new > /etc/motd",
+    "%container diff dev",
+    "%container ps",
+    "%container df",
+    "%%container --name dev --footer\nset -e\nmake --version\necho done",
+    "%container history dev",
+)
+"""Cells whose outputs are views; the last but one has an error that the shell reports."""
+_WIDTH, _HEIGHT, _SCALE = 980, 1400, 2  # pixels of the page, and of the picture for each of the page's
 _COLORS = 128
 _PATIENCE = 90.0  # seconds
 
 
 def main() -> None:
-    """Takes both pictures."""
+    """Takes all pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="shot-") as folder:
         place = Path(folder)
         for name, theme in THEMES.items():
             work = place / name / "work"
             work.mkdir(parents=True)
-            nbformat.write(notebook(), work / "demo.ipynb")  # type: ignore[no-untyped-call]
             with lab(place / name, work, theme) as address, browser(place / name) as driver:
-                target = IMAGES / f"notebook-{name}.png"
-                take(driver, address, target)
-                print(f"{target}: {target.stat().st_size / 1000:.0f} kB")
+                for picture, cells in {"notebook": _readme(), "views": _VIEWS}.items():
+                    nbformat.write(notebook(cells), work / f"{picture}.ipynb")  # type: ignore[no-untyped-call]
+                    target = IMAGES / f"{picture}-{name}.png"
+                    take(driver, address(f"{picture}.ipynb"), target, len(cells))
+                    print(f"{target}: {target.stat().st_size / 1000:.0f} kB")
 
 
-def notebook() -> object:
-    """A notebook of the README's first cells, not yet executed."""
+def _readme() -> tuple[str, ...]:
+    """The README's first cells."""
     readme = (PROJECT / "README.md").read_text()
-    blocks = re.findall(r"^```ipython\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[:_CELLS]
+    return tuple(re.findall(r"^```ipython\n(.*?)\n```", readme, re.MULTILINE | re.DOTALL)[:_CELLS])
+
+
+def notebook(cells: Sequence[str]) -> object:
+    """A notebook of cells that are not yet executed. One that fails does not stop the next ones."""
     made = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
-    made.cells = [nbformat.v4.new_code_cell(block.rstrip("\n")) for block in blocks]  # type: ignore[no-untyped-call]
+    made.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]  # type: ignore[no-untyped-call]
+    for cell in made.cells:
+        cell.metadata["tags"] = ["raises-exception"]
     made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3 (ipykernel)"}
     return made
 
 
 @contextlib.contextmanager
-def lab(place: Path, work: Path, theme: str) -> Iterator[str]:
-    """A JupyterLab with settings and a store of its own: the address of the notebook in it."""
+def lab(place: Path, work: Path, theme: str) -> Iterator[Callable[[str], str]]:
+    """A JupyterLab with settings and a store of its own: the address of a notebook in it, by its name."""
     settings = place / "settings" / "@jupyterlab"
     for extension, values in {
         "apputils-extension/themes": {"theme": theme},
@@ -105,12 +128,12 @@ def lab(place: Path, work: Path, theme: str) -> Iterator[str]:
         server.wait()
 
 
-def _address(runtime: Path) -> str:
+def _address(runtime: Path) -> Callable[[str], str]:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for path in runtime.glob("jpserver-*.json"):
             facts = json.loads(path.read_text())
-            return f"http://127.0.0.1:{facts['port']}/doc/tree/demo.ipynb?token={facts['token']}"
+            return lambda name: f"http://127.0.0.1:{facts['port']}/doc/tree/{name}?token={facts['token']}"
         time.sleep(0.05)
     raise TimeoutError("JupyterLab does not start")
 
@@ -140,7 +163,7 @@ def browser(place: Path) -> Iterator[Chrome]:
         driver.quit()
 
 
-def take(driver: Chrome, address: str, target: Path) -> None:
+def take(driver: Chrome, address: str, target: Path, cells: int) -> None:
     """Runs all cells of the notebook at `address`, and writes a picture of them to `target`."""
     driver.get(address)
     wait = WebDriverWait(driver, _PATIENCE)
@@ -148,13 +171,13 @@ def take(driver: Chrome, address: str, target: Path) -> None:
     wait.until(lambda _: any("Python 3" in one.text for one in _all(driver, ".jp-Toolbar-kernelName")))
     _click(driver, wait, ".lm-MenuBar-itemLabel", "Run")
     _click(driver, wait, ".lm-Menu-itemLabel", "Run All Cells")
-    wait.until(lambda _: any("no vi in mine" in one.text for one in _all(driver, ".jp-OutputArea-output")))
+    wait.until(lambda _: any(one.text == f"[{cells}]:" for one in _all(driver, ".jp-InputPrompt")))
     driver.execute_script(
         "document.activeElement.blur(); document.querySelector('.jp-Notebook').scrollTop = 0;"
         "document.querySelectorAll('.jp-Collapser, .jp-cell-toolbar').forEach(e => e.style.visibility = 'hidden');"
     )
     time.sleep(1.5)  # the last message of the kernel, and the menu's shadow
-    last, panel = _all(driver, ".jp-CodeCell")[_CELLS - 1].rect, _all(driver, ".jp-NotebookPanel")[0].rect
+    last, panel = _all(driver, ".jp-CodeCell")[cells - 1].rect, _all(driver, ".jp-NotebookPanel")[0].rect
     edges = (panel["x"], panel["y"], panel["x"] + panel["width"], last["y"] + last["height"] + 8)
     whole = target.with_suffix(".whole.png")
     driver.save_screenshot(str(whole))

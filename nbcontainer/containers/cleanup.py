@@ -68,8 +68,13 @@ def _unused_layers(workspace: Workspace) -> list[Path]:
         found = workspace.images.collect(used, {record.image_digest for record in kept})
     except (ContainerError, ImageError):
         return []  # the layers of damaged records and images are unknown, so all layers may be in use
-    workspace.states.drop_all_but(journals, workspace.store.sessions.alive())
-    return found
+    alive = workspace.store.sessions.alive()
+    workspace.states.drop_all_but(journals, alive)
+    return [path for path in found if not _is_being_filled(workspace, path, alive)]
+
+
+def _is_being_filled(workspace: Workspace, path: Path, alive: set[str]) -> bool:
+    return path.name.partition(".")[0] in alive and workspace.store.layers.is_unfinished(path.name)
 
 
 def prune(workspace: Workspace) -> int:

@@ -19,6 +19,8 @@ from typing import Any, NoReturn, cast
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.history import isolation, moves
 from nbcontainer.containers.history.chain import History
+from nbcontainer.containers.history.flats import levels
+from nbcontainer.containers.history.flatten import MOST_LOWERS, Flattening
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.state import CellRecord, State
 from nbcontainer.containers.pause import wake
@@ -203,9 +205,26 @@ class Container:
         if self.confinement is not None:
             self.workspace.isolations[self.name] = (self.record.head.id, self.confinement)
             self.workspace.later(self._save_isolation)
+        head, states = self.record.head, self.workspace.states
         if not self.anonymous:
             journal = self.record.journal
-            self.workspace.later(lambda: self.workspace.states.journals.sync(journal))
+            self.workspace.later(lambda: states.journals.sync(journal))
+        if head.layer and levels(head.depth):
+            self.workspace.later(lambda: self._flattening.after(head))
+
+    @property
+    def _flattening(self) -> Flattening:
+        return Flattening(self.workspace.store, self.workspace.states, self.workspace)
+
+    def flatten(self) -> None:
+        """Flatten layers if the next cell would see too many: earlier attempts failed, or were killed.
+
+        Raises `StoreError` and what a sandbox raises.
+        """
+        if len(self.history.lowers()) > MOST_LOWERS and self.saved:
+            if self.record.carried:  # an older version made it
+                self.save()
+            self._flattening.all(self.record.head)
 
     def _save_isolation(self) -> None:
         known = self.workspace.isolations.get(self.name)

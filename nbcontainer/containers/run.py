@@ -107,6 +107,7 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):
             stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
+            container.flatten()
         mounts = request.options.mounts
         if mounts.named or mounts.read_only:
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))

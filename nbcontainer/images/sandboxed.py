@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
 from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.layers.flat import flattening
 from nbcontainer.images.layers.limits import Limits
 
 if TYPE_CHECKING:
@@ -95,6 +96,20 @@ def look_up(
 def merge_parts(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, str]], modes: dict[str, int]) -> None:
     """See `nbcontainer.images.layers.merge.merge`, in the root."""
     merge.merge(_root(), parts, modes)
+
+
+def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: str) -> int:
+    """Merge directories of the root (relative paths, the topmost first) into the empty directory `target`.
+
+    Return the number of entries.
+    """
+    os.umask(0)
+    with contextlib.ExitStack() as stack:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fds = [os.open(path, flags, dir_fd=_root()) for path in (*layers, target)]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        return flattening.flatten(fds[:-1], fds[-1])
 
 
 def remove_all(_files: Sequence[int], _: Progress) -> None:

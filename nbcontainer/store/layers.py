@@ -11,6 +11,10 @@ _PRIVATE = stat.S_ISVTX
 """In the mode of a layer's directory: one container made the layer, and nothing else has ever referred to it."""
 
 
+_UNFINISHED = stat.S_ISUID
+"""In the mode of a layer's directory: a living session fills it. Linux ignores this bit of directories."""
+
+
 class Layers:
     """The layers below `folder` (host). Thread-safe.
 
@@ -53,6 +57,22 @@ class Layers:
         place = Path(self._folder, layer)
         place.mkdir(0o755 | _PRIVATE)
         return place
+
+    def begin(self, layer: str) -> Path:
+        """Make the directory of a private layer that takes a while to fill, and return it. Raises `OSError`."""
+        place = self.make_private(layer)
+        place.chmod(0o755 | _PRIVATE | _UNFINISHED)
+        return place
+
+    def finish(self, layer: str) -> None:
+        """Record that a layer is whole. Raises `OSError`."""
+        Path(self._folder, layer).chmod(0o755 | _PRIVATE)
+
+    def is_unfinished(self, layer: str) -> bool:
+        """Return whether a session, if it lives, fills a layer."""
+        with contextlib.suppress(FileNotFoundError):
+            return bool(os.stat(f"{self._folder}/{layer}").st_mode & _UNFINISHED)  # noqa: PTH116
+        return False
 
     def share(self, layer: str) -> None:
         """Record that more than one thing may refer to a layer, before it does. Needs no space. Raises `OSError`."""

@@ -57,13 +57,18 @@ class Flats:
 
     def __init__(self, store: Path) -> None:
         self.files = Journals(store / FLATS)
-        self._known: dict[str, tuple[int, dict[int, Flat]]] = {}
+        self._known: dict[str, tuple[int, dict[tuple[int, int], Flat]]] = {}
 
     def at(self, state: State) -> Flat | None:
         """Return the widest flattened layer that ends with a state, None if there is none."""
-        if not state.layer or not levels(state.depth):
-            return None
-        return self._of(state.id.journal).get(state.number)
+        for level in range(levels(state.depth) if state.layer else 0, 0, -1):
+            if (flat := self.get(state, level)) is not None:
+                return flat
+        return None
+
+    def get(self, state: State, level: int) -> Flat | None:
+        """Return the flattened layer of that level that ends with a state, None if there is none."""
+        return self._of(state.id.journal).get((state.number, level))
 
     def add(self, journal: str, flat: Flat) -> None:
         """Add a flattened layer. Call with the store's exclusive lock held. Raises `OSError`."""
@@ -79,14 +84,11 @@ class Flats:
                 continue
         return found
 
-    def _of(self, journal: str) -> dict[int, Flat]:
-        """Return the widest ones of a journal by the number of their last state."""
+    def _of(self, journal: str) -> dict[tuple[int, int], Flat]:
+        """Return those of a journal by the number of their last state, and their level."""
         size = self.files.size(journal)
         known = self._known.get(journal)
         if known is None or known[0] != size:
-            widest: dict[int, Flat] = {}
-            for flat in self.all(journal):
-                if flat.number not in widest or widest[flat.number].level < flat.level:
-                    widest[flat.number] = flat
-            known = self._known[journal] = (size, widest)
+            found = {(flat.number, flat.level): flat for flat in self.all(journal)}
+            known = self._known[journal] = (size, found)
         return known[1]

@@ -1,0 +1,125 @@
+"""Merging layers (overlay upper directories) into a new one that has the same effect on any layers below.
+
+Nothing is copied: the files are hard links, so the cost depends on the number of entries. Deletions and opaque
+directories stay what they are, because they hide what the layers below have. Source: the kernel's overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbcontainer.images.layers.flat.links import Entry, Links, set_metadata
+from nbcontainer.images.layers.whiteouts import OPAQUE_XATTR, is_opaque
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP = 3000  # bytes of a path that one open(2) takes
+
+
+@dataclass
+class _Found:
+    """What the layers have under one name: the topmost entry, and the directories that are merged with it."""
+
+    layer: int
+    facts: os.stat_result
+    layers: list[int] = field(default_factory=list)
+    closed: bool = False
+    opaque: bool = False
+
+
+def flatten(sources: Sequence[int], target: int) -> int:
+    """Fill the empty directory `target` with what the directories `sources`, the topmost first, have together.
+
+    All are descriptors, on one file system. Return the number of entries. No link is followed. Raises `OSError`.
+    """
+    links = Links(target)
+    waiting: list[tuple[bytes, list[int]]] = [(b"", list(range(len(sources))))]
+    entries = 0
+    while waiting:
+        path, layers = waiting.pop()
+        with contextlib.ExitStack() as stack:
+            folders = {layer: _opened(stack, sources[layer], path) for layer in layers}
+            new = _opened(stack, target, path)
+            for name, found in _merged(folders).items():
+                entries += 1
+                below = path + b"/" + name if path else name
+                if found.layers:
+                    os.mkdir(name, 0o700, dir_fd=new)
+                    waiting.append((below, found.layers))
+                    if found.opaque:
+                        _make_opaque(new, name)
+                else:
+                    links.add(Entry(folders[found.layer], name), found.facts, Entry(new, name), below)
+            top = folders[layers[0]]
+            set_metadata(top, os.fstat(top), new)
+    return entries
+
+
+def _opened(stack: contextlib.ExitStack, root: int, path: bytes) -> int:
+    """Return a descriptor of a directory of any depth below `root`, closed with `stack`. Every step is a directory."""
+    fd = os.open(b".", _LIST, dir_fd=root)
+    for piece in _pieces(path):
+        try:
+            below = os.open(piece, _LIST, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = below
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _pieces(path: bytes) -> Iterator[bytes]:
+    while len(path) > _STEP:
+        at = path.rindex(b"/", 0, _STEP)
+        yield path[:at]
+        path = path[at + 1 :]
+    if path:
+        yield path
+
+
+def _merged(folders: dict[int, int]) -> dict[bytes, _Found]:
+    """Return what directories of layers, the topmost first, have together, by name: as overlayfs merges them."""
+    merged: dict[bytes, _Found] = {}
+    for layer, folder in folders.items():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                _take(merged, os.fsencode(entry.name), layer, entry.stat(follow_symlinks=False), folder)
+    return merged
+
+
+def _take(merged: dict[bytes, _Found], name: bytes, layer: int, facts: os.stat_result, folder: int) -> None:
+    found = merged.get(name)
+    if found is not None and found.closed:
+        return
+    directory = stat.S_ISDIR(facts.st_mode)
+    if found is None:
+        found = merged[name] = _Found(layer, facts)
+        found.closed = not directory
+    elif not directory:  # what is below this file is hidden from the directory above it
+        found.closed = found.opaque = True
+    if directory:
+        found.layers.append(layer)
+        if _is_opaque(folder, name):
+            found.closed = found.opaque = True
+
+
+def _is_opaque(folder: int, name: bytes) -> bool:
+    fd = os.open(name, _LIST, dir_fd=folder)
+    try:
+        return is_opaque(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_opaque(folder: int, name: bytes) -> None:
+    fd = os.open(name, _LIST, dir_fd=folder)
+    try:
+        os.setxattr(fd, OPAQUE_XATTR, b"y")
+    finally:
+        os.close(fd)

@@ -1,0 +1,195 @@
+"""The history of containers on the real kernel: flattened layers, what programs see of them, and crashes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.cleanup import prune, sweep
+from nbcontainer.containers.diff import diff
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.history import flatten
+from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.outcome import Outcome, Reason
+from tests.requirements import require
+from tests.running import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.container import Container
+
+
+@pytest.fixture
+def own(engine: Engine, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a store of the test's own."""
+    assert engine
+    opened = Engine(tmp_path / "store")
+    yield opened
+    opened.close()
+
+
+def settled(engine: Engine) -> None:
+    """Wait for what cells left to the background."""
+    for _ in range(2):
+        engine.background.wait()
+
+
+def add_cells(engine: Engine, container: Container, count: int) -> None:
+    """Add cells that each wrote one file, without running them."""
+    store = engine.store
+    with container.use():
+        for _ in range(count):
+            number = container.record.count + 1
+            place = store.layers.make_private(store.unique())
+            store.new_directory(place / "diff")
+            store.new_directory(place / "diff" / "many")
+            (place / "diff" / "many" / str(number)).write_text(f"{number}\n")
+            os.chown(place / "diff" / "many" / str(number), *store.owner)
+            cell = CellRecord(place.name, f"cell {number}", "2026-11-24T20:00:00Z", Outcome(Reason.EXITED, 0))
+            container.add_cell(cell)
+
+
+def deep(engine: Engine, count: int, name: str = "deep") -> Container:
+    """Return a container with so many cells that wrote one file each, /many/N."""
+    run_script(engine, "true")
+    made = containers.create(engine, engine.images.find("busybox"), name)
+    add_cells(engine, made, count)
+    return made
+
+
+def test_layers_are_flattened_behind_the_cells(own: Engine) -> None:
+    """After 16 cells that wrote there is one lower in place of 16; history, diff and undo see every cell."""
+    for number in range(17):
+        run_script(own, f"echo {number} > /f{number}; echo {number} > /last", name="dev", image="busybox")
+    settled(own)
+    found = containers.get(own, "dev")
+    assert len(found.layers) - len(found.record.base) == 17
+    assert len(found.lowers) - len(found.record.base) == 2
+    assert run_script(own, "cat /last /f0 /f15 /f16", name="dev").text == "16\n0\n15\n16"
+    assert len(found.cells) == 17
+    assert len(diff(found)) == 18
+    found.undo()
+    found.undo()
+    assert run_script(own, "cat /last; ls /f15 2>/dev/null", name="dev").text == "14"
+
+
+def test_no_container_reaches_the_limit_of_the_kernel(own: Engine) -> None:
+    """A container with 600 layers that were never flattened runs its next cell: they are flattened before."""
+    made = deep(own, 600)
+    assert len(made.lowers) > 500
+    assert run_script(own, "ls /many | wc -l; cat /many/1 /many/600; echo > /new", name="deep").text == "600\n1\n600"
+    lowers = containers.get(own, "deep").lowers
+    assert len(lowers) < 40
+    own.images.find("busybox")
+    undone = containers.get(own, "deep")
+    undone.undo(301)
+    assert run_script(own, "ls /many | wc -l", name="deep").text == "300"
+
+
+def test_flattening_links_each_change_once_for_each_level(own: Engine) -> None:
+    """600 one-file layers get 600 names at the first level and 512 at the second: the work grows with the changes."""
+    made = deep(own, 600)
+    with made.use():
+        made.flatten()
+    layer = own.store.path / "layers" / made.cells[0].layer / "diff" / "many" / "1"
+    assert layer.stat().st_nlink == 3
+    names = len(list((own.store.path / "layers").glob("*/diff/many/*")))
+    assert names == 600 + 37 * 16 + 2 * 256
+
+
+def test_what_flattened_layers_need_is_removed_with_the_container(own: Engine) -> None:
+    """`rm` removes the flattened layers too; `prune` leaves those of a container that is there."""
+    made = deep(own, 40)
+    made.flatten()
+    with made.use():
+        flatten.Flattening(own.store, own.states, own).all(made.record.head)
+    before = len(list((own.store.path / "layers").iterdir()))
+    prune(own)
+    assert len(list((own.store.path / "layers").iterdir())) == before
+    made.remove()
+    settled(own)
+    assert len(list((own.store.path / "layers").iterdir())) == 2  # busybox, and the names by digest
+    assert not list((own.store.path / "journals").iterdir())
+    assert not list((own.store.path / "flats").iterdir())
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from nbcontainer.containers import container
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.history import flatten
+engine = Engine(Path(sys.argv[1]))
+made = container.get(engine, "deep")
+name, at = sys.argv[2].split(":")
+target = flatten.Flattening if name.startswith("_") else type(engine.store.layers)
+original = getattr(target, name)
+def killed(*arguments, **keywords):
+    if at == "after":
+        original(*arguments, **keywords)
+    os.kill(os.getpid(), 9)
+setattr(target, name, killed)
+flatten.Flattening(engine.store, engine.states, engine).all(made.record.head)
+"""
+
+
+@pytest.mark.parametrize("point", ["_merge:before", "begin:after", "_fill:after", "_add:before", "_add:after"])
+def test_a_kill_while_layers_are_flattened_leaves_nothing(own: Engine, point: str) -> None:
+    """SIGKILL at any step: the next start removes the unfinished layer, and the container works as before."""
+    deep(own, 20)
+    before = {path.name for path in (own.store.path / "layers").iterdir()}
+    killed = subprocess.run([sys.executable, "-c", KILLED, own.store.path, point], check=False)
+    assert killed.returncode == -9
+    sweep(own)
+    after = {path.name for path in (own.store.path / "layers").iterdir()}
+    assert len(after - before) == (1 if point == "_add:after" else 0)
+    assert run_script(own, "ls /many | wc -l", name="deep").text == "20"
+
+
+PROGRAMS = r"""
+set -e
+cd /srv/data
+tar -cf /tmp/a.tar --sort=name --mtime=@0 . && tar -tvf /tmp/a.tar | sed 's/ \+/ /g' | cut -d' ' -f1-3,6-
+mkdir /tmp/copy && rsync -aH . /tmp/copy && cd /tmp/copy
+find . -type f -links +1 | sort && find . | sort | xargs -d '\n' stat -c '%n %A %s'
+cd /srv/data/repository && git status --porcelain && git -c gc.auto=0 fsck 2>&1 && git log --format=%s
+"""
+
+
+def test_programs_behave_the_same_on_flattened_layers(own: Engine) -> None:
+    """tar, rsync -H, git and dpkg print the same in a container before and after its layers are flattened."""
+    for name in ("tar", "rsync", "git", "dpkg"):
+        require(name, available=shutil.which(name) is not None)
+    git = "git -c user.name=n -c user.email=e@x -C /srv/data/repository"
+    cells = [
+        "mkdir -p /srv/data/repository; cd /srv/data; echo a > a; ln a b; ln -s a c; mkdir d; echo x > d/x",
+        f"{git} init -q; cd /srv/data/repository; echo 1 > f; {git} add f; {git} commit -qm one",
+        f"cd /srv/data/repository; echo 2 > f; echo 3 > g; {git} add f g; {git} commit -qm two; rm /srv/data/d/x",
+        *(f"echo {number} > /srv/data/n{number}" for number in range(13)),
+    ]
+    for script in cells:
+        run_script(own, script, image="host", name="box")
+    settled(own)
+    dpkg = "dpkg -V tar 2>&1; dpkg -S /bin/tar; dpkg-deb --version | head -1"
+    script = f"{PROGRAMS}\n{dpkg}"
+    flat = run_script(own, script, image="host", name="box")
+    box = containers.get(own, "box")
+    settled(own)
+    assert len(containers.get(own, "box").lowers) < len(box.layers)
+    box.undo()
+    with contextlib.suppress(FileNotFoundError):
+        (own.store.path / "flats" / box.record.journal).unlink()
+    assert len(containers.get(own, "box").lowers) == 16 + len(box.record.base)
+    plain = run_script(own, script, image="host", name="box")
+    assert plain.outcome.ok, plain.stderr
+    assert flat.text == plain.text
+    assert "./a" in plain.text

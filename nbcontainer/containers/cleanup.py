@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import move_to_tmp
-from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records
+from nbcontainer.containers.history.pruning import drop_unreachable
+from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records, save_pin
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.locks import open_lock, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.history.state import State
+    from nbcontainer.containers.history.states import States
+    from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
 
 
@@ -83,9 +90,59 @@ def prune(workspace: Workspace) -> int:
     Raises `StoreError`.
     """
     try:
-        return sweep(workspace, 0)
+        return drop_undone(workspace) + sweep(workspace, 0)
     except OSError as error:
         raise store_error("remove from the store", workspace.store.path, error) from error
+
+
+def drop_undone(workspace: Workspace) -> int:
+    """Drop the states that were undone, of all containers that no cell uses now; return how many.
+
+    A damaged record may follow from any state: then nothing is dropped. Raises `OSError`.
+    """
+    store, states = workspace.store, workspace.states
+    with contextlib.ExitStack() as stack:
+        idle: set[str] = set()
+        busy: set[str] = set()
+        stack.enter_context(store.lock())
+        for path in (store.path / "containers").iterdir():
+            (idle if _locked(stack, path) else busy).add(path.name)
+        try:
+            kept = records(store)
+            for record in kept:
+                if record.name in idle and not record.session and record.tip != record.head:
+                    save_pin(store, replace(record, tip=record.head))
+            heads = [_written(states, record) for record in kept]
+            heads += [record.tip for record in kept if record.name in busy or record.session]
+            running = {record.journal for record in kept if record.name in busy or record.session}
+            new = _being_made(states, kept, store.sessions.alive())
+            return drop_unreachable(store, states, heads, running, new)
+        except ContainerError:
+            return 0
+
+
+def _written(states: States, record: Record) -> State | None:
+    """Return the last state up to the head that is in a journal; None if there is none."""
+    if not record.carried:
+        return record.head
+    parent = record.carried[0].parent
+    return None if parent is None else states.get(parent)
+
+
+def _locked(stack: contextlib.ExitStack, path: Path) -> bool:
+    """Hold a container's lock until `stack` ends; return whether that was possible."""
+    try:
+        fd = open_lock(path / "lock")
+    except OSError:
+        return False
+    stack.callback(os.close, fd)
+    return try_lock(fd)
+
+
+def _being_made(states: States, kept: list[Record], alive: set[str]) -> set[str]:
+    """Return the journals of living sessions that no record names: their containers are not on disk yet."""
+    own = {record.journal for record in kept}
+    return {name for name in states.journals.names() if name not in own and name.partition(".")[0] in alive}
 
 
 def end_session(workspace: Workspace) -> None:

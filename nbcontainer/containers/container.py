@@ -22,7 +22,7 @@ from nbcontainer.containers.history.chain import History
 from nbcontainer.containers.history.flats import levels
 from nbcontainer.containers.history.flatten import MOST_LOWERS, Flattening
 from nbcontainer.containers.history.marking import mark
-from nbcontainer.containers.history.state import CellRecord, State
+from nbcontainer.containers.history.state import CellRecord, State, StateId
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import (
     RECORD,
@@ -273,9 +273,11 @@ class Container:
 
         Raises `ContainerBusy`, and `ContainerError` if no cell, or not so many, were undone since the last new cell.
         """
-        return self._move(lambda: moves.forward(self._to_tip(), self.name, self.record.head, steps))
+        return self._move(lambda: moves.forward(self.history_to_tip, self.name, self.record.head, steps))
 
-    def _to_tip(self) -> History:
+    @property
+    def history_to_tip(self) -> History:
+        """The states up to the newest one that `redo` leads to."""
         return History(self.workspace.states, self.record.tip, self.record.carried)
 
     def _move(self, move: Callable[[], tuple[State | None, CellRecord]]) -> CellRecord:
@@ -322,6 +324,49 @@ class Container:
             self.workspace.doubtful += sorted(layers - private)
             if first:
                 self.workspace.later(lambda: _discard_doubtful(self.workspace))
+
+    def all_states(self) -> list[State]:
+        """Return all states of its own journal, undone ones too, and those that are in no journal yet."""
+        journal = self.record.journal
+        return [*(self.workspace.states.all(journal) if journal else ()), *self.record.carried]
+
+    def checkout(self, state: State | None, name: str) -> Container:
+        """Return a new container of that name in a state of this one, None for the image. It shares all data.
+
+        Raises `ContainerBusy`, `ContainerExists`, `StoreError`, `UsageError`.
+        """
+        check_name(name)
+        store = self.workspace.store
+        self.check_not_running()
+        with self.use():
+            if self.record.carried:
+                wanted = None if state is None else state.number
+                self.save()
+                state = None if wanted is None else self.history_to_tip.numbered(wanted)
+            with store.lock():
+                _check_free(store, name)
+                newest = 0 if state is None else state.number
+                fork = replace(self.record, name=name, session="", journal=store.unique(), newest=newest)
+                if state is not None:
+                    self.workspace.states.share(state.id.journal)
+                made = type(self)(self.workspace, replace(fork, head=state, tip=state), saved=False)
+                made.save()
+        return made
+
+    def state(self, number: int) -> State | None:
+        """Return the state after the cell of that number, None for the image (0). Undone states are found too.
+
+        Raises `ContainerError` if there is no such state.
+        """
+        if number == 0:
+            return None
+        own = StateId(self.record.journal, number)
+        found = self.workspace.states.find(own) if self.record.journal else None
+        found = found or self.history_to_tip.numbered(number)
+        if found is None:
+            hint = f"list the states with `%container history {self.name} --all`"
+            raise ContainerError(f"container '{self.name}' has no state {number}", hint=hint)
+        return found
 
     def stop(self) -> bool:
         """End the cell that runs in it, in any process; return False if none does. Raises `StoreError`."""
@@ -422,15 +467,20 @@ def create(
     check_name(name)
     store = workspace.store
     with store.lock():
-        if (store.path / "containers" / name / RECORD).exists():
-            hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
-            raise ContainerExists(f"container '{name}' already exists", hint=hint)
+        _check_free(store, name)
         lowers = workspace.images.lowers(image)
         created, journal = timestamps.timestamp(), store.unique()
         record = Record(name, image.name, image.digest, lowers, created, labels=dict(labels or {}), journal=journal)
         container = kind(workspace, record, saved=False)
         container.save()
     return container
+
+
+def _check_free(store: Store, name: str) -> None:
+    """Raise `ContainerExists` if a container has that name. The store is locked."""
+    if (store.path / "containers" / name / RECORD).exists():
+        hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
+        raise ContainerExists(f"container '{name}' already exists", hint=hint)
 
 
 def create_anonymous(

@@ -196,6 +196,18 @@ class ContainerMagics(Magics):
         """Make an image of a container's changes. `%commit?` shows the verb's help text instead of this."""
         return self._do("commit", split_for_expansion(line), "%")
 
+    @no_var_expand
+    @line_magic
+    def undo(self, line: str) -> Any:
+        """Go back to before the last cell that changed something. `%undo?` shows the verb's help text instead."""
+        return self._do("undo", split_for_expansion(line), "%")
+
+    @no_var_expand
+    @line_magic
+    def redo(self, line: str) -> Any:
+        """Go forward to what was undone. `%redo?` shows the verb's help text instead of this."""
+        return self._do("redo", split_for_expansion(line), "%")
+
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
         verb = containers.VERBS[name]
         if parse(verb.command, words).has("help"):
@@ -376,6 +388,8 @@ class ContainerMagics(Magics):
 
 
 ContainerMagics.container.__doc__ = _HELP_TEXT
+ContainerMagics.undo.__doc__ = containers.VERBS["undo"].command.describe("%")
+ContainerMagics.redo.__doc__ = containers.VERBS["redo"].command.describe("%")
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
 
 

@@ -225,10 +225,10 @@ def test_the_last_container_is_what_the_last_cell_left(notebook: Notebook) -> No
     assert "no container yet" in notebook.fails("%commit x")
     notebook.good("%%container busybox\necho > /one")
     assert notebook.run("%container diff").value.rows == (("A", "/one"),)
-    assert [row[5] for row in notebook.run("%container history").value.rows] == ["echo > /one"]
+    assert [row[-1] for row in notebook.run("%container history").value.rows] == ["echo > /one"]
     notebook.good("%%container busybox\ntrue")
     assert notebook.run("%container diff").value.rows == ()
-    assert [row[5] for row in notebook.run("%container history").value.rows] == ["true"]
+    assert [row[-1] for row in notebook.run("%container history").value.rows] == ["true"]
     rows = notebook.run("%container ps").value.rows
     assert len(rows) == 1, rows
     row = rows[0]

@@ -7,26 +7,37 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Verb, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import history
-from nbcontainer.commands.verbs.targets import container_of, image_of
+from nbcontainer.commands.verbs.targets import container_of, image_of, state_of
 from nbcontainer.commands.views import CellRow, Note, listings
+from nbcontainer.containers import container as containers
+from nbcontainer.drawing.state_graph import Line, state_graph
 from nbcontainer.errors import ContainerNotFound, UsageError
 
 if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.history.state import State
 
 
 def _history(call: Invocation) -> View:
     try:
-        cells = container_of(call.engine, *call.words.operands).cells
+        container = container_of(call.engine, *call.words.operands)
     except (ContainerNotFound, UsageError):
         if not call.words.operands:
             raise
         return history(image_of(call.engine, call.words.operands[0]))
-    rows = [
-        CellRow(number, cell.created, cell.outcome, bool(cell.layer), cell.command, cell.lost)
-        for number, cell in enumerate(cells, 1)
-    ]
-    return listings.cell_list(rows)
+    chain = [*container.history.chain()][::-1]
+    if not call.words.has("all"):
+        return listings.cell_list([_row(state) for state in chain])
+    there = {state.id for state in chain}
+    states = {state.id: state for state in (*container.all_states(), *chain)}
+    ordered = sorted(states.values(), key=lambda state: state.number)
+    return listings.cell_list([_row(state, undone=state.id not in there) for state in ordered], undone=True)
+
+
+def _row(state: State, *, undone: bool = False) -> CellRow:
+    cell = state.cell
+    return CellRow(state.number, cell.created, cell.outcome, bool(cell.layer), cell.command, cell.lost, undone)
 
 
 def _undo(call: Invocation) -> View:
@@ -41,6 +52,32 @@ def _redo(call: Invocation) -> View:
     return Note(f"{container.name} is as it was after: {one_line(cell.command)}")
 
 
+def _checkout(call: Invocation) -> View:
+    name = call.words.one("name")
+    if not name:
+        raise UsageError("checkout: missing name", hint="write `checkout CONTAINER@N --name NEW`")
+    container, state = state_of(call.engine, call.words.operands[0])
+    made = container.checkout(state, name)
+    number = 0 if state is None else state.number
+    return Note(f"{made.name} is as {container.name}@{number}")
+
+
+def _tree(call: Invocation) -> View:
+    found, _ = containers.list_all(call.engine)
+    last = call.engine.last
+    shown = [container_of(call.engine, name) for name in call.words.operands]
+    if not shown:
+        shown = [one for one in found if not one.anonymous]
+        shown += [last] if last is not None and last.anonymous else []
+    return state_graph([_line(one) for one in shown])
+
+
+def _line(container: Container) -> Line:
+    states = {state.id: state for state in (*container.all_states(), *container.history.chain())}
+    head = container.record.head
+    return Line(container.name, container.record.image, None if head is None else head.id, tuple(states.values()))
+
+
 def _steps(call: Invocation) -> int:
     text = call.words.one("number", "1")
     if not (text.isascii() and text.isdecimal() and 0 < len(text) < 7 and int(text)):
@@ -52,7 +89,13 @@ _NUMBER = Option(("-n", "--number"), "N", "how many cells, 1 by default")
 
 HISTORY_VERBS = (
     Verb(
-        Command("history", "[CONTAINER|IMAGE]", "List a container's cells, or an image's steps.", most=1),
+        Command(
+            "history",
+            "[CONTAINER|IMAGE]",
+            "List a container's cells, or an image's steps.",
+            (Option(("-a", "--all"), "", "list the undone cells, too"),),
+            most=1,
+        ),
         _history,
     ),
     Verb(
@@ -60,4 +103,19 @@ HISTORY_VERBS = (
         _undo,
     ),
     Verb(Command("redo", "[CONTAINER]", "Redo the cell that was undone.", (_NUMBER,), most=1), _redo),
+    Verb(
+        Command(
+            "checkout",
+            "CONTAINER[@N]",
+            "Make a container in the state of another one, after its cell N (0: the image).",
+            (Option(("--name",), "NAME", "the new container's name"),),
+            least=1,
+            most=1,
+        ),
+        _checkout,
+    ),
+    Verb(
+        Command("tree", "[CONTAINER...]", "Draw containers and their states as a graph.", most=999),
+        _tree,
+    ),
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.snapshot import frozen_copy
-from nbcontainer.errors import ContainerNotFound, ImageNotFound
+from nbcontainer.errors import ContainerNotFound, ImageNotFound, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import reference
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.history.state import State
     from nbcontainer.oci.documents import Image
 
 
@@ -46,6 +47,20 @@ def container_of(engine: Engine, name: str = "") -> Container:
     if not name:
         raise ContainerNotFound("no container yet in this notebook", hint="run a cell with `%%container` first")
     return containers.get(engine, name)
+
+
+def state_of(engine: Engine, text: str) -> tuple[Container, State | None]:
+    """Return the container and the state that `dev@3` names: after its cell 3, or at 0 the image (None).
+
+    `dev` is its present state. Raises `ContainerError` if there is no such state, `ContainerNotFound`, `UsageError`.
+    """
+    name, at, number = text.partition("@")
+    container = container_of(engine, name)
+    if not at:
+        return container, container.record.head
+    if not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise UsageError(f"invalid state '{text}'", hint="write CONTAINER@N with the number of a cell, as in dev@3")
+    return container, container.state(int(number))
 
 
 @contextlib.contextmanager

@@ -96,7 +96,8 @@ def image_list(rows: Sequence[ImageRow], *, whole_digests: bool = False) -> Tabl
 class CellRow:
     """A cell of a container as `history` lists it. `created` is the time of its end, in RFC 3339.
 
-    `changed` is whether it left a layer; `incomplete` whether what it changed is lost.
+    `changed` is whether it left a layer; `incomplete` whether what it changed is lost; `undone` whether the container
+    does not follow from it any more.
     """
 
     cell: int
@@ -105,6 +106,7 @@ class CellRow:
     changed: bool
     command: str
     incomplete: bool = False
+    undone: bool = False
 
 
 def _changed(row: CellRow) -> State:
@@ -113,14 +115,16 @@ def _changed(row: CellRow) -> State:
     return State("yes" if row.changed else "")
 
 
-def cell_list(rows: Sequence[CellRow]) -> Table:
-    """Return the cells of a container as a table."""
+def cell_list(rows: Sequence[CellRow], *, undone: bool = False) -> Table:
+    """Return the cells of a container as a table; with `undone`, a column says which ones are."""
     shown = (
         Column("cell", lambda row: str(row.cell)),
         Column("when", lambda row: When(row.created)),
         Column("ended", lambda row: State(str(row.outcome.reason), row.outcome.sign)),
         Column("code", lambda row: str(row.outcome.exit_code)),
+        Column("duration", lambda row: f"{row.outcome.wall_time:.3g} s"),
         Column("changed", _changed),
+        *((Column("undone", lambda row: "undone" if row.undone else ""),) if undone else ()),
         Column("what", lambda row: one_line(row.command)),
     )
     return listing(shown, rows, "no cells")

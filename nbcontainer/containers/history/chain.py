@@ -39,6 +39,19 @@ class History:
             yield state
             state = self._under(state)
 
+    def numbered(self, number: int) -> State | None:
+        """Return the state of that number, None if the head does not follow from one. Raises `ContainerDamaged`.
+
+        Numbers grow along the chain.
+        """
+        head = self.head
+        if head is None or number > head.number:
+            return None
+        for state in self.chain():
+            if state.number <= number:
+                return state if state.number == number else None
+        return None
+
     def layers(self) -> tuple[str, ...]:
         """Return the layers of the root, from the bottom up."""
         return tuple(state.layer for state in self.changes() if state.layer)[::-1]

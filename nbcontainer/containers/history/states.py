@@ -76,6 +76,11 @@ class States:
         """Record that something besides its container may refer to a journal. Raises `OSError`."""
         self.journals.share(journal)
 
+    def forget(self, journal: str) -> None:
+        """Forget the states of a journal that are in memory: some were dropped from it."""
+        for known in [state for state in self._known if state.journal == journal]:
+            del self._known[known]
+
     def drop(self, journal: str) -> None:
         """Remove a journal. No state follows from those in it. Raises `OSError`."""
         self.journals.remove(journal)

@@ -148,8 +148,8 @@ def test_history_is_the_cells(verbs: Verbs) -> None:
     """`history` has a line for each cell: how it ended, and whether it changed anything."""
     rows = verbs("history dev").rows
     assert [row[0] for row in rows] == ["1", "2"]
-    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "yes", "echo new > /added")
-    assert rows[1][2:5] == ("signal", "139", "")
+    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "0 s", "yes", "echo new > /added")
+    assert rows[1][2:6] == ("signal", "139", "0 s", "")
 
 
 def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> None:
@@ -228,6 +228,123 @@ def test_more_is_undone_and_redone_at_once(verbs: Verbs, dev: Container) -> None
     for word in ("0", "-1", "x", "1.5"):
         with pytest.raises(UsageError):
             verbs(f"undo dev -n {word}")
+
+
+def more(verbs: Verbs, dev: Container, *commands: str) -> None:
+    """Add cells to a container that wrote something."""
+    store = verbs.engine.store
+    for command in commands:
+        place = store.layers.make_private(store.unique())
+        (store.new_directory(place / "diff") / "more").write_text(command)
+        with dev.use():
+            dev.add_cell(CellRecord(place.name, command, "2026-11-24T20:00:02Z", Outcome(Reason.EXITED, 0)))
+
+
+def test_undone_cells_keep_their_numbers_and_are_listed_until_prune(verbs: Verbs, dev: Container) -> None:
+    """A cell after an undo is a branch with a new number; `history --all` has both until `prune` drops the undone."""
+    more(verbs, dev, "three", "four")
+    verbs("undo dev -n 2")
+    more(verbs, dev, "five")
+    assert [row[0] for row in verbs("history dev").rows] == ["1", "2", "5"]
+    rows = verbs("history dev --all").rows
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row[-1] for row in rows if "undone" in row] == ["three", "four"]
+    layers = len(list((verbs.engine.store.path / "layers").iterdir()))
+    verbs("prune")
+    assert [row[0] for row in verbs("history dev --all").rows] == ["1", "2", "5"]
+    assert len(list((verbs.engine.store.path / "layers").iterdir())) == layers - 2
+    assert [row[0] for row in verbs("history dev").rows] == ["1", "2", "5"]
+    more(verbs, dev, "six")
+    assert [row[0] for row in verbs("history dev").rows] == ["1", "2", "5", "6"]
+
+
+def test_prune_leaves_nothing_to_redo(verbs: Verbs, dev: Container) -> None:
+    """After `prune` the undone states are gone, and the next cell has a number of its own."""
+    more(verbs, dev, "three")
+    verbs("undo dev")
+    verbs("prune")
+    with pytest.raises(ContainerError, match="nothing to redo"):
+        verbs("redo dev")
+    more(verbs, dev, "four")
+    assert [row[0] for row in verbs("history dev").rows] == ["1", "2", "4"]
+
+
+def test_a_checkout_shares_the_states_and_goes_its_own_way(verbs: Verbs, dev: Container) -> None:
+    """`checkout dev@3 --name fork` is a container in that state; neither sees what the other does, nor its removal."""
+    more(verbs, dev, "three", "four")
+    layers = dev.layers
+    assert str(verbs("checkout dev@3 --name fork")) == "fork is as dev@3"
+    fork = containers.get(verbs.engine, "fork")
+    assert fork.layers == layers[:-1]
+    more(verbs, fork, "own")
+    assert [row[0] for row in verbs("history fork").rows] == ["1", "2", "3", "4"]
+    assert verbs("history fork").rows[-1][-1] == "own"
+    assert verbs("history dev").rows[-1][-1] == "four"
+    assert str(verbs("checkout fork@2 --name again")) == "again is as fork@2"
+    assert str(verbs("checkout fork@0 --name fresh")) == "fresh is as fork@0"
+    assert str(verbs("undo fork -n 2")) == "fork is as it was before: three"
+    verbs("redo fork -n 2")
+    verbs("rm dev")
+    verbs.engine.background.wait()
+    verbs("prune")
+    kept = {path.name for path in (verbs.engine.store.path / "layers").iterdir()}
+    assert kept == {*containers.get(verbs.engine, "fork").layers, "sha256"}
+    assert [row[0] for row in verbs("history again").rows] == ["1", "2"]
+    assert verbs("history fresh").rows == ()
+    verbs("rm fork again fresh")
+    verbs.engine.background.wait()
+    verbs("prune")
+    assert {path.name for path in (verbs.engine.store.path / "layers").iterdir()} == {fork.record.base[0], "sha256"}
+    verbs.engine.close()
+    later = Unprivileged(verbs.engine.store.path)
+    Verbs(later)("prune")
+    later.close()
+    assert not list((later.store.path / "journals").iterdir())
+
+
+@pytest.mark.usefixtures("dev")
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("checkout dev@9 --name f", ContainerError, "container 'dev' has no state 9; list the states with"),
+        ("checkout dev@x --name f", UsageError, "invalid state 'dev@x'; write CONTAINER@N"),
+        ("checkout nope@1 --name f", ContainerNotFound, "no such container: 'nope'"),
+        ("checkout dev@1 --name dev", ContainerExists, "container 'dev' already exists"),
+        ("checkout dev@1 --name a/b", UsageError, "invalid container name 'a/b'"),
+        ("checkout dev@1", UsageError, "checkout: missing name; write"),
+        ("redo dev", ContainerError, "nothing to redo: container 'dev' is at its newest state"),
+        ("undo dev -n 2", ContainerError, "cannot undo 2 cells of container 'dev': only 1 changed something"),
+    ],
+)
+def test_what_history_cannot_do(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
+    """Unknown states, names in use and too many steps are one line with the next step, and change nothing."""
+    before = str(verbs("ps")), str(verbs("history dev"))
+    with pytest.raises(error) as raised:
+        verbs(line)
+    assert str(raised.value).startswith(message)
+    assert raised.value.hint
+    assert (str(verbs("ps")), str(verbs("history dev"))) == before
+
+
+def test_the_tree_has_each_state_once(verbs: Verbs, dev: Container) -> None:
+    """`tree` draws branches and names as lines, and as SVG in which nothing of a cell is markup."""
+    more(verbs, dev, "three", "<b>four</b>")
+    verbs("checkout dev@3 --name fork")
+    fork = containers.get(verbs.engine, "fork")
+    more(verbs, fork, "five")
+    verbs("checkout dev@0 --name fresh")
+    assert str(verbs("tree")).splitlines() == [
+        "base  (fresh)",
+        "* 1 echo new > /added",
+        f"* 2 {'x' * 47}…",
+        "* 3 three",
+        "| * 4 five  (fork)",
+        "* 4 <b>four</b>  (dev)",
+    ]
+    drawn = verbs("tree")._repr_svg_()
+    assert "<b>" not in drawn
+    assert "&lt;b&gt;four" in drawn
+    assert drawn.count("<circle") == 5
 
 
 def test_undo_leaves_a_layer_that_is_shared(verbs: Verbs, dev: Container) -> None:

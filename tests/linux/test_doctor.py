@@ -442,24 +442,36 @@ def test_where_a_filter_refuses_namespaces_the_options_are_named(podman: tuple[s
     assert tell(*podman, "--security-opt=seccomp=unconfined", *place, store=Path("/home/nbcontainer")).ran
 
 
+def root_of_links(top: Path) -> Path:
+    """Return a root directory that lacks /usr and /etc: a plain user cannot put an overlay on this machine's root."""
+    for name in ("usr", "etc", "proc", "sys", "dev", "tmp", "var", "home", "root", "run"):
+        (top / name).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (top / name).symlink_to(f"usr/{name}")
+    return top
+
+
 def test_in_rootless_podman_as_it_comes_cells_run(tmp_path: Path) -> None:
     """Root there is a plain user outside: cells have the outer /proc, and volumes keep their owners."""
     require_plain_user()
     require("podman")
     ranges = range_refusal(Machine())
     require("subuid", available=ranges is None, why=ranges.why if ranges else "")
+    data = tmp_path / "shown" / "data"
+    data.mkdir(parents=True)
+    shown = {"/usr:/usr:ro", "/etc:/etc:ro", f"{tmp_path}/shown:{tmp_path}/shown"}
+    shown |= {f"{path}:{path}:ro" for path in (sys.base_prefix, Path(__file__).parents[2])}
     with tempfile.TemporaryDirectory(prefix="nbc-") as short:
         settings = Path(short) / "containers.conf"
         settings.write_text('[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\n')
         command = ("env", f"CONTAINERS_CONF={settings}", f"XDG_RUNTIME_DIR={short}", "podman")
         places = ("--root", f"{short}/root", "--runroot", f"{short}/run", "--runtime", str(shutil.which("runc")))
-        store = Path(tempfile.mkdtemp(dir=tmp_path))
-        (store / "data").mkdir()
         told = tell(
-            *(*command, *places, "run", "--rm", "--network=none", "--security-opt=label=disable"),
-            *(f"--volume={tmp_path}:{tmp_path}", "--rootfs", "/:O"),
-            store=store / "store",
-            volumes=(f"{store}/data:/data",),
+            *(*command, *places, "run", "--rm", "--network=none", "--workdir", str(Path(__file__).parents[2])),
+            *(f"--volume={volume}" for volume in sorted(shown)),
+            *("--rootfs", str(root_of_links(tmp_path / "rootfs"))),
+            store=tmp_path / "shown" / "store",
+            volumes=(f"{data}:/data",),
         )
         subprocess.run([*command, *places, "system", "reset", "--force"], check=False, capture_output=True)
     assert told.missing == []

@@ -222,9 +222,19 @@ def test_the_mounts_are_read(tmp_path: Path) -> None:
     )
     found = machine(tmp_path, {"self/mountinfo": text})
     assert found.mounts() == [
-        Mount("/", "/", ("rw", "relatime"), "ext4", ("rw", "errors=remount-ro")),
-        Mount("/sub", "/mnt/a b", ("rw", "nosuid"), "tmpfs", ("rw", "size=1k")),
-        Mount("/", "/mnt/a b", ("ro",), "ext4", ("ro",)),
+        Mount("/", "/", ("rw", "relatime"), "ext4", ("rw", "errors=remount-ro"), 27, 1, "/dev/vda", ("shared:1",)),
+        Mount(
+            "/sub",
+            "/mnt/a b",
+            ("rw", "nosuid"),
+            "tmpfs",
+            ("rw", "size=1k"),
+            31,
+            27,
+            "tmp\\fs",
+            ("master:2", "shared:3"),
+        ),
+        Mount("/", "/mnt/a b", ("ro",), "ext4", ("ro",), 32, 31, "/dev/vdb"),
     ]
     assert found.mount_of(Path("/mnt/a b/c/d")) == found.mounts()[2]
     assert found.mount_of(Path("/mnt/a")) == found.mounts()[0]

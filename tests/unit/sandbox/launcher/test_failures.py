@@ -115,7 +115,8 @@ def test_a_read_only_parent_is_not_blamed_on_the_store() -> None:
 
 def test_root_without_the_capability_is_told_to_leave_the_hosts_namespace(tmp_path: Path) -> None:
     """With `--userns=host` no user namespace is asked for, and what would allow one is no help."""
-    (tmp_path / "self").mkdir()
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/user").touch()
     (tmp_path / "self/status").write_text("CapEff:\t00000000a80425fb\nSeccomp:\t2\n")
     machine = Machine(tmp_path, tmp_path, {}, 0, 0, tmp_path)
     failed = {"failed": "unshare: Operation not permitted", "errno": errno.EPERM, "map": False, "kind": "host"}

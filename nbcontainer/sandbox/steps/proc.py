@@ -75,8 +75,10 @@ class MountProc(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return, as text, what the step does with these arguments."""
-        return _DESCRIPTIONS.get(arguments["level"], cls.phrase)
+        """Return, as text, what the step does with these arguments; the name of any level but the first comes last."""
+        level = arguments["level"]
+        text = _DESCRIPTIONS.get(level, cls.phrase)
+        return text if level == ProcLevel.OWN else f"{text} ({level})"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mount it on the stage. For `ProcLevel.NOTEBOOK`, the last of `files` is the detached mount.

@@ -115,3 +115,9 @@ def test_a_process_that_ends_meanwhile_stops_nothing() -> None:
     kernel.fail(errno.ENOENT, lambda made: made.name == "mount" and made.args[1] == "/proc/1")
     CoverProcesses("/proc").apply(kernel, ())
     assert [made.args[1] for made in kernel.calls if made.name == "mount"][-1] == "/proc/7"
+
+
+@pytest.mark.parametrize("level", list(ProcLevel)[1:])
+def test_an_explanation_has_the_name_of_the_level(level: ProcLevel) -> None:
+    """It is the name that doctor and inspect show."""
+    assert MountProc.describe({"level": level.value}).endswith(f"({level})")

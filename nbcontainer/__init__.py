@@ -43,6 +43,11 @@ A named container keeps its files from run to run, and becomes an image:
 'kept\\n'
 >>> nbcontainer.get("box").remove()
 
+`map` runs one command, or one function, over many inputs, on this machine or on a cluster (docs/map.md):
+
+>>> [result.text for result in nbcontainer.map("busybox", ["wc", "-c"], ["one", "three"])]
+['3\\n', '5\\n']
+
 Every error that this package raises on purpose is an `NbcontainerError` with a `message` and a `hint`.
 """
 
@@ -84,7 +89,12 @@ if TYPE_CHECKING:
         VolumeBusy,
         VolumeError,
         VolumeNotFound,
+        WorkerError,
+        WorkerLost,
     )
+    from nbcontainer.mapping.calling import map  # noqa: A004 - as in concurrent.futures
+    from nbcontainer.mapping.health import doctor
+    from nbcontainer.mapping.mapped import Mapped
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.runs.output_stream import OutputEvent, OutputStream
@@ -111,6 +121,7 @@ __all__ = [
     "LauncherError",
     "LimitUnavailable",
     "LinkRefused",
+    "Mapped",
     "NbcontainerError",
     "NetworkUnavailable",
     "Outcome",
@@ -126,14 +137,18 @@ __all__ = [
     "VolumeBusy",
     "VolumeError",
     "VolumeNotFound",
+    "WorkerError",
+    "WorkerLost",
     "__version__",
     "commit",
     "create",
+    "doctor",
     "find_image",
     "get",
     "list_containers",
     "list_images",
     "load",
+    "map",
     "pull",
     "remove_image",
     "run",
@@ -145,17 +160,20 @@ __all__ = [
 _MODULES = {
     "Container": "runs.public_container",
     "Image": "oci.documents",
+    "Mapped": "mapping.mapped",
     "Outcome": "outcome",
     "OutputEvent": "runs.output_stream",
     "OutputStream": "runs.output_stream",
     "Result": "runs.results",
     "commit": "api",
     "create": "api",
+    "doctor": "mapping.health",
     "find_image": "runs.store_images",
     "get": "api",
     "list_containers": "api",
     "list_images": "runs.store_images",
     "load": "runs.store_images",
+    "map": "mapping.calling",
     "pull": "runs.store_images",
     "remove_image": "runs.store_images",
     "run": "api",

@@ -25,6 +25,8 @@ NbcontainerError
 │   ├── VolumeNotFound
 │   └── VolumeBusy        a cell uses it, here or in another notebook
 ├── ValueUnavailable      a value cannot be read from a cell's /out, or written to its /in
+├── WorkerError           an executor cannot run an item of `map`
+│   └── WorkerLost        the worker of an item has ended, or is out of reach
 └── CellFailed            the cell ran and ended badly; it holds the outcome
 """
 
@@ -386,6 +388,31 @@ class ValueUnavailable(NbcontainerError):
     ... except ValueUnavailable as error:
     ...     print(error.message)
     the cell left no file /out/answer.*
+    """
+
+
+class WorkerError(NbcontainerError):
+    """An executor cannot run an item of `map`: its workers lack something, or the executor is closed.
+
+    `index` is the position of the item's input, and `attempts` how often it was started.
+
+    >>> pool = ThreadPoolExecutor()
+    >>> pool.shutdown()
+    >>> for found in map("busybox", ["cat"], ["input"], executor=pool):
+    ...     print(found.message, found.index)
+    a worker cannot run the item: RuntimeError: cannot schedule new futures after shutdown 0
+    """
+
+    index: int = 0
+    attempts: int = 1
+
+
+class WorkerLost(WorkerError):
+    """The worker of an item of `map` has ended, or is out of reach. Parts of the item may have run.
+
+    >>> for found in map("busybox", ["cat"], ["input"]):
+    ...     if isinstance(found, WorkerLost):
+    ...         print(found.index, found.hint)
     """
 
 

@@ -257,6 +257,8 @@ class Container:
 
     def remove(self) -> None:
         """Remove the container, and the layers that nothing else uses. Volumes stay. Raises `ContainerBusy`."""
+        if self.anonymous and not self.saved:
+            return  # no cell has changed anything (`add_cell`)
         with self.use(), self.workspace.store.lock():
             self._discard()
 

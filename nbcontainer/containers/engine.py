@@ -188,3 +188,10 @@ def set_default_engine(engine: Engine | None) -> None:
     """Replace the default engine: for tests, and for a store elsewhere."""
     global _default, _default_pid
     _default, _default_pid = engine, os.getpid()
+
+
+def close_default_engine() -> None:
+    """Close the default engine, if this process has opened it."""
+    with _default_lock:
+        if _default is not None and _default_pid == os.getpid():
+            _default.close()

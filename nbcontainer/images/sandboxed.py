@@ -19,6 +19,7 @@ from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.flat import flattening
 from nbcontainer.images.layers.limits import Limits
+from nbcontainer.images.single_files import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +80,13 @@ def pack_directory(files: Sequence[int], progress: Progress, *, path: str) -> bo
         return False
     pack.pack_tree(fd, files[0], compression=Compression.NONE, clamp=None, progress=progress)
     return True
+
+
+def copy_files(
+    files: Sequence[int], _: Progress, *, paths: list[str], limit: int
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """See `nbcontainer.images.single_files.reading.copy_files`: the root is the tree, and files[0] the target."""
+    return reading.copy_files(_root(), paths, files[0], limit)
 
 
 def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int | None]]:

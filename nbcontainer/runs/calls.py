@@ -42,12 +42,13 @@ class Data:
     """What goes into a run and out of it, beside its command and its options.
 
     `stdin` is its standard input, None for none; `inputs` are values for files in `/in`; `get` names the values to read
-    from `/out`: names, or a mapping of names to paths there.
+    from `/out`: names, or a mapping of names to paths there. With `output` there is a `/out` without them.
     """
 
     stdin: bytes | str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     get: Sequence[str] | Mapping[str, str] = ()
+    output: bool = False
 
     @property
     def wanted(self) -> dict[str, str]:
@@ -60,14 +61,14 @@ class Data:
 
     def exchange(self) -> Exchange | None:
         """Return the exchange of a run with these values, which the caller closes; None for none."""
-        if not self.inputs and not self.get:
+        if not self.inputs and not self.get and not self.output:
             return None
         from nbcontainer.values.exchange import Exchange
 
         for name in self.inputs:
             if not isinstance(name, str) or not name.isidentifier():
                 raise UsageError(f"invalid name {name!r} in inputs", hint='write inputs={"name": value}')
-        return Exchange(self.inputs, output=bool(self.get))
+        return Exchange(self.inputs, output=bool(self.get) or self.output)
 
 
 def image_word(image: str | Image) -> str:
@@ -82,7 +83,9 @@ def image_word(image: str | Image) -> str:
 class Call:
     """One run, which `result` does in the thread that calls it. `stop` may be called from any thread, at any time.
 
-    `stdout` and `stderr` get the output as it comes; None collects it for the result. `runner` runs the request.
+    `stdout` and `stderr` get the output as it comes; None collects it for the result. `runner` runs the request, and
+    `on_output` gets the exchange while its `/out` is there, after the end. `limit` gets what is collected; an error of
+    it ends the container, and is raised.
     """
 
     def __init__(
@@ -94,17 +97,32 @@ class Call:
         stdout: Sink | None = None,
         stderr: Sink | None = None,
         runner: Runner,
+        on_output: Callable[[Exchange, Outcome], None] | None = None,
+        limit: Sink | None = None,
     ) -> None:
         self._engine = engine
         self._request = request
         self._data = data
         self._out: list[bytes] = []
         self._err: list[bytes] = []
-        self._sinks = (stdout or self._out.append, stderr or self._err.append)
+        self._limit = limit
+        self._sinks = (stdout or self._collector(self._out), stderr or self._collector(self._err))
         self._runner = runner
+        self._on_output = on_output
         self._supervisor: Supervisor | None = None
         self._stopped: bool = False
         self._lock = threading.RLock()  # a finalizer may call `stop` inside one of these methods
+
+    def _collector(self, parts: list[bytes]) -> Sink:
+        limit = self._limit
+        if limit is None:
+            return parts.append
+
+        def collect(data: bytes) -> None:
+            limit(data)
+            parts.append(data)
+
+        return collect
 
     def result(self, *, check: bool) -> Result:
         """Run to the end, and return the result. Raises `CellFailed` if `check`, and the package's other errors."""
@@ -119,6 +137,8 @@ class Call:
             out, err = b"".join(self._out), b"".join(self._err)
             if check and not outcome.ok:
                 raise failure(outcome, out, err)
+            if exchange is not None and self._on_output is not None:
+                self._on_output(exchange, outcome)
             values = exchange.get(wanted) if exchange is not None and outcome.ok else {}
             return Result(container, outcome, out, err, values)
 
@@ -176,11 +196,20 @@ def _input(data: bytes | str | None) -> Iterator[int | None]:
 
 
 def request_in(
-    image: str, command: Sequence[str], script: str | None, data: Data, options: Mapping[str, Any]
+    image: str,
+    command: Sequence[str],
+    script: str | None,
+    data: Data,
+    options: Mapping[str, Any],
+    *,
+    variables: bool = True,
 ) -> Request:
-    """Return the request of a Python caller. Raises `TypeError`, `UsageError`, `ContainerError`."""
+    """Return the request of a Python caller; `variables` sets those of its short inputs.
+
+    Raises `TypeError`, `UsageError`, `ContainerError`.
+    """
     words = tuple(strings("command", command))
     if data.stdin is not None and words and script is not None:
         raise UsageError("both `script` and `input` are the command's standard input", hint="leave out one of them")
-    exchange = data.exchange()
+    exchange = data.exchange() if variables else None
     return request_of_keywords(image, words, script, options, () if exchange is None else exchange.variables)

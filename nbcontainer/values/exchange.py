@@ -113,6 +113,17 @@ class Exchange:
         found = {name: path or received.find(directory, name) for name, path in wanted.items()}
         return {name: received.read(directory, path, limit) for name, path in found.items()}
 
+    def raw(self, name: str, limit: int) -> tuple[str, bytes]:
+        """Return suffix and bytes (at most `limit`) of the one file `/out/NAME.*`. Raises `ValueUnavailable`."""
+        found = received.find(self._opened(), name)
+        with received.open_file(self._opened(), found, limit) as file:
+            return found.partition(".")[2], file.read(limit)
+
+    def bytes_of(self, path: str, limit: int) -> bytes:
+        """Return the bytes (at most `limit`) of a file in `/out`. Raises `ValueUnavailable`, `UsageError`."""
+        with received.open_file(self._opened(), path_in_output(path, "files"), limit) as file:
+            return file.read(limit)
+
     def _opened(self) -> int:
         if self.directory is None:
             raise ValueUnavailable("the cell has no /out", hint="run it again")

@@ -93,21 +93,26 @@ def read(directory: int, name: str, limit: int = SIZE_LIMIT) -> Any:
 
     Raises `ValueUnavailable`.
     """
-    codec = codec_of(name.rpartition("/")[2].rpartition(".")[2].lower())
     with open_file(directory, name, limit) as file:
-        if codec is None:
-            return file.read()
-        try:
-            return codec.read(file)
-        except MissingPackage as error:
-            raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: {error}", hint=error.hint) from None
-        except MemoryError:
-            hint = "let the cell write less"
-            raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: not enough memory", hint=hint) from None
-        except Exception as error:  # whatever a library raises about a file that a container made
-            detail = shown(str(error).partition("\n")[0])
-            problem = f"{OUTPUT}/{shown(name)} is not a valid .{codec.suffix} file: {detail}"
-            raise ValueUnavailable(problem, hint="check how the cell writes it") from None
+        return decoded(file, name)
+
+
+def decoded(file: BinaryIO, name: str) -> Any:
+    """Return the Python value of an open file that a container left as `name` in `/out`. Raises `ValueUnavailable`."""
+    codec = codec_of(name.rpartition("/")[2].rpartition(".")[2].lower())
+    if codec is None:
+        return file.read()
+    try:
+        return codec.read(file)
+    except MissingPackage as error:
+        raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: {error}", hint=error.hint) from None
+    except MemoryError:
+        hint = "let the cell write less"
+        raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: not enough memory", hint=hint) from None
+    except Exception as error:  # whatever a library raises about a file that a container made
+        detail = shown(str(error).partition("\n")[0])
+        problem = f"{OUTPUT}/{shown(name)} is not a valid .{codec.suffix} file: {detail}"
+        raise ValueUnavailable(problem, hint="check how the cell writes it") from None
 
 
 def _reason(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import doctest
 import inspect
 from pathlib import Path
@@ -26,6 +27,7 @@ PUBLIC = [name for name in nbcontainer.__all__ if name != "__version__"]
 def _default(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The test's engine is the default one, and the working directory is empty."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NBCONTAINER_HOME", str(engine.store.path))
     set_default_engine(engine)
     yield
     set_default_engine(None)
@@ -66,7 +68,8 @@ def test_a_public_method_is_documented(kind: type) -> None:
 
 def examples(value: Any, name: str) -> doctest.TestResults:
     """Runs the examples in the own docstring of a public thing, with all public names at hand."""
-    names = {one: getattr(nbcontainer, one) for one in PUBLIC} | {"asyncio": asyncio, "Path": Path}
+    names: dict[str, Any] = {one: getattr(nbcontainer, one) for one in PUBLIC} | {"asyncio": asyncio, "Path": Path}
+    names |= {one: getattr(concurrent.futures, one) for one in ("ProcessPoolExecutor", "ThreadPoolExecutor")}
     parsed = doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", names, name, None, None)
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(parsed)

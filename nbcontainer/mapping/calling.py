@@ -1,0 +1,96 @@
+"""`map`: the function that users call."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import Any
+
+from nbcontainer.commands.options.table import strings
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.errors import UsageError
+from nbcontainer.mapping import portable_image, progress_report
+from nbcontainer.mapping.mapped import Mapped
+from nbcontainer.mapping.submitting import submitter
+from nbcontainer.mapping.tasks import Work, command_of
+from nbcontainer.oci.documents import Image
+from nbcontainer.runs.calls import image_word
+
+
+def map(  # noqa: A001 - as in concurrent.futures
+    image: str | Image,
+    command: Sequence[str] | Callable[[Any], Any],
+    inputs: Iterable[Any],
+    *,
+    workers: int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    ordered: bool = True,
+    files: Sequence[str] = (),
+    progress: bool = True,
+) -> Mapped:
+    """Run a command or a function in a container of its own for each input, and return an iterator of the results.
+
+    A command (an argument list) gets the input, text or bytes, on standard input. A function is called with the input
+    inside the container, and what it returns is `Result.value`; the image needs the notebook's version of Python. What
+    the function and its input hold is sent by cloudpickle; the value comes back by the codecs of docs/values.md, and is
+    never unpickled.
+
+    Each item gives one `Result`, whose outcome may be bad, or one error in its place; no error is raised. `timeout`
+    (seconds) is for each item. A failed item is run up to `retries` more times. Results come in the order of the
+    inputs, or with `ordered=False` as they end; `Result.index` is the position of the input. `files` are paths in the
+    container whose contents come back as `Result.files`, directories with all files below them.
+
+    Without `executor`, `workers` threads of this machine run containers, by default one for each processor. `executor`
+    is any concurrent.futures.Executor, such as `Client.get_executor()` of dask.distributed (docs/map.md); `workers` is
+    then how many items are sent at once. Raises `UsageError`, `TypeError`, `ImageNotFound`, `ImageError`.
+
+    >>> [result.text for result in map("busybox", ["tr", "a-z", "A-Z"], ["one", "two"])]
+    ['ONE', 'TWO']
+    >>> def square(number):
+    ...     return number * number
+    >>> [result.value for result in map("host", square, range(4))]
+    [0, 1, 4, 9]
+    """
+    _check(workers, timeout, retries)
+    words, function = command_of(command)
+    engine = default_engine()
+    found = engine.images.reporting_to(progress_report.listener() if progress else None).find(image_word(image))
+    sender = submitter(executor, workers)
+    work = Work(
+        portable_image.described(engine.store, found),
+        words,
+        function,
+        timeout,
+        tuple(_absolute(path) for path in strings("files", files)),
+        sender.lifeline,
+    )
+    total = len(inputs) if isinstance(inputs, Sized) else None
+    listener = progress_report.listener() if progress else None
+    return Mapped(
+        inputs,
+        work.task,
+        sender,
+        blob=functools.partial(portable_image.read_blob, engine.store),
+        retries=retries,
+        ordered=ordered,
+        report=progress_report.Report(f"map {found.name}", total, listener),
+    )
+
+
+def _check(workers: int | None, timeout: float | None, retries: int) -> None:
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise UsageError(f"invalid number of workers: {workers!r}", hint="write a number greater than 0")
+    if not isinstance(retries, int) or retries < 0:
+        raise UsageError(f"invalid number of retries: {retries!r}", hint="write 0 or a greater number")
+    if timeout is not None and (not isinstance(timeout, int | float) or not 0 < timeout < math.inf):
+        raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds greater than 0")
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise UsageError(f"the path {path!r} in files is not absolute", hint="write it as in /work/result.csv")
+    return path

@@ -1,0 +1,174 @@
+"""Back-pressure: no more containers than this machine can take. A start waits, and says what it waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.errors import SetupFailed
+from nbcontainer.rendering.quantities import size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_RESERVE = 64 << 20
+"""Bytes of memory that stay free, beside those of the new container."""
+
+_MEMORY, _PROCESSES, _DESCRIPTORS = 8 << 20, 8, 24
+"""What one container needs on the notebook's side, rounded up: bytes, processes and descriptors."""
+
+_AGAIN = 0.2
+"""Seconds after which the machine is looked at again: other programs end without notice."""
+
+_SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EUSERS})
+"""Errors of a start that another container's end may cure (clone(2), open(2), user_namespaces(7))."""
+
+_PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is left on this machine. Each method returns None if that is not known."""
+
+    proc: Path = _PROC
+    cgroup: Path = _CGROUP
+
+    def memory(self) -> int | None:
+        """Return the bytes of memory that are available, in this machine and in this process's control group."""
+        lines = _text(self.proc / "meminfo").splitlines()
+        found = next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), None)
+        return _least(found, self._in_group("memory.max", "memory.current"))
+
+    def processes(self) -> int | None:
+        """Return how many processes can be started (kernel.pid_max, kernel.threads-max, pids.max)."""
+        limits = (_number(self.proc / "sys/kernel" / name) for name in ("pid_max", "threads-max"))
+        running = _text(self.proc / "loadavg").split()[3:4]
+        count = int(running[0].partition("/")[2]) if running else 0
+        machine = _least(*limits)
+        return _least(None if machine is None else machine - count, self._in_group("pids.max", "pids.current"))
+
+    def descriptors(self) -> int | None:
+        """Return how many more descriptors this process may open (RLIMIT_NOFILE, getrlimit(2))."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit == resource.RLIM_INFINITY:
+            return None
+        with contextlib.suppress(OSError):
+            return limit - len(os.listdir(self.proc / "self/fd"))  # noqa: PTH208 - this is called for each start
+        return None
+
+    def _in_group(self, limit: str, current: str) -> int | None:
+        """Return what is left of a limit of this process's control group (version 2) and of those above it."""
+        line = _text(self.proc / "self/cgroup").strip()
+        path = self.cgroup / line.removeprefix("0::/") if line.startswith("0::/") else self.cgroup
+        left: int | None = None
+        while path.is_relative_to(self.cgroup):
+            most, used = _number(path / limit), _number(path / current)
+            if most is not None and used is not None:
+                left = _least(left, most - used)
+            if path == self.cgroup:
+                break
+            path = path.parent
+        return left
+
+    def lacks(self) -> str:
+        """Return what is too little for one more container, as a phrase; empty if nothing is."""
+        memory = self.memory()
+        if memory is not None and memory < _RESERVE + _MEMORY:
+            return f"memory ({size(max(0, memory))} available)"
+        processes = self.processes()
+        if processes is not None and processes < _PROCESSES:
+            return f"processes ({max(0, processes)} left)"
+        descriptors = self.descriptors()
+        if descriptors is not None and descriptors < _DESCRIPTORS:
+            return f"file descriptors ({max(0, descriptors)} left, ulimit -n)"
+        return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _least(*values: int | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return min(known) if known else None
+
+
+class Gate:
+    """Lets the containers of one process start. Thread-safe.
+
+    A start waits while the machine lacks something and another container of this gate runs: with none, it is the only
+    one, and its own error says what is wrong. `on_wait` gets a phrase for what it waits for, and "" when it continues.
+    """
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self._machine = machine or Machine()
+        self._changed = threading.Condition()
+        self._running = 0
+        self._ended = 0
+
+    @contextlib.contextmanager
+    def admitted(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> Iterator[None]:
+        """Hold a place for one container; wait for it unless `stopped` is true."""
+        with self._changed:
+            self._wait_for_machine(on_wait, stopped)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._ended += 1
+                self._changed.notify_all()
+
+    def _wait_for_machine(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        waited = False
+        while self._running and not stopped() and (lacking := self._machine.lacks()):
+            waited = True
+            on_wait(lacking)
+            self._changed.wait(_AGAIN)
+        if waited:
+            on_wait("")
+
+    def wait_for_end(self, error: BaseException, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
+        """Wait for another container's end after a start that failed; return False if that cannot help.
+
+        Call it inside `admitted`. It helps if the machine had too little of something, and another container runs.
+        """
+        if not is_short(error):
+            return False
+        with self._changed:
+            before, others = self._ended, self._running - 1
+            if not others:
+                return False
+            on_wait("another container's end, since the machine refused this one")
+            while self._ended == before and self._running > 1 and not stopped():
+                self._changed.wait(_AGAIN)
+            on_wait("")
+        return not stopped()
+
+
+def is_short(error: BaseException) -> bool:
+    """Return whether an error of a start says that the machine had too little of something at that moment."""
+    if isinstance(error, SetupFailed):
+        return error.errno in _SHORT
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen.errno in _SHORT
+        seen = seen.__cause__
+    return False

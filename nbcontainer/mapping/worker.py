@@ -1,0 +1,191 @@
+"""The worker's side of `map`: one function that takes and returns plain data. Workers import this module.
+
+It uses the default store of the worker's user, as a notebook there does.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer._version import __version__
+from nbcontainer.containers import run as running
+from nbcontainer.containers.engine import default_engine
+from nbcontainer.errors import NbcontainerError, SetupFailed, ValueUnavailable
+from nbcontainer.images import sandboxed
+from nbcontainer.mapping import answers, dask_worker
+from nbcontainer.mapping.lifeline import Lifelines, Runs
+from nbcontainer.mapping.portable_image import BlobsMissing, WorkerImages
+from nbcontainer.mapping.pressure import Gate
+from nbcontainer.mapping.tasks import function_command, function_inputs
+from nbcontainer.runs.calls import Call, Cancelled, Data, request_in
+from nbcontainer.store.errors import store_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.runs.results import Result
+
+FILES_LIMIT = 1 << 30
+"""Bytes of all files that come back with one result, and of its value."""
+
+OUTPUT_LIMIT = 256 << 20
+"""Bytes of an item's output and errors together: they are in memory."""
+
+_LIFELINES = Lifelines()
+_IMAGES = WorkerImages()
+_GATE = Gate()
+
+
+def perform(
+    task: Mapping[str, Any],
+    blobs: Mapping[str, bytes] | None = None,
+    *,
+    runs: Runs | None = None,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Return the answer to a task: its result, its error, or the digests of the blobs that are missing here.
+
+    `blobs` are those that it lacked before, by digest. `runs` end when the notebook ends them; without, this process
+    finds them by the task's lifeline. `on_wait` gets what a start waits for.
+    """
+    held = runs or _LIFELINES.runs(task["lifeline"])
+    try:
+        with dask_worker.started(task) as key:
+            return _Item(task, held, on_wait, key).answer(blobs)
+    except BlobsMissing as error:
+        return {"missing": error.digests}
+    except NbcontainerError as error:
+        return answers.of_error(error)
+    except OSError as error:
+        return answers.of_error(store_error("run an item of a map", error.filename or "", error))
+
+
+class _Item:
+    """One item on this worker. `key` is its key on a Dask worker, empty elsewhere."""
+
+    def __init__(self, task: Mapping[str, Any], runs: Runs, on_wait: Callable[[str], None], key: str) -> None:
+        self._task = task
+        self._runs = runs
+        self._on_wait = on_wait
+        self._key = key
+        self._files: dict[str, bytes] = {}
+        self._value: tuple[str, bytes] | None = None
+
+    def answer(self, blobs: Mapping[str, bytes] | None) -> dict[str, Any]:
+        engine = default_engine()
+        word = _IMAGES.find(engine, self._task["image"], blobs)
+        with _GATE.admitted(self._on_wait, lambda: self._runs.stopped):
+            result = self._run(engine, word)
+        return answers.of_result(result, self._files, self._value)
+
+    def _run(self, engine: Engine, word: str) -> Result:
+        while True:
+            call = self._call(engine, word)
+            try:
+                with self._runs.holding(call), dask_worker.watching(self._key, call):
+                    return call.result(check=False)
+            except Cancelled:
+                raise _ended() from None
+            except NbcontainerError as error:
+                if not _GATE.wait_for_end(error, self._on_wait, lambda: self._runs.stopped):
+                    raise _without_python(error, self._task) from None
+
+    def _call(self, engine: Engine, word: str) -> Call:
+        task = self._task
+        options = {} if task["timeout"] is None else {"timeout": task["timeout"]}
+        if task["function"] is None:
+            data, command = Data(task["input"], output=self._wants_output), list(task["command"])
+        else:
+            data, command = Data(None, function_inputs(task), output=True), function_command(word)
+        request = request_in(word, command, None, data, options, variables=False)
+        kept = _Output()
+        return Call(
+            request,
+            data,
+            engine=engine,
+            limit=kept.count,
+            runner=self._run_and_read,
+            on_output=self._read_output,
+        )
+
+    @property
+    def _wants_output(self) -> bool:
+        return any(_in_output(path) for path in self._task["files"])
+
+    def _run_and_read(self, engine: Engine, request: Any, streams: Any, progress: Any) -> Any:
+        """Run in a new container, take the files that were asked for, and remove it."""
+        container, image = running.choose_container(engine, request, progress)
+        try:
+            outcome = running.run_in(engine, container, image, request, streams)
+            paths = [path for path in self._task["files"] if not _in_output(path)]
+            if paths:
+                self._files |= _files_of(container, paths, needed=outcome.ok)
+            return container, outcome
+        finally:
+            container.remove()
+
+    def _read_output(self, exchange: Any, outcome: Any) -> None:
+        """Take the function's value, and the files in `/out` that were asked for."""
+        if self._task["function"] is not None and outcome.ok:
+            self._value = exchange.raw("value", FILES_LIMIT)
+        for path in filter(_in_output, self._task["files"]):
+            try:
+                self._files[path] = exchange.bytes_of(path, FILES_LIMIT)
+            except ValueUnavailable:
+                if outcome.ok:
+                    raise
+
+
+class _Output:
+    """Counts what an item writes. The error ends its container."""
+
+    def __init__(self) -> None:
+        self._left = OUTPUT_LIMIT
+
+    def count(self, data: bytes) -> None:
+        """Count some bytes. Raises `ValueUnavailable` at the limit."""
+        self._left -= len(data)
+        if self._left < 0:
+            problem = f"the item wrote more than {OUTPUT_LIMIT >> 20} MiB to its output"
+            raise ValueUnavailable(problem, hint="let it write to a file, and name that in `files`")
+
+
+def _in_output(path: str) -> bool:
+    return path.startswith("/out/")
+
+
+def _files_of(container: Container, paths: list[str], *, needed: bool) -> dict[str, bytes]:
+    """Return the contents of files of a container by path. Raises `ValueUnavailable` for a missing one, if `needed`."""
+    with tempfile.TemporaryFile() as file:
+        listed, missing = container.workspace.on_layers(
+            sandboxed.copy_files, container.lowers, [file.fileno()], paths=paths, limit=FILES_LIMIT
+        )
+        if missing and needed:
+            raise ValueUnavailable(
+                f"the item left no file {missing[0]}", hint="check the path, or let it write the file"
+            )
+        file.seek(0)
+        return {path: file.read(size) for path, size in listed}
+
+
+def _ended() -> NbcontainerError:
+    from nbcontainer.errors import WorkerLost
+
+    return WorkerLost("the item was ended before its container had started", hint="run it again")
+
+
+def _without_python(error: NbcontainerError, task: Mapping[str, Any]) -> NbcontainerError:
+    if task["function"] is not None and isinstance(error, SetupFailed) and error.step == "Execute":
+        error.hint = "a function needs an image with Python: use python:3.12-slim, say, or a command"
+    return error
+
+
+def describe() -> dict[str, Any]:
+    """Return what identifies this worker: host, process, store, versions."""
+    import platform
+
+    return {"host": platform.node(), "pid": os.getpid(), "python": platform.python_version(), "version": __version__}

@@ -1,0 +1,342 @@
+"""`map` on threads and processes: one answer for each item, whatever happens to it, and nothing left at the end."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import gc
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer import NbcontainerError, Result, SetupFailed, UsageError, ValueUnavailable, WorkerError, WorkerLost
+from nbcontainer.outcome import Reason
+from tests.running import DEADLINE, all_dead, appear, descendants, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+MANY = int(os.environ.get("NBCONTAINER_MAP_ITEMS", "100"))
+"""Items of the long test; 10000 by hand."""
+
+
+@contextlib.contextmanager
+def executors(kind: str) -> Iterator[concurrent.futures.Executor | None]:
+    """None for the threads of `map`, or an executor of the standard library."""
+    if kind == "own threads":
+        yield None
+    elif kind == "threads":
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            yield pool
+    else:
+        with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield pool
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("kind", ["own threads", "threads", "processes"])
+def test_each_item_has_one_result(kind: str) -> None:
+    """Each input gives one result in its place, failed ones too; `ordered=False` gives the same in another order."""
+    inputs = [f"{number % 3} {number}" for number in range(MANY)]
+    script = ["sh", "-c", 'read code text; echo "$text"; exit $code']
+    with executors(kind) as executor:
+        found = list(nbcontainer.map("busybox", script, (f"{text}\n" for text in inputs), executor=executor))
+        mixed = list(nbcontainer.map("busybox", script, inputs[:20], executor=executor, ordered=False))
+    results = [one for one in found if isinstance(one, Result)]
+    assert [(one.index, one.text, one.exit_code, one.attempts) for one in results] == [
+        (number, f"{number}\n", number % 3, 1) for number in range(MANY)
+    ]
+    assert sorted(one.index for one in mixed if isinstance(one, Result)) == list(range(20))
+
+
+@pytest.mark.usefixtures("default")
+def test_nothing_is_left_of_a_map(default: Engine) -> None:
+    """After a map, the store has no container, layer, write layer or running cell more than before."""
+    default.background.hold()
+    default.background.release()
+    before = sorted(path.name for path in (default.store.path / "layers").iterdir())
+    list(nbcontainer.map("busybox", ["sh", "-c", "cat > /written"], ["x"] * 8, files=["/written"]))
+    deadline = time.monotonic() + DEADLINE
+    while sorted(path.name for path in (default.store.path / "layers").iterdir()) != before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not list((default.store.path / "containers").glob("*/lock"))
+    assert not default.active
+
+
+@pytest.mark.usefixtures("default")
+def test_files_come_back() -> None:
+    """`files` are the contents of files, directories and links in the container; of a failed item, what is there."""
+    script = (
+        "read code; mkdir -p /work/sub; echo a > /work/a; echo b > /work/sub/b; ln -s /work/a /link;"
+        " ln -s / /work/loop; mkfifo /work/fifo; echo 1 > /out/n.json; exit $code"
+    )
+    wanted = ["/work", "/link", "/out/n.json", "/etc/passwd"]
+    good, bad = nbcontainer.map("busybox", ["sh", "-c", script], ["0\n", "1\n"], files=wanted)
+    assert isinstance(good, Result)
+    assert isinstance(bad, Result)
+    assert good.files.keys() == {"/work/a", "/work/sub/b", "/link", "/out/n.json", "/etc/passwd"}
+    assert (good.files["/link"], good.files["/work/sub/b"], good.files["/out/n.json"]) == (b"a\n", b"b\n", b"1\n")
+    assert b"root" in good.files["/etc/passwd"]
+    assert bad.exit_code == 1
+    assert bad.files["/work/a"] == b"a\n"
+    (missing,) = nbcontainer.map("busybox", ["true"], [""], files=["/nowhere/file"])
+    assert isinstance(missing, ValueUnavailable)
+    assert str(missing).startswith("the item left no file /nowhere/file")
+
+
+@pytest.mark.usefixtures("default")
+def test_a_function_runs_inside() -> None:
+    """A closure gets its input inside the container, and its value comes back with its type."""
+    factor = 3
+
+    def inside(value: Any) -> Any:
+        print("printed", value)
+        return {"name": Path("/etc/hostname").read_text().strip(), "value": value * factor, "pid": os.getpid()}
+
+    found = list(nbcontainer.map("host", inside, [2, "ab"]))
+    for one, value in zip(found, (6, "ababab"), strict=True):
+        assert isinstance(one, Result)
+        assert one.ok, one.stderr
+        assert one.value["value"] == value
+        assert one.value["pid"] < 10
+        assert one.text.startswith("printed ")
+
+
+@pytest.mark.usefixtures("default")
+def test_values_come_back_by_codecs() -> None:
+    """Text, bytes, JSON, arrays and tables return as themselves."""
+    np = pytest.importorskip("numpy")
+    pd = pytest.importorskip("pandas")
+    array, frame = np.arange(6).reshape(2, 3), pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    values: list[Any] = ["tëxt", b"\0\xff", None, [1, {"a": 1.5}], array, frame]
+    found = list(nbcontainer.map("host", lambda value: value, values))
+    results = [one.value for one in found if isinstance(one, Result)]
+    assert results[:4] == values[:4]
+    assert (results[4] == array).all()
+    assert list(results[5]["b"]) == ["x", "y"]
+
+
+@pytest.mark.usefixtures("default")
+def test_a_function_that_fails_has_its_outcome() -> None:
+    """An exception, a signal, an exit and a value that cannot return are results with the reason in stderr."""
+
+    def explode(_: Any) -> None:
+        raise ValueError("no good")
+
+    functions = {
+        "ValueError: no good": explode,
+        "cannot return a value of type 'set'": lambda _: {1},
+        "leaving": lambda _: sys.exit("leaving"),
+    }
+    for text, function in functions.items():
+        (one,) = nbcontainer.map("host", function, [0])
+        assert isinstance(one, Result)
+        assert one.exit_code == 1
+        assert text in one.stderr.decode()
+    (one,) = nbcontainer.map("host", lambda _: os.kill(os.getpid(), 9), [0])
+    assert isinstance(one, Result)
+    assert one.outcome.signal == signal.SIGKILL
+    (error,) = nbcontainer.map("busybox", lambda value: value, [0])
+    assert isinstance(error, SetupFailed)
+    assert "needs an image with Python" in error.hint
+
+
+BAD: list[tuple[list[Any], dict[str, Any], str]] = [
+    ([["true"], ["x"]], {"workers": 0}, "invalid number of workers: 0"),
+    ([["true"], ["x"]], {"workers": "many"}, "invalid number of workers: 'many'"),
+    ([["true"], ["x"]], {"retries": -1}, "invalid number of retries: -1"),
+    ([["true"], ["x"]], {"timeout": 0}, "invalid timeout: 0"),
+    ([["true"], ["x"]], {"timeout": float("nan")}, "invalid timeout: nan"),
+    ([["true"], ["x"]], {"files": ["relative"]}, "the path 'relative' in files is not absolute"),
+    ([[], ["x"]], {}, "the command is empty"),
+]
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize(("arguments", "options", "message"), BAD, ids=range(len(BAD)))
+def test_bad_arguments_are_refused_at_once(arguments: list[Any], options: dict[str, Any], message: str) -> None:
+    """A wrong argument raises before anything runs."""
+    with pytest.raises(UsageError, match=message):
+        nbcontainer.map("busybox", *arguments, **options)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_bad_input_is_an_error_in_its_place() -> None:
+    """An input that a command cannot read, or that cannot be pickled, loses no other item."""
+    found = list(nbcontainer.map("busybox", ["cat"], ["a", 5, "\ud800", b"b"]))
+    assert [one.text if isinstance(one, Result) else type(one) for one in found] == ["a", UsageError, UsageError, "b"]
+    assert [vars(one)["index"] for one in found if isinstance(one, NbcontainerError)] == [1, 2]
+    found = list(nbcontainer.map("host", lambda value: str(value), [1, threading.Lock()]))
+    assert isinstance(found[0], Result)
+    assert "cannot send input 1" in str(found[1])
+
+
+@pytest.mark.usefixtures("default")
+def test_an_error_of_the_inputs_is_raised() -> None:
+    """If the caller's own iterator fails, its error is raised, and what runs is ended."""
+    mark = marker()
+
+    def inputs() -> Iterator[str]:
+        yield mark
+        appear(mark, 1)
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        list(nbcontainer.map("busybox", ["sh", "-c", f"sleep {mark}"], inputs(), workers=2))
+    assert all_dead(pidfds(appear(mark, 0)))
+
+
+@pytest.mark.usefixtures("default")
+def test_a_time_limit_is_for_each_item() -> None:
+    """An item that takes too long has a result that says so; the others have theirs."""
+    found = list(nbcontainer.map("busybox", ["sh", "-c", "read s; sleep $s"], ["0\n", "1000\n"], timeout=1.5))
+    assert [one.outcome.reason for one in found if isinstance(one, Result)] == [Reason.EXITED, Reason.TIMEOUT]
+
+
+@pytest.mark.usefixtures("default")
+def test_a_failed_item_is_run_again() -> None:
+    """With `retries`, an item that fails is run that many times more; its result says how often."""
+    found = list(nbcontainer.map("busybox", ["sh", "-c", "read c; exit $c"], ["0\n", "1\n"], retries=2))
+    assert [(one.exit_code, one.attempts) for one in found if isinstance(one, Result)] == [(0, 1), (1, 3)]
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("kind", ["own threads", "threads", "processes"])
+@pytest.mark.parametrize("way", ["close", "lost"])
+def test_the_end_of_the_iterator_ends_its_items(kind: str, way: str) -> None:
+    """`close`, and the loss of the last reference, end the containers of all items, wherever they run."""
+    mark = marker()
+    with executors(kind) as executor:
+        found = nbcontainer.map("busybox", ["sleep", mark], ["x"] * 6, executor=executor, workers=2)
+        fds = pidfds(appear(mark, 2))
+        if way == "close":
+            found.close()
+            assert list(found) == []
+        else:
+            del found
+            gc.collect()
+        assert all_dead(fds)
+        assert appear(mark, 0) == []
+
+
+@pytest.mark.usefixtures("default")
+def test_an_interrupt_ends_the_items() -> None:
+    """Ctrl-C while a result is awaited ends all containers, and is raised."""
+    mark = marker()
+
+    def interrupt() -> None:
+        appear(mark, 2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        list(nbcontainer.map("busybox", ["sleep", mark], ["x"] * 4, workers=2))
+    thread.join()
+    assert all_dead(pidfds(appear(mark, 0)))
+
+
+@pytest.mark.usefixtures("default")
+def test_a_worker_that_is_killed_loses_only_its_items() -> None:
+    """If a process of a pool is killed, each item has a result or a `WorkerLost`; no call hangs."""
+    mark = marker()
+    with executors("processes") as pool:
+        found = nbcontainer.map("busybox", ["sh", "-c", "read s; sleep $s"], [f"{mark}\n"] + ["0\n"] * 7, executor=pool)
+        appear(mark, 1)
+        victims = list(vars(pool)["_processes"])
+        fds = pidfds(descendants(victims[0]) | descendants(victims[1]))
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        answers = list(found)
+    assert len(answers) == 8
+    assert all(isinstance(one, WorkerLost) or (isinstance(one, Result) and one.ok) for one in answers)
+    assert isinstance(answers[0], WorkerLost)
+    assert "ended, or is out of reach (BrokenProcessPool" in str(answers[0])
+    assert all_dead(fds)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_closed_executor_answers_for_each_item() -> None:
+    """An executor that takes no more tasks gives a `WorkerError` for each item."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.shutdown()
+    answers = list(nbcontainer.map("busybox", ["true"], ["x"] * 3, executor=pool))
+    assert [type(one) for one in answers] == [WorkerError] * 3
+
+
+NOTEBOOK = """
+import concurrent.futures, multiprocessing, nbcontainer, sys
+if __name__ == "__main__":
+    executor = None
+    if sys.argv[2] != "threads":
+        executor = concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[2]))
+    list(nbcontainer.map("busybox", ["sleep", sys.argv[1]], ["x"] * 4, executor=executor, workers=2))
+"""
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("method", ["fork", "spawn", "threads"])
+def test_nothing_outlives_a_killed_notebook(tmp_path: Path, method: str) -> None:
+    """SIGKILL of the notebook ends the containers of all items, and the processes of its pool."""
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    mark = marker()
+    notebook = subprocess.Popen([sys.executable, str(tmp_path / "notebook.py"), mark, method])
+    try:
+        appear(mark, 5 if method == "fork" else 3)  # the command lines of the notebook and its forks have it, too
+        fds = pidfds(descendants(notebook.pid))
+    finally:
+        notebook.kill()
+        notebook.wait()
+    assert all_dead(fds)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_map_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress goes to the listener of the notebook or the terminal, with a last state; `progress=False` shows none."""
+    from nbcontainer.mapping import progress_report
+
+    states: list[Any] = []
+    monkeypatch.setattr(progress_report, "listener", lambda: states.append)
+    list(nbcontainer.map("busybox", ["sleep", "0.6"], ["x"] * 2, workers=2))
+    assert states[-1].finished
+    assert "2 of 2" in states[-1].what
+    states.clear()
+    list(nbcontainer.map("busybox", ["true"], ["x"], progress=False))
+    assert states == []
+
+
+@pytest.mark.usefixtures("default")
+def test_answers_pickle() -> None:
+    """Results and errors of a map can be pickled, with their position."""
+    found = list(nbcontainer.map("busybox", ["cat"], ["a", 5]))
+    again = pickle.loads(pickle.dumps(found))
+    assert again[0].text == "a"
+    assert (again[1].index, str(again[1])) == (1, str(found[1]))
+
+
+@pytest.mark.usefixtures("default")
+def test_items_wait_for_descriptors() -> None:
+    """With few file descriptors left, items wait for each other instead of failing."""
+    script = (
+        "import nbcontainer, resource, os\n"
+        "nbcontainer.run('busybox', ['true'])\n"
+        "used = len(os.listdir('/proc/self/fd'))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, used + 60))\n"
+        "found = list(nbcontainer.map('busybox', ['sleep', '0.1'], [''] * 24, workers=12))\n"
+        "assert all(isinstance(one, nbcontainer.Result) and one.ok for one in found), found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,204 @@
+"""`map` on dask.distributed: workers that lack the image, that are killed, and that lose their scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer import Result, WorkerLost
+from tests.running import all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ITEMS = int(os.environ.get("NBCONTAINER_MAP_ITEMS", "60"))
+"""Items of the long test; 10000 by hand."""
+
+
+@contextlib.contextmanager
+def cluster(place: Path) -> Iterator[tuple[Any, Any]]:
+    """A cluster of two worker processes of two threads, whose store is empty, and a client."""
+    import dask
+
+    settings = {"distributed.nanny.environ.NBCONTAINER_HOME": str(place / "store"), "distributed.logging": {}}
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            dashboard_address=None,
+            local_directory=str(place),
+            silence_logs=50,
+        ) as made,
+        distributed.Client(made) as client,
+    ):
+        yield made, client
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
+    """One cluster for the tests of this file."""
+    with cluster(tmp_path_factory.mktemp("dask")) as found:
+        yield found
+
+
+@pytest.fixture
+def executor(shared: tuple[Any, Any]) -> Any:
+    """The executor of the shared cluster."""
+    return shared[1].get_executor()
+
+
+def killed_while(client: Any, mark: str) -> threading.Thread:
+    """Kills one worker with SIGKILL when the processes with `mark` run."""
+
+    def kill() -> None:
+        appear(mark, 1)
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("default")
+def test_an_image_gets_to_workers_that_lack_it(executor: Any) -> None:
+    """Workers with an empty store get a committed image with its layers, once each; every item has its result."""
+    with nbcontainer.create("busybox") as box:
+        box.run(script="echo made > /made")
+        box.commit("made-here")
+    try:
+        found = list(nbcontainer.map("made-here", ["cat", "/made", "-"], map(str, range(ITEMS)), executor=executor))
+    finally:
+        nbcontainer.remove_image("made-here")
+    results = [one for one in found if isinstance(one, Result)]
+    assert [one.text for one in results] == [f"made\n{number}" for number in range(ITEMS)]
+    assert {one.attempts for one in results} == {1}
+
+
+@pytest.mark.usefixtures("default")
+def test_functions_files_and_failures_on_workers(executor: Any) -> None:
+    """A function, files and bad outcomes come back from a worker as from a thread."""
+    (one,) = nbcontainer.map("host", lambda value: {"twice": 2 * value}, [21], executor=executor)
+    assert isinstance(one, Result)
+    assert one.value == {"twice": 42}, one.stderr
+    script = ["sh", "-c", "read code; echo x > /file; exit $code"]
+    found = list(nbcontainer.map("busybox", script, ["0\n", "3\n"], files=["/file"], executor=executor))
+    assert [(one.exit_code, one.files) for one in found if isinstance(one, Result)] == [
+        (0, {"/file": b"x\n"}),
+        (3, {"/file": b"x\n"}),
+    ]
+
+
+@pytest.mark.usefixtures("default")
+def test_an_item_of_a_dead_worker_runs_again_and_says_so(shared: tuple[Any, Any]) -> None:
+    """If a worker is killed, every item has one result; those that ran on it have more than one attempt."""
+    mark = marker()
+    thread = killed_while(shared[1], mark)
+    script = ["sh", "-c", f"sh -c 'sleep 1; true' {mark}; cat"]
+    found = list(nbcontainer.map("busybox", script, map(str, range(12)), executor=shared[1].get_executor()))
+    thread.join()
+    results = [one for one in found if isinstance(one, Result)]
+    assert [one.text for one in results] == [str(number) for number in range(12)]
+    assert any(one.attempts > 1 for one in results)
+    assert sum(one.attempts - 1 for one in results) <= 8
+
+
+@pytest.mark.usefixtures("default")
+def test_the_end_of_a_map_ends_its_items_on_workers(executor: Any) -> None:
+    """`close` ends the containers on the workers."""
+    list(nbcontainer.map("busybox", ["true"], [""] * 4, executor=executor))  # now they have the image
+    mark = marker()
+    with nbcontainer.map("busybox", ["sleep", mark], ["x"] * 6, executor=executor):
+        fds = pidfds(appear(mark, 3))
+    assert all_dead(fds)
+    assert appear(mark, 0) == []
+
+
+NOTEBOOK = """
+import distributed, nbcontainer, sys
+with distributed.Client(sys.argv[2]) as client:
+    list(nbcontainer.map("busybox", ["sleep", sys.argv[1]], ["x"] * 4, executor=client.get_executor()))
+"""
+
+
+@pytest.mark.usefixtures("default")
+def test_a_killed_notebook_leaves_nothing_on_workers(shared: tuple[Any, Any]) -> None:
+    """SIGKILL of the notebook ends the containers on the workers, which stay for others."""
+    mark = marker()
+    address = shared[0].scheduler_address
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK, mark, address])
+    try:
+        fds = pidfds(set(appear(mark, 5)) - {notebook.pid})
+    finally:
+        notebook.kill()
+        notebook.wait()
+    assert all_dead(fds)
+    (one,) = nbcontainer.map("busybox", ["echo", "alive"], [""], executor=shared[1].get_executor())
+    assert isinstance(one, Result)
+    assert one.text == "alive\n"
+
+
+@pytest.mark.usefixtures("default")
+def test_doctor_checks_every_worker(executor: Any) -> None:
+    """`doctor` has an entry for each worker of the cluster, and says whether all can run containers."""
+    executor._client.wait_for_workers(2, timeout=60)
+    report = nbcontainer.doctor(executor)
+    assert len({check.worker for check in report}) == 2
+    assert report.ok
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default")
+def test_a_lost_scheduler_loses_no_item(tmp_path: Path) -> None:
+    """If the scheduler is lost, each item has its result or a `WorkerLost`, and all containers end."""
+    import dask
+
+    mark, found = marker(), []
+    with (
+        contextlib.suppress(Exception),  # what the cluster raises at its own end
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        cluster(tmp_path) as (made, client),
+    ):
+
+        def lose() -> None:
+            appear(mark, 2)
+            made.sync(made.scheduler.close)
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        script = ["sh", "-c", f"read text; [ $text = first ] || sleep {mark}; echo $text"]
+        inputs = ["first\n", *["later\n"] * 30]
+        found = list(nbcontainer.map("busybox", script, inputs, executor=client.get_executor()))
+        thread.join()
+    assert len(found) == 31
+    assert all(isinstance(one, Result | WorkerLost) for one in found)
+    assert any(isinstance(one, WorkerLost) for one in found)
+    assert all_dead(pidfds(appear(mark, 0)))
+
+
+def test_dask_is_not_needed(default: Engine) -> None:
+    """`map` on this machine imports neither Dask nor cloudpickle."""
+    script = (
+        "import nbcontainer, sys; list(nbcontainer.map('busybox', ['true'], ['']))\n"
+        "print({'dask', 'distributed', 'cloudpickle'} & set(sys.modules))"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    assert time.monotonic() - began < 60
+    assert default.store.path.exists()

@@ -1,0 +1,119 @@
+"""Back-pressure: what a machine lacks, and how starts wait for it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from nbcontainer.errors import ContainerError, LauncherError, SetupFailed
+from nbcontainer.mapping.pressure import Gate, Machine, is_short
+from tests.running import DEADLINE
+
+
+def machine(
+    place: Path, *, memory: int = 1 << 30, limit: str = "max", used: int = 0, threads: int = 1000, pids: str = "max"
+) -> Machine:
+    """A machine of files: bytes of memory, and the limits of a control group."""
+    for name, text in {
+        "proc/meminfo": f"MemTotal: 99999999 kB\nMemAvailable: {memory >> 10} kB\n",
+        "proc/loadavg": f"0.1 0.1 0.1 1/{threads} 77\n",
+        "proc/sys/kernel/pid_max": "32768\n",
+        "proc/sys/kernel/threads-max": "5000\n",
+        "proc/self/cgroup": "0::/user/one\n",
+        "cgroup/user/memory.max": f"{limit}\n",
+        "cgroup/user/memory.current": f"{used}\n",
+        "cgroup/user/one/pids.max": f"{pids}\n",
+        "cgroup/user/one/pids.current": "10\n",
+    }.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (place / "proc/self/fd").mkdir(exist_ok=True)
+    return Machine(place / "proc", place / "cgroup")
+
+
+def test_a_machine_with_enough_lacks_nothing(tmp_path: Path) -> None:
+    """With memory, processes and descriptors left, nothing is lacking; nor is it where nothing is known."""
+    assert machine(tmp_path).lacks() == ""
+    assert Machine(Path("/nonexistent"), Path("/nonexistent")).lacks() == ""
+    assert Machine().lacks() == ""
+
+
+def test_each_shortage_is_named(tmp_path: Path) -> None:
+    """Memory of the machine and of a group above, processes of both: each is named with what is left."""
+    assert machine(tmp_path, memory=10 << 20).lacks() == "memory (10.5 MB available)"
+    assert machine(tmp_path, limit=str(1 << 30), used=(1 << 30) - 4096).lacks() == "memory (4.1 kB available)"
+    assert machine(tmp_path, threads=4999).lacks() == "processes (1 left)"
+    assert machine(tmp_path, pids="12").lacks() == "processes (2 left)"
+
+
+def test_too_many_descriptors_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit of open files is compared with those that are open."""
+    monkeypatch.setattr("nbcontainer.mapping.pressure.resource.getrlimit", lambda _: (30, 30))
+    found = machine(tmp_path)
+    for number in range(20):
+        (tmp_path / "proc/self/fd" / str(number)).touch()
+    assert found.lacks() == "file descriptors (10 left, ulimit -n)"
+
+
+def test_a_start_waits_until_another_container_ends(tmp_path: Path) -> None:
+    """The first start is always admitted; a second one waits while memory is short, and says so."""
+    said: list[str] = []
+    gate, admitted = Gate(machine(tmp_path, memory=1 << 20)), threading.Event()
+
+    def second() -> None:
+        with gate.admitted(said.append, lambda: False):
+            admitted.set()
+
+    with gate.admitted(said.append, lambda: False):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not said:
+            assert thread.is_alive()
+        assert not admitted.is_set()
+    assert admitted.wait(DEADLINE)
+    thread.join()
+    assert said[0] == "memory (1.0 MB available)"
+    assert said[-1] == ""
+
+
+def test_a_stopped_start_does_not_wait(tmp_path: Path) -> None:
+    """A start that was given up is let through: its run ends at once."""
+    gate = Gate(machine(tmp_path, memory=1 << 20))
+    with gate.admitted(lambda _: None, lambda: False), gate.admitted(lambda _: None, lambda: True):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EUSERS])
+def test_errors_of_a_short_machine_are_known(number: int) -> None:
+    """These errors of a start, as a failed step or below another error, are cured by another container's end."""
+    assert is_short(SetupFailed("it failed", step="MakeOverlay", errno=number))
+    error = LauncherError("it failed")
+    error.__cause__ = OSError(number, "short")
+    assert is_short(error)
+    assert not is_short(SetupFailed("it failed", step="Execute", errno=errno.ENOENT))
+    assert not is_short(ContainerError("it failed"))
+
+
+def test_a_failed_start_waits_only_for_others() -> None:
+    """Without another container, a start that failed is not tried again."""
+    gate, error = Gate(), SetupFailed("it failed", step="MakeOverlay", errno=errno.ENOMEM)
+    with gate.admitted(lambda _: None, lambda: False):
+        assert not gate.wait_for_end(error, lambda _: None, lambda: False)
+        found = []
+
+        def other() -> None:
+            with gate.admitted(lambda _: None, lambda: False):
+                ready.set()
+                ended.wait(DEADLINE)
+
+        ready, ended = threading.Event(), threading.Event()
+        thread = threading.Thread(target=other)
+        thread.start()
+        ready.wait(DEADLINE)
+        found.append(gate.wait_for_end(error, lambda text: ended.set() if text else None, lambda: False))
+        thread.join()
+        assert found == [True]

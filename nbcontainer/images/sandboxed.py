@@ -19,7 +19,7 @@ from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.flat import flattening
 from nbcontainer.images.layers.limits import Limits
-from nbcontainer.images.single_files import reading
+from nbcontainer.images.single_files import reading, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +87,11 @@ def copy_files(
 ) -> tuple[list[tuple[str, int]], list[str]]:
     """See `nbcontainer.images.single_files.reading.copy_files`: the root is the tree, and files[0] the target."""
     return reading.copy_files(_root(), paths, files[0], limit)
+
+
+def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int) -> None:
+    """See `nbcontainer.images.single_files.writing.write_file`: the root is the tree, and files[0] the source."""
+    writing.write_file(_root(), path, files[0], mode)
 
 
 def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int | None]]:

@@ -111,6 +111,9 @@ class Call:
         self._on_output = on_output
         self._supervisor: Supervisor | None = None
         self._stopped: bool = False
+        self.started = False
+        """Whether its container has been started."""
+        self.on_start: Callable[[], None] | None = None
         self._lock = threading.RLock()  # a finalizer may call `stop` inside one of these methods
 
     def _collector(self, parts: list[bytes]) -> Sink:
@@ -163,9 +166,11 @@ class Call:
 
     def _watch(self, supervisor: Supervisor) -> None:
         with self._lock:
-            self._supervisor = supervisor
+            self._supervisor, self.started = supervisor, True
             if self._stopped:
                 supervisor.stop(Reason.INTERRUPTED, gently=False)
+        if self.on_start is not None:
+            self.on_start()
 
     def stop(self, *, gently: bool = True) -> None:
         """End the run: SIGINT, and SIGKILL a moment later; SIGKILL at once at the second call, or if not `gently`."""

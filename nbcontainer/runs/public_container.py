@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -16,18 +18,21 @@ from nbcontainer.containers import diff as comparing
 from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.containers.workspace import Workspace
-from nbcontainer.errors import ContainerBusy
+from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
+from nbcontainer.runs.background_run import BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.results import Result
+from nbcontainer.store.outputs import replacing
 
 
 class Container(containers.Container):
@@ -46,6 +51,7 @@ class Container(containers.Container):
     def __init__(self, workspace: Workspace, record: Record, *, saved: bool = True) -> None:
         super().__init__(workspace, record, saved=saved)
         self._free = threading.Lock()
+        self._background: BackgroundRun | None = None
 
     def run(
         self,
@@ -76,6 +82,126 @@ class Container(containers.Container):
             runner=self._run,
         )
         return call.result(check=check)
+
+    def start(
+        self,
+        command: Sequence[str] = (),
+        *,
+        script: str | None = None,
+        input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+        inputs: Mapping[str, Any] | None = None,
+        **options: Unpack[RunKeywords],
+    ) -> Container:
+        """Start a command or a script in this container, and return the container while it runs.
+
+        It ends by itself, by `stop`, at the end of the `with` block, or with this process. Raises what `run` raises at
+        its beginning.
+
+        >>> with create("busybox").start(script="echo up; sleep 1000") as box:
+        ...     while not box.logs():
+        ...         pass
+        ...     print(box.logs(), box.stop())
+        b'up\\n' True
+        """
+        data = Data(input, inputs or {})
+        request = request_in(self.record.image, command, script, data, options)
+        engine = cast("Engine", self.workspace)
+        self._background = BackgroundRun(
+            lambda out, err: Call(request, data, engine=engine, stdout=out, stderr=err, runner=self._run)
+        )
+        return self
+
+    def _started(self) -> BackgroundRun:
+        if self._background is None:
+            hint = "start one with `start`"
+            raise ContainerError(f"nothing was started in container '{self.name}' by this object", hint=hint)
+        return self._background
+
+    def logs(self) -> bytes:
+        """Return what the started run has written so far, to both streams; the newest 16 MiB. Raises `ContainerError`.
+
+        >>> with create("busybox").start(["echo", "hello"]) as box:
+        ...     result = box.wait()
+        ...     box.logs()
+        b'hello\\n'
+        """
+        return self._started().logs()
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for the end of the started run, and return its result, whose output is in `logs`.
+
+        Raises `ContainerError` if it still runs after `timeout` seconds.
+
+        >>> with create("busybox").start(script="exit 3") as box:
+        ...     box.wait(timeout=60).exit_code
+        3
+        """
+        return self._started().wait(timeout)
+
+    def stop(self) -> bool:
+        """End what runs in it, in any process; return False if nothing does. Raises `StoreError`.
+
+        >>> with create("busybox") as box:
+        ...     box.stop()
+        False
+        """
+        if self._background is not None and self._background.running:
+            self._background.stop()
+            return True
+        return super().stop()
+
+    def get(self, path: str, target: str | Path | None = None) -> bytes:
+        """Return the content of a regular file, by its absolute path in the container; while it runs, the present one.
+
+        With `target` (host path), the file is also written there. Raises `ValueUnavailable`, `UsageError`.
+
+        >>> with create("busybox") as box:
+        ...     result = box.run(script="echo made > /srv/made")
+        ...     box.get("/srv/made", "made.txt")
+        b'made\\n'
+        """
+        with self._now() as now:
+            data = read_file(now, path)
+        if target is not None:
+            with replacing(self.workspace.store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
+                file.write(data)
+        return data
+
+    def put(self, source: bytes | str | Path, path: str) -> None:
+        """Write bytes, or a file of the host by its path, to an absolute path in the container. It must not run.
+
+        The file belongs to root there, and the change is part of `diff` and `commit`. Raises `ContainerBusy`,
+        `ValueUnavailable`, `UsageError`, `ImageError`.
+
+        >>> with create("busybox") as box:
+        ...     box.put(b"echo hello", "/srv/greet.sh")
+        ...     box.run(["sh", "/srv/greet.sh"]).text
+        'hello\\n'
+        """
+        engine = cast("Engine", self.workspace)
+        with self._alone():
+            engine.retain(self)
+            fd, mode = (
+                (copy_of(bytes(source)), 0o644) if isinstance(source, bytes | bytearray) else self._opened(source)
+            )
+            try:
+                write_file(self, path, fd, mode)
+            finally:
+                os.close(fd)
+
+    def _opened(self, source: bytes | str | Path) -> tuple[int, int]:
+        """Return a descriptor of bytes, or of a file of the host, and its mode. Raises `ImageError`, `LinkRefused`."""
+        if isinstance(source, bytes | bytearray):
+            return copy_of(bytes(source)), 0o644
+        from nbcontainer.images.archives.loading import open_file
+
+        path = host_path(str(source))
+        fd = open_file(self.workspace.store, path)
+        facts = os.fstat(fd)
+        if stat.S_ISDIR(facts.st_mode):
+            os.close(fd)
+            raise UsageError(f"cannot copy {path}: it is a directory", hint="copy its files, or use a volume")
+        return fd, facts.st_mode
 
     def _run(
         self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]

@@ -1,0 +1,1 @@
+"""Copying single files between the host and a container that does not run."""

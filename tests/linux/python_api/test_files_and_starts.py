@@ -1,0 +1,130 @@
+"""`put`, `get`, `start`, `logs`, `wait` and `stop` of a container."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer import (
+    ContainerBusy,
+    ContainerError,
+    ImageError,
+    ImageNotFound,
+    SetupFailed,
+    UsageError,
+    ValueUnavailable,
+)
+from nbcontainer.runs import background_run
+from tests.running import all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_files_go_in_and_out(engine: Engine, name: str, tmp_path: Path, *, named: bool) -> None:
+    """Bytes and files of the host get into a container, with their mode and new directories, and out again."""
+    (tmp_path / "tool").write_text("#!/bin/sh\necho tool\n")
+    (tmp_path / "tool").chmod(0o755)
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        box.put(b"\0\xff", "/new/deep/data")
+        box.put(tmp_path / "tool", "/usr/bin/tool")
+        assert box.run(["tool"]).text == "tool\n"
+        assert box.run(script="stat -c '%a %u' /new/deep/data /tmp").text == "644 0\n1777 0\n"
+        box.run(script="echo more >> /new/deep/data")
+        assert box.get("/new/deep/data", tmp_path / "out") == b"\0\xffmore\n"
+        assert (tmp_path / "out").read_bytes() == b"\0\xffmore\n"
+        assert "A /new/deep/data" in [str(change) for change in box.diff()]
+
+
+def test_links_stay_inside(engine: Engine, tmp_path: Path) -> None:
+    """Links of the container lead nowhere outside it, and a link that is written to is replaced."""
+    (tmp_path / "secret").write_text("secret")
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(script=f"ln -s {tmp_path} /out-of-it; ln -s {tmp_path}/secret /link; mkfifo /fifo; ln -s /srv /inside")
+        for path in ("/link", "/out-of-it/secret", "/fifo", "/srv", "/proc/self/environ"):
+            with pytest.raises(ValueUnavailable, match="has no file"):
+                box.get(path)
+        box.put(b"mine", "/link")
+        box.put(b"inside", "/inside/file")
+        assert (tmp_path / "secret").read_text() == "secret"
+        assert (box.get("/link"), box.get("/srv/file")) == (b"mine", b"inside")
+        with pytest.raises(ValueUnavailable, match="cannot write /fifo/x in the container: Not a directory"):
+            box.put(b"x", "/fifo/x")
+        with pytest.raises(ValueUnavailable, match="cannot write /srv in the container: Is a directory"):
+            box.put(b"x", "/srv")
+        assert box.run(["ls", "-A", "/srv"]).text == "file\n"
+        assert list(tmp_path.iterdir()) == [tmp_path / "secret"]
+
+
+@pytest.mark.parametrize("path", ["relative", "/", "/a/../b", "/a/..", "/a\0b", ""])
+def test_bad_paths_are_refused(engine: Engine, path: str) -> None:
+    """A path that is not absolute, or that leads up, is refused before anything is done."""
+    box = nbcontainer.create("busybox", engine=engine)
+    with pytest.raises(UsageError, match="invalid path in the container"):
+        box.get(path)
+    with pytest.raises(UsageError, match="invalid path in the container"):
+        box.put(b"x", path)
+
+
+def test_bad_sources_are_refused(engine: Engine, tmp_path: Path) -> None:
+    """A missing file and a directory of the host cannot be put; a missing target directory is named."""
+    box = nbcontainer.create("busybox", engine=engine)
+    with pytest.raises(ImageNotFound, match="no file"):
+        box.put(tmp_path / "missing", "/x")
+    with pytest.raises(UsageError, match="it is a directory"):
+        box.put(str(tmp_path), "/x")
+    with pytest.raises(ImageError, match="cannot write"):
+        box.get("/etc/passwd", tmp_path / "missing" / "file")
+    assert box.diff() == []
+
+
+def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
+    """The output is there while it runs; files can be read, and not written, until it has ended."""
+    mark = marker()
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(script=f"echo made > /made; echo up; echo err >&2; sleep {mark}; exit 3")
+        fds = pidfds(appear(mark, 1))
+        assert sorted(box.logs().splitlines()) == [b"err", b"up"]
+        assert box.get("/made") == b"made\n"
+        with pytest.raises(ContainerBusy):
+            box.put(b"x", "/x")
+        with pytest.raises(ContainerBusy):
+            box.start(["true"])
+        with pytest.raises(ContainerError, match=r"still runs after 0\.05 s"):
+            nbcontainer.Container.wait(box, timeout=0.05)
+        assert box.stop()
+        assert all_dead(fds)
+        assert not box.stop()
+
+
+def test_the_end_of_the_block_ends_a_started_run(engine: Engine, name: str) -> None:
+    """After the block nothing of it runs."""
+    mark = marker()
+    with nbcontainer.create("busybox", name, engine=engine).start(["sleep", mark]):
+        fds = pidfds(appear(mark, 1))
+    assert all_dead(fds)
+
+
+def test_a_start_that_fails_raises(engine: Engine) -> None:
+    """A program that is not there is an error of `start` or of `wait`; without a start, `logs` says so."""
+    box: Any = nbcontainer.create("busybox", engine=engine)
+    with pytest.raises(ContainerError, match="nothing was started"):
+        box.logs()
+    with pytest.raises(SetupFailed, match="cannot run no-such-program"):
+        box.start(["no-such-program"]).wait()
+    gc.collect()
+
+
+def test_logs_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of endless output, the newest part is kept."""
+    monkeypatch.setattr(background_run, "KEPT", 1 << 20)
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(script="yes | head -c 5000000; echo last").wait()
+        assert box.logs().endswith(b"last\n")
+        assert len(box.logs()) <= (1 << 20) + (1 << 16)

@@ -229,7 +229,7 @@ class LimitUnavailable(SandboxError):
     >>> try:
     ...     result = run("busybox", ["true"], memory="64m")
     ... except LimitUnavailable as error:
-    ...     print(error.hint)
+    ...     advice = error.hint
     """
 
 
@@ -239,7 +239,7 @@ class NetworkUnavailable(SandboxError):
     >>> try:
     ...     result = run("busybox", ["true"], network="private")
     ... except NetworkUnavailable as error:
-    ...     print(error.hint)
+    ...     advice = error.hint
     """
 
 

@@ -1,0 +1,165 @@
+"""How long many runs of `true` take: in a loop, in threads and by `map`, beside bwrap, kern, podman and bare processes.
+
+    python -m tests.benchmarks.many [--runs 200] [--rounds 3] [--threads 2,8,16] [--limited 50]
+
+Each way does all runs in one go, and all ways take turns. What is not installed is left out, with a message. It also
+prints the time of some runs at once with a memory limit, and the memory that waiting containers hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbcontainer
+from nbcontainer.containers.commit import export
+from nbcontainer.containers.engine import Engine, set_default_engine
+from nbcontainer.errors import NbcontainerError
+from nbcontainer.linux.procfs import descendants
+from tests.benchmarks.cells import _podman
+from tests.benchmarks.measuring import Subject, interleave, machine, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Run = Callable[[], object]
+
+LOOP = "nbcontainer, loop"
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", default="2,8,16", help="numbers of threads (default: %(default)s)")
+    parser.add_argument("--limited", type=int, default=50, help="runs at once with -m (default: %(default)s)")
+    options = parser.parse_args()
+    threads = [int(number) for number in options.threads.split(",")]
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
+        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
+        set_default_engine(engine)
+        nbcontainer.run("busybox", ["true"])
+        print(machine())
+        print(f"\n{options.runs} runs of `true`, {options.rounds} rounds, taking turns:\n")
+        times = interleave(subjects(engine, place, stack, options.runs, threads), options.rounds, 0.2)
+        print(report(times, LOOP))
+        print(f"\nwaiting containers: {spare_memory(engine) / 1e3:.0f} kB each (private, smaps_rollup)")
+        _limited(options.limited)
+
+
+def subjects(engine: Engine, place: Path, stack: contextlib.ExitStack, runs: int, threads: list[int]) -> list[Subject]:
+    """Every way to do `runs` runs of `true`."""
+    found = [_loop("nbcontainer", _ours, runs), *(_threads("nbcontainer", _ours, runs, count) for count in threads)]
+    for count in threads:
+        found.append(Subject(f"map, {count} workers", functools.partial(_map, runs, count)))
+    for name, run in others(engine, place, stack).items():
+        found += [_loop(name, run, runs), *(_threads(name, run, runs, count) for count in threads)]
+    return found
+
+
+def _loop(name: str, run: Run, runs: int) -> Subject:
+    return Subject(f"{name}, loop", lambda: [run() for _ in range(runs)])
+
+
+def _threads(name: str, run: Run, runs: int, count: int) -> Subject:
+    def do() -> None:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            for future in [pool.submit(run) for _ in range(runs)]:
+                future.result()
+
+    return Subject(f"{name}, {count} threads", do)
+
+
+def _ours() -> None:
+    nbcontainer.run("busybox", ["true"], remove=True)
+
+
+def _map(runs: int, workers: int) -> None:
+    answers = list(nbcontainer.map("busybox", ["true"], [b""] * runs, workers=workers, progress=False))
+    assert all(isinstance(one, nbcontainer.Result) and one.ok for one in answers)
+
+
+def others(engine: Engine, place: Path, stack: contextlib.ExitStack) -> dict[str, Run]:
+    """The programs that are installed and run here, on the same files."""
+    rootfs = _rootfs(engine, place)
+    mounts = ("--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev")
+    ways = {
+        "bare process": [str(rootfs / "bin" / "busybox"), "true"],
+        "bwrap": ["bwrap", "--unshare-all", *mounts, "true"],
+        "kern": ["kern", "run", "--rootfs", str(rootfs), "true"],
+    }
+    found: dict[str, Run] = {}
+    for name, words in ways.items():
+        if problem := _problem(words):
+            print(f"{name} is left out: {problem}", file=sys.stderr)
+        else:
+            found[name] = functools.partial(_process, words)
+    return found | {subject.name: subject.run for subject in _podman(place, rootfs, stack)}
+
+
+def _process(words: list[str]) -> None:
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _problem(words: list[str]) -> str:
+    if shutil.which(words[0]) is None:
+        return "it is not installed"
+    try:
+        _process(words)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"it does not run here: {error}"
+    return ""
+
+
+def _rootfs(engine: Engine, place: Path) -> Path:
+    """The busybox image as a plain directory."""
+    image = engine.images.find("busybox")
+    export(engine, engine.images.lowers(image), place / "busybox.tar")
+    rootfs = place / "rootfs"
+    rootfs.mkdir()
+    subprocess.run(["tar", "-xf", place / "busybox.tar", "-C", rootfs], check=True)
+    return rootfs
+
+
+def spare_memory(engine: Engine) -> float:
+    """Bytes of memory that one waiting container holds alone, on average (proc_pid_smaps(5))."""
+    launcher = engine.launcher.pid
+    sizes = [size for pid in descendants(launcher) if (size := _private(pid))]
+    return sum(sizes) / len(sizes) if sizes else 0.0
+
+
+def _private(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(number) << 10 for number in re.findall(r"^Private_\w+:\s+(\d+)", text, re.MULTILINE))
+
+
+def _limited(count: int) -> None:
+    def do() -> None:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            list(pool.map(lambda _: nbcontainer.run("busybox", ["true"], memory="64m", remove=True), range(count)))
+
+    try:
+        times = interleave([Subject("-m 64m", do)], 3, 0.2)
+    except NbcontainerError as error:
+        print(f"\n{count} at once with -m is left out: {error}", file=sys.stderr)
+        return
+    print(f"\n{count} at once with -m 64m, in {os.cpu_count()} processors:\n\n{report(times, '-m 64m')}")
+
+
+if __name__ == "__main__":
+    main()

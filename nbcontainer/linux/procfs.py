@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -127,10 +127,10 @@ class Mount:
     options: tuple[str, ...]
     fstype: str
     super_options: tuple[str, ...] = ()
-    number: int = 0
-    parent: int = 0
-    source: str = ""
-    tags: tuple[str, ...] = ()
+    number: int = field(default=0, compare=False)
+    parent: int = field(default=0, compare=False)
+    source: str = field(default="", compare=False)
+    tags: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_mounts(text: str) -> list[Mount]:

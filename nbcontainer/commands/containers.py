@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.commands import field_paths
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
-from nbcontainer.commands.drawings import MOUNTS, NAMESPACES
+from nbcontainer.commands.drawings import LAYERS, MOUNTS, NAMESPACES
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
@@ -305,6 +305,7 @@ VERBS: dict[str, Verb] = {
             _inspect,
         ),
         EXPLAIN,
+        LAYERS,
         MOUNTS,
         NAMESPACES,
         VOLUME,

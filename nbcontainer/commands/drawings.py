@@ -1,4 +1,4 @@
-"""The verbs that draw how a container is made: `mounts` and `namespaces`."""
+"""The verbs that draw how a container is made: `layers`, `mounts` and `namespaces`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from nbcontainer.commands.docker_answers import RUN_ANSWERS
 from nbcontainer.commands.grammar import Command
 from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.run import request_of
+from nbcontainer.commands.verbs.targets import container_of
+from nbcontainer.containers.preview.layer_sheets import layer_stack
 from nbcontainer.containers.preview.plans import observe
 from nbcontainer.drawing.mount_tree import DrawnMount, MountTree
 from nbcontainer.drawing.namespace_map import Namespace, NamespaceMap
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 
     from nbcontainer.commands.command import Invocation
     from nbcontainer.containers.cell import Request
+    from nbcontainer.drawing.layer_stack import LayerStack
     from nbcontainer.linux.procfs import Mount
     from nbcontainer.sandbox.steps.base import Plan
     from nbcontainer.sandbox.userns.idmap import IdMap
 
+_DIGITS = 9
 _FLAGS = ("nosuid", "nodev", "noexec")
 _FIXED = {
     "/proc": "the container's processes",
@@ -131,5 +135,25 @@ def _verb(name: str, text: str, run: Any) -> Verb:
     return Verb(Command(name, "IMAGE", text, options, most=1, answers=RUN_ANSWERS), run)
 
 
+def _layers(call: Invocation) -> LayerStack:
+    name, at, number = (call.words.operands or [""])[0].partition("@")
+    if at and not (number.isascii() and number.isdecimal() and len(number) < _DIGITS):
+        raise UsageError(f"invalid state '{name}@{number}'", hint="write CONTAINER@N, N is the number of a cell, or 0")
+    container = container_of(call.engine, name)
+    if at and int(number) > len(container.cells):
+        hint = f"it has {len(container.cells)}: list them with `%container history {container.name}`"
+        raise UsageError(f"container '{container.name}' has no cell {number}", hint=hint)
+    return layer_stack(container, int(number) if at else None)
+
+
+LAYERS = Verb(
+    Command(
+        "layers",
+        "[CONTAINER[@N]]",
+        "Draw the layers of a container: what each cell added, changed and hid; with @N, after its cell N.",
+        most=1,
+    ),
+    _layers,
+)
 MOUNTS = _verb("mounts", "Draw the mounts that a cell sees: what is mounted where, from where, and how.", _mounts)
 NAMESPACES = _verb("namespaces", "Draw what a container shares with the host, and what is its own.", _namespaces)

@@ -167,7 +167,8 @@ class Ingest:
         with _Pump(partial, count_unpacked) as pump:
             fetch.start()
             try:
-                tree = stack.enter_context(self._staging.unpacked([pump.fd], whiteouts=True))
+                algorithm = oci.algorithm_of(layer.diff_id)
+                tree = stack.enter_context(self._staging.unpacked([pump.fd], whiteouts=True, algorithm=algorithm))
             except Exception as error:
                 fetch.join()
                 raise (failed[0] if failed else _with_layer(error, layer)) from None

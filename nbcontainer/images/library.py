@@ -287,12 +287,12 @@ class Images:
             if digest not in blobs:
                 self.store.blobs.path(digest).unlink()
         needed = set(used)
-        diff_ids = {layer.diff_id for image in images for layer in image.layers}
+        diff_ids = {layer.diff_id.rpartition(":")[2] for image in images for layer in image.layers}
         if not all(image.layers for image in images):
-            diff_ids.add(_NO_FILES)
+            diff_ids.add(_NO_FILES.rpartition(":")[2])
         for link in (self.store.path / "layers" / "sha256").iterdir():
             target = link.readlink().name
-            if f"sha256:{link.name}" in diff_ids:
+            if link.name in diff_ids:
                 needed.add(target)
             elif target not in used:
                 link.unlink()

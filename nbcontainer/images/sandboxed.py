@@ -31,7 +31,9 @@ def _root() -> int:
     return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def unpack(files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool) -> dict[str, Any]:
+def unpack(
+    files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool, algorithm: str
+) -> dict[str, Any]:
     """Unpack the archive in files[0] into the root, and write its blob to files[1] if that is given.
 
     Return the fields of `nbcontainer.images.layers.unpack.UnpackedStream`.
@@ -46,6 +48,7 @@ def unpack(files: Sequence[int], progress: Progress, *, single_id: bool, whiteou
         single_id=single_id,
         progress=progress,
         whiteouts=whiteouts,
+        algorithm=algorithm,
     )
     return asdict(unpacked)
 

@@ -63,11 +63,13 @@ class Staging:
         *,
         whiteouts: bool,
         single_id: bool | None = None,
+        algorithm: str = "sha256",
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[StagedTree]:
         """Unpack the archive that files[0] reads, to its end, and write its blob to files[1] if that is given.
 
-        `whiteouts` and `single_id` are as for `nbcontainer.images.layers.unpack.unpack`; None is what the runner has.
+        `whiteouts`, `single_id` and `algorithm` are as for `nbcontainer.images.layers.unpack.unpack`; None is what the
+        runner has.
         A tree that is not adopted is removed afterwards. Raises `ImageError`, `OSError`.
         """
         with self.scratch() as tree:
@@ -78,6 +80,7 @@ class Staging:
                 progress=progress,
                 single_id=self.runner.single_id if single_id is None else single_id,
                 whiteouts=whiteouts,
+                algorithm=algorithm,
             )
             blob = oci.Descriptor(fields["media_type"], fields["blob_digest"], fields["blob_size"])
             yield StagedTree(tree, blob, fields["diff_id"], tuple(fields["notes"]))

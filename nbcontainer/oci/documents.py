@@ -51,7 +51,7 @@ PLAIN_LAYERS = frozenset(_TARS)
 
 _CONFIG_FIELDS = frozenset({"Env", "Entrypoint", "Cmd", "WorkingDir", "User", "Shell", "Labels"})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
-_DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}")
+_ALGORITHMS = frozenset({"sha256", "sha512"})
 _SIZE_MAX = 1 << 62
 
 
@@ -112,13 +112,21 @@ def descriptor(document: Any) -> Descriptor:
 def check_digest(text: str) -> str:
     """Return `text` if it is a digest of an algorithm that the specification registers. Raises `ImageError`."""
     if not _DIGEST.fullmatch(text):
-        raise ImageError(f"invalid {'sha512' if text.startswith('sha512:') else 'sha256'} digest {text[:80]!r}")
+        algorithm, colon, _ = text.partition(":")
+        if colon and algorithm.isalnum() and algorithm not in _ALGORITHMS:
+            hint = "build or copy the image with sha256 digests"
+            raise ImageError(f"unsupported algorithm of the digest {text[:80]!r}: only sha256 and sha512", hint=hint)
+        raise ImageError(f"invalid {_kind(text)} digest {text[:80]!r}")
     return text
 
 
+def _kind(digest: str) -> str:
+    return "sha512" if digest.startswith("sha512:") else "sha256"
+
+
 def _check_diff_id(text: str) -> str:
-    if not _DIFF_ID.fullmatch(text):
-        raise ImageError(f"invalid sha256 digest {text[:80]!r} of a layer's uncompressed tar")
+    if not _DIGEST.fullmatch(text):
+        raise ImageError(f"invalid {_kind(text)} digest {text[:80]!r} of a layer's uncompressed tar")
     return text
 
 

@@ -19,8 +19,8 @@ class Layers:
     """The layers below `folder` (host). Thread-safe.
 
     `ID/diff` has the files of a layer; nothing writes to it once the layer is there. `sha256/HEX` is a link to the
-    layer with that content (the digest of its uncompressed tar). Several layers can have the same content; the link
-    leads to one of them.
+    layer with that content (the digest of its uncompressed tar; a sha512 one has 128 digits). Several layers can have
+    the same content; the link leads to one of them.
 
     A layer of a cell is *private* until an image or another container refers to it. So to remove its container, no
     other record has to be read. The mark is a bit of the directory's mode, which costs no call and no space on disk.
@@ -33,7 +33,7 @@ class Layers:
         """Return the id of the layer with that content, or None."""
         try:
             # Strings instead of Path: every cell calls this for each layer.
-            found = os.path.basename(os.readlink(f"{self._folder}/{diff_id.replace(':', '/', 1)}"))  # noqa: PTH115, PTH119
+            found = os.path.basename(os.readlink(self._link(diff_id)))  # noqa: PTH115, PTH119
             os.stat(f"{self._folder}/{found}/diff")  # noqa: PTH116
         except FileNotFoundError:
             return None
@@ -47,10 +47,13 @@ class Layers:
         if known := self.find(diff_id):
             return known
         self.share(layer)
-        link = Path(self._folder, diff_id.replace(":", "/", 1))
+        link = Path(self._link(diff_id))
         link.unlink(missing_ok=True)  # it led to a layer that is lost
         link.symlink_to(f"../{layer}")
         return layer
+
+    def _link(self, diff_id: str) -> str:
+        return f"{self._folder}/sha256/{diff_id.rpartition(':')[2]}"
 
     def make_private(self, layer: str) -> Path:
         """Make the directory of a cell's layer, private, and return it. Raises `OSError`."""

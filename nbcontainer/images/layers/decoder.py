@@ -30,7 +30,7 @@ _KEPT = frozenset({Compression.NONE, Compression.GZIP, Compression.ZSTD})
 
 @dataclass(frozen=True)
 class StreamDigests:
-    """The digest of the uncompressed stream; digest, size (bytes) and compression of the blob.
+    """The digest of the uncompressed stream, of the algorithm asked for; digest, size (bytes), compression of the blob.
 
     `unmarked` says that the archive has no end mark.
     """
@@ -49,7 +49,9 @@ class Decoder:
     ends, writing to the pipe fails, and the decoder exits. For `end_needed` see `TarReader`.
     """
 
-    def __init__(self, source_fd: int, blob_fd: int | None, limits: Limits, *, end_needed: bool) -> None:
+    def __init__(
+        self, source_fd: int, blob_fd: int | None, limits: Limits, algorithm: str = "sha256", *, end_needed: bool
+    ) -> None:
         self._counter = mmap.mmap(-1, mmap.PAGESIZE)
         self._result: StreamDigests | None = None
         self._fd, data = os.pipe2(os.O_CLOEXEC)
@@ -65,7 +67,7 @@ class Decoder:
             os.close(self._fd)
             os.close(self._report)
             blob = None if blob_fd is None else Blob(blob_fd)
-            _child(_Feed(source_fd, blob, data, limits, self._counter, end_needed), report)
+            _child(_Feed(source_fd, blob, data, limits, self._counter, algorithm, end_needed), report)
         self._pid = pid
         self.entries = Receiver(self._fd, blob_fd, self.report)
         os.close(data)
@@ -133,6 +135,7 @@ class _Feed:
         data_fd: int,
         limits: Limits,
         counter: mmap.mmap,
+        algorithm: str,
         end_needed: bool,
     ) -> None:
         self._source = source_fd
@@ -147,6 +150,7 @@ class _Feed:
         self._raw: list[bytes] = []
         self._raw_hash = hashlib.sha256()
         self._stream_hash = hashlib.sha256()
+        self._other_hash = hashlib.new(algorithm) if algorithm != "sha256" else None
         self._poll = select.poll()
         self._poll.register(source_fd, select.POLLIN)
         self._poll.register(data_fd, 0)  # POLLERR when the reading end is closed
@@ -160,10 +164,11 @@ class _Feed:
         self._sender.flush()
         os.close(self._data)
         size = self._blob.size if self._blob else self._read_bytes if keep else self._given
-        diff_id = f"sha256:{self._stream_hash.hexdigest()}"
+        plain = f"sha256:{self._stream_hash.hexdigest()}"
+        other = self._other_hash
         return StreamDigests(
-            diff_id,
-            f"sha256:{self._raw_hash.hexdigest()}" if keep else diff_id,
+            f"{other.name}:{other.hexdigest()}" if other is not None else plain,
+            f"sha256:{self._raw_hash.hexdigest()}" if keep else plain,
             size,
             str(source.compression if keep else Compression.NONE),
             unmarked,
@@ -186,6 +191,8 @@ class _Feed:
         """Yield the uncompressed stream, hashed and stored: with its own bytes if `keep`, else uncompressed."""
         for chunk in source.chunks():
             self._stream_hash.update(chunk)
+            if self._other_hash is not None:
+                self._other_hash.update(chunk)
             if keep:
                 self._keep_raw()
             elif self._blob is not None:

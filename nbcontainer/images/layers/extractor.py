@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TARGET_MAX = 4095  # PATH_MAX without its zero byte
 _AUFS = (b".wh..wh.aufs", b".wh..wh.orph", b".wh..wh.plnk")
 _OF_AUFS = b".wh..wh."
+_AUFS_LINKS = b".wh..wh.plnk"
 _DEVICE_TYPES = {tar.CHAR: stat.S_IFCHR, tar.BLOCK_DEVICE: stat.S_IFBLK}
 
 
@@ -49,6 +52,7 @@ class Extractor:
         self._missing = 0  # directories that were made without an entry
         self._whiteouts: set[bytes] = set()
         self._skipped: dict[bytes, None] = {}
+        self._links = b".nbcontainer-" + secrets.token_hex(16).encode()  # a name that no archive has
         self._makers = {
             tar.REGULAR: self._file,
             tar.DIRECTORY: self._directory,
@@ -97,6 +101,9 @@ class Extractor:
 
     def finish(self) -> None:
         """Make the whiteouts, then set the metadata of directories, the innermost first. Raises as `add` does."""
+        with contextlib.suppress(FileNotFoundError):
+            if (links := self._tree.place(self._links, create=False)) is not None:
+                self._tree.remove(links)
         for path in sorted(self._whiteouts):
             self._make_whiteout(path)
         # A directory's mode can lock a plain user out, and every entry made in it changes its time.
@@ -162,8 +169,9 @@ class Extractor:
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.directory, follow_symlinks=False)
 
     def _hard_link(self, member: Member, place: Place) -> None:
+        target = self._pseudo_link(member.link) or member.link
         try:
-            source = self._tree.place(member.link, create=False)
+            source = self._tree.place(target, create=False)
             if source is None:
                 raise HostileArchive(f"{shown(member.name)} is a hard link to the archive's root")
             if source.path == place.path:
@@ -227,10 +235,22 @@ class Extractor:
         """Whether a layer has this entry only for AUFS, whose records hosts with old versions of Docker stored.
 
         They are the names in the root that begin with `.wh..wh.` (moby, pkg/archive/diff.go: WhiteoutMetaPrefix), and
-        all below them. Raises `HostileArchive` as `plain_parts` does.
+        all below them. A file that other entries are links to gets another name until `finish`. Raises
+        `HostileArchive` as `plain_parts` does.
         """
         top = plain_parts(member.name)[:1]
-        return self._whiteouts_allowed and any(part.startswith(_AUFS) for part in top)
+        if not (self._whiteouts_allowed and any(part.startswith(_AUFS) for part in top)):
+            return False
+        linked = self._pseudo_link(member.name) if member.type in (tar.REGULAR, tar.HARD_LINK) else b""
+        member.name = linked or member.name
+        return not linked
+
+    def _pseudo_link(self, name: bytes) -> bytes:
+        """Return the path of a file of AUFS that has several names, given by its `name`; empty for any other name."""
+        if not (self._whiteouts_allowed and _AUFS_LINKS in name):
+            return b""
+        top, *rest = plain_parts(name)
+        return self._links + b"/" + rest[0] if top == _AUFS_LINKS and len(rest) == 1 else b""
 
     def _whiteout(self, member: Member, place: Place) -> None:
         name = place.name[len(WHITEOUT) :]

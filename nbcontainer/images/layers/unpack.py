@@ -63,13 +63,15 @@ def unpack(
     single_id: bool,
     progress: Callable[[int], None] | None = None,
     whiteouts: bool = True,
+    algorithm: str = "sha256",
 ) -> UnpackedStream:
     """Extract the tar on `source_fd` below `root_fd`, and write its blob to `blob_fd` without syncing it.
 
     The source is plain or compressed (gzip, zstd, xz, bzip2) and may be a pipe. The blob has the source's own bytes,
     or for xz and bzip2, which OCI does not have, the uncompressed tar. `progress` gets the source bytes read so far,
     about once a MiB. With `whiteouts`, `.wh.` entries become overlay whiteouts (user xattrs); without, as for a root
-    filesystem, they are refused. With `single_id` owners are left out. The caller closes all descriptors.
+    filesystem, they are refused. With `single_id` owners are left out. `algorithm` is that of the diff_id, sha256 or
+    sha512. The caller closes all descriptors.
 
     Owners that are not mapped here become this process's. Parents that the archive does not name are made 0755 with
     time 0. After an error, extracted
@@ -78,7 +80,7 @@ def unpack(
     Raises `HostileArchive` for an archive that breaks the rules, passes a limit, is damaged or cut off; `ImageError`
     for an owner that must not be set; `OSError` (ENOSPC, EDQUOT, …) as the kernel gave it.
     """
-    decoder = Decoder(source_fd, blob_fd, limits, end_needed=not whiteouts)
+    decoder = Decoder(source_fd, blob_fd, limits, algorithm, end_needed=not whiteouts)
     umask = os.umask(0)
     extractor: Extractor | None = None
     try:

@@ -99,7 +99,7 @@ def test_a_hostile_document_is_refused(data: bytes, message: str) -> None:
         ({"layers": [{**BLOB, "size": "7"}]}, "expected media type, digest and size"),
         ({"layers": [{**BLOB, "digest": "sha256:../../etc/passwd"}]}, "invalid sha256 digest"),
         ({"layers": [{**BLOB, "digest": f"sha512:{HEX}"}]}, "invalid sha512 digest"),
-        ({"layers": [{**BLOB, "digest": f"sha384:{HEX}"}]}, "invalid sha256 digest"),
+        ({"layers": [{**BLOB, "digest": f"sha384:{HEX}"}]}, "unsupported algorithm"),
         (
             {"layers": [{**BLOB, "mediaType": "application/vnd.in-toto+json"}]},
             "unsupported media type",

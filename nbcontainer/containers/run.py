@@ -25,12 +25,16 @@ from nbcontainer.oci import reference
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
+
+    Notify = Callable[[str], None]
 
 
 def check(engine: Engine, options: RunOptions) -> None:
@@ -42,15 +46,22 @@ def check(engine: Engine, options: RunOptions) -> None:
 
 
 def choose_container(
-    engine: Engine, request: Request, progress: Listener | None = None, kind: type[Container] = containers.Container
+    engine: Engine,
+    request: Request,
+    progress: Listener | None = None,
+    kind: type[Container] = containers.Container,
+    notify: Notify | None = None,
 ) -> tuple[Container, Image]:
-    """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors."""
+    """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors.
+
+    `notify` gets a line for each tolerance with which the image was brought in for this request.
+    """
     with store_errors(engine, "use a container"):
-        return _choose_container(engine, request, progress, kind)
+        return _choose_container(engine, request, progress, kind, notify)
 
 
 def _choose_container(
-    engine: Engine, request: Request, progress: Listener | None, kind: type[Container]
+    engine: Engine, request: Request, progress: Listener | None, kind: type[Container], notify: Notify | None
 ) -> tuple[Container, Image]:
     if not request.image and not request.name:
         raise UsageError("missing image", hint="name one, as in `%%container busybox`, or a container by --name")
@@ -59,30 +70,36 @@ def _choose_container(
             found = containers.get(engine, request.name, kind)
             if found.anonymous:
                 raise UsageError(f"container '{request.name}' is anonymous", hint="choose another name")
-            _check_same_image(engine, found, request, progress)
+            _check_same_image(engine, found, request, progress, notify)
             if request.options.labels:
                 hint = f"remove --label, or `%container rm {found.name}` first"
                 raise UsageError(f"container '{found.name}' exists, and keeps its labels", hint=hint)
             return found, found.image()
         if not request.image:
             containers.get(engine, request.name)  # raises, with the hint
-    image, labels = _find(engine, request, progress), dict(request.options.labels)
+    image, labels = _find(engine, request, progress, notify), dict(request.options.labels)
     if request.name:
         return containers.create(engine, image, request.name, labels, kind), image
     return containers.create_anonymous(engine, image, labels, kind), image
 
 
-def _find(engine: Engine, request: Request, progress: Listener | None) -> Image:
+def _find(engine: Engine, request: Request, progress: Listener | None, notify: Notify | None) -> Image:
     """Return the image. If it is missing and no container can start here, that is the error: a pull is no help then."""
     selection, images = request.options.selection, engine.images.reporting_to(progress)
     try:
-        return images.find(request.image, pull=selection.pull, platform=selection.platform)
+        image = images.find(request.image, pull=selection.pull, platform=selection.platform)
     except ImageError:
         assert engine.launcher.pid
         raise
+    if notify is not None:
+        for text in dict.fromkeys(images.notices):
+            notify(f"note: {text}")
+    return image
 
 
-def _check_same_image(engine: Engine, found: Container, request: Request, progress: Listener | None) -> None:
+def _check_same_image(
+    engine: Engine, found: Container, request: Request, progress: Listener | None, notify: Notify | None
+) -> None:
     word = request.image
     if not word:
         return
@@ -91,7 +108,7 @@ def _check_same_image(engine: Engine, found: Container, request: Request, progre
         # A name with a digest is looked up: an older version may have made the container by a false one.
         if wanted.familiar == found.record.image and wanted.digest in ("", found.record.image_digest):
             return
-    if _find(engine, request, progress).digest == found.record.image_digest:
+    if _find(engine, request, progress, notify).digest == found.record.image_digest:
         return
     hint = f"remove the image to go on with '{found.name}', or choose another name"
     raise ContainerError(f"container '{found.name}' was made from '{found.record.image}', not '{word}'", hint=hint)
@@ -162,7 +179,7 @@ def run(
     An anonymous container replaces the last one as the engine's `last`. With `remove`, it is removed at once.
     """
     check(engine, request.options)
-    container, image = choose_container(engine, request, progress, kind)
+    container, image = choose_container(engine, request, progress, kind, streams.notify)
     if not request.name:
         engine.replace_last(None)
     keep = not request.remove

@@ -118,6 +118,15 @@ def test_no_end_mark(load: Load) -> None:
     assert "without its end mark" in notice
 
 
+def test_a_cell_that_brings_an_image_in_shows_the_note(engine: Engine, tmp_path: Path) -> None:
+    """The first cell on a file shows with which tolerance it was taken; the next one finds the image and does not."""
+    path = tmp_path / "signature-beside.oci.tar.gz"
+    path.write_bytes((FILES / path.name).read_bytes())
+    first, second = (run_script(engine, None, image=str(path)) for _ in range(2))
+    assert re.fullmatch(rb"nbcontainer: note: .* is left out.*\n", first.stderr)
+    assert (first.text, second.text, second.stderr) == ("tiny ok", "tiny ok", b"")
+
+
 def test_an_owner_above_65535(engine: Engine, load: Load) -> None:
     """Root's containers have the owner; a plain user's have root in its place, with a notice, and the same digests."""
     (loaded,), notices = load("owner-197609.rootfs.tar.gz")

@@ -92,7 +92,6 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--restart": Answer("a run is not repeated", "run the cell again"),
     "--replace": Answer("a container is not replaced", "remove it first with `%container rm NAME`"),
     "--runtime": Answer("there is no other runtime"),
-    "--security-opt": Answer("each container has the same system call filter and no new privileges"),
     "--seccomp-policy": Answer("each container has the same system call filter"),
     "--sig-proxy": Answer("signals always reach the program"),
     "--stop-timeout": Answer("the time is an option of `stop`", "use `%container stop -t SECONDS NAME`"),

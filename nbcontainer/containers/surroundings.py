@@ -123,6 +123,7 @@ def _certificates(path: str) -> Volume | None:
             return Volume(
                 node.path,
                 os.path.normpath(path),
+                directory=False,
                 read_only=True,
                 device=node.device,
                 inode=node.inode,

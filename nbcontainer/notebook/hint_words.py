@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"""[^\s'"`|&;<>(){}$=,\[\]]+|\$HOME/[^\s'"`|&;<>(){}$=,]+""")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_PINGS = re.compile(r"(?:^|[;&|({`]|\bbusybox[ \t])[ \t]*ping6?[ \t]", re.MULTILINE)
 _NEEDS_IDENTITY = re.compile(
     r"\bgit\b[^\n;&|]*[ \t](?:am|cherry-pick|commit|merge|pull|rebase|revert|stash|tag\s+-[am])\b"
 )
@@ -69,6 +70,11 @@ def in_home(found: Iterable[str]) -> str:
 def has_negation(body: str) -> bool:
     """Return whether a line begins with `! command`."""
     return bool(re.search(r"^[ \t]*! +\S", body[:_SIZE], re.MULTILINE))
+
+
+def pings(body: str) -> bool:
+    """Return whether a body runs `ping`."""
+    return bool(_PINGS.search(body[:_SIZE]))
 
 
 def needs_identity(body: str) -> bool:

@@ -37,6 +37,7 @@ class Kind(enum.StrEnum):
     HOME = "home"
     EARLIER = "earlier"
     IDENTITY = "identity"
+    PING = "ping"
     VARIABLE = "variable"
     PROCESSES = "processes"
     WRITTEN = "written"
@@ -110,6 +111,8 @@ class Hints:
             yield Kind.BESIDE, text
         elif text := in_home(cell.request, words):  # notebooks are mostly in the home directory
             yield Kind.HOME, text
+        if cell.ended and "NET_RAW" not in cell.request.options.privileges.capabilities and hint_words.pings(cell.body):
+            yield Kind.PING, "some `ping` programs, such as busybox's, need a raw socket: `--cap-add NET_RAW` allows it"
         if cell.request.options.identity is None and hint_words.needs_identity(cell.body):
             yield (
                 Kind.IDENTITY,

@@ -14,7 +14,7 @@ from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, Network, ProcLevel, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
+from nbcontainer.sandbox.steps.capabilities import CloseInit, DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
@@ -235,14 +235,21 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
         SetLimits(spec.limits),
         # What init keeps for itself, the cell loses when it is executed.
         *((DropBounding(capabilities),) if fewer else ()),
-        SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal, groups=program.groups),
-        DropCapabilities(kept),
-        NoNewPrivileges(),
-        InstallSeccomp(capabilities, idmap.kind == SINGLE),
+        *_program_rights(spec, program, idmap, kept),
         *(() if spec.script is None else (WriteScript(spec.script),)),
         ConnectStreams(),
         CloseDescriptors(),
     )
+
+
+def _program_rights(spec: Spec, program: Program, idmap: IdMap, kept: tuple[str, ...]) -> tuple[Step, ...]:
+    """Return the steps for the program's user, its capabilities and its filter of system calls."""
+    user = SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal, groups=program.groups)
+    filtered = InstallSeccomp(spec.privileges.capabilities, idmap.kind == SINGLE)
+    if spec.privileges.new_privileges:
+        # Without no_new_privs, only a process with SYS_ADMIN may install the filter (seccomp(2)).
+        return filtered, user, DropCapabilities(kept), CloseInit()
+    return user, DropCapabilities(kept), NoNewPrivileges(), filtered
 
 
 def _work_enter(work: Work) -> tuple[Step, ...]:

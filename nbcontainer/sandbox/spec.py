@@ -264,10 +264,14 @@ def _check_ports(ports: tuple[Port, ...], network: Network) -> None:
 
 @dataclass(frozen=True)
 class Privileges:
-    """The capabilities of root in the container, without CAP_, and the container's user namespace."""
+    """The capabilities of root in the container, without CAP_, and the container's user namespace.
+
+    With `new_privileges`, its setuid programs work, and can give another user these capabilities.
+    """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     userns: Userns = Userns.OWN
+    new_privileges: bool = False
 
     def __post_init__(self) -> None:
         if not self.userns:
@@ -277,6 +281,9 @@ class Privileges:
             raise UsageError(f"unknown user namespace '{self.userns}' for --userns", hint=hint)
         if os.geteuid() != 0:
             raise UsageError("--userns=host requires root", hint="remove it")
+        if self.new_privileges:
+            problem = "setuid programs would have rights over the host with --userns=host"
+            raise UsageError(problem, hint="remove --userns=host, or --security-opt no-new-privileges=false")
 
 
 @dataclass(frozen=True)

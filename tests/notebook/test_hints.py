@@ -119,6 +119,14 @@ def test_a_lack_of_network_is_recognized(notebook: Kernel, words: str, options: 
     assert "`--network private`" in hint(notebook.run(f"%%container busybox {options}\n{words} 2>/dev/null"))
 
 
+def test_a_raw_socket_is_recognized(notebook: Kernel) -> None:
+    """A failed `ping` of busybox: the hint is the capability for a raw socket, and with that ping has its answer."""
+    assert "`--cap-add NET_RAW`" in hint(notebook.run("%%container busybox\nping -c1 -W1 127.0.0.1"))
+    ran = notebook.run("%%container busybox --cap-add NET_RAW\nping -c1 -W5 127.0.0.1").good()
+    assert "1 packets received" in ran.stdout
+    assert hints(ran) == []
+
+
 def test_the_loopback_is_recognized(notebook: Kernel) -> None:
     """A failed connection to 127.0.0.1: the container's loopback is its own."""
     cell = notebook.run("%%container busybox\nwget -q -O- http://127.0.0.1:8888/")

@@ -33,7 +33,7 @@ PAGES = [path for path in documents.documents() if path.name != "CHANGELOG.md" a
 OTHERS = {"Raises", "KERNEL", "COMMAND", "IMAGE"}
 """Words in code spans that are not names of this project: placeholders."""
 
-OPTIONS_OF_OTHERS = {"--security-opt", "--unshare-all", "--set-up"}
+OPTIONS_OF_OTHERS = {"--unshare-all", "--set-up"}
 
 _SUFFIXES = ("py", "md", "toml", "sh", "ipynb", "json", "svg", "png")
 _FILE = re.compile(rf"[\w./-]*\w\.(?:{'|'.join(_SUFFIXES)})")

@@ -21,6 +21,7 @@ from nbcontainer.commands.options.identity import read_identity
 from nbcontainer.commands.options.mount_option import mounts, parse_mount
 from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.commands.options.process_options import parse_group, parse_hostname, parse_stop_signal
+from nbcontainer.commands.options.security import new_privileges
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
@@ -65,6 +66,7 @@ class RunKeywords(TypedDict, total=False):
     read_only: bool
     cap_add: Strings
     cap_drop: Strings
+    security_opt: Strings
     userns: str
     init: bool
     explain: bool
@@ -412,6 +414,13 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         repeated=True,
     ),
     RunOption(
+        flags=("--security-opt",),
+        value="NAME=VALUE",
+        help="no-new-privileges=false lets setuid programs work: sudo and su",
+        field="new_privileges",
+        repeated=True,
+    ),
+    RunOption(
         flags=("--userns",),
         value="host",
         help="no user namespace (root only)",
@@ -452,6 +461,7 @@ _BY_KEYWORD = {option.keyword: option for option in RUN_OPTIONS}
 _COMBINED: dict[str, Callable[..., Any]] = {
     "env": variables,
     "capabilities": chosen,
+    "new_privileges": new_privileges,
     "cgroup_limits": limits.group_limits,
     "mounts": mounts,
     "identity": read_identity,

@@ -27,7 +27,7 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
-from nbcontainer.sandbox.steps.capabilities import DropCapabilities, HardenInit
+from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
 from nbcontainer.sandbox.steps.display import DisplayPipe
 from nbcontainer.sandbox.steps.namespaces import NewSession
@@ -116,7 +116,7 @@ class _Init:
         protocol.close(mounts)
         if failure is None and any(isinstance(step, AttachStaged) for step in prepare):
             self.display = DisplayPipe(self.kernel, switched=prefault.switched(prepare))
-        self._harden()
+        self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
         self._prefault()
         if self._begin(failure):
@@ -233,7 +233,7 @@ class _Init:
         if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
             return failure
         if any(isinstance(step, SetUser) for step in enter):
-            self._harden()
+            self._harden(next((step for step in enter if isinstance(step, CloseInit)), HardenInit()))
         try:
             _begin_step(self.kernel, last)
             self.cell = last.start(self.kernel)
@@ -242,10 +242,10 @@ class _Init:
             return _failure(last, error)
         return None
 
-    def _harden(self) -> None:
+    def _harden(self, step: HardenInit) -> None:
         """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
         end_with(self.launcher)
-        HardenInit().apply(self.kernel, ())
+        step.apply(self.kernel, ())
         if self.display is not None:
             self.display.watch()
 

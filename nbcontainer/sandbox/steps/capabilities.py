@@ -61,6 +61,23 @@ class HardenInit(Step):
 
 
 @dataclass(frozen=True)
+class CloseInit(HardenInit):
+    """Closes init to the cell, whose setuid programs work: in place of `HardenInit` and `NoNewPrivileges`."""
+
+    phrase: ClassVar[str] = "close init to the container, and leave new privileges to setuid programs"
+    why: ClassVar[str] = "pid 1 cannot be looked into; sudo and su give root's capabilities, and no others"
+    chinese: ClassVar[Chinese] = Chinese(
+        "不让容器查看 init，但 setuid 程序可以获得特权",
+        "1 号进程不能被查看；sudo 和 su 只能给出容器中 root 的权能",
+        "容器可以查看 init，并由此找到宿主机的解释器（CVE-2019-5736）",
+    )
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Not dumpable. Init executes nothing, so that new privileges are of no use to it."""
+        kernel.prctl(PR_SET_DUMPABLE, 0)
+
+
+@dataclass(frozen=True)
 class DropCapabilities(Step):
     """What the cell's process has: the kept set for root, nothing for another user; nothing to inherit."""
 

@@ -105,7 +105,7 @@ def test_an_answer_names_what_there_is(answer: Answer) -> None:
 def test_no_answer_is_for_an_option_that_there_is() -> None:
     """An answer that is no longer true goes. Some are for commands that lack an option of another command."""
     supported = RUN_ANSWERS.keys() & PROGRAM_RUN.spelled.keys()
-    assert supported <= {"-i", "--interactive", "-t", "--tty", "-q", "--quiet", "--security-opt"}
+    assert supported <= {"-i", "--interactive", "-t", "--tty", "-q", "--quiet"}
     assert VERB_ANSWERS.keys() & VERBS.keys() == set()
 
 

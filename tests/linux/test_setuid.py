@@ -1,0 +1,89 @@
+"""`--security-opt no-new-privileges=false`: setuid programs of the container work, and give no more than root has."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer.linux.process import capability_mask
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.userns.idmap import MapKind
+from tests.requirements import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+ALLOWED: dict[str, Any] = {"security_opt": ["no-new-privileges=false"]}
+
+_SHOWN = "sed -n 's/^\\(CapEff\\|CapBnd\\|Seccomp\\|NoNewPrivs\\|Uid\\):\\t*//p' /proc/self/status"
+
+
+@pytest.fixture
+def container(engine: Engine) -> Iterator[str]:
+    """A container of this machine's programs, with `sed` as a setuid program of root's."""
+    if engine.idmap.kind == MapKind.SINGLE:
+        pytest.skip("this user's containers have root alone")
+    require("sed", available=shutil.which("sed") is not None)
+    script = "cp $(command -v sed) /opt/sed; chmod 4755 /opt/sed"
+    nbcontainer.run("host", script=script, name="setuid", engine=engine)
+    yield "setuid"
+    nbcontainer.get("setuid", engine=engine).remove()
+
+
+def shown(engine: Engine, name: str, program: str = "/opt/sed", **options: Any) -> dict[str, str]:
+    """What the kernel says of a process of the setuid program, which user 33 starts."""
+    script = _SHOWN.replace("sed", program, 1)
+    ran = nbcontainer.run("host", script=script, name=name, user="33", engine=engine, **options)
+    uid, effective, bounding, no_new, seccomp = ran.text.splitlines()[:5]
+    return {"uid": uid.split()[1], "has": effective, "can": bounding, "no_new_privs": no_new, "filter": seccomp}
+
+
+def test_a_setuid_program_has_roots_capabilities_and_no_more(engine: Engine, container: str) -> None:
+    """It is root of the container with the usual eleven, below the same filter; without the option, 33."""
+    usual = f"{capability_mask(DEFAULT_CAPABILITIES):016x}"
+    found = shown(engine, container, **ALLOWED)
+    assert found == {"uid": "0", "has": usual, "can": usual, "no_new_privs": "0", "filter": "2"}
+    found = shown(engine, container)
+    assert found == {"uid": "33", "has": "0" * 16, "can": usual, "no_new_privs": "1", "filter": "2"}
+
+
+def test_dropped_capabilities_stay_dropped(engine: Engine, container: str) -> None:
+    """A setuid program gains nothing that `--cap-drop` took from the container."""
+    assert shown(engine, container, cap_drop=["ALL"], **ALLOWED)["has"] == "0" * 16
+
+
+def test_a_setuid_program_of_a_volume_gives_nothing(engine: Engine, container: str, tmp_path: Path) -> None:
+    """Volumes are mounted nosuid, whatever the option says."""
+    tmp_path.chmod(0o755)
+    shutil.copy(shutil.which("sed") or "", tmp_path / "sed")
+    (tmp_path / "sed").chmod(0o4755)
+    found = shown(engine, container, "/volume/sed", volumes=[f"{tmp_path}:/volume"], **ALLOWED)
+    assert (found["uid"], found["has"]) == ("33", "0" * 16)
+
+
+def test_init_stays_closed(engine: Engine, container: str) -> None:
+    """Root by a setuid program cannot look into process 1."""
+    script = "/opt/sed -n p /proc/1/environ && echo read; /opt/sed -n p /proc/1/maps && echo read; true"
+    ran = nbcontainer.run("host", script=script, name=container, user="33", engine=engine, **ALLOWED)
+    assert "read" not in ran.text
+
+
+def test_sudo_works(engine: Engine) -> None:
+    """The program that people mean: root by sudo, where this machine has one."""
+    if engine.idmap.kind == MapKind.SINGLE:
+        pytest.skip("this user's containers have root alone")
+    if shutil.which("sudo") is None:
+        pytest.skip("needs sudo")
+    allow = "echo 'ALL ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/all; chmod 440 /etc/sudoers.d/all"
+    nbcontainer.run("host", script=allow, name="with-sudo", engine=engine)
+    try:
+        ran = nbcontainer.run("host", ["sudo", "-n", "id", "-u"], name="with-sudo", user="33", engine=engine, **ALLOWED)
+        assert ran.text == "0\n"
+    finally:
+        nbcontainer.get("with-sudo", engine=engine).remove()

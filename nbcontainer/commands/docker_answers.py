@@ -137,7 +137,8 @@ _IN_A_RUN = "a container runs only while its cell runs"
 
 VERB_ANSWERS: dict[str, Answer] = {
     "top": Answer("processes are listed inside a container", "write `ps` in the cell, or see `%container ps`"),
-    **_same(_IN_A_RUN, "run another cell with --name NAME", "exec", "start", "restart", "attach"),
+    **_same(_IN_A_RUN, "run another cell with --name NAME", "start", "restart", "attach"),
+    "exec": Answer("only its notebook joins a container", "write `%container exec NAME COMMAND` there"),
     "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
     "logs": Answer("output belongs to the cell", "see `%container history NAME` for the cells"),
     **_same(

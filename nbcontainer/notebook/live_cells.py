@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from nbcontainer.commands.grammar import Option, ValueKind
-from nbcontainer.errors import UsageError
+from nbcontainer.commands.grammar import Command, Option, ValueKind
+from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.containers.run import run as run_afresh
+from nbcontainer.errors import ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
@@ -27,6 +29,36 @@ OPTION = Option(
 )
 
 
+EXEC = Command(
+    "exec",
+    "NAME COMMAND [ARG...]",
+    "Run a command by a new process in a container of this notebook that runs (--live).",
+    (
+        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "workdir", "timeout")),
+        Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
+        Option(("--err",), "VAR", "store standard error in this variable"),
+        Option(("--no-raise-error",), "", "do not fail if the command fails"),
+    ),
+    least=1,
+    most=1,
+    tail=True,
+)
+
+
+def in_container(engine: Engine, words: Words) -> Words:
+    """Return the words of `exec` as those of a run in its container. Raises `UsageError`, `ContainerNotFound`."""
+    from nbcontainer.containers.live import live_container
+
+    name = words.operands.pop()
+    if not words.tail:
+        raise UsageError("exec: missing command", hint=f"write `%container exec {name} COMMAND`")
+    if live_container.find(engine, name) is None:
+        hint = f"start it with `%%container IMAGE --name {name} --live`"
+        raise ContainerNotFound(f"no container '{name}' runs in this notebook", hint=hint)
+    words.options["name"] = [name]
+    return words
+
+
 def runs_live(engine: Engine, words: Words) -> bool:
     """Return whether a cell runs in a live container."""
     return words.has(OPTION.name) or words.one("name") in engine.live
@@ -41,20 +73,34 @@ def described(engine: Engine, words: Words) -> str:
     return "by a new process in it"
 
 
+def refuse_values() -> NoReturn:
+    """Raise `UsageError`: a running container has no files of another cell's values."""
+    hint = "use files of a volume, or run the cell in a container of its own"
+    raise UsageError("--in, --get and --show cannot be used in a live container", hint=hint)
+
+
 def run(
     engine: Engine, request: Request, streams: Streams, *, words: Words, progress: Listener | None
 ) -> tuple[Container, Outcome]:
     """Return the container of a live cell, and the cell's outcome. Raises this package's errors."""
     from nbcontainer.containers.live import live_container
 
+    if streams.values is not None:
+        refuse_values()
+    output = cast("CellOutput", streams.display)
+    if not words.has(OPTION.name) and (found := live_container.find(engine, request.name)) is not None:
+        from nbcontainer.containers.live.joining import run_inside
+
+        with found.beside(output):
+            return found.session.opened, run_inside(found, request, streams)
+    if not words.has(OPTION.name):  # it has ended meanwhile
+        return run_afresh(engine, request, streams, progress=progress)
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
     live = live_container.open_live(engine, request, word)
-    output = cast("CellOutput", streams.display)
     outcome, note = live.run(request.script, output, timeout=request.options.timeout, progress=progress)
     if note:
         streams.notify(note)
-    container: Any = live.session.container
-    return container, outcome
+    return live.session.opened, outcome

@@ -35,6 +35,7 @@ from nbcontainer.notebook.display.boxes import hint_box, show
 from nbcontainer.notebook.display.progress_bar import listener
 from nbcontainer.notebook.hints import CellFacts, Hints
 from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
+from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.notebook.shown_data import CellOutput
@@ -91,7 +92,10 @@ _FILLED = frozenset("{}$\0")
 _MACHINERY = frozenset(("IPython", "decorator", "nbcontainer"))
 """Packages between a notebook's function and its magics."""
 
-_HELP_TEXT = f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n{containers.overview('')}"
+_HELP_TEXT = (
+    f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n  {EXEC.usage}  {EXEC.help}\n"
+    f"{containers.overview('')}"
+)
 
 
 _CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
@@ -145,7 +149,8 @@ class ContainerMagics(Magics):
     def matcher(self) -> Callable[[Any], Any]:
         """The matcher for completion of these magics, for IPython's completer."""
         return matcher(
-            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE}, lambda: StoreNames(self.engine, self._namespace)
+            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE, EXEC.name: EXEC},
+            lambda: StoreNames(self.engine, self._namespace),
         )
 
     def start(self) -> None:
@@ -186,6 +191,8 @@ class ContainerMagics(Magics):
             return self._do_cell(_RUN, rest, "%container ", None)
         if name == USE.name:
             return self._use(rest)
+        if name == EXEC.name:
+            return self._exec(rest)
         if name not in containers.VERBS:
             raise containers.unknown(name)
         return self._do(name, rest, "%container ")
@@ -241,6 +248,12 @@ class ContainerMagics(Magics):
             hint = "write the script below `%%container`, or a command after the image"
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
         return self._run(parsed, script)
+
+    def _exec(self, words: Sequence[str]) -> None:
+        parsed = parse(EXEC, words, fill=self._fill)
+        if parsed.has("help"):
+            return _show(EXEC.describe("%container "))
+        return self._run(live_cells.in_container(self.engine, parsed), None)
 
     def _use(self, words: Sequence[str]) -> None:
         """Set, show or clear what cells run with that name neither an image nor a container."""

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nbcontainer.sandbox import plan, protocol
 
@@ -27,7 +27,8 @@ class ContainerHandle:
     container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
     directory and of its terminal, `display` one of the directory of a program that shows data, `values` are those that
     init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is what init called, and `sent`
-    the time at which its plan was sent (CLOCK_MONOTONIC, ns).
+    the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are sockets, by the numbers of more processes in
+    the container, that get the messages about them.
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
     and `kill` ends it.
@@ -42,6 +43,7 @@ class ContainerHandle:
         self.control_directory: tuple[int, int] | None = None
         self.values: list[int] | None = None
         self.display: int | None = None
+        self.joined: dict[int, socket.socket] = {}
         self.progress = 0
         self.explained: str | None = None
         self.sent = 0
@@ -50,7 +52,7 @@ class ContainerHandle:
         self.answer: dict[str, Any] | None = None
         self._closed = False
 
-    def __enter__(self) -> ContainerHandle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +88,9 @@ class ContainerHandle:
         message = protocol.receive(self.channel, files)
         if message is None:
             return False
-        if files:
+        if "join" in message:
+            self._pass_on(message, files)
+        elif files:
             self._take_files(message, files)
         elif "progress" in message:
             self.progress = int(message["progress"])
@@ -102,6 +106,13 @@ class ContainerHandle:
             self.ended = message
         protocol.close(files)
         return True
+
+    def _pass_on(self, message: dict[str, Any], files: list[int]) -> None:
+        """Pass a message on to the socket of the process that it is about (`nbcontainer.sandbox.joined`)."""
+        found = self.joined.get(message.pop("join"))
+        if found is not None:
+            with contextlib.suppress(OSError):  # nothing waits for it any more
+                protocol.send(found, message, files)
 
     def _take_files(self, message: dict[str, Any], files: list[int]) -> None:
         """Take over the descriptors of a message that this handle expects; the others stay in `files`."""
@@ -147,6 +158,8 @@ class ContainerHandle:
             return
         self._closed = True
         self.channel.close()
+        while self.joined:
+            self.joined.popitem()[1].close()
         more = (fd for fd in (self.helper, self.terminal, self.display) if fd is not None)
         protocol.close((self.pidfd, *more, *(self.control_directory or ()), *(self.values or ())))
         self.helper = self.terminal = self.control_directory = self.values = self.display = None

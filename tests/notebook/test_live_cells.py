@@ -286,3 +286,76 @@ def test_nothing_outlives_the_notebook(kernel: Kernel, store_path: Path, number:
     assert all_dead(watched, DEADLINE)
     assert processes_with(seconds) == []
     assert mounts_of(store_path) == []
+
+
+def test_a_cell_without_live_joins_by_a_new_process(dev: Notebook) -> None:
+    """In a running container, a cell without `--live` is a new process: it sees the files, and not the variables."""
+    dev.good(SHELL + "x=5; cd /tmp; echo made > /made")
+    assert dev.good("%%container --name dev\necho new$x; pwd; cat /made; touch /joined").split() == ["new", "/", "made"]
+    assert dev.good(AGAIN + "echo $x; ls /joined") == "5\n/joined\n"
+    dev.run("%container stop dev")
+    assert len(str(dev.run("%container history dev").value).splitlines()) == 2
+
+
+def test_a_joined_cell_has_its_own_options(dev: Notebook) -> None:
+    """`-e`, `-w`, `-s`, `#!`, `--timeout` and `--out` are a joined cell's own; its exit code is its error's."""
+    dev.good(SHELL + "true")
+    line = "%%container --name dev -e A=b -w /etc --out o -s arg\n#!/bin/sh\necho $A $1; pwd"
+    dev.good(line)
+    assert dev["o"] == "b arg\n/etc\n"
+    assert failure(dev.run("%%container --name dev\nexit 3")).startswith("CellFailed: exit code 3")
+    failed = failure(dev.run("%%container --name dev --timeout 0.2\nsleep 60"))
+    assert failed.startswith("CellFailed: stopped after its time limit (0.")
+    assert "runs with other options" in dev.fails("%%container --name dev -m 64m\ntrue")
+    assert "runs with other options" in dev.fails("%%container --name dev -u 1000\ntrue")
+    assert dev.good(AGAIN + "ls /dev/nbcontainer/shown") == ""
+
+
+def test_exec_runs_a_command(dev: Notebook) -> None:
+    """`%container exec NAME COMMAND` runs a command in the running container, and fails in one line where it cannot."""
+    dev.good(SHELL + "touch /made")
+    assert dev.good("%container exec dev ls /made") == "/made\n"
+    assert failure(dev.run("%container exec dev false")).startswith("CellFailed: exit code 1")
+    assert dev.fails("%container exec dev nosuch").startswith("SetupFailed: cannot run nosuch")
+    assert dev.fails("%container exec dev").startswith("UsageError: exec: missing command")
+    assert dev.fails("%container exec nosuch true").startswith("ContainerNotFound: no container 'nosuch' runs")
+    assert "exec [OPTIONS] NAME COMMAND" in dev.good("%container exec --help")
+
+
+def test_an_interrupt_ends_a_joined_cell_alone(dev: Notebook) -> None:
+    """An interrupt ends the new process; the interpreter and its state remain."""
+    seconds = marker()
+    dev.good(SHELL + "x=5")
+    thread = interrupt_when(seconds)
+    assert failure(dev.run(f"%%container --name dev\nsleep {seconds}")).startswith("CellFailed: interrupted")
+    thread.join()
+    assert processes_with(seconds) == []
+    assert dev.good(AGAIN + "echo $x") == "5\n"
+
+
+def test_a_python_cell_joins_any_live_container(dev: Notebook) -> None:
+    """`--python` without `--live` is a new Python in the running container."""
+    dev.good("%%container host --name dev --live\nx=5")
+    assert dev.good("%%container --name dev --python\n1 + 1") == "2\n"
+    assert "ZeroDivisionError" in dev.run("%%container --name dev --python\n1/0").stderr
+
+
+def test_a_container_that_ends_ends_what_has_joined(dev: Notebook, engine: Engine) -> None:
+    """If the container ends, the joined process ends with it, and its cell says so."""
+    seconds = marker()
+    dev.good(SHELL + "true")
+
+    def kill() -> None:
+        os.kill(init_of(seconds), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    ran = dev.run(f"%%container --name dev\nsleep {seconds}")
+    thread.join()
+    assert "killed" in failure(ran)
+    assert processes_with(seconds) == []
+
+
+def test_values_are_refused_in_a_live_container(dev: Notebook) -> None:
+    """`--in`, `--get` and `--show` fail with a hint in a live container."""
+    assert "cannot be used in a live container" in dev.fails("%%container busybox --name dev --live --show\ntrue")

@@ -16,6 +16,7 @@ from nbcontainer import cli
 from nbcontainer.commands import containers
 from nbcontainer.notebook import defaults
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
+from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magics import ContainerMagics
 from tests import documents
 from tests.benchmarks import chart
@@ -157,7 +158,7 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
-    return found | {"run": cli._RUN, "demo": cli._DEMO, "use": defaults.USE, "": cli._TOP}
+    return found | {"run": cli._RUN, "demo": cli._DEMO, "use": defaults.USE, "exec": EXEC, "": cli._TOP}
 
 
 def _flags(verb: str) -> set[str]:
@@ -291,9 +292,10 @@ def test_the_architecture_page_names_every_package() -> None:
 def test_the_options_page_has_every_verb() -> None:
     """Each verb of the notebook and of the terminal is in docs/options.md."""
     text = (PROJECT / "docs" / "options.md").read_text()
-    terminal = grammars().keys() - {"", defaults.USE.name}
+    terminal = grammars().keys() - {"", defaults.USE.name, EXEC.name}
     assert [verb for verb in terminal if f"`nbcontainer {verb}" not in text] == []
     assert f"`%container {defaults.USE.name}" in text
+    assert f"`%container {EXEC.name}" in text
     assert hasattr(ContainerMagics, "container")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.live.interpreter import INTERPRETERS, SHELL
 from nbcontainer.containers.live.session import ShellSession, encoded
 from nbcontainer.containers.options import RunOptions
+from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.outcome import Outcome
 
@@ -91,8 +92,9 @@ class LiveContainer:
     def __init__(self, engine: Engine, request: Request, interpreter: Interpreter) -> None:
         self.name = request.name
         self.options = _comparable(request.options)
+        self.image = request.image
         self.interpreter = interpreter
-        self._engine = engine
+        self.engine = engine
         self._switch = Switch()
         self.session = ShellSession(engine, request, self._switch, interpreter=interpreter)
 
@@ -119,19 +121,23 @@ class LiveContainer:
         session.timeout = timeout
         began = time.monotonic()
         with self._switch.to(listener):
-            self._engine.live[self.name] = self
+            self.engine.live[self.name] = self
             try:
                 session.begin(progress)
                 with _interrupting(session):
                     end = session.run(code, keyboard)
             finally:
                 if not session.running:
-                    self._engine.live.pop(self.name, None)
+                    self.engine.live.pop(self.name, None)
         return Outcome(end.reason, end.status, wall_time=time.monotonic() - began), end.note
+
+    def beside(self, listener: ShellListener) -> contextlib.AbstractContextManager[None]:
+        """Pass the output of the container on to a listener inside the block, while another process runs in it."""
+        return self._switch.to(listener)
 
     def stop(self, grace: float = 0.0) -> None:
         """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile."""
-        self._engine.live.pop(self.name, None)
+        self.engine.live.pop(self.name, None)
         self.session.close(grace)
 
 
@@ -158,11 +164,18 @@ def open_live(engine: Engine, request: Request, word: str) -> LiveContainer:
     found = find(engine, request.name)
     if found is None:
         return LiveContainer(engine, request, interpreter or SHELL)
+    check_image(found, request)
     stop = f"stop it first: `%container stop {request.name}`"
     if interpreter not in (None, found.interpreter):
         raise ContainerError(f"container '{request.name}' runs a live {found.interpreter.noun}", hint=stop)
     check_options(found, request)
     return found
+
+
+def check_image(found: LiveContainer, request: Request) -> None:
+    """Raise `ContainerError` if a request names another image than that of the running container."""
+    if request.image and request.image != found.image:
+        choose_container(found.engine, request)
 
 
 def check_options(found: LiveContainer, request: Request) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait
     from nbcontainer.sandbox.supervisor import Supervisor
 
@@ -130,6 +131,11 @@ class ShellProcess:
                 self._messages.put((word, *rest))
 
     # For other threads
+
+    @property
+    def handle(self) -> ContainerHandle | None:
+        """The handle of the container; None before it has started. This object's thread reads it."""
+        return None if self._supervisor is None else self._supervisor.running
 
     @property
     def noun(self) -> str:

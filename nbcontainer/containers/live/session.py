@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.process import Message, ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
+    from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 
@@ -78,6 +79,23 @@ class ShellSession:
     def init(self) -> int:
         """Host pid of the container's init; 0 if no shell runs."""
         return 0 if self._process is None else self._process.init
+
+    @property
+    def handle(self) -> ContainerHandle | None:
+        """The handle of the container; None if it has not started or has ended."""
+        return None if self._process is None else self._process.handle
+
+    @property
+    def image(self) -> Image:
+        """The image of the container, which has been chosen."""
+        assert self._image is not None
+        return self._image
+
+    @property
+    def opened(self) -> Container:
+        """The container, which has been chosen."""
+        assert self.container is not None
+        return self.container
 
     @property
     def running(self) -> bool:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.idle import idle_kernel
-from nbcontainer.linux.process import set_name, set_pdeathsig
+from nbcontainer.linux.process import capability_mask, set_name, set_pdeathsig
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
+from nbcontainer.sandbox.launcher.joining import JoinedProcesses
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
@@ -97,6 +98,7 @@ class _Init:
         self.done: Sequence[Step] = ()
         self.cell = 0
         self.display: DisplayPipe | None = None
+        self.joined: JoinedProcesses | None = None
         self.watched: WatchedKernel | None = None
 
     def live(self, prepare: Sequence[Step], cloned: int, *, asks: bool = False) -> None:
@@ -159,7 +161,7 @@ class _Init:
             return False
         if explain is not None:
             protocol.send(self.channel, {"explained": explain.as_json()})
-        self._let_go()
+        self._let_go(enter)
         return True
 
     def _show_network(self) -> None:
@@ -179,6 +181,8 @@ class _Init:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.cell:
                 return status, usage
+            if pid and self.joined is not None and (message := self.joined.ended(pid, status, usage)):
+                protocol.send(self.channel, message)
             if pid == 0 and (number := signal.sigwait(_AWAITED)) != signal.SIGCHLD:
                 with contextlib.suppress(OSError):
                     self._take_signal(number)
@@ -187,9 +191,30 @@ class _Init:
         """Hand a signal to the cell; SIGIO is init's own. Raises `OSError`."""
         if number != signal.SIGIO:
             os.killpg(self.cell, number)
-        elif self.display is not None and (directory := self.display.take()) is not None:
+            return
+        if self.display is not None and (directory := self.display.take()) is not None:
             protocol.send(self.channel, {"display": True}, [directory])
             self.kernel.close(directory)
+        if self.joined is not None:
+            self._take_requests(self.joined)
+
+    def _take_requests(self, joined: JoinedProcesses) -> None:
+        """Do what the notebook asks for in a container that other processes can join. Any process may send SIGIO."""
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        while poll.poll(0):
+            files: list[int] = []
+            request = protocol.receive(self.channel, files)
+            if request is None:  # the notebook has gone: the launcher ends this container
+                return
+            if "signal" in request:
+                joined.signal(int(request["join"]), int(request["signal"]))
+                continue
+            try:
+                joined.start(request, files)
+            except Exception as error:
+                failed = {"join": request["join"], "failed": _failure_of("Execute", error)}
+                protocol.send(self.channel, failed)
 
     def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
         for step in setup:
@@ -203,6 +228,7 @@ class _Init:
             elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
                 return failure
             elif isinstance(step, MakeControlDirectory):
+                self.joined = JoinedProcesses(self.kernel)
                 if self.display is not None:
                     self.display.drop()
                 ends = open_control_directory(self.kernel)
@@ -249,9 +275,14 @@ class _Init:
         if self.display is not None:
             self.display.watch()
 
-    def _let_go(self) -> None:
+    def _let_go(self, enter: Sequence[Step]) -> None:
         """Keeps nothing that was for the start, or is the cell's."""
-        DropCapabilities(("KILL",)).apply(self.kernel, ())
+        if self.joined is None:
+            DropCapabilities(("KILL",)).apply(self.kernel, ())
+        else:  # without a capability, init could not give it to a process that it starts (no_new_privs)
+            steps = (*self.done, *enter)
+            permitted = next(step for step in steps if isinstance(step, DropCapabilities)).mask(self.kernel)
+            self.kernel.capset(permitted, permitted & capability_mask(("KILL",)), 0)
         self.kernel.chdir("/")
         for standard in (0, 1, 2):
             self.kernel.close(standard)
@@ -327,10 +358,14 @@ def _end_step(kernel: Kernel) -> None:
 
 
 def _failure(step: Step, error: Exception) -> dict[str, Any]:
+    return _failure_of(type(step).__name__, error)
+
+
+def _failure_of(step: str, error: Exception) -> dict[str, Any]:
     if not isinstance(error, OSError):
-        return {"step": type(step).__name__, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
+        return {"step": step, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
     return {
-        "step": type(step).__name__,
+        "step": step,
         "errno": error.errno or 0,
         "error": error.strerror or str(error),
         "path": _path(error),

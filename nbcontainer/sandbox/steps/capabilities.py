@@ -100,9 +100,13 @@ class DropCapabilities(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """capset(2) with an empty inheritable set (CVE-2022-29162), the ambient set cleared."""
-        mask = capability_mask(self.keep) if kernel.getuid() == 0 else 0
+        mask = self.mask(kernel)
         kernel.clear_ambient()
         kernel.capset(mask, mask, 0)
+
+    def mask(self, kernel: Kernel) -> int:
+        """Return the set that this process may have, as a bit mask."""
+        return capability_mask(self.keep) if kernel.getuid() == 0 else 0
 
 
 @dataclass(frozen=True)

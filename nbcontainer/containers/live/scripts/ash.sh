@@ -110,7 +110,11 @@ _nb_fell() {
     _nb_say 'fell %s\n' "$1"
 }
 
-_nb_end() { _nb_leaving=1; exit 99; }
+_nb_end() {
+    _nb_leaving=1
+    case $_nb_self in "$$") exit 0 ;; esac
+    exit 99
+}
 
 _nb_restore() { _nb_code=$1; }
 

@@ -17,6 +17,7 @@ import traceback
 import types
 
 DIRECTORY = "/dev/nbcontainer"
+HERE = (lambda: 0).__code__.co_filename
 BUNDLE = "application/vnd.nbcontainer.bundle+json"
 AWAIT = getattr(ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0)  # Python 3.8
 COROUTINE = 0x80  # CO_COROUTINE, inspect(3)
@@ -292,7 +293,7 @@ def without_driver(found):
     todo = [found]
     while todo:
         one = todo.pop()
-        one.stack = traceback.StackSummary.from_list([line for line in one.stack if line.filename != __file__])
+        one.stack = traceback.StackSummary.from_list([line for line in one.stack if line.filename != HERE])
         todo += [more for more in (one.__cause__, one.__context__) if more is not None]
     return found
 

@@ -1,0 +1,114 @@
+"""A run inside a live container: by a new process, beside the interpreter."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.cell import Cell, encode
+from nbcontainer.containers.live.live_container import check_image
+from nbcontainer.errors import ContainerError
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.joined import JoinedHandle
+from nbcontainer.sandbox.launcher.joining import script_path
+from nbcontainer.sandbox.spec import Directory
+from nbcontainer.sandbox.steps.devices import SCRIPT
+from nbcontainer.sandbox.steps.display import DRIVER
+from nbcontainer.sandbox.steps.program import Execute
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.live.live_container import LiveContainer
+    from nbcontainer.containers.options import RunOptions
+    from nbcontainer.outcome import Outcome
+
+
+def run_inside(live: LiveContainer, request: Request, streams: Streams) -> Outcome:
+    """Return the outcome of a request that a new process runs in a live container.
+
+    It has the namespaces, the user, the capabilities, the filter and the limits of the container, its environment and
+    its working directory; the request may add variables, and name another directory. What it starts in the background
+    runs on until the container stops. Raises `UsageError`, `ContainerError`, `SetupFailed`.
+    """
+    check_image(live, request)
+    _check(live, request.options)
+    container = live.session.handle
+    if container is None:
+        raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
+    kept: list[int] = []
+    sent: list[int] = []
+    try:
+        for _ in ("output", "errors"):
+            reader, writer = live.engine.output_pipe()
+            kept.append(reader)
+            sent.append(writer)
+        with JoinedHandle(container) as joined:
+            execute, path = _program(live, request, streams, joined.number)
+            files = [_input(request, sent), *sent[:2]]
+            if path:
+                sent.append(protocol.memory_file("cell", encode(request.script or "")))
+                files.append(sent[-1])
+            started = time.monotonic()
+            joined.start(execute, files, path)
+            while sent:
+                os.close(sent.pop())
+            observer = _Observer(dict(zip(kept, (streams.stdout, streams.stderr), strict=True)))
+            timeout = request.options.timeout
+            return Supervisor(joined, observer, kept, timeout=timeout, started=started).to_end()
+    except ConnectionError:
+        raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
+    finally:
+        protocol.close((*kept, *sent))
+
+
+def _check(live: LiveContainer, options: RunOptions) -> None:
+    """Raise `ContainerError` for options of a container that the running one does not have."""
+    plain = replace(options.process, env=(), unset_env=(), workdir="")
+    asked = replace(options, process=plain, timeout=None)
+    had = replace(live.options, process=replace(live.options.process, env=(), unset_env=(), workdir=""))
+    if asked not in (type(options)(), had):
+        hint = f"remove the options, or stop it first: `%container stop {live.name}`"
+        raise ContainerError(f"container '{live.name}' runs with other options", hint=hint)
+
+
+def _program(live: LiveContainer, request: Request, streams: Streams, number: int) -> tuple[Execute, str]:
+    """Return the step that starts the process, and the container path of its script; empty without one."""
+    process = live.options.process
+    env = (*process.env, *request.options.process.env)
+    workdir = request.options.process.workdir or process.workdir
+    options = replace(live.options, process=replace(process, env=env, workdir=workdir))
+    whole = replace(request, options=options, image=live.session.image.name)
+    cell = Cell(live.engine, live.session.opened, live.session.image, whole, streams)
+    execute = cell.make_template(replace(options.mounts, volumes=(), named=())).on(Directory("")).enter[-1]
+    assert isinstance(execute, Execute)
+    if request.script is None or request.command:
+        return execute, ""
+    path = script_path(number)
+    argv: list[str] = []
+    for word in execute.argv:
+        # The file of the driver is there only beside a live Python.
+        argv += ["-c", request.driver] if word == DRIVER else [path if word == SCRIPT else word]
+    return replace(execute, argv=tuple(argv)), path
+
+
+def _input(request: Request, sent: list[int]) -> int:
+    if request.command and request.script is not None:
+        sent.append(protocol.memory_file("stdin", encode(request.script)))
+    else:
+        sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    return sent[-1]
+
+
+class _Observer(SilentObserver):
+    """Passes the output of the process to its sinks."""
+
+    def __init__(self, sinks: dict[int, Callable[[bytes], None]]) -> None:
+        self._sinks = sinks
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self._sinks[descriptor](data)

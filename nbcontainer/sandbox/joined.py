@@ -1,0 +1,71 @@
+"""The notebook's handle on one more process in a running container."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.handle import ContainerHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.sandbox.steps.program import Execute
+
+_numbers = itertools.count(1)
+
+
+class JoinedHandle(ContainerHandle):
+    """A process that init has started in addition to the cell: the messages about it, and signals to it.
+
+    `container` is the handle of its container, which another thread may read. `pidfd` is init's, so the process is dead
+    if it is readable.
+    """
+
+    def __init__(self, container: ContainerHandle) -> None:
+        channel, self._theirs = protocol.pair()
+        self.container = container
+        self.number = next(_numbers)
+        container.joined[self.number] = self._theirs
+        super().__init__(channel, container.pid, os.dup(container.pidfd))
+
+    def start(self, execute: Execute, files: Sequence[int], script: str = "") -> None:
+        """Have init start the process, with copies of `files`: its streams, and the body of its script if it has one.
+
+        `script` is the container path of that. Raises `OSError` if init has ended.
+        """
+        (step,) = plan.encode((execute,))
+        self._send({"execute": step, "script": script}, files)
+
+    def _send(self, request: dict[str, Any], files: Sequence[int] = ()) -> None:
+        protocol.send(self.container.channel, {"join": self.number, **request}, files)
+        signal.pidfd_send_signal(self.pidfd, signal.SIGIO)  # init looks at its channel then
+
+    def read(self) -> bool:
+        """See `ContainerHandle.read`. A process that could not start has ended."""
+        more = super().read()
+        if self.failed is not None and self.ended is None:
+            self.ended = {"ended": 127 << 8, "cpu": 0.0, "peak_memory": 0}
+        return more
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process's group. A dead init is ignored."""
+        if self.ended is None and self.failed is None:
+            with contextlib.suppress(OSError):
+                self._send({"signal": int(number)})
+
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        with contextlib.suppress(OSError):
+            while self.ended is None and self.failed is None and self.read():
+                pass
+
+    def close(self) -> None:
+        """Close the descriptors. Idempotent."""
+        self.container.joined.pop(self.number, None)
+        self._theirs.close()
+        super().close()

@@ -1,0 +1,95 @@
+"""More processes in a running container, which its init starts.
+
+Init has the namespaces, the user, the capabilities, the system call filter and the limits of the container, since the
+plan gave them to it: what it spawns has them by inheritance. No process enters the container from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.sandbox import plan
+from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.program import ConnectStreams, Execute
+
+if TYPE_CHECKING:
+    import resource
+
+    from nbcontainer.linux.kernel import Kernel
+
+_STREAMS = 3
+_ABOVE_STREAMS = 10
+
+
+class JoinedProcesses:
+    """The processes that init has started in addition to the cell, by their pids in the container."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._numbers: dict[int, int] = {}
+        self._scripts: dict[int, str] = {}
+
+    def start(self, request: dict[str, Any], files: list[int]) -> None:
+        """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`.
+
+        The first three `files` are its streams. The fourth one is the body of its script, which becomes a file: the
+        argument `script` of the request is its path. All are closed.
+        """
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS) for fd in files]
+        while files:
+            self._kernel.close(files.pop())
+        number, path = int(request["join"]), str(request.get("script", ""))
+        try:
+            (step,) = plan.decode([request["execute"]])
+            assert isinstance(step, Execute)
+            if path:
+                self._write(path, moved[_STREAMS])
+            ConnectStreams().apply(self._kernel, moved)
+            pid = step.start(self._kernel)
+        except BaseException:
+            self._remove(path)
+            raise
+        finally:
+            self._kernel.chdir("/")
+            for fd in (*range(_STREAMS), *moved):
+                with contextlib.suppress(OSError):
+                    self._kernel.close(fd)
+        self._numbers[pid], self._scripts[pid] = number, path
+
+    def _write(self, path: str, source: int) -> None:
+        target = self._kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o555)
+        offset = 0
+        try:
+            while sent := self._kernel.sendfile(target, source, offset, 1 << 30):
+                offset += sent
+        finally:
+            self._kernel.close(target)
+
+    def _remove(self, path: str) -> None:
+        if path:
+            with contextlib.suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 - pathlib is not loaded here
+
+    def signal(self, number: int, sent: int) -> None:
+        """Send a signal to the process group of a process; one that has ended is ignored."""
+        for pid, known in self._numbers.items():
+            if known == number:
+                with contextlib.suppress(OSError):
+                    os.killpg(pid, sent)
+
+    def ended(self, pid: int, status: int, usage: resource.struct_rusage) -> dict[str, Any] | None:
+        """Return the message that a process has ended, None for the pid of any other process."""
+        number = self._numbers.pop(pid, None)
+        if number is None:
+            return None
+        self._remove(self._scripts.pop(pid, ""))
+        cpu_time = usage.ru_utime + usage.ru_stime
+        return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
+
+
+def script_path(number: int) -> str:
+    """Return the container path for the script of a process: every user of the container may make files there."""
+    return f"{EXCHANGE}/shown/cell.{number}"

@@ -1,0 +1,134 @@
+"""A process that joins a running container, while the container attacks it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.live.joining import run_inside
+from nbcontainer.containers.live.live_container import LiveContainer, open_live
+from nbcontainer.containers.options import run_options
+from nbcontainer.errors import NbcontainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+FACTS = (
+    "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Cpus_allowed_list)' /proc/self/status; cat /proc/self/limits; "
+    "cat /proc/self/cgroup; for n in cgroup ipc mnt net pid user uts; do readlink /proc/self/ns/$n; done; umask"
+)
+
+
+class Output:
+    """What a cell puts out."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def stdout(self, data: bytes) -> None:
+        self.text += data
+
+    stderr = stdout
+
+    def shown(self, mime: str, data: bytes) -> None:
+        pass
+
+    def cleared(self, wait: bool) -> None:
+        pass
+
+
+class Target:
+    """A live container of the attacker's."""
+
+    def __init__(self, live: LiveContainer) -> None:
+        self.live = live
+
+    def cell(self, code: str) -> str:
+        """Runs a cell of the attacker's in the container's shell."""
+        output = Output()
+        self.live.run(code, output)
+        return output.text.decode()
+
+    def join(self, *command: str, script: str | None = None, **options: object) -> str:
+        """Runs a process of the user's in the container."""
+        output = Output()
+        request = Request(name=self.live.name, command=command, script=script, options=run_options(options))
+        run_inside(self.live, request, Streams(output.stdout, output.stderr))
+        return output.text.decode()
+
+
+@pytest.fixture(params=["", "-u 1000"], ids=["root", "user"])
+def target(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Target]:
+    """A live container of root, and one of another user."""
+    if request.param and engine.single_id:
+        pytest.skip("a single id has one user")
+    options = run_options({"user": "1000"} if request.param else {})
+    live = open_live(engine, Request("busybox", "target", options=options), "shell")
+    yield Target(live)
+    live.stop(0)
+    from nbcontainer.containers.container import get
+
+    get(engine, "target").remove()
+
+
+def test_a_joined_process_has_all_of_the_containers_isolation(target: Target) -> None:
+    """Ids, capabilities, filter, limits, control groups and all namespaces are those of the container's own shell."""
+    own = target.cell(FACTS)
+    assert target.join("sh", "-c", FACTS) == own
+    assert "Seccomp:\t2" in own
+
+
+def test_a_joined_process_brings_nothing_along(target: Target) -> None:
+    """It has three descriptors and no file of the host's; its directory is in the container (CVE-2024-21626)."""
+    target.cell("true")
+    assert target.join("sh", "-c", "ls /proc/$$/fd; true") == "0\n1\n2\n"
+    assert target.join("pwd") == "/\n"
+    for number in range(3, 14):
+        for way in (f"/proc/self/fd/{number}", f"/proc/1/fd/{number}", f"/proc/thread-self/fd/{number}"):
+            with pytest.raises(NbcontainerError):
+                target.join("ls", workdir=way)
+    for way in ("/proc/1/cwd", "/proc/self/root", "/proc/self/cwd/.."):
+        assert target.join("ls", workdir=way) == target.join("ls", "/")
+
+
+def test_a_container_that_watches_sees_nothing_of_the_host(target: Target) -> None:
+    """While processes join, no descriptor, program or memory of init or of them leads out (CVE-2016-9962)."""
+    watch = (
+        "( while [ ! -e /tmp/stop ]; do for p in /proc/[0-9]*; do "
+        "for f in $p/exe $p/cwd $p/root $p/fd/*; do readlink $f; done; "
+        "head -c 1 $p/environ >/dev/null && head -c 1 $p/mem; done; done ) >/tmp/seen 2>/dev/null & "
+    )
+    target.cell("mkdir -p /tmp; chmod 1777 /tmp; " if target.live.options.process.user == "" else "true")
+    target.cell(watch)
+    for _ in range(30):
+        target.join("true")
+        target.join(script="true")
+    seen = set(target.cell("touch /tmp/stop; wait; sort -u /tmp/seen").splitlines())
+    assert "/bin/busybox" in seen
+    out = [one for one in seen if "python" in one or "socket:" in one or "pidfd" in one or str(Path.cwd()) in one]
+    assert out == []
+
+
+def test_the_interpreter_of_the_host_cannot_be_written(target: Target) -> None:
+    """A program that is a link to /proc/self/exe, or a script for it, changes no file of the host (CVE-2019-5736)."""
+    program = Path(os.path.realpath(sys.executable))
+    before = hashlib.sha256(program.read_bytes()).hexdigest()
+    write = "for i in $(seq 300); do for p in /proc/[0-9]*; do ( : >>$p/exe ) 2>/dev/null && echo wrote $p; done; done"
+    target.cell(
+        "mkdir -p /tmp; cd /dev/shm; ln -s /proc/self/exe trap; printf '#!/proc/self/exe\\n' >script; chmod 755 script"
+    )
+    target.cell(f"( {write} ) >/dev/shm/log &")
+    for _ in range(10):
+        for name in ("/proc/self/exe", "/dev/shm/trap"):
+            with pytest.raises(NbcontainerError):  # the image has no loader for it
+                target.join(name, "-c", "pass")
+    assert "wrote /proc/1\n" not in target.cell("cat /dev/shm/log")
+    assert hashlib.sha256(program.read_bytes()).hexdigest() == before

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ContainerIncomplete
 from nbcontainer.images import sandboxed
 from nbcontainer.images.layers.compression import compression_of
+from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import config_changes, reference, timestamps
 from nbcontainer.oci import documents as oci
 from nbcontainer.store.errors import store_error
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int], None]
 
+MOST_LAYERS = 64
+"""A container with more layers becomes an image of flattened ones: container engines take 127 layers and fewer."""
+
 
 def commit(
     container: Container,
@@ -38,6 +42,9 @@ def commit(
     force: bool = False,
 ) -> Image:
     """Make an image from the container's image and one layer for each cell that changed something; return it.
+
+    If more than `MOST_LAYERS` cells did, a layer has the changes of 16 cells, or of 256 and so on; the history of the
+    image has an entry for each cell in any case.
 
     `changes` are instructions as in `docker commit --change`, and `labels` are added. The layers of the container's
     image are referenced, not copied, so the cost depends on the changes only. With SOURCE_DATE_EPOCH, the same changes
@@ -78,11 +85,10 @@ def _commit(
     config = config_changes.apply_all(config, changes)
     config = replace(config, labels={**config.labels, **labels})
     with contextlib.ExitStack() as stack, container.use():
-        cells = [cell for cell in container.cells if cell.layer]
-        packed = [_packed(workspace, stack, cell, progress) for cell in cells]
+        groups = container.groups(MOST_LAYERS)
+        packed = _packed(workspace, stack, [layer for layer, _ in groups], progress)
         now = timestamps.timestamp()
-        # RFC 3339 in UTC sorts as text.
-        steps = [oci.HistoryEntry(min(cell.created, now), cell.command) for cell in cells]
+        steps = [step for _, states in groups for step in _steps([state.cell for state in states], now)]
         if steps and message:
             steps[-1] = replace(steps[-1], comment=message)
         image = oci.Image(
@@ -95,28 +101,46 @@ def _commit(
         )
         # One lock for blobs, layer names and the image's name: a prune in between could remove the blobs.
         with store.lock():
-            for cell, (path, layer) in zip(cells, packed, strict=True):
+            for (of_group, _), (path, layer) in zip(groups, packed, strict=True):
                 store.blobs.adopt(path, layer.blob.digest)
-                store.layers.name(cell.layer, layer.diff_id)
+                store.layers.name(of_group, layer.diff_id)
             workspace.images.lowers(image)
             return store.index.add_image(image, name)
 
 
+def _steps(cells: Sequence[CellRecord], now: str) -> list[oci.HistoryEntry]:
+    """Return the history entries of cells whose changes are one layer: the layer is that of the last one."""
+    # RFC 3339 in UTC sorts as text.
+    steps = [oci.HistoryEntry(min(cell.created, now), cell.command, empty=True) for cell in cells]
+    return [*steps[:-1], replace(steps[-1], empty=False)]
+
+
 def _packed(
-    workspace: Workspace, stack: contextlib.ExitStack, cell: CellRecord, progress: Progress | None
-) -> tuple[Path, LayerRecord]:
-    """Return the cell's layer as a blob, still in the store's `tmp`."""
-    path, blob = stack.enter_context(workspace.store.incoming())
-    packed = workspace.on_directory(
-        sandboxed.pack_layer,
-        f"layers/{cell.layer}/diff",
-        [blob],
-        read_only=True,
-        progress=progress,
-        clamp=timestamps.source_date_epoch(),
-    )
+    workspace: Workspace, stack: contextlib.ExitStack, layers: Sequence[str], progress: Progress | None
+) -> list[tuple[Path, LayerRecord]]:
+    """Return layers as blobs, still in the store's `tmp`, on disk. Several are packed in one sandbox."""
+    opened = [stack.enter_context(workspace.store.incoming()) for _ in layers]
+    blobs = [blob for _, blob in opened]
+    places = [f"{layer}/diff" for layer in layers]
+    clamp = timestamps.source_date_epoch()
+    if len(layers) < 2 or any((workspace.store.path / "layers" / place).is_symlink() for place in places):
+        found = [
+            workspace.on_directory(
+                sandboxed.pack_layer, f"layers/{place}", [blob], read_only=True, progress=progress, clamp=clamp
+            )
+            for place, blob in zip(places, blobs, strict=True)
+        ]
+    else:
+        found = workspace.on_directory(
+            sandboxed.pack_layers, "layers", blobs, read_only=True, progress=progress, layers=places, clamp=clamp
+        )
+        syncfs(blobs[0])  # once for all
+    return [(path, _layer_record(packed)) for (path, _), packed in zip(opened, found, strict=True)]
+
+
+def _layer_record(packed: Mapping[str, Any]) -> LayerRecord:
     descriptor = oci.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
-    return path, oci.LayerRecord(descriptor, packed["diff_id"])
+    return oci.LayerRecord(descriptor, packed["diff_id"])
 
 
 def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:

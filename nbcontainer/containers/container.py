@@ -216,6 +216,17 @@ class Container:
     def _flattening(self) -> Flattening:
         return Flattening(self.workspace.store, self.workspace.states, self.workspace)
 
+    def groups(self, most: int) -> list[tuple[str, list[State]]]:
+        """Return its layers on the image as `History.groups` does; flatten them first if there are more than `most`.
+
+        So the same states give the same groups. Call it inside `use`. Raises `StoreError` and what a sandbox raises.
+        """
+        if self.record.head is not None and self.record.head.depth > most and self.saved:
+            if self.record.carried:
+                self.save()
+            self._flattening.all(self.record.head)
+        return self.history.groups(most)
+
     def flatten(self) -> None:
         """Flatten layers if the next cell would see too many: earlier attempts failed, or were killed.
 

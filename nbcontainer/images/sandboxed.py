@@ -63,6 +63,25 @@ def pack_layer(files: Sequence[int], progress: Progress, *, clamp: int | None) -
     return asdict(packed)
 
 
+def pack_layers(
+    files: Sequence[int], progress: Progress, *, layers: list[str], clamp: int | None
+) -> list[dict[str, Any]]:
+    """Write directories of the root (relative paths), upper directories each, to `files` as layers.
+
+    Return the fields of `nbcontainer.images.layers.pack.Packed` for each. The caller syncs the files.
+    """
+    found = []
+    for path, file in zip(layers, files, strict=True):
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = os.open(path, flags, dir_fd=_root())
+        try:
+            packed = pack.pack_layer(folder, file, compression=Compression.NONE, clamp=clamp, progress=progress)
+        finally:
+            os.close(folder)
+        found.append(asdict(packed))
+    return found
+
+
 def pack_tree(files: Sequence[int], progress: Progress, *, compression: str, clamp: int | None) -> dict[str, Any]:
     """Write the root to files[0] as a tar. Return the fields of `nbcontainer.images.layers.pack.Packed`."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -13,6 +13,7 @@ import pytest
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.cleanup import prune, sweep
+from nbcontainer.containers.commit import commit
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history import flatten
@@ -120,6 +121,25 @@ def test_what_flattened_layers_need_is_removed_with_the_container(own: Engine) -
     assert len(list((own.store.path / "layers").iterdir())) == 2  # busybox, and the names by digest
     assert not list((own.store.path / "journals").iterdir())
     assert not list((own.store.path / "flats").iterdir())
+
+
+def test_an_image_of_many_cells_has_few_layers_and_all_of_the_history(own: Engine) -> None:
+    """70 cells become an image of 4 flattened layers and 6 others; 60 keep a layer each. Again, it is the same."""
+    made = deep(own, 60)
+    few = commit(made, "few")
+    assert len(few.layers) == 1 + 60
+    add_cells(own, made, 10)
+    image = commit(made, "many")
+    assert len(image.layers) == 1 + 4 + 6
+    steps = image.history[-70:]
+    assert [step.created_by for step in steps] == [f"cell {number}" for number in range(1, 71)]
+    assert [number for number, step in enumerate(steps, 1) if not step.empty] == [16, 32, 48, 64, *range(65, 71)]
+    assert run_script(own, "ls /many | wc -l; cat /many/1 /many/70", image="many").text == "70\n1\n70"
+    assert commit(made, "again").layers == image.layers
+    made.remove()
+    settled(own)
+    prune(own)
+    assert run_script(own, "ls /many | wc -l", image="many").text == "70"
 
 
 KILLED = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.history import flats
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -69,6 +71,21 @@ class History:
                 found.append(flat.layer)
                 state = None if flat.under is None else self.get(flat.under)
         return tuple(found)
+
+    def groups(self, most: int) -> list[tuple[str, list[State]]]:
+        """Return layers that together have the files of the root, from the bottom up, each with the states it is of.
+
+        They are one for each state if these are at most `most`, else flattened ones where there are any.
+        """
+        states = [state for state in self.changes() if state.layer]
+        groups: list[tuple[str, list[State]]] = []
+        at = 0
+        while at < len(states):
+            flat = self._states.flats.at(states[at]) if len(states) > most else None
+            end = at + (1 if flat is None else flats.WIDTH**flat.level)
+            groups.append((states[at].layer if flat is None else flat.layer, states[at:end][::-1]))
+            at = end
+        return groups[::-1]
 
     def get(self, wanted: StateId) -> State:
         """Return a state by its id. Raises `ContainerDamaged`, `OSError`."""

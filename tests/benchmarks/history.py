@@ -1,0 +1,174 @@
+"""What history costs: cells by the depth of their container, moves by the size of a cell, and commits of many cells.
+
+    python -m tests.benchmarks.history [--rounds 40] [--pause 0.03] [--depths 1,100,1000,5000] [--containers 10,1000]
+
+Everything is in one run, and the times that are compared take turns. The targets are printed beside the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbcontainer.api import run
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.commit import commit
+from nbcontainer.containers.engine import Engine, set_default_engine
+from nbcontainer.containers.history.flatten import Flattening
+from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.outcome import Outcome, Reason
+from tests.benchmarks.measuring import Subject, interleave, machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.container import Container
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--pause", type=float, default=0.03, help="seconds before each run (default: %(default)s)")
+    parser.add_argument("--depths", default="1,100,1000,5000")
+    parser.add_argument("--containers", default="10,1000")
+    parser.add_argument("--cells", type=int, default=1000, help="one-file cells to commit (default: %(default)s)")
+    parser.add_argument("--large", type=int, default=1 << 30, help="bytes of the large cell (default: %(default)s)")
+    options = parser.parse_args()
+    print(machine())
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-history-")))
+        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
+        set_default_engine(engine)
+        run("busybox", ["true"])
+        _by_depth(engine, [int(depth) for depth in options.depths.split(",")], options.rounds, options.pause)
+        _moves(engine, options.large, options.rounds, options.pause)
+        _commits(engine, options.cells)
+        _by_containers(engine, [int(count) for count in options.containers.split(",")], options.rounds)
+
+
+def add_cells(engine: Engine, container: Container, count: int) -> None:
+    """Add cells that each wrote one file, as cells do but without running them, and flatten behind them."""
+    store, flattening = engine.store, Flattening(engine.store, engine.states, engine)
+    with container.use():
+        for _ in range(count):
+            number = container.record.count + 1
+            place = store.layers.make_private(store.unique())
+            store.new_directory(place / "diff")
+            store.new_directory(place / "diff" / "many")
+            (place / "diff" / "many" / str(number)).write_text(f"{number}\n")
+            os.chown(place / "diff" / "many" / str(number), *store.owner)
+            container.add_cell(CellRecord(place.name, "cell", "2026-01-01T00:00:00Z", Outcome(Reason.EXITED, 0)))
+            assert container.record.head is not None
+            flattening.after(container.record.head)
+
+
+def _named(name: str, *command: str) -> Subject:
+    return Subject(f"{name} {command[0]}", lambda: run("", list(command), name=name))
+
+
+def _by_depth(engine: Engine, depths: list[int], rounds: int, pause: float) -> None:
+    subjects = [Subject("anonymous true", lambda: run("busybox", ["true"]))]
+    for depth in depths:
+        made = containers.create(engine, engine.images.find("busybox"), f"d{depth}")
+        begin = time.perf_counter()
+        add_cells(engine, made, depth - 1)
+        print(f"depth {depth}: {(time.perf_counter() - begin) / max(1, depth - 1) * 1e3:.2f} ms a cell to make it")
+        run("", ["touch", "/x"], name=made.name)
+        subjects += [_named(made.name, "true"), _named(made.name, "touch", "/x")]
+    median = _medians(subjects, rounds, pause)
+    print(f"\nOne cell, median of {rounds}, taking turns:\n")
+    for subject in subjects:
+        print(f"  {subject.name:<24} {median[subject.name]:8.2f} ms")
+    true = median["anonymous true"]
+    first, last = f"d{depths[0]} touch", f"d{depths[-1]} touch"
+    print(f"\n  writing cell / anonymous true: {median[first] / true:.2f} (target: at most 1.5)")
+    print(
+        f"  writing cell at depth {depths[-1]} / {depths[0]}: {median[last] / median[first]:.2f} (target: at most 1.2)"
+    )
+
+
+def _moves(engine: Engine, large: int, rounds: int, pause: float) -> None:
+    subjects = []
+    for name, size in (("small", 1 << 10), ("large", large)):
+        run("busybox", ["dd", "if=/dev/zero", "of=/f", "bs=1024", f"count={size >> 10}"], name=name)
+        subjects += [
+            Subject(f"undo {name}", _back_and_forth(engine, name)),
+            Subject(f"checkout {name}", _fork(engine, name)),
+        ]
+    subjects.append(Subject("true", lambda: run("busybox", ["true"])))
+    median = _medians(subjects, rounds, pause)
+    print(f"\nUndo and redo, and checkout, of a cell of 1 KB and of {large >> 20} MB:\n")
+    for subject in subjects:
+        print(f"  {subject.name:<24} {median[subject.name]:8.2f} ms")
+    for move in ("undo", "checkout"):
+        ratio = median[f"{move} large"] / median[f"{move} small"]
+        beside = median[f"{move} small"] / median["true"]
+        print(f"  {move}: large / small {ratio:.2f} (target: 1.0 ± 0.1); / true {beside:.2f} (target: at most 2)")
+
+
+def _back_and_forth(engine: Engine, name: str) -> Callable[[], object]:
+    def move() -> None:
+        containers.get(engine, name).undo()
+        containers.get(engine, name).redo()
+
+    return move
+
+
+def _fork(engine: Engine, name: str) -> Callable[[], object]:
+    counter = iter(range(1_000_000))
+
+    def move() -> None:
+        source = containers.get(engine, name)
+        source.checkout(source.record.head, f"{name}-{next(counter)}")
+
+    return move
+
+
+def _commits(engine: Engine, cells: int) -> None:
+    many = containers.create(engine, engine.images.find("busybox"), "many")
+    add_cells(engine, many, cells)
+    script = f"mkdir /many; i=0; while [ $i -lt {cells} ]; do i=$((i+1)); echo $i > /many/$i; done"
+    run("busybox", script=script, name="one")
+    times = []
+    for name in ("many", "one"):
+        begin = time.perf_counter()
+        commit(containers.get(engine, name), f"image-{name}")
+        times.append((time.perf_counter() - begin) * 1e3)
+    print(f"\nCommit of {cells} one-file cells: {times[0]:.0f} ms; of one cell with the same files: {times[1]:.0f} ms")
+    print(f"  ratio {times[0] / times[1]:.2f} (target: at most 2)")
+
+
+def _by_containers(engine: Engine, counts: list[int], rounds: int) -> None:
+    print("\nVerbs by the number of containers, each with 3 cells:\n")
+    image, made = engine.images.find("busybox"), 0
+    for count in counts:
+        while made < count:
+            made += 1
+            add_cells(engine, containers.create(engine, image, f"c{made}"), 3)
+        subjects = [Subject(verb, _verb(engine, verb)) for verb in ("ps", "images")]
+        median = _medians(subjects, max(3, rounds // 8), 0)
+        shown = ", ".join(f"{name} {value:.1f} ms" for name, value in median.items())
+        print(f"  {count:>5} containers: {shown}")
+
+
+def _verb(engine: Engine, name: str) -> Callable[[], object]:
+    return lambda: VERBS[name].run(Invocation(engine, parse(VERBS[name].command, [])))
+
+
+def _medians(subjects: list[Subject], rounds: int, pause: float) -> dict[str, float]:
+    times = interleave(subjects, rounds, pause)
+    return {name: statistics.median(taken) * 1e3 for name, taken in times.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -214,7 +214,7 @@ class Container:
 
     @property
     def _flattening(self) -> Flattening:
-        return Flattening(self.workspace.store, self.workspace.states, self.workspace)
+        return Flattening(self.workspace.store, self.workspace.states, self.workspace, self.record.base)
 
     def groups(self, most: int) -> list[tuple[str, list[State]]]:
         """Return its layers on the image as `History.groups` does; flatten them first if there are more than `most`.

@@ -133,10 +133,10 @@ def merge_parts(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, st
     merge.merge(_root(), parts, modes)
 
 
-def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: str) -> int:
+def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: str) -> list[str]:
     """Merge directories of the root (relative paths, the topmost first) into the empty directory `target`.
 
-    Return the number of entries.
+    Return the paths (absolute, in `target`) of the directories with whiteouts.
     """
     os.umask(0)
     with contextlib.ExitStack() as stack:
@@ -144,7 +144,16 @@ def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: st
         fds = [os.open(path, flags, dir_fd=_root()) for path in (*layers, target)]
         for fd in fds:
             stack.callback(os.close, fd)
-        return flattening.flatten(fds[:-1], fds[-1])
+        return [f"/{os.fsdecode(path)}" for path in flattening.flatten(fds[:-1], fds[-1]) if path]
+
+
+def drop_whiteouts(_files: Sequence[int], _: Progress, *, target: str, paths: list[str]) -> None:
+    """Remove the whiteouts in directories (absolute paths in `target`, a directory of the root)."""
+    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=_root())
+    try:
+        flattening.drop_whiteouts(fd, [os.fsencode(path[1:]) for path in paths])
+    finally:
+        os.close(fd)
 
 
 def remove_all(_files: Sequence[int], _: Progress) -> None:

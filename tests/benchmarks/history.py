@@ -58,7 +58,7 @@ def main() -> None:
 
 def add_cells(engine: Engine, container: Container, count: int) -> None:
     """Add cells that each wrote one file, as cells do but without running them, and flatten behind them."""
-    store, flattening = engine.store, Flattening(engine.store, engine.states, engine)
+    store, flattening = engine.store, Flattening(engine.store, engine.states, engine, container.record.base)
     with container.use():
         for _ in range(count):
             number = container.record.count + 1

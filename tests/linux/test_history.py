@@ -83,6 +83,18 @@ def test_layers_are_flattened_behind_the_cells(own: Engine) -> None:
     assert run_script(own, "cat /last; ls /f15 2>/dev/null", name="dev").text == "14"
 
 
+def test_a_removed_file_is_not_listed_on_flattened_layers(own: Engine) -> None:
+    """Of a directory that cells made and removed a file from, neither is listed: overlayfs shows whiteouts there."""
+    run_script(own, "mkdir /d /d/e; touch /d/a /d/b /d/e/f", name="dev", image="busybox")
+    run_script(own, "rm /d/a /d/e/f /bin/ls", name="dev")
+    for number in range(14):
+        run_script(own, f"touch /n{number}", name="dev")
+    settled(own)
+    found = containers.get(own, "dev")
+    assert len(found.lowers) == 1 + len(found.record.base)
+    assert run_script(own, "echo /d/* /d/e/* /bin/l[rs]", name="dev").text == "/d/b /d/e /d/e/* /bin/l[rs]"
+
+
 def test_no_container_reaches_the_limit_of_the_kernel(own: Engine) -> None:
     """A container with 600 layers that were never flattened runs its next cell: they are flattened before."""
     made = deep(own, 600)
@@ -112,7 +124,7 @@ def test_what_flattened_layers_need_is_removed_with_the_container(own: Engine) -
     made = deep(own, 40)
     made.flatten()
     with made.use():
-        flatten.Flattening(own.store, own.states, own).all(made.record.head)
+        flatten.Flattening(own.store, own.states, own, made.record.base).all(made.record.head)
     before = len(list((own.store.path / "layers").iterdir()))
     prune(own)
     assert len(list((own.store.path / "layers").iterdir())) == before
@@ -158,7 +170,7 @@ def killed(*arguments, **keywords):
         original(*arguments, **keywords)
     os.kill(os.getpid(), 9)
 setattr(target, name, killed)
-flatten.Flattening(engine.store, engine.states, engine).all(made.record.head)
+flatten.Flattening(engine.store, engine.states, engine, made.record.base).all(made.record.head)
 """
 
 

@@ -199,8 +199,8 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def flatten(self) -> None:
         """Flatten all that can be flattened."""
-        head = containers.get(self.engine, self.name).record.head
-        Flattening(self.engine.store, self.engine.states, self.engine).all(head)
+        record = containers.get(self.engine, self.name).record
+        Flattening(self.engine.store, self.engine.states, self.engine, record.base).all(record.head)
 
     @precondition(lambda self: self.kept < 2)
     @rule()

@@ -28,9 +28,10 @@ MOST_LOWERS = 120
 
 
 class Flattening:
-    """Makes the flattened layers of the states of `store`; `runner` merges layers in a sandbox."""
+    """Makes the flattened layers of the states of `store`, on the layers `base`; `runner` does it in a sandbox."""
 
-    def __init__(self, store: Store, states: States, runner: Runner) -> None:
+    def __init__(self, store: Store, states: States, runner: Runner, base: tuple[str, ...]) -> None:
+        self._base = base
         self._store = store
         self._states = states
         self._runner = runner
@@ -51,7 +52,7 @@ class Flattening:
         if (known := self._states.flats.get(state, level)) is not None:
             return known
         layers, under = self._parts(state, level)
-        made = Flat(state.number, level, self._merge(layers), under)
+        made = Flat(state.number, level, self._merge(layers, under), under)
         try:
             with self._store.lock():
                 if (other := self._states.flats.get(state, level)) is None:
@@ -90,7 +91,7 @@ class Flattening:
             current = None if under is None else self._states.get(under)
         return layers, under
 
-    def _merge(self, layers: Sequence[str]) -> str:
+    def _merge(self, layers: Sequence[str], under: StateId | None) -> str:
         """Return the id of a new layer that has the effect of `layers`, the topmost first. Raises `StoreError`, …"""
         store, new = self._store, self._store.unique()
         try:
@@ -99,7 +100,7 @@ class Flattening:
         except OSError as error:
             raise store_error("flatten layers", store.path, error) from error
         try:
-            self._fill(layers, place)
+            self._fill(layers, place, self._below(under))
             parts = dict.fromkeys(part for layer in layers for part in host.directories(store, layer))
             if parts:
                 host.write_beside(store, new, list(parts))
@@ -110,19 +111,32 @@ class Flattening:
             raise
         return new
 
-    def _fill(self, layers: Sequence[str], place: Path) -> None:
+    def _below(self, under: StateId | None) -> tuple[str, ...]:
+        """Return the layers below a new one, the topmost first."""
+        state = None if under is None else self._states.get(under)
+        return History(self._states, state).lowers() + self._base[::-1]
+
+    def _fill(self, layers: Sequence[str], place: Path, below: Sequence[str]) -> None:
         store = self._store
         homes = [store.path / "layers" / layer / "diff" for layer in layers]
         if any(home.is_symlink() for home in homes):  # in memory: see `Store.use_memory`
             names = [str(Path(os.readlink(home)).relative_to(store.memory)) for home in homes]  # noqa: PTH115
             home = store.new_directory(store.memory / place.name)
             store.new_directory(home / "diff")
-            self._runner.on_directory(sandboxed.flatten, str(store.memory), layers=names, target=f"{place.name}/diff")
+            self._flatten_in(str(store.memory), names, f"{place.name}/diff", below)
             (place / "diff").symlink_to(home / "diff")
             return
         store.new_directory(place / "diff")
         names = [f"{layer}/diff" for layer in layers]
-        self._runner.on_directory(sandboxed.flatten, "layers", layers=names, target=f"{place.name}/diff")
+        self._flatten_in("layers", names, f"{place.name}/diff", below)
+
+    def _flatten_in(self, top: str, layers: list[str], target: str, below: Sequence[str]) -> None:
+        """Merge layers into `target`, and drop the whiteouts that hide nothing: programs would see them as files."""
+        hiding = self._runner.on_directory(sandboxed.flatten, top, layers=layers, target=target)
+        if hiding:
+            _, there = self._runner.on_layers(sandboxed.look_up, below, paths=[], replaced=hiding)
+            if alone := [path for path in hiding if path not in there]:
+                self._runner.on_directory(sandboxed.drop_whiteouts, top, target=target, paths=alone)
 
     def _drop(self, layer: str) -> None:
         with contextlib.suppress(OSError, NbcontainerError):

@@ -33,32 +33,55 @@ class _Found:
     opaque: bool = False
 
 
-def flatten(sources: Sequence[int], target: int) -> int:
+def flatten(sources: Sequence[int], target: int) -> list[bytes]:
     """Fill the empty directory `target` with what the directories `sources`, the topmost first, have together.
 
-    All are descriptors, on one file system. Return the number of entries. No link is followed. Raises `OSError`.
+    All are descriptors, on one file system. Return the paths of the directories with whiteouts: overlayfs lists these
+    as files, unless a layer below has the directory too (see `drop_whiteouts`). No link is followed. Raises `OSError`.
     """
     links = Links(target)
-    waiting: list[tuple[bytes, list[int]]] = [(b"", list(range(len(sources))))]
-    entries = 0
+    waiting: list[tuple[bytes, list[int], bool]] = [(b"", list(range(len(sources))), False)]
+    hiding: list[bytes] = []
     while waiting:
-        path, layers = waiting.pop()
+        path, layers, opaque = waiting.pop()
         with contextlib.ExitStack() as stack:
             folders = {layer: _opened(stack, sources[layer], path) for layer in layers}
             new = _opened(stack, target, path)
-            for name, found in _merged(folders).items():
-                entries += 1
+            merged = _merged(folders)
+            if opaque:  # it hides all that is below anyway
+                merged = {name: found for name, found in merged.items() if not is_whiteout(found.facts)}
+            elif any(is_whiteout(found.facts) for found in merged.values()):
+                hiding.append(path)
+            for name, found in merged.items():
                 below = path + b"/" + name if path else name
                 if found.layers:
                     os.mkdir(name, 0o700, dir_fd=new)
-                    waiting.append((below, found.layers))
+                    waiting.append((below, found.layers, found.opaque))
                     if found.opaque:
                         _make_opaque(new, name)
                 else:
                     links.add(Entry(folders[found.layer], name), found.facts, Entry(new, name), below)
             top = folders[layers[0]]
             set_metadata(top, os.fstat(top), new)
-    return entries
+    return hiding
+
+
+def drop_whiteouts(target: int, paths: Sequence[bytes]) -> None:
+    """Remove the whiteouts in directories of `target` that no layer below has: they hide nothing. Raises `OSError`."""
+    for path in paths:
+        with contextlib.ExitStack() as stack:
+            folder = _opened(stack, target, path)
+            facts = os.fstat(folder)
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if is_whiteout(entry.stat(follow_symlinks=False))]
+            for name in names:
+                os.unlink(name, dir_fd=folder)
+            os.utime(folder, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def is_whiteout(facts: os.stat_result) -> bool:
+    """Whether a file is a whiteout: a character device 0:0."""
+    return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
 
 
 def _opened(stack: contextlib.ExitStack, root: int, path: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ _INTERVAL = 0.1  # seconds between two reports
 
 @dataclass(frozen=True)
 class State:
-    """Progress of one piece of work, in bytes and layers. A total of 0 is unknown, or there are none."""
+    """Progress of one piece of work, in bytes and layers. A total of 0 is unknown, or there are none.
+
+    Work that is `finished` may have `failed`: an error or an interrupt ended it.
+    """
 
     what: str
     done: int = 0
@@ -25,6 +28,7 @@ class State:
     layers: int = 0
     seconds: float = 0.0
     finished: bool = False
+    failed: bool = False
 
 
 Listener = Callable[[State], None]
@@ -97,7 +101,7 @@ class Tracker:
         if self._listener is not None:
             state = self.state
             done = state.total if kind is None and state.total else state.done
-            self._listener(State(state.what, done, state.total, state.layers_done, state.layers, state.seconds, True))
+            self._listener(replace(state, done=done, finished=True, failed=kind is not None))
 
 
 class Part:

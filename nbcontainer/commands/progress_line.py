@@ -27,7 +27,7 @@ def line(state: State) -> str:
     elif state.done:
         parts.append(size(state.done))
     if state.finished:
-        parts.append(f"{state.seconds:.1f} s")
+        parts.append(f"failed after {state.seconds:.1f} s" if state.failed else f"{state.seconds:.1f} s")
     return "  ".join(parts)
 
 

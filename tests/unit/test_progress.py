@@ -68,4 +68,4 @@ def test_a_failure_is_not_told_as_done() -> None:
     tracker = Tracker("pull x", told.append, total=10)
     tracker.part()(3)
     tracker.__exit__(ValueError, ValueError(), None)
-    assert (told[-1].done, told[-1].finished) == (3, True)
+    assert (told[-1].done, told[-1].finished, told[-1].failed) == (3, True, True)

@@ -17,6 +17,10 @@ from nbcontainer.progress import State
         (State("export y", 2_000_000), "export y  2.0 MB"),
         (State("pull x"), "pull x"),
         (State("pull x", 1000, 1000, 3, 3, 1.26, finished=True), "pull x  3/3 layers  1.0 kB of 1.0 kB  100%  1.3 s"),
+        (
+            State("pull x", 500, 1000, seconds=2, finished=True, failed=True),
+            "pull x  500 B of 1.0 kB  50%  failed after 2.0 s",
+        ),
         (State("pull x", 1001, 1000), "pull x  1.0 kB of 1.0 kB  100%"),
     ],
 )

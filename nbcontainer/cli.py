@@ -35,20 +35,7 @@ if TYPE_CHECKING:
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.explanation import Explanation
 
-_RUN = Command(
-    RUN.name,
-    RUN.operands,
-    RUN.help,
-    (
-        Option(("-i", "--interactive"), "", "connect standard input"),
-        Option(("-t", "--tty"), "", "give the container a terminal"),
-        *RUN.options,
-    ),
-    least=0,
-    most=1,
-    tail=True,
-    answers=RUN.answers,
-)
+_RUN = RUN
 
 _TOP = Command(
     "nbcontainer",
@@ -208,7 +195,9 @@ def _overview() -> str:
 
 def _run(engine: Engine, words: Words) -> int:
     interactive, terminal = words.has("interactive"), words.has("tty")
-    request = request_of(words, terminal=terminal)
+    request = request_of(words)
+    if interactive and request.stdin is not None:
+        raise UsageError("-i and --stdin both give the input", hint="remove one of them")
     if not request.image and not request.name:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:

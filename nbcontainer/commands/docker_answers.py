@@ -29,11 +29,6 @@ RUN_ANSWERS: dict[str, Answer] = {
         "write `&` after the command in a terminal, or use a kernel (`nbcontainer kernel install`)",
         *("-d", "--detach", "--detach-keys"),
     ),
-    **_same(
-        "a cell has no keyboard",
-        "write the input as the body of a cell with COMMAND, or use `nbcontainer run -it` in a terminal",
-        *("-i", "--interactive", "-t", "--tty"),
-    ),
     **_same("output and errors are always attached", _REMOVE, "-a", "--attach"),
     **_same("an image is pulled with one display of its progress", _REMOVE, "-q", "--quiet"),
     "--annotation": Answer("annotations are not supported", "use --label"),

@@ -45,7 +45,8 @@ class Option:
     `alone` is the value of an option that may stand without one, None if it may not: such a value is given with `=`
     only, as in `--here=rw`. An option with `rest` takes all arguments after it, whatever they are. `kind` and
     `choices` describe the value for completion. A value that is not `filled` keeps its braces: it is an expression
-    itself.
+    itself. `mark` has a meaning at the beginning of a value, and stands for itself there if it is doubled. It has that
+    meaning only if it is written, not if a variable brings it.
     """
 
     flags: tuple[str, ...]
@@ -56,6 +57,7 @@ class Option:
     choices: tuple[str, ...] = ()
     filled: bool = True
     rest: bool = False
+    mark: str = ""
 
     @property
     def name(self) -> str:
@@ -72,6 +74,12 @@ class Option:
         if self.alone is not None:
             return [self.flags[-1] if value == self.alone else f"{self.flags[-1]}={value}"]
         return [self.flags[-1], value] if self.value else [self.flags[-1]]
+
+    def filled_by(self, fill: Callable[[str], str], value: str) -> str:
+        """Return a value after interpolation."""
+        found = fill(value) if self.filled else value
+        brought = self.mark and found.startswith(self.mark) and not value.startswith(self.mark)
+        return self.mark + found if brought else found
 
     def __str__(self) -> str:
         if self.alone is not None:
@@ -157,7 +165,7 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
             _operands(command, found, [*rest], fill)
         elif word.startswith("-") and word != "-":
             for option, value in _option(command, word, rest):
-                found.options.setdefault(option.name, []).append(fill(value) if option.filled else value)
+                found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
         elif command.tail and len(found.operands) == command.most:
             found.tail = [word, *rest]
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.active import ActiveCell, notebook_name
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import idmapped, is_as_checked, writable_directories
-from nbcontainer.containers.options import RunOptions, command_line, environment, stop_signal
+from nbcontainer.containers.options import RunOptions, StandardInput, command_line, environment, stop_signal
 from nbcontainer.containers.record import describe_confinement
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed, UsageError
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 _SCRIPT = 3
 """The number of the travelling descriptor that holds a cell's body: it comes after the streams."""
 
+GLANCE = 0.05
+"""Seconds between two calls of `Streams.on_glance`."""
+
 _VALUES = ("in", "out")
 """The mount points of a cell's values, in the root."""
 
@@ -68,8 +71,11 @@ class Request:
 
     `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
     script that is a file: `$1` and so on. `notebook` is the file name of the notebook, empty for that of this process.
-    script that is a file: `$1` and so on. `interpreter` is the program that runs the script, with its first arguments;
-    empty for the script's own, or the image's shell. `driver` is the text of the program that runs a Python cell.
+    `interpreter` is the program that runs the script, with its first arguments; empty for the script's own, or the
+    image's shell. `driver` is the text of the program that runs a Python cell. `stdin` is the input; None for what
+    `Streams` has.
+
+    Raises `UsageError` if two of them are the input.
     """
 
     image: str = ""
@@ -83,6 +89,12 @@ class Request:
     notebook: str = ""
     interpreter: tuple[str, ...] = ()
     driver: str = ""
+    stdin: StandardInput | None = None
+
+    def __post_init__(self) -> None:
+        if self.command and self.script is not None and self.stdin is not None:
+            hint = "remove one of them"
+            raise UsageError("--stdin and the body of the cell are both the input of the command", hint=hint)
 
     @property
     def as_text(self) -> str:
@@ -103,20 +115,21 @@ class Lasting:
 class Streams:
     """Where a cell's output goes, and what it reads.
 
-    `stdin` is a host descriptor, None for no input. With a terminal, its output goes to `stdout`, what is read from
-    the host descriptor `keyboard` is typed into it, and `on_terminal` gets its descriptor. With a `control_directory`,
-    `on_control_directory` gets the descriptors of its directory and its terminal, and returns sinks for more
-    descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and closes them; the
-    cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets lines about the run
-    that the container did not write, and `on_wait` the line that says why it has to wait. `lasting` is given for a
-    program that runs more than the request's own text.
+    `stdin` is a host descriptor, None for no input. With a terminal, what is read from the host descriptor `keyboard`
+    is typed into it, and `on_terminal` gets its descriptor and returns the sink for its output, None for `stdout`. With
+    a `control_directory`, `on_control_directory` gets the descriptors of its directory and its terminal, and returns
+    sinks for more descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and
+    closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
+    lines about the run that the container did not write, and `on_wait` the line that says why it has to wait. `lasting`
+    is given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while
+    the cell runs.
     """
 
     stdout: Sink
     stderr: Sink
     stdin: int | None = None
     keyboard: int | None = None
-    on_terminal: Callable[[int], None] | None = None
+    on_terminal: Callable[[int], Sink | None] | None = None
     control_directory: ControlDirectory | None = None
     on_control_directory: Callable[[int, int], Mapping[int, Sink]] | None = None
     on_follow: Callable[[Supervisor], None] | None = None
@@ -127,6 +140,7 @@ class Streams:
     lasting: Lasting | None = None
     on_wait: Callable[[str], None] | None = None
     display: DisplayListener | None = None
+    on_glance: Callable[[], None] | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
@@ -171,6 +185,7 @@ class Cell:
         self.group: Group | None = None
         self.template: PlanTemplate | None = None
         self.plan: Plan | None = None
+        self._keyboard: int | None = None
         self._script = None if request.command else request.script
         self._done: tuple[Step, ...] = ()
         self._changes = False
@@ -290,14 +305,15 @@ class Cell:
             with store_errors(self.engine, "begin a cell"):
                 running = self._send(kept, afresh=afresh)
             # The clock starts when the plan is sent: the start of a cold launcher does not count.
-            return self._follow(running, kept, time.monotonic())
+            return self._follow(running, kept[:2], time.monotonic())
         finally:
             protocol.close(kept)
 
     def _send(self, kept: list[int], *, afresh: bool) -> ContainerHandle:
         """Send the plan to a container, to a new one if `afresh`.
 
-        The notebook's ends of the cell's output and errors go to `kept`. The caller closes them.
+        The notebook's ends of the cell's output and errors go to `kept`, and the input that is typed into a terminal.
+        The caller closes them.
         """
         sent: list[int] = []
         try:
@@ -305,7 +321,7 @@ class Cell:
                 reader, writer = self.engine.output_pipe()
                 kept.append(reader)
                 sent.append(writer)
-            files = [self._input(sent), *sent[:2]]
+            files = [self._input(kept, sent), *sent[:2]]
             self.template = self.make_template(self.add_files(files, sent))
             resources = self.options.resources
             warm = self.engine.allocate(
@@ -373,9 +389,10 @@ class Cell:
                 observer,
                 outputs,
                 timeout=self.options.timeout,
-                keyboard=streams.keyboard,
+                keyboard=streams.keyboard if self._keyboard is None else self._keyboard,
                 alarm=None if self.group is None else self.group.alarm,
                 started=started,
+                glance=None if streams.on_glance is None else GLANCE,
             )
             outcome = supervisor.to_end()
             self._explain(running)
@@ -431,14 +448,27 @@ class Cell:
         )
         self.engine.note_active(self.container.name, active)
 
-    def _input(self, sent: list[int]) -> int:
-        """Return the descriptor of the cell's standard input. One that is opened for it goes to `sent` too."""
-        if self.request.command and self.request.script is not None:
-            sent.append(protocol.memory_file("stdin", encode(self.request.script)))
+    def _input(self, kept: list[int], sent: list[int]) -> int:
+        """Return the descriptor of the cell's standard input. One that is opened for it goes to `sent` too.
+
+        Input for a terminal goes to `kept`: it is typed.
+        """
+        request, terminal = self.request, self.options.process.terminal
+        if request.command and request.script is not None:
+            given = protocol.memory_file("stdin", encode(request.script))
+        elif request.stdin is not None:
+            given = request.stdin.open(self.engine.store)
         elif self.streams.stdin is not None:
             return self.streams.stdin
         else:
             sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            return sent[-1]
+        if terminal:
+            kept.append(given)
+            self._keyboard = given
+            sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        else:
+            sent.append(given)
         return sent[-1]
 
     def add_files(self, files: list[int], sent: list[int]) -> Mounts:
@@ -488,6 +518,7 @@ class Cell:
             process.user or config.user,
             process.terminal,
             process.groups,
+            process.terminal_input,
         )
         spec = Spec(
             program,
@@ -526,9 +557,8 @@ class _Observer(SilentObserver):
         self._sinks[descriptor](data)
 
     def on_terminal(self, terminal: int) -> None:
-        self._sinks[terminal] = self._streams.stdout
-        if self._streams.on_terminal is not None:
-            self._streams.on_terminal(terminal)
+        sink = self._streams.on_terminal(terminal) if self._streams.on_terminal is not None else None
+        self._sinks[terminal] = sink or self._streams.stdout
 
     def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
         if self._streams.on_control_directory is None:
@@ -558,6 +588,10 @@ class _Observer(SilentObserver):
 
     def on_alarm(self) -> None:
         self._cell.end_at_limit()
+
+    def on_glance(self) -> None:
+        if self._streams.on_glance is not None:
+            self._streams.on_glance()
 
 
 def _resolver(networking: Networking) -> str:

@@ -6,23 +6,30 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import signal
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.oci import signals
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Network, Networking, Privileges, Userns
+from nbcontainer.store import user_files, writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from nbcontainer.linux.paths import Link
     from nbcontainer.oci.documents import ImageConfig
     from nbcontainer.sandbox.defaults import Limit
+    from nbcontainer.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class ProcessOptions:
     `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
     that the paths of files of variables led through. `unset_env` are NAME=value strings for names that neither the
     image nor `env` sets. `git_config` is the text of git's system configuration, empty for the image's own.
+    `terminal` and `terminal_input` are those of `nbcontainer.sandbox.spec.Program`.
     """
 
     env: tuple[str, ...] = ()
@@ -47,6 +55,7 @@ class ProcessOptions:
     links: tuple[Link, ...] = ()
     unset_env: tuple[str, ...] = ()
     git_config: str = ""
+    terminal_input: bool = False
 
     def __post_init__(self) -> None:
         for item in self.env:
@@ -107,6 +116,39 @@ class Identity:
 def _quoted(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
+class StandardInput:
+    """What a run reads: `data`, or the content of the host's file at `path`."""
+
+    data: bytes = b""
+    path: Path | None = None
+
+    def open(self, store: Store | None) -> int:
+        """Return a descriptor of it, which the caller closes. Without a store, a file's links are not checked.
+
+        Raises `UsageError`, `LinkRefused`, and `OSError` for what this process lacks.
+        """
+        if self.path is None:
+            return protocol.memory_file("stdin", self.data)
+        try:
+            found, links = user_files.open_file(self.path)
+        except (OSError, ValueError, ImageError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
+            detail = error.message if isinstance(error, ImageError) else getattr(error, "strerror", None) or error
+            hint = "write the path of a file, as in --stdin @answers.txt, or @@ for an @ in a text"
+            raise UsageError(f"cannot read --stdin @{self.path}: {detail}", hint=hint) from None
+        try:
+            if stat.S_ISDIR(os.fstat(found).st_mode):
+                raise UsageError(f"cannot read --stdin @{self.path}: it is a directory", hint="name a file")
+            if store is not None:
+                writable.check(store, links)
+        except BaseException:
+            os.close(found)
+            raise
+        return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from nbcontainer.outcome import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.container import Container
     from nbcontainer.outcome import Outcome
+    from nbcontainer.runs.results import Result
     from nbcontainer.sandbox.supervisor import Supervisor
 
 _HINTS = {
@@ -71,3 +74,22 @@ def failure(outcome: Outcome, line: str = "") -> CellFailed:
     """Return the error of a run that failed: one line. `line` is the script's line that the shell reported."""
     text = f"{outcome.describe()} at {line}" if line else outcome.describe()
     return CellFailed(text, outcome=outcome, hint=_HINTS.get(outcome.reason, ""))
+
+
+class Captured:
+    """Keeps a copy of both streams for the result of a run."""
+
+    def __init__(self) -> None:
+        self._out: list[bytes] = []
+        self._err: list[bytes] = []
+
+    def take_part(self, streams: Streams) -> None:
+        """Copy what goes to the streams from now on."""
+        streams.stdout = both(self._out.append, streams.stdout)
+        streams.stderr = both(self._err.append, streams.stderr)
+
+    def result(self, container: Container, outcome: Outcome) -> Result:
+        """Return the result of the run."""
+        from nbcontainer.runs.results import Result
+
+        return Result(container, outcome, b"".join(self._out), b"".join(self._err))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, cast
+import contextlib
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from nbcontainer.commands.grammar import Command, Option, ValueKind
 from nbcontainer.commands.options.table import RUN_OPTIONS
@@ -11,6 +12,8 @@ from nbcontainer.errors import ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.container import Container
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from nbcontainer.notebook.shown_data import CellOutput
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.prompts.asking import Keyboard
 
 OPTION = Option(
     ("--live",),
@@ -80,9 +84,12 @@ def refuse_values() -> NoReturn:
 
 
 def run(
-    engine: Engine, request: Request, streams: Streams, *, words: Words, progress: Listener | None
+    engine: Engine, request: Request, streams: Streams, *, words: Words, shell: Any, progress: Listener | None
 ) -> tuple[Container, Outcome]:
-    """Return the container of a live cell, and the cell's outcome. Raises this package's errors."""
+    """Return the container of a live cell, and the cell's outcome. Raises this package's errors.
+
+    `shell` is IPython's. With `-i`, its frontend answers prompts.
+    """
     from nbcontainer.containers.live import live_container
 
     if streams.values is not None:
@@ -95,12 +102,33 @@ def run(
             return found.session.opened, run_inside(found, request, streams)
     if not words.has(OPTION.name):  # it has ended meanwhile
         return run_afresh(engine, request, streams, progress=progress)
+    _check_input(words)
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
     live = live_container.open_live(engine, request, word)
-    outcome, note = live.run(request.script, output, timeout=request.options.timeout, progress=progress)
+    with _keyboard(words, shell) as keyboard:
+        outcome, note = live.run(
+            request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=progress
+        )
     if note:
         streams.notify(note)
     return live.session.opened, outcome
+
+
+def _check_input(words: Words) -> None:
+    for name, flag in (("tty", "-t"), ("stdin", "--stdin")):
+        if words.has(name):
+            raise UsageError(f"{flag} cannot be used in a live container", hint=f"remove {flag}, or use -i")
+
+
+@contextlib.contextmanager
+def _keyboard(words: Words, shell: Any) -> Iterator[Keyboard | None]:
+    if not words.has("interactive"):
+        yield None
+        return
+    from nbcontainer.notebook.keyboards import keyboard_of
+
+    with keyboard_of(shell) as keyboard:
+        yield keyboard

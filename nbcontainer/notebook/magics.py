@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 from dataclasses import replace
 from functools import cached_property
@@ -28,8 +27,8 @@ from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.notebook import cell_values, defaults, live_cells, python_cells
-from nbcontainer.notebook.cell_outputs import Destination, Watch, both, failure
+from nbcontainer.notebook import call_site, cell_values, defaults, live_cells, python_cells
+from nbcontainer.notebook.cell_outputs import Captured, Destination, Watch, both, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
 from nbcontainer.notebook.display.progress_bar import listener
@@ -45,14 +44,15 @@ from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from nbcontainer.commands.options.table import RunOption
+    from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.outcome import Outcome
+    from nbcontainer.runs.results import Result
     from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.values.exchange import Exchange
 
@@ -88,9 +88,6 @@ _HELP = ("-h", "--help", "help")
 
 _FILLED = frozenset("{}$\0")
 """Characters of arguments in which something is replaced."""
-
-_MACHINERY = frozenset(("IPython", "decorator", "nbcontainer"))
-"""Packages between a notebook's function and its magics."""
 
 _HELP_TEXT = (
     f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n  {EXEC.usage}  {EXEC.help}\n"
@@ -240,13 +237,16 @@ class ContainerMagics(Magics):
             return replace(view, language=Language(self.language))
         return view
 
-    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> None:
+    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> Result | None:
         parsed = parse(command, words, fill=self._fill)
         if parsed.has("help"):
-            return _show(command.describe(prefix))
+            _show(command.describe(prefix))
+            return None
         if script is not None and not script.strip() and not parsed.tail:
             hint = "write the script below `%%container`, or a command after the image"
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
+        if script is not None and not script.strip() and (parsed.has("interactive") or parsed.has("stdin")):
+            script = None  # the command's input comes from elsewhere
         return self._run(parsed, script)
 
     def _exec(self, words: Sequence[str]) -> None:
@@ -297,22 +297,29 @@ class ContainerMagics(Magics):
     @property
     def _names(self) -> dict[str, Any]:
         """The variables of the notebook, and those of the function that runs the magic."""
-        return {**self._namespace, **_local_names(self._namespace)}
+        return {**self._namespace, **call_site.local_names(self._namespace)}
 
-    def _run(self, words: Words, script: str | None) -> None:
+    def _run(self, words: Words, script: str | None) -> Result | None:
         words.tail = [plain(word) for word in words.tail]
         notice = self.notices.of(again=words.has("here"))
         self._apply_defaults(words)
         cell_values.wanted(words)
         words.options |= {name: [plain(word) for word in words.all(name)] for name in ("in",) if words.has(name)}
         exchange = cell_values.exchange(words, self._names) if cell_values.given(words) else None
+        captured = None if script is not None or call_site.ignores_value() else Captured()
         with exchange or contextlib.nullcontext():
-            self._run_in(words, script, exchange, notice)
+            return self._run_in(words, script, exchange, notice, captured)
 
     def _run_in(
-        self, words: Words, script: str | None, exchange: Exchange | None, notice: Callable[[str], None]
-    ) -> None:
-        request = self._request(words, script, exchange)
+        self,
+        words: Words,
+        script: str | None,
+        exchange: Exchange | None,
+        notice: Callable[[str], None],
+        captured: Captured | None,
+    ) -> Result | None:
+        live = live_cells.runs_live(self.engine, words)
+        request = self._request(words, script, exchange, live=live)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
         out, err = Destination(words.one("out")), Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
@@ -320,17 +327,17 @@ class ContainerMagics(Magics):
         errors = Tail()
         sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
         streams = Streams(*sinks, on_notice=notice, on_wait=write)
+        if captured is not None:
+            captured.take_part(streams)
         trust = self.trust_output or words.has("trust-output")
         streams.display = CellOutput(streams.stdout, streams.stderr, trust=trust)
         if exchange is not None:
-            mounts = request.options.mounts
-            exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
-            streams.values, streams.on_values = exchange.values, exchange.send
+            _connect(exchange, request, streams)
         explained: list[Explanation] = []
         streams.on_explained = explained.append
         streams.on_follow = watch = Watch()
         try:
-            container, outcome = self._runner(words)(self.engine, request, streams, progress=listener(self.shell))
+            container, outcome = (self._run_live if live else self._run_once)(words, request, streams)
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
             raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         except SetupFailed as error:
@@ -338,28 +345,41 @@ class ContainerMagics(Magics):
             raise
         finally:
             gate.finish(shown)
-            for sink in (shown, shown_err):
-                sink.finish()
-            for destination in (out, err):
-                destination.fill(self._namespace)
+            shown.finish()
+            shown_err.finish()
+            out.fill(self._namespace)
+            err.fill(self._namespace)
             for explanation in explained:
-                view = ExplanationView(explanation, Language(self.language))
-                display(view)  # type: ignore[no-untyped-call]
+                display(ExplanationView(explanation, Language(self.language)))  # type: ignore[no-untyped-call]
         self._show_beside(words, CellFacts(request, container, not outcome.ok, watch.ended), outcome)
         if not outcome.ok:
             self._report(words, outcome, failing_line(script, bytes(errors.data)))
         elif exchange is not None:
             cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
+        return None if captured is None else captured.result(container, outcome)
 
-    def _request(self, words: Words, script: str | None, exchange: Exchange | None) -> Request:
-        request = request_of(words, script=script, unset_env=() if exchange is None else exchange.variables)
+    def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, live: bool) -> Request:
+        unset = () if exchange is None else exchange.variables
+        request = request_of(words, script=script, prompts=not live, unset_env=unset)
         return python_cells.in_python(request) if words.has(python_cells.OPTION.name) else request
 
-    def _runner(self, words: Words) -> Callable[..., tuple[Container, Outcome]]:
-        """Return what runs a cell: in a container of its own, or in one that is live."""
-        if not live_cells.runs_live(self.engine, words):
-            return run
-        return functools.partial(live_cells.run, words=words)
+    def _run_once(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+        with self._input(words, request, streams):
+            return run(self.engine, request, streams, progress=listener(self.shell))
+
+    def _input(self, words: Words, request: Request, streams: Streams) -> contextlib.AbstractContextManager[None]:
+        if not (words.has("tty") or words.has("interactive")):
+            return contextlib.nullcontext()
+        from nbcontainer.notebook import cell_input
+
+        cell_input.check(words, request.script)
+        launcher = self.engine.launcher_for(request.options.privileges.userns)
+        return cell_input.connected(words, streams, self.shell, launcher)
+
+    def _run_live(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+        """Run a cell in a live container."""
+        progress = listener(self.shell)
+        return live_cells.run(self.engine, request, streams, words=words, shell=self.shell, progress=progress)
 
     def _show_beside(self, words: Words, cell: CellFacts, outcome: Outcome) -> None:
         """Show the hints and the footer of a cell that has ended."""
@@ -406,12 +426,11 @@ ContainerMagics.redo.__doc__ = containers.VERBS["redo"].command.describe("%")
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
 
 
-def _local_names(notebook: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the local variables of the function that called the magic; none at the top of the notebook."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _MACHINERY:
-        frame = frame.f_back
-    return {} if frame is None or frame.f_locals is notebook else frame.f_locals
+def _connect(exchange: Exchange, request: Request, streams: Streams) -> None:
+    """Let a cell have the values of an exchange. Raises `UsageError` if one of its mounts is in their place."""
+    mounts = request.options.mounts
+    exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
+    streams.values, streams.on_values = exchange.values, exchange.send
 
 
 def _nowhere(_: bytes) -> None:

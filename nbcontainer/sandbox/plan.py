@@ -152,7 +152,7 @@ class PlanTemplate:
         env = tuple(f"HOSTNAME={name}" if item == "HOSTNAME" else item for item in program.env)
         if self.idmap.kind == SINGLE:
             env = single_id.environment(env)
-        return Execute(program.argv, env, program.cwd, program.terminal)
+        return Execute(program.argv, env, program.cwd, program.terminal, program.terminal_input)
 
 
 def ahead(todo: Plan) -> tuple[Step, ...]:
@@ -187,8 +187,8 @@ def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     steps: list[Step] = []
     if spec.control_directory is not None:
         steps.append(MakeControlDirectory(**vars(spec.control_directory)))
-    if program.terminal:
-        steps.append(OpenTerminal())
+    if program.has_terminal:
+        steps.append(OpenTerminal(3 if program.terminal else 1))
     if spec.resolver:
         steps.append(MakeResolver(spec.resolver))
     elif spec.networking.network == Network.HOST:
@@ -236,20 +236,24 @@ def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ..
         # What init keeps for itself, the cell loses when it is executed.
         *((DropBounding(capabilities),) if fewer else ()),
         *_program_rights(spec, program, idmap, kept),
-        *(() if spec.script is None else (WriteScript(spec.script),)),
         ConnectStreams(),
         CloseDescriptors(),
     )
 
 
 def _program_rights(spec: Spec, program: Program, idmap: IdMap, kept: tuple[str, ...]) -> tuple[Step, ...]:
-    """Return the steps for the program's user, its capabilities and its filter of system calls."""
-    user = SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.terminal, groups=program.groups)
-    filtered = InstallSeccomp(spec.privileges.capabilities, idmap.kind == SINGLE)
+    """Return the steps for the program's user, its capabilities, its filter of system calls, and its body.
+
+    The filter comes before the body, since a prewarmed container has it. One that refuses copies comes after the body.
+    """
+    user = SetUser(program.user, drop_groups=idmap.setgroups, terminal=program.has_terminal, groups=program.groups)
+    install = InstallSeccomp(spec.privileges.capabilities, idmap.kind == SINGLE, program.terminal_input)
+    write = () if spec.script is None else (WriteScript(spec.script),)
+    before, after = (write, ()) if install.terminal_input else ((), write)
     if spec.privileges.new_privileges:
         # Without no_new_privs, only a process with SYS_ADMIN may install the filter (seccomp(2)).
-        return filtered, user, DropCapabilities(kept), CloseInit()
-    return user, DropCapabilities(kept), NoNewPrivileges(), filtered
+        return *before, install, user, DropCapabilities(kept), CloseInit(), *after
+    return user, DropCapabilities(kept), NoNewPrivileges(), *before, install, *after
 
 
 def _work_enter(work: Work) -> tuple[Step, ...]:

@@ -290,7 +290,8 @@ class Privileges:
 class Program:
     """What runs: `argv`, `env` as NAME=value strings, `cwd` (container), `user` as `NAME|UID[:GROUP|GID]`.
 
-    `groups` are groups beside the user's own, by name or number.
+    `groups` are groups beside the user's own, by name or number. With `terminal`, its streams are a terminal of the
+    container's own; with `terminal_input`, standard input is one, and output and errors stay two streams.
 
     An item `HOSTNAME` of `env`, without a value, gets the container's host name.
     """
@@ -301,6 +302,12 @@ class Program:
     user: str = ""
     terminal: bool = False
     groups: tuple[str, ...] = ()
+    terminal_input: bool = False
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether it has a controlling terminal."""
+        return self.terminal or self.terminal_input
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,9 @@ class CellObserver(Protocol):
     def on_alarm(self) -> None:
         """The eventfd `alarm` was counted up."""
 
+    def on_glance(self) -> None:
+        """`glance` seconds have passed since the last call, and all output that was there has been handed on."""
+
 
 class SilentObserver:
     """A `CellObserver` that does nothing: the base of observers that need only some of the events."""
@@ -107,6 +110,9 @@ class SilentObserver:
         """Do nothing."""
 
     def on_alarm(self) -> None:
+        """Do nothing."""
+
+    def on_glance(self) -> None:
         """Do nothing."""
 
 
@@ -143,11 +149,13 @@ class Supervisor:
         keyboard: int | None = None,
         alarm: int | None = None,
         started: float | None = None,
+        glance: float | None = None,
     ) -> None:
         """Supervise `running`, read the descriptors `outputs`, and report to `observer`.
 
         What is read from the descriptor `keyboard` is typed into the cell's terminal. `timeout` is in seconds; None for
         no limit. `alarm` is an eventfd. `started` is when the cell was sent (time.monotonic()); now by default.
+        `glance` is the time between calls of `on_glance` in seconds; None for no calls.
         The caller closes all these descriptors.
         """
         self.running = running
@@ -159,6 +167,8 @@ class Supervisor:
         self.stopped: Reason | None = None
         self._keyboard = keyboard
         self._alarm = alarm
+        self._glance = glance
+        self._next_glance = None if glance is None else self.started + glance
         self._poll = select.poll()
         self._wake: int | None = None
         self._wake_lock = threading.Lock()
@@ -256,6 +266,14 @@ class Supervisor:
             self._kill_at = None
         elif self.timeout is not None and self.stopped is None and now - self.started >= self.timeout:
             self.stop(Reason.TIMEOUT)
+        if self._next_glance is not None and now >= self._next_glance:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        assert self._glance is not None
+        self._next_glance = now + self._glance
+        if self.stopped is None and not self._init_dead and self.running.ended is None:
+            self.observer.on_glance()
 
     def _poll_timeout(self) -> float | None:
         """Return the milliseconds until the next deadline; None if there is none."""
@@ -264,6 +282,8 @@ class Supervisor:
             deadlines.append(self.started + BRIEF)
         if self.timeout is not None and self.stopped is None:
             deadlines.append(self.started + self.timeout)
+        if self._next_glance is not None:
+            deadlines.append(self._next_glance)
         return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
 
     def _report_lasting(self) -> None:
@@ -343,6 +363,17 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(self._keyboard)
             self._keyboard = None
+
+    @property
+    def typing(self) -> bool:
+        """Whether there is, or may come, something from the keyboard that the terminal has not taken."""
+        return self._keyboard is not None or bool(self._typed)
+
+    def type(self, data: bytes) -> None:
+        """Type into the cell's terminal, as it takes it. Nothing happens if the cell has none. The own thread only."""
+        if self.running.terminal is not None and data:
+            self._typed += data
+            self._poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
 
     def _read_typed(self, keyboard: int) -> None:
         """Read from the keyboard, then not again until the terminal has taken it: a cell need not read its input."""

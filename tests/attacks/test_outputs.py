@@ -15,6 +15,8 @@ import pytest
 
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.containers import run as running
+from nbcontainer.containers.cell import Streams
 from nbcontainer.errors import ImageError, LinkRefused, UsageError
 from nbcontainer.images.archives import loading
 from tests.running import run_script
@@ -171,6 +173,22 @@ def test_variables_are_read_from_the_file_that_was_named(kind: str, scene: Scene
     path = scene.data / ("out/key" if kind == "on the way" else "env")
     with pytest.raises(UsageError if kind == "pipe" else LinkRefused):
         shown(scene.engine, path)
+
+
+@pytest.mark.parametrize("kind", ["link", "on the way", "pipe"])
+def test_input_is_read_from_the_file_that_was_named(kind: str, scene: Scene) -> None:
+    """A cell's link as `--stdin @FILE` shows the next cell nothing of another file, and nothing waits for its pipe."""
+    scripts = {"link": 'ln -s "$S/key" answers', "on the way": 'ln -s "$S" out', "pipe": "mkfifo answers"}
+    scene.leave(scripts[kind])
+    path = scene.data / ("out/key" if kind == "on the way" else "answers")
+    with pytest.raises(UsageError if kind == "pipe" else LinkRefused):
+        read(scene.engine, path)
+
+
+def read(engine: Engine, path: Path) -> None:
+    """Runs a cell that reads a file as its input."""
+    request = request_of(parse(RUN, [f"--stdin=@{path}", "busybox", "cat"]))
+    running.run(engine, request, Streams(lambda _: None, lambda _: None))
 
 
 def shown(engine: Engine, path: Path) -> None:

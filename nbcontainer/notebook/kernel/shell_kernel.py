@@ -15,8 +15,9 @@ from traitlets import Bool, Int, Unicode
 from nbcontainer._version import __version__
 from nbcontainer.commands.failing_line import failing_line
 from nbcontainer.commands.grammar import Command, Words, parse
+from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.output import OUTPUT_LIMIT
-from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.run import request_of
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
@@ -46,7 +47,7 @@ RUN_WORDS = Command(
     "kernel",
     "[IMAGE]",
     "Runs a notebook's cells in one container of IMAGE, or in the one named by --name.",
-    tuple(option for option in RUN.options if option.name not in ("rm", "here")),
+    options_without("rm", "here", "explain"),
     most=1,
 )
 """The words of `ContainerKernel.run`."""

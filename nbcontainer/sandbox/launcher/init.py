@@ -224,7 +224,7 @@ class _Init:
                 _end_step(self.kernel)
                 protocol.send(self.channel, {"terminal": True}, [control])
                 self.kernel.close(control)
-                self.files[:3] = [terminal] * 3
+                self.files[: step.streams] = [terminal] * step.streams
             elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
                 return failure
             elif isinstance(step, MakeControlDirectory):

@@ -90,10 +90,10 @@ class LineTerminal:
 
 
 def _echo_of(data: bytes) -> bytes:
-    r"""Return what the kernel shows of typed bytes: "\r\n" for a new line, nothing for ^D, ^X for others (ECHOCTL)."""
+    r"""Return what the kernel shows of typed bytes: "\r\n" for Enter, nothing for ^D, ^X for others (ECHOCTL)."""
     shown = bytearray()
     for byte in data:
-        if byte == 0x0A:
+        if byte in (0x0A, 0x0D):
             shown += b"\r\n"
         elif byte == 0x7F or (byte < 0x20 and byte != 0x09):
             shown += b"" if byte == 0x04 else bytes((0x5E, byte ^ 0x40))

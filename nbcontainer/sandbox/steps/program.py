@@ -65,7 +65,12 @@ class WriteScript(Step):
 
 @dataclass(frozen=True)
 class OpenTerminal(Step):
-    """A terminal of the container's own devpts, for `-t`. The notebook gets its other end."""
+    """A terminal of the container's own devpts, for `-t` and `-i`. The notebook gets its other end.
+
+    It is the program's first `streams` streams: all three, or standard input only.
+    """
+
+    streams: int = 3
 
     phrase: ClassVar[str] = "open a terminal"
     why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
@@ -183,6 +188,11 @@ class ConnectStreams(Step):
 
 # The first terminal that a session's leader opens becomes its controlling one (credentials(7)). It is opened through
 # a descriptor, and not through number 0, which is closed for it.
+_CONTROLLING_INPUT = (
+    (os.POSIX_SPAWN_DUP2, 0, 3),
+    (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/3", os.O_RDWR, 0),
+    (os.POSIX_SPAWN_CLOSE, 3),
+)
 _CONTROLLING_TERMINAL = (
     (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/1", os.O_RDWR, 0),
     (os.POSIX_SPAWN_DUP2, 0, 1),
@@ -195,14 +205,15 @@ class Execute(Step):
     """The last step of a cell: its program.
 
     `argv[0]` without a slash is looked for in PATH, inside the container. `env` are `NAME=value` strings, `cwd` a
-    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd. With `terminal`,
-    standard input is one, and becomes the session's controlling terminal.
+    container path. HOME, where `env` does not have it, is the user's by the image's /etc/passwd. With `terminal`, the
+    streams are one, and with `terminal_input`, standard input is. It becomes the session's controlling terminal.
     """
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
     cwd: str = "/"
     terminal: bool = False
+    terminal_input: bool = False
 
     phrase: ClassVar[str] = "run"
     why: ClassVar[str] = "the cell runs"
@@ -223,7 +234,7 @@ class Execute(Step):
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
-        terminal = ", with a terminal" if arguments["terminal"] else ""
+        terminal = ", with a terminal" if arguments["terminal"] or arguments.get("terminal_input") else ""
         return f"run {quoted(' '.join(arguments['argv']))} in {quoted(arguments['cwd'])}{terminal}"
 
     def shown(self) -> dict[str, Any]:
@@ -233,6 +244,11 @@ class Execute(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Starts it and throws the pid away: for explaining. Init calls `start`."""
         self.start(kernel)
+
+    def _file_actions(self) -> tuple[tuple[Any, ...], ...]:
+        if self.terminal:
+            return _CONTROLLING_TERMINAL
+        return _CONTROLLING_INPUT if self.terminal_input else ()
 
     def start(self, kernel: Kernel) -> int:
         """chdir(2) and posix_spawn(3) along PATH: the pid. Raises `OSError`.
@@ -256,7 +272,7 @@ class Execute(Step):
                     candidate,
                     self.argv,
                     env,
-                    file_actions=_CONTROLLING_TERMINAL if self.terminal else (),
+                    file_actions=self._file_actions(),
                     setsid=True,
                     setsigmask=(),
                     setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # those that an interpreter ignores

@@ -143,11 +143,19 @@ CHOWN = {"chown": _chown(1), "fchown": _chown(1), "lchown": _chown(1), "fchownat
 packages stop for it. They are told that it is done, as every file is root's there in any case."""
 
 
-def verdicts(machine: str, capabilities: tuple[str, ...], *, single_id: bool = False) -> dict[int, Verdict]:
+COPIES = dict.fromkeys(("sendfile", "splice"), refuse(errno.EINVAL))
+"""Copies within the kernel, which lock a pipe while they wait for input (fs/splice.c). Where the input is a person at a
+terminal, the notebook could not read the pipe until an answer, and could not ask for one. Programs that get
+this error read and write instead (sendfile(2), "NOTES")."""
+
+
+def verdicts(
+    machine: str, capabilities: tuple[str, ...], *, single_id: bool = False, terminal_input: bool = False
+) -> dict[int, Verdict]:
     """The verdict on every call of the table, by its number, for a container with these capabilities.
 
-    `machine` is as uname(2) names it; `single_id` says that root's is the only id. Raises `OSError` (ENOSYS) for a
-    machine that has no table.
+    `machine` is as uname(2) names it; `single_id` says that root's is the only id, `terminal_input` that standard input
+    is a terminal and the output is a pipe. Raises `OSError` (ENOSYS) for a machine that has no table.
     """
     try:
         numbers = NUMBERS[machine]
@@ -155,14 +163,18 @@ def verdicts(machine: str, capabilities: tuple[str, ...], *, single_id: bool = F
         raise OSError(errno.ENOSYS, f"no table of the system calls of {machine}") from None
     allowed = ALLOWED.union(*(ALLOWED_WITH.get(capability, ()) for capability in capabilities))
     found = {number: ALLOW if name in allowed else CHECKED.get(name, _DENIED) for name, number in numbers.items()}
-    answers = CHOWN if single_id and "CHOWN" in capabilities else {}
+    answers: dict[str, Verdict] = {}
+    answers |= CHOWN if single_id and "CHOWN" in capabilities else {}
+    answers |= COPIES if terminal_input else {}
     return found | {numbers[name]: check for name, check in answers.items() if name in numbers}
 
 
 @functools.cache
-def program(machine: str, capabilities: tuple[str, ...], single_id: bool = False) -> bytes:
+def program(
+    machine: str, capabilities: tuple[str, ...], single_id: bool = False, terminal_input: bool = False
+) -> bytes:
     """The filter for a container with these capabilities, made once. Raises `OSError` as `verdicts` does."""
-    known = verdicts(machine, capabilities, single_id=single_id)
+    known = verdicts(machine, capabilities, single_id=single_id, terminal_input=terminal_input)
     return assemble(ARCHITECTURES[machine], known, _UNKNOWN)
 
 
@@ -171,11 +183,13 @@ class InstallSeccomp(Step):
     """The filter of system calls. It is the last to come before the program: the steps need calls that it takes away.
 
     `capabilities` are those of the container, some of which allow more calls (`ALLOWED_WITH`). With `single_id`,
-    changes of owner that the kernel would refuse are answered as done (`CHOWN`), unless the right to was dropped.
+    changes of owner that the kernel would refuse are answered as done (`CHOWN`), unless the right to was dropped. With
+    `terminal_input`, copies within the kernel are refused (`COPIES`).
     """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     single_id: bool = False
+    terminal_input: bool = False
 
     phrase: ClassVar[str] = "install the filter of system calls"
     why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
@@ -196,11 +210,12 @@ class InstallSeccomp(Step):
     def describe(cls, arguments: Mapping[str, Any]) -> str:
         """Return in words what the step does with these arguments."""
         answers = "; answer changes of owner as done" if arguments["single_id"] else ""
-        return f"filter system calls, for these capabilities: {listed(arguments['capabilities'])}{answers}"
+        copies = "; refuse copies within the kernel" if arguments.get("terminal_input") else ""
+        return f"filter system calls, for these capabilities: {listed(arguments['capabilities'])}{answers}{copies}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """seccomp(2), once no_new_privs is on; then asks the kernel whether it filters (PR_GET_SECCOMP, prctl(2))."""
-        code = program(os.uname().machine, self.capabilities, self.single_id)
+        code = program(os.uname().machine, self.capabilities, self.single_id, self.terminal_input)
         # Without the flag a kernel before 5.16 slows the whole program down against a fault that browsers fear.
         kernel.seccomp_set_mode_filter(code, SECCOMP_FILTER_FLAG_SPEC_ALLOW)
         if kernel.prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:

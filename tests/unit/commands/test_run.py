@@ -153,7 +153,7 @@ def test_what_is_asked_for_takes_the_place_of_the_usual() -> None:
 
 def test_the_rest_of_the_words_are_the_run() -> None:
     """IMAGE, --name, --rm and COMMAND are the request's own; a body is its script."""
-    assert request("busybox", "--name", "dev", "--rm", "ls", "-l", script="x", terminal=True) == Request(
+    assert request("-t", "busybox", "--name", "dev", "--rm", "ls", "-l", script="x") == Request(
         "busybox", "dev", ("ls", "-l"), "x", remove=True, options=run_options({"terminal": True})
     )
     assert request() == Request()

@@ -274,6 +274,15 @@ def test_a_volume_keeps_its_facts() -> None:
             [OpenTerminal(), SetUser(terminal=True), Execute(PROGRAM.argv, PROGRAM.env, terminal=True)],
         ),
         (
+            {"process": dataclasses.replace(PROGRAM, terminal_input=True)},
+            [
+                OpenTerminal(1),
+                SetUser(terminal=True),
+                InstallSeccomp(terminal_input=True),
+                Execute(PROGRAM.argv, PROGRAM.env, terminal_input=True),
+            ],
+        ),
+        (
             {"process": dataclasses.replace(PROGRAM, cwd="/srv")},
             [MakeWorkdir("/srv"), Execute(PROGRAM.argv, PROGRAM.env, "/srv")],
         ),
@@ -475,3 +484,10 @@ def test_a_proc_of_its_own_needs_neither(level: ProcLevel) -> None:
     assert [step for step in own if type(step) is not MountProc] == [
         step for step in other if type(step) is not MountProc
     ]
+
+
+def test_the_body_is_written_before_copies_are_refused() -> None:
+    """sendfile(2) writes the body, and a filter for an input terminal refuses it."""
+    process = dataclasses.replace(PROGRAM, terminal_input=True)
+    names = kinds(build(having(process=process, script=5), FULL).enter)
+    assert names.index("WriteScript") < names.index("InstallSeccomp") < names.index("Execute")

@@ -107,6 +107,17 @@ def test_a_terminal_is_opened_once_more_by_its_descriptor() -> None:
     assert actions[1:] == ((os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2))
 
 
+def test_an_input_terminal_leaves_the_other_streams() -> None:
+    """Standard input alone is opened once more, by a descriptor that is closed again."""
+    kernel = machine("/bin/sh")
+    Execute(("/bin/sh",), ("HOME=/",), terminal_input=True).apply(kernel, ())
+    assert dict(kernel.only("posix_spawn")[0].args[3:])["file_actions"] == (
+        (os.POSIX_SPAWN_DUP2, 0, 3),
+        (os.POSIX_SPAWN_OPEN, 0, "/proc/self/fd/3", os.O_RDWR, 0),
+        (os.POSIX_SPAWN_CLOSE, 3),
+    )
+
+
 def test_a_name_is_looked_for_along_path() -> None:
     """The cell's PATH is gone along in its order, past what is missing and past what is no directory."""
     kernel = machine("/c/prog", "/d/prog", codes={"/b/prog": errno.ENOTDIR})

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbcontainer.linux.recording import RecordingKernel
-from nbcontainer.linux.seccomp import ArgumentCheck, Verdict, assemble
+from nbcontainer.linux.seccomp import ArgumentCheck, Verdict, assemble, refuse
 from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher.failures import setup_failed
@@ -380,3 +380,11 @@ def test_a_machine_without_a_table_is_said_clearly() -> None:
     with pytest.raises(OSError, match="no table of the system calls of m68k") as raised:
         program("m68k", DEFAULT_CAPABILITIES)
     assert raised.value.errno == errno.ENOSYS
+
+
+@MACHINES
+def test_with_an_input_terminal_nothing_is_copied_in_the_kernel(machine: str) -> None:
+    """sendfile(2) and splice(2) lock a pipe while they wait for a person; all else is as ever."""
+    usual, asking = (verdicts(machine, DEFAULT_CAPABILITIES, terminal_input=on) for on in (False, True))
+    changed = {number: verdict_ for number, verdict_ in asking.items() if usual[number] != verdict_}
+    assert changed == {NUMBERS[machine][name]: refuse(errno.EINVAL) for name in ("sendfile", "splice")}

@@ -201,7 +201,9 @@ def _run(engine: Engine, words: Words) -> int:
     if not request.image and not request.name:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
-        streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None, on_explained=_say_explained)
+        streams = Streams(
+            _screen(1, words), _screen(2, words), stdin=0 if interactive else None, on_explained=_say_explained
+        )
         return _exit_code(run(engine, request, streams, progress=_listener())[1])
     if interactive and not os.isatty(0):
         raise UsageError("-it requires a terminal on standard input", hint="remove -t, or -i")
@@ -210,7 +212,8 @@ def _run(engine: Engine, words: Words) -> int:
         if interactive:
             stack.enter_context(raw(0))
         keyboard = 0 if interactive else None
-        streams = Streams(_writer(1), _writer(2), keyboard=keyboard, on_terminal=size.follow if size else None)
+        screens = _screen(1, words), _screen(2, words)
+        streams = Streams(*screens, keyboard=keyboard, on_terminal=size.follow if size else None)
         streams.on_explained = _say_explained
         outcome = run(engine, request, streams, progress=_listener())[1]
     return _exit_code(outcome)
@@ -234,6 +237,15 @@ def _exit_code(outcome: Outcome) -> int:
         return outcome.exit_code
     print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
     return {Reason.TIMEOUT: _TIMED_OUT, Reason.INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
+
+
+def _screen(fd: int, words: Words) -> Callable[[bytes], None]:
+    """Return what writes a run's output: bytes as they are, but an untrusted run's controls no terminal."""
+    if not (words.has("untrusted") and os.isatty(fd)):
+        return _writer(fd)
+    from nbcontainer.commands.inert_text import InertText
+
+    return InertText(_writer(fd))
 
 
 def _writer(fd: int) -> Callable[[bytes], None]:

@@ -172,7 +172,7 @@ def attached(workspace: Workspace, container: Container, image: Image, mounts: M
     With a read-only root, the volumes of the image are the container's own, so that its programs can write there.
     Raises `VolumeError`, `StoreError`, `UsageError`.
     """
-    wanted = (*mounts.named, *(_of_image(image, mounts) if mounts.read_only else ()))
+    wanted = (*mounts.named, *(_of_image(image, mounts) if mounts.read_only and mounts.image_volumes else ()))
     with contextlib.ExitStack() as stack:
         found = [
             stack.enter_context(

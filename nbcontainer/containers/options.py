@@ -158,6 +158,7 @@ class RunOptions:
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
     container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
     `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
+    `untrusted` is for code that was not read: the other values are the safe ones then.
     """
 
     selection: ImageSelection = ImageSelection()
@@ -172,6 +173,7 @@ class RunOptions:
     here: str = ""
     identity: Identity | None = None
     explain: bool = False
+    untrusted: bool = False
 
     def __post_init__(self) -> None:
         if self.here not in ("", "ro", "rw"):

@@ -126,7 +126,7 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
             stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
             container.flatten()
         mounts = request.options.mounts
-        if mounts.named or mounts.read_only:
+        if mounts.named or (mounts.read_only and mounts.image_volumes):
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
             request = replace(request, options=replace(request.options, mounts=mounts))
         cell = Cell(engine, container, image, request, streams)

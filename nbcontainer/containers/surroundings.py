@@ -1,7 +1,7 @@
 """What a run takes of this machine beside its volumes.
 
 That is the notebook's directory, the user's identity for git, and in the image `host` with a private network the
-notebook's proxies and certificates.
+notebook's proxies and certificates. An untrusted run takes the limits that this machine can enforce.
 
 The options of a run only say that it takes them. They are looked up when the run begins.
 """
@@ -18,6 +18,10 @@ from nbcontainer.errors import DirectoryRefused
 from nbcontainer.images.builtin.host_variables import network_variables
 from nbcontainer.linux.paths import resolve
 from nbcontainer.oci.reference import HOST
+from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.cgroups.group import GroupLimits
+from nbcontainer.sandbox.defaults import PROCESSES, Limit
+from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import Network, Volume
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
 
@@ -43,7 +47,7 @@ def surrounded(store: Store, request: Request, image: Image, streams: Streams) -
     """Return the request with what its options take of this machine. Notices go to `streams`. Raises `UsageError`."""
     options = request.options
     connected = image.name == HOST and options.networking.network == Network.PRIVATE
-    if not options.here and options.identity is None and not connected:
+    if not options.here and options.identity is None and not connected and not options.untrusted:
         return request
     if options.here:
         options = with_directory(store, options, streams)
@@ -51,7 +55,33 @@ def surrounded(store: Store, request: Request, image: Image, streams: Streams) -
         options = with_identity(options, options.identity, streams)
     if connected:
         options = with_network(store, options, streams)
+    if options.untrusted:
+        options = with_limits(options, streams)
     return replace(request, options=options)
+
+
+_ADDRESSES = 4
+"""How many times its memory limit an untrusted process may reserve: programs reserve more than they use."""
+
+
+def with_limits(options: RunOptions, streams: Streams) -> RunOptions:
+    """Return an untrusted run's options with limits that this host enforces, and a home directory that can be written.
+
+    Without control groups, the limits are those of each process (setrlimit(2)). A notice says so.
+    """
+    resources, process = options.resources, options.process
+    process = replace(process, unset_env=(*process.unset_env, "HOME=/tmp"))
+    together = resources.cgroup_limits
+    machine = Machine()
+    groups = hierarchy.look(machine)
+    if not groups.parents(together.controllers, hierarchy.can_make_group):
+        memory, pids = together.memory or 0, together.pids or 0
+        asked = (Limit("data", memory, memory), Limit("as", _ADDRESSES * memory, _ADDRESSES * memory))
+        limits = (*asked, Limit(PROCESSES, pids, pids), *resources.ulimits)
+        resources = replace(resources, cgroup_limits=GroupLimits(), ulimits=limits)
+        advice = hierarchy.advice(machine, groups, groups.usable(hierarchy.can_make_group))
+        streams.notify(f"the limit of memory is that of each process, without control groups; {advice}")
+    return replace(options, resources=resources, process=process)
 
 
 def with_network(store: Store, options: RunOptions, streams: Streams) -> RunOptions:

@@ -137,7 +137,7 @@ def finish(found: Exchange, words: Words, namespace: MutableMapping[str, Any], *
     """Set the variables of `--get`, all or none, and show what `--show` asks for. Raises `ValueUnavailable`."""
     namespace.update(found.get(wanted(words)))
     if words.has("show"):
-        _show(found, trust=trust or words.has("trust-output"))
+        _show(found, trust=trust)
 
 
 def _show(found: Exchange, *, trust: bool) -> None:

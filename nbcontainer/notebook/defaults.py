@@ -23,6 +23,12 @@ USE = Command(
     most=1,
 )
 
+UNTRUSTED = "untrusted"
+"""The name of the option for code that was not read."""
+
+_NOT_UNTRUSTED = ("volume", "network")
+"""Options with a trait that an untrusted run cannot have."""
+
 _BY_NAME = {option.name: option for option in RUN_OPTIONS}
 
 
@@ -56,7 +62,9 @@ def add(words: Words, used: Words) -> None:
 
 
 def add_setting(words: Words, option: RunOption, value: str | Iterable[str]) -> None:
-    """Add the value of a trait to the arguments of a run."""
+    """Add the value of a trait to the arguments of a run, unless the run is untrusted and must not have it."""
+    if words.has(UNTRUSTED) and option.name in _NOT_UNTRUSTED:
+        return
     if option.repeated:
         words.options[option.name] = [*value, *words.all(option.name)]
     else:

@@ -325,12 +325,12 @@ class ContainerMagics(Magics):
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         errors = Tail()
-        sinks = out.sink(gate.through(shown)), both(errors, err.sink(gate.through(shown_err)))
+        visible, visible_err = _inert(words, shown), _inert(words, shown_err)
+        sinks = out.sink(gate.through(visible)), both(errors, err.sink(gate.through(visible_err)))
         streams = Streams(*sinks, on_notice=notice, on_wait=write)
         if captured is not None:
             captured.take_part(streams)
-        trust = self.trust_output or words.has("trust-output")
-        streams.display = CellOutput(streams.stdout, streams.stderr, trust=trust)
+        streams.display = CellOutput(streams.stdout, streams.stderr, trust=self._trusts(words))
         if exchange is not None:
             _connect(exchange, request, streams)
         explained: list[Explanation] = []
@@ -344,7 +344,7 @@ class ContainerMagics(Magics):
             self._hint(words, CellFacts(request, failed=error.step == "Execute"))
             raise
         finally:
-            gate.finish(shown)
+            gate.finish(visible)
             shown.finish()
             shown_err.finish()
             out.fill(self._namespace)
@@ -355,7 +355,7 @@ class ContainerMagics(Magics):
         if not outcome.ok:
             self._report(words, outcome, failing_line(script, bytes(errors.data)))
         elif exchange is not None:
-            cell_values.finish(exchange, words, self._namespace, trust=self.trust_output)
+            cell_values.finish(exchange, words, self._namespace, trust=self._trusts(words))
         return None if captured is None else captured.result(container, outcome)
 
     def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, live: bool) -> Request:
@@ -380,6 +380,10 @@ class ContainerMagics(Magics):
         """Run a cell in a live container."""
         progress = listener(self.shell)
         return live_cells.run(self.engine, request, streams, words=words, shell=self.shell, progress=progress)
+
+    def _trusts(self, words: Words) -> bool:
+        """Return whether the output of a cell is shown as it is."""
+        return words.has("trust-output") or (self.trust_output and not words.has(defaults.UNTRUSTED))
 
     def _show_beside(self, words: Words, cell: CellFacts, outcome: Outcome) -> None:
         """Show the hints and the footer of a cell that has ended."""
@@ -424,6 +428,18 @@ ContainerMagics.container.__doc__ = _HELP_TEXT
 ContainerMagics.undo.__doc__ = containers.VERBS["undo"].command.describe("%")
 ContainerMagics.redo.__doc__ = containers.VERBS["redo"].command.describe("%")
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
+
+
+def _inert(words: Words, shown: TextSink) -> Callable[[bytes], None]:
+    """Return the sink for what is shown of a cell. Raises `UsageError` for an untrusted one that is to be trusted."""
+    if not words.has(defaults.UNTRUSTED):
+        return shown
+    from nbcontainer.commands.inert_text import InertText
+    from nbcontainer.commands.options.untrusted import contradiction
+
+    if words.has("trust-output"):
+        raise contradiction("--trust-output")
+    return InertText(shown)
 
 
 def _connect(exchange: Exchange, request: Request, streams: Streams) -> None:

@@ -182,13 +182,15 @@ class Tmpfs:
 class Mounts:
     """What is mounted in the root, and whether the root itself is read-only.
 
-    `named` are volumes of the store, which become `volumes` when a cell begins (`nbcontainer.containers.mounts`).
+    `named` are volumes of the store, which become `volumes` when a cell begins (`nbcontainer.containers.mounts`). With
+    `image_volumes`, the volumes of the image are so too, if the root is read-only.
     """
 
     volumes: tuple[Volume, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     read_only: bool = False
     named: tuple[NamedVolume, ...] = ()
+    image_volumes: bool = True
 
     def __post_init__(self) -> None:
         targets = self._targets()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nbcontainer.commands.grammar import Option, ValueKind
-from nbcontainer.commands.options import limits
+from nbcontainer.commands.options import limits, untrusted
 from nbcontainer.commands.options.capabilities import chosen
 from nbcontainer.commands.options.identity import read_identity
 from nbcontainer.commands.options.mount_option import mounts, parse_mount
@@ -64,6 +64,7 @@ class RunKeywords(TypedDict, total=False):
     shm_size: str
     storage: str
     read_only: bool
+    untrusted: bool
     cap_add: Strings
     cap_drop: Strings
     security_opt: Strings
@@ -400,6 +401,12 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
     RunOption(flags=("--read-only",), help="make the root file system read-only", field="read_only"),
     RunOption(
+        flags=("--untrusted",),
+        help="safe settings for code that you have not read: no network, no volumes, a read-only image, inert output, "
+        "and limits of memory, processes, storage and time",
+        field="untrusted",
+    ),
+    RunOption(
         flags=("--cap-add",),
         value="NAME",
         help="add a capability for root in the container, ALL for every one (capabilities(7))",
@@ -492,6 +499,8 @@ def fields_of_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 def _combined(values: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
+    if values.get("untrusted"):
+        values, fields = untrusted.settings(values), {"image_volumes": False}
     parts: dict[str, dict[str, Any]] = {}
     for keyword, value in values.items():
         field = _BY_KEYWORD[keyword].field

@@ -47,7 +47,7 @@ RUN_WORDS = Command(
     "kernel",
     "[IMAGE]",
     "Runs a notebook's cells in one container of IMAGE, or in the one named by --name.",
-    options_without("rm", "here", "explain"),
+    options_without("rm", "here", "explain", "untrusted"),
     most=1,
 )
 """The words of `ContainerKernel.run`."""

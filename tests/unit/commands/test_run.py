@@ -118,6 +118,7 @@ def test_every_option_is_tried_here() -> None:
         "network",
         "publish",
         "read-only",
+        "untrusted",
         "userns",
         "pull",
         "platform",

@@ -60,9 +60,9 @@ def _rm(call: Invocation, words: Words) -> View:
 
 
 def _prune(call: Invocation, words: Words) -> View:
-    if not words.has("all"):
+    removed = volumes.prune(call.engine, caches=not words.has("all"))
+    if not removed and not words.has("all"):
         return Note("removed 0 volumes: named volumes stay without --all, and others end with their containers")
-    removed = volumes.prune(call.engine)
     return Note(f"removed {count(len(removed), 'volume')}" + (f": {', '.join(removed)}" if removed else ""))
 
 
@@ -104,7 +104,7 @@ _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
             Command(
                 "volume prune",
                 "",
-                "Remove volumes that no cell uses.",
+                "Remove caches (--cache-dir) that no cell uses.",
                 (Option(("-a", "--all"), "", "remove named volumes, too"), _FORCE),
             ),
             _prune,

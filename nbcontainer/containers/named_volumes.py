@@ -29,7 +29,7 @@ from nbcontainer.images import sandboxed
 from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, birth_time, openat2
 from nbcontainer.linux.paths import Node
 from nbcontainer.oci import timestamps
-from nbcontainer.sandbox.spec import NamedVolume, Volume, check_volume_name
+from nbcontainer.sandbox.spec import CACHE_LABEL, NamedVolume, Volume, check_volume_name
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
 
@@ -85,6 +85,8 @@ def create(workspace: Workspace, name: str, labels: Mapping[str, str] | None = N
             if not path.exists():
                 store.new_directory(made, give=False)
                 _make_data(store, made)
+                if CACHE_LABEL in (labels or {}):  # for every user of the containers that share it
+                    os.chmod(made / _DATA, 0o1777)  # noqa: PTH101 - of a directory that no container has seen
                 document = {"created": timestamps.timestamp(), "labels": dict(labels or {})}
                 (made / _RECORD).write_text(json.dumps(document))
                 (made / _LOCK).touch(mode=0o600)
@@ -152,10 +154,12 @@ def remove(workspace: Workspace, name: str) -> None:
     workspace.discard_later(moved)
 
 
-def prune(workspace: Workspace) -> list[str]:
-    """Remove the named volumes that no cell uses; return their names."""
+def prune(workspace: Workspace, *, caches: bool = False) -> list[str]:
+    """Remove the named volumes that no cell uses, or the caches among them only; return their names."""
     removed = []
     for volume in list_all(workspace):
+        if caches and CACHE_LABEL not in volume.labels:
+            continue
         with contextlib.suppress(VolumeBusy, VolumeNotFound, UsageError):
             remove(workspace, volume.name)
             removed.append(volume.name)

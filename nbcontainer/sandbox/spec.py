@@ -132,6 +132,9 @@ class Volume:
     stored: bool = False
 
 
+CACHE_LABEL = "nbcontainer.cache"
+"""The label of a volume that is a cache: its files can be made again."""
+
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 

@@ -196,10 +196,13 @@ _KINDS: dict[str, Callable[[_Words], Mount]] = {"bind": _bind, "volume": _volume
 
 
 def mounts(
-    volumes: Iterable[Mount] = (), mounts: Iterable[Mount] = (), tmpfs: Iterable[Mount] = ()
+    volumes: Iterable[Mount] = (),
+    mounts: Iterable[Mount] = (),
+    cache_dirs: Iterable[Mount] = (),
+    tmpfs: Iterable[Mount] = (),
 ) -> dict[str, tuple[Mount, ...]]:
-    """Return the mounts of `-v`, `--mount` and `--tmpfs`, by the fields of `Mounts` that hold each kind."""
-    given = (*volumes, *mounts, *tmpfs)
+    """Return the mounts of `-v`, `--mount`, `--cache-dir` and `--tmpfs`, by the fields of `Mounts` for each kind."""
+    given = (*volumes, *mounts, *cache_dirs, *tmpfs)
     kinds = {"volumes": Volume, "named": NamedVolume, "tmpfs": Tmpfs}
     found = {name: tuple(one for one in given if isinstance(one, kind)) for name, kind in kinds.items()}
     return {name: of_kind for name, of_kind in found.items() if of_kind}

@@ -23,7 +23,7 @@ from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.commands.options.process_options import parse_group, parse_hostname, parse_stop_signal
 from nbcontainer.commands.options.security import new_privileges
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
-from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
+from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class RunKeywords(TypedDict, total=False):
     here: str | bool
     identity: bool
     mounts: Strings
+    cache_dirs: Strings | Mapping[str, str]
     tmpfs: Strings
     name: str
     labels: Strings | Mapping[str, str]
@@ -218,6 +219,16 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         parse=parse_mount,
         repeated=True,
         keyword="mounts",
+    ),
+    RunOption(
+        flags=("--cache-dir",),
+        value="NAME:DST",
+        help="keep a directory, such as pip's or apt's cache, outside layers, shared by all containers with that NAME",
+        field="mounts",
+        parse=parse_cache,
+        repeated=True,
+        join=":",
+        keyword="cache_dirs",
     ),
     RunOption(
         flags=("--tmpfs",),

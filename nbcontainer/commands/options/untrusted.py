@@ -21,6 +21,7 @@ _CONTRADICTIONS = {
     "here": "--here",
     "identity": "--identity",
     "publish": "-p",
+    "cache_dirs": "--cache-dir",
     "userns": "--userns",
     "cap_add": "--cap-add",
 }

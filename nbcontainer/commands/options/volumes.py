@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.paths import resolve, resolve_existing
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.spec import NamedVolume, Tmpfs, Volume, check_volume_name
+from nbcontainer.sandbox.spec import CACHE_LABEL, NamedVolume, Tmpfs, Volume, check_volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,16 @@ def parse_volume(text: str) -> Volume | NamedVolume:
         return NamedVolume(check_volume_name(parts[0]), target, **fields)
     fields.pop("copy", None)
     return bind(parts[0], target, **fields)
+
+
+def parse_cache(text: str) -> NamedVolume:
+    """Return the volume of the cache `NAME:DST`, which begins empty. Raises `UsageError`."""
+    name, colon, target = text.partition(":")
+    if not colon or not name or not target:
+        raise UsageError(f"invalid cache {text!r}: expected NAME:DST", hint="write --cache-dir pip:/root/.cache/pip")
+    check_volume_name(name)
+    volume = check_volume_name(f"cache-{name}")
+    return NamedVolume(volume, target_path(target, "--cache-dir"), copy=False, labels=((CACHE_LABEL, name),))
 
 
 def is_volume_name(source: str) -> bool:

@@ -52,6 +52,10 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
         (["-l", "a=b"], {"labels": (("a", "b"),)}),
         (["--mount", "type=tmpfs,target=/x"], {"tmpfs": (Tmpfs("/x"),)}),
         (["-v", "data:/x"], {"named": (NamedVolume("data", "/x"),)}),
+        (
+            ["--cache-dir", "pip:/x"],
+            {"named": (NamedVolume("cache-pip", "/x", copy=False, labels=(("nbcontainer.cache", "pip"),)),)},
+        ),
         (["--hostname", "box"], {"hostname": "box"}),
         (["-h", "box"], {"hostname": "box"}),
         (["--timeout", "1.5"], {"timeout": 1.5}),
@@ -112,6 +116,7 @@ def test_every_option_is_tried_here() -> None:
         "group-add",
         "stop-signal",
         "mount",
+        "cache-dir",
         "user",
         "hostname",
         "timeout",

@@ -50,6 +50,7 @@ def test_a_limit_of_the_users_takes_the_place_of_its_own() -> None:
         ("-v", "/x"),
         ("--mount", "type=bind,source=/etc,target=/x"),
         ("--mount", "type=volume,target=/x"),
+        ("--cache-dir", "pip:/x"),
         ("--here",),
         ("--here=ro",),
         ("--identity",),

@@ -58,7 +58,8 @@ def test_the_wheel_has_what_is_needed_to_run(built: Path) -> None:
         names = set(file.namelist())
     for name in ("cli.py", "py.typed", "quickstart.ipynb", "containers/live/scripts/bash.sh"):
         assert f"nbcontainer/{name}" in names
-    assert any(name.endswith("share/jupyter/kernels/nbcontainer/kernel.json") for name in names)
+    for name in ("kernel.json", "logo-svg.svg", "logo-32x32.png", "logo-64x64.png"):
+        assert any(found.endswith(f"share/jupyter/kernels/nbcontainer/{name}") for found in names)
     assert {name.split("/")[0] for name in names} == {
         "nbcontainer",
         f"nbcontainer-{__version__}.dist-info",

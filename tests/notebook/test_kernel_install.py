@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,21 @@ def test_an_installed_kernel_is_launched_inside(short_path: Path, capsys: pytest
 def spec_of(short_path: Path, name: str) -> Any:
     """The kernel.json of an installed kernel."""
     return json.loads((short_path / "data" / "kernels" / name / "kernel.json").read_text())
+
+
+def test_a_kernel_of_this_package_has_its_logo(short_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Launchers of JupyterLab and other frontends show a picture, in each of the forms that they ask for."""
+    do("install", "--image", "busybox", "--name", "pictured")
+    found = KernelSpecManager().get_kernel_spec("pictured")
+    for size in (32, 64):
+        data = (Path(found.resource_dir) / f"logo-{size}x{size}.png").read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert struct.unpack(">II", data[16:24]) == (size, size)
+    picture = (Path(found.resource_dir) / "logo-svg.svg").read_text()
+    assert picture.startswith("<svg")
+    assert "script" not in picture
+    do("remove", "pictured")
+    capsys.readouterr()
 
 
 def test_without_arguments_it_installs_the_data_science_kernel(

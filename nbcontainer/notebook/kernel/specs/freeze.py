@@ -70,7 +70,8 @@ def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> No
     with frozen_copy(engine, container) as copy, Tracker(f"freeze {wanted}", listener) as tracker:
         image = commit(copy, wanted, labels=labels, message=f"frozen from {kernel}", progress=tracker.part())
     title = words.one("display-name") or f"{wanted} (container)"
-    path = kernelspec.install(kernelspec.with_run(spec, run_words(wanted, "", old), title), name)
+    frozen = kernelspec.with_run(spec, run_words(wanted, "", old), title)
+    path = kernelspec.install(frozen, name, logos=str(found.path))
     lines = [describe(image), f"{name}  {path}"]
     if target := words.one("output"):
         with Tracker(f"save {wanted}", listener) as tracker:

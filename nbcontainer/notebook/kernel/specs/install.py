@@ -81,7 +81,7 @@ def install(engine: Callable[[], Engine], words: Words, listener: Listener | Non
     choice = _choose(words, opened, listener)
     name = words.one("name") or kernelspec.name_for(choice.shown)
     spec = _document(words, choice)
-    logos = kernelspec.resources(choice.kernel) if choice.kernel else ""
+    logos = kernelspec.resources(choice.kernel) if choice.kernel else kernelspec.LOGOS
     if prefix:
         user_files.check_path(opened.store, reference.host_path(prefix) / "share" / "jupyter" / "kernels" / name)
     path = kernelspec.install(spec, name, prefix=prefix, logos=logos)

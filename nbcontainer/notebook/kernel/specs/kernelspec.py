@@ -109,6 +109,10 @@ def document_inside(kernel: str, run: Sequence[str], display_name: str, *, noteb
     return spec
 
 
+LOGOS = str(Path(__file__).parent / "logos")
+"""The directory (host) of the logos of this package's own kernels."""
+
+
 def resources(kernel: str) -> str:
     """Return the directory (host) of the installed kernel of that name, which has its logos. Raises `UsageError`."""
     return str(_find(kernel).resource_dir)

@@ -243,7 +243,7 @@ def _screen(fd: int, words: Words) -> Callable[[bytes], None]:
     """Return what writes a run's output: bytes as they are, but an untrusted run's controls no terminal."""
     if not (words.has("untrusted") and os.isatty(fd)):
         return _writer(fd)
-    from nbcontainer.commands.inert_text import InertText
+    from nbcontainer.rendering.inert_text import InertText
 
     return InertText(_writer(fd))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.views.simple import Document
 from nbcontainer.progress import Tracker
@@ -50,6 +51,11 @@ class Verb:
         if view is None or not call.words.has(JSON.name):
             return view
         return Document(view.as_json(), getattr(view, "ok", True))
+
+    @property
+    def with_examples(self) -> Verb:
+        """The verb with its examples."""
+        return replace(self, command=replace(self.command, examples=EXAMPLES.get(self.command.name, ())))
 
     @property
     def with_json(self) -> Verb:

@@ -9,6 +9,7 @@ from nbcontainer.commands import field_paths
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.docker_answers import VERB_ANSWERS
 from nbcontainer.commands.drawings import LAYERS, MOUNTS, NAMESPACES
+from nbcontainer.commands.examples import grouped
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
@@ -238,7 +239,7 @@ COMMIT = Command(
 )
 
 VERBS: dict[str, Verb] = {
-    verb.command.name: verb if verb.command.tail else verb.with_json
+    verb.command.name: verb.with_examples if verb.command.tail else verb.with_examples.with_json
     for verb in (
         Verb(
             Command(
@@ -332,6 +333,24 @@ def overview(prefix: str) -> str:
     commands = [verb.command for verb in VERBS.values()]
     width = max(len(command.usage) for command in commands)
     return "\n".join(f"  {prefix}{command.usage:<{width}}  {command.help}" for command in commands)
+
+
+NEXT = "next: write `%%container busybox` above the script of a cell; `%container VERB --help` shows a verb's options"
+
+
+def in_groups(prefix: str, *more: Command) -> str:
+    """Return the verbs in groups, one a line, and what to do next. `more` are verbs of the caller's own."""
+    commands = {command.name: command for command in (*more, *(verb.command for verb in VERBS.values()))}
+    width = max(len(name) for name in commands)
+    lines = []
+    for group, names in grouped([*commands]).items():
+        lines += [f"{group}:", *(f"  {prefix}{name:<{width}}  {_first(commands[name].help)}" for name in names), ""]
+    return "\n".join((*lines, NEXT))
+
+
+def _first(text: str) -> str:
+    """Return the first sentence of a help text."""
+    return text.partition(". ")[0].partition("; ")[0].removesuffix(".")
 
 
 def unknown(verb: str) -> NbcontainerError:

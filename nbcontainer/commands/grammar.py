@@ -97,7 +97,7 @@ class Command:
 
     With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command has
     `--help`, with which all other words are optional. `-h` is help too, unless one of the options has that spelling.
-    `answers` are for options that it does not have.
+    `answers` are for options that it does not have. `examples` are what may follow the prefix of the help text.
     """
 
     name: str
@@ -108,6 +108,7 @@ class Command:
     most: int = 0
     tail: bool = False
     answers: Mapping[str, Answer] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
 
     @property
     def usage(self) -> str:
@@ -126,10 +127,12 @@ class Command:
         return {flag: option for option in self.all_options for flag in option.flags}
 
     def describe(self, prefix: str) -> str:
-        """Return the help text, with `prefix` before the usage line."""
+        """Return the help text with examples, with `prefix` before the usage line."""
         width = max(len(str(option)) for option in self.all_options)
         lines = [f"usage: {prefix}{self.usage}", "", self.help, ""]
-        return "\n".join((*lines, *(f"  {option!s:<{width}}  {option.help}" for option in self.all_options)))
+        options = (f"  {option!s:<{width}}  {option.help}" for option in self.all_options)
+        shown = ("", "examples:", *(f"  {prefix}{example}" for example in self.examples)) if self.examples else ()
+        return "\n".join((*lines, *options, *shown))
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.docker_answers import RUN_ANSWERS
+from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.options.standard_input import parse_stdin
 from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_keywords, fields_of_words
@@ -37,6 +38,7 @@ RUN = Command(
     most=1,
     tail=True,
     answers=RUN_ANSWERS,
+    examples=EXAMPLES["run"],
 )
 
 ARGUMENTS = "s"

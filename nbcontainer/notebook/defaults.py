@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option, Words
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.errors import UsageError
@@ -21,6 +22,7 @@ USE = Command(
     "what such cells run with. Options of a cell come first, then these, then the traits; lists add up.",
     (*RUN_OPTIONS, Option(("--reset",), "", "clear it")),
     most=1,
+    examples=EXAMPLES["use"],
 )
 
 UNTRUSTED = "untrusted"
@@ -79,6 +81,26 @@ def describe(words: Words) -> str:
         for value in values:
             parts += option.words(value)
     return " ".join(("%%container", *(_written(part) for part in parts)))
+
+
+def sources(words: Words, used: Words | None) -> list[str]:
+    """Return a line for each setting of a cell that names nothing itself: the setting, and where it comes from."""
+    own = used or Words()
+    lines = [(word, _USE if word in own.operands else _trait("image")) for word in words.operands]
+    for name, values in words.options.items():
+        option = _BY_NAME[name]
+        for value in values:
+            place = _USE if value in own.all(name) else _trait(option.keyword)
+            lines.append((" ".join(map(_written, option.words(value))), place))
+    width = max((len(setting) for setting, _ in lines), default=0)
+    return [f"  {setting:<{width}}  {place}" for setting, place in lines]
+
+
+_USE = "from `%container use`"
+
+
+def _trait(name: str) -> str:
+    return f"from ContainerMagics.{name} (%config, or a configuration file)"
 
 
 def _written(word: str) -> str:

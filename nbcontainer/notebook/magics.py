@@ -14,6 +14,7 @@ from traitlets import Bool, Enum, Float, Int, List, Unicode
 
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.explain import LANGUAGE
 from nbcontainer.commands.explanation_view import ExplanationView
 from nbcontainer.commands.failing_line import Tail, failing_line
@@ -80,9 +81,10 @@ _CELL = Command(
     most=1,
     tail=True,
     answers=RUN.answers,
+    examples=EXAMPLES["%%container"],
 )
 
-_RUN = Command(RUN.name, RUN.operands, RUN.help, (*RUN.options, *_CELL_OPTIONS), most=1, tail=True, answers=RUN.answers)
+_RUN = replace(RUN, options=(*RUN.options, *_CELL_OPTIONS))
 
 _HELP = ("-h", "--help", "help")
 
@@ -182,7 +184,7 @@ class ContainerMagics(Magics):
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
-            return _show(_HELP_TEXT)
+            return _show(containers.in_groups("%container ", RUN, USE))
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)
@@ -279,7 +281,7 @@ class ContainerMagics(Magics):
             self._apply_defaults(words)
         except UsageError:
             return _show("nothing is set: each cell names an image or a container; `%container use IMAGE` sets one")
-        return _show(defaults.describe(words))
+        return _show("\n".join((defaults.describe(words), *defaults.sources(words, self._used))))
 
     @property
     def _namespace(self) -> dict[str, Any]:
@@ -434,8 +436,8 @@ def _inert(words: Words, shown: TextSink) -> Callable[[bytes], None]:
     """Return the sink for what is shown of a cell. Raises `UsageError` for an untrusted one that is to be trusted."""
     if not words.has(defaults.UNTRUSTED):
         return shown
-    from nbcontainer.commands.inert_text import InertText
     from nbcontainer.commands.options.untrusted import contradiction
+    from nbcontainer.rendering.inert_text import InertText
 
     if words.has("trust-output"):
         raise contradiction("--trust-output")

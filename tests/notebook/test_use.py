@@ -44,7 +44,7 @@ def test_the_line_comes_first_then_use_then_traits(notebook: Notebook) -> None:
     notebook.good("%config ContainerMagics.timeout = 7.0")
     notebook.good("%container use busybox -w /srv -e A=use -e B=use --network private --timeout 9")
     shown = "%%container busybox --workdir /srv --env A=use --env B=use --network private --timeout 9"
-    assert notebook.good("%container use") == f"{shown}\n"
+    assert notebook.good("%container use").splitlines()[0] == shown
     assert notebook.good(
         "%%container -w /tmp -e B=line --network none\npwd; echo $A $B; ls /sys/class/net"
     ).split() == [
@@ -68,25 +68,25 @@ def test_use_is_shown_and_cleared(notebook: Notebook) -> None:
     """It is shown as a line that does the same, and cleared; the traits remain."""
     assert "nothing is set" in notebook.good("%container use")
     notebook.good("%container use host --here --name work --network private -e 'A={{x}} y'")
-    shown = notebook.good("%container use")
+    shown = notebook.good("%container use").splitlines(keepends=True)[0]
     assert shown == "%%container host --here --name work --network private --env 'A={{x}} y'\n"
     notebook.good("%container use --reset")
     assert "nothing is set" in notebook.good("%container use")
     assert "missing image" in notebook.fails("%%container\ntrue")
     notebook.good("%config ContainerMagics.image = 'busybox'")
-    assert notebook.good("%container use") == "%%container busybox\n"
+    assert notebook.good("%container use").splitlines()[0] == "%%container busybox"
 
 
 def test_a_new_use_replaces_the_old_one(notebook: Notebook) -> None:
     """Nothing of an earlier `use` remains, and one that is wrong changes nothing."""
     notebook.good("%container use busybox -e A=1")
     notebook.good("%container use busybox -e B=1")
-    assert notebook.good("%container use") == "%%container busybox --env B=1\n"
+    assert notebook.good("%container use").splitlines()[0] == "%%container busybox --env B=1"
     assert "unknown option" in notebook.fails("%container use busybox --nope")
     assert "missing image" in notebook.fails("%container use --network none")
     assert "unknown network" in notebook.fails("%container use busybox --network lan")
     assert "does not exist" in notebook.fails("%container use busybox -v /nowhere/at/all:/w")
-    assert notebook.good("%container use") == "%%container busybox --env B=1\n"
+    assert notebook.good("%container use").splitlines()[0] == "%%container busybox --env B=1"
 
 
 def test_a_refused_directory_is_one_line_for_all_cells(
@@ -143,3 +143,23 @@ def test_volumes_are_written_as_in_a_shell(
     assert notebook.good("%%container busybox -v $PWD:$PWD -w $PWD\npwd") == f"{beside}\n"
     notebook.run("%cd in")
     assert notebook.good("%%container busybox -v $PWD:/w\nls /w") == ""
+
+
+def test_use_says_where_each_setting_comes_from(notebook: Notebook) -> None:
+    """Below the line of a cell, each setting has a line with `use` or the trait that set it."""
+    notebook.good("%config ContainerMagics.timeout = 7.0")
+    notebook.good("%container use busybox -e A=1")
+    lines = notebook.good("%container use").splitlines()
+    assert lines[0] == "%%container busybox --env A=1 --timeout 7.0"
+    assert [line.split()[0] for line in lines[1:]] == ["busybox", "--env", "--timeout"]
+    assert ["`%container use`" in line for line in lines[1:]] == [True, True, False]
+    assert "ContainerMagics.timeout" in lines[3]
+
+
+def test_the_magic_alone_shows_verbs_in_groups(notebook: Notebook) -> None:
+    """`%container` is short: groups of verbs and the next step; the options are in `%%container?` and `--help`."""
+    said = notebook.good("%container")
+    assert "clean up:\n" in said
+    assert said.splitlines()[-1].startswith("next: ")
+    assert "--pids-limit" not in said
+    assert "examples:\n  %%container busybox" in notebook.good("%%container --help\n ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbcontainer.commands.inert_text import InertText
+from nbcontainer.rendering.inert_text import InertText
 
 BAD = "\N{REPLACEMENT CHARACTER}"
 

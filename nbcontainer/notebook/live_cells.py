@@ -128,7 +128,7 @@ def _keyboard(words: Words, shell: Any) -> Iterator[Keyboard | None]:
     if not words.has("interactive"):
         yield None
         return
-    from nbcontainer.notebook.keyboards import keyboard_of
+    from nbcontainer.notebook.prompts.keyboards import keyboard_of
 
     with keyboard_of(shell) as keyboard:
         yield keyboard

@@ -372,7 +372,7 @@ class ContainerMagics(Magics):
     def _input(self, words: Words, request: Request, streams: Streams) -> contextlib.AbstractContextManager[None]:
         if not (words.has("tty") or words.has("interactive")):
             return contextlib.nullcontext()
-        from nbcontainer.notebook import cell_input
+        from nbcontainer.notebook.prompts import cell_input
 
         cell_input.check(words, request.script)
         launcher = self.engine.launcher_for(request.options.privileges.userns)

@@ -25,7 +25,6 @@ from nbcontainer.linux.procfs import unreached
 from nbcontainer.notebook.cell_outputs import failure
 from nbcontainer.notebook.display.boxes import hint_box
 from nbcontainer.notebook.hints import Hints
-from nbcontainer.notebook.input_requests import InputRequests
 from nbcontainer.notebook.kernel.history import History
 from nbcontainer.notebook.kernel.language.bang import without_bangs
 from nbcontainer.notebook.kernel.language.completeness import completeness
@@ -35,6 +34,7 @@ from nbcontainer.notebook.kernel.magics import first_magics, magic_help, run_mag
 from nbcontainer.notebook.kernel.messages import FrontendMessages, ProgressDisplay
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.notebook_directory import with_notebooks
+from nbcontainer.notebook.prompts.input_requests import InputRequests
 from nbcontainer.outcome import Outcome, Reason
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.terminal import WindowSize, raw
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.keyboards import EndOfInput, has_terminal, keyboard_of
+from nbcontainer.notebook.prompts.keyboards import EndOfInput, has_terminal, keyboard_of
 from nbcontainer.sandbox.prompts.asking import Prompter
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.prompts.observer import Observer

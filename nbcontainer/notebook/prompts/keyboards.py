@@ -24,7 +24,7 @@ def keyboard_of(shell: Any) -> Iterator[Keyboard]:
     """Yield the keyboard of the frontend that sent the current cell. Raises `UsageError` if there is none."""
     kernel = getattr(shell, "kernel", None)
     if kernel is not None and getattr(kernel, "_allow_stdin", False):
-        from nbcontainer.notebook.input_requests import InputRequests
+        from nbcontainer.notebook.prompts.input_requests import InputRequests
 
         yield InputRequests(kernel, flush)
     elif kernel is None and has_terminal():

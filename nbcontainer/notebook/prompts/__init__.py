@@ -1,0 +1,1 @@
+"""Prompts of cells: the frontend that is asked, and what it answers."""

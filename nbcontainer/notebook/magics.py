@@ -251,10 +251,11 @@ class ContainerMagics(Magics):
             script = None  # the command's input comes from elsewhere
         return self._run(parsed, script)
 
-    def _exec(self, words: Sequence[str]) -> None:
+    def _exec(self, words: Sequence[str]) -> Result | None:
         parsed = parse(EXEC, words, fill=self._fill)
         if parsed.has("help"):
-            return _show(EXEC.describe("%container "))
+            _show(EXEC.describe("%container "))
+            return None
         return self._run(live_cells.in_container(self.engine, parsed), None)
 
     def _use(self, words: Sequence[str]) -> None:

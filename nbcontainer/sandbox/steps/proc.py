@@ -29,7 +29,7 @@ from nbcontainer.linux.mounts import (
 )
 from nbcontainer.sandbox.diagnosis import namespace_advice, proc_advice
 from nbcontainer.sandbox.spec import ProcLevel
-from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
+from nbcontainer.sandbox.steps.base import Chinese, Step, listed, quoted
 from nbcontainer.sandbox.steps.rootfs import STAGE
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class MountProc(Step):
         """Return, as text, what the step does with these arguments; the name of any level but the first comes last."""
         level = arguments["level"]
         text = _DESCRIPTIONS.get(level, cls.phrase)
-        return text if level == ProcLevel.OWN else f"{text} ({level})"
+        return text if level == ProcLevel.OWN else f"{text} ({listed([level])})"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mount it on the stage. For `ProcLevel.NOTEBOOK`, the last of `files` is the detached mount.

@@ -32,7 +32,7 @@ def _root() -> int:
 
 
 def unpack(
-    files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool, algorithm: str
+    files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool, algorithm: str = "sha256"
 ) -> dict[str, Any]:
     """Unpack the archive in files[0] into the root, and write its blob to files[1] if that is given.
 

@@ -136,7 +136,7 @@ def test_a_volume_in_use_stays(cell: Cell, engine: Engine, name: str) -> None:
         assert name not in volumes.prune(other)
 
     cell("echo begun; read line", named=(NamedVolume(name, "/v"),), stdout=look)
-    assert [line.split()[1:3] for line in seen[0].splitlines() if line.startswith(name)] == [["in", "use"]]
+    assert [line.split()[1:4] for line in seen[0].splitlines() if line.startswith(name)] == [["✓", "in", "use"]]
     verb(other, "volume", "rm", name)
     other.close()
     with pytest.raises(VolumeNotFound, match="no such volume"):

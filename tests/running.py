@@ -138,6 +138,14 @@ def pidfds(pids: Iterable[int]) -> list[int]:
     return found
 
 
+def is_of_a_pool(pid: int) -> bool:
+    """Whether it is a process that Python's multiprocessing keeps until this one ends."""
+    try:
+        return b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def all_dead(fds: list[int], seconds: float = DEADLINE) -> bool:
     """Whether the processes of these descriptors are dead within `seconds`. Closes the descriptors."""
     deadline = time.monotonic() + seconds

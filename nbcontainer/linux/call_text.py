@@ -130,7 +130,7 @@ def _directory(fd: int | None) -> Any:
 
 
 def _mode(mode: int) -> Raw:
-    return Raw(f"{mode:04o}" if mode > 0o7 else f"{mode:03o}")
+    return Raw(f"0{mode:03o}")
 
 
 def _capabilities(mask: int) -> str:

@@ -93,6 +93,7 @@ def load(path: str) -> None:
     os.pidfd_open = points.before("pidfd_open", os.pidfd_open)
     socket.socketpair = points.before("socketpair", socket.socketpair)
 
+    from nbcontainer.linux.watched import WatchedKernel
     from nbcontainer.sandbox import protocol
     from nbcontainer.sandbox.launcher import init
 
@@ -104,7 +105,7 @@ def load(path: str) -> None:
         for step in todo:
             if (failure := apply(kernel, (step,), files)) is not None:
                 return failure
-            if isinstance(kernel, calls_of):  # and no rehearsal
+            if isinstance(kernel, (calls_of, WatchedKernel)):  # and no rehearsal
                 try:
                     points.point(f"after {type(step).__name__}")
                 except OSError as error:

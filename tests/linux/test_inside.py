@@ -118,7 +118,7 @@ def test_dev_has_these_and_no_others(cell: Cell, engine: Engine) -> None:
         """
     )
     assert set(ran.lines) == {
-        *("-cell", "cfull", "cnull", "crandom", "ctty", "curandom", "czero"),
+        *("-cell", "dnbcontainer", "cfull", "cnull", "crandom", "ctty", "curandom", "czero"),
         *("dmqueue", "dpts", "dshm"),
         *(("-apt.conf",) if engine.single_id else ()),
         *("lcore", "lfd", "lptmx", "lstderr", "lstdin", "lstdout"),

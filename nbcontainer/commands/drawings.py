@@ -131,7 +131,7 @@ def _ids(idmap: IdMap) -> str:
 
 
 def _verb(name: str, text: str, run: Any) -> Verb:
-    options = options_without("explain", short_help=False)
+    options = options_without("explain")
     return Verb(Command(name, "IMAGE", text, options, most=1, answers=RUN_ANSWERS), run)
 
 

@@ -63,7 +63,7 @@ EXPLAIN = Verb(
         "explain",
         "IMAGE [COMMAND [ARG...]]",
         "Show what is done for a run, without running it: each step, its system calls and its purpose.",
-        (LANGUAGE, *options_without("explain", short_help=False)),
+        (LANGUAGE, *options_without("explain")),
         most=1,
         tail=True,
         answers=RUN_ANSWERS,

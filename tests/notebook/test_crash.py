@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.container import list_all
+from nbcontainer.containers.engine import Engine
 from tests.notebook.kernels import Kernel
 from tests.requirements import require
 from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_with
@@ -87,11 +89,8 @@ def next_start(short_path: Path, store: Path) -> None:
         assert kernel.run("%%container busybox\necho fine").good().stdout == "fine\n"
         assert "no containers" not in kernel.run("%container ps").good().result
     named = {path.readlink().name for path in (store / "layers" / "sha256").iterdir()}
-    kept = {
-        cell["layer"]
-        for record in (store / "containers").glob("*/container.json")
-        for cell in json.loads(record.read_text())["cells"]
-    }
+    with contextlib.closing(Engine(store)) as engine:
+        kept = {layer for container in list_all(engine)[0] for layer in container.layers}
     assert {path.name for path in (store / "layers").iterdir()} == named | kept - {""} | {"sha256"}
 
 

@@ -69,7 +69,7 @@ def test_unloading_leaves_nothing(shell: InteractiveShell, engine: Engine) -> No
     matchers = list(shell.Completer.custom_matchers)
     heard = {name: list(known) for name, known in shell.events.callbacks.items()}
     shell.run_line_magic("load_ext", "nbcontainer")
-    assert names(shell) - before[0] == {"%container", "%%container", "%commit"}
+    assert names(shell) - before[0] == {"%container", "%%container", "%commit", "%undo", "%redo"}
     shell.run_cell_magic("container", "busybox", "true")  # type: ignore[no-untyped-call]
     below = pidfds(descendants(os.getpid()) - before[3])
     assert below

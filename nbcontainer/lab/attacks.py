@@ -84,10 +84,10 @@ ATTACKS = {
             user="1000",
         ),
         Attack(
-            "take all descriptors",
-            "opens more files than a process should",
+            "start any number of processes",
+            "has no limit of its processes",
             ("SetLimits",),
-            f'[ "$(ulimit -n)" != 1024 ] && echo {REACHED}',
+            f"grep -q 'Max processes  *4096' /proc/self/limits || echo {REACHED}",
         ),
     )
 }

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.engine import Engine
 
-ASK = 'D=/dev/nbcontainer; ask() { echo "display image/png $1 $2" >$D/channel; }; cd $D/shown; mkfifo -m 666 sign; '
-WAIT = "; read -r x <>sign; echo acknowledged"
+ASK = (
+    'D=/dev/nbcontainer; ask() { echo "display image/png $1 $2" >$D/channel; }; cd $D/shown; mkfifo -m 666 sign; '
+    "exec 8<>sign; "  # an answer to a pipe that nothing has open is lost
+)
+WAIT = "; read -r x <&8; echo acknowledged"
 
 
 class Page:

@@ -213,10 +213,10 @@ def test_an_interpreter_killed_between_cells_is_reported(dev: Notebook) -> None:
 
 def test_the_options_of_a_live_container_are_those_of_its_start(dev: Notebook) -> None:
     """Other options, or another interpreter, are an error; the same options are not."""
-    start = "%%container busybox --name dev --live -m 256m\n"
+    start = "%%container busybox --name dev --live --shm-size 1m\n"
     dev.good(start + "x=5")
     assert dev.good(start + "echo $x") == "5\n"
-    assert "runs with other options" in dev.fails("%%container --name dev --live -m 1g\ntrue")
+    assert "runs with other options" in dev.fails("%%container --name dev --live --shm-size 2m\ntrue")
     assert "runs a live shell" in dev.fails("%%container --name dev --live=python\n1")
     assert dev.good(AGAIN + "echo $x") == "5\n"
 

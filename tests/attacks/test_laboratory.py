@@ -9,7 +9,7 @@ import pytest
 
 from nbcontainer.lab.attacks import ATTACKS, SECRET, Attack
 from nbcontainer.lab.laboratory import Laboratory
-from tests.running import marker, processes_with
+from tests.running import appear, marker, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,14 +96,14 @@ def test_what_it_finds_is_planted(laboratory: Laboratory) -> None:
     assert found.splitlines()[0] == SECRET
     assert int(found.splitlines()[1]) < 10
     laboratory.ask("sh", script=f"sleep {seconds} & echo", timeout=20)
-    assert processes_with(seconds)
+    appear(seconds, 1)
 
 
 def test_nothing_is_left_of_it(laboratory: Laboratory) -> None:
     """Processes end with it, and its files are gone, after `reset` and after `close`."""
     seconds = marker()
     laboratory.ask("sh", script=f"sleep {seconds} & echo > /lab/file", timeout=20)
-    assert processes_with(seconds)
+    appear(seconds, 1)
     upper = laboratory.upper
     assert upper is not None
     laboratory.reset()

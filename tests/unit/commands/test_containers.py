@@ -414,12 +414,12 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
 )
 def test_what_cannot_be_done(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
     """A verb that cannot do it says why and what to do, and changes nothing."""
-    before = str(verbs("ps")), str(verbs("images"))
+    before = verbs("ps").as_json(), verbs("images").as_json()  # ages change
     with pytest.raises(error) as raised:
         verbs(line)
     assert str(raised.value).startswith(message)
     assert raised.value.hint
-    assert (str(verbs("ps")), str(verbs("images"))) == before
+    assert (verbs("ps").as_json(), verbs("images").as_json()) == before
 
 
 @pytest.mark.usefixtures("dev")

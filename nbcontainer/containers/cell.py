@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import time
 from dataclasses import dataclass, replace
@@ -413,8 +412,7 @@ class Cell:
         if running.explained is not None and self.plan is not None and self.streams.on_explained is not None:
             from nbcontainer.sandbox.explanation import explain_run
 
-            explanation = explain_run(self.plan, json.loads(running.explained), running.sent)
-            self.streams.on_explained(explanation)
+            self.streams.on_explained(explain_run(self.plan, running.explained, running.sent))
 
     def end_at_limit(self) -> None:
         """End all of a cell that reached its memory limit, where the kernel ends one process at a time."""

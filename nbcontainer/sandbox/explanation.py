@@ -1,6 +1,6 @@
 """What was done for a cell, step by step: the descriptions of the steps that ran, and the calls that they made.
 
-There is no other source. `explain_run` takes the notes of the init that ran the steps (`nbcontainer.linux.watched`);
+These are the only sources. `explain_run` takes the notes of the init that ran the steps (`nbcontainer.linux.watched`);
 `explain_plan` applies the steps of a plan to a kernel that only records.
 """
 
@@ -110,15 +110,15 @@ class Explanation:
         ]
 
 
-def explain_run(plan: Plan, notes: Any, sent: int) -> Explanation:
-    """Return what was done by the notes of `WatchedKernel.as_json`, read as JSON.
+def explain_run(plan: Plan, notes: str, sent: int) -> Explanation:
+    """Return what was done, by the notes of `WatchedKernel.as_json`.
 
     `sent` is the time at which the plan was sent, in nanoseconds of CLOCK_MONOTONIC. Raises `SandboxError` if the notes
     are of another plan.
     """
     try:
-        return Explanation(tuple(_steps_that_ran(plan, notes, sent)), ran=True)
-    except (KeyError, TypeError, ValueError) as error:
+        return Explanation(tuple(_steps_that_ran(plan, json.loads(notes), sent)), ran=True)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise SandboxError(f"cannot explain the run: what init noted does not fit its plan ({error})") from error
 
 

@@ -152,10 +152,12 @@ class _Init:
         if request is None:  # the notebook wants this one no more, or has gone
             return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
-        explain = self.watched if request.get("explain") else None
+        plain, explain = self.kernel, self.watched if request.get("explain") else None
         if explain is not None:
             self.kernel = explain.as_kernel()
         failure = failure or self._set_up(setup) or self._start(enter)
+        # What follows is of init's own, and a container may run for days: nothing more is noted.
+        self.kernel, self.watched = plain, None
         if failure is not None:
             protocol.send(self.channel, {"failed": failure})
             return False

@@ -63,7 +63,7 @@ def test_what_ran_is_explained_by_what_was_noted() -> None:
     """Each step has its own calls in order, and what was done before the plan was sent was done before the cell."""
     notes = notes_of(PLAN)
     sent = notes["steps"][20][1]
-    explanation = explain_run(PLAN, notes, sent)
+    explanation = explain_run(PLAN, json.dumps(notes), sent)
     assert [step.step for step in explanation] == [type(step) for step in PLAN]
     assert explanation.steps[0].texts[0].startswith("clone(")
     assert 'pivot_root(".", ".")' in explanation.steps[[s.name for s in explanation].index("PivotRoot")].texts
@@ -75,7 +75,7 @@ def test_what_ran_is_explained_by_what_was_noted() -> None:
 
 def test_a_plan_is_explained_by_the_same_calls() -> None:
     """Without running it, its steps make the calls that they make when they run."""
-    ran, planned = explain_run(PLAN, notes_of(PLAN), 0), explain_plan(PLAN, kernel(), 3)
+    ran, planned = explain_run(PLAN, json.dumps(notes_of(PLAN)), 0), explain_plan(PLAN, kernel(), 3)
     assert _without_descriptors(str(planned)) == _without_descriptors(str(ran))
     assert [step.ahead for step in planned][:4] == [True, True, True, False]
 
@@ -106,14 +106,21 @@ def test_notes_that_init_did_not_write_are_an_error_of_one_line(calls: list[Any]
     notes = notes_of(PLAN)
     notes["steps"][0][3] = calls
     with pytest.raises(SandboxError, match="cannot explain the step SlaveMounts"):
-        str(explain_run(PLAN, notes, 0))
+        str(explain_run(PLAN, json.dumps(notes), 0))
 
 
 @pytest.mark.parametrize("notes", [{}, {"cloned": 1, "steps": []}, {"cloned": [1, 2], "steps": [[]]}, None, []])
 def test_notes_of_another_plan_are_an_error_of_one_line(notes: Any) -> None:
     """Too few steps, other steps, or none at all."""
     with pytest.raises(SandboxError, match="cannot explain"):
-        explain_run(PLAN, notes, 0)
+        explain_run(PLAN, json.dumps(notes), 0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\ud800"])
+def test_notes_that_are_not_json_are_an_error_of_one_line(text: str) -> None:
+    """Whatever init sent, or something that took it over."""
+    with pytest.raises(SandboxError, match="cannot explain"):
+        explain_run(PLAN, text, 0)
 
 
 def test_an_explanation_of_other_steps_is_refused() -> None:
@@ -121,7 +128,7 @@ def test_an_explanation_of_other_steps_is_refused() -> None:
     notes = notes_of(PLAN)
     notes["steps"][3][0] = "PivotRoot"
     with pytest.raises(SandboxError, match="PivotRoot"):
-        explain_run(PLAN, notes, 0)
+        explain_run(PLAN, json.dumps(notes), 0)
 
 
 def test_an_explanation_is_iterated_by_step() -> None:

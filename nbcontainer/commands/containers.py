@@ -160,7 +160,7 @@ def _stop(call: Invocation) -> View:
     grace = _grace(call.words.one("time", "2"))
     for name in call.words.operands:
         if name not in running_containers(call.engine.store):
-            container_of(call.engine, name)  # raises if there is no such container
+            container_of(call.engine, name)  # raises if the container does not exist
         stopped = _end(call.engine, name, grace)
         words.append(f"{name} stopped" if stopped else f"{name} was not running")
     return Note("\n".join(words))

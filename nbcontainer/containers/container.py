@@ -369,7 +369,7 @@ class Container:
     def state(self, number: int) -> State | None:
         """Return the state after the cell of that number, None for the image (0). Undone states are found too.
 
-        Raises `ContainerError` if there is no such state.
+        Raises `ContainerError` if the state does not exist.
         """
         if number == 0:
             return None

@@ -84,7 +84,7 @@ def _choose_container(
 
 
 def _find(engine: Engine, request: Request, progress: Listener | None, notify: Notify | None) -> Image:
-    """Return the image. If it is missing and no container can start here, that is the error: a pull is no help then."""
+    """Return the image. If it is missing and no container can start here, that is the error: a pull would not help."""
     selection, images = request.options.selection, engine.images.reporting_to(progress)
     try:
         image = images.find(request.image, pull=selection.pull, platform=selection.platform)

@@ -36,7 +36,7 @@ _SANDBOXED_MODULES = ("nbcontainer.images.sandboxed", "nbcontainer.sandbox.insid
 
 @contextlib.contextmanager
 def _not_nested() -> Iterator[None]:
-    """In a container of this project, replace the hint of a store that cannot be opened: another one is no help."""
+    """In a container of this project, replace the hint of a store that cannot be opened: another one would not help."""
     try:
         yield
     except StoreError as error:

@@ -133,7 +133,7 @@ def cd(path: str) -> str:
 def sh(script: str, *, timeout: float = 60.0) -> Shown:
     """Run a script by the laboratory's /bin/sh, as its root; return its output with its errors.
 
-    After `timeout` seconds it is killed. Raises `LaboratoryError` if there is no shell.
+    After `timeout` seconds it is killed. Raises `LaboratoryError` if the shell is missing.
     """
     answer = laboratory().ask("sh", "/bin/sh", script=script, timeout=timeout)
     return Shown(str(answer["output"]), int(answer["status"]))

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.files import read_text
 from nbcontainer.linux.kernel import Kernel
-from nbcontainer.linux.mounts import MS_BIND, MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SLAVE
+from nbcontainer.linux.mounts import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    MS_SHARED,
+    MS_SLAVE,
+)
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.steps.namespaces import CloneInit
 from nbcontainer.sandbox.steps.overlay import escaped
@@ -37,7 +48,6 @@ _CHANNEL = 3
 """The number of the travelling descriptor that is the socket to the notebook."""
 
 _OUTPUT_LIMIT = 1 << 20
-_MS_SHARED = 1 << 20
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TERM": "dumb"}
 
 
@@ -96,7 +106,7 @@ def _mount(kernel: Kernel, fstype: str, target: str, options: str | None) -> Non
     kernel.mount(fstype, target, fstype, 0, options)
 
 
-_KINDS = {"private": MS_PRIVATE, "shared": _MS_SHARED, "slave": MS_SLAVE}
+_KINDS = {"private": MS_PRIVATE, "shared": MS_SHARED, "slave": MS_SLAVE}
 
 
 def _propagation(kernel: Kernel, target: str, kind: str, *, recursive: bool) -> None:
@@ -104,7 +114,7 @@ def _propagation(kernel: Kernel, target: str, kind: str, *, recursive: bool) -> 
 
 
 def _umount(kernel: Kernel, target: str, *, lazy: bool) -> None:
-    kernel.umount2(target, 2 if lazy else 0)
+    kernel.umount2(target, MNT_DETACH if lazy else 0)
 
 
 def _pivot_root(kernel: Kernel, new_root: str, put_old: str) -> None:

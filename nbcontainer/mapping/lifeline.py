@@ -103,7 +103,7 @@ class Lifelines:
     def runs(self, name: str) -> Runs:
         """Return the runs of the notebook with this lifeline; they end when it closes, and at once if it is closed.
 
-        On another machine, or in another network namespace, there is no such socket: then nothing ends them from here.
+        On another machine, or in another network namespace, that socket is missing: nothing ends them from here.
         """
         with self._lock:
             if self._pid != os.getpid():

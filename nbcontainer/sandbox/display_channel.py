@@ -24,7 +24,7 @@ LIMIT = 64 << 20
 IN_PIPE = 60_000
 """Bytes that a pipe takes without waiting (pipe(7))."""
 
-_NOBODY_SEES = "there is no notebook to show anything in"
+_NOBODY_SEES = "this run has no notebook to show it in"
 
 
 class DisplayListener(Protocol):

@@ -113,7 +113,7 @@ class Journals:
         return 0
 
     def replace(self, name: str, lines: Iterable[bytes], temporary: Path) -> None:
-        """Replace a journal's lines: readers find the old or the new ones. There is no file `temporary` yet.
+        """Replace a journal's lines: readers find the old or the new ones. The file `temporary` does not exist yet.
 
         Raises `OSError`.
         """

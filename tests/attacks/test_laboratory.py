@@ -35,7 +35,7 @@ def trial(laboratory: Laboratory, attack: Attack, *without: str) -> Trial:
 
 def test_each_attack_succeeds_without_its_steps_and_fails_with_any_of_them(laboratory: Laboratory) -> None:
     """With all steps, and with any one of those that stop it, it reaches nothing; without them all, it does."""
-    if laboratory.engine.single_id:  # there is no other user than root
+    if laboratory.engine.single_id:  # root is the only user
         attacks = [attack for attack in ATTACKS.values() if not attack.user]
     else:
         attacks = list(ATTACKS.values())

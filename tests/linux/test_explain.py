@@ -57,7 +57,7 @@ for line in sys.stdin:
 engine.close()
 """
 
-# Calls of the interpreter and of init's own, which are no step's.
+# Calls of the interpreter, and of init outside the steps.
 _NOISE = {
     *"brk fcntl futex getdents64 getpid getrusage gettid getrandom lseek madvise mmap mprotect munmap poll".split(),
     *"recvmsg rt_sigaction rt_sigprocmask rt_sigtimedwait sendmsg uname wait4 read exit_group kill close".split(),

@@ -156,5 +156,5 @@ def test_without_a_notebook_display_fails(notebook: Notebook) -> None:
     """Where nothing can be shown, `display` fails with a message, and does not wait."""
     script = "/dev/nbcontainer/bin/display -t json </dev/null"
     notebook.good(f"import nbcontainer\nran = nbcontainer.run('busybox', script='{script}', check=False)")
-    assert notebook["ran"].stderr == b"display: there is no notebook to show anything in\n"
+    assert notebook["ran"].stderr == b"display: this run has no notebook to show it in\n"
     assert notebook["ran"].exit_code == 1

@@ -52,7 +52,7 @@ def container_of(engine: Engine, name: str = "") -> Container:
 def state_of(engine: Engine, text: str) -> tuple[Container, State | None]:
     """Return the container and the state that `dev@3` names: after its cell 3, or at 0 the image (None).
 
-    `dev` is its present state. Raises `ContainerError` if there is no such state, `ContainerNotFound`, `UsageError`.
+    `dev` is its present state. Raises `ContainerError` if the state does not exist, `ContainerNotFound`, `UsageError`.
     """
     name, at, number = text.partition("@")
     container = container_of(engine, name)

@@ -18,7 +18,7 @@ fail() {
 
 umask 022  # the notebook reads it, as whoever it is
 dir=/dev/nbcontainer
-[ -p "$dir/channel" ] || fail "there is no notebook to show anything in"
+[ -p "$dir/channel" ] || fail "this run has no notebook to show it in"
 
 mime_of() {
     case $1 in

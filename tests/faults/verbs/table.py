@@ -66,7 +66,7 @@ class Bench:
         return name in self.engine.store.index.images()
 
     def record(self, name: str) -> Record | None:
-        """Return the record of a container, None if there is no such container."""
+        """Return the record of a container, None if it does not exist."""
         with contextlib.suppress(ContainerNotFound):
             return containers.get(self.engine, name).record
         return None

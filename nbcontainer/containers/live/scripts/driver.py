@@ -117,7 +117,7 @@ class Display:
 
 
 def call(value, name, **arguments):
-    """Return what a display method returns; None if there is no such method, or if it fails."""
+    """Return what a display method returns; None if the method is missing or fails."""
     if isinstance(value, type):
         return None
     try:

@@ -138,8 +138,17 @@ def pidfds(pids: Iterable[int]) -> list[int]:
     return found
 
 
-def is_of_a_pool(pid: int) -> bool:
-    """Whether it is a process that Python's multiprocessing keeps until this one ends."""
+def own_descendants() -> set[int]:
+    """Host pids of this process's descendants, apart from pools that other tests have used, and what runs below these.
+
+    Python's multiprocessing keeps them until this process ends.
+    """
+    found = set(descendants(os.getpid()))
+    pools = {pid for pid in found if _is_of_a_pool(pid)}
+    return found - pools - {below for pool in pools for below in descendants(pool)}
+
+
+def _is_of_a_pool(pid: int) -> bool:
     try:
         return b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -17,7 +17,7 @@ from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
-from tests.running import all_dead, descendants, is_of_a_pool, mounts_of, pidfds
+from tests.running import all_dead, descendants, mounts_of, own_descendants, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,8 +83,7 @@ def faulty(cell: Cell, faults: Faults, tmp_path: Path) -> Iterator[Callable[[], 
 def nothing_is_left(engine: Engine) -> None:
     """After the engine is closed: no process of this one's, no mount and nothing in `tmp`."""
     engine.background.wait()
-    # Python keeps processes of its own for the pools that other tests have used.
-    fds = pidfds(pid for pid in descendants(os.getpid()) if not is_of_a_pool(pid))
+    fds = pidfds(own_descendants())
     engine.close()
     assert all_dead(fds)
     assert mounts_of(engine.store.path) == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds to wait for an event that comes at once, unless something is broken or the machine is very busy."""
 
 
@@ -136,23 +136,6 @@ def pidfds(pids: Iterable[int]) -> list[int]:
         with contextlib.suppress(ProcessLookupError):
             found.append(os.pidfd_open(pid))
     return found
-
-
-def own_descendants() -> set[int]:
-    """Host pids of this process's descendants, apart from pools that other tests have used, and what runs below these.
-
-    Python's multiprocessing keeps them until this process ends.
-    """
-    found = set(descendants(os.getpid()))
-    pools = {pid for pid in found if _is_of_a_pool(pid)}
-    return found - pools - {below for pool in pools for below in descendants(pool)}
-
-
-def _is_of_a_pool(pid: int) -> bool:
-    try:
-        return b"multiprocessing" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def all_dead(fds: list[int], seconds: float = DEADLINE) -> bool:

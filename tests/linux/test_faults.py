@@ -17,7 +17,7 @@ from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
-from tests.running import all_dead, descendants, mounts_of, own_descendants, pidfds
+from tests.running import all_dead, descendants, mounts_of, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,7 @@ class Faults:
         self.at = -1
         self.code = 0
         self.steps: list[Step] = []
+        self.others = descendants(os.getpid()) - descendants(engine.launcher.pid) - {engine.launcher.pid}
         monkeypatch.setattr(PlanTemplate, "on", lambda template, root, name="": self._on(template, root, name))
 
     def _on(self, template: PlanTemplate, root: Overlay | Directory, name: str) -> Plan:
@@ -80,10 +81,13 @@ def faulty(cell: Cell, faults: Faults, tmp_path: Path) -> Iterator[Callable[[], 
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def nothing_is_left(engine: Engine) -> None:
-    """After the engine is closed: no process of this one's, no mount and nothing in `tmp`."""
+def nothing_is_left(engine: Engine, faults: Faults) -> None:
+    """After the engine is closed: no process of its own, no mount and nothing in `tmp`.
+
+    Processes that were there before this test belong to others: pools and engines that last as long as the process.
+    """
     engine.background.wait()
-    fds = pidfds(own_descendants())
+    fds = pidfds(descendants(os.getpid()) - faults.others)
     engine.close()
     assert all_dead(fds)
     assert mounts_of(engine.store.path) == []
@@ -107,7 +111,7 @@ def test_an_error_at_any_step_is_one_line(
             assert cell("echo next").text == "next", before
     assert len(faults.steps) > 30
     assert cell("echo last").text == "last"
-    nothing_is_left(engine)
+    nothing_is_left(engine, faults)
 
 
 def test_init_may_die_at_any_step(faulty: Callable[[], Ran], faults: Faults, cell: Cell, engine: Engine) -> None:
@@ -124,7 +128,7 @@ def test_init_may_die_at_any_step(faulty: Callable[[], Ran], faults: Faults, cel
         if at % 5 == 0:
             assert cell("echo next").text == "next", before
     assert cell("echo last").text == "last"
-    nothing_is_left(engine)
+    nothing_is_left(engine, faults)
 
 
 def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Faults, cell: Cell, engine: Engine) -> None:
@@ -150,7 +154,7 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
     assert set(ends) <= {"killed", "ContainerLost"}
     faults.at = -1
     assert cell("echo last").text == "last"
-    nothing_is_left(engine)
+    nothing_is_left(engine, faults)
 
 
 def test_what_failed_ahead_is_made_again(faulty: Callable[[], Ran], faults: Faults, cell: Cell, engine: Engine) -> None:
@@ -173,4 +177,4 @@ def test_what_failed_ahead_is_made_again(faulty: Callable[[], Ran], faults: Faul
     flag.unlink()
     assert faulty().text == "sound"
     assert cell("echo next").text == "next"
-    nothing_is_left(engine)
+    nothing_is_left(engine, faults)

@@ -42,7 +42,13 @@ def executors(kind: str) -> Iterator[concurrent.futures.Executor | None]:
             yield pool
     else:
         with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:
+                # A pool waits for its items, which may sleep for years: Python could not end after a failed test.
+                for process in vars(pool)["_processes"].values():
+                    process.kill()
+                raise
 
 
 @pytest.mark.usefixtures("default")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import gc
-import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from nbcontainer.runs import output_stream
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbcontainer.containers.engine import Engine
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -91,23 +94,36 @@ def test_a_result_pickles_with_all_it_has(engine: Engine) -> None:
         found.container.run(["true"])
 
 
-def work(number: int) -> nbcontainer.Result:
-    """Runs in a process of a pool: exit code `number`."""
+POOL = """
+import concurrent.futures, multiprocessing, nbcontainer, sys
+
+def work(number):
     return nbcontainer.run("busybox", script=f"echo {number}; exit {number}")
+
+if __name__ == "__main__":
+    nbcontainer.run("busybox", ["true"])
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
+        futures = [pool.submit(work, number) for number in range(2)]
+        print(futures[0].result().text, end="")
+        try:
+            futures[1].result()
+        except nbcontainer.CellFailed as error:
+            print(error.outcome.exit_code)
+"""
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_results_and_errors_leave_a_process_pool(engine: Engine, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_results_and_errors_leave_a_process_pool(engine: Engine, tmp_path: Path, method: str) -> None:
     """A process pool returns the results of runs, and raises the errors of those that fail; it does not hang."""
-    monkeypatch.setenv("NBCONTAINER_HOME", str(engine.store.path))
-    nbcontainer.run("busybox", ["true"], engine=engine)
-    context = multiprocessing.get_context(method)
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        futures = [pool.submit(work, number) for number in range(2)]
-        assert futures[0].result(60).text == "0\n"
-        with pytest.raises(CellFailed, match="exit code 1"):
-            futures[1].result(60)
+    (tmp_path / "pool.py").write_text(POOL)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", tmp_path / "pool.py", method],
+        env=os.environ | {"NBCONTAINER_HOME": str(engine.store.path)},
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+    )
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("0\n1\n", "", 0)
 
 
 def test_a_cancellation_ends_the_container(engine: Engine) -> None:

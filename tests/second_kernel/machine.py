@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PROCESSORS, MEMORY, DISK = 2, "3G", 4 << 30
 """What the machine has; its disk is a sparse file of as many bytes."""
 
-SECONDS = 900
+SECONDS = 1800
 """After which a machine that has not ended by itself hangs."""
 
 MODULES = (

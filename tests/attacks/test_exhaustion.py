@@ -17,6 +17,7 @@ from nbcontainer.sandbox.diagnosis import Machine
 from tests.attacks.attacker import attack_script
 from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way
+from tests.combinations import combinations
 from tests.requirements import require
 from tests.running import descendants
 
@@ -107,8 +108,7 @@ def take_memory(where: str) -> object:
             os.write(descriptor, block)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("where", ["own", "anonymous file", "processes"])
+@pytest.mark.parametrize(("way", "where"), combinations(WAYS, ["own", "anonymous file", "processes"]))
 def test_a_memory_bomb_comes_to_its_limit(way: Way, where: str, grouped: Callable[..., Outcome]) -> None:
     """`-m` holds for the memory of all its processes and files, and the outcome has the limit."""
     ended = grouped(take_memory, way, where, memory=64 * MIB)
@@ -131,8 +131,10 @@ def fill(how: str) -> object:
     return 100_000, ""
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way.id != "userns=host"])
-@pytest.mark.parametrize("how", ["files", "directories", "links", "bytes"])
+@pytest.mark.parametrize(
+    ("way", "how"),
+    combinations([way for way in WAYS if way.id != "userns=host"], ["files", "directories", "links", "bytes"]),
+)
 def test_a_disk_is_not_filled(way: Way, how: str, attack: Attacker) -> None:
     """`--storage` holds for whatever takes room: the cell is refused more, and the store has none of it."""
     done = attack.run(attack_script(fill, (how,)), storage=8 * MIB, **way.options())

@@ -16,6 +16,7 @@ from tests import places
 from tests.attacks.test_host import visible_processes
 from tests.attacks.test_init import look_into
 from tests.attacks.test_kernel_files import SETTINGS, open_to_write
+from tests.combinations import combinations
 from tests.places import Kind
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def test_the_attacks_fail_in_a_place(tmp_path: Path, attack: Attacker) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("masks", places.MASKS)
-@pytest.mark.parametrize("kind", places.kinds())
+@pytest.mark.parametrize(("kind", "masks"), combinations(places.kinds(), list(places.MASKS)))
 def test_all_attacks_fail_in_every_place(kind: Kind, masks: str, tmp_path: Path) -> None:
     """Whatever the kind of its root and the program that covers parts of /proc."""
     done = attack_in(kind, masks, tmp_path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.containers.pause import wake
 from nbcontainer.errors import StoreError
 from nbcontainer.linux.procfs import birth
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,9 +152,16 @@ def notebook_name() -> str:
 
 
 def running_containers(store: Store) -> dict[str, ActiveCell]:
-    """Return the cells that run now, in any process that uses the store, by the names of their containers."""
+    """Return the cells that run now, in any process that uses the store, by the names of their containers.
+
+    Raises `StoreError`.
+    """
     found: dict[str, ActiveCell] = {}
-    for session in store.sessions.states():
+    try:
+        states = store.sessions.states()
+    except OSError as error:
+        raise store_error("read the sessions", store.path, error) from error
+    for session in states:
         running = session.get("running") if isinstance(session, dict) else None
         for name, values in running.items() if isinstance(running, dict) else ():
             cell = ActiveCell.from_json(values)

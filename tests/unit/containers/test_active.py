@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers.active import ActiveCell, running_containers, stop_running
+from nbcontainer.errors import StoreError
 from nbcontainer.linux.procfs import birth
 
 if TYPE_CHECKING:
@@ -109,3 +111,14 @@ def test_a_later_process_with_the_same_pid_is_not_the_cell(store: Store) -> None
     store.sessions.publish({"pid": os.getpid(), "running": {"dev": {**CELL.to_json(), "born": "1"}}})
     assert running_containers(store) == {}
     assert not stop_running(store, "dev")
+
+
+def test_sessions_that_cannot_be_read_are_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's reason, when it has no memory to list them, is an error of the store's."""
+
+    def refuse() -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(store.sessions, "states", refuse)
+    with pytest.raises(StoreError, match="cannot read the sessions at .*: Cannot allocate memory"):
+        running_containers(store)

@@ -50,8 +50,8 @@ def do(*words: str, code: int = 0) -> None:
 
 
 @contextmanager
-def notebook(name: str, folder: Path) -> Iterator[Run]:
-    """An open notebook of an installed kernel: what its cells print."""
+def notebook(name: str, folder: Path, *, kill: bool = True) -> Iterator[Run]:
+    """An open notebook of an installed kernel: what its cells print. At the end it is killed, or asked to shut down."""
     manager = KernelManager(kernel_name=name, transport="ipc", connection_file=str(folder / f"{name}.json"))
     manager.start_kernel()
     client = manager.client()
@@ -61,7 +61,7 @@ def notebook(name: str, folder: Path) -> Iterator[Run]:
         yield lambda code: str(Cell(client, client.execute(code)).end().good().stdout)
     finally:
         client.stop_channels()
-        manager.shutdown_kernel(now=True)
+        manager.shutdown_kernel(now=kill)
 
 
 def test_a_shells_notebook_is_frozen_while_it_runs(short_path: Path, tmp_path: Path, kernels: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_python_notebook_is_frozen(short_path: Path, shells_tar: Path, tmp_pat
 def test_a_container_that_goes_on_is_frozen_when_it_rests(short_path: Path, kernels: Path) -> None:
     """A kernel with --container: its container is there without a notebook, too."""
     do("install", "--image", "busybox", "--container", "goes-on", "--name", "resting")
-    with notebook("resting", short_path) as run:
+    with notebook("resting", short_path, kill=False) as run:
         run("echo 1 > /opt/installed")
     do("freeze", "resting", "rested")
     with notebook("nbcontainer-rested", short_path) as run:

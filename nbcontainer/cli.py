@@ -21,6 +21,7 @@ from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.terminal import WindowSize, raw
+from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
@@ -146,6 +147,9 @@ def _kernel(words: Sequence[str], top: Words) -> int:
 
 
 def _show(view: Any, top: Words) -> int:
+    if isinstance(view, LogOutput) and not top.has("json"):
+        view.write(_writer(1), _writer(2), terminal=os.isatty(1))
+        return 0
     if view is not None and (text := json.dumps(view.as_json(), indent=2) if top.has("json") else _text(view)):
         _say(text)
     return 0 if getattr(view, "ok", True) else 1

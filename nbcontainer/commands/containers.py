@@ -14,6 +14,7 @@ from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
+from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
 from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
 from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
 from nbcontainer.commands.views.changes import Changes
@@ -144,6 +145,7 @@ def _remove(call: Invocation, name: str) -> None:
     if call.words.has("force"):
         _end(call.engine, container.name)
     container.remove()
+    call.engine.jobs.pop(container.name, None)
     if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
         call.engine.last = None
 
@@ -294,6 +296,7 @@ VERBS: dict[str, Verb] = {
             ),
             _diff,
         ),
+        *JOB_VERBS,
         *HISTORY_VERBS,
         Verb(
             Command(

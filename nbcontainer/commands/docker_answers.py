@@ -25,10 +25,11 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--gpus": Answer("GPUs are not supported yet"),
     **_same("devices of the host are not supported yet", _REMOVE, "--device", "--device-cgroup-rule"),
     **_same(
-        "a run lasts as long as its cell or command",
-        "write `&` after the command in a terminal, or use a kernel (`nbcontainer kernel install`)",
-        *("-d", "--detach", "--detach-keys"),
+        "in a terminal, no process would own the job: the program ends with the command",
+        "write `&` after the command, or start the job in a notebook, with `%%container --bg`",
+        *("-d", "--detach", "--bg"),
     ),
+    "--detach-keys": Answer("a job is never attached to a terminal", "use `nbcontainer logs -f NAME`"),
     **_same("output and errors are always attached", _REMOVE, "-a", "--attach"),
     **_same("an image is pulled with one display of its progress", _REMOVE, "-q", "--quiet"),
     "--annotation": Answer("annotations are not supported", "use --label"),
@@ -128,14 +129,13 @@ RUN_ANSWERS: dict[str, Answer] = {
 """By an option of `docker run` or `podman run` that `run` and cells do not have: the answer."""
 
 _COMPOSE = Answer("several containers at a time are not managed", "run each of them in a cell or in a notebook")
-_IN_A_RUN = "a container runs only while its cell runs"
+_IN_A_RUN = "a container runs only while its cell or its job runs"
 
 VERB_ANSWERS: dict[str, Answer] = {
     "top": Answer("processes are listed inside a container", "write `ps` in the cell, or see `%container ps`"),
     **_same(_IN_A_RUN, "run another cell with --name NAME", "start", "restart", "attach"),
     "exec": Answer("only its notebook joins a container", "write `%container exec NAME COMMAND` there"),
     "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
-    "logs": Answer("output belongs to the cell", "see `%container history NAME` for the cells"),
     **_same(
         "Dockerfiles are not supported",
         "run the steps in cells with --name, then `%container commit NAME IMAGE`",
@@ -144,7 +144,6 @@ VERB_ANSWERS: dict[str, Answer] = {
     "cp": Answer("files are shared by volumes", "use -v DIR:/data, or `%container export NAME -o FILE.tar`"),
     "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
-    "wait": Answer("a cell waits for its container", _REMOVE),
     "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),
     "rename": Answer("containers are not renamed", "use `%container commit OLD IMAGE` and a cell with --name NEW"),
     "stats": Answer("times and memory are shown by `inspect`", "use `%container inspect NAME`"),

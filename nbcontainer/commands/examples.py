@@ -9,6 +9,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "%%container --name dev python:3.12-slim",
         "%%container busybox --untrusted --timeout 5m",
         "%%container busybox --in table --get result",
+        "%%container busybox --bg --name web",
     ),
     "run": ("run busybox echo hello", "run -v ./data:/data:ro busybox ls /data", "run --name dev busybox touch /file"),
     "use": ("use host --here", "use --name dev python:3.12-slim", "use busybox --untrusted", "use --reset"),
@@ -27,6 +28,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "commit": ("commit dev mine", 'commit dev mine -m "with numpy" --change "ENV MODE=fast"'),
     "rm": ("rm dev", "rm -f dev"),
     "stop": ("stop dev", "stop -t 5 dev"),
+    "jobs": ("jobs",),
+    "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),
+    "wait": ("wait db", "wait --timeout 5m db web"),
     "diff": ("diff", "diff dev"),
     "history": ("history dev", "history python:3.12-slim"),
     "undo": ("undo", "undo dev"),
@@ -42,7 +46,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """A test parses each, and compares the names with those of the verbs."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "run": ("run", "use", "ps", "stop", "exec", "logs", "undo", "redo", "checkout", "restore", "commit"),
+    "run": ("run", "use", "ps", "undo", "redo", "checkout", "restore", "commit"),
+    "jobs": ("jobs", "logs", "wait", "stop", "exec", "cp", "top", "stats"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),
     "clean up": ("rm", "rmi", "volume", "prune", "df"),

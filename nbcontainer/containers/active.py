@@ -37,6 +37,7 @@ class ActiveCell:
     first, and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer
     in bytes, None if it has none. `mount_points` are those of the write layer (`WriteView`). `confinement` and `labels`
     are as in `nbcontainer.containers.record.Record`. `notebook` is the file name of the notebook, if it is known.
+    `log` is the log of a job, relative to the store; empty for a cell that is not a job.
     """
 
     pid: int
@@ -57,6 +58,7 @@ class ActiveCell:
     labels: dict[str, str] = field(default_factory=dict)
     mount_points: tuple[str, ...] = ()
     notebook: str = ""
+    log: str = ""
 
     @property
     def alive(self) -> bool:
@@ -84,6 +86,7 @@ class ActiveCell:
             "labels": self.labels,
             "mount_points": list(self.mount_points),
             **({"notebook": self.notebook} if self.notebook else {}),
+            **({"log": self.log} if self.log else {}),
         }
 
     @classmethod
@@ -108,6 +111,10 @@ def _is_text(value: object) -> bool:
 
 def _is_file_name(value: object) -> bool:
     return isinstance(value, str) and "/" not in value and value not in ("", ".", "..")
+
+
+def _is_inner_path(value: object) -> bool:
+    return isinstance(value, str) and all(map(_is_file_name, value.split("/")))
 
 
 def _is_texts(value: object) -> bool:
@@ -137,6 +144,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "labels": lambda value: isinstance(value, dict) and _is_texts([*value, *value.values()]),
     "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
     "notebook": _is_text,
+    "log": _is_inner_path,
 }
 _KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
 _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}

@@ -121,7 +121,8 @@ class Streams:
     closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
     lines about the run that the container did not write, and `on_wait` the line that says why it has to wait. `lasting`
     is given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while
-    the cell runs.
+    the cell runs. With `on_began`, other processes can join the container, and it is called when the program runs.
+    `log` is that of a job, relative to the store.
     """
 
     stdout: Sink
@@ -140,6 +141,8 @@ class Streams:
     on_wait: Callable[[str], None] | None = None
     display: DisplayListener | None = None
     on_glance: Callable[[], None] | None = None
+    on_began: Callable[[], None] | None = None
+    log: str = ""
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
@@ -349,7 +352,8 @@ class Cell:
             container.record = replace(container.record, name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.plan, explain = warm.plan, self.options.explain
-        self.running = self.launcher.submit(warm.plan, files, before=before, explain=explain)
+        joinable = self.streams.on_began is not None
+        self.running = self.launcher.submit(warm.plan, files, before=before, explain=explain, joinable=joinable)
         if self.launcher.proc is not ProcLevel.OWN:
             self._note_once(f"/proc: {self.launcher.proc}: {LIMITS[self.launcher.proc]}; see docs/places.md")
         container.upper = self.upper
@@ -443,6 +447,7 @@ class Cell:
             labels=self.container.record.labels,
             mount_points=self.upper.mount_points,
             notebook=self.request.notebook or notebook_name(),
+            log=self.streams.log,
         )
         self.engine.note_active(self.container.name, active)
 
@@ -583,6 +588,10 @@ class _Observer(SilentObserver):
 
     def on_lasting(self) -> None:
         self._cell.note_active()
+
+    def on_began(self) -> None:
+        if self._streams.on_began is not None:
+            self._streams.on_began()
 
     def on_alarm(self) -> None:
         self._cell.end_at_limit()

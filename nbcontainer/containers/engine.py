@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cleanup import end_session
@@ -34,8 +36,21 @@ _FAREWELL = 0.5
 class Live(Protocol):
     """A container that runs between cells."""
 
+    def ask(self) -> None:
+        """Ask what runs in it to end, and do not wait for that."""
+
     def stop(self, grace: float) -> None:
         """End everything in it, at once if it does not end within `grace` seconds; its changes are kept."""
+
+
+class LiveJob(Live, Protocol):
+    """A run that continues between cells (`nbcontainer.containers.jobs`)."""
+
+    def join(self, seconds: float | None = None) -> bool:
+        """Wait until it has ended, `seconds` at most; return whether it has."""
+
+    def kill(self) -> None:
+        """End it at once, and do not wait for that."""
 
 
 class Engine(Workspace):
@@ -54,6 +69,8 @@ class Engine(Workspace):
         self.noted: set[str] = set()
         """The lines about this place that a cell has written; each appears once in a notebook."""
         self.live: dict[str, Live] = {}
+        self.jobs: dict[str, LiveJob] = {}
+        """The jobs of this process by the names of their containers, those that have ended too."""
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []
@@ -65,9 +82,7 @@ class Engine(Workspace):
         if self._owner != os.getpid():
             return
         self.background.release()
-        for live in list(self.live.values()):
-            with contextlib.suppress(OSError, NbcontainerError):
-                live.stop(_FAREWELL)
+        self._end_live()
         with self._lock:
             if self.closed:
                 return
@@ -82,6 +97,22 @@ class Engine(Workspace):
         with contextlib.suppress(OSError):
             self.store.memory.rmdir()
         self.store.close()
+
+    def _end_live(self) -> None:
+        """End the containers that run between cells, all at the same time, and report the jobs among them in a line."""
+        lives, deadline = dict(self.live), time.monotonic() + _FAREWELL
+        jobs = {name: self.jobs[name] for name in lives if name in self.jobs}
+        for live in lives.values():
+            live.ask()
+        for job in jobs.values():
+            job.join(max(0.0, deadline - time.monotonic()))
+        for job in jobs.values():
+            job.kill()
+        for live in lives.values():
+            with contextlib.suppress(OSError, NbcontainerError):
+                live.stop(max(0.0, deadline - time.monotonic()))
+        if jobs:
+            print(f"nbcontainer: ended with the notebook: {', '.join(jobs)}", file=sys.stderr)
 
     # The beginning of a cell: warm containers
 

@@ -7,6 +7,7 @@ import os
 from nbcontainer.linux.libc import check, encode, libc
 
 # <sys/inotify.h>
+MODIFIED = 0x00000002
 CREATED = 0x00000100
 MOVED_TO = 0x00000080
 

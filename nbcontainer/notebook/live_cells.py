@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from nbcontainer.commands.grammar import Command, Option, ValueKind
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.containers.run import run as run_afresh
-from nbcontainer.errors import ContainerNotFound, UsageError
+from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
+    from nbcontainer.containers.live.live_container import LiveContainer
     from nbcontainer.notebook.shown_data import CellOutput
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
@@ -36,7 +38,7 @@ OPTION = Option(
 EXEC = Command(
     "exec",
     "NAME COMMAND [ARG...]",
-    "Run a command by a new process in a container of this notebook that runs (--live).",
+    "Run a command by a new process in a container of this notebook that runs: a job (--bg), or one with --live.",
     (
         *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "workdir", "timeout")),
         Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
@@ -51,16 +53,23 @@ EXEC = Command(
 
 def in_container(engine: Engine, words: Words) -> Words:
     """Return the words of `exec` as those of a run in its container. Raises `UsageError`, `ContainerNotFound`."""
-    from nbcontainer.containers.live import live_container
-
     name = words.operands.pop()
     if not words.tail:
         raise UsageError("exec: missing command", hint=f"write `%container exec {name} COMMAND`")
-    if live_container.find(engine, name) is None:
-        hint = f"start it with `%%container IMAGE --name {name} --live`"
+    if joinable(engine, name) is None:
+        hint = f"start it with `%%container IMAGE --name {name} --bg`, or with --live"
         raise ContainerNotFound(f"no container '{name}' runs in this notebook", hint=hint)
     words.options["name"] = [name]
     return words
+
+
+def joinable(engine: Engine, name: str) -> LiveContainer | Job | None:
+    """Return the live container or the job of this process that runs under a name; None if none does."""
+    from nbcontainer.containers.jobs.following import own_job
+    from nbcontainer.containers.live import live_container
+
+    job = own_job(engine, name)
+    return job if job is not None and job.handle is not None else live_container.find(engine, name)
 
 
 def runs_live(engine: Engine, words: Words) -> bool:
@@ -95,17 +104,21 @@ def run(
     if streams.values is not None:
         refuse_values()
     output = cast("CellOutput", streams.display)
-    if not words.has(OPTION.name) and (found := live_container.find(engine, request.name)) is not None:
+    if not words.has(OPTION.name) and (found := joinable(engine, request.name)) is not None:
         from nbcontainer.containers.live.joining import run_inside
 
-        with found.beside(output):
-            return found.session.opened, run_inside(found, request, streams)
+        beside = found.beside(output) if isinstance(found, live_container.LiveContainer) else contextlib.nullcontext()
+        with beside:
+            return found.container, run_inside(found, request, streams)
     if not words.has(OPTION.name):  # it has ended meanwhile
         return run_afresh(engine, request, streams, progress=progress)
     _check_input(words)
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
+    if joinable(engine, request.name) is not None and live_container.find(engine, request.name) is None:
+        hint = f"remove --live to run the cell beside it, or stop it first: `%container stop {request.name}`"
+        raise ContainerBusy(f"container '{request.name}' is running as a job", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
     live = live_container.open_live(engine, request, word)
     with _keyboard(words, shell) as keyboard:

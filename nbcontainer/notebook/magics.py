@@ -22,13 +22,14 @@ from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
-from nbcontainer.notebook import call_site, cell_values, defaults, live_cells, python_cells
+from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
 from nbcontainer.notebook.cell_outputs import Captured, Destination, Watch, both, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from nbcontainer.commands.options.table import RunOption
     from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome
     from nbcontainer.runs.results import Result
     from nbcontainer.sandbox.explanation import Explanation
@@ -67,6 +69,7 @@ _CELL_OPTIONS = (
     Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
     *cell_values.OPTIONS,
     live_cells.OPTION,
+    job_cells.OPTION,
     python_cells.OPTION,
     Option(("--quiet",), "", "show no hints after the cell"),
     Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
@@ -229,17 +232,22 @@ class ContainerMagics(Magics):
             # It says so, and what else there is to say.
             return answer(parsed, host_path(self.store) if self.store else None)
         try:
-            return self._in_language(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
+            return self._shown(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
             raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 
-    def _in_language(self, view: Any, words: Words) -> Any:
-        """Return an explanation in the notebook's language, unless the line names one; any other view as it is."""
+    def _shown(self, view: Any, words: Words) -> Any:
+        """Return an explanation in the notebook's language, unless the line names one; any other view as it is.
+
+        The output of a job that is followed is shown as it comes.
+        """
+        if isinstance(view, LogOutput) and view.follow:
+            return job_cells.show_output(view)
         if isinstance(view, ExplanationView) and not words.has(LANGUAGE.name):
             return replace(view, language=Language(self.language))
         return view
 
-    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> Result | None:
+    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> Result | Job | None:
         parsed = parse(command, words, fill=self._fill)
         if parsed.has("help"):
             _show(command.describe(prefix))
@@ -251,7 +259,7 @@ class ContainerMagics(Magics):
             script = None  # the command's input comes from elsewhere
         return self._run(parsed, script)
 
-    def _exec(self, words: Sequence[str]) -> Result | None:
+    def _exec(self, words: Sequence[str]) -> Result | Job | None:
         parsed = parse(EXEC, words, fill=self._fill)
         if parsed.has("help"):
             _show(EXEC.describe("%container "))
@@ -302,7 +310,7 @@ class ContainerMagics(Magics):
         """The variables of the notebook, and those of the function that runs the magic."""
         return {**self._namespace, **call_site.local_names(self._namespace)}
 
-    def _run(self, words: Words, script: str | None) -> Result | None:
+    def _run(self, words: Words, script: str | None) -> Result | Job | None:
         words.tail = [plain(word) for word in words.tail]
         notice = self.notices.of(again=words.has("here"))
         self._apply_defaults(words)
@@ -320,9 +328,12 @@ class ContainerMagics(Magics):
         exchange: Exchange | None,
         notice: Callable[[str], None],
         captured: Captured | None,
-    ) -> Result | None:
+    ) -> Result | Job | None:
+        if words.has(job_cells.OPTION.name):
+            job = self._start(words, self._request(words, script, exchange, prompts=False), exchange, notice)
+            return None if captured is None else job
         live = live_cells.runs_live(self.engine, words)
-        request = self._request(words, script, exchange, live=live)
+        request = self._request(words, script, exchange, prompts=not live)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
         out, err = Destination(words.one("out")), Destination(words.one("err"))
         shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
@@ -361,9 +372,16 @@ class ContainerMagics(Magics):
             cell_values.finish(exchange, words, self._namespace, trust=self._trusts(words))
         return None if captured is None else captured.result(container, outcome)
 
-    def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, live: bool) -> Request:
+    def _start(self, words: Words, request: Request, exchange: Exchange | None, notice: Callable[[str], None]) -> Job:
+        """Start a cell as a job."""
+        streams = Streams(_nowhere, _nowhere, on_notice=notice)
+        if exchange is not None:
+            _connect(exchange, request, streams)
+        return job_cells.start(self.engine, words, request, streams, shell=self.shell, progress=listener(self.shell))
+
+    def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, prompts: bool) -> Request:
         unset = () if exchange is None else exchange.variables
-        request = request_of(words, script=script, prompts=not live, unset_env=unset)
+        request = request_of(words, script=script, prompts=prompts, unset_env=unset)
         return python_cells.in_python(request) if words.has(python_cells.OPTION.name) else request
 
     def _run_once(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:

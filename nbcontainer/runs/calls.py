@@ -85,7 +85,7 @@ class Call:
 
     `stdout` and `stderr` get the output as it comes; None collects it for the result. `runner` runs the request, and
     `on_output` gets the exchange while its `/out` is there, after the end. `limit` gets what is collected; an error of
-    it ends the container, and is raised.
+    it ends the container, and is raised. `attach` may change the streams before the run.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Call:
         runner: Runner,
         on_output: Callable[[Exchange, Outcome], None] | None = None,
         limit: Sink | None = None,
+        attach: Callable[[Streams], None] | None = None,
     ) -> None:
         self._engine = engine
         self._request = request
@@ -106,6 +107,7 @@ class Call:
         self._out: list[bytes] = []
         self._err: list[bytes] = []
         self._limit = limit
+        self._attach = attach
         self._sinks = (stdout or self._collector(self._out), stderr or self._collector(self._err))
         self._runner = runner
         self._on_output = on_output
@@ -151,6 +153,8 @@ class Call:
             mounts = self._request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
             streams.values, streams.on_values = exchange.values, exchange.send
+        if self._attach is not None:
+            self._attach(streams)
 
     def _perform(self, streams: Streams) -> tuple[Container, Outcome]:
         try:

@@ -105,10 +105,7 @@ class Container(containers.Container):
         """
         data = Data(input, inputs or {})
         request = request_in(self.record.image, command, script, data, options)
-        engine = cast("Engine", self.workspace)
-        self._background = BackgroundRun(
-            lambda out, err: Call(request, data, engine=engine, stdout=out, stderr=err, runner=self._run)
-        )
+        self._background = BackgroundRun(cast("Engine", self.workspace), self, request, data, self._run)
         return self
 
     def _started(self) -> BackgroundRun:

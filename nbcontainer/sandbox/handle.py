@@ -28,7 +28,7 @@ class ContainerHandle:
     directory and of its terminal, `display` one of the directory of a program that shows data, `values` are those that
     init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is what init called, and `sent`
     the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are sockets, by the numbers of more processes in
-    the container, that get the messages about them.
+    the container, that get the messages about them. If other processes can join, `began` is whether the program runs.
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
     and `kill` ends it.
@@ -45,6 +45,7 @@ class ContainerHandle:
         self.display: int | None = None
         self.joined: dict[int, socket.socket] = {}
         self.progress = 0
+        self.began = False
         self.explained: str | None = None
         self.sent = 0
         self.ended: dict[str, Any] | None = None
@@ -58,11 +59,14 @@ class ContainerHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def begin(self, todo: Plan, done: int, files: Sequence[int], *, explain: bool = False) -> None:
+    def begin(
+        self, todo: Plan, done: int, files: Sequence[int], *, explain: bool = False, joinable: bool = False
+    ) -> None:
         """Send a spare the rest of its plan, with copies of `files` (0, 1 and 2 are the cell's streams).
 
         The spare has applied the first `done` steps already. With `explain`, init sends its calls when the cell has
-        begun. Raises `OSError`.
+        begun. If it is `joinable`, init says that the cell has begun, and starts more processes in the container
+        (`nbcontainer.sandbox.joined`). Raises `OSError`.
         """
         done -= len(todo.prepare)
         setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
@@ -70,6 +74,8 @@ class ContainerHandle:
         if explain:
             message["explain"] = True
             self.sent = time.monotonic_ns()
+        if joinable:
+            message["joinable"] = True
         protocol.send(self.channel, message, files)
 
     def network(self) -> int:
@@ -92,20 +98,27 @@ class ContainerHandle:
             self._pass_on(message, files)
         elif files:
             self._take_files(message, files)
-        elif "progress" in message:
+        else:
+            self._take(message)
+        protocol.close(files)
+        return True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        """Keep what a message without descriptors says."""
+        if "progress" in message:
             self.progress = int(message["progress"])
         elif "values" in message and self.values is None:
             self.values = []
         elif "explained" in message:
             self.explained = str(message["explained"])
+        elif "began" in message:
+            self.began = True
         elif "answer" in message:
             self.answer = message["answer"]
         elif "failed" in message:
             self.failed = message["failed"]
         elif "ended" in message:
             self.ended = message
-        protocol.close(files)
-        return True
 
     def _pass_on(self, message: dict[str, Any], files: list[int]) -> None:
         """Pass a message on to the socket of the process that it is about (`nbcontainer.sandbox.joined`)."""

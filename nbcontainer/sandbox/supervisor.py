@@ -75,6 +75,9 @@ class CellObserver(Protocol):
         It comes before the first output, terminal or control directory, or when the cell has not ended within BRIEF.
         """
 
+    def on_began(self) -> None:
+        """The program of a container that other processes can join runs, and they can join from now on."""
+
     def on_alarm(self) -> None:
         """The eventfd `alarm` was counted up."""
 
@@ -107,6 +110,9 @@ class SilentObserver:
         protocol.close(values)
 
     def on_lasting(self) -> None:
+        """Do nothing."""
+
+    def on_began(self) -> None:
         """Do nothing."""
 
     def on_alarm(self) -> None:
@@ -293,7 +299,7 @@ class Supervisor:
 
     def _take_message(self, fd: int) -> None:
         had_terminal, had_control_directory = self.running.terminal is not None, bool(self.running.control_directory)
-        had_display = self.running.display is not None
+        had_display, had_begun = self.running.display is not None, self.running.began
         if not self._read_message():
             self._poll.unregister(fd)
         terminal, control_directory = self.running.terminal, self.running.control_directory
@@ -309,6 +315,9 @@ class Supervisor:
                 self._add_output(output)
         if self.running.values is not None and not self._exchanged:
             self._exchange(self.running.values)
+        if self.running.began and not had_begun:
+            self._report_lasting()
+            self.observer.on_began()
 
     def _exchange(self, values: list[int]) -> None:
         self._exchanged, self.running.values = True, []

@@ -158,7 +158,9 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
-    return found | {"run": cli._RUN, "demo": cli._DEMO, "use": defaults.USE, "exec": EXEC, "": cli._TOP}
+    from nbcontainer.notebook import magics
+
+    return found | {"run": magics._RUN, "demo": cli._DEMO, "use": defaults.USE, "exec": EXEC, "": cli._TOP}
 
 
 def _flags(verb: str) -> set[str]:

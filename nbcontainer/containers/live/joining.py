@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cell import Cell, encode
-from nbcontainer.containers.live.live_container import check_image
+from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.joined import JoinedHandle
@@ -23,12 +24,51 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.cell import Request, Streams
-    from nbcontainer.containers.live.live_container import LiveContainer
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
+    from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.handle import ContainerHandle
 
 
-def run_inside(live: LiveContainer, request: Request, streams: Streams) -> Outcome:
+_ENDED = (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ESRCH)
+"""The errors of messages to a container whose init is dead, and whose handle may be closed."""
+
+
+class Joinable(Protocol):
+    """A container of this process that runs now, and in which init starts more processes.
+
+    `options` are those with which it runs. `handle` is None before its start and after its end.
+    """
+
+    engine: Engine
+    options: RunOptions
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def container(self) -> Container:
+        """The container."""
+
+    @property
+    def image(self) -> Image:
+        """Its image."""
+
+    @property
+    def handle(self) -> ContainerHandle | None:
+        """Its handle, which another thread reads."""
+
+
+def check_image(live: Joinable, request: Request) -> None:
+    """Raise `ContainerError` if a request names another image than that of the running container."""
+    if request.image and request.image != live.image.name:
+        choose_container(live.engine, request)
+
+
+def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
     """Return the outcome of a request that a new process runs in a live container.
 
     It has the namespaces, the user, the capabilities, the filter and the limits of the container, its environment and
@@ -37,7 +77,7 @@ def run_inside(live: LiveContainer, request: Request, streams: Streams) -> Outco
     """
     check_image(live, request)
     _check(live, request.options)
-    container = live.session.handle
+    container = live.handle
     if container is None:
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
     kept: list[int] = []
@@ -60,30 +100,35 @@ def run_inside(live: LiveContainer, request: Request, streams: Streams) -> Outco
             observer = _Observer(dict(zip(kept, (streams.stdout, streams.stderr), strict=True)))
             timeout = request.options.timeout
             return Supervisor(joined, observer, kept, timeout=timeout, started=started).to_end()
-    except ConnectionError:
+    except OSError as error:
+        if error.errno not in _ENDED:
+            raise
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
     finally:
         protocol.close((*kept, *sent))
 
 
-def _check(live: LiveContainer, options: RunOptions) -> None:
+def _check(live: Joinable, options: RunOptions) -> None:
     """Raise `ContainerError` for options of a container that the running one does not have."""
     plain = replace(options.process, env=(), unset_env=(), workdir="")
     asked = replace(options, process=plain, timeout=None)
-    had = replace(live.options, process=replace(live.options.process, env=(), unset_env=(), workdir=""))
+    had = replace(live.options, process=replace(live.options.process, env=(), unset_env=(), workdir=""), timeout=None)
     if asked not in (type(options)(), had):
         hint = f"remove the options, or stop it first: `%container stop {live.name}`"
         raise ContainerError(f"container '{live.name}' runs with other options", hint=hint)
 
 
-def _program(live: LiveContainer, request: Request, streams: Streams, number: int) -> tuple[Execute, str]:
+def _program(live: Joinable, request: Request, streams: Streams, number: int) -> tuple[Execute, str]:
     """Return the step that starts the process, and the container path of its script; empty without one."""
     process = live.options.process
     env = (*process.env, *request.options.process.env)
     workdir = request.options.process.workdir or process.workdir
-    options = replace(live.options, process=replace(process, env=env, workdir=workdir))
-    whole = replace(request, options=options, image=live.session.image.name)
-    cell = Cell(live.engine, live.session.opened, live.session.image, whole, streams)
+    process = replace(process, env=env, workdir=workdir, terminal=False, terminal_input=False)
+    if request.command:
+        process = replace(process, entrypoint="")  # the command is the whole one, as with `docker exec`
+    options = replace(live.options, process=process)
+    whole = replace(request, options=options, image=live.image.name)
+    cell = Cell(live.engine, live.container, live.image, whole, streams)
     execute = cell.make_template(replace(options.mounts, volumes=(), named=())).on(Directory("")).enter[-1]
     assert isinstance(execute, Execute)
     if request.script is None or request.command:

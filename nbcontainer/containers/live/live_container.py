@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.containers.live.process import ShellListener
+    from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 _KEPT = 256
@@ -92,11 +95,26 @@ class LiveContainer:
     def __init__(self, engine: Engine, request: Request, interpreter: Interpreter) -> None:
         self.name = request.name
         self.options = _comparable(request.options)
-        self.image = request.image
+        self.image_word = request.image
         self.interpreter = interpreter
         self.engine = engine
         self._switch = Switch()
         self.session = ShellSession(engine, request, self._switch, interpreter=interpreter)
+
+    @property
+    def container(self) -> Container:
+        """The container, which has been chosen."""
+        return self.session.opened
+
+    @property
+    def image(self) -> Image:
+        """The image of the container, which has been chosen."""
+        return self.session.image
+
+    @property
+    def handle(self) -> ContainerHandle | None:
+        """The handle of the container; None if it has not started or has ended."""
+        return self.session.handle
 
     @property
     def running(self) -> bool:
@@ -134,6 +152,9 @@ class LiveContainer:
     def beside(self, listener: ShellListener) -> contextlib.AbstractContextManager[None]:
         """Pass the output of the container on to a listener inside the block, while another process runs in it."""
         return self._switch.to(listener)
+
+    def ask(self) -> None:
+        """Do nothing: `stop` asks the interpreter."""
 
     def stop(self, grace: float = 0.0) -> None:
         """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile."""
@@ -174,7 +195,7 @@ def open_live(engine: Engine, request: Request, word: str) -> LiveContainer:
 
 def check_image(found: LiveContainer, request: Request) -> None:
     """Raise `ContainerError` if a request names another image than that of the running container."""
-    if request.image and request.image != found.image:
+    if request.image and request.image != found.image_word:
         choose_container(found.engine, request)
 
 

@@ -108,11 +108,12 @@ class Launcher:
         *,
         before: Callable[[ContainerHandle], None] | None = None,
         explain: bool = False,
+        joinable: bool = False,
     ) -> ContainerHandle:
         """Start a container with copies of `files` (0, 1 and 2 are the cell's streams).
 
         `before` is called with the handle before anything of the cell begins. With `explain`, the handle gets what init
-        called. Raises `SandboxError`.
+        called. If it is `joinable`, more processes can be started in it. Raises `SandboxError`.
         """
         with self._lock:
             self.connection.ensure()
@@ -120,7 +121,7 @@ class Launcher:
         try:
             if before is not None:
                 before(running)
-            running.begin(todo, done, files, explain=explain)
+            running.begin(todo, done, files, explain=explain, joinable=joinable)
         except BaseException as error:
             with running:  # when this is raised, nothing uses the upper directory and no process is in the group
                 running.kill()

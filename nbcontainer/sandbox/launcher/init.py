@@ -155,6 +155,8 @@ class _Init:
         plain, explain = self.kernel, self.watched if request.get("explain") else None
         if explain is not None:
             self.kernel = explain.as_kernel()
+        if request.get("joinable"):
+            self.joined = JoinedProcesses(self.kernel)
         failure = failure or self._set_up(setup) or self._start(enter)
         # What follows is of init's own, and a container may run for days: nothing more is noted.
         self.kernel, self.watched = plain, None
@@ -164,6 +166,8 @@ class _Init:
         if explain is not None:
             protocol.send(self.channel, {"explained": explain.as_json()})
         self._let_go(enter)
+        if request.get("joinable"):
+            protocol.send(self.channel, {"began": True})
         return True
 
     def _show_network(self) -> None:

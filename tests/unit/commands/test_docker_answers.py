@@ -14,6 +14,7 @@ from nbcontainer.commands.docker_answers import RUN_ANSWERS, VERB_ANSWERS, Answe
 from nbcontainer.commands.grammar import parse, similar
 from nbcontainer.commands.run import RUN
 from nbcontainer.errors import UsageError
+from nbcontainer.notebook.job_cells import OPTION as JOB
 from nbcontainer.notebook.live_cells import EXEC
 from tests.requirements import require
 
@@ -92,7 +93,7 @@ def test_every_command_of_podman_is_there_or_answered() -> None:
 @pytest.mark.parametrize("answer", [*RUN_ANSWERS.values(), *VERB_ANSWERS.values()])
 def test_an_answer_names_what_there_is(answer: Answer) -> None:
     """Options and verbs in an answer exist, apart from those of other programs."""
-    options = {*PROGRAM_RUN.spelled, "--out", "--version"}
+    options = {*PROGRAM_RUN.spelled, *JOB.flags, "--out", "--version"}
     for verb in VERBS.values():
         options |= verb.command.spelled.keys()
     for flag in re.findall(
@@ -146,7 +147,7 @@ def test_a_flag_may_have_a_value(words: str, removes: bool) -> None:
 
 def test_options_in_one_argument_are_answered_one_by_one() -> None:
     """`-dit` names the first one that is not supported."""
-    with pytest.raises(UsageError, match="unsupported option '-d': a run lasts as long as its cell or command"):
+    with pytest.raises(UsageError, match="unsupported option '-d': in a terminal, no process would own the job"):
         parse(RUN, ["-dit", "busybox"])
     with pytest.raises(UsageError, match="unsupported option '-d'"):
         parse(PROGRAM_RUN, ["-itd", "busybox"])

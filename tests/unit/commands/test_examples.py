@@ -38,7 +38,13 @@ def test_verbs_are_in_groups() -> None:
     """Each verb has one line in one group, and the last line says what to do next."""
     text = in_groups("%container ", RUN, USE)
     lines = text.splitlines()
-    assert [line for line in lines if line.endswith(":")][:4] == ["run:", "images:", "inspect:", "clean up:"]
+    assert [line for line in lines if line.endswith(":")][:5] == [
+        "run:",
+        "jobs:",
+        "images:",
+        "inspect:",
+        "clean up:",
+    ]
     for name in COMMANDS:
         assert len([line for line in lines if line.startswith(f"  %container {name} ")]) == 1
     assert lines[-1] == NEXT

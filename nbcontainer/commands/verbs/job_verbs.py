@@ -1,0 +1,178 @@
+"""The verbs about jobs: which there are, what they wrote, and how they ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.command import Verb
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.options.limits import parse_seconds
+from nbcontainer.commands.views.job_views import JobEnds, JobRow, LogOutput, Piece, job_list
+from nbcontainer.containers.jobs import following
+from nbcontainer.containers.jobs.log import LogStream
+from nbcontainer.errors import UsageError
+from nbcontainer.rendering.quantities import seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.containers.jobs.following import JobFacts
+    from nbcontainer.containers.jobs.log import LogRecord
+    from nbcontainer.containers.jobs.log_reader import JobEnd, LogReader
+
+_BILLION = 10**9
+
+
+def _jobs(call: Invocation) -> View:
+    return job_list([_row(facts) for facts in following.list_jobs(call.engine)])
+
+
+def _row(facts: JobFacts) -> JobRow:
+    end = facts.end
+    return JobRow(
+        facts.name,
+        facts.image,
+        "running" if end is None else end.describe(),
+        facts.started,
+        facts.seconds,
+        facts.command,
+        facts.notebook,
+        facts.health,
+        outcome=None if end is None else end.outcome,
+        running=end is None,
+    )
+
+
+def _wait(call: Invocation) -> View:
+    timeout = parse_seconds(call.words.one("timeout"))
+    deadline = None if timeout is None else time.monotonic() + timeout
+    ends: dict[str, JobEnd] = {}
+    for name in call.words.operands:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ends[name] = following.wait(call.engine, name, left)
+    return JobEnds({name: (end.describe(), end.outcome) for name, end in ends.items()})
+
+
+def _logs(call: Invocation) -> View:
+    words, (name,) = call.words, call.words.operands
+    follow = words.has("follow")
+    since, until = (_moment(words.one(option), f"--{option}") for option in ("since", "until"))
+    tail = _lines(words.one("tail", "all"))
+    log = following.open_log(call.engine, name)
+    alive = following.runs(call.engine, name)
+
+    def pieces() -> Iterator[Piece]:
+        with log:
+            past = [record for record in log.records() if since <= record.time <= until]
+            chosen = past if tail is None else last_lines(past, tail)
+            yield from _shown(chosen, log, stamped=words.has("timestamps"), alive=alive if follow else None)
+
+    return LogOutput(pieces(), follow=follow, inert=log.inert)
+
+
+def _shown(past: list[LogRecord], log: LogReader, *, stamped: bool, alive: object) -> Iterator[Piece]:
+    """Yield the pieces of the records that are there, and with `alive` of those to come."""
+    stamps = {stream: Stamped() for stream in LogStream}
+    for records in (past, log.follow(alive) if callable(alive) else ()):
+        for record in records:
+            data = stamps[record.stream].with_times(record) if stamped else record.data
+            yield Piece(data, error=record.stream is LogStream.ERR)
+
+
+class Stamped:
+    """Puts the time before each line of one stream, as `docker logs -t` does."""
+
+    def __init__(self) -> None:
+        self._at_start = True
+
+    def with_times(self, record: LogRecord) -> bytes:
+        """Return the data of a record with its time before each line that begins in it."""
+        seconds, rest = divmod(record.time, _BILLION)
+        stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z ".encode()
+        at_start, self._at_start = self._at_start, record.data.endswith(b"\n")
+        lines = _lines_of(record.data)
+        return b"".join((stamp if number or at_start else b"") + line for number, line in enumerate(lines))
+
+
+def _lines_of(data: bytes) -> list[bytes]:
+    """Return the lines with their ends; the last one may have none."""
+    *lines, last = data.split(b"\n")
+    return [*(line + b"\n" for line in lines), *([last] if last else [])]
+
+
+def last_lines(records: Iterable[LogRecord], number: int) -> list[LogRecord]:
+    """Return the records with the last `number` lines of both streams together."""
+    found: list[LogRecord] = []
+    left = number
+    for record in reversed([*records]):
+        if left <= 0:
+            break
+        data = record.data
+        begins = data.count(b"\n") - (1 if not found and data.endswith(b"\n") else 0)
+        if begins >= left:
+            end = len(data) - 1 if not found and data.endswith(b"\n") else len(data)
+            for _ in range(left):
+                end = data.rfind(b"\n", 0, end)
+            found.append(replace(record, data=data[end + 1 :]))
+            break
+        left -= begins
+        found.append(record)
+    return found[::-1]
+
+
+def _moment(text: str, option: str) -> float:
+    """Return a time in nanoseconds since 1970: a time in RFC 3339, or that many seconds ago, as in `10m`."""
+    if not text:
+        return 0.0 if option == "--since" else float("inf")
+    if (found := seconds_of(text)) is not None:
+        return found * _BILLION
+    try:
+        ago = parse_seconds(text)
+    except UsageError:
+        hint = "write a time ago, as in 10m, or a time as in 2026-01-02T03:04:05Z"
+        raise UsageError(f"invalid time '{text}' for {option}", hint=hint) from None
+    return (time.time() - (ago or 0.0)) * _BILLION
+
+
+def _lines(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"invalid number of lines '{text}' for --tail", hint="write a number, or all")
+    return int(text)
+
+
+JOB_VERBS = (
+    Verb(Command("jobs", "", "List the jobs of this notebook, and those that run in other ones."), _jobs),
+    Verb(
+        Command(
+            "logs",
+            "CONTAINER",
+            "Show the output of the last job in a container.",
+            (
+                Option(("-f", "--follow"), "", "show new output as it comes, until the job ends"),
+                Option(("-n", "--tail"), "LINES", "show the last lines alone"),
+                Option(("-t", "--timestamps"), "", "show the time before each line"),
+                Option(("--since",), "TIME", "leave out older output: 10m for ten minutes, or a time in RFC 3339"),
+                Option(("--until",), "TIME", "leave out newer output, likewise"),
+            ),
+            least=1,
+            most=1,
+        ),
+        _logs,
+    ),
+    Verb(
+        Command(
+            "wait",
+            "CONTAINER...",
+            "Wait until the jobs in containers have ended, and show how.",
+            (Option(("--timeout",), "SECONDS", "fail if they still run after this time"),),
+            least=1,
+            most=999,
+        ),
+        _wait,
+    ),
+)

@@ -1,0 +1,89 @@
+"""Starting a job: choosing its container, and running it there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.jobs.job import Job
+from nbcontainer.containers.run import check, choose_container, run_in
+from nbcontainer.errors import ContainerBusy
+from nbcontainer.sandbox import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.outcome import Outcome
+    from nbcontainer.progress import Listener
+
+
+def start(
+    engine: Engine,
+    request: Request,
+    streams: Streams | None = None,
+    *,
+    progress: Listener | None = None,
+    idle_input: bool = False,
+) -> Job:
+    """Start a request as a job, and return the job when its program runs. `streams` has what it reads and its notices.
+
+    With `idle_input`, its standard input stays open and brings nothing, as with `docker run -di`. With `remove`, its
+    container is removed when it has ended. Raises this package's errors; then nothing is left.
+    """
+    streams = streams or Streams(_nowhere, _nowhere)
+    check_free(engine, request.name)
+    check(engine, request.options)
+    before = {request.name} if request.name and _exists(engine, request.name) else set()
+    container, image = choose_container(engine, request, progress, notify=streams.notify)
+    job = Job(engine, container, image, request)
+
+    def perform() -> Outcome:
+        try:
+            with _idle_pipe() if idle_input else contextlib.nullcontext(streams.stdin) as stdin:
+                streams.stdin = stdin
+                job.attach(streams)
+                return run_in(engine, container, image, request, streams)
+        finally:
+            if request.remove:
+                container.remove()
+
+    try:
+        job.begin(perform)
+    except BaseException:
+        job.kill()
+        job.join()
+        if not request.remove and container.name not in before:
+            container.remove()
+        raise
+    if not container.anonymous:
+        engine.replace_last(container)
+    return job
+
+
+@contextlib.contextmanager
+def _idle_pipe() -> Iterator[int]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        yield reader
+    finally:
+        protocol.close((reader, writer))
+
+
+def check_free(engine: Engine, name: str) -> None:
+    """Raise `ContainerBusy` if a container of that name runs, in any process."""
+    if name and (name in engine.live or name in running_containers(engine.store)):
+        hint = f"stop it first: `%container stop {name}`"
+        raise ContainerBusy(f"container '{name}' is running, here or in another notebook", hint=hint)
+
+
+def _exists(engine: Engine, name: str) -> bool:
+    return (engine.store.path / "containers" / name / "container.json").exists()
+
+
+def _nowhere(_: bytes) -> None:
+    pass

@@ -1,0 +1,98 @@
+"""`--bg`: a cell that continues as a job while the notebook runs other cells."""
+
+from __future__ import annotations
+
+import html
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.commands.grammar import Option
+from nbcontainer.commands.output import TextSink
+from nbcontainer.errors import UsageError
+from nbcontainer.notebook.cell_outputs import failure
+from nbcontainer.outcome import Reason, from_status
+from nbcontainer.rendering.text import visible
+
+if TYPE_CHECKING:
+    from nbcontainer.commands.grammar import Words
+    from nbcontainer.commands.views.job_views import LogOutput
+    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
+    from nbcontainer.progress import Listener
+
+OPTION = Option(
+    ("-d", "--detach", "--bg"),
+    "",
+    "run as a job: the cell returns when the program runs, `%container logs NAME` shows its output, and "
+    "`%container stop NAME` or the end of the notebook ends it",
+)
+
+_REFUSED = {
+    "out": "the output of a job is in its log: see `%container logs`",
+    "err": "the output of a job is in its log: see `%container logs`",
+    "get": "a job ends after its cell",
+    "show": "a job ends after its cell",
+    "live": "a live container runs between cells by itself",
+    "explain": "a job starts after its cell is set up",
+}
+"""The options that a job cannot have, and why."""
+
+
+class JobLine:
+    """The status line of a job: its display in the notebook, which changes when the job ends."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __repr__(self) -> str:
+        job, name = self.job, self.job.name
+        if job.running:
+            return f"job {name}: running; see `%container logs {name}`, end it with `%container stop {name}`"
+        return f"job {name}: {visible(job.describe())} after {job.ended - job.started:.3g} s"
+
+    def _repr_html_(self) -> str:
+        return f"<div><small>{html.escape(repr(self))}</small></div>"
+
+
+def start(
+    engine: Engine, words: Words, request: Request, streams: Streams, *, shell: Any, progress: Listener | None
+) -> Job:
+    """Start a cell as a job, show its status line, and return the job. Raises this package's errors."""
+    from nbcontainer.containers.jobs import starting
+
+    for name, why in _REFUSED.items():
+        if words.has(name):
+            raise UsageError(f"--{name} cannot be used with --bg: {why}", hint=f"remove --{name} or --bg")
+    job = starting.start(engine, request, streams, progress=progress, idle_input=words.has("interactive"))
+    _show(job, shell)
+    return job
+
+
+def _show(job: Job, shell: Any) -> None:
+    """Show the status line: in a notebook one display, which is updated at the end; elsewhere a line."""
+    if not hasattr(shell, "kernel"):
+        print(JobLine(job))
+        return
+    from IPython.display import display
+
+    handle: Any = display(JobLine(job), display_id=True)  # type: ignore[no-untyped-call]
+
+    def update(job: Job) -> None:
+        handle.update(JobLine(job))
+
+    job.on_end = update
+    if not job.running:
+        update(job)
+
+
+def show_output(output: LogOutput) -> None:
+    """Show the output of a job as it comes, until the job ends or the cell is interrupted."""
+    sinks = [TextSink(stream) for stream in (sys.stdout, sys.stderr)]
+    try:
+        output.write(sinks[0], sinks[1], terminal=True)
+    except KeyboardInterrupt:  # the job continues, and Run All does not
+        raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
+    finally:
+        for sink in sinks:
+            sink.finish()

@@ -1,0 +1,203 @@
+"""`--bg`: jobs, their output, and their ends, in a real IPython."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.engine import Engine
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.notebook.conftest import Notebook
+
+JOB = "%%container busybox --bg --name db\n"
+
+
+@pytest.fixture
+def db(notebook: Notebook, engine: Engine) -> Iterator[Notebook]:
+    """A notebook without a container `db`, before and after."""
+    yield notebook
+    for job in list(engine.jobs.values()):
+        job.kill()
+        job.join()
+    notebook.run("%container rm -f db")
+
+
+def output(notebook: Notebook, text: str, name: str = "db") -> str:
+    """The log of a job, once it has a text."""
+    deadline = time.monotonic() + DEADLINE
+    while text not in (shown := str(notebook.run(f"logged = %container logs {name}\nlogged").value)):
+        assert time.monotonic() < deadline, shown
+    return shown
+
+
+@pytest.mark.parametrize("flag", ["--bg", "-d", "--detach"])
+def test_a_job_continues_while_other_cells_run(db: Notebook, flag: str) -> None:
+    """The cell returns at once with one line; the job runs until `stop`, which saves what it wrote."""
+    mark = marker()
+    shown = db.good(f"%%container busybox {flag} --name db\necho up; echo bad >&2; echo made > /made; sleep {mark}")
+    assert shown == "job db: running; see `%container logs db`, end it with `%container stop db`\n"
+    fds = pidfds(appear(mark, 1))
+    assert db.good("%%container busybox\necho other") == "other\n"
+    assert sorted(output(db, "bad").split()) == ["bad", "up"]
+    db.good("%container stop db")
+    assert all_dead(fds)
+    assert db.good("%%container --name db\ncat /made") == "made\n"
+
+
+def test_jobs_lists_each_job_with_its_state(db: Notebook) -> None:
+    """A running job, one that ended and one that was stopped have their states; `ps` lists the running one too."""
+    db.good(JOB + "sleep 1000")
+    db.good("%container run --bg --name db2 busybox sh -c 'exit 3'")
+    db.good("%container wait db2")
+    rows = {row.name: row for row in db.run("table = %container jobs\ntable").value}
+    assert (rows["db"].state, rows["db2"].state) == ("running", "exit code 3")
+    assert [row.state for row in db.run("table = %container ps\ntable").value if row.name == "db"] == ["running"]
+    db.good("%container stop db")
+    assert {row.name: row.state for row in db.run("table = %container jobs\ntable").value}["db"] == "ended by SIGTERM"
+    db.good("%container rm db2")
+    assert [row.name for row in db.run("table = %container jobs\ntable").value] == ["db"]
+
+
+def test_wait_returns_how_jobs_ended(db: Notebook) -> None:
+    """`wait` blocks until the job has ended; with `--timeout` it fails in one line and the job continues."""
+    db.good(JOB + "while [ ! -e /dev/shm/go ]; do sleep 0.01; done; exit 7")
+    assert db.fails("%container wait db --timeout 0.05").startswith("ContainerError: container 'db' still runs")
+    db.good("%container exec db touch /dev/shm/go")
+    assert str(db.run("ended = %container wait db\nended").value) == "db: exit code 7"
+    assert db.run("ended = %container wait db --json\nended").value.value["db"]["outcome"]["exit_code"] == 7
+
+
+def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
+    """The value of `run --bg` is the job: its name is that of the other verbs, and it ends by itself or by `stop`."""
+    db.good("job = %container run --bg busybox sh -c 'echo up; sleep 1000'")
+    name = db["job"].name
+    assert output(db, "up", name) == "up"
+    assert db["job"].running
+    db.good(f"%container stop {name}")
+    assert db["job"].outcome.signal == signal.SIGTERM
+    assert output(db, "up", name) == "up"
+
+
+def test_logs_follow_until_the_end(db: Notebook) -> None:
+    """`logs -f` shows output as it comes and returns when the job ends; streams stay apart."""
+    db.good(JOB + "echo one; while [ ! -e /dev/shm/go ]; do sleep 0.01; done; echo two; echo bad >&2")
+    threading.Timer(0.2, lambda: db.shell.run_line_magic("container", "exec db touch /dev/shm/go")).start()
+    ran = db.run("%container logs -f db")
+    assert (ran.stdout, ran.stderr, ran.error) == ("one\ntwo\n", "bad\n", None)
+
+
+def test_an_interrupt_ends_the_following_and_not_the_job(db: Notebook) -> None:
+    """Ctrl-C ends `logs -f` and `wait`; the job continues."""
+    mark = marker()
+    db.good(JOB + f"echo up; sleep {mark}")
+    appear(mark, 1)
+    for verb in ("logs -f", "wait"):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        ran = db.run(f"%container {verb} db")
+        assert ran.error is not None, verb
+        assert processes_with(mark), verb
+
+
+def test_a_job_that_cannot_start_is_the_cells_error(db: Notebook) -> None:
+    """A missing program is one line with a hint at once, and no container and no job is left."""
+    assert db.fails("%container run --bg --name db busybox no-such").startswith(
+        "SetupFailed: cannot run no-such: No such file"
+    )
+    assert [row.name for row in db.run("table = %container ps\ntable").value if row.name == "db"] == []
+    assert [*db.run("table = %container jobs\ntable").value] == []
+
+
+def test_a_name_in_use_is_refused(db: Notebook) -> None:
+    """A second job of the same name, and `--live` there, are one line with the next step; the first one continues."""
+    db.good(JOB + "sleep 1000")
+    assert db.fails(JOB + "true").startswith("ContainerBusy: container 'db' is running")
+    assert "stop it first" in db.fails("%%container --name db --live\ntrue")
+    assert db.fails("%container rm db").startswith("ContainerBusy:")
+    assert "running" in str(db.run("table = %container jobs\ntable").value)
+
+
+@pytest.mark.parametrize("option", ["--out x", "--err x", "--get x", "--live", "--explain"])
+def test_options_that_need_the_end_of_a_cell_are_refused(db: Notebook, option: str) -> None:
+    """They are one line that says why, and nothing starts."""
+    assert "cannot be used with --bg" in db.fails(f"%%container busybox --bg --name db {option}\ntrue")
+    assert [row.name for row in db.run("table = %container ps\ntable").value if row.name == "db"] == []
+
+
+def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
+    """Variables, values, limits of time, `--rm`, an idle input and a terminal work as in a cell."""
+    db["greeting"] = "hello"
+    db.good(
+        "%%container busybox --bg --name db --in greeting -e X=5 --timeout 0.3\ncat /in/greeting.txt; echo $X; sleep 99"
+    )
+    assert "time limit" in str(db.run("ended = %container wait db\nended").value)
+    assert output(db, "5") == "hello5"
+    db.good("%container run -dit --rm --name db2 busybox sh -c 'test -t 0 && echo terminal; cat'")
+    assert "terminal" in output(db, "terminal", "db2")
+    db.good("%container stop db2")
+    assert "no such container: 'db2'" in db.fails("%container inspect db2")
+
+
+def test_a_cell_and_exec_join_a_job(db: Notebook) -> None:
+    """`%container exec` and `%%container --name` run beside the job's program, in its files and its namespaces."""
+    db.good(JOB + "echo 5 > /tmp5; exec sleep 1000")
+    assert db.good("%container exec db cat /tmp5") == "5\n"
+    assert db.good("%%container --name db\ncat /proc/2/cmdline | tr '\\0' ' '; echo; exit 0") == "sleep 1000 \n"
+    assert db.fails("%container exec db sh -c 'exit 4'") == "CellFailed: exit code 4"
+    assert "cannot run no-such" in db.fails("%container exec db no-such")
+
+
+def test_the_log_of_an_earlier_notebook_can_be_read(db: Notebook, store_path: Path) -> None:
+    """Another process of the user lists the job, reads and follows its log, waits for it, and stops it."""
+    db.good(JOB + "echo up; sleep 1000")
+    output(db, "up")
+    from nbcontainer.containers.active import stop_running
+    from nbcontainer.containers.jobs import following
+
+    with contextlib.closing(Engine(store_path)) as other:
+        assert [facts.name for facts in following.list_jobs(other) if facts.end is None] == ["db"]
+        with following.open_log(other, "db") as log:
+            follow = log.follow(following.runs(other, "db"))
+            assert next(follow).data == b"up\n"
+            assert stop_running(other.store, "db")
+            assert [*follow] == []
+        assert following.wait(other, "db").describe() == "ended by SIGTERM"
+
+
+def test_the_end_of_the_notebook_ends_its_jobs_in_a_line(store_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All end at the same time, stubborn ones too; one line names them, and what they wrote is saved."""
+    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.jobs.starting import start
+
+    engine, mark = Engine(store_path), marker()
+    script = f"trap '' TERM; echo made > /made; sleep {mark} & wait; sleep {mark}"
+    jobs = [start(engine, Request("busybox", f"end{number}", script=script)) for number in range(3)]
+    fds = pidfds(appear(mark, 3))
+    engine.close()
+    assert all_dead(fds)
+    assert capsys.readouterr().err == "nbcontainer: ended with the notebook: end0, end1, end2\n"
+    with contextlib.closing(Engine(store_path)) as other:
+        from nbcontainer.containers.container import get
+
+        for job in jobs:
+            assert len(get(other, job.name).layers) == 2
+            get(other, job.name).remove()
+
+
+def test_a_view_as_json(db: Notebook) -> None:
+    """`jobs --json` and `logs --json` are documents."""
+    db.good(JOB + "echo up")
+    db.good("%container wait db")
+    assert json.loads(repr(db.run("shown = %container jobs --json\nshown").value))[0]["name"] == "db"
+    assert db.run("shown = %container logs --json db\nshown").value.value == "up\n"

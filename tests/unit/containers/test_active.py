@@ -120,5 +120,5 @@ def test_sessions_that_cannot_be_read_are_one_line(store: Store, monkeypatch: py
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     monkeypatch.setattr(store.sessions, "states", refuse)
-    with pytest.raises(StoreError, match="cannot read the sessions at .*: Cannot allocate memory"):
+    with pytest.raises(StoreError, match=r"cannot read the sessions at .*: Cannot allocate memory"):
         running_containers(store)

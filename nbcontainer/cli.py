@@ -63,7 +63,7 @@ _TIMED_OUT, _INTERRUPTED = 124, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong words."""
+    """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong arguments."""
     words = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # signs of states, where the locale's encoding has none
@@ -257,7 +257,7 @@ def _writer(fd: int) -> Callable[[bytes], None]:
         while data:
             try:
                 data = data[os.write(fd, data) :]
-            except BlockingIOError:  # whoever shares the terminal or pipe has set it so
+            except BlockingIOError:  # another process that shares the terminal or pipe has set it so
                 select.select((), (fd,), ())
             except BrokenPipeError:
                 raise

@@ -341,7 +341,7 @@ class ContainerIncomplete(ContainerError):
 
 
 class ContainerDamaged(ContainerError):
-    """What is written down of the container cannot be read.
+    """The record of the container cannot be read.
 
     >>> try:
     ...     result = list_containers()

@@ -64,5 +64,5 @@ class Verb:
 
 
 def count(number: int, what: str) -> str:
-    """Return a count in words: `1 layer`, `2 layers`."""
+    """Return a count with its noun: `1 layer`, `2 layers`."""
     return f"{number} {what}" + ("" if number == 1 else "s")

@@ -58,7 +58,7 @@ _BRACE = re.compile(r"(?<!\{)\{([^\W\d]\w*)?$")
 
 
 def split(text: str) -> tuple[list[str], str]:
-    """Return the whole words of a line, as they are written, and the one that it ends with; empty after a space."""
+    """Return a line's complete arguments, as they are written, and the one that it ends with; empty after a space."""
     words = _WORD.findall(text)
     if words and not text[-1:].isspace():
         return words[:-1], words[-1]
@@ -66,7 +66,7 @@ def split(text: str) -> tuple[list[str], str]:
 
 
 def complete(command: Command, text: str, names: Names) -> Completion:
-    """Return what may stand at the end of a command's line; `text` are its words up to the cursor."""
+    """Return what may stand at the end of a command's line; `text` is the line up to the cursor."""
     words, last = split(text)
     if brace := _BRACE.search(last):
         return _matching(brace[1] or "", names.variables())
@@ -86,7 +86,7 @@ def _matching(fragment: str, candidates: Iterable[str]) -> Completion:
 
 
 class _Line:
-    """The words before the last one, by the command's grammar."""
+    """The arguments before the last one, by the command's grammar."""
 
     def __init__(self, command: Command, words: Sequence[str], names: Names) -> None:
         self.command = command

@@ -1,4 +1,4 @@
-"""The verbs of `%container`, `%commit` and the terminal: each takes parsed words and returns a view."""
+"""The verbs of `%container`, `%commit` and the terminal: each takes parsed arguments and returns a view."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class ProbeRunner(Protocol):
         ...
 
     def use_memory(self) -> None:
-        """Puts the uppers of what is tried from now on into memory. Raises `OSError`."""
+        """Puts the write layers of the later probes into memory. Raises `OSError`."""
         ...
 
     def map_volume(self) -> None:
@@ -171,14 +171,14 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """One check: `look` answers, or raises what a cell would hear (`NbcontainerError`, `OSError`)."""
+    """One check: `look` answers, or raises what a cell would raise (`NbcontainerError`, `OSError`)."""
 
     name: str
     look: Callable[[ProbeContext], Finding]
 
 
 def trial(name: str, found: str) -> Probe:
-    """The probe that the trial of that name answers; `found` is what there is to say when it went well."""
+    """The check that the probe of that name answers; `found` is what there is to say when it went well."""
 
     def look(patient: ProbeContext) -> Finding:
         patient.trials.run(name)
@@ -249,7 +249,7 @@ def look_at_container(patient: ProbeContext) -> Finding:
 
 
 def _limit(patient: ProbeContext, name: str) -> str:
-    """Tries it; what does not work where uppers are, or nothing. Raises as the trial does for anything else."""
+    """Tries it; returns what fails where write layers are, or nothing. Raises as the probe for anything else."""
     try:
         patient.trials.run(name)
     except OSError as error:
@@ -338,7 +338,7 @@ PROBES = (
 
 
 def answer(words: Words, store: Engine | Path | None) -> Report | Lines:
-    """Return the report for a store, or the AppArmor profile if the words ask for it. Raises `UsageError`."""
+    """Return the report for a store, or the AppArmor profile if the arguments ask for it. Raises `UsageError`."""
     return Lines(tuple(profile().splitlines())) if words.has("apparmor-profile") else examine(store)
 
 

@@ -134,7 +134,7 @@ class ProbeEnvironment:
         return found[-1]
 
     def run(self, name: str, *, before: Callable[[ContainerHandle], None] | None = None) -> None:
-        """Runs a trial (`nbcontainer.sandbox.probes`). Raises `SandboxError` or `OSError`."""
+        """Runs a probe (`nbcontainer.sandbox.probes`). Raises `SandboxError` or `OSError`."""
         self.start()
         assert self._launcher is not None
         self._uppers += 1
@@ -152,7 +152,7 @@ class ProbeEnvironment:
             os.close(null)
 
     def use_memory(self) -> None:
-        """Puts the uppers of what is tried from now on into memory, as a cell's are. Raises `OSError`."""
+        """Puts the write layers of the later probes into memory, as those of cells. Raises `OSError`."""
         self._memory = Path(tempfile.mkdtemp(prefix="nbcontainer-doctor-", dir=MEMORY))
         self._close_to_others(self._memory)
 

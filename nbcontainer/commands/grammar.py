@@ -70,7 +70,7 @@ class Option:
         return bool(self.value) and self.alone is None
 
     def words(self, value: str) -> list[str]:
-        """Return the words that give it this value."""
+        """Return the arguments that give it this value."""
         if self.alone is not None:
             return [self.flags[-1] if value == self.alone else f"{self.flags[-1]}={value}"]
         return [self.flags[-1], value] if self.value else [self.flags[-1]]
@@ -96,7 +96,7 @@ class Command:
     """A verb's grammar. `operands` is their description in the help; more than `most` of them are an error.
 
     With `tail`, what follows operand number `most` is taken as it is: a command for the container. Every command has
-    `--help`, with which all other words are optional. `-h` is help too, unless one of the options has that spelling.
+    `--help`, with which all other arguments are optional. `-h` is help too, unless an option has that spelling.
     `answers` are for options that it does not have. `examples` are what may follow the prefix of the help text.
     """
 
@@ -184,7 +184,7 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
 
 
 def _operands(command: Command, found: Words, words: list[str], fill: Callable[[str], str]) -> None:
-    """Take the words after `--`: none of them is an option."""
+    """Take the arguments after `--`: none of them is an option."""
     room = max(0, command.most - len(found.operands)) if command.tail else len(words)
     found.operands += [fill(word) for word in words[:room]]
     found.tail = words[room:]

@@ -25,7 +25,7 @@ class Writable(Protocol):
 class TextSink:
     """Takes bytes as they come and writes them as UTF-8 text to `stream`, none broken and none lost.
 
-    A character whose bytes come in parts is written when it is whole; what is no UTF-8 becomes U+FFFD.
+    A character whose bytes come in parts is written when it is whole; bytes that are not UTF-8 become U+FFFD.
     """
 
     def __init__(self, stream: Writable, *, flush: bool = True) -> None:

@@ -18,7 +18,7 @@ _CLEAR = "\r\x1b[K"
 
 
 def line(state: State) -> str:
-    """A state in words: `pull python:3.12  2/5 layers  31.4 MB of 48.2 MB  65%`."""
+    """A state as one line: `pull python:3.12  2/5 layers  31.4 MB of 48.2 MB  65%`."""
     parts = [state.what]
     if state.layers:
         parts.append(f"{state.layers_done}/{state.layers} layers")

@@ -1,4 +1,4 @@
-"""The command `run`, and the request that its words or a Python caller's keywords make."""
+"""The command `run`, and the request that its arguments or a Python caller's keywords make."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def request_of(
     prompts: bool = False,
     unset_env: tuple[str, ...] = (),
 ) -> Request:
-    """Return the request of parsed words, with a cell's body or without.
+    """Return the request of parsed arguments, with a cell's body or without.
 
     `unset_env` are NAME=value strings for names that nothing else sets. With `prompts`, the input of `-i` is a
     terminal, else the caller's. Raises `UsageError`, `ContainerError`.

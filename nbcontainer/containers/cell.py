@@ -66,7 +66,7 @@ _COMMAND_KEPT = 4000  # characters of a cell in the record, as history shows the
 
 @dataclass(frozen=True)
 class Request:
-    """One run. `script` is a cell's body, `command` the words after the image; with both, the body is its input.
+    """One run. `script` is a cell's body, `command` the arguments after the image; with both, the body is its input.
 
     `kernel` is the run in the kernelspec that it belongs to, as text, empty for a cell. `arguments` are those of a
     script that is a file: `$1` and so on. `notebook` is the file name of the notebook, empty for that of this process.

@@ -232,7 +232,7 @@ def run_options(fields: Mapping[str, Any]) -> RunOptions:
 def environment(config: ImageConfig, options: ProcessOptions) -> tuple[str, ...]:
     """Return the cell's whole environment: PATH, HOSTNAME, TERM, the image's and the run's, none of the notebook's.
 
-    The sandbox fills in HOSTNAME, which has no value here (`sandbox.spec.Program`), and HOME, which comes from the
+    The sandbox sets HOSTNAME, which has no value here (`sandbox.spec.Program`), and HOME, which comes from the
     image's /etc/passwd if neither names it (`sandbox.steps.program.Execute`). Raises `UsageError`.
     """
     env = {

@@ -95,7 +95,7 @@ def _check_held(answer: bytes) -> None:
 
 
 def _end(guard: subprocess.Popen[bytes]) -> None:
-    """Waits until the guard has ended, and what it held goes on."""
+    """Waits until the guard has ended, and what it held continues."""
     try:
         guard.wait(_END)
     except subprocess.TimeoutExpired:

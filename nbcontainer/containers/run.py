@@ -54,7 +54,7 @@ def choose_container(
 ) -> tuple[Container, Image]:
     """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors.
 
-    `notify` gets a line for each tolerance with which the image was brought in for this request.
+    `notify` gets a line for each tolerance with which the image was ingested for this request.
     """
     with store_errors(engine, "use a container"):
         return _choose_container(engine, request, progress, kind, notify)
@@ -110,7 +110,7 @@ def _check_same_image(
             return
     if _find(engine, request, progress, notify).digest == found.record.image_digest:
         return
-    hint = f"remove the image to go on with '{found.name}', or choose another name"
+    hint = f"remove the image to continue with '{found.name}', or choose another name"
     raise ContainerError(f"container '{found.name}' was made from '{found.record.image}', not '{word}'", hint=hint)
 
 

@@ -133,7 +133,7 @@ class WarmPool:
 
     def _dismiss(self, warm: WarmContainer) -> None:
         self._launcher.dismiss(warm.steps)
-        with contextlib.suppress(OSError):  # the sweep removes what cannot be removed now
+        with contextlib.suppress(OSError):  # the cleanup removes what cannot be removed now
             if not warm.upper.remove():
                 self._discard(warm.upper.path)
         if warm.group is not None:
@@ -142,7 +142,7 @@ class WarmPool:
     def _confine_one(self) -> bool:
         """Moves one that waits without its limits into a group with them; False where there is nwarm.
 
-        Nobody may take it meanwhile. Raises `LimitUnavailable`; the container is gone then.
+        No cell may take it meanwhile. Raises `LimitUnavailable`; the container is gone then.
         """
         with self._lock:
             warm = next((warm for warm in self._ready if warm.limits.controllers and warm.group is None), None)

@@ -267,7 +267,7 @@ def _read_text(path: str) -> list[str]:
 
 def _posix_spawn(path: str, argv: Sequence[str], env: Mapping[str, str], **_: Any) -> list[str]:
     return [
-        # The filter of system calls answers clone3(2) with ENOSYS, and the C library goes on with clone(2).
+        # The filter of system calls answers clone3(2) with ENOSYS, and the C library continues with clone(2).
         *_text("clone3", Raw("{flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD}"), 88),
         *_text("clone", Raw("flags=CLONE_VM|CLONE_VFORK|SIGCHLD")),
         *_text("setsid"),

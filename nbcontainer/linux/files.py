@@ -51,7 +51,7 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
 def birth_time(fd: int) -> int:
     """When a file or directory was made, in nanoseconds; 0 where its file system does not keep it (statx(2)).
 
-    An inode's number is given again when a file is removed, and this tells the next one from it. Raises `OSError`.
+    An inode's number is given again when a file is removed, and this differs between the two. Raises `OSError`.
     """
     found = ctypes.create_string_buffer(_STATX.size)
     syscall("statx", int_(fd), b"", int_(_AT_EMPTY_PATH), unsigned(_STATX_BTIME), found)

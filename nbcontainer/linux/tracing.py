@@ -1,4 +1,4 @@
-"""ptrace(2): holds threads still. The kernel lets them go on when the thread that holds them ends, however it ends."""
+"""ptrace(2): holds threads still. The kernel continues them when the thread that holds them ends, however it ends."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def interrupt(tid: int) -> None:
 
 
 def detach(tid: int) -> None:
-    """Lets a thread go on that has been seized and has stopped (PTRACE_DETACH)."""
+    """Lets a thread continue that has been seized and has stopped (PTRACE_DETACH)."""
     check(libc.ptrace(PTRACE_DETACH, tid, None, None), "ptrace")

@@ -1,4 +1,4 @@
-"""`--in`, `--get` and `--show` of a cell: from words to an exchange, and from that to variables and displays."""
+"""`--in`, `--get` and `--show` of a cell: from arguments to an exchange, and from that to variables and displays."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def _expression_length(text: str) -> int:
 
 
 def given(words: Words) -> bool:
-    """Return whether the words have one of the options."""
+    """Return whether the arguments have one of the options."""
     return any(words.has(name) for name in ("in", "get", "show"))
 
 
 def exchange(words: Words, namespace: Mapping[str, Any]) -> Exchange:
-    """Return the exchange of a cell with these words, which the caller closes. Raises `UsageError`."""
+    """Return the exchange of a cell with these arguments, which the caller closes. Raises `UsageError`."""
     from nbcontainer.values.exchange import Exchange
 
     return Exchange(_inputs(words.all("in"), namespace), output=words.has("get") or words.has("show"))

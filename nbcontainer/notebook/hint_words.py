@@ -1,4 +1,4 @@
-"""Words of a cell's body, and what they name on this machine. The body is the user's own text."""
+"""Paths in a cell's body, and what they name on this machine. The body is the user's own text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NEEDS_IDENTITY = re.compile(
 )
 _SETS_IDENTITY = re.compile(r"\buser\.(?:name|email)\b|\bGIT_(?:AUTHOR|COMMITTER)_(?:NAME|EMAIL)\b")
 _SIZE = 1 << 16  # characters of a body that are looked at
-_MOST = 400  # words of it
+_MOST = 400  # paths of it
 _OWN = frozenset("PATH HOME HOSTNAME TERM PWD OLDPWD SHELL SHLVL IFS RANDOM LINENO SECONDS UID PPID USER LANG".split())
 """Variables that containers and shells set themselves."""
 
 
 def words(body: str) -> list[str]:
-    """Return the words of a body that may be paths, each once."""
+    """Return the strings of a body that may be paths, each once."""
     found = dict.fromkeys(word.group().removesuffix("/") for word in _WORD.finditer(body[:_SIZE]))
     return [word for word in found if word.strip("./*-") and not word.startswith("-")][:_MOST]
 

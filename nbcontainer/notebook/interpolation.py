@@ -35,7 +35,7 @@ class _Field(NamedTuple):
 
 
 def split(line: str) -> list[str]:
-    """Split a line into words as a shell does; spaces and quotes in `{expression}` belong to the expression.
+    """Split a line into arguments as a shell does; spaces and quotes in `{expression}` belong to the expression.
 
     Raises `UsageError`.
     """

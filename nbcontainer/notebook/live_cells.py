@@ -52,7 +52,7 @@ EXEC = Command(
 
 
 def in_container(engine: Engine, words: Words) -> Words:
-    """Return the words of `exec` as those of a run in its container. Raises `UsageError`, `ContainerNotFound`."""
+    """Return the arguments of `exec` as those of a run in its container. Raises `UsageError`, `ContainerNotFound`."""
     name = words.operands.pop()
     if not words.tail:
         raise UsageError("exec: missing command", hint=f"write `%container exec {name} COMMAND`")

@@ -1,4 +1,4 @@
-"""`%%container`, `%container` and `%commit`: parse the words, run them, show the result."""
+"""`%%container`, `%container` and `%commit`: parse the arguments, run them, show the result."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The kernel makes its sockets in a directory of its own, and frontends find them through links that it cannot change
 (`nbcontainer.notebook.kernel_sockets`). The connection file is for the kernel to read alone. The container has no
-network unless it is asked for. jupyter_client calls the methods in the order of their docstrings' words
+network unless it is asked for. jupyter_client calls the methods in the order of their docstrings
 (jupyter-client.readthedocs.io, "Customizing the kernel's runtime environment").
 """
 
@@ -139,7 +139,7 @@ class ContainerProcess:
 
 
 class ContainerProvisioner(LocalProvisioner):
-    """Launches the kernel in a container of the words `run`, as in `%container run IMAGE`."""
+    """Launches the kernel in a container of the arguments `run`, as in `%container run IMAGE`."""
 
     run = Unicode("", help="The image and the options, as in %container run IMAGE.").tag(config=True)
     notebooks = Unicode("", help="How to show the notebook's directory: rw, ro, none; empty for none.").tag(config=True)

@@ -30,7 +30,7 @@ class ContainerHandle:
     the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are sockets, by the numbers of more processes in
     the container, that get the messages about them. If other processes can join, `began` is whether the program runs.
 
-    The caller closes the handle, which is also a context manager. Closing it ends a spare; a container goes on running,
+    The caller closes the handle, which is also a context manager. Closing it ends a spare; a container runs on,
     and `kill` ends it.
     """
 
@@ -141,7 +141,7 @@ class ContainerHandle:
             files.clear()
 
     def go_on(self) -> None:
-        """Let init go on after it has sent `values`. A dead init is ignored."""
+        """Let init continue after it has sent `values`. A dead init is ignored."""
         with contextlib.suppress(OSError):
             protocol.send(self.channel, {"written": True})
 

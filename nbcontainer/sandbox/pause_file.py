@@ -46,7 +46,7 @@ class PauseFile:
         os.write(self._fd, f"{pid} {born}\n".encode())
 
     def resume(self, init: int) -> None:
-        """Lets go on what an earlier pause left stopped: the processes in the file, and all where all are stopped."""
+        """Continues what an earlier pause left stopped: the processes in the file, and all where all are stopped."""
         with open(self._fd, closefd=False) as file:
             noted = [line.split() for line in file]
         left = [(int(words[0]), words[1]) for words in noted if len(words) == 2]
@@ -70,14 +70,14 @@ def all_stopped(init: int) -> bool:
     """Whether each process below `init` is stopped by a signal, and there is one.
 
     A version before this one left a container so when it was killed in a copy. One that stopped itself, to the last
-    process, looks the same, and goes on too: nothing in it could ever wake it.
+    process, looks the same, and continues too: nothing in it could ever wake it.
     """
     states = {state(pid) for pid in descendants(init)}
     return "T" in states and states <= set("TZX")
 
 
 def resume_left(init: int, path: Path) -> None:
-    """Lets go on what a pause left stopped whose processes were killed; a pause that lasts is left alone.
+    """Continues what a pause left stopped whose processes were killed; a pause that lasts is left alone.
 
     `path` is the pause's file. Raises `OSError`.
     """

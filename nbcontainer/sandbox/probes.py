@@ -1,7 +1,7 @@
 """Parts of the real plan, tried one by one: which of a container's steps this machine can do.
 
-A trial is steps picked from the plan that a container would have, so that nothing is tried but what a cell needs, and
-what refuses it is what a cell would hear. Its last step is a function of this module, run where a cell's would be.
+A probe is steps picked from the plan that a container would have, so that nothing is tried but what a cell needs, and
+its errors are those of a cell. Its last step is a function of this module, run where a cell's would be.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 LOWER = "lower"
-"""The id of the layer that a trial's root is made of; `make_lower` makes it."""
+"""The id of the layer that a probe's root is made of; `make_lower` makes it."""
 
 HOSTNAME = "nbcontainer-doctor"
 
@@ -137,7 +137,7 @@ TRIALS = {
 
 
 def discard(folder: Path) -> None:
-    """Removes a directory of trials. Overlay leaves directories in there that nobody may enter, their owner neither."""
+    """Removes a directory of probes. Overlay leaves directories in it that no user may enter, their owner neither."""
     import shutil
 
     for top, names, _ in os.walk(folder):

@@ -112,7 +112,7 @@ class Volume:
 
     `source` is absolute and resolved (host), `target` absolute (container). `device` and `inode` are the source's, as
     the notebook saw it. `tree` is the number of the travelling descriptor that holds the source as an idmapped,
-    detached mount; None if there is no such descriptor. `links` are those that the words for the source led through,
+    detached mount; None if there is no such descriptor. `links` are those that the path of the source led through,
     and `born` is when it was made (`nbcontainer.linux.paths.Node`). With `private`, mounts that the host makes there
     later do not come in. `stored` is true for a volume of the store, which has the containers' ids: its `source` is
     relative to the store.

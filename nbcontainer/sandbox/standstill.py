@@ -1,12 +1,12 @@
 """The guard of a pause: a process that holds a container's processes still for as long as the one that asked lives.
 
-It traces them (ptrace(2)), so that the kernel itself lets them go on when the guard ends, by SIGKILL too. No parent in
+It traces them (ptrace(2)), so that the kernel itself continues them when the guard ends, by SIGKILL too. No parent in
 the container sees a stop, and what was stopped before is stopped afterwards. What cannot be traced, as a process that
 has a tracer in its cell, is stopped by SIGSTOP and written down (`nbcontainer.sandbox.pause_file`).
 
 The guard has a session of its own, so that it outlives a kill of its requester's process group and ends the pause.
 One thread traces and the main thread does the rest: a thread in execve(2) waits until its dead siblings are reaped, and
-who begins to trace it waits for that, so nobody but another thread of the tracer can reap them.
+who begins to trace it waits for that, so no process but the tracer, in another thread, can reap them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HELD, BUSY, LET_GO = b"h", b"b", b"l"
 """What the guard says: all stands still; another pause lasted too long; it lasted until the requester's end of it."""
 
 _PATIENCE = 1.0
-"""Seconds to wait until what was told to stop has stopped."""
+"""Seconds to wait until the threads that must stop have stopped."""
 
 _LIMIT = 30.0
 """Seconds after which a container that does not stand still is let go."""
@@ -134,7 +134,7 @@ class Standstill:
         deadline = time.monotonic() + _PATIENCE
         while (wanted := [one for one in wanted if state(*one) not in STANDING]) and time.monotonic() < deadline:
             for _, tid in wanted:
-                if tid in self._held:  # it may have taken the number of the one that was told to stop
+                if tid in self._held:  # it may have taken the number of the one that had to stop
                     with contextlib.suppress(ProcessLookupError):
                         tracing.interrupt(tid)
             time.sleep(0.001)
@@ -150,7 +150,7 @@ class Standstill:
                 del self._held[tid]
 
     def resume(self) -> None:
-        """Lets go on what a signal stopped. The kernel does so with the rest when the thread that holds it ends."""
+        """Continues what a signal stopped. The kernel does so with the rest when the thread that holds it ends."""
         for pid, born in list(self._stopped.items()):
             if born:
                 send_signal(pid, born, signal.SIGCONT)
@@ -183,7 +183,7 @@ class Guard:
         return file
 
     def say(self, word: bytes) -> None:
-        """Tells the requester, if it is there."""
+        """Reports to the requester, if it is there."""
         with contextlib.suppress(OSError):
             self._channel.send(word, socket.MSG_NOSIGNAL)
 
@@ -214,13 +214,13 @@ class Guard:
         try:
             standstill.hold()
             os.write(self._tell_still, b"s")
-            threading.Event().wait()  # for ever: what this thread holds goes on when it ends
+            threading.Event().wait()  # for ever: what this thread holds continues when it ends
         finally:
             os.close(self._tell_still)
 
 
 def _listen(*, on: bool) -> None:
-    """Has this thread told of changes in what is held, or not: there may be thousands at a time."""
+    """Has this thread get a signal for changes in what is held, or not: there may be thousands at a time."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK if on else signal.SIG_BLOCK, {signal.SIGCHLD})
 
 

@@ -64,7 +64,7 @@ class CellObserver(Protocol):
         """
 
     def on_values(self, values: Sequence[int]) -> None:
-        """Init waits, with these descriptors of the files of `/in` and of `/out`; it goes on when this returns.
+        """Init waits, with these descriptors of the files of `/in` and of `/out`; it continues when this returns.
 
         This takes the descriptors over, and closes them.
         """
@@ -126,7 +126,7 @@ def output_pipe() -> tuple[int, int]:
     """Return a pipe for one stream: (read end, write end), close-on-exec. The caller closes both.
 
     Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1. The pipe's owner is the
-    notebook's user, who may not exist in the container.
+    notebook's user, which may be missing in the container.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:

@@ -116,7 +116,7 @@ def test_a_program_that_cannot_run_is_named(cell: Cell, command: tuple[str, ...]
 def test_a_file_that_is_no_program(cell: Cell) -> None:
     """A file without a `#!` line that is no ELF is named as such."""
     cell("echo hello > /prog; chmod 755 /prog", name="holds-prog")
-    with pytest.raises(SetupFailed, match="it is built for another architecture, or is no program at all"):
+    with pytest.raises(SetupFailed, match="it is built for another architecture, or is not a program"):
         cell(None, name="holds-prog", image="", command=("/prog",))
 
 

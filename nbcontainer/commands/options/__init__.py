@@ -1,1 +1,1 @@
-"""The options of a run: from the words to checked values."""
+"""The options of a run: from arguments to checked values."""

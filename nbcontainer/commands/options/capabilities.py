@@ -1,4 +1,4 @@
-"""`--cap-add` and `--cap-drop`: from words to the set of capabilities that root has in a container."""
+"""`--cap-add` and `--cap-drop`: from arguments to the set of capabilities that root has in a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`-m`, `--cpus`, `--pids-limit`, `--ulimit`, `--shm-size`, `--storage`, `--timeout`: from words to checked values."""
+"""`-m`, `--cpus`, `--pids-limit`, `--ulimit`, `--shm-size`, `--storage`, `--timeout`: from text to checked values."""
 
 from __future__ import annotations
 
@@ -165,6 +165,6 @@ def shm_size(text: str) -> int | None:
     if not text:
         return None
     size = size_in_bytes(text)
-    if size == 0:  # for tmpfs(5), 0 is no limit at all
+    if size == 0:  # tmpfs(5) takes 0 for no limit
         raise UsageError("--shm-size must be greater than 0", hint="write a size, as in 256m")
     return size

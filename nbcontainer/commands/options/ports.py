@@ -1,4 +1,4 @@
-"""`-p/--publish`: from words to a port of the host that leads to one of the container."""
+"""`-p/--publish`: from arguments to a port of the host that leads to one of the container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`-e` and `--env-file`: from words to NAME=value strings."""
+"""`-e` and `--env-file`: from arguments to NAME=value strings."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def tmpfs_size(text: str, option: str) -> int:
         number = os.sysconf("SC_PHYS_PAGES") * int(percent[1]) // 100 * os.sysconf("SC_PAGE_SIZE")
     else:
         number = size_in_bytes(text)
-    if number == 0:  # for tmpfs(5), 0 is no limit at all
+    if number == 0:  # tmpfs(5) takes 0 for no limit
         raise UsageError(f"{option!r} of --tmpfs: the size must be greater than 0", hint=_TMPFS_EXAMPLE)
     return number
 

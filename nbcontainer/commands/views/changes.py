@@ -113,7 +113,7 @@ def _counts(node: Node) -> tuple[str, str]:
 
 
 def _said(files: Counter[str]) -> str:
-    """Return counts in words: `3 added, 1 deleted`."""
+    """Return counts with their nouns: `3 added, 1 deleted`."""
     return ", ".join(f"{files[kind]:,} {word}" for kind, word in _WORDS.items() if files[kind]) or "0 files"
 
 

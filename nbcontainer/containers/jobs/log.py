@@ -25,7 +25,7 @@ KEPT = 16 << 20
 """Bytes of a log that are kept at least; a log has at most twice as many."""
 
 FORM, INERT = "nbcontainer-log 1", "inert"
-"""The first words of the file, and the word of a job whose output must not control a terminal (`--untrusted`)."""
+"""How the file begins, and the mark of a job whose output must not control a terminal (`--untrusted`)."""
 
 _STEP = 64 << 10
 """Bytes between two places where a log can begin after a rotation."""

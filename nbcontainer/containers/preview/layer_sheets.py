@@ -1,4 +1,4 @@
-"""The layers of a container's cells, sheet by sheet: read from the store, not from the cells' own words."""
+"""The layers of a container's cells, sheet by sheet: read from the store, not from what the cells say."""
 
 from __future__ import annotations
 

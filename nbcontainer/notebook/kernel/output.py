@@ -57,7 +57,7 @@ class Outputs:
         self._takers = {name: self._gate.through(sink) for name, sink in self._sinks.items()}
 
     def begin(self, parent: dict[str, Any], *, silent: bool = False) -> None:
-        """A cell begins: what comes from now on belongs to request `parent`, and is thrown away if `silent`."""
+        """A cell begins: what comes from now on belongs to request `parent`, and is discarded if `silent`."""
         with self._lock:
             self.finish()
             self.errors = Tail()

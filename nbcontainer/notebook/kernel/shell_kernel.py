@@ -50,7 +50,7 @@ RUN_WORDS = Command(
     options_without("rm", "here", "explain", "untrusted"),
     most=1,
 )
-"""The words of `ContainerKernel.run`."""
+"""The arguments in `ContainerKernel.run`."""
 
 _QUESTION = re.compile(r"\s*(?:\?+\s*(\S+)|([^\s?]+)\s*\?+)\s*")
 _FUNCTION = re.compile(r"(?:^|[\s;&|{(])([A-Za-z_]\w*)\s*\(\s*\)")
@@ -58,7 +58,7 @@ _FUNCTION = re.compile(r"(?:^|[\s;&|{(])([A-Za-z_]\w*)\s*\(\s*\)")
 
 
 class ContainerKernel(Kernel):
-    """A notebook whose cells all run in one container, by one shell that goes on from cell to cell."""
+    """A notebook whose cells all run in one container, by one shell that lasts from cell to cell."""
 
     implementation = "nbcontainer"
     implementation_version = __version__

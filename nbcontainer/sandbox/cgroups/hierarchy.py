@@ -43,7 +43,7 @@ class Cgroups:
         return HYBRID if self.legacy else V2
 
     def usable(self, can_make: Callable[[Path], bool]) -> tuple[str, ...]:
-        """Return the wanted controllers that this process can use; tries each."""
+        """Return the required controllers that this process can use; tries each."""
         return tuple(sorted(name for name in WANTED if self.parents((name,), can_make)))
 
     def parents(self, needed: Iterable[str], can_make: Callable[[Path], bool]) -> dict[Path, tuple[str, ...]]:
@@ -141,7 +141,7 @@ def can_make_group(parent: Path) -> bool:
 
 
 def advice(machine: Machine, groups: Cgroups, usable: tuple[str, ...]) -> str:
-    """Return the one thing to do about wanted controllers that cannot be used; empty if all can."""
+    """Return the one thing to do about required controllers that cannot be used; empty if all can."""
     if set(WANTED) <= set(usable):
         return ""
     if groups.version == NONE:

@@ -24,7 +24,7 @@ from nbcontainer.sandbox.launcher.unsharing import make_namespaces, refuse, root
 
 _INTERPRETER = "/proc/self/exe"
 _ENTERED = "NBCONTAINER_ENTERED"
-"""In the environment of the second run: nobody else sees it."""
+"""In the environment of the second run: no other process sees it."""
 
 
 def main(descriptor: int) -> None:

@@ -1,6 +1,6 @@
 """Pid 1 of a container, from a spare that waits for the rest of its plan to the end of everything in the container.
 
-The launcher clones init, which applies the part of the plan that can be done ahead, and waits. The rest of the plan
+The launcher clones init, which applies the part of the plan for a warm container, and waits. The rest of the plan
 makes it a process like the cell itself, root, user, capabilities and all, and what is last spawns the cell's program
 as pid 2: so that a cell's start has no fork of an interpreter in it. Then it does what only pid 1 can: reap, hand
 signals on, end what the cell leaves behind, and say how it ended.
@@ -60,7 +60,7 @@ def main(
     """Init's whole life. Ends the process.
 
     `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
-    is what can be done ahead, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps;
+    is that part, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps;
     None if it is in the launcher's. `level` says whether the notebook mounts /proc.
     `cloned` is the time at which the launcher began to clone this process (CLOCK_MONOTONIC, nanoseconds).
     """
@@ -102,7 +102,7 @@ class _Init:
         self.watched: WatchedKernel | None = None
 
     def live(self, prepare: Sequence[Step], cloned: int, *, asks: bool = False) -> None:
-        """Applies what can be done ahead, waits for the rest of the plan, applies that, and outlives the cell.
+        """Applies the part for a warm container, waits for the rest of the plan, applies that, and outlives the cell.
 
         If `asks` is true, the notebook mounts /proc.
         """
@@ -127,7 +127,7 @@ class _Init:
             facts = unreached() if status else {}
             if killed := _end_everything():
                 facts["killed"] = killed
-            with contextlib.suppress(OSError):  # the notebook has gone, and with it whoever would want to know
+            with contextlib.suppress(OSError):  # the notebook has gone
                 self._say_ended(status, usage, facts)
 
     def _prefault(self) -> None:
@@ -142,14 +142,14 @@ class _Init:
     def _begin(self, failure: dict[str, Any] | None) -> bool:
         """Waits for the rest of the plan and starts the cell by it; False where no cell is to be, or can be.
 
-        `failure` is of what was done ahead.
+        `failure` is of the part for a warm container.
         """
         request = protocol.receive(self.channel, self.files)
         while request is not None and "setup" not in request:
             if "network" in request:
                 self._show_network()  # else it is to wake up by: anything more would slow the notebook down
             request = protocol.receive(self.channel, self.files)
-        if request is None:  # the notebook wants this one no more, or has gone
+        if request is None:  # the notebook does not need this one, or has gone
             return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
         plain, explain = self.kernel, self.watched if request.get("explain") else None
@@ -171,7 +171,7 @@ class _Init:
         return True
 
     def _show_network(self) -> None:
-        """Hands out its network namespace: nobody else can open it by this process, which cannot be looked into."""
+        """Hands out its network namespace: no other process can open it by this one, which cannot be looked into."""
         namespace = self.kernel.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         protocol.send(self.channel, {"network": True}, [namespace])
         self.kernel.close(namespace)
@@ -275,7 +275,7 @@ class _Init:
         return None
 
     def _harden(self, step: HardenInit) -> None:
-        """Lets nobody look into this process, and has it end with the launcher: a change of user undoes both."""
+        """Lets no process look into this one, and has it end with the launcher: a change of user undoes both."""
         end_with(self.launcher)
         step.apply(self.kernel, ())
         if self.display is not None:
@@ -322,7 +322,7 @@ class _Init:
             return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": _path(error)}
 
     def _progress(self, done: int) -> None:
-        """Tells the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
+        """Reports to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
         with contextlib.suppress(OSError):
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 

@@ -12,7 +12,7 @@ import gc
 import importlib
 import json
 import os
-import resource  # noqa: F401 - os.wait4 wants it, and would look for it in the container
+import resource  # noqa: F401 - os.wait4 needs it, and would look for it in the container
 import select
 import signal
 import sys
@@ -74,7 +74,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     protocol.close(namespaces)
     try:
         ForkServer(Kernel(), control, parent, store, settings["idmap"], level).serve()
-    except OSError as error:  # the last words of this process, for a person to read
+    except OSError as error:  # the last message of this process, for a person to read
         os.write(2, f"{error.strerror or error}\n".encode())
 
 
@@ -153,7 +153,7 @@ class ForkServer:
                 self.kernel.mkdir(f"{HOST_TREES}/{number}", 0o755)
                 self.kernel.move_mount(tree, "", AT_FDCWD, f"{HOST_TREES}/{number}", MOVE_MOUNT_F_EMPTY_PATH)
         except OSError as error:
-            # A container that wants one of them says which: it is not there.
+            # A container that needs one of them says which: it is not there.
             os.write(2, f"{error.strerror}: {error.filename}\n".encode())
         finally:
             os.chdir("/")
@@ -181,7 +181,7 @@ class ForkServer:
         gate = MapGate(self.idmap) if OWN_USER in clone.namespaces else None
         try:
             os.fchdir(self.store)
-            # A signal that comes before init can hear it waits, or the kernel would drop it (pid_namespaces(7)).
+            # A signal that comes before init has a handler waits, or the kernel would drop it (pid_namespaces(7)).
             before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
             begun = time.monotonic_ns()
             try:

@@ -1,1 +1,1 @@
-"""The steps of a plan, grouped by topic. Each class holds its words and its system calls."""
+"""The steps of a plan, grouped by topic. Each class holds its texts and its system calls."""

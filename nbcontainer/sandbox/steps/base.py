@@ -1,7 +1,7 @@
 """The base of all steps of a plan, the plan itself, and the advice for a step that failed.
 
 A step is a small frozen dataclass. Its fields are all it needs; `apply` makes the system calls through the kernel that
-it is given; `describe` says in words what it does with its fields; `why` states its purpose; `risk` says what an
+it is given; `describe` says what it does with its fields; `why` states its purpose; `risk` says what an
 attacker could do without it; `advice` says what to do if the kernel refuses. Fields are strings, numbers, booleans,
 None and tuples of these, so that a list of steps is also JSON.
 """

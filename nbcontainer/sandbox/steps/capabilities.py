@@ -33,7 +33,7 @@ class DropBounding(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"limit the capabilities that any later program can gain to: {listed(arguments['keep'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -95,7 +95,7 @@ class DropCapabilities(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"keep these capabilities as root, and none as another user: {listed(arguments['keep'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

@@ -39,7 +39,7 @@ class MakeControlDirectory(Step):
     directories: tuple[tuple[str, int], ...] = ()
 
     phrase: ClassVar[str] = "make the directory that the notebook and the program talk through"
-    why: ClassVar[str] = "the notebook and a program that goes on from cell to cell talk through it"
+    why: ClassVar[str] = "the notebook and a program that lasts from cell to cell talk through it"
     risk: ClassVar[str] = "nothing; the notebook could not talk to a program that runs across cells"
     chinese: ClassVar[Chinese] = Chinese(
         "创建笔记本与程序通信的目录",
@@ -49,7 +49,7 @@ class MakeControlDirectory(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         names = [*(name for name, *_ in (*arguments["files"], *arguments["directories"])), *arguments["pipes"]]
         return f"make in the directory {EXCHANGE}: {listed(names)}"
 

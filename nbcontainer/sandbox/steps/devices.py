@@ -93,7 +93,7 @@ class MountSys(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         source = "the host's /sys" if arguments["host_network"] else "a new /sys"
         return f"mount {source}, read-only"
 
@@ -157,7 +157,7 @@ class BindDevice(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"bind the host's device {quoted('/dev/' + arguments['name'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -191,7 +191,7 @@ class MountDevDirectory(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"mount {quoted('/dev/' + arguments['name'])} as {arguments['fstype']!r}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -217,7 +217,7 @@ class ReserveScript(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"make an empty file at {SCRIPT} for the cell's body"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -276,7 +276,7 @@ class AllowPing(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"{cls.phrase} to the groups 0 to {arguments['last']}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -291,7 +291,7 @@ class AllowPing(Step):
 
 @dataclass(frozen=True)
 class MaskPaths(Step):
-    """Hides parts of /proc and /sys that tell about, or reach into, the host. What is not there is left out.
+    """Hides parts of /proc and /sys that show facts of, or reach into, the host. Missing ones are left out.
 
     A `*` is the rest of a name, as in cpu*.
     """
@@ -299,7 +299,7 @@ class MaskPaths(Step):
     paths: tuple[str, ...]
 
     phrase: ClassVar[str] = "hide a part of /proc or /sys"
-    why: ClassVar[str] = "they tell about the host, and are no business of the container's"
+    why: ClassVar[str] = "they show facts of the host, which the container does not need"
     risk: ClassVar[str] = "it could read facts about the host, for example its keys and its firmware"
     chinese: ClassVar[Chinese] = Chinese(
         "隐藏：{paths}",
@@ -309,7 +309,7 @@ class MaskPaths(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"hide: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -359,7 +359,7 @@ class ReadOnlyPaths(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"make read-only: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

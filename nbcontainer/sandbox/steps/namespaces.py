@@ -60,7 +60,7 @@ class CloneInit(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"start init in new namespaces: {listed(arguments['namespaces'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -107,7 +107,7 @@ class SetHostname(Step):
     name: str
 
     phrase: ClassVar[str] = "set the host name"
-    why: ClassVar[str] = "the container knows itself by its own name"
+    why: ClassVar[str] = "the container has a name of its own"
     risk: ClassVar[str] = "nothing; programs would see the host's name"
     chinese: ClassVar[Chinese] = Chinese(
         "把主机名设为 {name}",
@@ -118,7 +118,7 @@ class SetHostname(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"set the host name to {quoted(arguments['name'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

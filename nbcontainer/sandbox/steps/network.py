@@ -1,7 +1,7 @@
 """IPv6 in a private network by slirp4netns(1), which has a container wait for a router's advertisement (RFC 4861).
 
 By that, it would have its address some seconds after its cell has begun: a router is asked a second after the link's
-own address is known to be nobody else's (RFC 4862), which takes a second too. So it is given one, as pasta does.
+own address is known to be free (RFC 4862), which takes a second too. So it is given one, as pasta does.
 """
 
 from __future__ import annotations
@@ -58,14 +58,16 @@ class AddAddress(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         interface, address, gateway = (quoted(arguments[name]) for name in ("interface", "address", "gateway"))
         return f"give the interface {interface} the IPv6 address {address} and the gateway {gateway}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """RTM_NEWADDR and RTM_NEWROUTE (rtnetlink(7)), and no other by an advertisement (accept_ra, ip-sysctl.rst)."""
         kernel.add_ipv6(self.interface, self.address, self.gateway)
-        with contextlib.suppress(OSError):  # in an outer container, nobody may write that: a second one does no harm
+        with contextlib.suppress(
+            OSError
+        ):  # in an outer container, no process may write that: a second one does no harm
             setting = kernel.open(f"/proc/sys/net/ipv6/conf/{self.interface}/accept_ra", os.O_WRONLY | os.O_CLOEXEC)
             try:
                 kernel.write(setting, b"0")
@@ -109,7 +111,7 @@ class BindResolver(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"bind the host's {_RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -139,7 +141,7 @@ class MakeResolver(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"write the container's own {_RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -163,7 +165,7 @@ _STAGED_HOSTS = f"{NAMES}/etc/hosts"
 
 @dataclass(frozen=True)
 class StageHosts(Step):
-    """A lower, above all others, with an empty /etc/hosts, which `MakeHosts` fills in later.
+    """A lower, above all others, with an empty /etc/hosts, which `MakeHosts` writes later.
 
     A file that is mounted there instead could not be removed, and neither could /etc. `etcs` are the directories that
     it covers, by their paths from the store's `layers`, the topmost first: the first that exists gives it the owner and
@@ -184,7 +186,7 @@ class StageHosts(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"make a lower with {_HOSTS} in memory, above the image's layers"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -230,7 +232,7 @@ class MakeHosts(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         names = listed(name for name, _ in arguments["hosts"])
         more = f", and these names: {names}" if arguments["hosts"] else ""
         return f"{cls.phrase}, with the container's own name{more}"

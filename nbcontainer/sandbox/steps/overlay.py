@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _OPTIONS_LIMIT = 4000  # bytes; the kernel cuts mount(2)'s data at a page
 
-# A store whose file system cannot hold an upper directory, in the words that doctor and a cell share.
+# A store whose file system cannot hold an upper directory, in the phrase that doctor and a cell share.
 UPPER_ADVICE = "set NBCONTAINER_HOME to a directory on ext4, xfs or btrfs (in Docker: on a volume)"
 
 FEW_CHANGES = "directories of an image can be neither removed nor renamed there (tmpfs: before Linux 6.6)"
-"""What an upper's file system without attributes of users is a limit for, in the same words."""
+"""What an upper's file system without attributes of users is a limit for, in the same phrase."""
 
 _NO_OVERLAY = "load the overlay module (modprobe overlay), or use a kernel of 5.11 or later"
 
@@ -44,7 +44,7 @@ _MANY_LAYERS = "it has more layers than this kernel takes: export it and import 
 class ShowHost(Step):
     """A directory of this machine as a read-only file system of its own, in the stage's directory `name`.
 
-    `source` is as in `HostLower`. The second layer is there because overlayfs wants two where nothing is written.
+    `source` is as in `HostLower`. The second layer is there because overlayfs needs two where nothing is written.
     """
 
     source: str
@@ -64,7 +64,7 @@ class ShowHost(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"show the host's directory {quoted(arguments['source'])} as a file system of its own, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -119,7 +119,7 @@ class MountOverlay(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         top = "read-only" if arguments["upper"] is None else "with a writable layer on top"
         return f"mount {counted(len(arguments['lowers']), 'layer')} at {quoted(arguments['target'])}, {top}"
 
@@ -146,7 +146,7 @@ class MountOverlay(Step):
         """By one mount(2) where the options fit a page, else layer by layer."""
         kernel.chdir(LAYERS)
         if self.upper is None and len(self.lowers) == 1:
-            bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay wants an upper or two lowers
+            bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay needs an upper or two lowers
             kernel.chdir("..")
             return
         words = [f"lowerdir={':'.join(map(escaped, self.lowers))}"]

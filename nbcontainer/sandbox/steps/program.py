@@ -1,4 +1,4 @@
-"""Steps of the cell's own process: what it runs, with which streams, and what it is told about itself."""
+"""Steps of the cell's own process: what it runs, with which streams and which environment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class WriteScript(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"write the cell's body to {SCRIPT}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -114,7 +114,7 @@ class ImportModule(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"load the module {quoted(arguments['module'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -143,7 +143,7 @@ class WriteGitConfig(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"write {GIT_CONFIG} with the user's name and e-mail address"
 
     def shown(self) -> dict[str, Any]:
@@ -226,14 +226,14 @@ class Execute(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
         errno.EACCES: "it is not executable in the image",
-        errno.ENOEXEC: "it is built for another architecture, or is no program at all",
+        errno.ENOEXEC: "it is built for another architecture, or is not a program",
         errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
     }
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         terminal = ", with a terminal" if arguments["terminal"] or arguments.get("terminal_input") else ""
         return f"run {quoted(' '.join(arguments['argv']))} in {quoted(arguments['cwd'])}{terminal}"
 
@@ -326,7 +326,7 @@ class CallFunction(Step):
     arguments: str = "{}"
 
     phrase: ClassVar[str] = "call a function of this package"
-    why: ClassVar[str] = "work on what nobody trusts is done where it can reach nothing else"
+    why: ClassVar[str] = "work on untrusted data is done where it can reach nothing else"
     risk: ClassVar[str] = "the notebook's own process would read files that somebody else made"
     chinese: ClassVar[Chinese] = Chinese(
         "调用本程序的函数 {module}.{function}",
@@ -336,7 +336,7 @@ class CallFunction(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"call {quoted(arguments['module'] + '.' + arguments['function'])}"
 
 

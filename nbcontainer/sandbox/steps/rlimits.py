@@ -36,7 +36,7 @@ class SetLimits(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         limits = (f"{name} {_shown(soft)} (at most {_shown(hard)})" for name, soft, hard in arguments["limits"])
         return f"limit each process: {listed(limits)}"
 

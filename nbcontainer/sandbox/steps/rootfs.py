@@ -109,7 +109,7 @@ class BindRoot(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         access = ", read-only" if arguments["read_only"] else ""
         return f"use the store's directory {quoted(arguments['source'])} as the root{access}"
 
@@ -197,7 +197,7 @@ class AttachStaged(Step):
     name: str
 
     phrase: ClassVar[str] = "attach a mount"
-    why: ClassVar[str] = "made ahead of time, put in its place"
+    why: ClassVar[str] = "prepared for a warm container, put in its place"
     risk: ClassVar[str] = "a link in the image could lead these mounts to another directory"
     chinese: ClassVar[Chinese] = Chinese(
         "把 /{name} 放到它的位置上",
@@ -211,7 +211,7 @@ class AttachStaged(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"put {quoted('/' + arguments['name'])} in its place"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -294,7 +294,7 @@ class MakeWorkdir(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"make the working directory {quoted(arguments['path'])} if the image lacks it"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -329,7 +329,7 @@ class StoreAsHost(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         return f"show the store's directory {quoted(arguments['name'])} as if the host's root owned its files"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

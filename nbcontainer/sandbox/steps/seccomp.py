@@ -1,6 +1,6 @@
 """Which system calls a container may make: an allow-list, and the step that installs it as a filter.
 
-It follows Docker's default profile. What is denied is EPERM; a call that is newer than the table of numbers, and
+It follows Docker's default profile. Denied calls give EPERM; a call that is newer than the table of numbers, and
 clone3(2), whose flags no filter can see, are ENOSYS, so that programs fall back on an older one.
 """
 
@@ -140,7 +140,7 @@ def _chown(owner: int) -> ArgumentCheck:
 
 CHOWN = {"chown": _chown(1), "fchown": _chown(1), "lchown": _chown(1), "fchownat": _chown(2)}
 """With a single id in a container, the kernel refuses all others (EINVAL, user_namespaces(7)): programs that unpack
-packages stop for it. They are told that it is done, as every file is root's there in any case."""
+packages stop for it. The answer is that it is done, as every file is root's there in any case."""
 
 
 COPIES = dict.fromkeys(("sendfile", "splice"), refuse(errno.EINVAL))
@@ -208,7 +208,7 @@ class InstallSeccomp(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         answers = "; answer changes of owner as done" if arguments["single_id"] else ""
         copies = "; refuse copies within the kernel" if arguments.get("terminal_input") else ""
         return f"filter system calls, for these capabilities: {listed(arguments['capabilities'])}{answers}{copies}"

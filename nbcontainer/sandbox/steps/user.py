@@ -51,7 +51,7 @@ class SetUser(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         groups = ", without supplementary groups of the notebook" if arguments["drop_groups"] else ""
         more = f", in the groups {listed(arguments['groups'])}" if arguments.get("groups") else ""
         return f"become the user {quoted(arguments['user'] or 'root')}{groups}{more}"
@@ -64,7 +64,7 @@ class SetUser(Step):
             groups = tuple(dict.fromkeys((*groups, *(group_id(name, group) for name in self.groups))))
         except KeyError as error:
             raise OSError(errno.ENOENT, f"no {error.args[0]} in the image", "/etc/passwd") from None
-        # The highest number means "leave it as it is" to setresuid(2): the cell would go on as root.
+        # The highest number means "leave it as it is" to setresuid(2): the cell would stay root.
         if max(uid, gid, *groups) >= _NO_ID or (self.groups and not self.drop_groups):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"{uid}:{gid}")
         kernel.prctl(PR_SET_KEEPCAPS, 0)
@@ -82,7 +82,7 @@ def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, .
     """Uid, gid, supplementary groups and home of `user`, by the text of the image's passwd and group files.
 
     `user` is `NAME`, `UID`, `NAME:GROUP` or `UID:GID` in any mix; empty means root. A uid that has no line has
-    group 0 and home `/`, as in Docker. A line with an id that is no number is no line. Raises `KeyError` with the
+    group 0 and home `/`, as in Docker. A line whose id is not a number is ignored. Raises `KeyError` with the
     name that is not there.
     """
     name, _, group_name = user.partition(":")

@@ -60,7 +60,7 @@ class MountValues(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         size = "" if arguments["size"] is None else f" of at most {arguments['size']} bytes"
         output = f"; an empty {OUTPUT}{size}" if arguments["output"] else ""
         return f"make a read-only {INPUT} with: {listed(arguments['inputs'])}{output}"

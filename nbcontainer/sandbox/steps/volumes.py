@@ -65,7 +65,7 @@ TARGET_ADVICE = {
 def mount_point(kernel: Kernel, target: str, *, directory: bool) -> int:
     """`make_target`, but ELOOP where a link of the image's leads to the root itself, or into /proc, /sys or /dev.
 
-    What is asked is where the descriptor is (proc_pid_fd(5)), which no rename can change. The caller closes it.
+    It asks for the place of the descriptor (proc_pid_fd(5)), which no rename can change. The caller closes it.
     """
     found = make_target(kernel, target, directory=directory)
     try:
@@ -123,7 +123,7 @@ class BindVolume(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         access = "read-only" if arguments["read_only"] else "writable"
         access += ", without programs" if arguments.get("noexec") else ""
         return f"mount the volume {quoted(arguments['source'])} at {quoted(arguments['target'])}, {access}"
@@ -183,7 +183,7 @@ class MountTmpfs(Step):
 
     @classmethod
     def describe(cls, arguments: Mapping[str, Any]) -> str:
-        """Return in words what the step does with these arguments."""
+        """Return what the step does with these arguments."""
         size = "half of the memory" if arguments["size"] is None else f"{arguments['size'] / (1 << 20):.4g} MiB"
         flags = f", {listed(arguments['flags'])}" if arguments.get("flags") else ""
         return f"mount a tmpfs of at most {size} at {quoted(arguments['target'])}{flags}"

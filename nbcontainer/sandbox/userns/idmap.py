@@ -136,7 +136,7 @@ def choose(machine: Machine | None = None) -> IdMap:
 
 
 def range_refusal(machine: Machine) -> Refusal | None:
-    """Return why only a single id can be mapped; None if a range can be, as far as is visible without a trial."""
+    """Return why only a single id can be mapped; None if a range can be, as far as is visible without a probe."""
     if machine.root:
         return _root_refusal(machine)
     user = _name(machine.uid)

@@ -11,7 +11,7 @@ from nbcontainer.linux.files import RESOLVE_NO_SYMLINKS
 from nbcontainer.linux.kernel import Kernel
 
 STALE = errno.ESTALE
-"""What it fails with where the mounts that this process sees are older than those of who asks."""
+"""What it fails with where the mounts that this process sees are older than those of the caller."""
 
 CHANGED = errno.EREMCHG
 """What it fails with where a link has taken the place of a directory on the way."""
@@ -22,7 +22,7 @@ CHANGED_ADVICE = "a container that can write above it may have changed it: end t
 def clone_tree(kernel: Kernel, source: str, identity: tuple[int, int] | None, *, recursive: bool) -> int:
     """Returns a detached copy of the mount at `source` (absolute, without links), to be closed by the caller.
 
-    What is cloned is the descriptor that was looked at: no link is followed, and `identity`, (device, inode) as they
+    It clones the descriptor that was looked at: no link is followed, and `identity`, (device, inode) as they
     were when the path was checked, must be those of what is there. Raises `OSError`: `STALE`, `CHANGED`, the kernel's.
     """
     below = mounts.AT_RECURSIVE if recursive else 0

@@ -1,1 +1,1 @@
-"""What the kernel knows about the shell's language: completion, inspection, completeness."""
+"""The shell's language in the kernel: completion, inspection, completeness."""

@@ -44,7 +44,7 @@ def _take_bang(code: str, at: int, parts: list[str]) -> int:
 
 
 def _line_end(code: str, at: int, waiting: list[tuple[bool, str]]) -> int:
-    """Return where the next line of commands begins. The words that end here-documents go to `waiting`."""
+    """Return where the next line of commands begins. The markers that end here-documents go to `waiting`."""
     for found in _PART.finditer(code, at):
         if found["here"]:
             waiting.append((bool(found["tabs"]), found["word"]))

@@ -1,4 +1,4 @@
-"""Completion of the word at the cursor, with what the shell in the container knows."""
+"""Completion of the word at the cursor, with the names that the shell in the container has."""
 
 from __future__ import annotations
 

@@ -480,6 +480,8 @@ class Cell:
             files.append(protocol.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
         mounts = self.options.mounts
+        if not mounts.volumes:
+            return mounts
         # With this capability a cell makes its read-only volumes writable (SECURITY.md, "--cap-add").
         remounts = "SYS_ADMIN" in self.options.privileges.capabilities
         for directory in writable_directories(mounts.volumes, all_of_them=remounts):

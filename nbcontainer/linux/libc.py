@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 from ctypes import c_int, c_long, c_uint
 
@@ -15,12 +16,18 @@ _syscall = libc.syscall
 _syscall.restype = c_long
 
 
+@functools.cache
+def machine() -> str:
+    """Return this machine's architecture, as uname(2) names it."""
+    return os.uname().machine
+
+
 def number(name: str) -> int:
     """Return the number of a system call on this machine. Raises `OSError` (ENOSYS) if it is not known."""
     try:
-        return NUMBERS[os.uname().machine][name]
+        return NUMBERS[machine()][name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: no system call number known for {os.uname().machine}") from None
+        raise OSError(errno.ENOSYS, f"{name}: no system call number known for {machine()}") from None
 
 
 def check(result: int, call: str, path: str | os.PathLike[str] | None = None) -> int:

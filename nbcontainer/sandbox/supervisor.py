@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 GRACE = 0.4
 """Seconds between the signal that asks a cell to end and SIGKILL."""
 
-BRIEF = 0.005
-"""Seconds after which a cell counts as lasting, even if it has shown nothing."""
+BRIEF = 0.05
+"""Seconds after which a cell counts as lasting, even if it has shown nothing: no person sees a shorter one run."""
 
 _CHUNK = 1 << 16
 _DRAIN_ROUNDS = 1000  # a terminal returns at most a page per read, and holds some dozens of pages

@@ -1,11 +1,14 @@
-"""Write layers: the directories that overlay writes a cell's changes to."""
+"""Write layers: the directories that overlay writes a cell's changes to.
+
+Each cell makes one and removes one, with a dozen calls each: paths are strings here, since `Path` takes longer than
+the calls.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 # What overlay makes in a work directory (fs/overlayfs/super.c): directories of mode 0 and a file.
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
+_REMOVED = (*reversed(_WORK), "/index", "")
 
 
 class WriteView:
@@ -115,20 +119,19 @@ class WriteLayer(WriteView):
             self.store.use_memory()  # another process may have removed it while it was empty
             self.store.new_directory(self._home, give=bool(self.parts))
         for suffix in self._suffixes:
-            self.store.new_directory(self._home / f"diff{suffix}")
-            self.store.new_directory(self._home / f"work{suffix}")
-            if self.in_memory:
-                for name in (f"diff{suffix}", f"work{suffix}"):
+            for name in (f"diff{suffix}", f"work{suffix}"):
+                self.store.new_directory(f"{self._home}/{name}")
+                if self.in_memory:
                     (self.path / name).symlink_to(self._home / name)
         with contextlib.suppress(PermissionError):  # the image's root directory is closed to its owner
-            self._like("diff", self.store.path / "layers" / self.lowers[0] / "diff")
+            self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
         for number, part in enumerate(self.parts):
-            self._like(f"diff.{number}", Path(part))
+            self._like(f"diff.{number}", part)
 
-    def _like(self, name: str, model: Path) -> None:
-        mode = model.stat().st_mode & 0o7777
+    def _like(self, name: str, model: str) -> None:
+        mode = os.stat(model).st_mode & 0o7777
         if mode != 0o755:
-            (self._home / name).chmod(mode)
+            os.chmod(f"{self._home}/{name}", mode)
 
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty. The layer must not be mounted any more."""
@@ -159,18 +162,13 @@ class WriteLayer(WriteView):
 
     def remove(self) -> bool:
         """Remove it as overlay leaves it; return False if it still has a cell's files."""
+        home = str(self._home)
         for suffix in self._suffixes:
-            work = f"work{suffix}"
-            for name in _WORK:
-                with contextlib.suppress(OSError):
-                    (self._home / f"{work}{name}").chmod(0o700)
+            _remove_work(f"{home}/work{suffix}")
             with contextlib.suppress(OSError):
-                (self._home / f"{work}{_DIRTY}").unlink()
-            for name in (*(f"{work}{below}" for below in (*reversed(_WORK), "/index", "")), f"diff{suffix}"):
-                with contextlib.suppress(OSError):
-                    (self._home / name).rmdir()
+                os.rmdir(f"{home}/diff{suffix}")
         with contextlib.suppress(OSError):
-            self._home.rmdir()
+            os.rmdir(home)
         if self.in_memory:
             self._remove_links()
         return not self.path.exists()
@@ -182,3 +180,15 @@ class WriteLayer(WriteView):
                     link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def _remove_work(work: str) -> None:
+    """Remove a work directory (host) as far as it is empty but for what overlay makes in it."""
+    for name in _WORK:
+        with contextlib.suppress(OSError):
+            os.chmod(f"{work}{name}", 0o700)
+    with contextlib.suppress(OSError):
+        os.unlink(f"{work}{_DIRTY}")
+    for name in _REMOVED:
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{work}{name}")

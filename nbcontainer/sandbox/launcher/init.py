@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.idle import idle_kernel
-from nbcontainer.linux.process import capability_mask, set_name, set_pdeathsig
+from nbcontainer.linux.process import PR_SET_PDEATHSIG, capability_mask, set_name
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.launcher.unsharing import MapGate
     from nbcontainer.sandbox.steps.base import Step
+
+_PASSWD = "root:x:0:0:root:/root:/bin/sh\n"
 
 # A child's end, a line of `display`, and what is handed on to the cell.
 _AWAITED = (signal.SIGCHLD, signal.SIGIO, *FORWARDED)
@@ -67,7 +69,7 @@ def main(
     try:
         if gate is not None:
             gate.wait(kernel)
-        end_with(launcher)
+        end_with(kernel, launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
         _Init(kernel, channel, launcher).live(plan.decode(prepare), cloned, asks=level == ProcLevel.NOTEBOOK)
@@ -78,12 +80,23 @@ def main(
         os._exit(0)
 
 
-def end_with(launcher: int) -> None:
+def specialize(launcher: int) -> None:
+    """Goes through the life of a plain init, does nothing of it, and reads no file: each init has this memory too.
+
+    In the launcher, some times: the interpreter has then specialized this code (PEP 659), and an init copies less.
+    """
+    ours, theirs = protocol.pair()
+    with ours, theirs:
+        double = _Init(idle_kernel(_PASSWD), ours, launcher)
+        double.done = plan.decode(prefault.PREPARE)
+        _apply(WatchedKernel(double.kernel).as_kernel(), double.done, ())
+        double.prefault(double.kernel)
+
+
+def end_with(kernel: Kernel, launcher: int) -> None:
     """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
-    set_pdeathsig(signal.SIGKILL)
-    poll = select.poll()
-    poll.register(launcher, select.POLLIN)
-    if poll.poll(0):
+    kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _is_readable(launcher):
         os._exit(0)
 
 
@@ -120,7 +133,8 @@ class _Init:
             self.display = DisplayPipe(self.kernel, switched=prefault.switched(prepare))
         self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
-        self._prefault()
+        if not _is_readable(self.channel.fileno()):  # a cell waits already: going through it first would delay it
+            self.prefault(idle_kernel())
         if self._begin(failure):
             status, usage = self._outlive()
             # Facts for hints, before the namespaces go. A cell that ends with 0, and with all its processes, has none.
@@ -130,11 +144,11 @@ class _Init:
             with contextlib.suppress(OSError):  # the notebook has gone
                 self._say_ended(status, usage, facts)
 
-    def _prefault(self) -> None:
-        """Goes through all that is left of a cell but its program, and does nothing of it."""
+    def prefault(self, idle: Kernel) -> None:
+        """Goes through all that is left of a cell but its program, with a kernel that does nothing."""
         prefault.look_up_likely(self.kernel, self.done)
         with prefault.plain_request(self.done) as channel:
-            double = _Init(idle_kernel(), channel, self.launcher)
+            double = _Init(idle, channel, self.launcher)
             double._begin(None)
             double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN), {})
             protocol.close(double.files)
@@ -206,9 +220,7 @@ class _Init:
 
     def _take_requests(self, joined: JoinedProcesses) -> None:
         """Do what the notebook asks for in a container that other processes can join. Any process may send SIGIO."""
-        poll = select.poll()
-        poll.register(self.channel, select.POLLIN)
-        while poll.poll(0):
+        while _is_readable(self.channel.fileno()):
             files: list[int] = []
             request = protocol.receive(self.channel, files)
             if request is None:  # the notebook has gone: the launcher ends this container
@@ -276,7 +288,7 @@ class _Init:
 
     def _harden(self, step: HardenInit) -> None:
         """Lets no process look into this one, and has it end with the launcher: a change of user undoes both."""
-        end_with(self.launcher)
+        end_with(self.kernel, self.launcher)
         step.apply(self.kernel, ())
         if self.display is not None:
             self.display.watch()
@@ -325,6 +337,13 @@ class _Init:
         """Reports to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
         with contextlib.suppress(OSError):
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
+
+
+def _is_readable(fd: int) -> bool:
+    """Return whether a message has come or the other end is closed; of a process, whether it has ended."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _end_everything() -> int:

@@ -35,6 +35,9 @@ def _request(done: int) -> bytes:
 
 _WHOLE, _REST = _request(0), _request(len(plan.ahead(_PLAIN)) - len(_PLAIN.prepare))
 
+PREPARE = plan.encode(plan.ahead(_PLAIN)[1:])
+"""What a plain cell's init does ahead, as it is sent to it: all but `CloneInit`, which the launcher does."""
+
 _LIKELY = ("/bin/sh", "/etc/passwd", "/etc/group")
 
 

@@ -7,6 +7,7 @@ otherwise only listens.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -20,9 +21,10 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.kernel import Kernel
+from nbcontainer.linux.libc import machine
 from nbcontainer.linux.mounts import AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MS_NODEV, MS_NOSUID
 from nbcontainer.linux.namespaces import CLONE_NEWNET
-from nbcontainer.linux.process import last_capability, set_command_line, set_name, set_pdeathsig
+from nbcontainer.linux.process import counts_by_namespace, last_capability, set_command_line, set_name, set_pdeathsig
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher import init, proc_levels
@@ -34,6 +36,13 @@ from nbcontainer.sandbox.steps.rootfs import HOST_TREES
 
 if TYPE_CHECKING:
     import socket
+
+
+_IDLE = 50
+"""Milliseconds without an order, after which the launcher goes through an init's code: no cell waits for it."""
+
+_ROUNDS = 20
+"""How many times, 1 ms each: from 16 executions on, nothing of the interpreter changes any more."""
 
 
 def main(control: socket.socket, *, entered: bool) -> None:
@@ -54,10 +63,11 @@ def main(control: socket.socket, *, entered: bool) -> None:
     try:
         store = enter(Kernel(), settings, entered=entered)
         level = proc_levels.choose(Kernel(), control, store, settings["idmap"])
-        # Both are known from then on: here once, instead of in every container.
+        # All of these are known from then on: here once, instead of in every container.
         for capabilities in (DEFAULT_CAPABILITIES, plan.WORK_CAPABILITIES):
-            seccomp.program(os.uname().machine, capabilities)
+            seccomp.program(machine(), capabilities)
         last_capability()
+        counts_by_namespace()
     except OSError as error:
         refuse(control, settings, error)
         return
@@ -107,8 +117,14 @@ class ForkServer:
         """Serves until the notebook closes its end or is gone. What runs then dies with this process."""
         self.poll.register(self.control, select.POLLIN)
         self.poll.register(self.parent, select.POLLIN)
+        rounds = 0
         while True:
-            for fd, _ in self.poll.poll():
+            events = self.poll.poll(_patience(rounds))
+            if not events:
+                rounds += 1
+                with contextlib.suppress(OSError):  # no descriptors are left: an order reports that
+                    init.specialize(self.itself)
+            for fd, _ in events:
                 if fd == self.parent:
                     return
                 if fd != self.control.fileno():
@@ -232,7 +248,7 @@ class ForkServer:
     def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
         """A helper's process until it is the program, with `files` and nothing else of this one's."""
         try:
-            init.end_with(self.itself)
+            init.end_with(self.kernel, self.itself)
             os.fchdir(self.store)
             for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(files)) for fd in files]):
                 os.dup2(fd, number)
@@ -262,7 +278,7 @@ class ForkServer:
         """The other process: says {} where all went well."""
         name = todo[0][0]
         try:
-            init.end_with(self.itself)
+            init.end_with(self.kernel, self.itself)
             self.kernel.setns(namespace, CLONE_NEWNET)
             for step in plan.decode(todo):
                 name = type(step).__name__
@@ -292,3 +308,10 @@ class ForkServer:
 def _say_failed(fd: int, step: str, error: OSError) -> None:
     failed = {"step": step, "errno": error.errno or 0, "error": error.strerror or str(error)}
     os.write(fd, json.dumps(failed).encode())
+
+
+def _patience(rounds: int) -> int | None:
+    """Return the milliseconds to wait for an order before the next round; None after the last one."""
+    if rounds == _ROUNDS:
+        return None
+    return 0 if rounds else _IDLE

@@ -79,12 +79,13 @@ class Spares:
     def take(self, todo: Plan) -> tuple[int, ContainerHandle]:
         """Return a spare for a plan and how many steps of the plan it has applied.
 
-        It is the one that has applied the most; if there is none, a new one. Raises `SandboxError`.
+        It is the one that has applied the most; if there is none, a new one, which applies all that it can before the
+        rest is sent. Raises `SandboxError`.
         """
         if (found := self._take_ready(todo)) is not None:
             return found
         if not any(todo.begins_with(order) for order in self.ordered.values()):
-            self.order(todo.prepare)
+            self.order(plan.ahead(todo))
         while self.ordered:
             self._collect_one()
             if (found := self._take_ready(todo)) is not None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import functools
-import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbcontainer.linux.libc import machine
 from nbcontainer.linux.process import PR_GET_SECCOMP
 from nbcontainer.linux.seccomp import (
     ALLOW,
@@ -215,7 +215,7 @@ class InstallSeccomp(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """seccomp(2), once no_new_privs is on; then asks the kernel whether it filters (PR_GET_SECCOMP, prctl(2))."""
-        code = program(os.uname().machine, self.capabilities, self.single_id, self.terminal_input)
+        code = program(machine(), self.capabilities, self.single_id, self.terminal_input)
         # Without the flag a kernel before 5.16 slows the whole program down against a fault that browsers fear.
         kernel.seccomp_set_mode_filter(code, SECCOMP_FILTER_FLAG_SPEC_ALLOW)
         if kernel.prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER:

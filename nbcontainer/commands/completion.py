@@ -163,7 +163,7 @@ class _Line:
             kinds += described[1].split("|")
         found: list[str] = []
         for kind in kinds:
-            found += self._of_kind(kind.partition("[")[0], beginning)
+            found += self._of_kind(kind.partition("[")[0].partition("@")[0], beginning)
         return found
 
     def _of_kind(self, kind: str, beginning: str) -> Iterable[str]:
@@ -176,6 +176,8 @@ class _Line:
             return self.names.containers()
         if kind == "NAME" and self.command.name.startswith("volume"):
             return self.names.volumes()
+        if kind == "PATH" and self.operands:
+            return self.names.container_paths("", self.operands[0].partition("@")[0], beginning or "/")
         if kind in ("FILE", "DIR"):
             return self.names.host_paths(beginning)
         return [kind] if kind.islower() else ()

@@ -13,11 +13,11 @@ from nbcontainer.commands.examples import grouped
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
+from nbcontainer.commands.verbs.diff_verbs import DIFF
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
 from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
 from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
 from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
-from nbcontainer.commands.views.changes import Changes
 from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
 from nbcontainer.containers import container as containers
@@ -25,7 +25,6 @@ from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import notebook_name, running_containers, stop_running
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
-from nbcontainer.containers.diff import diff
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import (
@@ -182,12 +181,6 @@ def _grace(text: str) -> float:
     return float(text)
 
 
-def _diff(call: Invocation) -> View:
-    with present(call.engine, *call.words.operands) as container:
-        changes = diff(container)
-    return Changes(tuple(changes), every=call.words.has("all"))
-
-
 def _inspect(call: Invocation) -> View:
     found = []
     for name in call.words.operands or [""]:
@@ -286,16 +279,7 @@ VERBS: dict[str, Verb] = {
             ),
             _stop,
         ),
-        Verb(
-            Command(
-                "diff",
-                "[CONTAINER]",
-                "List the files that a container's cells changed; large directories are one line each.",
-                (Option(("--all",), "", "list every file"),),
-                most=1,
-            ),
-            _diff,
-        ),
+        DIFF,
         *JOB_VERBS,
         *HISTORY_VERBS,
         Verb(

@@ -150,12 +150,16 @@ class Container:
         """The layers that the next cell sees, the topmost first: few, because flattened ones stand for many."""
         return self.history.lowers() + self.record.base[::-1]
 
+    def lowers_of(self, state: State | None) -> tuple[str, ...]:
+        """Return the layers of a state of this container, None for the image, the topmost first."""
+        return History(self.workspace.states, state, self.record.carried).lowers() + self.record.base[::-1]
+
     @property
     def seen(self) -> tuple[str, ...]:
         """The layers that the last cell saw, the topmost first; those of the image if there was no cell."""
         head = self.record.head
         parent = None if head is None or head.parent is None else self.history.get(head.parent)
-        return History(self.workspace.states, parent, self.record.carried).lowers() + self.record.base[::-1]
+        return self.lowers_of(parent)
 
     def image(self) -> Image:
         """Return the image that it was made from. Raises `ImageError` if the store has lost it."""

@@ -23,6 +23,7 @@ from nbcontainer.store.errors import store_error
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from nbcontainer.containers.history.state import State
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
 
@@ -93,6 +94,27 @@ def snapshot(container: Container, init: int, command: str, upper: WriteView | N
         yield copy
     finally:
         copy.remove()
+
+
+@contextlib.contextmanager
+def held_state(container: Container, state: State | None) -> Iterator[Container]:
+    """Yield an anonymous container in a state of `container`, None for its image; it is removed at the end.
+
+    It holds the state's layers against `rm` and `prune` of every process. `state` is one of this container's own,
+    undone or not. Raises `ContainerError` if a layer has just been removed.
+    """
+    copy = _fork(container)
+    if state is not None and container.record.carried:
+        state = copy.state(state.number)
+    number = 0 if state is None else state.number
+    carried = tuple(one for one in copy.record.carried if one.number <= number)
+    copy.record = replace(copy.record, head=state, tip=state, carried=carried)
+    try:
+        _hold(copy, container.name)
+        yield copy
+    finally:
+        with contextlib.suppress(StoreError, OSError):
+            copy.remove()
 
 
 @contextlib.contextmanager

@@ -14,15 +14,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.images.comparison import small_files, tree_facts
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
 from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
-from nbcontainer.images.layers.flat import flattening
+from nbcontainer.images.layers.flat import flattening, picking
 from nbcontainer.images.layers.limits import Limits
 from nbcontainer.images.single_files import reading, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Progress = Callable[[int], None]
 
@@ -121,6 +122,38 @@ def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int
     return changes.list_changes(_root())
 
 
+def list_layers(_files: Sequence[int], _: Progress, *, layers: list[str]) -> list[list[tuple[str, str, int | None]]]:
+    """Return what `list_changes` does for each of several upper directories (paths relative to the root)."""
+    found = []
+    for path in layers:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        folder = os.open(path, flags, dir_fd=_root())
+        try:
+            found.append(changes.list_changes(folder))
+        finally:
+            os.close(folder)
+    return found
+
+
+def facts_of(
+    _files: Sequence[int], _: Progress, *, paths: list[str], whole: list[str]
+) -> dict[str, tree_facts.PathFacts]:
+    """See `nbcontainer.images.comparison.tree_facts.facts_of`, with the root as the tree."""
+    return tree_facts.facts_of(_root(), paths, whole)
+
+
+def digests_of(_files: Sequence[int], _: Progress, *, paths: list[str]) -> dict[str, str]:
+    """See `nbcontainer.images.comparison.tree_facts.digests_of`, with the root as the tree."""
+    return tree_facts.digests_of(_root(), paths)
+
+
+def texts_of(
+    _files: Sequence[int], _: Progress, *, paths: list[str], limit: int, total: int
+) -> dict[str, tuple[str, str]]:
+    """See `nbcontainer.images.comparison.small_files.texts_of`, with the root as the tree."""
+    return small_files.texts_of(_root(), paths, limit, total)
+
+
 def look_up(
     _files: Sequence[int], _: Progress, *, paths: list[str], replaced: list[str]
 ) -> tuple[list[str], dict[str, list[str]]]:
@@ -133,18 +166,40 @@ def merge_parts(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, st
     merge.merge(_root(), parts, modes)
 
 
+@contextlib.contextmanager
+def _directories(paths: Sequence[str]) -> Iterator[list[int]]:
+    """Yield descriptors of directories of the root (relative paths). The last name is not followed if it is a link."""
+    with contextlib.ExitStack() as stack:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fds = []
+        for path in paths:
+            fds.append(os.open(path, flags, dir_fd=_root()))
+            stack.callback(os.close, fds[-1])
+        yield fds
+
+
 def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: str) -> list[str]:
     """Merge directories of the root (relative paths, the topmost first) into the empty directory `target`.
 
     Return the paths (absolute, in `target`) of the directories with whiteouts.
     """
     os.umask(0)
-    with contextlib.ExitStack() as stack:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fds = [os.open(path, flags, dir_fd=_root()) for path in (*layers, target)]
-        for fd in fds:
-            stack.callback(os.close, fd)
+    with _directories((*layers, target)) as fds:
         return [f"/{os.fsdecode(path)}" for path in flattening.flatten(fds[:-1], fds[-1]) if path]
+
+
+def pick(
+    _files: Sequence[int], _: Progress, *, layers: list[str], current: list[str], target: str, paths: list[str]
+) -> list[str]:
+    """See `nbcontainer.images.layers.flat.picking.pick`, with directories of the root (relative paths).
+
+    `paths` are absolute; return those that are in neither tree.
+    """
+    os.umask(0)
+    with _directories((*layers, *current, target)) as fds:
+        old, now = fds[: len(layers)], fds[len(layers) : -1]
+        missing = picking.pick(old, now, fds[-1], [os.fsencode(path[1:]) for path in paths])
+    return [f"/{os.fsdecode(path)}" for path in missing]
 
 
 def drop_whiteouts(_files: Sequence[int], _: Progress, *, target: str, paths: list[str]) -> None:

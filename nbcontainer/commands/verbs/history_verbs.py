@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbcontainer.commands.command import Verb, one_line
+from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import history
 from nbcontainer.commands.verbs.targets import container_of, image_of, state_of
 from nbcontainer.commands.views import CellRow, Note, listings
 from nbcontainer.containers import container as containers
+from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.drawing.state_graph import Line, state_graph
 from nbcontainer.errors import ContainerNotFound, UsageError
 
@@ -60,6 +61,16 @@ def _checkout(call: Invocation) -> View:
     made = container.checkout(state, name)
     number = 0 if state is None else state.number
     return Note(f"{made.name} is as {container.name}@{number}")
+
+
+def _restore(call: Invocation) -> View:
+    text, *paths = call.words.operands
+    container, state = state_of(call.engine, text)
+    if "@" not in text:
+        raise UsageError(f"restore: '{text}' is not a state", hint=f"write its number, as in {text}@2")
+    number = 0 if state is None else state.number
+    restore(container, number, paths)
+    return Note(f"{container.name} has {count(len(paths), 'path')} of {container.name}@{number}")
 
 
 def _tree(call: Invocation) -> View:
@@ -113,6 +124,16 @@ HISTORY_VERBS = (
             most=1,
         ),
         _checkout,
+    ),
+    Verb(
+        Command(
+            "restore",
+            "CONTAINER@N PATH...",
+            "Give a container files and directories as they were after its cell N (0: the image), as a new state.",
+            least=2,
+            most=999,
+        ),
+        _restore,
     ),
     Verb(
         Command("tree", "[CONTAINER...]", "Draw containers and their states as a graph.", most=999),

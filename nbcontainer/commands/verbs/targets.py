@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.snapshot import frozen_copy
+from nbcontainer.containers.comparing.two_trees import Tree
+from nbcontainer.containers.snapshot import frozen_copy, held, held_state
 from nbcontainer.errors import ContainerNotFound, ImageNotFound, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import reference
@@ -72,3 +73,29 @@ def present(engine: Engine, name: str = "") -> Iterator[Container]:
             yield copy
     else:
         yield container_of(engine, name)
+
+
+@contextlib.contextmanager
+def tree_of(engine: Engine, text: str) -> Iterator[Tree]:
+    """Yield the tree that a container (`dev`: its present state), a state (`dev@3`) or an image names.
+
+    It is held against `rm`, `rmi` and `prune` inside the block. Raises `ContainerNotFound` if there is none,
+    `ContainerError` if the container has no such state, `UsageError`.
+    """
+    with contextlib.ExitStack() as stack:
+        if "@" in text and ":" not in text.partition("@")[2]:
+            yield _tree(text, stack.enter_context(held_state(*state_of(engine, text))))
+            return
+        try:
+            container = stack.enter_context(present(engine, text))
+        except (ContainerNotFound, UsageError):
+            image = image_of(engine, text)
+            lowers = engine.images.lowers(image)
+            stack.enter_context(held(engine, text, image.digest, lowers))
+            yield Tree(text, lowers, lowers[::-1])
+            return
+        yield _tree(text, stack.enter_context(held_state(container, container.record.head)))
+
+
+def _tree(text: str, container: Container) -> Tree:
+    return Tree(text or container.name, container.layers, container.lowers)

@@ -7,6 +7,7 @@ import os
 import stat
 
 from nbcontainer.errors import ImageError
+from nbcontainer.images.comparison.parents import Parents, opened
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.whiteouts import is_opaque
 
@@ -57,16 +58,20 @@ def _check_length(path: str) -> None:
 
 
 def look_up(root: int, paths: list[str], replaced: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return which of `paths` (absolute) the tree of descriptor `root` has, and the names in each of `replaced`."""
+    """Return which of `paths` (absolute) the tree of descriptor `root` has, and the names in each of `replaced`.
+
+    No link on the way is followed: a path behind one is another path.
+    """
     existing = []
-    for path in paths:
-        with contextlib.suppress(OSError):
-            os.lstat(f".{path}", dir_fd=root)
-            existing.append(path)
+    with Parents(root) as parents:
+        for path in paths:
+            if (parent := parents.above(path)) is not None:
+                with contextlib.suppress(OSError):
+                    os.lstat(path.rpartition("/")[2], dir_fd=parent)
+                    existing.append(path)
     inside = {}
     for path in replaced:
-        with contextlib.suppress(OSError):
-            folder = os.open(f".{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        if (folder := opened(root, path)) is not None:
             try:
                 with os.scandir(folder) as entries:
                     inside[path] = sorted(entry.name for entry in entries)

@@ -23,7 +23,7 @@ _STEP = 3000  # bytes of a path that one open(2) takes
 
 
 @dataclass
-class _Found:
+class Found:
     """What the layers have under one name: the topmost entry, and the directories that are merged with it."""
 
     layer: int
@@ -39,16 +39,23 @@ def flatten(sources: Sequence[int], target: int) -> list[bytes]:
     All are descriptors, on one file system. Return the paths of the directories with whiteouts: overlayfs lists these
     as files, unless a layer below has the directory too (see `drop_whiteouts`). No link is followed. Raises `OSError`.
     """
-    links = Links(target)
-    waiting: list[tuple[bytes, list[int], bool]] = [(b"", list(range(len(sources))), False)]
+    return fill(Links(target), sources, target, (b"", list(range(len(sources))), False))
+
+
+def fill(links: Links, sources: Sequence[int], target: int, first: tuple[bytes, list[int], bool]) -> list[bytes]:
+    """Fill a directory of `target` as `flatten` does; `links` makes the files.
+
+    `first` is its path, the numbers of the sources that are merged there, and whether it hides what layers below have.
+    """
+    waiting = [first]
     hiding: list[bytes] = []
     while waiting:
-        path, layers, opaque = waiting.pop()
+        path, layers, alone = waiting.pop()
         with contextlib.ExitStack() as stack:
             folders = {layer: _opened(stack, sources[layer], path) for layer in layers}
             new = _opened(stack, target, path)
             merged = _merged(folders)
-            if opaque:  # it hides all that is below anyway
+            if alone:  # nothing below shows: whiteouts hide nothing, and would be listed as files
                 merged = {name: found for name, found in merged.items() if not is_whiteout(found.facts)}
             elif any(is_whiteout(found.facts) for found in merged.values()):
                 hiding.append(path)
@@ -56,9 +63,9 @@ def flatten(sources: Sequence[int], target: int) -> list[bytes]:
                 below = path + b"/" + name if path else name
                 if found.layers:
                     os.mkdir(name, 0o700, dir_fd=new)
-                    waiting.append((below, found.layers, found.opaque))
+                    waiting.append((below, found.layers, alone or found.opaque))
                     if found.opaque:
-                        _make_opaque(new, name)
+                        make_opaque(new, name)
                 else:
                     links.add(Entry(folders[found.layer], name), found.facts, Entry(new, name), below)
             top = folders[layers[0]]
@@ -106,9 +113,9 @@ def _pieces(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-def _merged(folders: dict[int, int]) -> dict[bytes, _Found]:
+def _merged(folders: dict[int, int]) -> dict[bytes, Found]:
     """Return what directories of layers, the topmost first, have together, by name: as overlayfs merges them."""
-    merged: dict[bytes, _Found] = {}
+    merged: dict[bytes, Found] = {}
     for layer, folder in folders.items():
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -116,13 +123,23 @@ def _merged(folders: dict[int, int]) -> dict[bytes, _Found]:
     return merged
 
 
-def _take(merged: dict[bytes, _Found], name: bytes, layer: int, facts: os.stat_result, folder: int) -> None:
+def found_in(folders: dict[int, int], name: bytes) -> Found | None:
+    """Return what directories of layers, the topmost first, have together under one name; None for nothing."""
+    merged: dict[bytes, Found] = {}
+    for layer, folder in folders.items():
+        with contextlib.suppress(FileNotFoundError):
+            _take(merged, name, layer, os.lstat(name, dir_fd=folder), folder)
+    found = merged.get(name)
+    return None if found is None or is_whiteout(found.facts) else found
+
+
+def _take(merged: dict[bytes, Found], name: bytes, layer: int, facts: os.stat_result, folder: int) -> None:
     found = merged.get(name)
     if found is not None and found.closed:
         return
     directory = stat.S_ISDIR(facts.st_mode)
     if found is None:
-        found = merged[name] = _Found(layer, facts)
+        found = merged[name] = Found(layer, facts)
         found.closed = not directory
     elif not directory:  # what is below this file is hidden from the directory above it
         found.closed = found.opaque = True
@@ -140,7 +157,8 @@ def _is_opaque(folder: int, name: bytes) -> bool:
         os.close(fd)
 
 
-def _make_opaque(folder: int, name: bytes) -> None:
+def make_opaque(folder: int, name: bytes) -> None:
+    """Make a directory hide what layers below have in it. Raises `OSError`."""
     fd = os.open(name, _LIST, dir_fd=folder)
     try:
         os.setxattr(fd, OPAQUE_XATTR, b"y")

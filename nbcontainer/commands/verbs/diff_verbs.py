@@ -1,0 +1,58 @@
+"""The verb `diff`: what the cells of a container changed, or what differs between two states or images."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.command import Verb
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.verbs.targets import present, tree_of
+from nbcontainer.commands.views.changes import Changes
+from nbcontainer.commands.views.text_changes import TextChanges
+from nbcontainer.containers.comparing.text_diffs import text_diffs
+from nbcontainer.containers.comparing.two_trees import differences, outermost
+from nbcontainer.containers.diff import diff
+
+if TYPE_CHECKING:
+    from nbcontainer.commands.command import Invocation, View
+
+
+def _diff(call: Invocation) -> View:
+    operands = call.words.operands
+    if len(operands) < 2 and not call.words.has("text") and not any("@" in text for text in operands):
+        with present(call.engine, *operands) as container:
+            return Changes(tuple(diff(container)), every=call.words.has("all"))
+    return _between(call, *_two(call, operands))
+
+
+def _two(call: Invocation, operands: list[str]) -> tuple[str, str]:
+    """Return the two operands; one alone is compared with the image of its container."""
+    if len(operands) == 2:
+        return operands[0], operands[1]
+    after = operands[0] if operands else call.engine.last.name if call.engine.last is not None else ""
+    return f"{after.partition('@')[0]}@0", after
+
+
+def _between(call: Invocation, one: str, other: str) -> View:
+    with contextlib.ExitStack() as stack:
+        before, after = (stack.enter_context(tree_of(call.engine, text)) for text in (one, other))
+        found = differences(call.engine, before, after)
+        if call.words.has("text"):
+            return TextChanges(tuple(text_diffs(call.engine, before, after, found)))
+    return Changes(tuple(one.change for one in outermost(found)), every=call.words.has("all"))
+
+
+DIFF = Verb(
+    Command(
+        "diff",
+        "[CONTAINER[@N]...]",
+        "List what cells changed, or how the second of two states (dev@2) or images differs from the first.",
+        (
+            Option(("--all",), "", "list every file; large directories are one line each without it"),
+            Option(("--text",), "", "show the lines of small text files that differ"),
+        ),
+        most=2,
+    ),
+    _diff,
+)

@@ -1,0 +1,169 @@
+"""The texts of differences: unified diffs of small files, and a line for each other one that says what differs."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.images import sandboxed
+from nbcontainer.images.comparison.small_files import BINARY, LARGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.containers.comparing.two_trees import Difference, Tree
+    from nbcontainer.containers.workspace import Workspace
+    from nbcontainer.images.comparison.tree_facts import PathFacts
+
+FILE_LIMIT = 256 << 10
+"""Bytes of a file that counts as small."""
+
+LINES_LIMIT = 3000
+"""Lines of a file that counts as small, without those that both have at its beginning and its end: the time of a
+comparison grows faster than their number."""
+
+TOTAL_LIMIT = 16 << 20
+"""Bytes of all files of a tree that are read."""
+
+_TYPES = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+@dataclass(frozen=True)
+class TextDiff:
+    """A path that differs, and how: `lines` of a unified diff without their ends, and `notes` on all else."""
+
+    difference: Difference
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def text_diffs(workspace: Workspace, before: Tree, after: Tree, found: Sequence[Difference]) -> list[TextDiff]:
+    """Return how the paths `found` differ. Raises `StoreError`, `OSError`."""
+    old = _texts(workspace, before, [one.path for one in found if _is_file(one.before)])
+    new = _texts(workspace, after, [one.path for one in found if _is_file(one.after)])
+    return [_text_diff(one, old.get(one.path), new.get(one.path)) for one in found]
+
+
+def _is_file(facts: PathFacts | None) -> bool:
+    return facts is not None and facts.is_file
+
+
+def _texts(workspace: Workspace, tree: Tree, paths: list[str]) -> dict[str, tuple[str, str]]:
+    if not paths:
+        return {}
+    found = workspace.on_layers(sandboxed.texts_of, tree.lowers, paths=paths, limit=FILE_LIMIT, total=TOTAL_LIMIT)
+    return {path: (text, reason) for path, (text, reason) in found.items()}
+
+
+def _text_diff(one: Difference, old: tuple[str, str] | None, new: tuple[str, str] | None) -> TextDiff:
+    notes = _notes(one)
+    reasons = {reason for _, reason in filter(None, (old, new)) if reason}
+    if reasons:
+        return TextDiff(one, (), (*notes, _unread(one, LARGE if LARGE in reasons else BINARY)))
+    if old is None and new is None:
+        return TextDiff(one, (), notes)
+    lines = unified("" if old is None else old[0], "" if new is None else new[0])
+    return TextDiff(one, (), (*notes, _unread(one, LARGE))) if lines is None else TextDiff(one, tuple(lines), notes)
+
+
+def _unread(one: Difference, reason: str) -> str:
+    sizes = [str(facts.size) for facts in (one.before, one.after) if facts is not None and facts.is_file]
+    return f"{reason} file, {' -> '.join(sizes)} bytes"
+
+
+def _notes(one: Difference) -> tuple[str, ...]:
+    """Return what differs besides the content of a file."""
+    old, new = one.before, one.after
+    if old is None or new is None:
+        return _alone(new or old)
+    notes = []
+    if stat.S_IFMT(old.mode) != stat.S_IFMT(new.mode):
+        notes.append(f"{_type(old)} -> {_type(new)}")
+    if old.link != new.link:
+        notes.append(f"target {old.link or '(none)'} -> {new.link or '(none)'}")
+    if stat.S_IMODE(old.mode) != stat.S_IMODE(new.mode):
+        notes.append(f"mode {stat.S_IMODE(old.mode):o} -> {stat.S_IMODE(new.mode):o}")
+    if (old.uid, old.gid) != (new.uid, new.gid):
+        notes.append(f"owner {old.uid}:{old.gid} -> {new.uid}:{new.gid}")
+    if old.attributes != new.attributes:
+        notes.append("extended attributes")
+    return tuple(notes)
+
+
+def _alone(facts: PathFacts | None) -> tuple[str, ...]:
+    """Return what a path is that only one tree has."""
+    if facts is None or facts.is_file:
+        return ()
+    return (f"{_type(facts)} to {facts.link}" if facts.link else _type(facts),)
+
+
+def _type(facts: PathFacts) -> str:
+    return _TYPES.get(stat.S_IFMT(facts.mode), "a file")
+
+
+def unified(old: str, new: str, context: int = 3) -> list[str] | None:
+    """Return the hunks of a unified diff, without the lines with the names; None if the texts have too many lines.
+
+    As in git, a last line without an end is followed by one that says so.
+    """
+    before, after = _lines(old), _lines(new)
+    begin = _common(before, after)
+    end = _common(before[begin:][::-1], after[begin:][::-1])
+    if max(len(before), len(after)) - begin - end > LINES_LIMIT:
+        return None
+    head, tail = max(0, begin - context), max(0, end - context)
+    before, after = before[head : len(before) - tail], after[head : len(after) - tail]
+    matcher = difflib.SequenceMatcher(None, before, after)
+    return [line for group in matcher.get_grouped_opcodes(context) for line in _hunk(before, after, group, head)]
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text, each with its end. Only line feeds end lines, as in diff(1)."""
+    parts = text.split("\n")
+    return [f"{line}\n" for line in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    for number, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return number
+    return min(len(left), len(right))
+
+
+_Opcode = tuple[str, int, int, int, int]
+
+
+def _hunk(before: list[str], after: list[str], group: list[_Opcode], skipped: int) -> list[str]:
+    """Return a hunk; the lists begin after `skipped` lines of the files."""
+    first, last = group[0], group[-1]
+    ranges = (_range(first[1] + skipped, last[2] - first[1]), _range(first[3] + skipped, last[4] - first[3]))
+    lines = [f"@@ -{ranges[0]} +{ranges[1]} @@"]
+    for tag, i, j, k, m in group:
+        if tag == "equal":
+            lines += [part for line in before[i:j] for part in _shown(" ", line)]
+            continue
+        lines += [part for line in before[i:j] for part in _shown("-", line)]
+        lines += [part for line in after[k:m] for part in _shown("+", line)]
+    return lines
+
+
+def _range(start: int, length: int) -> str:
+    """Return a range as in diff(1): an empty one begins at the line before it."""
+    begin = start + 1 if length else start
+    return f"{begin}" if length == 1 else f"{begin},{length}"
+
+
+def _shown(sign: str, line: str) -> list[str]:
+    if line.endswith("\n"):
+        return [f"{sign}{line[:-1]}"]
+    return [f"{sign}{line}", "\\ No newline at end of file"]

@@ -21,6 +21,7 @@ from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.terminal import WindowSize, raw
+from nbcontainer.commands.verbs.debugging import DEBUG, session
 from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine
@@ -30,7 +31,7 @@ from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
@@ -130,6 +131,8 @@ def _main(arguments: Sequence[str]) -> int:
     with contextlib.closing(opened) as engine:
         if name == "run":
             return _run_for_json(engine, words) if top.has("json") else _run(engine, words)
+        if name == DEBUG.name:
+            return _debug(engine, words)
         view = containers.VERBS[name].answer(Invocation(engine, words, _listener()))
         return _show(view, top)
 
@@ -186,14 +189,14 @@ def _listener() -> Listener | None:
 def _command(name: str) -> Command:
     if name in containers.VERBS:
         return containers.VERBS[name].command
-    for command in (_RUN, _DEMO):
+    for command in (_RUN, DEBUG, _DEMO):
         if name == command.name:
             return command
     raise containers.unknown(name)
 
 
 def _overview() -> str:
-    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, _DEMO, _KERNEL))
+    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, DEBUG, _DEMO, _KERNEL))
     return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{containers.overview('')}"
 
 
@@ -209,6 +212,26 @@ def _run(engine: Engine, words: Words) -> int:
             _screen(1, words), _screen(2, words), stdin=0 if interactive else None, on_explained=_say_explained
         )
         return _exit_code(run(engine, request, streams, progress=_listener())[1])
+    with _terminal(words, interactive=interactive) as streams:
+        outcome = run(engine, request, streams, progress=_listener())[1]
+    return _exit_code(outcome)
+
+
+def _debug(engine: Engine, words: Words) -> int:
+    terminal = os.isatty(0) and os.isatty(1)
+    with session(engine, words, terminal=terminal) as found:
+        if not terminal:
+            streams = Streams(_screen(1, words), _screen(2, words), stdin=0)
+            return _exit_code(found.run(streams))
+        print(f"nbcontainer: {found.title}", file=sys.stderr)
+        with _terminal(words, interactive=True) as streams:
+            outcome = found.run(streams)
+        return _exit_code(outcome)
+
+
+@contextlib.contextmanager
+def _terminal(words: Words, *, interactive: bool) -> Iterator[Streams]:
+    """Yield the streams of a run with a terminal, which this program's own is connected to."""
     if interactive and not os.isatty(0):
         raise UsageError("-it requires a terminal on standard input", hint="remove -t, or -i")
     with contextlib.ExitStack() as stack:
@@ -219,8 +242,7 @@ def _run(engine: Engine, words: Words) -> int:
         screens = _screen(1, words), _screen(2, words)
         streams = Streams(*screens, keyboard=keyboard, on_terminal=size.follow if size else None)
         streams.on_explained = _say_explained
-        outcome = run(engine, request, streams, progress=_listener())[1]
-    return _exit_code(outcome)
+        yield streams
 
 
 def _run_for_json(engine: Engine, words: Words) -> int:

@@ -32,6 +32,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),
     "wait": ("wait db", "wait --timeout 5m db web"),
     "diff": ("diff", "diff dev", "diff dev@0 dev@2 --text", "diff python:3.12 python:3.13"),
+    "debug": ("debug", "debug dev", "debug dev cat /var/log/error.log"),
     "history": ("history dev", "history python:3.12-slim"),
     "undo": ("undo", "undo dev"),
     "redo": ("redo dev",),
@@ -47,7 +48,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """A test parses each, and compares the names with those of the verbs."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "run": ("run", "use", "ps", "undo", "redo", "checkout", "restore", "commit"),
+    "run": ("run", "use", "ps", "debug", "undo", "redo", "checkout", "restore", "commit"),
     "jobs": ("jobs", "logs", "wait", "stop", "exec", "cp", "top", "stats"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),

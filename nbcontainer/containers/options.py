@@ -42,7 +42,8 @@ class ProcessOptions:
     `entrypoint` replaces the image's one, and its default command; empty for none, None to keep both. `links` are those
     that the paths of files of variables led through. `unset_env` are NAME=value strings for names that neither the
     image nor `env` sets. `git_config` is the text of git's system configuration, empty for the image's own.
-    `terminal` and `terminal_input` are those of `nbcontainer.sandbox.spec.Program`.
+    `terminal` and `terminal_input` are those of `nbcontainer.sandbox.spec.Program`. `last_path` are directories that
+    come last in PATH.
     """
 
     env: tuple[str, ...] = ()
@@ -56,6 +57,7 @@ class ProcessOptions:
     unset_env: tuple[str, ...] = ()
     git_config: str = ""
     terminal_input: bool = False
+    last_path: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for item in self.env:
@@ -158,7 +160,8 @@ class RunOptions:
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
     container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
     `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
-    `untrusted` is for code that was not read: the other values are the safe ones then.
+    `untrusted` is for code that was not read: the other values are the safe ones then. `toolbox` adds the tools of the
+    image `busybox` (`nbcontainer.containers.surroundings.with_toolbox`).
     """
 
     selection: ImageSelection = ImageSelection()
@@ -174,6 +177,7 @@ class RunOptions:
     identity: Identity | None = None
     explain: bool = False
     untrusted: bool = False
+    toolbox: bool = False
 
     def __post_init__(self) -> None:
         if self.here not in ("", "ro", "rw"):
@@ -254,6 +258,8 @@ def environment(config: ImageConfig, options: ProcessOptions) -> tuple[str, ...]
             env.pop(name, None)
     for item in options.unset_env:
         env.setdefault(item.partition("=")[0], item)
+    if options.last_path:
+        env["PATH"] = ":".join((env.get("PATH", f"PATH={DEFAULT_PATH}"), *options.last_path))
     return tuple(env.values())
 
 

@@ -114,12 +114,15 @@ def _check_same_image(
     raise ContainerError(f"container '{found.name}' was made from '{found.record.image}', not '{word}'", hint=hint)
 
 
-def run_in(engine: Engine, container: Container, image: Image, request: Request, streams: Streams) -> Outcome:
+def run_in(
+    engine: Engine, container: Container, image: Image, request: Request, streams: Streams, *, keep: bool = True
+) -> Outcome:
     """Return the outcome of one cell in a container. Raises `SetupFailed` if it cannot start, `ContainerBusy` …
 
-    In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything.
+    In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything; if
+    not `keep`, it is discarded, and the container has no cell more.
     """
-    request = surrounded(engine.store, request, image, streams)
+    request = surrounded(engine, request, image, streams)
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
         with store_errors(engine, "use a container"):
@@ -135,14 +138,22 @@ def run_in(engine: Engine, container: Container, image: Image, request: Request,
             outcome = cell.run()
         finally:
             try:
-                with store_errors(engine, "keep what the cell left"):
-                    cell.keep(outcome)
-                if outcome is not None and not request.options.host_userns:
-                    _prewarm_like(engine, container, cell)
-                container.settle()
+                if keep:
+                    _keep(engine, container, cell, outcome)
+                elif outcome is None and cell.running is not None:
+                    cell.running.kill()
             finally:
                 cell.release()
         return outcome
+
+
+def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | None) -> None:
+    """Keep what a cell left, and prepare for the next one."""
+    with store_errors(engine, "keep what the cell left"):
+        cell.keep(outcome)
+    if outcome is not None and not cell.options.host_userns:
+        _prewarm_like(engine, container, cell)
+    container.settle()
 
 
 def _announce_wait(engine: Engine, container: Container, streams: Streams) -> None:

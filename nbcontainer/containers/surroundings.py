@@ -24,12 +24,15 @@ from nbcontainer.sandbox.defaults import PROCESSES, Limit
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import Network, Volume
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
+from nbcontainer.sandbox.steps.toolbox import TOOLBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.options import Identity, RunOptions
+    from nbcontainer.containers.workspace import Workspace
+    from nbcontainer.images.library import Images
     from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
 
@@ -43,10 +46,16 @@ STAYED = "stayed outside, with "
 _BUNDLE_LIMIT = 4 << 20  # bytes; the certificates of all known authorities are 200 kB
 
 
-def surrounded(store: Store, request: Request, image: Image, streams: Streams) -> Request:
-    """Return the request with what its options take of this machine. Notices go to `streams`. Raises `UsageError`."""
-    options = request.options
+def surrounded(workspace: Workspace, request: Request, image: Image, streams: Streams) -> Request:
+    """Return the request with what its options take of this machine. Notices go to `streams`.
+
+    Raises `UsageError`, and for `--toolbox` what `Images.find` raises.
+    """
+    options, store = request.options, workspace.store
     connected = image.name == HOST and options.networking.network == Network.PRIVATE
+    if options.toolbox:
+        request = with_toolbox(workspace.images, request, image)
+        options = request.options
     if not options.here and options.identity is None and not connected and not options.untrusted:
         return request
     if options.here:
@@ -58,6 +67,36 @@ def surrounded(store: Store, request: Request, image: Image, streams: Streams) -
     if options.untrusted:
         options = with_limits(options, streams)
     return replace(request, options=options)
+
+
+_PICK = 'for shell in {shells}; do "$shell" -c : 2>/dev/null && exec "$shell" "$@"; done; exec {toolbox}/bin/sh "$@"'
+"""Runs the first shell of the image that works, else busybox's."""
+
+_TOOLS = tuple(f"{TOOLBOX}/{name}" for name in ("bin", "sbin", "usr/bin", "usr/sbin"))
+
+
+def shell_of(*shells: str) -> tuple[str, ...]:
+    """Return the command for the first of these shells (container paths) that works, else for the toolbox's."""
+    return (f"{TOOLBOX}/bin/sh", "-c", _PICK.format(shells=" ".join(shells), toolbox=TOOLBOX), "sh")
+
+
+def with_toolbox(images: Images, request: Request, image: Image) -> Request:
+    """Return a request with the programs of the image `busybox` (`--toolbox`). Raises what `Images.find` raises.
+
+    They come last in PATH. Without a command or a script, the request runs a shell; a script runs in the image's shell,
+    or in busybox's if that one does not work. The image's entrypoint is not used, unless the request has one.
+    """
+    options = request.options
+    layers = tuple(f"{layer}/diff" for layer in images.lowers(images.find("busybox"))[::-1])
+    process = replace(options.process, last_path=_TOOLS)
+    if request.script is None or request.command:
+        if process.entrypoint is None:
+            process = replace(process, entrypoint="")
+        if not request.command and not process.entrypoint:
+            request = replace(request, command=shell_of("/bin/bash", "/bin/sh"))
+    elif not (request.interpreter or request.script.startswith("#!") or image.config.shell):
+        request = replace(request, interpreter=shell_of("/bin/sh"))
+    return replace(request, options=replace(options, process=process, mounts=replace(options.mounts, tools=layers)))
 
 
 _ADDRESSES = 4

@@ -22,6 +22,7 @@ from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Request, Streams
@@ -96,6 +97,7 @@ _FILLED = frozenset("{}$\0")
 
 _HELP_TEXT = (
     f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n  {EXEC.usage}  {EXEC.help}\n"
+    f"  {DEBUG.usage}  {DEBUG.help}\n"
     f"{containers.overview('')}"
 )
 
@@ -151,7 +153,7 @@ class ContainerMagics(Magics):
     def matcher(self) -> Callable[[Any], Any]:
         """The matcher for completion of these magics, for IPython's completer."""
         return matcher(
-            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE, EXEC.name: EXEC},
+            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE, EXEC.name: EXEC, DEBUG.name: DEBUG},
             lambda: StoreNames(self.engine, self._namespace),
         )
 
@@ -187,7 +189,7 @@ class ContainerMagics(Magics):
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
-            return _show(containers.in_groups("%container ", RUN, USE))
+            return _show(containers.in_groups("%container ", RUN, USE, DEBUG))
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)
@@ -195,6 +197,8 @@ class ContainerMagics(Magics):
             return self._use(rest)
         if name == EXEC.name:
             return self._exec(rest)
+        if name == DEBUG.name:
+            return self._debug(rest)
         if name not in containers.VERBS:
             raise containers.unknown(name)
         return self._do(name, rest, "%container ")
@@ -265,6 +269,15 @@ class ContainerMagics(Magics):
             _show(EXEC.describe("%container "))
             return None
         return self._run(live_cells.in_container(self.engine, parsed), None)
+
+    def _debug(self, words: Sequence[str]) -> None:
+        parsed = parse(DEBUG, words, fill=self._fill)
+        if parsed.has("help"):
+            return _show(DEBUG.describe("%container "))
+        from nbcontainer.notebook.debugging import debug
+
+        parsed.tail = [plain(word) for word in parsed.tail]
+        return debug(self.engine, parsed, self.shell)
 
     def _use(self, words: Sequence[str]) -> None:
         """Set, show or clear what cells run with that name neither an image nor a container."""

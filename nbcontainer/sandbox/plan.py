@@ -56,6 +56,7 @@ from nbcontainer.sandbox.steps.rootfs import (
     StoreAsHost,
 )
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.toolbox import MountToolbox
 from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.steps.values import MountValues
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
@@ -214,14 +215,14 @@ _BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode
 """The fields of a volume that its step has, too."""
 
 
-def _mount_steps(mounts: Mounts) -> list[MountTmpfs | BindVolume]:
+def _mount_steps(mounts: Mounts) -> list[MountTmpfs | BindVolume | MountToolbox]:
     """Return the steps for mounts: shorter targets first, so that a mount at /data/in lands on the one at /data."""
     steps: list[MountTmpfs | BindVolume] = [
         *(MountTmpfs(**vars(tmpfs)) for tmpfs in mounts.tmpfs),
         *(BindVolume(**{name: getattr(volume, name) for name in _BOUND}) for volume in mounts.volumes),
     ]
     steps.sort(key=lambda mount: mount.target.count("/"))
-    return steps
+    return [*((MountToolbox(mounts.tools),) if mounts.tools else ()), *steps]
 
 
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:

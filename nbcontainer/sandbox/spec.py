@@ -186,7 +186,8 @@ class Mounts:
     """What is mounted in the root, and whether the root itself is read-only.
 
     `named` are volumes of the store, which become `volumes` when a cell begins (`nbcontainer.containers.mounts`). With
-    `image_volumes`, the volumes of the image are so too, if the root is read-only.
+    `image_volumes`, the volumes of the image are so too, if the root is read-only. `tools` are the layers of the
+    tools in /dev (`nbcontainer.sandbox.steps.toolbox`), paths relative to the store's `layers`, the topmost first.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -194,6 +195,7 @@ class Mounts:
     read_only: bool = False
     named: tuple[NamedVolume, ...] = ()
     image_volumes: bool = True
+    tools: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         targets = self._targets()

@@ -181,3 +181,23 @@ def test_a_terminal_to_write_to(program: Program) -> None:
     with program.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         assert process.communicate(timeout=60) == (b"yes\r\nalso\r\n", b"")
     assert process.returncode == 0
+
+
+def test_debug_opens_a_shell_where_the_last_cell_failed(
+    terminal: Callable[..., pexpect.spawn[str]], program: Program
+) -> None:
+    """It shows which state that is, and has a prompt. What is changed there is discarded."""
+    assert program("run", "--name", "debugged", "busybox", "sh", "-c", "echo seen > /a; exit 3").returncode == 3
+    try:
+        child = terminal("debug", "debugged")
+        child.expect_exact("debugged@1, after: exit code 3; changes are discarded")
+        child.expect_exact(PROMPT)
+        child.sendline("cat /a; rm /a; tty")
+        child.expect_exact("seen")
+        child.expect_exact("/dev/pts/0")
+        child.sendline("exit 5")
+        assert ended(child) == 5
+        assert program.good("debug", "debugged", "cat", "/a") == "seen\n"
+        assert program.good("debug", "debugged", stdin="cat /a\n") == "seen\n"
+    finally:
+        program.good("rm", "debugged")

@@ -356,3 +356,14 @@ def test_a_function_gets_the_result(notebook: Notebook) -> None:
     """A call in an expression uses the value."""
     code = "def f():\n    return get_ipython().run_line_magic('container', 'run busybox echo hi')\nf().text"
     assert notebook.run(code).value == "hi\n"
+
+
+def test_debug_asks_for_the_lines_of_a_shell(kernel: Kernel) -> None:
+    """The shell is in the state of the last failure. Without a frontend that answers, a command still runs."""
+    kernel.run("%%container busybox --name debugged\necho seen > /a; false")
+    assert run(kernel, "%container debug", "cat /a; rm /a; exit 4").good().stdout.count("seen") == 1
+    assert kernel.run("%container debug debugged cat /a").good().stdout == "seen\n"
+    kernel.client.allow_stdin = False
+    assert refused(kernel, "%container debug").startswith("-i cannot ask for input")
+    assert kernel.run("%container rm debugged").good()
+    assert "no container" in refused(kernel, "%container debug") or "no cell" in refused(kernel, "%container debug")

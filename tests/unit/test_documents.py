@@ -14,6 +14,7 @@ import pytest
 
 from nbcontainer import cli
 from nbcontainer.commands import containers
+from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.notebook import defaults
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
 from nbcontainer.notebook.live_cells import EXEC
@@ -160,7 +161,14 @@ def grammars() -> dict[str, Command]:
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
     from nbcontainer.notebook import magics
 
-    return found | {"run": magics._RUN, "demo": cli._DEMO, "use": defaults.USE, "exec": EXEC, "": cli._TOP}
+    return found | {
+        "run": magics._RUN,
+        "demo": cli._DEMO,
+        "use": defaults.USE,
+        "exec": EXEC,
+        "debug": DEBUG,
+        "": cli._TOP,
+    }
 
 
 def _flags(verb: str) -> set[str]:

@@ -71,6 +71,7 @@ class RunKeywords(TypedDict, total=False):
     security_opt: Strings
     userns: str
     init: bool
+    toolbox: bool
     explain: bool
     platform: str
     pull: str
@@ -450,6 +451,12 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         flags=("--init",),
         help="accepted for Docker's sake: an init always reaps processes and forwards signals",
         field="",
+    ),
+    RunOption(
+        flags=("--toolbox",),
+        help="show the programs of busybox in /dev/nbcontainer/toolbox, after the image's own on PATH, and run a shell "
+        "if there is no command; the image and the container's layers do not change",
+        field="toolbox",
     ),
     RunOption(
         flags=("--explain",),

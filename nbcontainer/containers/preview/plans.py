@@ -73,7 +73,7 @@ def _unstarted(engine: Engine, request: Request, progress: Listener | None) -> t
             request = replace(request, name="")
     container, image = choose_container(engine, request, progress)
     streams = Streams(_nowhere, _nowhere)
-    request = surrounded(engine.store, request, image, streams)
+    request = surrounded(engine, request, image, streams)
     mounts = replace(request.options.mounts, named=())
     request = replace(request, options=replace(request.options, mounts=mounts))
     cell = Cell(engine, container, image, request, streams)

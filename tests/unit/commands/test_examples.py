@@ -10,10 +10,15 @@ from nbcontainer.commands.containers import NEXT, VERBS, in_groups
 from nbcontainer.commands.examples import EXAMPLES, MORE, grouped
 from nbcontainer.commands.grammar import Command, parse
 from nbcontainer.commands.run import RUN
+from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.magics import ContainerMagics
 
-COMMANDS: dict[str, Command] = {verb.command.name: verb.command for verb in VERBS.values()} | {"run": RUN, "use": USE}
+COMMANDS: dict[str, Command] = {verb.command.name: verb.command for verb in VERBS.values()} | {
+    "run": RUN,
+    "use": USE,
+    "debug": DEBUG,
+}
 CELL = "%%container"
 
 
@@ -36,7 +41,7 @@ def test_help_texts_show_examples() -> None:
 
 def test_verbs_are_in_groups() -> None:
     """Each verb has one line in one group, and the last line says what to do next."""
-    text = in_groups("%container ", RUN, USE)
+    text = in_groups("%container ", RUN, USE, DEBUG)
     lines = text.splitlines()
     assert [line for line in lines if line.endswith(":")][:5] == [
         "run:",

@@ -1,0 +1,1 @@
+"""Looking into containers after a cell has failed."""

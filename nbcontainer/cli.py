@@ -22,6 +22,7 @@ from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.terminal import WindowSize, raw
 from nbcontainer.commands.verbs.debugging import DEBUG, session
+from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC, exec_request
 from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.engine import Engine
@@ -129,10 +130,9 @@ def _main(arguments: Sequence[str]) -> int:
 
         return _show(answer(words, store), top)  # it says so, and what else there is to say
     with contextlib.closing(opened) as engine:
-        if name == "run":
-            return _run_for_json(engine, words) if top.has("json") else _run(engine, words)
-        if name == DEBUG.name:
-            return _debug(engine, words)
+        own = {PROGRAM_EXEC.name: _exec, DEBUG.name: _debug, "run": _run_for_json if top.has("json") else _run}
+        if name in own:
+            return own[name](engine, words)
         view = containers.VERBS[name].answer(Invocation(engine, words, _listener()))
         return _show(view, top)
 
@@ -189,14 +189,14 @@ def _listener() -> Listener | None:
 def _command(name: str) -> Command:
     if name in containers.VERBS:
         return containers.VERBS[name].command
-    for command in (_RUN, DEBUG, _DEMO):
+    for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO):
         if name == command.name:
             return command
     raise containers.unknown(name)
 
 
 def _overview() -> str:
-    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, DEBUG, _DEMO, _KERNEL))
+    extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO, _KERNEL))
     return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{containers.overview('')}"
 
 
@@ -238,11 +238,24 @@ def _terminal(words: Words, *, interactive: bool) -> Iterator[Streams]:
         size = stack.enter_context(WindowSize(0 if interactive else 1)) if os.isatty(0 if interactive else 1) else None
         if interactive:
             stack.enter_context(raw(0))
-        keyboard = 0 if interactive else None
         screens = _screen(1, words), _screen(2, words)
+        keyboard = 0 if interactive else None
         streams = Streams(*screens, keyboard=keyboard, on_terminal=size.follow if size else None)
         streams.on_explained = _say_explained
         yield streams
+
+
+def _exec(engine: Engine, words: Words) -> int:
+    """Run a command in a container of a notebook."""
+    from nbcontainer.containers.live.exec_client import run_there
+
+    request, timeout = exec_request(words)
+    interactive, terminal = words.has("interactive"), words.has("tty")
+    if terminal:
+        with _terminal(words, interactive=interactive) as streams:
+            return _exit_code(run_there(engine, request, streams, timeout=timeout))
+    streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None)
+    return _exit_code(run_there(engine, request, streams, timeout=timeout))
 
 
 def _run_for_json(engine: Engine, words: Words) -> int:

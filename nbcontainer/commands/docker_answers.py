@@ -134,7 +134,6 @@ _IN_A_RUN = "a container runs only while its cell or its job runs"
 VERB_ANSWERS: dict[str, Answer] = {
     "top": Answer("processes are listed inside a container", "write `ps` in the cell, or see `%container ps`"),
     **_same(_IN_A_RUN, "run another cell with --name NAME", "start", "restart", "attach"),
-    "exec": Answer("only its notebook joins a container", "write `%container exec NAME COMMAND` there"),
     "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
     **_same(
         "Dockerfiles are not supported",

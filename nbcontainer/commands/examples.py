@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rm": ("rm dev", "rm -f dev"),
     "stop": ("stop dev", "stop -t 5 dev"),
     "jobs": ("jobs",),
+    "exec": ("exec db ls /", "exec -w /srv db sh -c 'ls -l'"),
     "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),
     "wait": ("wait db", "wait --timeout 5m db web"),
     "diff": ("diff", "diff dev", "diff dev@0 dev@2 --text", "diff python:3.12 python:3.13"),

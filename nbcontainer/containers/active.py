@@ -37,7 +37,8 @@ class ActiveCell:
     first, and `parts` the host's directories with a write layer of their own. `storage` is the limit of the write layer
     in bytes, None if it has none. `mount_points` are those of the write layer (`WriteView`). `confinement` and `labels`
     are as in `nbcontainer.containers.record.Record`. `notebook` is the file name of the notebook, if it is known.
-    `log` is the log of a job, relative to the store; empty for a cell that is not a job.
+    `log` is the log of a job, relative to the store; empty for a cell that is not a job. `door` is the socket through
+    which other processes of the user run commands in the container, likewise; empty if they cannot.
     """
 
     pid: int
@@ -59,6 +60,7 @@ class ActiveCell:
     mount_points: tuple[str, ...] = ()
     notebook: str = ""
     log: str = ""
+    door: str = ""
 
     @property
     def alive(self) -> bool:
@@ -87,6 +89,7 @@ class ActiveCell:
             "mount_points": list(self.mount_points),
             **({"notebook": self.notebook} if self.notebook else {}),
             **({"log": self.log} if self.log else {}),
+            **({"door": self.door} if self.door else {}),
         }
 
     @classmethod
@@ -145,6 +148,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
     "notebook": _is_text,
     "log": _is_inner_path,
+    "door": _is_inner_path,
 }
 _KEYS = {name: name for name in _VALID} | {"birth": "born", "image_digest": "digest", "stop_signal": "stop"}
 _REQUIRED = {"pid", "birth", "image", "image_digest", "started", "command", "upper", "lowers"}

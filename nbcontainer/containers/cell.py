@@ -428,6 +428,7 @@ class Cell:
         assert self.running is not None
         assert self.upper is not None
         networking, lasting = self.options.networking, self.streams.lasting
+        joinable = lasting is not None or self.streams.on_began is not None
         active = ActiveCell(
             pid=self.running.pid,
             birth=birth(self.running.pid),
@@ -448,6 +449,7 @@ class Cell:
             mount_points=self.upper.mount_points,
             notebook=self.request.notebook or notebook_name(),
             log=self.streams.log,
+            door=self.engine.exec_server.path if joinable and self.engine.exec_server is not None else "",
         )
         self.engine.note_active(self.container.name, active)
 

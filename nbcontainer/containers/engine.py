@@ -43,6 +43,15 @@ class Live(Protocol):
         """End everything in it, at once if it does not end within `grace` seconds; its changes are kept."""
 
 
+class Server(Protocol):
+    """A socket at `path`, relative to the store (`nbcontainer.containers.live.exec_server`)."""
+
+    path: str
+
+    def close(self) -> None:
+        """Accept no more connections."""
+
+
 class LiveJob(Live, Protocol):
     """A run that continues between cells (`nbcontainer.containers.jobs`)."""
 
@@ -71,6 +80,7 @@ class Engine(Workspace):
         self.live: dict[str, Live] = {}
         self.jobs: dict[str, LiveJob] = {}
         """The jobs of this process by the names of their containers, those that have ended too."""
+        self.exec_server: Server | None = None
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []
@@ -82,6 +92,8 @@ class Engine(Workspace):
         if self._owner != os.getpid():
             return
         self.background.release()
+        if self.exec_server is not None:
+            self.exec_server.close()
         self._end_live()
         with self._lock:
             if self.closed:

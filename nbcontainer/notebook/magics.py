@@ -189,7 +189,7 @@ class ContainerMagics(Magics):
         if cell is not None:
             return self._do_cell(_CELL, words, "", cell)
         if not words or words[0] in _HELP:
-            return _show(containers.in_groups("%container ", RUN, USE, DEBUG))
+            return _show(containers.in_groups("%container ", RUN, USE, EXEC, DEBUG))
         name, *rest = words
         if name == RUN.name:
             return self._do_cell(_RUN, rest, "%container ", None)

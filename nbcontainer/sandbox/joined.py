@@ -33,13 +33,14 @@ class JoinedHandle(ContainerHandle):
         container.joined[self.number] = self._theirs
         super().__init__(channel, container.pid, os.dup(container.pidfd))
 
-    def start(self, execute: Execute, files: Sequence[int], script: str = "") -> None:
+    def start(self, execute: Execute, files: Sequence[int], script: str = "", *, terminal: int = 0) -> None:
         """Have init start the process, with copies of `files`: its streams, and the body of its script if it has one.
 
-        `script` is the container path of that. Raises `OSError` if init has ended.
+        `script` is the container path of that. The first `terminal` streams are a new terminal. Raises `OSError` if
+        init has ended.
         """
         (step,) = plan.encode((execute,))
-        self._send({"execute": step, "script": script}, files)
+        self._send({"execute": step, "script": script, "terminal": terminal}, files)
 
     def _send(self, request: dict[str, Any], files: Sequence[int] = ()) -> None:
         protocol.send(self.container.channel, {"join": self.number, **request}, files)

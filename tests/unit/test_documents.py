@@ -15,9 +15,9 @@ import pytest
 from nbcontainer import cli
 from nbcontainer.commands import containers
 from nbcontainer.commands.verbs.debugging import DEBUG
+from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.notebook import defaults
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
-from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magics import ContainerMagics
 from tests import documents
 from tests.benchmarks import chart
@@ -165,7 +165,7 @@ def grammars() -> dict[str, Command]:
         "run": magics._RUN,
         "demo": cli._DEMO,
         "use": defaults.USE,
-        "exec": EXEC,
+        "exec": PROGRAM_EXEC,
         "debug": DEBUG,
         "": cli._TOP,
     }
@@ -302,10 +302,10 @@ def test_the_architecture_page_names_every_package() -> None:
 def test_the_options_page_has_every_verb() -> None:
     """Each verb of the notebook and of the terminal is in docs/options.md."""
     text = (PROJECT / "docs" / "options.md").read_text()
-    terminal = grammars().keys() - {"", defaults.USE.name, EXEC.name}
+    terminal = grammars().keys() - {"", defaults.USE.name}
     assert [verb for verb in terminal if f"`nbcontainer {verb}" not in text] == []
     assert f"`%container {defaults.USE.name}" in text
-    assert f"`%container {EXEC.name}" in text
+    assert f"`%container {PROGRAM_EXEC.name}" in text
     assert hasattr(ContainerMagics, "container")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cell import store_errors
 from nbcontainer.containers.jobs.log import Log
+from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
 
@@ -96,6 +97,7 @@ class Job:
 
     def begin(self, perform: Callable[[], Outcome]) -> None:
         """Start it, and return when its program runs, or has ended. Raises what kept it from starting."""
+        exec_server.serve(self.engine)
         self.engine.launcher_for(self.options.privileges.userns).start()  # it ends with the thread that starts it
         self._thread = threading.Thread(target=self._run, args=(perform,), name="nbcontainer-job", daemon=True)
         self._thread.start()

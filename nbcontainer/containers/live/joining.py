@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.containers.cell import Cell, encode
+from nbcontainer.containers.cell import Cell, Streams, encode
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
@@ -23,7 +23,7 @@ from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cell import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
@@ -88,7 +88,7 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
             kept.append(reader)
             sent.append(writer)
         with JoinedHandle(container) as joined:
-            execute, path = _program(live, request, streams, joined.number)
+            execute, path = program_of(live, request, joined.number)
             files = [_input(request, sent), *sent[:2]]
             if path:
                 sent.append(protocol.memory_file("cell", encode(request.script or "")))
@@ -118,17 +118,20 @@ def _check(live: Joinable, options: RunOptions) -> None:
         raise ContainerError(f"container '{live.name}' runs with other options", hint=hint)
 
 
-def _program(live: Joinable, request: Request, streams: Streams, number: int) -> tuple[Execute, str]:
-    """Return the step that starts the process, and the container path of its script; empty without one."""
+def program_of(live: Joinable, request: Request, number: int, terminal: int = 0) -> tuple[Execute, str]:
+    """Return the step that starts a process in a running container, and the container path of its script.
+
+    That is empty without a script. `number` is that of the process, `terminal` the number of its streams that are one.
+    """
     process = live.options.process
     env = (*process.env, *request.options.process.env)
     workdir = request.options.process.workdir or process.workdir
-    process = replace(process, env=env, workdir=workdir, terminal=False, terminal_input=False)
+    process = replace(process, env=env, workdir=workdir, terminal=terminal == 3, terminal_input=terminal == 1)
     if request.command:
         process = replace(process, entrypoint="")  # the command is the whole one, as with `docker exec`
     options = replace(live.options, process=process)
     whole = replace(request, options=options, image=live.image.name)
-    cell = Cell(live.engine, live.container, live.image, whole, streams)
+    cell = Cell(live.engine, live.container, live.image, whole, Streams(_nowhere, _nowhere))
     execute = cell.make_template(replace(options.mounts, volumes=(), named=())).on(Directory("")).enter[-1]
     assert isinstance(execute, Execute)
     if request.script is None or request.command:
@@ -139,6 +142,10 @@ def _program(live: Joinable, request: Request, streams: Streams, number: int) ->
         # The file of the driver is there only beside a live Python.
         argv += ["-c", request.driver] if word == DRIVER else [path if word == SCRIPT else word]
     return replace(execute, argv=tuple(argv)), path
+
+
+def _nowhere(_: bytes) -> None:
+    pass
 
 
 def _input(request: Request, sent: list[int]) -> int:

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.live.interpreter import INTERPRETERS, SHELL
 from nbcontainer.containers.live.session import ShellSession, encoded
 from nbcontainer.containers.options import RunOptions
@@ -136,6 +137,7 @@ class LiveContainer:
         """
         session = self.session
         encoded(code, program=code.startswith("#!"))  # nothing starts for a cell that cannot be written
+        exec_server.serve(self.engine)
         session.timeout = timeout
         began = time.monotonic()
         with self._switch.to(listener):

@@ -229,7 +229,10 @@ class _Init:
                 joined.signal(int(request["join"]), int(request["signal"]))
                 continue
             try:
-                joined.start(request, files)
+                control = joined.start(request, files)
+                if control is not None:
+                    protocol.send(self.channel, {"join": request["join"], "terminal": True}, [control])
+                    self.kernel.close(control)
             except Exception as error:
                 failed = {"join": request["join"], "failed": _failure_of("Execute", error)}
                 protocol.send(self.channel, failed)

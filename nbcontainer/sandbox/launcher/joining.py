@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.steps.display import EXCHANGE
-from nbcontainer.sandbox.steps.program import ConnectStreams, Execute
+from nbcontainer.sandbox.steps.program import ConnectStreams, Execute, open_terminal
 
 if TYPE_CHECKING:
     import resource
@@ -32,17 +32,23 @@ class JoinedProcesses:
         self._numbers: dict[int, int] = {}
         self._scripts: dict[int, str] = {}
 
-    def start(self, request: dict[str, Any], files: list[int]) -> None:
+    def start(self, request: dict[str, Any], files: list[int]) -> int | None:
         """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`.
 
         The first three `files` are its streams. The fourth one is the body of its script, which becomes a file: the
-        argument `script` of the request is its path. All are closed.
+        argument `script` of the request is its path. All are closed. Of these streams, the first ones are a new
+        terminal, as many as the request's `terminal` says; return its controlling end, which the caller closes.
         """
         moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS) for fd in files]
         while files:
             self._kernel.close(files.pop())
         number, path = int(request["join"]), str(request.get("script", ""))
+        control = None
         try:
+            if streams := int(request.get("terminal", 0)):
+                control, terminal = map(self._moved, open_terminal(self._kernel, ""))
+                moved[:streams] = [self._replaced(fd, terminal) for fd in moved[:streams]]
+                self._kernel.close(terminal)
             (step,) = plan.decode([request["execute"]])
             assert isinstance(step, Execute)
             if path:
@@ -51,6 +57,8 @@ class JoinedProcesses:
             pid = step.start(self._kernel)
         except BaseException:
             self._remove(path)
+            if control is not None:
+                self._kernel.close(control)
             raise
         finally:
             self._kernel.chdir("/")
@@ -58,6 +66,17 @@ class JoinedProcesses:
                 with contextlib.suppress(OSError):
                     self._kernel.close(fd)
         self._numbers[pid], self._scripts[pid] = number, path
+        return control
+
+    def _moved(self, fd: int) -> int:
+        """Return a descriptor of the same, above those of the streams."""
+        return self._replaced(fd, fd)
+
+    def _replaced(self, fd: int, by: int) -> int:
+        """Close a descriptor, and return a copy of `by` above those of the streams."""
+        copy = fcntl.fcntl(by, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS)
+        self._kernel.close(fd)
+        return copy
 
     def _write(self, path: str, source: int) -> None:
         target = self._kernel.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o555)

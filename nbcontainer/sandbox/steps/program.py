@@ -86,15 +86,21 @@ class OpenTerminal(Step):
         kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
-def open_terminal(kernel: Kernel) -> tuple[int, int]:
-    """Both ends of a new terminal on the staged devpts, controlling end first; the caller closes them.
+def open_terminal(kernel: Kernel, root: str = ROOT) -> tuple[int, int]:
+    """Both ends of a new terminal on the container's devpts, controlling end first; the caller closes them.
+
+    `root` is the container's root as this process sees it.
 
     The other end is opened through the first (TIOCGPTPEER, Linux 4.13), never by a path that an image could have
     planted (CVE-2025-52565).
     """
-    control = kernel.open(f"{ROOT}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    kernel.ioctl(control, TIOCSPTLCK, b"\0\0\0\0")
-    return control, kernel.ioctl(control, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    control = kernel.open(f"{root}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:  # these calls fail for anything but a controlling end, which a container could put there later
+        kernel.ioctl(control, TIOCSPTLCK, b"\0\0\0\0")
+        return control, kernel.ioctl(control, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except BaseException:
+        kernel.close(control)
+        raise
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from nbcontainer.commands.examples import EXAMPLES, MORE, grouped
 from nbcontainer.commands.grammar import Command, parse
 from nbcontainer.commands.run import RUN
 from nbcontainer.commands.verbs.debugging import DEBUG
+from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.magics import ContainerMagics
 
@@ -18,6 +19,7 @@ COMMANDS: dict[str, Command] = {verb.command.name: verb.command for verb in VERB
     "run": RUN,
     "use": USE,
     "debug": DEBUG,
+    "exec": PROGRAM_EXEC,
 }
 CELL = "%%container"
 
@@ -41,7 +43,7 @@ def test_help_texts_show_examples() -> None:
 
 def test_verbs_are_in_groups() -> None:
     """Each verb has one line in one group, and the last line says what to do next."""
-    text = in_groups("%container ", RUN, USE, DEBUG)
+    text = in_groups("%container ", RUN, USE, DEBUG, PROGRAM_EXEC)
     lines = text.splitlines()
     assert [line for line in lines if line.endswith(":")][:5] == [
         "run:",

@@ -1,0 +1,45 @@
+"""The grammar of `nbcontainer exec`, and the request that its arguments make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.examples import EXAMPLES
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_words
+from nbcontainer.containers.live.exec_client import ExecRequest
+from nbcontainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from nbcontainer.commands.grammar import Words
+
+PROGRAM_EXEC = Command(
+    "exec",
+    "CONTAINER COMMAND [ARG...]",
+    "Run a command in a container that a notebook of yours runs: a job (--bg), or one with --live.",
+    (
+        Option(("-i", "--interactive"), "", "pass standard input on to the command"),
+        Option(("-t", "--tty"), "", "give the command a terminal"),
+        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "workdir", "timeout")),
+    ),
+    least=1,
+    most=1,
+    tail=True,
+    examples=EXAMPLES["exec"],
+)
+
+
+def exec_request(words: Words) -> tuple[ExecRequest, float | None]:
+    """Return the request of the arguments of `exec`, and its time limit in seconds. Raises `UsageError`."""
+    (name,) = words.operands
+    if not words.tail:
+        raise UsageError("exec: missing command", hint=f"write `nbcontainer exec {name} COMMAND`")
+    fields = fields_of_words(words)
+    request = ExecRequest(
+        name,
+        tuple(words.tail),
+        fields.get("env", ()),
+        fields.get("workdir", ""),
+        3 if words.has("tty") else 0,
+    )
+    return request, fields.get("timeout")

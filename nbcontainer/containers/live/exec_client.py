@@ -1,0 +1,139 @@
+"""A command in a container of a notebook, run from another process of the same user: `nbcontainer exec`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.container import get
+from nbcontainer.containers.live.exec_server import short_path
+from nbcontainer.errors import ContainerError, ContainerNotFound
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.active import ActiveCell
+    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class ExecRequest:
+    """A command for a running container. `env` are NAME=value strings; `terminal` is how many streams are one."""
+
+    name: str
+    command: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    terminal: int = 0
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the request as JSON values."""
+        return dict(vars(self))
+
+
+class RemoteProcess(ContainerHandle):
+    """The handle of a command that a notebook runs: the messages about it come through the notebook's socket."""
+
+    def __init__(self, channel: socket.socket, cell: ActiveCell) -> None:
+        super().__init__(channel, cell.pid, os.pidfd_open(cell.pid))
+        self.refused: dict[str, Any] | None = None
+
+    def _take(self, message: dict[str, Any]) -> None:
+        super()._take(message)
+        if "refused" in message:
+            self.refused = message
+        if (self.refused or self.failed) is not None and self.ended is None:
+            self.ended = {"ended": 127 << 8, "cpu": 0.0, "peak_memory": 0}
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command's process group. A notebook that has ended is ignored."""
+        if self.ended is None:
+            try:
+                protocol.send(self.channel, {"signal": int(number)})
+            except OSError:
+                return
+
+    def wait(self) -> None:
+        """Wait until the command has ended."""
+        while self.ended is None and self.read():
+            pass
+
+
+def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout: float | None = None) -> Outcome:
+    """Return the outcome of a command in a running container of any notebook of this user.
+
+    Raises `ContainerNotFound`, `ContainerError`, `SetupFailed`.
+    """
+    cell = _find(engine, request.name)
+    kept: list[int] = []
+    sent: list[int] = []
+    try:
+        stdin = streams.stdin
+        if stdin is None:
+            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            sent.append(stdin)
+        for _ in ("output", "errors"):
+            reader, writer = output_pipe()
+            kept.append(reader)
+            sent.append(writer)
+        started = time.monotonic()
+        with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
+            protocol.send(remote.channel, request.as_message(), (stdin, *sent[-2:]))
+            protocol.close(sent)
+            sent.clear()
+            observer = _Observer(dict(zip(kept, (streams.stdout, streams.stderr), strict=True)), streams)
+            supervisor = Supervisor(remote, observer, kept, timeout=timeout, keyboard=streams.keyboard, started=started)
+            outcome = supervisor.to_end()
+            if remote.refused is not None:
+                raise ContainerError(str(remote.refused["refused"]), hint=str(remote.refused["hint"]))
+            return outcome
+    finally:
+        protocol.close((*kept, *sent))
+
+
+def _find(engine: Engine, name: str) -> ActiveCell:
+    cell = running_containers(engine.store).get(name)
+    if cell is None:
+        get(engine, name)  # raises if the container does not exist
+        hint = f"start it in a notebook, with `%%container --name {name} --bg`"
+        raise ContainerNotFound(f"container '{name}' does not run", hint=hint)
+    if not cell.door:
+        hint = "a job (`--bg`) or a live container (`--live`) can be joined"
+        raise ContainerError(f"container '{name}' runs a cell that cannot be joined", hint=hint)
+    return cell
+
+
+def _connect(engine: Engine, name: str, cell: ActiveCell) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        with short_path(engine, cell.door) as short:
+            channel.connect(short)
+    except OSError as error:
+        channel.close()
+        problem = f"cannot reach the notebook of container '{name}': {error.strerror}"
+        raise ContainerError(problem, hint="see `nbcontainer ps` for what runs") from error
+    return channel
+
+
+class _Observer(SilentObserver):
+    """Passes the output of the command to its sinks."""
+
+    def __init__(self, sinks: dict[int, Callable[[bytes], None]], streams: Streams) -> None:
+        self._sinks = sinks
+        self._streams = streams
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self._sinks[descriptor](data)
+
+    def on_terminal(self, terminal: int) -> None:
+        sink = self._streams.on_terminal(terminal) if self._streams.on_terminal is not None else None
+        self._sinks[terminal] = sink or self._streams.stdout

@@ -1,0 +1,174 @@
+"""The socket of a notebook through which other processes of its user run commands in its containers.
+
+`nbcontainer exec` in a terminal connects to it. Init starts the command, as for `%container exec`: the notebook passes
+on the descriptors of the streams and the messages of init, and nothing that comes from the container. The socket is in
+the store, which other users cannot enter, and the kernel reports the user of each connection (SO_PEERCRED in unix(7)).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from nbcontainer.containers.cell import Request
+from nbcontainer.containers.live.joining import program_of
+from nbcontainer.containers.options import run_options
+from nbcontainer.errors import ContainerError, NbcontainerError
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.joined import JoinedHandle
+from nbcontainer.store.errors import store_error
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.live.joining import Joinable
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+def serve(engine: Engine) -> None:
+    """Have a process of this user run commands in the engine's containers, from now on. Raises `StoreError`."""
+    if engine.exec_server is None:
+        engine.exec_server = ExecServer(engine)
+
+
+class ExecServer:
+    """A listening socket at `path`, relative to the store, and a thread that accepts connections. `close` ends both."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.path = f"tmp/{engine.store.unique()}"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            bind(self._listener, engine, self.path)
+            self._listener.listen()
+        except OSError as error:
+            self._listener.close()
+            raise store_error("make a socket", engine.store.path / self.path, error) from error
+        threading.Thread(target=self._accept, name="nbcontainer-exec", daemon=True).start()
+
+    def close(self) -> None:
+        """Accept no more connections. Commands that run end with their containers."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        (self._engine.store.path / self.path).unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ECONNABORTED):
+                    continue
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="nbcontainer-exec", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        files: list[int] = []
+        with connection, contextlib.suppress(OSError):
+            try:
+                if not is_of_this_user(connection):
+                    return
+                message = protocol.receive(connection, files)
+                if message is not None:
+                    self._run(connection, message, files)
+            except NbcontainerError as error:
+                protocol.send(connection, {"refused": error.message, "hint": error.hint})
+            except (KeyError, TypeError, ValueError):
+                protocol.send(connection, {"refused": "another version of nbcontainer runs the notebook", "hint": ""})
+            finally:
+                protocol.close(files)
+
+    def _run(self, connection: socket.socket, message: dict[str, Any], files: list[int]) -> None:
+        """Run the command of a message with these streams, and pass on what init says, until it has ended."""
+        live = cast("Joinable | None", self._engine.live.get(str(message["name"])))
+        container = None if live is None else live.handle
+        if live is None or container is None:
+            raise ContainerError(f"container '{message['name']}' has just ended", hint="see `%container ps`")
+        terminal = int(message["terminal"])
+        command = tuple(map(str, message["command"]))
+        if len(files) != 3 or terminal not in (0, 1, 3) or not command:
+            raise ValueError("not a request")
+        options = run_options({"env": tuple(map(str, message["env"])), "workdir": str(message["workdir"])})
+        request = Request(name=live.name, command=command, options=options)
+        with JoinedHandle(container) as joined:
+            execute, _ = program_of(live, request, joined.number, terminal)
+            joined.start(execute, files, terminal=terminal)
+            protocol.close(files)
+            files.clear()
+            _Relay(connection, joined).to_end()
+
+
+class _Relay:
+    """Passes messages between a process that asked for a command and init, until one of them has ended."""
+
+    def __init__(self, connection: socket.socket, joined: JoinedHandle) -> None:
+        self._connection = connection
+        self._joined = joined
+
+    def to_end(self) -> None:
+        """Pass on until the command has ended. If the other process ends before, kill the command's process group."""
+        poll = select.poll()
+        for fd in (self._connection.fileno(), self._joined.channel.fileno(), self._joined.pidfd):
+            poll.register(fd, select.POLLIN)
+        while self._joined.ended is None:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._joined.channel.fileno() in ready:
+                self._pass_back()
+            elif self._joined.pidfd in ready:
+                return
+            if self._connection.fileno() in ready and not self._take_signal():
+                self._joined.signal(signal.SIGKILL)
+                return
+
+    def _take_signal(self) -> bool:
+        try:
+            message = protocol.receive(self._connection)
+        except OSError:
+            return False
+        if message is None:
+            return False
+        self._joined.signal(int(message["signal"]))
+        return True
+
+    def _pass_back(self) -> None:
+        files: list[int] = []
+        message = protocol.receive(self._joined.channel, files)
+        if message is None:
+            return
+        if "ended" in message or "failed" in message:
+            self._joined.ended = message
+        try:
+            protocol.send(self._connection, message, files)
+        finally:
+            protocol.close(files)
+
+
+def is_of_this_user(connection: socket.socket) -> bool:
+    """Return whether a process of this user, or of root, is at the other end."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return _CREDENTIALS.unpack(data)[1] in (0, os.geteuid())
+
+
+def bind(listener: socket.socket, engine: Engine, path: str) -> None:
+    """Bind a socket to a path relative to the store, which may be longer than an address. Raises `OSError`."""
+    with short_path(engine, path) as short:
+        listener.bind(short)
+
+
+@contextlib.contextmanager
+def short_path(engine: Engine, path: str) -> Any:
+    """Yield another path (host) for a path relative to the store: an address has 107 bytes at most (unix(7))."""
+    folder, name = (engine.store.path / path).parent, (engine.store.path / path).name
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)

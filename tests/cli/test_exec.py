@@ -1,0 +1,143 @@
+"""Jobs of a notebook, from a terminal: `exec`, `jobs`, `logs`, `wait` and `stop`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.cell import Request
+from nbcontainer.containers.jobs.starting import start
+from tests.cli.conftest import PROGRAM
+from tests.requirements import require
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
+    from tests.cli.conftest import Program
+
+SCRIPT = "echo up; echo secret > /file; export X=job; trap 'exit 5' TERM; while :; do sleep 0.02; done"
+
+
+@pytest.fixture
+def job(engine: Engine) -> Iterator[Job]:
+    """A job `there` of a notebook that is this process."""
+    started = start(engine, Request("busybox", "there", script=SCRIPT))
+    yield started
+    started.stop(0)
+    started.container.remove()
+
+
+def test_a_command_runs_beside_the_job(program: Program, job: Job) -> None:
+    """Its files, output, input, errors, exit code, variables and directory are those of a command in the container."""
+    assert program.good("exec", "there", "cat", "/file") == "secret\n"
+    assert program.good("exec", "-i", "there", "cat", stdin="typed\n") == "typed\n"
+    done = program("exec", "-e", "Y=2", "-w", "/etc", "there", "sh", "-c", "echo $Y; pwd >&2; exit 7")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "2\n", "/etc\n")
+    assert job.running
+
+
+def test_a_command_that_fails_is_one_line(program: Program, job: Job) -> None:
+    """A missing program, a missing container, one that does not run, and a missing command have their own codes."""
+    assert program.fails(127, "exec", "there", "no-such").startswith("cannot run no-such: No such file or directory")
+    assert program.fails(1, "exec", "missing", "true").startswith("no such container: 'missing'")
+    assert program.fails(2, "exec", "there").startswith("exec: missing command; write `nbcontainer exec there")
+    assert program.fails(2, "exec", "-it", "there", "sh", stdin="").startswith("-it requires a terminal")
+    job.stop(0)
+    assert program.fails(1, "exec", "there", "true").startswith(
+        "container 'there' does not run; start it in a notebook"
+    )
+
+
+def test_a_cell_that_cannot_be_joined_says_so(program: Program, engine: Engine) -> None:
+    """An ordinary cell has no shell or job that others may join."""
+    mark = marker()
+    cell = program.start("run", "--name", "plain", "busybox", "sleep", mark)
+    appear(mark, 2)
+    assert program.fails(1, "exec", "plain", "true").startswith("container 'plain' runs a cell that cannot be joined")
+    cell.kill()
+    cell.wait()
+    program("rm", "-f", "plain")
+
+
+def test_the_end_of_the_terminal_ends_the_command(program: Program, job: Job) -> None:
+    """If `exec` is killed, its command ends, and the job continues; if the job ends, `exec` ends with one line."""
+    mark = marker()
+    command = program.start("exec", "there", "sleep", mark, stdout=subprocess.DEVNULL)
+    fds = pidfds(set(appear(mark, 2)) - {command.pid})
+    command.kill()
+    command.wait()
+    assert all_dead(fds)
+    assert job.running
+    mark = marker()
+    command = program.start("exec", "there", "sleep", mark, stderr=subprocess.PIPE)
+    appear(mark, 2)
+    job.stop(0)
+    _, errors = command.communicate(timeout=DEADLINE)
+    assert command.returncode in (125, 137)
+    assert errors.count(b"\n") == 1
+
+
+def test_an_interrupt_ends_the_command(program: Program, job: Job) -> None:
+    """Ctrl-C at `exec` is the command's signal; the job continues."""
+    mark = marker()
+    command = program.start("exec", "there", "sleep", mark, stderr=subprocess.DEVNULL)
+    fds = pidfds(set(appear(mark, 2)) - {command.pid})
+    command.send_signal(signal.SIGINT)
+    assert all_dead(fds)
+    assert command.wait(DEADLINE) == 130
+    assert job.running
+
+
+def test_a_shell_on_a_terminal(program: Program, job: Job) -> None:
+    """`exec -it` has a terminal of the container's own, as large as this one."""
+    require("pexpect", available=importlib.util.find_spec("pexpect") is not None)
+    import pexpect
+
+    name, *words = PROGRAM
+    child = pexpect.spawn(
+        name,
+        [*words, "exec", "-it", "there", "sh"],
+        env=program.env,
+        encoding="utf-8",
+        timeout=DEADLINE,
+        dimensions=(33, 99),
+    )
+    child.expect_exact("/ # ")
+    child.sendline("stty size; tty; echo $TERM; cat /file")
+    for text in ("33 99\r\n", "/dev/pts/0\r\n", "xterm-256color\r\n", "secret\r\n"):
+        child.expect_exact(text)
+    child.sendline("exit 7")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 7
+    assert job.running
+
+
+def test_jobs_of_notebooks_in_a_terminal(program: Program, job: Job) -> None:
+    """`jobs` lists it, `logs` shows and follows its output, `stop` ends it, and `wait` shows how it ended."""
+    rows = json.loads(program.good("--json", "jobs"))
+    assert [(row["name"], row["running"]) for row in rows] == [("there", True)]
+    assert program.good("logs", "there") == "up\n"
+    follow = program.start("logs", "-f", "there", stdout=subprocess.PIPE)
+    assert follow.stdout is not None
+    assert os.read(follow.stdout.fileno(), 100) == b"up\n"
+    assert program.good("stop", "there") == "there stopped\n"
+    assert follow.communicate(timeout=DEADLINE)[0] == b""
+    assert program.good("wait", "there") == "there: exit code 5\n"
+    assert program("logs", "--tail", "9", "there").stdout == "up\n"
+
+
+def test_a_terminal_starts_no_job(program: Program) -> None:
+    """`-d` is refused with the reason and the next step."""
+    for flag in ("-d", "--detach", "--bg"):
+        line = program.fails(2, "run", flag, "busybox", "true")
+        assert line.startswith(f"run: unsupported option '{flag}': in a terminal, no process would own the job")

@@ -71,9 +71,10 @@ def test_the_namespaces_are_those_of_a_cell(engine: Engine, network: str, shared
 
 def test_nothing_is_left_of_a_drawing(engine: Engine, cell: Callable[..., Ran]) -> None:
     """Neither a container nor a write layer, and the next cell starts as usual."""
+    others = set((engine.store.path / "containers").iterdir())
     verb(engine, "mounts", "busybox")
     engine.background.wait()
-    assert not list((engine.store.path / "containers").iterdir())
+    assert set((engine.store.path / "containers").iterdir()) <= others
     assert cell("echo hello").text == "hello"
 
 

@@ -146,7 +146,7 @@ def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
     db.good("%container run -dit --rm --name db2 busybox sh -c 'test -t 0 && echo terminal; cat'")
     assert "terminal" in output(db, "terminal", "db2")
     db.good("%container stop db2")
-    assert "no such container: 'db2'" in db.fails("%container inspect db2")
+    assert "no such container or image: 'db2'" in db.fails("%container inspect db2")
 
 
 def test_a_cell_and_exec_join_a_job(db: Notebook) -> None:

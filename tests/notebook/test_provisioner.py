@@ -251,7 +251,7 @@ def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel]
     engine.background.wait()
     assert mounts() == before
     assert set((engine.store.path / writable.MARKS).iterdir()) == marks
-    assert set((engine.store.path / "containers").iterdir()) == others
+    assert set((engine.store.path / "containers").iterdir()) <= others
     # Spare inits, which wait for the next cell, are not the kernel's.
     assert not [
         fd for fd in watched if Path(f"/proc/self/fdinfo/{fd}").read_text().count("Pid:\t-1") == 0 and _runs(fd)

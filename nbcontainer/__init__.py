@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from nbcontainer.api import commit, create, get, list_containers, run, run_async, stream
     from nbcontainer.errors import (
         CellFailed,
+        ChangesRefused,
         ContainerBusy,
         ContainerDamaged,
         ContainerError,
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CellFailed",
+    "ChangesRefused",
     "Container",
     "ContainerBusy",
     "ContainerDamaged",

@@ -23,7 +23,8 @@ NbcontainerError
 │   └── ContainerDamaged  its record cannot be read
 ├── VolumeError           a volume of the store cannot be used
 │   ├── VolumeNotFound
-│   └── VolumeBusy        a cell uses it, here or in another notebook
+│   ├── VolumeBusy        a cell uses it, here or in another notebook
+│   └── ChangesRefused    changes to a copy-on-write volume cannot be applied
 ├── ValueUnavailable      a value cannot be read from a cell's /out, or written to its /in
 ├── WorkerError           an executor cannot run an item of `map`
 │   └── WorkerLost        the worker of an item has ended, or is out of reach
@@ -377,6 +378,18 @@ class VolumeBusy(VolumeError):
     ...     result = run("busybox", ["true"], volumes=["data:/data"])
     ... except VolumeBusy as error:
     ...     print(error.hint)
+    """
+
+
+class ChangesRefused(VolumeError):
+    """Changes to a copy-on-write volume cannot be applied: the host's files changed meanwhile, for example.
+
+    >>> with create("busybox") as box:
+    ...     try:
+    ...         applied = box.apply()
+    ...     except ChangesRefused as error:
+    ...         print(error.hint)
+    mount one with -v DIR:/data:cow
     """
 
 

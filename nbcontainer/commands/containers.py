@@ -17,6 +17,7 @@ from nbcontainer.commands.verbs.diff_verbs import DIFF
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
 from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
 from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
+from nbcontainer.commands.verbs.volume_change_verbs import VOLUME_CHANGE_VERBS
 from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
 from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
@@ -29,6 +30,7 @@ from nbcontainer.containers.pause import wake
 from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import (
     ContainerDamaged,
+    ContainerError,
     ContainerNotFound,
     ImageNotFound,
     NbcontainerError,
@@ -143,6 +145,10 @@ def _remove(call: Invocation, name: str) -> None:
         return
     if call.words.has("force"):
         _end(call.engine, container.name)
+    elif any(volume.layers for volume in container.record.volumes):
+        problem = f"container '{name}' has changes to volumes that are not applied"
+        hint = f"see `%container changes {name}`, and apply or discard them; `%container rm -f {name}` drops them"
+        raise ContainerError(problem, hint=hint)
     container.remove()
     call.engine.jobs.pop(container.name, None)
     if call.engine.last is container or (call.engine.last and call.engine.last.name == name):
@@ -260,7 +266,9 @@ VERBS: dict[str, Verb] = {
                 "CONTAINER...",
                 "Remove containers; named volumes stay.",
                 (
-                    Option(("-f", "--force"), "", "stop it first if it runs"),
+                    Option(
+                        ("-f", "--force"), "", "stop it if it runs, and drop changes to volumes that are not applied"
+                    ),
                     Option(("-v", "--volumes"), "", "accepted for Docker's sake: its own volumes are always removed"),
                 ),
                 least=1,
@@ -282,6 +290,7 @@ VERBS: dict[str, Verb] = {
         DIFF,
         *JOB_VERBS,
         *HISTORY_VERBS,
+        *VOLUME_CHANGE_VERBS,
         Verb(
             Command(
                 "inspect",

@@ -34,6 +34,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "wait": ("wait db", "wait --timeout 5m db web"),
     "diff": ("diff", "diff dev", "diff dev@0 dev@2 --text", "diff python:3.12 python:3.13"),
     "debug": ("debug", "debug dev", "debug dev cat /var/log/error.log"),
+    "changes": ("changes", "changes dev --text"),
+    "apply": ("apply dev", "apply dev --force"),
+    "discard": ("discard dev",),
     "history": ("history dev", "history python:3.12-slim"),
     "undo": ("undo", "undo dev"),
     "redo": ("redo dev",),
@@ -54,6 +57,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),
     "clean up": ("rm", "rmi", "volume", "prune", "df"),
+    "copy-on-write volumes": ("changes", "apply", "discard"),
 }
 """The verbs by what they are for. A verb that is in none of them is shown in the last one, `more`."""
 

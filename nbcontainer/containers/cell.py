@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import ProcessOptions
     from nbcontainer.containers.warm_pool import WarmContainer
@@ -164,7 +165,8 @@ def store_errors(engine: Engine, do: str) -> Iterator[None]:
 class Cell:
     """One run of one cell, from the request to the outcome.
 
-    `plan` is its plan, and `template` the same but for the root, once the cell has been sent.
+    `plan` is its plan, and `template` the same but for the root, once the cell has been sent. `cow` are its
+    copy-on-write volumes, None if it has none.
     """
 
     def __init__(
@@ -174,7 +176,9 @@ class Cell:
         image: Image,
         request: Request,
         streams: Streams,
+        cow: CowVolumes | None = None,
     ) -> None:
+        self.cow = cow
         self.engine = engine
         self.container = container
         self.image = image
@@ -238,7 +242,7 @@ class Cell:
     def release(self) -> None:
         """Release what the cell used: its write layer, its init and its group are removed in the background."""
         if self.upper is not None or self.group is not None:
-            self.engine.release(self.upper, self.running, self.group)
+            self.engine.release(self.upper, self.running, self.group, self.cow)
         self.upper = self.running = self.group = None
 
     def _use_memory(self, advice: str) -> bool:
@@ -275,7 +279,9 @@ class Cell:
 
     def _keep(self, outcome: Outcome | None, cell: CellRecord | None) -> None:
         self._changes = outcome is not None and self.upper is not None  # unless it is known that there are none
-        changed = self._changes = self._changes and self.upper is not None and self.upper.changed()
+        changed = self._changes and self.upper is not None and self.upper.changed()
+        moved = self._changes and self.cow is not None and self.cow.changed()
+        self._changes = changed or moved
         if self.running is not None:
             if outcome is None:
                 self.running.kill()
@@ -284,12 +290,15 @@ class Cell:
                 # stay in use.
                 self.running.wait()
         if cell is not None:
-            written = changed or not self.container.anonymous
+            written = changed or moved or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
                 now = timestamps.timestamp(time.time())
                 try:
-                    self.container.add_cell(replace(cell, layer=layer, created=now))
+                    if self.cow is None:
+                        self.container.add_cell(replace(cell, layer=layer, created=now))
+                    else:
+                        self.cow.add_cell(replace(cell, layer=layer, created=now))
                 except BaseException:
                     self.engine.drop_layer(layer)
                     raise
@@ -481,7 +490,7 @@ class Cell:
         if self._script is not None:
             files.append(protocol.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
-        mounts = self.options.mounts
+        mounts = self.options.mounts if self.cow is None else self.cow.begin(self.options.mounts)
         if not mounts.volumes:
             return mounts
         # With this capability a cell makes its read-only volumes writable (SECURITY.md, "--cap-add").

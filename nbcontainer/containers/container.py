@@ -23,6 +23,7 @@ from nbcontainer.containers.history.flats import levels
 from nbcontainer.containers.history.flatten import MOST_LOWERS, Flattening
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.state import CellRecord, State, StateId
+from nbcontainer.containers.history.volume_states import VolumeState
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import (
     RECORD,
@@ -248,13 +249,13 @@ class Container:
         if self.workspace.isolations.get(self.name) is known:
             self.workspace.isolations.pop(self.name, None)
 
-    def add_cell(self, cell: CellRecord) -> None:
-        """Add a cell that has ended. An anonymous container is saved only if the cell has a layer.
+    def add_cell(self, cell: CellRecord, volumes: tuple[VolumeState, ...] | None = None) -> None:
+        """Add a cell that has ended, with the copy-on-write volumes after it (None: as before).
 
-        Raises `StoreError`; then the cell is not added.
+        An anonymous container is saved only if the cell has a layer. Raises `StoreError`; then the cell is not added.
         """
-        before, self.record = self.record, self.record.after(cell)
-        if cell.layer or not self.anonymous:
+        before, self.record = self.record, self.record.after(cell, volumes=volumes)
+        if cell.layer or (self.record.head is not None and self.record.head.moved) or not self.anonymous:
             try:
                 self.save()
             except BaseException:

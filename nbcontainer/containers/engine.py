@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
@@ -172,15 +173,23 @@ class Engine(Workspace):
     # The end of a cell
 
     def release(
-        self, upper: WriteLayer | None, running: ContainerHandle | None = None, group: Group | None = None
+        self,
+        upper: WriteLayer | None,
+        running: ContainerHandle | None = None,
+        group: Group | None = None,
+        cow: CowVolumes | None = None,
     ) -> None:
         """Remove what a cell leaves, in the background, once its mounts are gone."""
-        self.later(lambda: self._remove_remains(upper, running, group))
+        self.later(lambda: self._remove_remains(upper, running, group, cow))
 
-    def _remove_remains(self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None) -> None:
+    def _remove_remains(
+        self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None, cow: CowVolumes | None
+    ) -> None:
         if running is not None:
             with running:
                 running.wait()
+        if cow is not None:
+            cow.release()
         # A group that the kernel keeps is tried again after the next cell, and at the end.
         groups = (*self._groups, *(() if group is None else (group,)))
         self._groups = [one for one in groups if not one.remove()]

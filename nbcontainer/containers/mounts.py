@@ -12,7 +12,7 @@ from nbcontainer.errors import DirectoryRefused
 from nbcontainer.linux.paths import Node, resolve
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.spec import MOUNTS_LIMIT, Volume
-from nbcontainer.sandbox.userns.idmapped_mounts import cannot_open
+from nbcontainer.sandbox.userns.idmapped_mounts import cannot_open, idmapped_tree
 from nbcontainer.sandbox.userns.volume_trees import PARTS_LIMIT, volume_trees
 from nbcontainer.store import shared_directory
 
@@ -29,6 +29,9 @@ UNMAPPED = (
     "to write, use a named volume, or allow all users to write"
 )
 """What is different in a volume whose ids cannot be mapped."""
+
+NO_IDS = "its file system has no idmapped mounts: mount it with :ro, or copy it to another file system"
+"""The hint for a directory of root's that cannot be below a copy-on-write volume."""
 
 NOT_ADMIN = "root lacks the capability SYS_ADMIN here"
 """Why no ids can be mapped for any volume."""
@@ -83,7 +86,7 @@ def writable_directories(volumes: Iterable[Volume], *, all_of_them: bool) -> Ite
     Those of the store are marked when they are attached (`nbcontainer.containers.named_volumes`).
     """
     for volume in volumes:
-        if volume.directory and not volume.stored and (all_of_them or not volume.read_only):
+        if volume.directory and not volume.stored and volume.cow is None and (all_of_them or not volume.read_only):
             yield Node(volume.source, volume.device, volume.inode, volume.born)
 
 
@@ -113,6 +116,8 @@ def idmapped(volumes: tuple[Volume, ...], launcher: Launcher, first: int) -> Map
         for volume in volumes:
             if volume.stored:
                 mapped.volumes.append(volume)
+            elif volume.cow is not None:
+                _add_below(mapped, volume, namespace, first)
             else:
                 spare = MOUNTS_LIMIT - len(volumes) - len(mapped.trees)
                 _add_mapped(mapped, volume, launcher, namespace, first, limit=max(1, min(PARTS_LIMIT, spare)))
@@ -141,6 +146,14 @@ def _add_mapped(
         mapped.volumes.append(replace(volume, source=part.source, target=target, directory=part.directory, tree=tree))
         mapped.trees.append(part.tree)
     mapped.notes += _notes(volume, found)
+
+
+def _add_below(mapped: MappedVolumes, volume: Volume, namespace: int, first: int) -> None:
+    """Add the directory below a copy-on-write volume, without the file systems that are mounted in it."""
+    identity = (volume.device, volume.inode)
+    tree = idmapped_tree(volume.source, namespace, "volume", recursive=False, hint=NO_IDS, identity=identity)
+    mapped.volumes.append(replace(volume, tree=first + len(mapped.trees)))
+    mapped.trees.append(tree)
 
 
 def _add_plain(mapped: MappedVolumes, volume: Volume, launcher: Launcher, first: int) -> None:

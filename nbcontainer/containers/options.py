@@ -158,7 +158,7 @@ class RunOptions:
     """The options of one run.
 
     `hostname` is empty for the container's own name, `timeout` is in seconds. `labels` are names and values, for a
-    container that the run creates. `here` shows the notebook's directory, `rw` or `ro`; empty if it does not.
+    container that the run creates. `here` shows the notebook's directory, `rw`, `ro` or `cow`; empty if it does not.
     `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
     `untrusted` is for code that was not read: the other values are the safe ones then. `toolbox` adds the tools of the
     image `busybox` (`nbcontainer.containers.surroundings.with_toolbox`).
@@ -180,8 +180,9 @@ class RunOptions:
     toolbox: bool = False
 
     def __post_init__(self) -> None:
-        if self.here not in ("", "ro", "rw"):
-            raise UsageError(f"invalid value {self.here!r} for --here", hint="write --here, --here=rw or --here=ro")
+        if self.here not in ("", "ro", "rw", "cow"):
+            hint = "write --here, --here=rw, --here=ro or --here=cow"
+            raise UsageError(f"invalid value {self.here!r} for --here", hint=hint)
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"invalid time limit {self.timeout:g} for --timeout", hint="write seconds above 0")
         if not self.privileges.userns:

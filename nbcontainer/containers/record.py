@@ -28,6 +28,7 @@ from nbcontainer.store.errors import store_error
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nbcontainer.containers.history.volume_states import VolumeState
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.sandbox.steps.base import Plan
     from nbcontainer.sandbox.userns.idmap import IdMap
@@ -96,12 +97,20 @@ class Record:
         names = ("name", "image", "image_digest", "base", "created", "session", "labels", "journal")
         return {name: getattr(self, name) for name in names}
 
-    def after(self, *cells: CellRecord) -> Record:
-        """Return the record with more cells, which are in no journal yet. What redo led to is left behind."""
+    @property
+    def volumes(self) -> tuple[VolumeState, ...]:
+        """The copy-on-write volumes that its cells have had, with the changes that are not applied."""
+        return () if self.head is None else self.head.volumes
+
+    def after(self, *cells: CellRecord, volumes: tuple[VolumeState, ...] | None = None) -> Record:
+        """Return the record with more cells, which are in no journal yet. What redo led to is left behind.
+
+        `volumes` are those after each of them; None for those that are there.
+        """
         found = self
         for cell in cells:
             number = found.newest + 1
-            state = following(found.head, StateId(self.journal, number), cell)
+            state = following(found.head, StateId(self.journal, number), cell, volumes)
             found = replace(found, head=state, tip=state, newest=number, carried=(*found.carried, state))
         return found
 

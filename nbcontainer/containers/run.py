@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from nbcontainer.progress import Listener
 
     Notify = Callable[[str], None]
+
+UNAPPLIED = (
+    "the changes to {} are in a layer until the next cell without --name: `%container changes` lists them, and "
+    "`%container apply` writes them"
+)
+"""The notice after a cell of an anonymous container that changed a copy-on-write volume."""
 
 
 def check(engine: Engine, options: RunOptions) -> None:
@@ -132,7 +139,8 @@ def run_in(
         if mounts.named or (mounts.read_only and mounts.image_volumes):
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
             request = replace(request, options=replace(request.options, mounts=mounts))
-        cell = Cell(engine, container, image, request, streams)
+        cow = _copy_on_write(engine, container, request) if any(volume.cow for volume in mounts.volumes) else None
+        cell = Cell(engine, container, image, request, streams, cow)
         outcome = None
         try:
             outcome = cell.run()
@@ -154,6 +162,15 @@ def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | N
     if outcome is not None and not cell.options.host_userns:
         _prewarm_like(engine, container, cell)
     container.settle()
+
+
+def _copy_on_write(engine: Engine, container: Container, request: Request) -> CowVolumes:
+    """Return the copy-on-write volumes of a request. Raises `UsageError`, `ContainerError`."""
+    from nbcontainer.containers.cow.attaching import CowVolumes
+
+    options = request.options
+    volumes = [volume for volume in options.mounts.volumes if volume.cow is not None]
+    return CowVolumes(engine, container, volumes, own_ids=not options.host_userns)
 
 
 def _announce_wait(engine: Engine, container: Container, streams: Streams) -> None:
@@ -204,6 +221,10 @@ def run(
             container.remove()
         else:
             engine.replace_last(container)
+    if keep and container.anonymous and streams.on_notice is not None:
+        for volume in container.record.volumes:
+            if volume.layers:
+                streams.on_notice(UNAPPLIED.format(volume.source))
     return container, outcome
 
 

@@ -22,7 +22,7 @@ from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import PROCESSES, Limit
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.spec import Network, Volume
+from nbcontainer.sandbox.spec import CopyOnWrite, Network, Volume
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
 from nbcontainer.sandbox.steps.toolbox import TOOLBOX
 
@@ -226,6 +226,7 @@ def with_directory(store: Store, options: RunOptions, streams: Streams, director
         path, mounts = _plain(directory), options.mounts
         if not any(volume.target == path for volume in mounts.volumes):
             volume = notebook_directory(store, directory, read_only=options.here == "ro")
+            volume = replace(volume, cow=CopyOnWrite()) if options.here == "cow" else volume
             path, mounts = volume.target, replace(mounts, volumes=(volume, *mounts.volumes))
     except DirectoryRefused as error:
         streams.notify(f"the notebook's directory is not shown: {error.notice}")

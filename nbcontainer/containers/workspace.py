@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.history.state import StateId
 
-_SANDBOXED_MODULES = ("nbcontainer.images.sandboxed", "nbcontainer.sandbox.inside")
+_SANDBOXED_MODULES = (
+    "nbcontainer.images.sandboxed",
+    "nbcontainer.images.cow.volume_jobs",
+    "nbcontainer.sandbox.inside",
+)
 """Modules whose functions run in sandboxes: the launcher loads them before it enters its namespaces."""
 
 

@@ -19,6 +19,8 @@ from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
+from nbcontainer.containers.cow import volume_changes
+from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.record import Record
@@ -233,6 +235,47 @@ class Container(containers.Container):
         """
         with self._now() as now:
             return comparing.diff(now)
+
+    def changes(self) -> VolumeChanges:
+        """Return what its runs changed in copy-on-write volumes and is not applied; `conflicts` prevent `apply`.
+
+        Raises `ContainerBusy`, `ChangesRefused`.
+
+        >>> with create("busybox") as box:
+        ...     box.changes().changes
+        ()
+        """
+        with self._alone():
+            return volume_changes.list_changes(self)
+
+    def apply(self, *, force: bool = False) -> Applied:
+        """Write the changes to copy-on-write volumes to the host's directories: all of them, or none.
+
+        With `force`, the host's own changes are overwritten. Raises `ContainerBusy`, and `ChangesRefused` if the host
+        changed the same files meanwhile, or if there is nothing to apply.
+
+        >>> Path("data").mkdir(exist_ok=True)
+        >>> with create("busybox") as box:
+        ...     result = box.run(script="echo new > /data/file", volumes=["./data:/data:cow"])
+        ...     box.apply().written
+        1
+        """
+        with self._alone():
+            return volume_changes.apply(self, force=force)
+
+    def discard(self) -> int:
+        """Drop the changes to copy-on-write volumes; return to how many volumes. `undo` brings them back.
+
+        Raises `ContainerBusy`, and `ChangesRefused` if there are none.
+
+        >>> Path("data").mkdir(exist_ok=True)
+        >>> with create("busybox") as box:
+        ...     result = box.run(script="echo newer > /data/file", volumes=["./data:/data:cow"])
+        ...     box.discard()
+        1
+        """
+        with self._alone():
+            return volume_changes.discard(self)
 
     def commit(
         self,

@@ -16,6 +16,7 @@ from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
+from nbcontainer.sandbox.steps.copy_on_write import MountCopyOnWrite
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
@@ -65,7 +66,7 @@ from nbcontainer.sandbox.userns.idmap import COUNT, HOST, ROOT_BASE, SINGLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from nbcontainer.sandbox.spec import Mounts, Overlay, Spec
+    from nbcontainer.sandbox.spec import Mounts, Overlay, Spec, Volume
     from nbcontainer.sandbox.userns.idmap import IdMap
 
 WORK_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP")
@@ -215,14 +216,25 @@ _BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode
 """The fields of a volume that its step has, too."""
 
 
-def _mount_steps(mounts: Mounts) -> list[MountTmpfs | BindVolume | MountToolbox]:
+_COPIED = ("source", "target", "tree", "device", "inode", "noexec")
+"""The fields of a copy-on-write volume that its step has, too."""
+
+
+def _mount_steps(mounts: Mounts) -> list[MountTmpfs | BindVolume | MountCopyOnWrite | MountToolbox]:
     """Return the steps for mounts: shorter targets first, so that a mount at /data/in lands on the one at /data."""
-    steps: list[MountTmpfs | BindVolume] = [
+    steps: list[MountTmpfs | BindVolume | MountCopyOnWrite] = [
         *(MountTmpfs(**vars(tmpfs)) for tmpfs in mounts.tmpfs),
-        *(BindVolume(**{name: getattr(volume, name) for name in _BOUND}) for volume in mounts.volumes),
+        *(_volume_step(number, volume) for number, volume in enumerate(mounts.volumes)),
     ]
     steps.sort(key=lambda mount: mount.target.count("/"))
     return [*((MountToolbox(mounts.tools),) if mounts.tools else ()), *steps]
+
+
+def _volume_step(number: int, volume: Volume) -> BindVolume | MountCopyOnWrite:
+    if volume.cow is None:
+        return BindVolume(**{name: getattr(volume, name) for name in _BOUND})
+    fields = {name: getattr(volume, name) for name in _COPIED}
+    return MountCopyOnWrite(number, lowers=volume.cow.lowers, upper=volume.cow.upper, work=volume.cow.work, **fields)
 
 
 def _program_enter(spec: Spec, program: Program, idmap: IdMap) -> tuple[Step, ...]:

@@ -107,6 +107,20 @@ class Directory:
 
 
 @dataclass(frozen=True)
+class CopyOnWrite:
+    """The layers of a copy-on-write volume, as paths below the store's `layers`.
+
+    `lowers` (the topmost first) have earlier changes, `upper` and `work` are the directories of one cell, empty until
+    it begins. With `nosub`, file systems that are mounted in the source are left out; else they are refused.
+    """
+
+    nosub: bool = False
+    lowers: tuple[str, ...] = ()
+    upper: str = ""
+    work: str = ""
+
+
+@dataclass(frozen=True)
 class Volume:
     """A host path in the container.
 
@@ -115,7 +129,7 @@ class Volume:
     detached mount; None if there is no such descriptor. `links` are those that the path of the source led through,
     and `born` is when it was made (`nbcontainer.linux.paths.Node`). With `private`, mounts that the host makes there
     later do not come in. `stored` is true for a volume of the store, which has the containers' ids: its `source` is
-    relative to the store.
+    relative to the store. With `cow`, the source is a directory that is only read: changes go to a layer.
     """
 
     source: str
@@ -130,6 +144,7 @@ class Volume:
     noexec: bool = False
     private: bool = False
     stored: bool = False
+    cow: CopyOnWrite | None = None
 
 
 CACHE_LABEL = "nbcontainer.cache"

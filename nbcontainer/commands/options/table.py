@@ -175,8 +175,8 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def _here(text: str) -> str:
-    if text not in ("rw", "ro"):
-        raise UsageError(f"invalid value {text!r} for --here", hint="write --here, --here=rw or --here=ro")
+    if text not in ("rw", "ro", "cow"):
+        raise UsageError(f"invalid value {text!r} for --here", hint="write --here, --here=rw, --here=ro or --here=cow")
     return text
 
 
@@ -187,8 +187,9 @@ def _pull(text: str) -> str:
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-v", "--volume"),
-        value="SRC:DST[:ro]",
-        help="mount a host directory or file, or a volume by its name; without SRC, a volume of the container's own",
+        value="SRC:DST[:ro|:cow]",
+        help="mount a host directory or file, or a volume by its name; without SRC, a volume of the container's own; "
+        "with cow, changes to a directory stay in a layer until `apply`",
         field="mounts",
         parse=parse_volume,
         repeated=True,
@@ -199,13 +200,13 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
     RunOption(
         flags=("--here",),
-        value="rw|ro",
-        help="show the notebook's directory at the same path and start there; rw without a value",
+        value="rw|ro|cow",
+        help="show the notebook's directory at the same path and start there; rw without a value, cow as for -v",
         alone="rw",
         field="here",
         parse=_here,
         kind=ValueKind.CHOICE,
-        choices=("rw", "ro"),
+        choices=("rw", "ro", "cow"),
     ),
     RunOption(
         flags=("--identity",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.paths import resolve, resolve_existing
 from nbcontainer.oci.reference import host_path
-from nbcontainer.sandbox.spec import CACHE_LABEL, NamedVolume, Tmpfs, Volume, check_volume_name
+from nbcontainer.sandbox.spec import CACHE_LABEL, CopyOnWrite, NamedVolume, Tmpfs, Volume, check_volume_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ _FORM = "-v SRC:DST or -v SRC:DST:ro, as in -v ~/data:/data:ro; -v NAME:DST for 
 _RESERVED = ("/proc", "/sys", "/dev")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
-_OPTIONS: dict[str, tuple[str, dict[str, bool]]] = {
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "rw": ("access", {}),
     "ro": ("access", {"read_only": True}),
     "z": ("label", {}),
@@ -42,6 +42,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, bool]]] = {
     "rbind": ("bind", {}),
     "nosuid": ("nosuid", {}),
     "nodev": ("nodev", {}),
+    "cow": ("access", {"cow": CopyOnWrite()}),
+    "nosub": ("nosub", {}),
 }
 """By an option of Docker or podman: its group, of which one may be given, and the fields that it sets.
 
@@ -53,7 +55,7 @@ _REFUSED = {
     "rshared": "mounts of a container do not reach the host: write rslave, or remove it",
     "unbindable": "write rprivate, or remove it",
     "runbindable": "write rprivate, or remove it",
-    "O": "volumes with a layer of changes are not supported: write ro, or copy the directory",
+    "O": "write cow: changes stay in a layer until `apply` writes them or `discard` drops them",
     "idmap": "owners are always mapped: remove it",
     "suid": "programs with setuid have no effect in a container: remove it",
     "dev": "device files of a volume have no effect in a container: remove it",
@@ -101,6 +103,9 @@ def parse_volume(text: str) -> Volume | NamedVolume:
     fields = _fields(parts[2], text) if len(parts) == 3 else {}
     target = target_path(parts[1], "-v")
     if is_volume_name(parts[0]):
+        if "cow" in fields:
+            hint = f"for a directory of this machine, write ./{parts[0]}"
+            raise UsageError(f"'cow' in {text!r} requires a directory of the host", hint=hint)
         return NamedVolume(check_volume_name(parts[0]), target, **fields)
     fields.pop("copy", None)
     return bind(parts[0], target, **fields)
@@ -135,6 +140,10 @@ def _fields(options: str, text: str) -> dict[str, Any]:
         if groups.setdefault(group, option) != option:
             raise UsageError(f"{groups[group]!r} and {option!r} in {text!r} exclude each other", hint="remove one")
         fields |= found
+    if "nosub" in groups:
+        if "cow" not in fields:
+            raise UsageError(f"'nosub' in {text!r} requires 'cow'", hint="write cow,nosub")
+        fields["cow"] = CopyOnWrite(nosub=True)
     return fields
 
 
@@ -158,6 +167,9 @@ def bind(source: str, target: str, **fields: Any) -> Volume:
             f"cannot use the volume's source '{path}': {error.strerror}", hint="check the path's permissions"
         ) from error
     with place:
+        if "cow" in fields and not stat.S_ISDIR(place.mode):
+            problem = f"the copy-on-write volume '{place.node.path}' is not a directory"
+            raise UsageError(problem, hint="mount the directory above it, or write ro or rw")
         return Volume(
             place.node.path,
             target,

@@ -35,10 +35,13 @@ _KINDS = {ADDED: "good", CHANGED: "warn", DELETED: "bad"}
 
 @dataclass(frozen=True)
 class Changes:
-    """What the cells of a container changed: a sequence of changes, sorted by path. `every` shows all of them."""
+    """What the cells of a container changed: a sequence of changes, sorted by path. `every` shows all of them,
+    and `verb` is the one that lists them.
+    """
 
     changes: tuple[Change, ...]
     every: bool = False
+    verb: str = "diff"
 
     @cached_property
     def rows(self) -> tuple[tuple[str, str], ...]:
@@ -49,6 +52,10 @@ class Changes:
     def size(self) -> int:
         """Bytes in the files that were added or changed."""
         return sum(change.size or 0 for change in self.changes)
+
+    @property
+    def _hint(self) -> str:
+        return f"`{self.verb} --all` lists every file"
 
     def __len__(self) -> int:
         return len(self.changes)
@@ -79,7 +86,7 @@ class Changes:
         if not any(node.collapsed for node in nodes):
             return columns([("CHANGE", "PATH"), *((node.kind, visible(node.path)) for node in nodes)])
         lines = [(node.kind, visible(_name(node)), *_counts(node)) for node in nodes]
-        return columns([("CHANGE", "PATH", "FILES", "SIZE"), *lines]) + f"\n{_sum(root)}; `diff --all` lists every file"
+        return columns([("CHANGE", "PATH", "FILES", "SIZE"), *lines]) + f"\n{_sum(root)}; {self._hint}"
 
     __repr__ = __str__
 
@@ -87,7 +94,7 @@ class Changes:
         if not self.changes:
             return "<p>no changes</p>"
         root = self._tree(ENTRIES)
-        more = " … `diff --all` lists every file" if any(node.collapsed for node in root.shown()) else ""
+        more = f" … {self._hint}" if any(node.collapsed for node in root.shown()) else ""
         head = f"<p>{page.escape(_sum(root))}{page.span(more, 'dim')}</p>"
         return page.page(head + _listed(root, opened=len(self.changes) <= LINES))
 

@@ -35,7 +35,7 @@ class History:
     def changes(self) -> Iterator[State]:
         """Yield the states of `chain` whose cells changed something. Raises `ContainerDamaged`, `OSError`."""
         state = self.head
-        if state is not None and not state.cell.changed:
+        if state is not None and not state.changed:
             state = self._under(state)
         while state is not None:
             yield state

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbcontainer.containers.history.volume_states import VolumeState, layers_of
 from nbcontainer.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class State:
 
     `parent` is the state that the cell saw, None for the image. `under` is the nearest state before this one whose cell
     changed something. `depth` is the number of layers on the image, `height` the number of cells, and `losses` how many
-    of them lost their changes. `volumes` are the layers of copy-on-write volumes by their place in the container.
+    of them lost their changes. `volumes` are the copy-on-write volumes that the container has had so far, with their
+    changes that are not applied; `moved` is whether the cell added to these, or applied or discarded them.
     """
 
     id: StateId
@@ -114,7 +116,8 @@ class State:
     height: int
     losses: int
     cell: CellRecord
-    volumes: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[VolumeState, ...] = ()
+    moved: bool = False
 
     @property
     def layer(self) -> str:
@@ -127,9 +130,15 @@ class State:
         return self.id.number
 
     @property
+    def changed(self) -> bool:
+        """Whether the cell changed something: in the root, be it lost or not, or in a volume."""
+        return self.cell.changed or self.moved
+
+    @property
     def layers(self) -> tuple[str, ...]:
-        """All layers that the cell left: of the root and of volumes."""
-        return (*((self.layer,) if self.layer else ()), *(layer for _, layer in self.volumes))
+        """All layers that the state needs beside those of earlier ones: the root's of its cell, and all of volumes."""
+        own = (self.layer,) if self.layer else ()
+        return (*own, *(layer for volume in self.volumes for layer in volume.layers)) if self.volumes else own
 
     def to_line(self) -> bytes:
         """Return the state as a line of its journal."""
@@ -142,7 +151,8 @@ class State:
             "height": self.height,
             "losses": self.losses,
             "cell": self.cell.to_json(),
-            **({"volumes": dict(self.volumes)} if self.volumes else {}),
+            **({"volumes": [volume.to_json() for volume in self.volumes]} if self.volumes else {}),
+            **({"moved": True} if self.moved else {}),
         }
         return json.dumps(values).encode() + b"\n"
 
@@ -150,7 +160,7 @@ class State:
     def from_line(cls, journal: str, line: bytes) -> State:
         """Return the state of a line. Raises `KeyError`, `TypeError`, `ValueError` for anything else."""
         values = json.loads(line)
-        volumes = tuple((str(place), str(layer)) for place, layer in values.get("volumes", {}).items())
+        volumes = tuple(map(VolumeState.from_json, values.get("volumes", ())))
         return cls(
             StateId(journal, _number(values["number"])),
             StateId.parse(values["parent"]),
@@ -160,16 +170,26 @@ class State:
             _number(values["losses"]),
             CellRecord.from_json(values["cell"]),
             volumes,
+            values.get("moved", False) is True,
         )
 
 
-def following(parent: State | None, new: StateId, cell: CellRecord) -> State:
-    """Return the state after `cell`, which saw `parent`, or the image if that is None."""
+def following(
+    parent: State | None, new: StateId, cell: CellRecord, volumes: tuple[VolumeState, ...] | None = None
+) -> State:
+    """Return the state after `cell`, which saw `parent`, or the image if that is None.
+
+    `volumes` are those of the new state; None for those of `parent`.
+    """
     if parent is None:
-        return State(new, None, None, int(bool(cell.layer)), 1, int(cell.lost), cell)
-    under = parent.id if parent.cell.changed else parent.under
-    depth, losses = parent.depth + bool(cell.layer), parent.losses + cell.lost
-    return State(new, parent.id, under, depth, parent.height + 1, losses, cell)
+        found = State(new, None, None, int(bool(cell.layer)), 1, int(cell.lost), cell)
+    else:
+        under = parent.id if parent.changed else parent.under
+        depth, losses = parent.depth + bool(cell.layer), parent.losses + cell.lost
+        found = State(new, parent.id, under, depth, parent.height + 1, losses, cell, parent.volumes)
+    if volumes is None:
+        return found
+    return replace(found, volumes=volumes, moved=layers_of(volumes) != layers_of(found.volumes))
 
 
 def moved_to(states: Iterable[State], journal: str) -> list[State]:

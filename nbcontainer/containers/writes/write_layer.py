@@ -123,10 +123,13 @@ class WriteLayer(WriteView):
                 self.store.new_directory(f"{self._home}/{name}")
                 if self.in_memory:
                     (self.path / name).symlink_to(self._home / name)
-        with contextlib.suppress(PermissionError):  # the image's root directory is closed to its owner
-            self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
+        self._match_lower()
         for number, part in enumerate(self.parts):
             self._like(f"diff.{number}", part)
+
+    def _match_lower(self) -> None:
+        with contextlib.suppress(PermissionError):  # the image's root directory is closed to its owner
+            self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
 
     def _like(self, name: str, model: str) -> None:
         mode = os.stat(model).st_mode & 0o7777

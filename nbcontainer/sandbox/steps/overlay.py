@@ -133,17 +133,17 @@ class MountOverlay(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Mounts it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
         if self.target == "/":
-            self._mount(kernel, ROOT)
+            self.mount_at(kernel, ROOT)
             return
         place = f"{STAGE}/part{self.target.replace('/', '-')}"
         kernel.mkdir(place, 0o755)
-        self._mount(kernel, place)
+        self.mount_at(kernel, place)
         target = open_in_root(kernel, self.target, os.O_PATH | os.O_DIRECTORY, RESOLVE_NO_SYMLINKS)
         kernel.move_mount(AT_FDCWD, place, target, "", MOVE_MOUNT_T_EMPTY_PATH)
         kernel.close(target)
 
-    def _mount(self, kernel: Kernel, place: str) -> None:
-        """By one mount(2) where the options fit a page, else layer by layer."""
+    def mount_at(self, kernel: Kernel, place: str) -> None:
+        """Mounts it on `place`, relative to init's working directory: by one mount(2) if the options fit a page."""
         kernel.chdir(LAYERS)
         if self.upper is None and len(self.lowers) == 1:
             bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay needs an upper or two lowers

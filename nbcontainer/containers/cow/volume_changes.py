@@ -1,0 +1,194 @@
+"""What cells changed in copy-on-write volumes: listing it, writing it to the host, and discarding it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.containers.cow import directories
+from nbcontainer.containers.cow.attaching import read_notes
+from nbcontainer.containers.diff import Change
+from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.errors import ChangesRefused
+from nbcontainer.images.cow import volume_jobs
+from nbcontainer.oci import timestamps
+from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.store import writable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.history.volume_states import VolumeState
+
+_SHOWN = 3  # paths in one line
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A path in the container that `apply` cannot write, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class VolumeChanges:
+    """The changes of all copy-on-write volumes of a container that are not applied, sorted by path.
+
+    `conflicts` are the paths that prevent `apply`.
+    """
+
+    changes: tuple[Change, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The result of `apply`: how many paths were written to which directories (host), and how many attributes not."""
+
+    written: int
+    directories: tuple[str, ...]
+    lost: int = 0
+
+
+def has_changes(container: Container) -> bool:
+    """Return whether cells of a container have changed copy-on-write volumes, and the changes are not applied."""
+    return any(state.layers for state in container.record.volumes)
+
+
+def list_changes(container: Container) -> VolumeChanges:
+    """Return the changes that are not applied. Raises `ContainerBusy`, `ChangesRefused`, and what a sandbox raises."""
+    changes: list[Change] = []
+    conflicts: list[Conflict] = []
+    with _used(container) as states:
+        for state in states:
+            found = _run(container, state, volume_jobs.changes, **_facts(container, state))
+            changes += [Change(kind, _inside(state, path), size) for kind, path, size in found["changes"]]
+            conflicts += [Conflict(_inside(state, path), reason) for path, reason in found["conflicts"]]
+    return VolumeChanges(tuple(sorted(changes, key=lambda change: change.path)), tuple(conflicts))
+
+
+def unified_diffs(container: Container, changes: VolumeChanges) -> Iterator[str]:
+    """Yield the lines of unified diffs of the small text files among the changes. Raises as `list_changes`."""
+    paths = [change.path for change in changes.changes if change.size is not None]
+    with _used(container) as states:
+        for state in states:
+            top = state.target.rstrip("/") + "/"
+            inside = [path.removeprefix(top) for path in paths if path.startswith(top)]
+            for path, old, new in _run(container, state, volume_jobs.contents, paths=inside):
+                where = os.path.join(state.source, path)  # noqa: PTH118 - a text
+                lines = (old.splitlines(), new.splitlines())
+                yield from difflib.unified_diff(*lines, where, _inside(state, path), lineterm="")
+
+
+def apply(container: Container, *, force: bool = False) -> Applied:
+    """Write the changes to the host's directories; with `force`, also over the host's own changes.
+
+    Nothing is written if there is a conflict in any directory. Raises `ContainerBusy`, `ChangesRefused`, `StoreError`,
+    and what a sandbox raises.
+    """
+    with _used(container) as states:
+        if not states:
+            problem = f"nothing to apply: no cell changed a copy-on-write volume of container '{container.name}'"
+            raise ChangesRefused(problem, hint="mount one with -v DIR:/data:cow")
+        _check(container, states, force=force)
+        written = lost = 0
+        for state in states:
+            found = _write(container, state, force=force)
+            _refuse_conflicts(container, state, found["conflicts"])
+            written, lost = written + found["written"], lost + found["lost"]
+            _settle(container, "apply", (state,))
+        return Applied(written, tuple(state.source for state in states), lost)
+
+
+def discard(container: Container) -> int:
+    """Drop the changes that are not applied; return in how many volumes. What `apply` left half done is moved back.
+
+    `undo` brings the changes back. Raises `ContainerBusy`, `ChangesRefused` if there are none, `StoreError`.
+    """
+    with _used(container) as states:
+        if not states:
+            problem = f"nothing to discard: no cell changed a copy-on-write volume of container '{container.name}'"
+            raise ChangesRefused(problem, hint="see `%container diff` for what its cells changed elsewhere")
+        for state in states:
+            with contextlib.suppress(ChangesRefused):  # the directory is gone
+                _run(container, state, volume_jobs.recover, token=_token(container, state))
+        _settle(container, "discard", states)
+        return len(states)
+
+
+@contextlib.contextmanager
+def _used(container: Container) -> Iterator[tuple[VolumeState, ...]]:
+    """Yield the volumes with changes, while the container's lock is held. Raises `ContainerBusy`."""
+    container.check_not_running()
+    with container.use():
+        yield tuple(state for state in container.record.volumes if state.layers)
+
+
+def _check(container: Container, states: tuple[VolumeState, ...], *, force: bool) -> None:
+    """Raise `ChangesRefused` for conflicts in any of several volumes, before the first is written."""
+    if len(states) > 1:
+        for state in states:
+            found = _run(container, state, volume_jobs.check, force=force, **_facts(container, state))
+            _refuse_conflicts(container, state, found)
+
+
+def _write(container: Container, state: VolumeState, *, force: bool) -> dict[str, Any]:
+    workspace = container.workspace
+    with directories.opened(workspace, state) as (tree, node):
+        writable.remember(workspace.store, node)  # it gets links that a container made
+        try:
+            arguments = {**_facts(container, state), "token": _token(container, state), "force": force}
+            found: dict[str, Any] = directories.run(workspace, volume_jobs.apply, tree, state.layers, **arguments)
+        except OSError as error:
+            where = f" at '{error.filename}'" if error.filename else ""
+            problem = f"cannot apply the changes to {state.source}{where}: {os.strerror(error.errno or 0)}"
+            hint = "nothing was changed there; check its free space and its permissions, and try again"
+            raise ChangesRefused(problem, hint=hint) from error
+    return found
+
+
+def _refuse_conflicts(container: Container, state: VolumeState, conflicts: list[list[str]]) -> None:
+    if not conflicts:
+        return
+    shown = [f"{os.path.join(state.source, path)!r} ({reason})" for path, reason in conflicts[:_SHOWN]]  # noqa: PTH118
+    more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
+    name = container.name
+    hint = f"see `%container changes {name} --text`; `apply {name} --force` overwrites what the host changed"
+    raise ChangesRefused(f"nothing was applied to {state.source}: {', '.join(shown)}{more}", hint=hint)
+
+
+def _settle(container: Container, verb: str, states: tuple[VolumeState, ...]) -> None:
+    """Add a state without the changes of some volumes. Raises `StoreError`."""
+    gone = {state.target for state in states}
+    left = tuple(state for state in container.record.volumes if state.target not in gone)
+    now = timestamps.timestamp(time.time())
+    with container.workspace.store.lock(shared=True):
+        text = f"{verb} {', '.join(sorted(gone))}"
+        container.add_cell(CellRecord("", text, now, Outcome(Reason.EXITED, 0)), left)
+
+
+def _run(container: Container, state: VolumeState, job: Any, **arguments: Any) -> Any:
+    with directories.opened(container.workspace, state) as (tree, _):
+        return directories.run(container.workspace, job, tree, state.layers, **arguments)
+
+
+def _facts(container: Container, state: VolumeState) -> dict[str, Any]:
+    top = state.source.rstrip("/") + "/"
+    mounts = [place.removeprefix(top) for place in directories.mounted_in(state.source)]
+    return {"notes": read_notes(container.workspace, state.layers), "began": state.began, "mounts": mounts}
+
+
+def _inside(state: VolumeState, path: str) -> str:
+    return f"{state.target.rstrip('/')}/{path}".rstrip("/")
+
+
+def _token(container: Container, state: VolumeState) -> str:
+    """Return the name of the staging directory of these changes: the same one in each run."""
+    return hashlib.sha256(f"{container.name}\0{state.target}\0{state.began}".encode()).hexdigest()[:16]

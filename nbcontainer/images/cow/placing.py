@@ -1,0 +1,262 @@
+"""Writing changes to the host's directory: each path in one step, all of them or none.
+
+The order is: compare all paths, make all that is new in a staging directory, move each into its place by renameat2(2),
+and compare what was there once more. What the host had is in the staging directory until the end, so that everything
+can be moved back. If the process is killed in between, the next run finds what is done already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nbcontainer.images.cow.below import (
+    DIRECTORY,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    look,
+    opened,
+    parent,
+    renameat2,
+    walk,
+)
+from nbcontainer.images.cow.comparing import MEANWHILE, STAGING, compare, is_new_on_both, mode_of
+from nbcontainer.images.cow.merged import Kind
+from nbcontainer.images.cow.staging_area import StagingArea, copy_attributes, new_attributes
+from nbcontainer.linux.files import syncfs
+
+if TYPE_CHECKING:
+    from nbcontainer.images.cow.comparing import Action, Comparison, View
+
+_CHANGED = frozenset({errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
+"""What a rename fails with if another program has changed the directory or the name."""
+
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+
+@dataclass
+class Applied:
+    """How many paths were written, the conflicts that prevented all of it, and how many attributes were not kept."""
+
+    written: int = 0
+    conflicts: list[tuple[bytes, str]] = field(default_factory=list)
+    lost: int = 0
+
+
+class _ChangedMeanwhile(Exception):
+    """The host changed a path between its comparison and its replacement."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__()
+        self.path = path
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """One path that was written: its name in the staging directory, and if something was there before and after."""
+
+    path: bytes
+    name: bytes
+    before: bool
+    after: bool
+
+
+def apply(view: View, token: bytes, *, force: bool = False) -> Applied:
+    """Write the changes to the host's directory. `token` makes the name of the staging directory.
+
+    If there are conflicts, or if anything fails, the host's directory is as before. Raises `OSError`.
+    """
+    area = staging_area(view, token)
+    area.remove()
+    found = compare(view, force=force)
+    if found.conflicts:
+        return Applied(conflicts=found.conflicts)
+    written = Applied(conflicts=[(b"", MEANWHILE)])
+    try:
+        area.make()
+        written = _write(view, found, area, force=force)
+        return written
+    finally:
+        if not area.keep:
+            area.remove()
+        _set_times(view, found, undone=bool(written.conflicts))
+
+
+def staging_area(view: View, token: bytes) -> StagingArea:
+    """Return the staging directory for these changes. It is the same one in each run with the same token."""
+    return StagingArea(view, _place(view), STAGING + token)
+
+
+def _write(view: View, found: Comparison, area: StagingArea, *, force: bool) -> Applied:
+    for number, action in enumerate(found.writes):
+        if action.entry.kind != Kind.DELETED:
+            area.fill(action, b"%d" % number)
+    area.log(found.writes, found.merges)
+    syncfs(area.fd)  # new files are on disk before they get a name
+    moved: list[_Moved] = []
+    merged: list[Action] = []
+    try:
+        for number, action in enumerate(found.writes):
+            moved.append(_move(view, area, action, b"%d" % number, force=force))
+        changed = sum(_merge(view, action, area, merged, force=force) for action in found.merges)
+    except BaseException as error:
+        _restore(view, area, moved, merged)
+        if isinstance(error, _ChangedMeanwhile):
+            return Applied(conflicts=[(error.path, MEANWHILE)])
+        raise
+    syncfs(area.fd)
+    return Applied(len(moved) + changed, lost=area.lost)
+
+
+def _place(view: View) -> bytes:
+    """Return the deepest directory that all changes are in: the user may not be able to write above it."""
+    found: bytes | None = None
+    for path, entry in view.entries.items():
+        if entry.kind != Kind.DIRECTORY:
+            above = path.rpartition(b"/")[0]
+            found = above if found is None else _common(found, above)
+    while found and ((host := look(view.tree, found)) is None or not stat.S_ISDIR(host.st_mode)):
+        found = found.rpartition(b"/")[0]
+    return found or b""
+
+
+def _common(one: bytes, other: bytes) -> bytes:
+    parts = []
+    for left, right in zip(one.split(b"/"), other.split(b"/"), strict=False):
+        if left != right:
+            break
+        parts.append(left)
+    return b"/".join(parts)
+
+
+def _move(view: View, area: StagingArea, action: Action, name: bytes, *, force: bool) -> _Moved:
+    """Put one path in its place. The old file is `name` in the staging directory then. Raises `OSError`."""
+    after = action.entry.kind != Kind.DELETED
+    try:
+        with parent(view.tree, action.path) as (folder, leaf):
+            if action.host is None:
+                _rename_new(area.fd, name, folder, leaf)
+                return _Moved(action.path, name, before=False, after=True)
+            if after:
+                _exchange(area, name, folder, leaf)
+            else:
+                _rename_new(folder, leaf, area.fd, name)
+    except OSError as error:
+        if error.errno not in _CHANGED:
+            raise
+        raise _ChangedMeanwhile(action.path) from None
+    moved = _Moved(action.path, name, before=True, after=after)
+    if not force and not _is_what_was_compared(view, area, action, name):
+        _restore(view, area, [moved], [])
+        raise _ChangedMeanwhile(action.path)
+    return moved
+
+
+def _rename_new(old: int, old_name: bytes, new: int, new_name: bytes) -> None:
+    """Rename to a name that does not exist. Raises `OSError`."""
+    try:
+        renameat2(old, old_name, new, new_name, RENAME_NOREPLACE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED or look(new, new_name) is not None:
+            raise
+        os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)  # NFS, and others without flags
+
+
+def _exchange(area: StagingArea, name: bytes, folder: int, leaf: bytes) -> None:
+    try:
+        renameat2(area.fd, name, folder, leaf, RENAME_EXCHANGE)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        # Without it, the name is missing for a moment.
+        os.rename(leaf, name + b".old", src_dir_fd=folder, dst_dir_fd=area.fd)
+        os.rename(name, leaf, src_dir_fd=area.fd, dst_dir_fd=folder)
+        os.rename(name + b".old", name, src_dir_fd=area.fd, dst_dir_fd=area.fd)
+
+
+def _is_what_was_compared(view: View, area: StagingArea, action: Action, name: bytes) -> bool:
+    """Return whether what the host had is what was compared: a rename changes the ctime, and nothing else."""
+    found, host = os.lstat(name, dir_fd=area.fd), action.host
+    assert host is not None
+    if (found.st_ino, found.st_mode) != (host.st_ino, host.st_mode):
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        return all(facts.st_ctime_ns <= view.began for _, facts in walk(area.fd, name))
+    return (found.st_size, found.st_mtime_ns) == (host.st_size, host.st_mtime_ns)
+
+
+def _restore(view: View, area: StagingArea, moved: list[_Moved], merged: list[Action]) -> None:
+    """Move everything back, the last one first. Raises `OSError` if one path cannot be; then the directory stays."""
+    failed: OSError | None = None
+    for action in merged:
+        with contextlib.suppress(OSError):
+            _set_rights(view, action)
+    for one in reversed(moved):
+        try:
+            _move_back(view, area, one)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        area.keep = True
+        raise failed
+
+
+def _move_back(view: View, area: StagingArea, one: _Moved) -> None:
+    with parent(view.tree, one.path) as (folder, leaf):
+        if one.before and one.after:
+            _exchange(area, one.name, folder, leaf)
+        elif one.before:
+            _rename_new(area.fd, one.name, folder, leaf)
+        else:
+            _rename_new(folder, leaf, area.fd, one.name)
+
+
+def _set_rights(view: View, action: Action) -> None:
+    """Give a directory the owner and the mode that the host had given it."""
+    assert action.host is not None
+    with opened(view.tree, action.path, DIRECTORY) as folder:
+        os.fchown(folder, action.host.st_uid, action.host.st_gid)
+        os.fchmod(folder, stat.S_IMODE(action.host.st_mode))
+
+
+def _merge(view: View, action: Action, area: StagingArea, merged: list[Action], *, force: bool) -> bool:
+    """Give a directory that stays what the container changed of it; return whether that was anything."""
+    noted, facts, host = view.noted.get(action.path), action.entry.facts, action.host
+    assert host is not None
+    wanted = (mode_of(action.entry), facts.st_uid, facts.st_gid)
+    now = (stat.S_IMODE(host.st_mode), host.st_uid, host.st_gid)
+    rights = wanted != now and (noted is None or wanted != noted.rights) and not is_new_on_both(view, action.path)
+    if rights and noted is not None and now != noted.rights and not force:
+        raise _ChangedMeanwhile(action.path)
+    with opened(view.layers[action.entry.layer], action.path, DIRECTORY) as source:
+        if not rights and not new_attributes(source, view.tree, action.path):
+            return False
+        with opened(view.tree, action.path, DIRECTORY) as folder:
+            merged.append(action)
+            if rights:
+                os.fchown(folder, facts.st_uid, facts.st_gid)
+                os.fchmod(folder, mode_of(action.entry))
+            area.lost += copy_attributes(source, folder)
+    return rights
+
+
+def _set_times(view: View, found: Comparison, *, undone: bool) -> None:
+    """Give the directories that stay the times that the container gave them, or if `undone` those that they had.
+
+    A directory that the host has changed meanwhile keeps the new time.
+    """
+    touched = {action.path.rpartition(b"/")[0] for action in found.writes}
+    for action in reversed(found.merges):
+        noted, facts, host = view.noted.get(action.path), action.entry.facts, action.host
+        assert host is not None
+        changed = action.path in touched or (noted is not None and action.path and facts.st_mtime_ns != noted.mtime)
+        if is_new_on_both(view, action.path):
+            continue
+        time = facts.st_mtime_ns if changed and not undone else host.st_mtime_ns
+        if noted is None or host.st_mtime_ns == noted.mtime or not changed or undone:
+            with contextlib.suppress(OSError), opened(view.tree, action.path, DIRECTORY) as folder:
+                os.utime(folder, ns=(host.st_atime_ns, time))

@@ -1,0 +1,203 @@
+"""The staging directory: what is to be written is made there first, on the host's file system, and moved in one step.
+
+Files get no setuid and setgid bits. Of their attributes, only those of users and access control lists are kept: file
+capabilities and security labels of a container never reach the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from nbcontainer.images.cow.below import DIRECTORY, join, open_below, opened, parent
+from nbcontainer.images.cow.comparing import mode_of
+from nbcontainer.images.cow.merged import Kind, inside
+from nbcontainer.images.layers.sparse import data_pieces
+from nbcontainer.images.layers.tree import remove_below
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nbcontainer.images.cow.comparing import Action, View
+    from nbcontainer.images.cow.merged import Entry
+
+LOG = b"log"
+"""The file in the staging directory that says what is moved."""
+
+_MAKE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_CHUNK = 1 << 20
+_OVERLAY = "user.overlay."
+_KEPT = ("user.", "system.posix_acl_")
+
+
+class StagingArea:
+    """The directory `name` in the directory `place` (relative) of the host's; `make` makes it, `remove` removes it."""
+
+    def __init__(self, view: View, place: bytes, name: bytes) -> None:
+        self.view = view
+        self.fd = -1
+        self.keep = False
+        """Whether it has files of the host that could not be moved back."""
+        self.lost = 0
+        """How many attributes the file system of the host did not take."""
+        self.path = join(place, name)
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def make(self) -> None:
+        """Make the directory, without what an interrupted run left in it. Raises `OSError`."""
+        self.remove()
+        with parent(self.view.tree, self.path) as (above, name):
+            os.mkdir(name, 0o700, dir_fd=above)
+        self.fd = open_below(self.view.tree, self.path, DIRECTORY)
+
+    def remove(self) -> None:
+        """Remove the directory, and all that is in it; no link is followed. Raises `OSError`."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        try:
+            with opened(self.view.tree, self.path, DIRECTORY) as fd:
+                remove_below(fd)
+            with parent(self.view.tree, self.path) as (above, name):
+                os.rmdir(name, dir_fd=above)
+        except FileNotFoundError:
+            pass
+
+    def log(self, writes: Sequence[Action], merges: Sequence[Action]) -> None:
+        """Write down what is about to be moved, so that it can be moved back if the process is killed."""
+        moves = []
+        for number, action in enumerate(writes):
+            deleted = action.entry.kind == Kind.DELETED
+            after = None if deleted else os.lstat(b"%d" % number, dir_fd=self.fd).st_ino
+            before = None if action.host is None else action.host.st_ino
+            moves.append([os.fsdecode(action.path), before, after])
+        rights = [
+            [os.fsdecode(action.path), action.host.st_mode & 0o7777, action.host.st_uid, action.host.st_gid]
+            for action in merges
+            if action.host is not None
+        ]
+        target = os.open(LOG, _MAKE, 0o600, dir_fd=self.fd)
+        try:
+            write_all(target, json.dumps({"moves": moves, "rights": rights}).encode())
+        finally:
+            os.close(target)
+
+    def fill(self, action: Action, name: bytes) -> None:
+        """Make what an action writes, under `name` in the directory. Raises `OSError`."""
+        view, entry = self.view, action.entry
+        if not entry.is_directory:
+            self._make_file(entry, action.path, name)
+            return
+        paths = [action.path, *inside(view.entries, action.path)]
+        folders = []
+        for path in paths:
+            below, target = view.entries[path], name + path[len(action.path) :]
+            if below.is_directory:
+                with parent(self.fd, target) as (above, leaf):
+                    os.mkdir(leaf, 0o700, dir_fd=above)
+                folders.append((path, below, target))
+            elif below.kind == Kind.FILE:
+                self._make_file(below, path, target)
+        for path, below, target in reversed(folders):
+            with opened(self.fd, target, DIRECTORY) as new, opened(view.layers[below.layer], path, DIRECTORY) as old:
+                self._set(old, below, new)
+
+    def _make_file(self, entry: Entry, path: bytes, target: bytes) -> None:
+        key = (entry.layer, entry.facts.st_ino)
+        with parent(self.fd, target) as (above, name), parent(self.view.layers[entry.layer], path) as (folder, leaf):
+            if (first := self._links.get(key)) is not None:
+                os.link(first, name, src_dir_fd=self.fd, dst_dir_fd=above, follow_symlinks=False)
+                return
+            if stat.S_ISREG(entry.facts.st_mode):
+                self._copy(entry, folder, leaf, above, name)
+            else:
+                _make_special(entry, folder, leaf, above, name)
+            if entry.facts.st_nlink > 1:
+                self._links[key] = target
+
+    def _copy(self, entry: Entry, folder: int, leaf: bytes, above: int, name: bytes) -> None:
+        with opened(folder, leaf, _READ) as source:
+            facts = os.fstat(source)
+            if not stat.S_ISREG(facts.st_mode):
+                raise OSError(errno.EINVAL, "it is not the file that was looked at", os.fsdecode(leaf))
+            target = os.open(name, _MAKE, 0o600, dir_fd=above)
+            try:
+                for offset, length in data_pieces(source, facts.st_size):
+                    _copy_range(source, target, offset, length)
+                os.ftruncate(target, facts.st_size)
+                self._set(source, entry, target)
+            finally:
+                os.close(target)
+
+    def _set(self, source: int, entry: Entry, target: int) -> None:
+        """Give the open file or directory `target` the owner, attributes, mode and times of the layer's."""
+        own = os.fstat(target)
+        if (own.st_uid, own.st_gid) != (entry.facts.st_uid, entry.facts.st_gid):
+            os.fchown(target, entry.facts.st_uid, entry.facts.st_gid)
+        self.lost += copy_attributes(source, target)
+        os.fchmod(target, mode_of(entry))
+        os.utime(target, ns=(entry.facts.st_atime_ns, entry.facts.st_mtime_ns))
+
+
+def _make_special(entry: Entry, folder: int, leaf: bytes, above: int, name: bytes) -> None:
+    """Make a link, a pipe or a socket."""
+    facts = entry.facts
+    if stat.S_ISLNK(facts.st_mode):
+        os.symlink(os.readlink(leaf, dir_fd=folder), name, dir_fd=above)
+    elif stat.S_ISFIFO(facts.st_mode) or stat.S_ISSOCK(facts.st_mode):
+        os.mknod(name, stat.S_IFMT(facts.st_mode) | 0o600, dir_fd=above)
+    else:
+        raise OSError(errno.EPERM, "devices are not written", os.fsdecode(leaf))
+    own = os.lstat(name, dir_fd=above)
+    if (own.st_uid, own.st_gid) != (facts.st_uid, facts.st_gid):
+        os.chown(name, facts.st_uid, facts.st_gid, dir_fd=above, follow_symlinks=False)
+    if not stat.S_ISLNK(facts.st_mode):
+        os.chmod(name, mode_of(entry), dir_fd=above)
+    os.utime(name, ns=(facts.st_atime_ns, facts.st_mtime_ns), dir_fd=above, follow_symlinks=False)
+
+
+def new_attributes(source: int, tree: int, path: bytes) -> bool:
+    """Return whether a directory of a layer has attributes to keep that the host's does not have. Raises `OSError`."""
+    kept = [name for name in os.listxattr(source) if name.startswith(_KEPT) and not name.startswith(_OVERLAY)]
+    if not kept:
+        return False
+    with opened(tree, path, DIRECTORY) as folder:
+        there = set(os.listxattr(folder))
+        return any(name not in there or os.getxattr(source, name) != os.getxattr(folder, name) for name in kept)
+
+
+def copy_attributes(source: int, target: int) -> int:
+    """Copy the attributes of users, and access control lists; return how many the file system does not take."""
+    lost = 0
+    for name in os.listxattr(source):
+        if not name.startswith(_KEPT) or name.startswith(_OVERLAY):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.setxattr(target, name, os.getxattr(source, name))
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                    raise
+                lost += 1
+    return lost
+
+
+def write_all(target: int, data: bytes) -> None:
+    """Write all of `data` to a file. Raises `OSError`."""
+    while data:
+        data = data[os.write(target, data) :]
+
+
+def _copy_range(source: int, target: int, offset: int, length: int) -> None:
+    while length:
+        data = os.pread(source, min(length, _CHUNK), offset)
+        if not data:
+            return
+        written = os.pwrite(target, data, offset)
+        offset += written
+        length -= written

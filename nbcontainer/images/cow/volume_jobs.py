@@ -1,0 +1,90 @@
+"""The functions that run inside a sandbox for copy-on-write volumes (see `nbcontainer.images.sandboxed`).
+
+Their descriptors are the host's directory, and the layers' directories from the bottom up. The owners are those of the
+container: the directory's mount, or the user namespace, translates them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.images.cow import before, below, comparing, merged, placing, recovering, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Progress = Callable[[int], None]
+
+
+def note(files: Sequence[int], _: Progress) -> dict[str, list[int] | None]:
+    """Return what the host's directory files[0] has at each path that the layer files[1] changes."""
+    found: dict[str, list[int] | None] = {}
+    for path in merged.merge(files[1:]):
+        try:
+            facts = below.look(files[0], path)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EACCES):
+                raise
+            continue
+        found[os.fsdecode(path)] = None if facts is None else list(before.Before.of(facts))
+    return found
+
+
+def missing(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[str]:
+    """Return those of `paths` (absolute, in the host's directory files[0]) that are not directories there."""
+    return [path for path in paths if not below.is_directory(files[0], os.fsencode(path[1:]))]
+
+
+def _view(files: Sequence[int], notes: list[Any], began: int, mounts: list[str]) -> comparing.View:
+    places = frozenset(os.fsencode(mount) for mount in mounts)
+    return comparing.View(files[0], files[1:], merged.merge(files[1:]), before.decode(notes), began, places)
+
+
+def changes(
+    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str]
+) -> dict[str, list[Any]]:
+    """Return the `changes` as (kind, path, size), and the `conflicts` as (path, reason)."""
+    view = _view(files, notes, began, mounts)
+    return {
+        "changes": [[kind, os.fsdecode(path), size] for kind, path, size in comparing.listed(view)],
+        "conflicts": _conflicts(comparing.compare(view).conflicts),
+    }
+
+
+def check(
+    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str], force: bool
+) -> list[list[str]]:
+    """Return the conflicts as (path, reason)."""
+    return _conflicts(comparing.compare(_view(files, notes, began, mounts), force=force).conflicts)
+
+
+def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[list[str | None]]:
+    """Return (path, text on the host, text in the volume) of those of `paths` that are small text files."""
+    entries = merged.merge(files[1:])
+    found: list[list[str | None]] = []
+    for path in map(os.fsencode, paths):
+        pair = texts.both(files[0], files[1:], entries, path)
+        if pair is not None:
+            found.append([os.fsdecode(path), *pair])
+    return found
+
+
+def apply(
+    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str], token: str, force: bool
+) -> dict[str, Any]:
+    """Write the changes; return how many were `written`, the `conflicts`, and how many attributes are `lost`."""
+    os.umask(0)
+    found = placing.apply(_view(files, notes, began, mounts), token.encode(), force=force)
+    return {"written": found.written, "conflicts": _conflicts(found.conflicts), "lost": found.lost}
+
+
+def recover(files: Sequence[int], _: Progress, *, token: str) -> int:
+    """Move back what an interrupted `apply` has moved; return how many paths. Remove its staging directory."""
+    view = _view(files, [], 0, [])
+    return recovering.recover(view, placing.staging_area(view, token.encode()))
+
+
+def _conflicts(found: list[tuple[bytes, str]]) -> list[list[str]]:
+    return [[os.fsdecode(path), reason] for path, reason in found]

@@ -1,0 +1,485 @@
+"""Copy-on-write volumes: cells change a layer, and the host's directory changes when the changes are applied."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from nbcontainer.commands.command import Invocation
+from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.options.volumes import parse_volume
+from nbcontainer.containers import container as containers
+from nbcontainer.containers.commit import commit, export
+from nbcontainer.containers.cow import attaching, directories, volume_changes
+from nbcontainer.containers.diff import diff
+from nbcontainer.errors import ChangesRefused, ContainerBusy, ContainerError, NbcontainerError, UsageError
+from nbcontainer.sandbox.userns import idmap
+from tests.requirements import require_root
+from tests.running import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.spec import Volume
+    from tests.running import Ran
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A directory of the test's user with two files, a directory and a link."""
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_text("of the host\n")
+    (folder / "b").write_text("stays\n")
+    (folder / "sub" / "x").write_text("x\n")
+    (folder / "link").symlink_to("a")
+    return folder
+
+
+class Scene:
+    """One named container with the directory `data` of the host as a copy-on-write volume at /data."""
+
+    def __init__(self, engine: Engine, data: Path, name: str) -> None:
+        self.engine = engine
+        self.data = data
+        self.name = name
+
+    def cell(self, script: str, *more: str, options: str = "cow") -> Ran:
+        """Run a cell that sees the volume, and `more` volumes."""
+        words = (f"{self.data}:/data:{options}", *more)
+        volumes = tuple(cast("Volume", parse_volume(word)) for word in words)
+        return run_script(self.engine, script, name=self.name, volumes=volumes)
+
+    @property
+    def made(self) -> Container:
+        """The container."""
+        return containers.get(self.engine, self.name)
+
+    def changes(self) -> list[str]:
+        """The changes that are not applied, as texts."""
+        return [str(change) for change in volume_changes.list_changes(self.made).changes]
+
+    def conflicts(self) -> dict[str, str]:
+        """The conflicts, by their paths."""
+        return {one.path: one.reason for one in volume_changes.list_changes(self.made).conflicts}
+
+    def apply(self, *, force: bool = False) -> volume_changes.Applied:
+        """Apply the changes."""
+        return volume_changes.apply(self.made, force=force)
+
+    def verb(self, *words: str) -> str:
+        """What a verb answers, as text."""
+        verb = VERBS[words[0]]
+        return str(verb.answer(Invocation(self.engine, parse(verb.command, list(words[1:])))))
+
+    def nothing_is_left(self) -> bool:
+        """Whether no staging directory is left anywhere in the host's directory."""
+        return not [*self.data.rglob(".nbcontainer-*")]
+
+
+@pytest.fixture
+def scene(engine: Engine, data: Path) -> Iterator[Scene]:
+    """A container with the volume, and its directory."""
+    made = Scene(engine, data, f"cow-{os.urandom(4).hex()}")
+    run_script(engine, "true")
+    containers.create(engine, engine.images.find("busybox"), made.name)
+    yield made
+    made.made.remove()
+
+
+def tree(top: Path) -> dict[str, tuple[object, ...]]:
+    """Type, mode, time, and content or target of all files below a directory."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        facts = path.lstat()
+        what = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b""  # noqa: PTH115
+        found[str(path.relative_to(top))] = (oct(facts.st_mode), facts.st_mtime_ns, what)
+    return found
+
+
+def test_the_host_sees_no_change_until_it_is_applied(scene: Scene) -> None:
+    """A cell adds, changes and removes files; the next cell sees that, the host does not; `apply` brings all of it."""
+    before = tree(scene.data)
+    scene.cell("echo new > /data/new; echo changed > /data/a; rm /data/b; rm -r /data/sub; ln -sf /etc /data/link")
+    assert tree(scene.data) == before
+    seen = scene.cell("cd /data; ls; cat a new; readlink link")
+    assert seen.lines == ["a", "link", "new", "changed", "new", "/etc"]
+    assert scene.changes() == ["C /data/a", "D /data/b", "C /data/link", "A /data/new", "D /data/sub"]
+    assert scene.apply().written == 5
+    assert sorted(os.listdir(scene.data)) == ["a", "link", "new"]  # noqa: PTH208
+    assert (scene.data / "a").read_text() == "changed\n"
+    assert os.readlink(scene.data / "link") == "/etc"  # noqa: PTH115
+    assert scene.changes() == []
+    assert scene.nothing_is_left()
+
+
+def test_applied_files_are_what_the_container_made(scene: Scene) -> None:
+    """Modes, times, hard links, pipes and new directories are the container's, and the owner is the user."""
+    scene.cell(
+        "cd /data; mkdir -m 750 n; echo 1 > n/f; ln n/f n/g; mkfifo -m 640 n/p; chmod 604 a; touch -d @1500000000 n/f; "
+        "touch -d @1400000000 n; chmod 711 sub; touch sub/y; touch -d @1300000000 sub"
+    )
+    scene.apply()
+    facts = {name: (scene.data / name).stat() for name in ("n", "n/f", "n/g", "n/p", "a", "sub")}
+    modes = {name: stat.S_IMODE(one.st_mode) for name, one in facts.items()}
+    assert modes == {"n": 0o750, "n/f": 0o644, "n/g": 0o644, "n/p": 0o640, "a": 0o604, "sub": 0o711}
+    assert facts["n/f"].st_ino == facts["n/g"].st_ino
+    assert stat.S_ISFIFO(facts["n/p"].st_mode)
+    times = [int(facts[name].st_mtime) for name in ("n/f", "n", "sub")]
+    assert times == [1500000000, 1400000000, 1300000000]
+    assert {(one.st_uid, one.st_gid) for one in facts.values()} == {(os.geteuid(), os.getegid())}
+
+
+def test_owners_are_translated(scene: Scene) -> None:
+    """A file of user 33 in the container is that user's on the host: 33 for root, one of the range for a plain user."""
+    if scene.engine.idmap.kind == idmap.MapKind.SINGLE:
+        pytest.skip("needs a range of ids")
+    scene.cell("echo 1 > /data/f; mkdir /data/d; chown 33:34 /data/f /data/d /data/a; touch /data/d/inside")
+    seen = scene.cell("stat -c '%u:%g' /data/f /data/d /data/a /data/d/inside")
+    assert seen.lines == ["33:34", "33:34", "33:34", "0:0"]
+    scene.apply()
+    owners = {(scene.data / name).stat().st_uid for name in ("f", "d", "a")}
+    upper = scene.engine.idmap.uids[-1]
+    assert owners == {33 if os.geteuid() == 0 else upper.outside + 33 - upper.inside}
+    assert scene.cell("stat -c '%u:%g' /data/f /data/d /data/a").lines == ["33:34"] * 3
+
+
+def test_attributes_and_holes_are_kept(scene: Scene) -> None:
+    """An attribute of a user's and a hole in a file are on the host after `apply`; overlay's own attributes are not."""
+    os.setxattr(scene.data / "a", "user.mark", b"kept")
+    (scene.data / "b").write_bytes(b"end".rjust(1 << 24, b"\0"))
+    scene.cell("echo more >> /data/a; truncate -s 64M /data/big; echo >> /data/b; mkdir /data/o")
+    scene.apply()
+    assert os.getxattr(scene.data / "a", "user.mark") == b"kept"
+    assert (scene.data / "big").stat().st_blocks == 0
+    assert (scene.data / "b").stat().st_size == (1 << 24) + 1
+    for path in scene.data.rglob("*"):
+        assert not [name for name in os.listxattr(path, follow_symlinks=False) if "overlay" in name]
+
+
+def test_several_cells_are_applied_as_one(scene: Scene) -> None:
+    """What one cell makes another one removes, replaces or renames: `apply` writes the last of it."""
+    scene.cell("cd /data; echo 1 > one; mkdir dir; echo 2 > dir/two; echo 3 > a")
+    scene.cell("cd /data; rm one; mv dir moved; rm -r sub; mkdir sub; echo s > sub/new; rm a; mkdir a; echo in > a/in")
+    scene.cell("cd /data; rm -r a; echo file > a; mv moved/two sub/; echo late > moved/late")
+    expected = scene.cell("cd /data; find . | sort; cat a sub/new sub/two moved/late").text
+    scene.apply()
+    ran = subprocess.run(
+        "find . | sort; cat a sub/new sub/two moved/late", shell=True, cwd=scene.data, capture_output=True, text=True
+    )
+    assert ran.stdout.rstrip("\n") == expected
+    assert not (scene.data / "sub" / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("inside", "meanwhile", "reason"),
+    [
+        ("echo c > /data/a", "echo h > a", "changed on the host meanwhile"),
+        ("echo c > /data/a", "rm a", "removed from the host meanwhile"),
+        ("echo c > /data/a", "rm a; mkdir a", "changed on the host meanwhile"),
+        ("rm /data/a", "echo h > a", "changed on the host meanwhile"),
+        ("rm -r /data/sub", "echo h > sub/x", "changed on the host meanwhile"),
+        ("rm -r /data/sub", "touch sub/new", "changed on the host meanwhile"),
+        ("rm -r /data/sub; mkdir /data/sub", "touch sub/new", "changed on the host meanwhile"),
+        ("echo c > /data/new", "echo h > new", "changed on the host meanwhile"),
+        ("mkdir /data/new; touch /data/new/x", "mkdir new; echo h > new/x", "changed on the host meanwhile"),
+        ("mkdir /data/new", "touch new", "changed on the host meanwhile"),
+        ("echo c > /data/sub/x", "rm -r sub; ln -s /etc sub", "changed on the host meanwhile"),
+        ("echo c > /data/sub/x", "mv sub away", "removed from the host meanwhile"),
+        ("touch -h -d @1 /data/link", "ln -sfn b link", "changed on the host meanwhile"),
+    ],
+)
+def test_what_the_host_changed_meanwhile_is_not_overwritten(
+    scene: Scene, inside: str, meanwhile: str, reason: str
+) -> None:
+    """`apply` is refused as a whole, and names the path; with `--force`, the container's change is written."""
+    scene.cell(f"{inside}; echo other > /data/b; echo again > /data/added")
+    subprocess.run(meanwhile, shell=True, cwd=scene.data, check=True)
+    before = tree(scene.data)
+    assert reason in scene.conflicts().values()
+    with pytest.raises(ChangesRefused, match=reason) as caught:
+        scene.apply()
+    assert "--force" in caught.value.hint
+    assert tree(scene.data) == before
+    scene.apply(force=True)
+    assert (scene.data / "b").read_text() == "other\n"
+    assert Path("/etc/passwd").exists()
+    assert scene.changes() == []
+    assert scene.nothing_is_left()
+
+
+def test_a_change_before_the_cell_that_used_it_counts(scene: Scene) -> None:
+    """What the host changes after the container's first cell is in conflict, also if a later cell is the one that
+    changes the file."""
+    scene.cell("cat /data/a")
+    (scene.data / "a").write_text("changed after the first cell\n")
+    assert scene.cell("cat /data/a; echo mine > /data/a").text == "changed after the first cell"
+    assert scene.conflicts() == {"/data/a": "changed on the host meanwhile"}
+
+
+def test_changes_of_the_host_elsewhere_are_no_conflict(scene: Scene) -> None:
+    """Other files that the host makes or changes stay, also in the same directories."""
+    scene.cell("echo c > /data/a; echo c > /data/sub/new")
+    (scene.data / "b").write_text("changed\n")
+    (scene.data / "sub" / "host").write_text("host\n")
+    scene.apply()
+    assert (scene.data / "b").read_text() == "changed\n"
+    assert sorted(os.listdir(scene.data / "sub")) == ["host", "new", "x"]  # noqa: PTH208
+
+
+def test_a_directory_that_both_make_has_the_files_of_both(scene: Scene) -> None:
+    """A directory of the same name is no conflict: it keeps the host's mode and files, and gets the container's."""
+    scene.cell("mkdir -m 700 /data/new; echo c > /data/new/c")
+    (scene.data / "new").mkdir()
+    (scene.data / "new").chmod(0o751)
+    (scene.data / "new" / "h").write_text("h\n")
+    assert scene.conflicts() == {}
+    scene.apply()
+    assert sorted(path.name for path in (scene.data / "new").iterdir()) == ["c", "h"]
+    assert stat.S_IMODE((scene.data / "new").stat().st_mode) == 0o751
+
+
+def test_what_is_the_same_on_both_sides_is_no_conflict(scene: Scene) -> None:
+    """A file that the host has with the container's content is done: so an interrupted `apply` continues."""
+    scene.cell("echo same > /data/a; mkdir /data/n; echo f > /data/n/f; rm /data/b; ln -sfn b /data/link")
+    (scene.data / "a").write_text("same\n")
+    (scene.data / "n").mkdir()
+    (scene.data / "n" / "f").write_text("f\n")
+    (scene.data / "b").unlink()
+    assert scene.conflicts() == {}
+    assert scene.apply().written == 1
+
+
+def test_undo_moves_root_and_volume_and_commit_takes_the_root(scene: Scene) -> None:
+    """`undo` takes back what a cell changed at both places, `redo` brings it back; an image has the root alone."""
+    scene.cell("echo 1 > /data/a; echo 1 > /root/r")
+    scene.cell("echo 2 > /data/a; echo 2 > /root/r")
+    scene.cell("echo 3 > /data/a")
+    scene.made.undo()
+    assert scene.cell("cat /data/a /root/r").lines == ["2", "2"]
+    scene.made.undo()
+    assert scene.cell("cat /data/a /root/r").lines == ["1", "1"]
+    fork = scene.made.checkout(scene.made.state(2), f"{scene.name}-fork")
+    try:
+        assert [str(one) for one in volume_changes.list_changes(fork).changes] == ["C /data/a"]
+    finally:
+        fork.remove()
+    assert "/data/a" not in [change.path for change in diff(scene.made)]
+    image = commit(scene.made, f"image-{scene.name}")
+    made = containers.create_anonymous(scene.engine, image)
+    export(scene.engine, made.lowers[::-1], scene.data.parent / "out.tar")
+    names = subprocess.run(["tar", "tf", scene.data.parent / "out.tar"], capture_output=True, text=True, check=True)
+    assert "root/r" in names.stdout
+    assert "data/a" not in names.stdout
+
+
+def test_discard_drops_the_changes_and_undo_brings_them_back(scene: Scene) -> None:
+    """After `discard` cells see the host's files; `undo` is the way back."""
+    before = tree(scene.data)
+    scene.cell("echo c > /data/a")
+    assert volume_changes.discard(scene.made) == 1
+    assert scene.cell("cat /data/a").text == "of the host"
+    scene.made.undo()
+    assert scene.cell("cat /data/a").text == "c"
+    assert tree(scene.data) == before
+
+
+def test_a_discarded_apply_or_an_empty_one_is_refused(scene: Scene) -> None:
+    """Without changes, `apply` and `discard` are one line with the next step."""
+    for verb in ("apply", "discard"):
+        with pytest.raises(ChangesRefused, match=f"nothing to {verb}"):
+            scene.verb(verb, scene.name)
+    assert scene.verb("changes", scene.name) == "no changes"
+
+
+def test_a_container_with_changes_is_removed_by_force_alone(scene: Scene) -> None:
+    """`rm` names what would be lost; `rm -f` removes it."""
+    scene.cell("echo c > /data/a")
+    with pytest.raises(ContainerError, match="not applied") as caught:
+        scene.verb("rm", scene.name)
+    assert "rm -f" in caught.value.hint
+    scene.verb("rm", "-f", scene.name)
+    containers.create(scene.engine, scene.engine.images.find("busybox"), scene.name)
+
+
+def test_the_verbs_show_changes_and_texts(scene: Scene) -> None:
+    """`changes --text` shows the lines of text files, not those of others, and what is in conflict."""
+    scene.cell("echo c >> /data/a; printf '\\000' > /data/binary; rm /data/b")
+    (scene.data / "b").write_text("x\n")
+    text = scene.verb("changes", scene.name, "--text")
+    assert "C       /data/a" in text
+    assert "+c" in text.splitlines()
+    assert "-x" in text.splitlines()
+    assert "cannot apply /data/b: changed on the host meanwhile" in text
+    assert "/data/binary" in text
+    assert "+++ /data/binary" not in text
+    assert "wrote 3 paths to" in scene.verb("apply", scene.name, "--force")
+
+
+def test_the_directory_must_be_the_same_one(scene: Scene) -> None:
+    """Another directory at the path, or a link, is refused: by the next cell and by `apply`."""
+    scene.cell("echo c > /data/a")
+    moved = scene.data.rename(scene.data.with_name("moved"))
+    scene.data.mkdir()
+    with pytest.raises(ChangesRefused, match="is not the directory"):
+        scene.apply()
+    with pytest.raises(ContainerError, match="not applied"):
+        scene.cell("true")
+    scene.data.rmdir()
+    scene.data.symlink_to(moved)
+    with pytest.raises(ChangesRefused, match="cannot open"):
+        scene.apply()
+    scene.data.unlink()
+    moved.rename(scene.data)
+    assert scene.apply().written == 1
+
+
+def test_a_store_a_file_and_other_options_are_refused(scene: Scene) -> None:
+    """What cannot be a copy-on-write volume is one line."""
+    for word, problem in (
+        (f"{scene.data}/a:/a:cow", "is not a directory"),
+        (f"{scene.data}:/data:cow,ro", "exclude each other"),
+        (f"{scene.data}:/data:nosub", "requires 'cow'"),
+        ("name:/data:cow", "requires a directory"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            parse_volume(word)
+    scene.data = scene.engine.store.path.parent
+    with pytest.raises(UsageError, match="contains the store"):
+        scene.cell("true")
+
+
+def test_many_layers_stay_few(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layers of a volume are merged now and then; the changes stay the same."""
+    monkeypatch.setattr(attaching, "MOST_LAYERS", 3)
+    for number in range(6):
+        scene.cell(f"cd /data; echo {number} > f{number}; rm -f f{number - 2} b; mkdir -p d; echo {number} > d/x")
+    (volume,) = scene.made.record.volumes
+    assert len(volume.layers) <= 3
+    assert scene.cell("cd /data; ls; cat d/x").lines == ["a", "d", "f4", "f5", "link", "sub", "5"]
+    scene.made.undo(2)
+    assert scene.cell("cd /data; ls").lines == ["a", "d", "f2", "f3", "link", "sub"]
+    scene.apply()
+    assert sorted(os.listdir(scene.data)) == ["a", "d", "f2", "f3", "link", "sub"]  # noqa: PTH208
+
+
+def test_an_anonymous_container_keeps_its_changes_until_the_next_one(engine: Engine, data: Path) -> None:
+    """`apply` writes those of the last cell; those that are not applied go with the container."""
+    volume = (cast("Volume", parse_volume(f"{data}:/data:cow")),)
+    run_script(engine, "echo 1 > /data/one", volumes=volume)
+    assert engine.last is not None
+    volume_changes.apply(engine.last)
+    run_script(engine, "echo 2 > /data/two", volumes=volume)
+    run_script(engine, "true")
+    assert engine.last is not None
+    with pytest.raises(ChangesRefused, match="nothing to apply"):
+        volume_changes.apply(engine.last)
+    assert sorted(path.name for path in data.iterdir()) == ["a", "b", "link", "one", "sub"]
+
+
+def test_a_running_container_is_not_applied(scene: Scene) -> None:
+    """While a cell holds the container, the verbs say so."""
+    scene.cell("echo c > /data/a")
+    with scene.made.use():
+        for act in (volume_changes.list_changes, volume_changes.apply, volume_changes.discard):
+            with pytest.raises(ContainerBusy) as caught:
+                act(scene.made)
+            assert "stop" in caught.value.hint
+
+
+def test_two_volumes_are_applied_both_or_not_at_all(scene: Scene, tmp_path: Path) -> None:
+    """If one of two directories is in conflict, neither is written."""
+    other = tmp_path / "other"
+    other.mkdir()
+    scene.cell("echo 1 > /data/new; echo 1 > /other/new", f"{other}:/other:cow")
+    (other / "new").write_text("host\n")
+    with pytest.raises(ChangesRefused):
+        scene.apply()
+    assert not (scene.data / "new").exists()
+    (other / "new").unlink()
+    assert scene.apply().written == 2
+    assert (other / "new").read_text() == "1\n"
+
+
+@pytest.mark.slow
+def test_mounts_in_the_directory_are_refused_or_left_out(scene: Scene) -> None:
+    """A file system below the directory is named; with `nosub`, cells see what it covers, and `apply` leaves it."""
+    require_root()
+    (scene.data / "sub" / "in").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", scene.data / "sub" / "in"], check=True)
+    try:
+        with pytest.raises(UsageError, match="sub/in") as caught:
+            scene.cell("true")
+        assert "cow,nosub" in caught.value.hint
+        assert scene.cell("ls /data/sub; touch /data/new /data/sub/in/y", options="cow,nosub").text == "in\nx"
+        with pytest.raises(ChangesRefused, match="a file system is mounted there"):
+            scene.apply(force=True)
+        scene.made.undo()
+        scene.cell("rm -r /data/sub", options="cow,nosub")
+        with pytest.raises(ChangesRefused, match="a file system is mounted there"):
+            scene.apply(force=True)
+        scene.made.undo()
+        scene.cell("touch /data/new /data/sub/y", options="cow,nosub")
+        assert scene.apply().written == 2
+    finally:
+        subprocess.run(["umount", scene.data / "sub" / "in"], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_directory_stays_as_it_is(scene: Scene, tmp_path: Path) -> None:
+    """If the host's file system is full, `apply` says so and has changed nothing; with space, it succeeds."""
+    require_root()
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=True)
+    try:
+        (small / "a").write_text("of the host\n")
+        (small / "ballast").write_bytes(bytes(1 << 20))
+        scene.data = small
+        scene.cell("cd /data; head -c 1500000 /dev/zero | tr '\\0' x > big; echo c > a; rm ballast")
+        before = tree(small)
+        with pytest.raises(ChangesRefused, match="No space left") as caught:
+            scene.apply()
+        assert "free space" in caught.value.hint
+        assert tree(small) == before
+        subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
+        assert scene.apply().written == 3
+        assert (small / "big").stat().st_size == 1500000
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_directory_that_may_not_be_written_stays_as_it_is(scene: Scene) -> None:
+    """A plain user without write permission gets one line, and nothing is half written."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    scene.cell("echo c > /data/sub/x; echo c > /data/a")
+    scene.data.chmod(0o555)
+    (scene.data / "sub").chmod(0o755)
+    try:
+        before = tree(scene.data)
+        volume_changes.list_changes(scene.made)
+        with pytest.raises(NbcontainerError):
+            scene.apply()
+        assert tree(scene.data) == before
+    finally:
+        scene.data.chmod(0o755)
+
+
+@pytest.mark.parametrize(("release", "good"), [("5.18.0", False), ("4.19.1-x", False), ("5.19.0", True), ("6.1", True)])
+def test_an_older_kernel_is_one_line_for_root(release: str, good: bool) -> None:
+    """Linux before 5.19 has no overlays on idmapped mounts: root gets one line with the way out."""
+    if good:
+        directories.check_kernel(release)
+        return
+    with pytest.raises(UsageError, match=r"require Linux 5\.19") as caught:
+        directories.check_kernel(release)
+    assert ":ro" in caught.value.hint

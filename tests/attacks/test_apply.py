@@ -15,18 +15,18 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import container as containers
 from nbcontainer.containers.cow import volume_changes
+from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, LinkRefused
 from nbcontainer.images.cow import before, comparing, merged, placing, recovering
 from nbcontainer.images.cow.staging_area import LOG, StagingArea
 from tests.attacks.ways import ALL
-from tests.requirements import require_root
+from tests.requirements import require, require_root
 from tests.running import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.sandbox.spec import Volume
 
 
@@ -42,7 +42,6 @@ class Target:
         self.secret.mkdir()
         (self.secret / "f").write_text("secret\n")
         self.name = f"apply-{os.urandom(4).hex()}"
-        run_script(engine, "true")
         containers.create(engine, engine.images.find("busybox"), self.name)
 
     def cell(self, script: str, *, name: str = "-", options: str = "cow") -> None:
@@ -61,12 +60,22 @@ class Target:
         return os.listdir(self.secret) == ["f"] and (self.secret / "f").read_text() == "secret\n"
 
 
+@pytest.fixture(scope="module")
+def shared(store_path: Path, _containers_work: str) -> Iterator[Engine]:
+    """One engine for the tests of this file."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    opened = Engine(store_path)
+    run_script(opened, "true")
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def target(engine: Engine, tmp_path: Path) -> Iterator[Target]:
+def target(shared: Engine, tmp_path: Path) -> Iterator[Target]:
     """What is attacked."""
-    made = Target(engine, tmp_path)
+    made = Target(shared, tmp_path)
     yield made
-    containers.get(engine, made.name).remove()
+    containers.get(shared, made.name).remove()
 
 
 def test_a_link_of_a_layer_is_a_link_on_the_host(target: Target) -> None:

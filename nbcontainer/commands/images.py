@@ -230,7 +230,11 @@ def _verify(call: Invocation) -> View:
     if call.words.has("remove"):
         for path in {problem.blob for problem in problems if problem.blob is not None}:
             path.unlink(missing_ok=True)
-    return listings.problem_list([ProblemRow(problem.image, problem.what) for problem in problems])
+    from nbcontainer.containers.integrity.container_check import check_containers
+
+    rows = [ProblemRow(problem.image, problem.what) for problem in problems]
+    rows += [ProblemRow("", one.what, one.container) for one in check_containers(call.engine.store)]
+    return listings.problem_list(rows)
 
 
 def history(image: Image) -> View:
@@ -321,7 +325,7 @@ IMAGE_VERBS = (
         Command(
             "verify",
             "",
-            "Read every blob, and list the images that are damaged.",
+            "Read every blob and every journal, and list the images and containers that are damaged.",
             (Option(("--remove",), "", "remove damaged blobs, so that pull or load imports them again"),),
         ),
         _verify,

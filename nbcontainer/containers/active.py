@@ -39,6 +39,7 @@ class ActiveCell:
     are as in `nbcontainer.containers.record.Record`. `notebook` is the file name of the notebook, if it is known.
     `log` is the log of a job, relative to the store; empty for a cell that is not a job. `door` is the socket through
     which other processes of the user run commands in the container, likewise; empty if they cannot.
+    `live` is true for a program that runs one cell after another, until it is stopped.
     """
 
     pid: int
@@ -61,6 +62,7 @@ class ActiveCell:
     notebook: str = ""
     log: str = ""
     door: str = ""
+    live: bool = False
 
     @property
     def alive(self) -> bool:
@@ -88,6 +90,7 @@ class ActiveCell:
             "labels": self.labels,
             "mount_points": list(self.mount_points),
             **({"notebook": self.notebook} if self.notebook else {}),
+            **({"live": True} if self.live else {}),
             **({"log": self.log} if self.log else {}),
             **({"door": self.door} if self.door else {}),
         }
@@ -147,6 +150,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "labels": lambda value: isinstance(value, dict) and _is_texts([*value, *value.values()]),
     "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
     "notebook": _is_text,
+    "live": lambda value: isinstance(value, bool),
     "log": _is_inner_path,
     "door": _is_inner_path,
 }

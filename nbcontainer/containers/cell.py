@@ -457,6 +457,7 @@ class Cell:
             labels=self.container.record.labels,
             mount_points=self.upper.mount_points,
             notebook=self.request.notebook or notebook_name(),
+            live=lasting is not None,
             log=self.streams.log,
             door=self.engine.exec_server.path if joinable and self.engine.exec_server is not None else "",
         )

@@ -179,7 +179,7 @@ def _announce_wait(engine: Engine, container: Container, streams: Streams) -> No
     Raises `ContainerBusy` if that is a kernel, a live container or a job, which may run until it is stopped.
     """
     running = running_containers(engine.store).get(container.name)
-    if running is not None and (running.kernel or running.log or running.command.startswith("live ")):
+    if running is not None and (running.kernel or running.log or running.live):
         problem = f"container '{container.name}' is running, here or in another notebook"
         raise ContainerBusy(problem, hint=f"stop it first: `%container stop {container.name}`")
     say = streams.on_wait or streams.notify

@@ -132,6 +132,39 @@ def test_metadata_alone_is_a_change_and_equal_content_is_not(do: Any, cells: Any
     assert "/w/x" not in found
 
 
+def test_history_counts_files_and_bytes(own: Engine, do: Any, cells: Any) -> None:
+    """Each cell has the files and bytes that it added, changed and removed, on its own branch; no directories."""
+    cells(
+        "mkdir /w; printf 1234 > /w/a; printf 12 > /w/b; ln -s a /w/l", "true", "printf 123 > /w/a; rm /w/b; mkdir /w/d"
+    )
+    containers.get(own, "dev").undo()
+    cells("rm -r /w; mkdir /w; printf 12345 > /w/a", "rm /etc/passwd; echo > /w/d", "mkdir /e")
+    found = json.loads(str(do("history", "dev", "--all", "--json")))
+    counts = {one["cell"]: [*one["files"].values()] for one in found}
+    passwd = own.store.path / "layers" / containers.get(own, "dev").record.base[-1] / "diff/etc/passwd"
+    assert counts == {
+        1: [3, 7, 0, 0, 0, 0],
+        2: [0, 0, 0, 0, 0, 0],
+        3: [0, 0, 1, 3, 1, 2],
+        4: [0, 0, 1, 5, 2, 3],
+        5: [1, 1, 0, 0, 1, passwd.stat().st_size],
+        6: [0, 0, 0, 0, 0, 0],
+    }
+    shown = str(do("history", "dev")).splitlines()
+    assert "ADDED" in shown[0]
+    assert "3 (7 B)" in shown[1]
+    assert [*found[0]["files"]] == ["added", "added_bytes", "changed", "changed_bytes", "removed", "removed_bytes"]
+
+
+def test_history_of_a_damaged_layer_has_the_other_counts(own: Engine, do: Any, cells: Any) -> None:
+    """If the layer of one cell is lost, its counts are not known, and those of the other cells are."""
+    cells("echo 1 > /a", "echo 2 > /b", "echo 3 > /c")
+    layer = containers.get(own, "dev").cells[1].layer
+    (own.store.path / "layers" / layer / "diff").rename(own.store.path / "layers" / layer / "lost")
+    found = json.loads(str(do("history", "dev", "--json")))
+    assert [one["files"] and one["files"]["added"] for one in found] == [1, None, 1]
+
+
 def test_texts_are_unified_diffs_and_other_files_are_named(do: Any, cells: Any) -> None:
     """`--text` shows the lines of small files; binary and large files and links are named, with their sizes."""
     cells(
@@ -305,3 +338,55 @@ def test_a_full_disk_or_an_interrupt_leaves_nothing(
         monkeypatch.undo()
         assert sorted(os.listdir(own.store.path / "layers")) == before  # noqa: PTH208
         assert text(own, "cat /a") == "2"
+
+
+def damage_line(own: Engine) -> None:
+    """Overwrite a part of the second line of the journal."""
+    path = own.states.journals.path(containers.get(own, "dev").record.journal)
+    with open(path, "r+b") as file:  # noqa: PTH123
+        file.seek(len(file.readline()) + 30)
+        file.write(b"\0" * 10)
+
+
+def lose_journal(own: Engine) -> None:
+    """Remove the journal of a container with a head."""
+    containers.get(own, "dev").undo()
+    own.states.journals.remove(containers.get(own, "dev").record.journal)
+
+
+def lose_layer(own: Engine) -> None:
+    """Remove the layer of the second cell."""
+    layer = containers.get(own, "dev").cells[1].layer
+    (own.store.path / "layers" / layer).rename(own.store.path / "tmp" / own.store.unique())
+
+
+def damage_record(own: Engine) -> None:
+    """Cut the record."""
+    record = containers.get(own, "dev").path / "container.json"
+    record.write_bytes(record.read_bytes()[:20])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (damage_line, "cannot read state"),
+        (lose_journal, "cannot read state"),
+        (lose_layer, "of its state 2 is missing"),
+        (damage_record, "cannot read the record of container 'dev'"),
+    ],
+)
+def test_verify_reads_journals(
+    own: Engine, do: Any, cells: Any, damage: Callable[[Engine], None], problem: str
+) -> None:
+    """`verify` names the container whose record, journal or layer is damaged, fails, and names no other container."""
+    cells("echo 1 > /a", "echo 2 > /a", "echo 3 > /a")
+    do("checkout", "dev@0", "--name", "fork")
+    assert not [one for one in json.loads(str(do("verify", "--json"))) if one["container"]]
+    damage(own)
+    own.states._known.clear()
+    view = do("verify", "--json")
+    (found,) = [one for one in json.loads(str(view)) if one["container"]]
+    assert not view.ok
+    assert found["container"] == "dev"
+    assert problem in found["problem"]
+    do("rm", "dev")

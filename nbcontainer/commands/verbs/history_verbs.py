@@ -10,14 +10,17 @@ from nbcontainer.commands.images import history
 from nbcontainer.commands.verbs.targets import container_of, image_of, state_of
 from nbcontainer.commands.views import CellRow, Note, listings
 from nbcontainer.containers import container as containers
+from nbcontainer.containers.comparing.cell_counts import CellCounts, counts_of
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.drawing.state_graph import Line, state_graph
 from nbcontainer.errors import ContainerNotFound, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.history.state import State
+    from nbcontainer.containers.history.state import State, StateId
 
 
 def _history(call: Invocation) -> View:
@@ -29,16 +32,22 @@ def _history(call: Invocation) -> View:
         return history(image_of(call.engine, call.words.operands[0]))
     chain = [*container.history.chain()][::-1]
     if not call.words.has("all"):
-        return listings.cell_list([_row(state) for state in chain])
+        return listings.cell_list(_rows(container, chain, ()))
     there = {state.id for state in chain}
     states = {state.id: state for state in (*container.all_states(), *chain)}
     ordered = sorted(states.values(), key=lambda state: state.number)
-    return listings.cell_list([_row(state, undone=state.id not in there) for state in ordered], undone=True)
+    return listings.cell_list(_rows(container, ordered, states.keys() - there), undone=True)
 
 
-def _row(state: State, *, undone: bool = False) -> CellRow:
-    cell = state.cell
-    return CellRow(state.number, cell.created, cell.outcome, bool(cell.layer), cell.command, cell.lost, undone)
+def _rows(container: Container, states: list[State], undone: Collection[StateId]) -> list[CellRow]:
+    counts = counts_of(container.workspace, container.record.base, states)
+    return [_row(state, counts.get(state.id), undone=state.id in undone) for state in states]
+
+
+def _row(state: State, files: CellCounts | None, *, undone: bool) -> CellRow:
+    cell, changed = state.cell, bool(state.cell.layer)
+    files = files if changed else CellCounts()
+    return CellRow(state.number, cell.created, cell.outcome, changed, cell.command, cell.lost, undone, files)
 
 
 def _undo(call: Invocation) -> View:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.rendering.fields import Sign, Size, State, Text, When
+from nbcontainer.rendering.quantities import size
 from nbcontainer.rendering.table import Column, Table, listing
 from nbcontainer.rendering.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nbcontainer.containers.comparing.cell_counts import CellCounts
     from nbcontainer.outcome import Outcome
 
 RUNNING, STOPPED, DAMAGED = "running", "stopped", "damaged"
@@ -97,7 +99,8 @@ class CellRow:
     """A cell of a container as `history` lists it. `created` is the time of its end, in RFC 3339.
 
     `changed` is whether it left a layer; `incomplete` whether what it changed is lost; `undone` whether the container
-    does not follow from it any more.
+    does not follow from it any more. `files` are the files and bytes that it added, changed and removed, None if they
+    are not known.
     """
 
     cell: int
@@ -107,12 +110,21 @@ class CellRow:
     command: str
     incomplete: bool = False
     undone: bool = False
+    files: CellCounts | None = None
 
 
 def _changed(row: CellRow) -> State:
     if row.incomplete:
         return State(INCOMPLETE, Sign.WARN)
+    files = row.files
+    if files is not None and (files.added or files.changed or files.removed):
+        return State(_files(files.changed, files.changed_bytes))
     return State("yes" if row.changed else "")
+
+
+def _files(number: int, total: int) -> str:
+    """Return a number of files with their bytes; empty for none."""
+    return f"{number:,} ({size(total)})" if number else ""
 
 
 def cell_list(rows: Sequence[CellRow], *, undone: bool = False) -> Table:
@@ -123,7 +135,9 @@ def cell_list(rows: Sequence[CellRow], *, undone: bool = False) -> Table:
         Column("ended", lambda row: State(str(row.outcome.reason), row.outcome.sign)),
         Column("code", lambda row: str(row.outcome.exit_code)),
         Column("duration", lambda row: f"{row.outcome.wall_time:.3g} s"),
+        Column("added", lambda row: _files(row.files.added, row.files.added_bytes) if row.files else ""),
         Column("changed", _changed),
+        Column("removed", lambda row: _files(row.files.removed, row.files.removed_bytes) if row.files else ""),
         *((Column("undone", lambda row: "undone" if row.undone else ""),) if undone else ()),
         Column("what", lambda row: one_line(row.command)),
     )
@@ -202,13 +216,18 @@ def volume_list(rows: Sequence[VolumeRow]) -> Table:
 
 @dataclass(frozen=True)
 class ProblemRow:
-    """A damaged image, and what is wrong with it."""
+    """A damaged image or container, and what is wrong with it. The other name is empty."""
 
     image: str
     problem: str
+    container: str = ""
 
 
 def problem_list(rows: Sequence[ProblemRow]) -> Table:
-    """Return damaged images as a table, which is a failure if there is one."""
-    shown = (Column("image", lambda row: State(row.image, Sign.BAD)), Column("problem", lambda row: row.problem))
-    return listing(shown, rows, "all blobs match their digests", ok=not rows)
+    """Return damaged images and containers as a table, which is a failure if there is one."""
+    heading = "name" if any(row.container for row in rows) else "image"
+    shown = (
+        Column(heading, lambda row: State(f"container {row.container}" if row.container else row.image, Sign.BAD)),
+        Column("problem", lambda row: row.problem),
+    )
+    return listing(shown, rows, "all blobs match their digests, and all containers are whole", ok=not rows)

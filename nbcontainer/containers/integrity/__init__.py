@@ -1,0 +1,1 @@
+"""Whether what the store has of containers is whole."""

@@ -13,6 +13,7 @@ from nbcontainer.commands.examples import grouped
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
+from nbcontainer.commands.verbs.copying_verb import CP
 from nbcontainer.commands.verbs.diff_verbs import DIFF
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
 from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
@@ -289,6 +290,7 @@ VERBS: dict[str, Verb] = {
         ),
         DIFF,
         *JOB_VERBS,
+        CP,
         *HISTORY_VERBS,
         *VOLUME_CHANGE_VERBS,
         Verb(

@@ -140,7 +140,6 @@ VERB_ANSWERS: dict[str, Answer] = {
         "run the steps in cells with --name, then `%container commit NAME IMAGE`",
         *("build", "buildx", "builder", "farm"),
     ),
-    "cp": Answer("files are shared by volumes", "use -v DIR:/data, or `%container export NAME -o FILE.tar`"),
     "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
     "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),

@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rm": ("rm dev", "rm -f dev"),
     "stop": ("stop dev", "stop -t 5 dev"),
     "jobs": ("jobs",),
+    "cp": ("cp db:/var/log/db.log .", "cp ./data db:/srv"),
     "exec": ("exec db ls /", "exec -w /srv db sh -c 'ls -l'"),
     "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),
     "wait": ("wait db", "wait --timeout 5m db web"),

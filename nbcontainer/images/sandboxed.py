@@ -8,24 +8,30 @@ sandbox nothing can be imported (`nbcontainer.sandbox.sandboxed_call`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.errors import ValueUnavailable
 from nbcontainer.images.comparison import small_files, tree_facts
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
 from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.flat import flattening, picking
 from nbcontainer.images.layers.limits import Limits
-from nbcontainer.images.single_files import reading, writing
+from nbcontainer.images.single_files import copying, reading, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     Progress = Callable[[int], None]
+
+
+_OF_THE_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENAMETOOLONG, errno.EACCES, errno.EROFS)
+"""The errors of a copy that another path avoids."""
 
 
 def _root() -> int:
@@ -115,6 +121,27 @@ def copy_files(
 def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int) -> None:
     """See `nbcontainer.images.single_files.writing.write_file`: the root is the tree, and files[0] the source."""
     writing.write_file(_root(), path, files[0], mode)
+
+
+def send_path(files: Sequence[int], _: Progress, *, path: str, follow: bool) -> int:
+    """See `nbcontainer.images.single_files.copying.send_path`: the root is the tree, and files[0] the stream."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return copying.send_path(_root(), path, files[0], follow=follow)
+
+
+def receive_path(files: Sequence[int], _: Progress, *, path: str, name: str, content: bool) -> int:
+    """Write the stream in files[0] to `path` in the root (`copying.target_in`); return the number of its files."""
+    os.umask(0o022)
+    target = copying.target_in(_root(), path, name, content=content)
+    try:
+        return copying.receive(files[0], target).files
+    except OSError as error:
+        if error.errno not in _OF_THE_PATH:
+            raise
+        problem = f"cannot write {path} in the container: {error.strerror}"
+        raise ValueUnavailable(problem, hint="choose another path") from None
+    finally:
+        os.close(target.folder)
 
 
 def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int | None]]:

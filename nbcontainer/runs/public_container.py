@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from nbcontainer.containers import diff as comparing
 from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.copying import trees
 from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
 from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
@@ -26,7 +26,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.containers.workspace import Workspace
-from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
+from nbcontainer.errors import ContainerBusy, ContainerError, ValueUnavailable
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
@@ -152,7 +152,8 @@ class Container(containers.Container):
     def get(self, path: str, target: str | Path | None = None) -> bytes:
         """Return the content of a regular file, by its absolute path in the container; while it runs, the present one.
 
-        With `target` (host path), the file is also written there. Raises `ValueUnavailable`, `UsageError`.
+        With `target` (host path), the file is also written there, and a directory is copied there, as `%container cp`
+        does it, with empty bytes as the value. Raises `ValueUnavailable`, `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
         ...     result = box.run(script="echo made > /srv/made")
@@ -160,16 +161,24 @@ class Container(containers.Container):
         b'made\\n'
         """
         with self._now() as now:
-            data = read_file(now, path)
+            try:
+                data = read_file(now, path)
+            except ValueUnavailable:
+                if target is None:
+                    raise
+                place = trees.HostPath.of(str(target))
+                trees.copy_out(trees.of_stopped(now), path, place, self.workspace.store)
+                return b""
         if target is not None:
             with replacing(self.workspace.store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
                 file.write(data)
         return data
 
     def put(self, source: bytes | str | Path, path: str) -> None:
-        """Write bytes, or a file of the host by its path, to an absolute path in the container. It must not run.
+        """Write bytes, or a file or directory of the host by its path, to an absolute path in the container.
 
-        The file belongs to root there, and the change is part of `diff` and `commit`. Raises `ContainerBusy`,
+        The container must not run. A directory is copied as `%container cp` does it. The file belongs to root there,
+        and the change is part of `diff` and `commit`. Raises `ContainerBusy`,
         `ValueUnavailable`, `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
@@ -180,9 +189,11 @@ class Container(containers.Container):
         engine = cast("Engine", self.workspace)
         with self._alone():
             engine.retain(self)
-            fd, mode = (
-                (copy_of(bytes(source)), 0o644) if isinstance(source, bytes | bytearray) else self._opened(source)
-            )
+            if not isinstance(source, bytes | bytearray) and host_path(str(source)).is_dir():
+                into = trees.into_stopped(self, f"put {path}")
+                trees.copy_in(into, trees.HostPath.of(str(source)), path, self.workspace.store)
+                return
+            fd, mode = self._opened(source)
             try:
                 write_file(self, path, fd, mode)
             finally:
@@ -196,11 +207,7 @@ class Container(containers.Container):
 
         path = host_path(str(source))
         fd = open_file(self.workspace.store, path)
-        facts = os.fstat(fd)
-        if stat.S_ISDIR(facts.st_mode):
-            os.close(fd)
-            raise UsageError(f"cannot copy {path}: it is a directory", hint="copy its files, or use a volume")
-        return fd, facts.st_mode
+        return fd, os.fstat(fd).st_mode
 
     def _run(
         self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]

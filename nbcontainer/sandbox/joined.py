@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from nbcontainer.sandbox.handle import ContainerHandle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nbcontainer.sandbox.steps.program import Execute
+    from nbcontainer.sandbox.steps.program import CallFunction, Execute
 
 _numbers = itertools.count(1)
 
@@ -42,6 +43,11 @@ class JoinedHandle(ContainerHandle):
         (step,) = plan.encode((execute,))
         self._send({"execute": step, "script": script, "terminal": terminal}, files)
 
+    def call(self, step: CallFunction, files: Sequence[int]) -> None:
+        """Have a copy of init call a function of this package; its answer is `answer`. Raises as `start`."""
+        (encoded,) = plan.encode((step,))
+        self._send({"call": encoded}, files)
+
     def _send(self, request: dict[str, Any], files: Sequence[int] = ()) -> None:
         protocol.send(self.container.channel, {"join": self.number, **request}, files)
         signal.pidfd_send_signal(self.pidfd, signal.SIGIO)  # init looks at its channel then
@@ -52,6 +58,14 @@ class JoinedHandle(ContainerHandle):
         if self.failed is not None and self.ended is None:
             self.ended = {"ended": 127 << 8, "cpu": 0.0, "peak_memory": 0}
         return more
+
+    def read_or_end(self) -> bool:
+        """Read one message as `read` does, and wait for it no longer than init lives."""
+        poll = select.poll()
+        for fd in (self.channel.fileno(), self.pidfd):
+            poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll()}
+        return self.channel.fileno() in ready and self.read()
 
     def signal(self, number: int) -> None:
         """Send a signal to the process's group. A dead init is ignored."""

@@ -63,7 +63,7 @@ def perform(
             running.kill()
             running.wait()
             raise
-        return _answer(running, last.function)
+        return answer_of(running, last.function)
 
 
 def _follow(running: ContainerHandle, progress: Callable[[int], None] | None) -> None:
@@ -75,7 +75,8 @@ def _follow(running: ContainerHandle, progress: Callable[[int], None] | None) ->
     running.wait()
 
 
-def _answer(running: ContainerHandle, name: str) -> Any:
+def answer_of(running: ContainerHandle, name: str) -> Any:
+    """Return what the function of that name returned in a sandbox that has ended. Raises what it raised."""
     if running.failed is not None:
         raise setup_failed(running.failed)
     answer = running.answer

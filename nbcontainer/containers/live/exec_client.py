@@ -12,7 +12,7 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.container import get
 from nbcontainer.containers.live.exec_server import short_path
 from nbcontainer.errors import ContainerError, ContainerNotFound
-from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 
@@ -98,6 +98,23 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
             return outcome
     finally:
         protocol.close((*kept, *sent))
+
+
+def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:
+    """Return what calls a function that copies files in a running container of any notebook of this user."""
+
+    def call(function: Callable[..., Any], files: list[int], **arguments: Any) -> Any:
+        cell = _find(engine, name)
+        with RemoteProcess(_connect(engine, name, cell), cell) as remote:
+            message = {"name": name, "function": function.__name__, "arguments": arguments}
+            protocol.send(remote.channel, message, files)
+            while remote.answer is None and remote.ended is None and remote.read():
+                pass
+            if remote.refused is not None:
+                raise ContainerError(str(remote.refused["refused"]), hint=str(remote.refused["hint"]))
+            return sandboxed_call.answer_of(remote, function.__name__)
+
+    return call
 
 
 def _find(engine: Engine, name: str) -> ActiveCell:

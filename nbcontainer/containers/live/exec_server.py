@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import select
 import signal
@@ -21,8 +22,10 @@ from nbcontainer.containers.cell import Request
 from nbcontainer.containers.live.joining import program_of
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerError, NbcontainerError
+from nbcontainer.images import sandboxed
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.joined import JoinedHandle
+from nbcontainer.sandbox.steps.program import CallFunction
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -92,18 +95,25 @@ class ExecServer:
         container = None if live is None else live.handle
         if live is None or container is None:
             raise ContainerError(f"container '{message['name']}' has just ended", hint="see `%container ps`")
+        with JoinedHandle(container) as joined:
+            if "function" in message:
+                joined.call(_copy_of(message), files)
+            else:
+                self._start(live, joined, message, files)
+            protocol.close(files)
+            files.clear()
+            _Relay(connection, joined).to_end()
+
+    def _start(self, live: Joinable, joined: JoinedHandle, message: dict[str, Any], files: list[int]) -> None:
+        """Start the command of a message."""
         terminal = int(message["terminal"])
         command = tuple(map(str, message["command"]))
         if len(files) != 3 or terminal not in (0, 1, 3) or not command:
             raise ValueError("not a request")
         options = run_options({"env": tuple(map(str, message["env"])), "workdir": str(message["workdir"])})
         request = Request(name=live.name, command=command, options=options)
-        with JoinedHandle(container) as joined:
-            execute, _ = program_of(live, request, joined.number, terminal)
-            joined.start(execute, files, terminal=terminal)
-            protocol.close(files)
-            files.clear()
-            _Relay(connection, joined).to_end()
+        execute, _ = program_of(live, request, joined.number, terminal)
+        joined.start(execute, files, terminal=terminal)
 
 
 class _Relay:
@@ -143,12 +153,20 @@ class _Relay:
         message = protocol.receive(self._joined.channel, files)
         if message is None:
             return
-        if "ended" in message or "failed" in message:
+        if not message.keys().isdisjoint(("ended", "failed", "answer")):
             self._joined.ended = message
         try:
             protocol.send(self._connection, message, files)
         finally:
             protocol.close(files)
+
+
+def _copy_of(message: dict[str, Any]) -> CallFunction:
+    """Return the step for one of the two functions that copy files. Raises `ValueError` for another one."""
+    function = {one.__name__: one for one in (sandboxed.send_path, sandboxed.receive_path)}.get(message["function"])
+    if function is None:
+        raise ValueError("not a request")
+    return CallFunction(function.__module__, function.__name__, json.dumps(message["arguments"]))
 
 
 def is_of_this_user(connection: socket.socket) -> bool:

@@ -15,16 +15,15 @@ import resource
 import select
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.process import PR_SET_PDEATHSIG, capability_mask, set_name
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
+from nbcontainer.sandbox.launcher.function_calls import answer, path_of
 from nbcontainer.sandbox.launcher.joining import JoinedProcesses
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
@@ -229,6 +228,9 @@ class _Init:
                 joined.signal(int(request["join"]), int(request["signal"]))
                 continue
             try:
+                if "call" in request:
+                    joined.call(request, files, self.channel)
+                    continue
                 control = joined.start(request, files)
                 if control is not None:
                     protocol.send(self.channel, {"join": request["join"], "terminal": True}, [control])
@@ -304,6 +306,7 @@ class _Init:
             steps = (*self.done, *enter)
             permitted = next(step for step in steps if isinstance(step, DropCapabilities)).mask(self.kernel)
             self.kernel.capset(permitted, permitted & capability_mask(("KILL",)), 0)
+            self.joined.capabilities = permitted if self.kernel.getuid() == 0 else 0
         self.kernel.chdir("/")
         for standard in (0, 1, 2):
             self.kernel.close(standard)
@@ -320,21 +323,14 @@ class _Init:
                 signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
             failure = _apply(self.kernel, enter, self.files)
-            protocol.send(self.channel, {"failed": failure} if failure else {"answer": self._answer(call)})
+            protocol.send(
+                self.channel, {"failed": failure} if failure else {"answer": answer(call, self.files, self._progress)}
+            )
             os._exit(0)
         except BaseException as error:
             os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
         finally:
             os._exit(127)
-
-    def _answer(self, call: CallFunction) -> dict[str, Any]:
-        function = getattr(sys.modules[call.module], call.function)
-        try:
-            return {"result": function(self.files, self._progress, **json.loads(call.arguments))}
-        except NbcontainerError as error:
-            return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
-        except OSError as error:
-            return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": _path(error)}
 
     def _progress(self, done: int) -> None:
         """Reports to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
@@ -396,15 +392,10 @@ def _failure_of(step: str, error: Exception) -> dict[str, Any]:
         "step": step,
         "errno": error.errno or 0,
         "error": error.strerror or str(error),
-        "path": _path(error),
+        "path": path_of(error),
     }
 
 
 def _in_words(error: BaseException) -> str:
     strerror = error.strerror if isinstance(error, OSError) else None
     return strerror or f"{type(error).__name__}: {error}"
-
-
-def _path(error: OSError) -> str:
-    name = error.filename
-    return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.sandbox import plan
+from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.steps.display import EXCHANGE
-from nbcontainer.sandbox.steps.program import ConnectStreams, Execute, open_terminal
+from nbcontainer.sandbox.steps.program import CallFunction, ConnectStreams, Execute, open_terminal
 
 if TYPE_CHECKING:
     import resource
+    import socket
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -29,6 +32,8 @@ class JoinedProcesses:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.capabilities = 0
+        """The capabilities of the container's programs, as a bit mask."""
         self._numbers: dict[int, int] = {}
         self._scripts: dict[int, str] = {}
 
@@ -67,6 +72,27 @@ class JoinedProcesses:
                     self._kernel.close(fd)
         self._numbers[pid], self._scripts[pid] = number, path
         return control
+
+    def call(self, request: dict[str, Any], files: list[int], channel: socket.socket) -> None:
+        """Have a copy of this process call a function of this package that was loaded ahead, and send its answer.
+
+        It has the container's root, user, filter and limits, and the capabilities of its programs. The container cannot
+        look into it, as it cannot look into init. All `files` are closed. Raises `OSError`.
+        """
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setpgid(0, 0)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                self._kernel.capset(self.capabilities, self.capabilities, 0)
+                (step,) = plan.decode([request["call"]])
+                assert isinstance(step, CallFunction)
+                protocol.send(channel, {"join": int(request["join"]), "answer": answer(step, files, _no_progress)})
+            finally:
+                os._exit(0)
+        while files:
+            self._kernel.close(files.pop())
+        self._numbers[pid], self._scripts[pid] = int(request["join"]), ""
 
     def _moved(self, fd: int) -> int:
         """Return a descriptor of the same, above those of the streams."""
@@ -107,6 +133,10 @@ class JoinedProcesses:
         self._remove(self._scripts.pop(pid, ""))
         cpu_time = usage.ru_utime + usage.ru_stime
         return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
+
+
+def _no_progress(_: int) -> None:
+    pass
 
 
 def script_path(number: int) -> str:

@@ -77,11 +77,24 @@ def test_bad_sources_are_refused(engine: Engine, tmp_path: Path) -> None:
     box = nbcontainer.create("busybox", engine=engine)
     with pytest.raises(ImageNotFound, match="no file"):
         box.put(tmp_path / "missing", "/x")
-    with pytest.raises(UsageError, match="it is a directory"):
-        box.put(str(tmp_path), "/x")
     with pytest.raises(ImageError, match="cannot write"):
         box.get("/etc/passwd", tmp_path / "missing" / "file")
     assert box.diff() == []
+
+
+def test_directories_are_copied_in_and_out(engine: Engine, tmp_path: Path) -> None:
+    """`put` of a directory gives the container all of it, and `get` with a target brings it back."""
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub/file").write_text("text")
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.put(source, "/srv")
+        assert box.run(["cat", "/srv/source/sub/file"]).text == "text"
+        assert box.get("/srv/source", tmp_path / "back") == b""
+        assert (tmp_path / "back/sub/file").read_text() == "text"
+        assert [str(change) for change in box.diff()][:2] == ["C /srv", "A /srv/source"]
+        with pytest.raises(ValueUnavailable, match="no file /srv/source"):
+            box.get("/srv/source")
 
 
 def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:

@@ -1,0 +1,86 @@
+"""The verb `cp`: files and directories out of a container, and into one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from nbcontainer.commands.command import Verb, count
+from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.verbs.targets import container_of, present
+from nbcontainer.commands.views import Note
+from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.copying import trees
+from nbcontainer.containers.jobs.following import own_job
+from nbcontainer.containers.live.exec_client import of_notebook
+from nbcontainer.errors import ContainerBusy, UsageError
+
+if TYPE_CHECKING:
+    from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.containers.copying.trees import Caller
+    from nbcontainer.containers.engine import Engine
+
+_IN_CONTAINER = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9_.-]*):(.*)", re.DOTALL)
+
+
+def _cp(call: Invocation) -> View:
+    source, target = call.words.operands
+    inner_source, inner_target = _IN_CONTAINER.fullmatch(source), _IN_CONTAINER.fullmatch(target)
+    if "-" in (source, target):
+        hint = "use `%container export` for a tar, or a file of the host"
+        raise UsageError("cp: `-` for a tar is not supported", hint=hint)
+    if bool(inner_source) == bool(inner_target):
+        hint = "write `cp CONTAINER:PATH PATH`, or `cp PATH CONTAINER:PATH`"
+        raise UsageError("cp: one of the two paths must be in a container", hint=hint)
+    if inner_source is not None:
+        return Note(_out(call, inner_source[1], inner_source[2], target))
+    assert inner_target is not None
+    return Note(_in(call, source, inner_target[1], inner_target[2]))
+
+
+def _out(call: Invocation, name: str, path: str, target: str) -> str:
+    engine, follow = call.engine, call.words.has("follow-link")
+    place = trees.HostPath.of(target)
+    if (live := _joined(engine, name)) is not None:
+        counts = trees.copy_out(live, path, place, engine.store, follow=follow)
+    else:
+        with present(engine, name) as container:
+            counts = trees.copy_out(trees.of_stopped(container), path, place, engine.store, follow=follow)
+    left = [
+        *([f"{count(counts.special, 'special file')} left out"] if counts.special else ()),
+        *([f"{count(counts.links, 'link')} that lead out of the copy left out"] if counts.links else ()),
+    ]
+    return "; ".join((f"copied {count(counts.files, 'file')} to {place.path}", *left))
+
+
+def _in(call: Invocation, source: str, name: str, path: str) -> str:
+    engine = call.engine
+    caller = _joined(engine, name)
+    if caller is None and name in running_containers(engine.store):
+        hint = f"wait for it, or stop it first: `%container stop {name}`"
+        raise ContainerBusy(f"container '{name}' runs a cell that cannot be joined", hint=hint)
+    caller = caller or trees.into_stopped(container_of(engine, name), f"cp {source} {name}:{path}")
+    files = trees.copy_in(caller, trees.HostPath.of(source), path, engine.store)
+    return f"copied {count(files, 'file')} to {name}:{path}"
+
+
+def _joined(engine: Engine, name: str) -> Caller | None:
+    """Return what calls a function in a running container that can be joined; None if it does not run, or cannot."""
+    job = own_job(engine, name)
+    if job is not None and (handle := job.handle) is not None:
+        return trees.of_running(handle, name)
+    running = running_containers(engine.store).get(name)
+    return of_notebook(engine, name) if running is not None and running.door else None
+
+
+CP = Verb(
+    Command(
+        "cp",
+        "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
+        "Copy a file or a directory out of a container, running or not, or into one.",
+        (Option(("-L", "--follow-link"), "", "copy what a link leads to, in place of the link"),),
+        least=2,
+        most=2,
+    ),
+    _cp,
+)

@@ -1,0 +1,32 @@
+"""Calling a function of this package in a sandbox, and its answer as JSON values."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.errors import NbcontainerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nbcontainer.sandbox.steps.program import CallFunction
+
+
+def answer(call: CallFunction, files: Sequence[int], progress: Callable[[int], None]) -> dict[str, Any]:
+    """Return what a function returns, or the error that it raises. Its module has been loaded before."""
+    function = getattr(sys.modules[call.module], call.function)
+    try:
+        return {"result": function(files, progress, **json.loads(call.arguments))}
+    except NbcontainerError as error:
+        return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
+    except OSError as error:
+        return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": path_of(error)}
+
+
+def path_of(error: OSError) -> str:
+    """Return the path that an error is about; empty if it has none."""
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""

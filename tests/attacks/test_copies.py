@@ -1,0 +1,232 @@
+"""`cp` while the container attacks it, and streams that a hostile process could send."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers.cell import Request
+from nbcontainer.containers.copying import trees
+from nbcontainer.containers.jobs.starting import start
+from nbcontainer.errors import NbcontainerError, ValueUnavailable
+from nbcontainer.images.single_files import copying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
+
+ROUNDS = int(os.environ.get("NBCONTAINER_COPIES", "40"))
+
+
+@pytest.fixture
+def attack(engine: Engine) -> Iterator[Callable[[str], Job]]:
+    """Starts a job with a script of the attacker's."""
+    jobs: list[Job] = []
+
+    def run(script: str) -> Job:
+        jobs.append(start(engine, Request("busybox", "attacker", script=script)))
+        return jobs[-1]
+
+    yield run
+    for job in jobs:
+        job.stop(0)
+        job.container.remove()
+
+
+def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path
+) -> None:
+    """A directory that becomes a link to the host's path and back, all the time, leads nowhere (CVE-2018-15664)."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("host")
+    away = "../" * 12 + str(secret)[1:]
+    job = attack(
+        f"mkdir -p /srv/real; echo inside > /srv/real/file; cd /srv; ln -s {away} up; ln -s {secret} abs; mkdir d; "
+        "echo inside > d/file; while :; do mv d x; mv up d; mv d up; mv abs d; mv d abs; mv x d; done"
+    )
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "planted").write_text("planted")
+    for number in range(ROUNDS):
+        assert job.handle is not None
+        side = trees.of_running(job.handle, job.name)
+        target = trees.HostPath(tmp_path / f"out{number}")
+        for path in ("/srv/d/file", "/srv/d"):
+            try:
+                trees.copy_out(side, path, target, engine.store, follow=True)
+            except NbcontainerError:
+                continue
+            found = target.path / "file" if target.path.is_dir() else target.path
+            assert not found.exists() or found.read_text() == "inside\n"
+        try:
+            trees.copy_in(side, trees.HostPath(source, content=True), "/srv/d", engine.store)
+        except NbcontainerError:
+            continue
+    assert sorted(path.name for path in secret.iterdir()) == ["file"]
+    assert (secret / "file").read_text() == "host"
+
+
+def test_nothing_of_the_container_is_loaded_for_a_copy(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path
+) -> None:
+    """Libraries, modules and settings that the container planted stay unread (CVE-2019-14271)."""
+    version, here = f"python3.{sys.version_info.minor}", Path(os.__file__).parent
+    job = attack(
+        "for d in /lib /usr/lib /lib64 /usr/lib/x86_64-linux-gnu /lib/x86_64-linux-gnu; do mkdir -p $d; "
+        "for l in libnss_files.so.2 libnss_dns.so.2 libc.so.6 libpthread.so.0; do echo broken > $d/$l; done; done; "
+        "mkdir -p /etc; echo 'passwd: files dns' > /etc/nsswitch.conf; echo /lib/evil.so > /etc/ld.so.preload; "
+        f"for p in /usr/lib/{version} /usr/local/lib/{version} {here} {Path.cwd()}/nbcontainer; do "
+        'mkdir -p $p/encodings; echo \'open("/loaded","w")\' | tee $p/os.py $p/shutil.py $p/encodings/idna.py '
+        "$p/sitecustomize.py >/dev/null; done; echo data > /data; touch /ready; exec sleep 1000"
+    )
+    assert job.handle is not None
+    side = trees.of_running(job.handle, job.name)
+    target = tmp_path / "data"
+    while True:
+        try:
+            trees.copy_out(side, "/ready", trees.HostPath(tmp_path / "ready"), engine.store)
+            break
+        except ValueUnavailable:
+            continue
+    trees.copy_out(side, "/data", trees.HostPath(target), engine.store)
+    assert target.read_text() == "data\n"
+    trees.copy_in(side, trees.HostPath(target), "/again", engine.store)
+    with pytest.raises(ValueUnavailable, match="no such file in the container: /loaded"):
+        trees.copy_out(side, "/loaded", trees.HostPath(tmp_path / "loaded"), engine.store)
+    job.stop(0)
+    trees.copy_out(trees.of_stopped(job.container), "/again", trees.HostPath(tmp_path / "again"), engine.store)
+    with pytest.raises(ValueUnavailable, match="no such file in the container: /loaded"):
+        trees.copy_out(trees.of_stopped(job.container), "/loaded", trees.HostPath(tmp_path / "x"), engine.store)
+
+
+# Streams
+
+
+def entry(kind: bytes, path: bytes = b"", link: bytes = b"", mode: int = 0o644) -> bytes:
+    head = struct.pack("<cIqHH", kind, mode, 10**18, len(path), len(link)) + path + link
+    return head + (struct.pack("<I", 5) + b"wrote" + struct.pack("<I", 0) if kind == b"f" else b"")
+
+
+END = entry(b"e", mode=0)
+
+
+def received(folder: Path, stream: bytes, *, content: bool = False) -> copying.Counts:
+    """Writes a stream to `copy` in a directory."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, stream)
+    os.close(writer)
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return copying.receive(reader, copying.Target(fd, b"copy", content))
+    finally:
+        os.close(reader)
+        os.close(fd)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory whose neighbour must not change."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/file").write_text("host")
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place"
+
+
+TOP = entry(b"d", mode=0o755)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        TOP + entry(b"f", b"../outside/file") + END,
+        TOP + entry(b"f", b"/etc/planted") + END,
+        TOP + entry(b"f", b"a/../../outside/file") + END,
+        TOP + entry(b"d", b"..") + END,
+        TOP + entry(b"d", b".") + END,
+        TOP + entry(b"f", b"a//b") + END,
+        TOP + entry(b"f", b"a\0b") + END,
+        TOP + entry(b"l", b"out", b"../outside") + entry(b"f", b"out/file") + END,
+        TOP + entry(b"d", b"sub") + entry(b"l", b"in", b"sub") + entry(b"f", b"in/file") + END,
+        TOP + entry(b"l", b"x", b"") + END,
+        TOP + entry(b"f", b"b", mode=0o170000) + END,
+        TOP + entry(b"z", b"b") + END,
+        TOP + entry(b"f", b"b")[:-2],
+        TOP,
+        b"",
+        END,
+        entry(b"f", b"name") + END,
+        entry(b"l", b"", b"/etc/passwd") + END,
+        TOP + struct.pack("<cIqHH", b"f", 0o644, 0, 1, 0) + b"x" + struct.pack("<I", 1 << 31),
+        TOP + entry(b"f", b"x" * 300) + END,
+    ],
+)
+def test_a_hostile_stream_writes_nothing_outside_its_target(place: Path, stream: bytes) -> None:
+    """It is an error, and nothing is left of the copy."""
+    with pytest.raises((NbcontainerError, OSError)):
+        received(place, stream)
+    assert list(place.iterdir()) == []
+    assert (place.parent / "outside/file").read_text() == "host"
+
+
+def test_links_that_are_there_are_not_followed(place: Path) -> None:
+    """A copy over a directory with links to other places replaces the links, or fails."""
+    (place / "copy").mkdir()
+    (place / "copy/file").symlink_to(place.parent / "outside/file")
+    (place / "copy/sub").symlink_to(place.parent / "outside")
+    received(place, TOP + entry(b"f", b"file") + END)
+    assert (place / "copy/file").read_bytes() == b"wrote"
+    assert not (place / "copy/file").is_symlink()
+    for stream in (entry(b"d", b"sub") + entry(b"f", b"sub/file"), entry(b"f", b"sub/file")):
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            received(place, TOP + stream + END)
+    assert (place.parent / "outside/file").read_text() == "host"
+
+
+@pytest.mark.parametrize(
+    ("link", "depth", "inside"),
+    [
+        (b"a", 0, True),
+        (b"a/b", 0, True),
+        (b"./a", 0, True),
+        (b"../a", 1, True),
+        (b"../../a", 2, True),
+        (b"..", 0, False),
+        (b"../a", 0, False),
+        (b"/a", 9, False),
+        (b"a/..", 0, False),
+        (b"a/../..", 5, False),
+        (b"../a/..", 5, False),
+        (b"//a", 0, False),
+    ],
+)
+def test_links_of_a_copy_stay_in_it(link: bytes, depth: int, inside: bool) -> None:
+    """Up as far as the top, then down: `..` after a name could leave by another link."""
+    assert copying.leads_inside(link, depth) is inside
+
+
+def test_damaged_streams_are_errors(place: Path) -> None:
+    """Any change of bytes gives a copy inside the target, or an error of this package or of the kernel."""
+    whole = TOP + entry(b"d", b"sub", mode=0o755) + entry(b"f", b"sub/a") + entry(b"l", b"sub/l", b"a") + END
+    chance = random.Random(18)
+    for number in range(ROUNDS * 10):
+        data = bytearray(whole)
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        folder = place / str(number)
+        folder.mkdir()
+        try:
+            received(folder, bytes(data[: chance.randrange(len(data)) + 1] if number % 2 else data))
+        except (NbcontainerError, OSError):
+            assert list(folder.iterdir()) == []
+    assert sorted(path.name for path in place.parent.iterdir()) == ["outside", "place"]
+    assert (place.parent / "outside/file").read_text() == "host"

@@ -85,6 +85,8 @@ class Engine(Workspace):
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []
+        self._allocated = 0
+        """How many containers cells have taken so far."""
         self._warm = WarmPool(self.store, self.launcher, lambda path: trash.discard(self.store, self, [path]))
         atexit.register(self.close)
 
@@ -144,6 +146,7 @@ class Engine(Workspace):
         It is a warm one, in its group if it has limits, if one fits and `afresh` is false. Else it has a new write
         layer, limited to `storage` bytes if that is given, and has done no steps. The caller removes layer and group.
         """
+        self._allocated += 1
         warm = launcher is self.launcher and storage is None and not afresh
         if warm and (found := self._warm.take(lowers, limits, template)) is not None:
             return found
@@ -167,8 +170,12 @@ class Engine(Workspace):
         return self._warm.output_pipe()
 
     def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
-        """Make warm containers for a next cell that is like `template`, in the background."""
-        self.later(lambda: self._warm.prepare(lowers, limits, template))
+        """Make warm containers for a next cell that is like `template`, in the background.
+
+        If that cell has come before they are made, cells come without a pause, and only what saves time is done.
+        """
+        before = self._allocated
+        self.later(lambda: self._warm.prepare(lowers, limits, template, hurried=self._allocated != before))
 
     # The end of a cell
 

@@ -105,11 +105,15 @@ class WarmPool:
                     return warm._replace(plan=plan)
         return None
 
-    def prepare(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
+    def prepare(
+        self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate, *, hurried: bool = False
+    ) -> None:
         """Make the warm containers for a next cell that is like `template`, and end all others.
 
         Neither this nor `take` waits until they are made: the launcher's client waits for what is missing when it
-        submits. Only for containers with limits this waits, to move them. Raises this package's errors.
+        submits. Only for containers with limits this waits, to move them. If `hurried`, cells come without a pause:
+        no container has only a root, and none prefaults, which takes more time than it saves. Raises this package's
+        errors.
         """
         with self._lock:
             waiting = [warm for warm in self._ready if self._waits(warm, lowers)]
@@ -121,8 +125,8 @@ class WarmPool:
         for warm in others:
             self._dismiss(warm)
         for _ in range(DEPTH - len(alike)):
-            self._make(lowers, limits, template, ahead)
-        if not general:
+            self._make(lowers, limits, template, ahead, prefault=not hurried)
+        if not general and not hurried:
             self._make(lowers, GroupLimits(), template, lambda plan: plan.prepare)
         for _ in range(2 * DEPTH - len(self._pipes)):
             pipe = output_pipe()
@@ -170,6 +174,8 @@ class WarmPool:
         limits: GroupLimits,
         template: PlanTemplate,
         beginning: Callable[[Plan], tuple[Step, ...]],
+        *,
+        prefault: bool = True,
     ) -> None:
         """Order a container that does the `beginning` of the template's plan."""
         upper = WriteLayer(self._store, lowers, view(self._store, self._launcher, lowers))
@@ -177,7 +183,7 @@ class WarmPool:
         try:
             plan = template.on(upper.root, upper.name)
             steps = beginning(plan)
-            self._launcher.order(steps)
+            self._launcher.order(steps, prefault=prefault)
         except BaseException:
             upper.remove()
             raise

@@ -19,6 +19,10 @@ from tests.running import run_script
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
+    from nbcontainer.sandbox.steps.base import Step
+
 
 def test_what_is_held_is_done_later_in_its_order(store_path: Path) -> None:
     """Between `hold` and `go_on` nothing is done in the background; then all of it, in the order it came."""
@@ -125,3 +129,23 @@ def test_nothing_is_left_of_an_engine_that_closes_at_once(store_path: Path) -> N
         run_script(own, "true")
         own.close()
         assert [path for path in (store_path / "tmp").iterdir() if path.name.startswith(own.store.session)] == []
+
+
+def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the next cell has come before its containers are made, only those are made, and none of them prefaults."""
+    with contextlib.closing(Engine(store_path)) as engine:
+        orders: list[bool] = []
+        order = engine.launcher.order
+
+        def note(steps: tuple[Step, ...], *, prefault: bool = True) -> None:
+            orders.append(prefault)
+            order(steps, prefault=prefault)
+
+        monkeypatch.setattr(engine.launcher, "order", note)
+        with engine.background.held():
+            run_script(engine, "true")
+            run_script(engine, "true")
+        engine.background.wait()
+        assert orders == [False, False, True]

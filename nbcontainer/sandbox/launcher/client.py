@@ -62,14 +62,15 @@ class Launcher:
         with self._lock:
             self.connection.start()
 
-    def order(self, prepare: tuple[Step, ...]) -> None:
+    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True) -> None:
         """Order a spare that applies `prepare` before there is a cell, without waiting for it.
 
-        `submit` of a plan that begins with `prepare` uses it; `dismiss` ends it. Raises `LauncherError`.
+        `submit` of a plan that begins with `prepare` uses it; `dismiss` ends it. With `prefault`, it goes through the
+        rest of a plain plan, so that its cell starts sooner. Raises `LauncherError`.
         """
         with self._lock:
             self.connection.ensure()
-            self.spares.order(prepare)
+            self.spares.order(prepare, prefault=prefault)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""

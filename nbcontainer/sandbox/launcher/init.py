@@ -57,13 +57,16 @@ def main(
     gate: MapGate | None = None,
     level: ProcLevel = ProcLevel.OWN,
     cloned: int = 0,
+    *,
+    prefaults: bool = True,
 ) -> NoReturn:
     """Init's whole life. Ends the process.
 
     `channel` leads to the notebook, `launcher` is a descriptor of the launcher's process (pidfd_open(2)), `prepare`
-    is that part, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps;
-    None if it is in the launcher's. `level` says whether the notebook mounts /proc.
-    `cloned` is the time at which the launcher began to clone this process (CLOCK_MONOTONIC, nanoseconds).
+    is that part, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps; None if it is
+    in the launcher's. `level` says whether the notebook mounts /proc.
+    `cloned` is the time at which the launcher began to clone this process (CLOCK_MONOTONIC, nanoseconds). If
+    `prefaults` is false, no time is taken to save the cell some.
     """
     try:
         if gate is not None:
@@ -71,7 +74,7 @@ def main(
         end_with(kernel, launcher)
         kernel.close_all_but((channel.fileno(), launcher))
         set_name("nbcontainer-init")
-        _Init(kernel, channel, launcher).live(plan.decode(prepare), cloned, asks=level == ProcLevel.NOTEBOOK)
+        _Init(kernel, channel, launcher).live(plan.decode(prepare), cloned, prefaults, asks=level == ProcLevel.NOTEBOOK)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
@@ -113,7 +116,7 @@ class _Init:
         self.joined: JoinedProcesses | None = None
         self.watched: WatchedKernel | None = None
 
-    def live(self, prepare: Sequence[Step], cloned: int, *, asks: bool = False) -> None:
+    def live(self, prepare: Sequence[Step], cloned: int, prefaults: bool, *, asks: bool = False) -> None:
         """Applies the part for a warm container, waits for the rest of the plan, applies that, and outlives the cell.
 
         If `asks` is true, the notebook mounts /proc.
@@ -132,7 +135,7 @@ class _Init:
             self.display = DisplayPipe(self.kernel, switched=prefault.switched(prepare))
         self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
-        if not _is_readable(self.channel.fileno()):  # a cell waits already: going through it first would delay it
+        if prefaults and not _is_readable(self.channel.fileno()):  # else a cell waits already
             self.prefault(idle_kernel())
         if self._begin(failure):
             status, usage = self._outlive()

@@ -37,7 +37,6 @@ from nbcontainer.sandbox.steps.rootfs import HOST_TREES
 if TYPE_CHECKING:
     import socket
 
-
 _IDLE = 50
 """Milliseconds without an order, after which the launcher goes through an init's code: no cell waits for it."""
 
@@ -150,7 +149,7 @@ class ForkServer:
             self._configure(order["configure"], files)
             return True
         try:
-            pid, pidfd, channel = self._clone(order["prepare"])
+            pid, pidfd, channel = self._clone(order["prepare"], prefault=order["prefault"])
         except OSError as error:
             failed = {"step": "CloneInit", "errno": error.errno, "error": error.strerror, "path": ""}
             protocol.send(self.control, {"order": order["order"], "failed": failed})
@@ -189,7 +188,7 @@ class ForkServer:
         finally:
             os.chdir("/")
 
-    def _clone(self, prepare: list[Any]) -> tuple[int, int, socket.socket]:
+    def _clone(self, prepare: list[Any], *, prefault: bool) -> tuple[int, int, socket.socket]:
         """A new init at work on `prepare`: its pid, a pidfd that stays this object's, and its channel's other end."""
         (clone,) = plan.decode(prepare[:1])
         assert isinstance(clone, CloneInit)
@@ -203,7 +202,9 @@ class ForkServer:
             try:
                 pid = self.kernel.clone(clone.flags())
                 if pid == 0:
-                    init.main(self.kernel, channel, self.itself, prepare[1:], gate, self.level, begun)
+                    init.main(
+                        self.kernel, channel, self.itself, prepare[1:], gate, self.level, begun, prefaults=prefault
+                    )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except BaseException:

@@ -33,10 +33,10 @@ class Spares:
         self._refused: dict[str, Any] = {}
         connection.observers.append(self)
 
-    def order(self, prepare: tuple[Step, ...]) -> None:
-        """Order a spare that applies `prepare`, without waiting for it. Raises `LauncherError`."""
+    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True) -> None:
+        """Order a spare that applies `prepare`, and prefaults, without waiting for it. Raises `LauncherError`."""
         number = self._connection.number()
-        message = {"prepare": plan.encode(prepare), "order": number}
+        message = {"prepare": plan.encode(prepare), "order": number, "prefault": prefault}
         try:
             self._connection.send(message)
         except (BrokenPipeError, ConnectionError):
@@ -85,7 +85,7 @@ class Spares:
         if (found := self._take_ready(todo)) is not None:
             return found
         if not any(todo.begins_with(order) for order in self.ordered.values()):
-            self.order(plan.ahead(todo))
+            self.order(plan.ahead(todo), prefault=False)
         while self.ordered:
             self._collect_one()
             if (found := self._take_ready(todo)) is not None:

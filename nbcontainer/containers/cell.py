@@ -194,6 +194,8 @@ class Cell:
         self._keyboard: int | None = None
         self._script = None if request.command else request.script
         self._done: tuple[Step, ...] = ()
+        self._network = ""
+        self._namespace: int | None = None
         self._changes = False
 
     @property
@@ -491,6 +493,8 @@ class Cell:
         if self._script is not None:
             files.append(protocol.memory_file("cell", encode(self._script)))
             sent.append(files[_SCRIPT])
+        if joined := self.options.networking.joined:
+            self._join(joined, files, sent)
         mounts = self.options.mounts if self.cow is None else self.cow.begin(self.options.mounts)
         if not mounts.volumes:
             return mounts
@@ -508,6 +512,14 @@ class Cell:
             return replace(mounts, volumes=tuple(mapped.volumes))
         return mounts
 
+    def _join(self, name: str, files: list[int], sent: list[int]) -> None:
+        """Add the network namespace of another container. A job in the host's network has no other one."""
+        self._network, namespace = self.engine.network_of(name)
+        sent.append(namespace)
+        if self._network != Network.HOST:
+            self._namespace = len(files)
+            files.append(namespace)
+
     def _environment(self, config: ImageConfig, process: ProcessOptions) -> tuple[str, ...]:
         """Return the environment: if the notebook shows data, `display` is found, before an image's program."""
         env = environment(config, process)
@@ -518,6 +530,9 @@ class Cell:
     def make_template(self, mounts: Mounts) -> PlanTemplate:
         """Return the plan of this cell but for its root. `mounts` are those of the options, as they travel."""
         options, config, script = self.options, self.image.config, self._script
+        networking = options.networking
+        if self._network == Network.HOST:
+            networking = replace(networking, network=Network.HOST)
         process, resources = options.process, options.resources
         if self.image.name == HOST:
             process = replace(process, unset_env=(*process.unset_env, *host_variables(process.user)))
@@ -541,11 +556,12 @@ class Cell:
             program,
             hostname=options.hostname or ("" if self.container.unused else self.container.name),
             mounts=mounts,
-            networking=options.networking,
+            networking=networking,
             privileges=options.privileges,
             limits=resources.process_limits,
             shm_size=resources.shm_size or SHM_SIZE,
-            resolver=_resolver(options.networking),
+            resolver=_resolver(replace(networking, network=self._network) if self._network else networking),
+            namespace=self._namespace,
             script=None if script is None else _SCRIPT,
             control_directory=self.streams.control_directory,
             git_config=process.git_config,

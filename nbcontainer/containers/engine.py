@@ -16,7 +16,7 @@ from nbcontainer.containers.workspace import Workspace
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.containers.writes.write_layer import WriteLayer
-from nbcontainer.errors import NbcontainerError, UsageError
+from nbcontainer.errors import ContainerError, ContainerNotFound, NbcontainerError, UsageError
 from nbcontainer.images import trash
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
+    from nbcontainer.containers.options import RunOptions
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
@@ -35,7 +36,13 @@ _FAREWELL = 0.5
 
 
 class Live(Protocol):
-    """A container that runs between cells."""
+    """A container that runs between cells, with these options."""
+
+    options: RunOptions
+
+    @property
+    def handle(self) -> ContainerHandle | None:
+        """The handle of the container while it runs."""
 
     def ask(self) -> None:
         """Ask what runs in it to end, and do not wait for that."""
@@ -128,6 +135,24 @@ class Engine(Workspace):
                 live.stop(max(0.0, deadline - time.monotonic()))
         if jobs:
             print(f"nbcontainer: ended with the notebook: {', '.join(jobs)}", file=sys.stderr)
+
+    def network_of(self, name: str) -> tuple[str, int]:
+        """Return the network of a container that runs between cells, and a descriptor of its network namespace.
+
+        The caller closes that. Raises `ContainerNotFound`, `ContainerError`.
+        """
+        live = self.live.get(name)
+        handle = None if live is None else live.handle
+        if live is None or handle is None:
+            hint = f"start it with `%%container IMAGE --name {name} --bg`"
+            raise ContainerNotFound(f"no container '{name}' runs in this notebook", hint=hint)
+        network = live.options.networking
+        if network.joined:
+            return self.network_of(network.joined)
+        if handle.network_namespace is None:
+            hint = "run the command with `%container exec`"
+            raise ContainerError(f"the network of container '{name}' cannot be joined here", hint=hint)
+        return network.network, os.dup(handle.network_namespace)
 
     # The beginning of a cell: warm containers
 

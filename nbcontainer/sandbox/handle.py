@@ -28,7 +28,8 @@ class ContainerHandle:
     directory and of its terminal, `display` one of the directory of a program that shows data, `values` are those that
     init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is what init called, and `sent`
     the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are sockets, by the numbers of more processes in
-    the container, that get the messages about them. If other processes can join, `began` is whether the program runs.
+    the container, that get the messages about them. If other processes can join, `began` is whether the program runs,
+    and `network_namespace` a descriptor of the container's.
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container runs on,
     and `kill` ends it.
@@ -46,6 +47,7 @@ class ContainerHandle:
         self.joined: dict[int, socket.socket] = {}
         self.progress = 0
         self.began = False
+        self.network_namespace: int | None = None
         self.explained: str | None = None
         self.sent = 0
         self.ended: dict[str, Any] | None = None
@@ -131,6 +133,8 @@ class ContainerHandle:
         """Take over the descriptors of a message that this handle expects; the others stay in `files`."""
         if "terminal" in message:
             self.terminal = files.pop()
+        elif "began" in message:
+            self.began, self.network_namespace = True, files.pop()
         elif "control_directory" in message and len(files) == 2:
             self.control_directory = (files[0], files[1])
             files.clear()
@@ -173,9 +177,11 @@ class ContainerHandle:
         self.channel.close()
         while self.joined:
             self.joined.popitem()[1].close()
-        more = (fd for fd in (self.helper, self.terminal, self.display) if fd is not None)
+        single = (self.helper, self.terminal, self.display, self.network_namespace)
+        more = (fd for fd in single if fd is not None)
         protocol.close((self.pidfd, *more, *(self.control_directory or ()), *(self.values or ())))
         self.helper = self.terminal = self.control_directory = self.values = self.display = None
+        self.network_namespace = None
 
 
 def wait_readable(fd: int) -> None:

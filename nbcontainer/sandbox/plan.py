@@ -20,7 +20,7 @@ from nbcontainer.sandbox.steps.copy_on_write import MountCopyOnWrite
 from nbcontainer.sandbox.steps.devices import device_steps
 from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
-from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, NewSessionKeyring, SetHostname
+from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, JoinNetwork, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
     NAMES,
     BindResolver,
@@ -145,7 +145,8 @@ class PlanTemplate:
         spec, process = self.spec, self.spec.process
         assert isinstance(process, Program)
         more = tuple(name for name in spec.privileges.capabilities if name not in DEFAULT_CAPABILITIES)
-        prepare = prepare_steps(self.idmap, spec.networking.network, spec.shm_size, more, self.proc)
+        network = Network.NONE if spec.networking.joined else Network(spec.networking.network)
+        prepare = prepare_steps(self.idmap, network, spec.shm_size, more, self.proc)
         # Once more as the cell begins: what has started since the container was prewarmed.
         cover = (CoverProcesses("/proc"),) if self.proc == ProcLevel.OUTER else ()
         return prepare, _program_setup(spec, process), (*cover, *_program_enter(spec, process, self.idmap))
@@ -186,7 +187,7 @@ def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[S
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     """Return the steps between the host name and the program's own process: what the container contains."""
-    steps: list[Step] = []
+    steps: list[Step] = [] if spec.namespace is None else [JoinNetwork(spec.namespace)]
     if spec.control_directory is not None:
         steps.append(MakeControlDirectory(**vars(spec.control_directory)))
     if program.has_terminal:

@@ -249,26 +249,33 @@ class Networking:
     """The container's network, and what it finds in it.
 
     `ports` are host ports that lead into the container, `dns` name servers (addresses) in place of the network's own,
-    `hosts` names with their addresses for /etc/hosts.
+    `hosts` names with their addresses for /etc/hosts. `network` is one of `Network`, or `container:NAME` for that of
+    a running container of the same notebook, whose name is `joined` then, else empty.
     """
 
-    network: Network = Network.NONE
+    network: str = Network.NONE
     ports: tuple[Port, ...] = ()
     dns: tuple[str, ...] = ()
     hosts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.network not in _NETWORKS:
-            hint = f"choose one of {', '.join(Network)}"
+        if self.network not in _NETWORKS and not self.joined:
+            hint = f"choose one of {', '.join(Network)}, or write container:NAME"
             raise UsageError(f"unknown network '{self.network}' for --network", hint=hint)
         if self.ports:
             _check_ports(self.ports, self.network)
 
+    @property
+    def joined(self) -> str:
+        """The name of the container whose network it is, empty for none."""
+        return self.network.removeprefix(_JOINED) if self.network.startswith(_JOINED) else ""
+
 
 _NETWORKS = frozenset(Network)
+_JOINED = "container:"
 
 
-def _check_ports(ports: tuple[Port, ...], network: Network) -> None:
+def _check_ports(ports: tuple[Port, ...], network: str) -> None:
     """Raise `UsageError` if the network publishes no ports, or if a host port is named twice."""
     if network == Network.HOST:
         why = "the container's ports are the host's already"
@@ -376,7 +383,8 @@ class Spec:
     `groups` is the prefix of the names of its control groups, which are shown to it; empty if it has none.
     `script` is the number of the travelling descriptor that holds the cell's body, None if there is none.
     `git_config` is the text of git's system configuration, empty for the image's own. `driver` is the text of the
-    program that runs a Python cell, empty if the cell is none.
+    program that runs a Python cell, empty if the cell is none. `namespace` is the number of the travelling descriptor
+    of the network namespace that it joins, None if it has its own.
     """
 
     process: Program | Work
@@ -393,3 +401,4 @@ class Spec:
     groups: str = ""
     git_config: str = ""
     driver: str = ""
+    namespace: int | None = None

@@ -325,8 +325,9 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
     RunOption(
         flags=("--net", "--network"),
-        value="none|host|private",
-        help="none (default): only lo; host: the host's network; private: its own, with a way out",
+        value="none|host|private|container:NAME",
+        help="none (default): only lo; host: the host's network; private: its own, with a way out; container: that of "
+        "a running container of this notebook",
         field="network",
         kind=ValueKind.CHOICE,
         choices=("none", "host", "private"),

@@ -91,6 +91,7 @@ class ShellProcess:
             on_control_directory=self._on_control_directory,
             on_follow=self._on_follow,
             lasting=Lasting(self._interpreter.name, self._text),
+            on_began=lambda: None,
         )
         try:
             self.outcome = run_in(self._engine, self._container, self._image, self._request, streams)

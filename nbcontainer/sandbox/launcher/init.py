@@ -171,8 +171,11 @@ class _Init:
         plain, explain = self.kernel, self.watched if request.get("explain") else None
         if explain is not None:
             self.kernel = explain.as_kernel()
+        network: list[int] = []
         if request.get("joinable"):
             self.joined = JoinedProcesses(self.kernel)
+            with contextlib.suppress(OSError):  # an outer /proc has no namespaces
+                network = [self.kernel.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)]
         failure = failure or self._set_up(setup) or self._start(enter)
         # What follows is of init's own, and a container may run for days: nothing more is noted.
         self.kernel, self.watched = plain, None
@@ -181,9 +184,9 @@ class _Init:
             return False
         if explain is not None:
             protocol.send(self.channel, {"explained": explain.as_json()})
-        self._let_go(enter)
         if request.get("joinable"):
-            protocol.send(self.channel, {"began": True})
+            protocol.send(self.channel, {"began": True}, network)
+        self._let_go(enter)
         return True
 
     def _show_network(self) -> None:

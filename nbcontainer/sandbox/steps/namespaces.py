@@ -39,6 +39,33 @@ OWN_USER = "user"
 
 
 @dataclass(frozen=True)
+class JoinNetwork(Step):
+    """The network of another container of the same notebook, in place of its own (`--network container:NAME`).
+
+    `source` is the number of the travelling descriptor of that network namespace, which that container's init opened
+    before anything of the container ran.
+    """
+
+    source: int
+
+    phrase: ClassVar[str] = "join the network of the other container"
+    why: ClassVar[str] = "the cell reaches the programs of a job on 127.0.0.1"
+    risk: ClassVar[str] = "nothing; it would not reach the other container"
+    chinese: ClassVar[Chinese] = Chinese(
+        "加入另一个容器的网络",
+        "单元格通过 127.0.0.1 访问作业中的程序",
+        "没有危险，但它访问不到另一个容器",
+    )
+    advice: ClassVar[Mapping[int, str]] = {
+        errno.EPERM: "each container has a user namespace of its own here: run the command with `%container exec`",
+    }
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """setns(2)."""
+        kernel.setns(files[self.source], CLONE_NEWNET)
+
+
+@dataclass(frozen=True)
 class CloneInit(Step):
     """Init itself: the launcher clones into new namespaces, and the child is pid 1 of them.
 

@@ -166,7 +166,7 @@ def _shared(choice: _Choice) -> list[str]:
     options = request_of(parse(RUN_WORDS, choice.run)).options
     lines = [
         f"  the notebook's directory: {_DIRECTORY[Notebooks(choice.notebooks)]}",
-        f"  network: {_NETWORK[options.networking.network]}",
+        f"  network: {_NETWORK[Network(options.networking.network)]}",
     ]
     for volume in options.mounts.volumes:
         lines.append(f"  {volume.source}: {'read-only' if volume.read_only else 'read and write'}, at {volume.target}")

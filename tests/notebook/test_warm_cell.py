@@ -1,0 +1,83 @@
+"""What a warm cell does in the notebook, beside IPython: no import, no file, and few calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.running import DEADLINE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow  # the same for every user
+
+CALLS = 480
+"""The most calls from and of this package's functions for one warm cell: 459 on Python 3.11, half a millisecond."""
+
+# An audit hook cannot be removed (sys.addaudithook), so the cells run in a process of their own. A cell that lasts is
+# written down for other processes: on a busy machine, any cell may last, so that is turned off.
+NOTEBOOK = r"""
+import json, os, sys, threading
+import nbcontainer
+from IPython.core.interactiveshell import InteractiveShell
+from nbcontainer.sandbox import supervisor
+supervisor.BRIEF = 1000
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "nbcontainer")
+engine = shell.magics_manager.registry["ContainerMagics"].engine
+package = os.path.dirname(nbcontainer.__file__) + "/"
+events, calls, main, running = [], 0, threading.get_ident(), False
+
+def note(name, arguments):
+    if running and threading.get_ident() == main and name in ("open", "import", "os.listdir", "os.scandir", "exec"):
+        events.append([name, str(arguments[0])])
+
+def count(frame, event, _):
+    global calls
+    calls += event in ("call", "c_call") and frame.f_code.co_filename.startswith(package)
+
+sys.addaudithook(note)
+cells = []
+for _ in range(6):
+    events, calls, running = [], 0, True
+    sys.setprofile(count)
+    shell.run_cell_magic("container", "busybox", "true\n")
+    sys.setprofile(None)
+    running = False
+    cells.append([calls, events])
+    engine.background.wait()
+    engine.launcher.spares.collect_all()
+print(json.dumps(cells[2:]))
+engine.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, list[list[str]]]]:
+    """Of some warm cells: how many calls, and what they opened, listed and imported."""
+    home: Path = tmp_path_factory.mktemp("warm")
+    place = {**os.environ, "NBCONTAINER_HOME": str(home / "store"), "IPYTHONDIR": str(home), "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    ran = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK], env=place, capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    found: Any = json.loads(ran.stdout.splitlines()[-1])
+    return [(calls, events) for calls, events in found]
+
+
+def test_a_warm_cell_imports_nothing_and_opens_one_device(cells: list[tuple[int, list[list[str]]]]) -> None:
+    """It opens /dev/null for its input, looks whether its write layer is empty, and does nothing else to files."""
+    for _, events in cells:
+        assert [name for name, _ in events] == ["open", "os.scandir"]
+        assert events[0][1] == os.devnull
+        assert events[1][1].endswith("/diff")
+
+
+def test_a_warm_cell_makes_few_calls(cells: list[tuple[int, list[list[str]]]]) -> None:
+    """A warm cell stays quick: what is added to its path shows here before it shows in milliseconds."""
+    assert min(calls for calls, _ in cells) <= CALLS

@@ -30,6 +30,8 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import LaboratoryError
 from nbcontainer.lab.agent import DIRECTORY
 from nbcontainer.lab.attacks import ATTACKS, Attack
+from nbcontainer.lab.exercises import Checked
+from nbcontainer.lab.exercises import check as check_exercise
 from nbcontainer.lab.laboratory import Laboratory, Shown, Trial
 from nbcontainer.sandbox.steps.base import Plan
 
@@ -43,6 +45,7 @@ __all__ = [
     "attacks",
     "bind",
     "cd",
+    "check",
     "dir",
     "draw",
     "mount",
@@ -137,6 +140,14 @@ def sh(script: str, *, timeout: float = 60.0) -> Shown:
     """
     answer = laboratory().ask("sh", "/bin/sh", script=script, timeout=timeout)
     return Shown(str(answer["output"]), int(answer["status"]))
+
+
+def check(name: str, answer: Any = None, *, language: str = "en") -> Checked:
+    """Return whether an exercise of the course is done, or `answer` is right, with what is wrong and why.
+
+    `language` is `en` or `zh`. Raises `LaboratoryError` for an unknown exercise.
+    """
+    return check_exercise(name, answer, language, sh)
 
 
 def mounts(below: str = "") -> MountTree:

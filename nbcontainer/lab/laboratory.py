@@ -40,13 +40,16 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.spec import Overlay
 
 _DECOY = f"""
-mkdir -p /home/alice /root/.ssh /mnt /lab /store
+mkdir -p /home/alice /image /image/dev /image/home /image/proc /image/sys
+for name in bin etc linuxrc mnt opt root run sbin srv tmp usr var; do cp -a /$name /image; done
+rm -f /image/etc/mtab; tar -C /image -cf /home/alice/busybox.tar .; rm -rf /image
+mkdir -p /root/.ssh /mnt /lab /store
 echo {SECRET} > /home/alice/secret.txt
 echo 'root:*:decoy' > /etc/shadow; chmod 600 /etc/shadow
 echo 'decoy key' > /root/.ssh/id_ed25519; chmod 700 /root /root/.ssh; chmod 600 /root/.ssh/id_ed25519
 echo decoy-host > /etc/hostname
 """
-"""What makes a busybox look like a host: files that no container may reach."""
+"""What makes a busybox look like a host: the archive of a busybox, and files that no container may reach."""
 
 _IMAGE = "cp -a /bin /sbin /usr /etc /tmp /root /var /store/layers/image/diff 2>/dev/null; true"
 _OPEN = (MaskPaths, ReadOnlyPaths, LinkStreams)

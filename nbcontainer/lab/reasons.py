@@ -45,6 +45,12 @@ _REASONS: Mapping[tuple[str, int], str] = {
     ("pivot_root", errno.ENOTDIR): "new_root and put_old must be directories",
 }
 
+_NO_PROC = (
+    "a user namespace may mount tmpfs, mqueue, overlay and devpts at any time, but proc and sysfs only while it sees "
+    "another one as a whole: mount them before the old root is unmounted, then "
+    "`lab.reset()` (user_namespaces(7), mount_namespaces(7))"
+)
+
 
 def reason(call: str, code: int, arguments: Sequence[str], mounts: Sequence[Mount], directory: str) -> str:
     """Return why the kernel refused `call`, as far as that is known; empty if it is not.
@@ -52,6 +58,8 @@ def reason(call: str, code: int, arguments: Sequence[str], mounts: Sequence[Moun
     `arguments` are the paths of the call, `mounts` those of the laboratory, and `directory` is where relative paths
     begin.
     """
+    if call == "mount" and code == errno.EPERM and not any(mount.fstype == "proc" for mount in mounts):
+        return _NO_PROC
     if call == "pivot_root" and code == errno.EINVAL:
         new_root, put_old = (posixpath.normpath(posixpath.join(directory, path)) for path in arguments)
         return _pivot_root(new_root, put_old, mounts)

@@ -18,7 +18,8 @@ from tests.requirements import require
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").rglob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+"""The notebooks that have no stored outputs; test_course_notebooks.py executes the course."""
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""The exercises of the course in a real laboratory, with the mistakes that students make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer import lab
+from nbcontainer.containers.engine import set_default_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.fixture(autouse=True)
+def _default(engine: Engine) -> Iterator[None]:
+    """The test's engine is the default one."""
+    set_default_engine(engine)
+    yield
+    lab.laboratory().close()
+    set_default_engine(None)
+
+
+def says(name: str, word: str) -> None:
+    """Assert that the exercise is not done, and that the explanation has a word."""
+    found = lab.check(name)
+    assert not found, found
+    assert word in found.explanation, found
+
+
+def test_the_mistakes_with_a_root() -> None:
+    """A link that leads out of the new root, a shell that is not executable, and no mount point."""
+    says("root.tiny", "does not exist")
+    lab.sh("mkdir -p tiny/bin; cp /bin/busybox tiny/bin/sh; chmod -x tiny/bin/sh")
+    says("root.tiny", "cannot be executed")
+    lab.sh("rm tiny/bin/sh; ln -s /bin/busybox tiny/bin/sh")
+    says("root.tiny", "if it is a link")
+    lab.sh("rm tiny/bin/sh; cp /bin/busybox tiny/bin/sh")
+    says("root.tiny", "tiny/old")
+    lab.sh("mkdir tiny/old")
+    says("root.tiny", "not a mount point")
+    lab.bind("tiny", "tiny")
+    assert lab.check("root.tiny")
+    lab.pivot_root("tiny", "tiny/old")
+
+
+def test_the_mistakes_with_an_overlay() -> None:
+    """One layer, the wrong order, no upper, and a deletion in the image."""
+    lab.sh("mkdir base change top scratch pile; echo old > base/greeting; echo new > change/greeting")
+    says("overlay.two", "there is no overlay")
+    for lower, word in ((["change"], "one lower layer"), (["base", "change"], "first of the list")):
+        lab.mount_overlay(lower, "top", "scratch", "pile")
+        says("overlay.two", word)
+        lab.umount("pile")
+        lab.sh("rm -r top scratch; mkdir top scratch")
+    lab.mount_overlay(["change", "base"], merged="pile")
+    says("overlay.two", "read-only")
+    lab.umount("pile")
+    lab.mount_overlay(["change", "base"], "top", "scratch", "pile")
+    assert lab.check("overlay.two")
+    says("overlay.hide", "still visible")
+    lab.sh("rm pile/greeting")
+    assert lab.check("overlay.hide")
+    lab.sh("rm change/greeting")
+    says("overlay.hide", "has lost its file")
+
+
+def test_the_mistakes_with_a_volume() -> None:
+    """A copy, the wrong source, a volume that can be written to, and data that is deleted."""
+    lab.sh("mkdir -p box/data course-data empty; echo 1,2 > course-data/table.csv; cp course-data/table.csv box/data")
+    says("volume.read-only", "not a mount")
+    lab.bind("empty", "box/data")
+    says("volume.read-only", "does not show")
+    lab.umount("box/data")
+    lab.bind("course-data", "box/data")
+    says("volume.read-only", "can be made in box/data")
+    assert lab.sh("ls course-data") == "table.csv\n"
+    lab.umount("box/data")
+    lab.bind("course-data", "box/data", read_only=True)
+    assert lab.check("volume.read-only")
+    says("volume.remove", "unmount box/data first")
+    lab.umount("box/data")
+    lab.sh("rm -r box")
+    assert lab.check("volume.remove")
+    lab.sh("rm course-data/table.csv")
+    says("volume.remove", "is gone")
+
+
+def test_the_mistakes_with_an_archive() -> None:
+    """The tree from outside, a part of it, and lower with upper."""
+    lab.sh("mkdir lower upper work merged; tar -xf /home/alice/busybox.tar -C lower")
+    lab.mount_overlay("lower", "upper", "work", "merged")
+    lab.sh("echo 'echo hello' > merged/srv/app.sh; rm merged/etc/shells")
+    for script, word in (
+        ("true", "does not exist"),
+        ("echo text > app.tar", "not a tar archive"),
+        ("tar -cf app.tar merged", "not at the top"),
+        ("tar -C upper -cf app.tar .", "not at the top"),
+        ("tar -C lower -cf app.tar .", "srv/app.sh is missing"),
+        ("mkdir both; cp -a lower/. both; cp upper/srv/app.sh both/srv; tar -C both -cf app.tar .", "etc/shells"),
+    ):
+        lab.sh(script)
+        says("commit.archive", word)
+    lab.sh("tar -C merged -cf app.tar .")
+    assert lab.check("commit.archive")
+
+
+def test_the_reason_for_a_late_mount_of_proc() -> None:
+    """After the old root is unmounted, the kernel refuses a new /proc, and the error has the order to keep."""
+    lab.sh("mkdir new; tar -xf /home/alice/busybox.tar -C new; mkdir new/old")
+    lab.bind("new", "new")
+    lab.pivot_root("new", "new/old")
+    lab.umount("/old", lazy=True)
+    with pytest.raises(lab.LaboratoryError, match="mount them before the old root is unmounted"):
+        lab.mount("proc", "/proc")

@@ -1,0 +1,95 @@
+"""What the checks of the course's exercises say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.errors import LaboratoryError
+from nbcontainer.lab.attacks import ATTACKS
+from nbcontainer.lab.exercises import check
+from nbcontainer.lab.laboratory import Shown, Trial
+from nbcontainer.lab.tasks import QUESTIONS, TASKS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ATTACK = ATTACKS["mount a file system"]
+
+
+def holding(number: int) -> Callable[[str], Shown]:
+    """A laboratory in which the first `number` conditions hold, and no later one."""
+    scripts: list[str] = []
+
+    def run(script: str) -> Shown:
+        scripts.append(script)
+        return Shown("", int(len(scripts) > number))
+
+    return run
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_first_condition_that_does_not_hold_is_explained(name: str, language: str) -> None:
+    """With a text of its own for each condition, in both languages."""
+    task = TASKS[name]
+    texts = [check(name, None, language, holding(number)).explanation for number in range(len(task.conditions) + 1)]
+    words = [condition.wrong for condition in task.conditions] + [task.done]
+    assert texts == [one.chinese if language == "zh" else one.english for one in words]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_done_when_all_conditions_hold(name: str) -> None:
+    """And not before."""
+    many = len(TASKS[name].conditions)
+    assert [bool(check(name, None, "en", holding(number))) for number in range(many + 1)] == [False] * many + [True]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_each_answer_to_a_question_has_its_explanation(name: str) -> None:
+    """One is right; an answer that is none of them is met with the possible ones."""
+    answers = [check(name, letter, "en", holding(0)) for letter in QUESTIONS[name].answers]
+    assert [bool(one) for one in answers].count(True) == 1
+    assert len({one.explanation for one in answers}) == len(answers)
+    for strange in ("?", None, 3, "", "abc"):
+        other = check(name, strange, "en", holding(0))
+        assert not other
+        assert "a, b, c" in other.explanation
+    assert check(name, f" {QUESTIONS[name].right.upper()} ", "en", holding(0))
+
+
+@pytest.mark.parametrize(
+    ("answer", "passed", "word"),
+    [
+        (None, False, "lab.run"),
+        ("reached", False, "lab.run"),
+        (Trial("", 127, ("MountOverlay",), "MakeDirectory: no"), False, "the plan failed"),
+        (Trial("", 1, ("InstallSeccomp",)), False, "2 more steps stop it"),
+        (Trial("", 1, ("InstallSeccomp", "DropBounding")), False, "1 more step stops it"),
+        (Trial("reached\n", 0, (*ATTACK.steps, "PivotRoot")), False, "PivotRoot"),
+        (Trial("reached\n", 0, ATTACK.steps), True, "defence in depth"),
+    ],
+)
+def test_the_attack_needs_three_steps_less(answer: object, passed: bool, word: str) -> None:
+    """No more and no fewer; each mistake has its explanation, in both languages."""
+    found = check("confine.attack", answer, "en", holding(0))
+    assert found.passed is passed
+    assert word in found.explanation
+    assert check("confine.attack", answer, "zh", holding(0)).explanation != found.explanation
+
+
+def test_a_check_shows_its_result_in_one_line() -> None:
+    """With a mark, in the student's language."""
+    assert repr(check("root.predict", "b", "en", holding(0))).startswith("✓ root.predict: done; ")
+    assert repr(check("root.predict", "a", "zh", holding(0))).startswith("✗ root.predict: 还没完成; ")
+    assert "\n" not in repr(check("root.tiny", None, "en", holding(0)))
+
+
+def test_an_unknown_exercise_and_language_are_refused() -> None:
+    """The error lists what there is."""
+    with pytest.raises(LaboratoryError, match=r"unknown exercise 'root.tini'; the exercises are root.predict"):
+        check("root.tini", None, "en", holding(0))
+    with pytest.raises(LaboratoryError, match="unknown language 'fr'; write 'en' or 'zh'"):
+        check("root.tiny", None, "fr", holding(0))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "nbcontainer"
-PAGES = [PROJECT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES = [PROJECT / name for name in ("README.md", "README.zh.md", "SECURITY.md", "CHANGELOG.md")]
 
 _FENCE = re.compile(r"^(```+)(\w*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
@@ -23,7 +23,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:href|src|srcset)=\"([^\"]+)\"")
 
 
 def documents() -> list[Path]:
-    """Every page of the project: README, SECURITY, CHANGELOG and docs/*.md."""
+    """Every page of the project: README in both languages, SECURITY, CHANGELOG and docs/*.md."""
     return [*PAGES, *sorted((PROJECT / "docs").rglob("*.md"))]
 
 

@@ -74,7 +74,9 @@ def test_the_sdist_has_the_documents(built: Path) -> None:
         names = {name.partition("/")[2] for name in file.getnames()}
     wanted = {path.relative_to(PROJECT) for folder in ("docs", "notebooks") for path in (PROJECT / folder).rglob("*.*")}
     files = {str(path) for path in wanted if ".ipynb_checkpoints" not in path.parts}
-    assert files | {"README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "tests/run", ".ci/run"} <= names
+    assert (
+        files | {"README.md", "README.zh.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "tests/run", ".ci/run"} <= names
+    )
 
 
 @pytest.mark.usefixtures("engine")  # skips the test if the host has no namespaces for containers

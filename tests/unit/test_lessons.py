@@ -92,3 +92,20 @@ def test_a_lesson_has_no_forbidden_phrase(path: Path) -> None:
     """Lessons keep the rules of docs/style.md."""
     text = documents.prose("\n".join(cell["source"] for cell in cells(path, "markdown")))
     assert [phrase.pattern.pattern for phrase in documents.forbidden() if phrase.pattern.search(text)] == []
+
+
+def test_each_term_of_the_glossary_has_a_chinese_one() -> None:
+    """In Chinese characters, or a name that Chinese texts keep, and no two terms have the same."""
+    text = (PROJECT / "docs" / "glossary.md").read_text()
+    rows = [row for heading in re.findall(r"^## Terms.*$", text, re.MULTILINE) for row in documents.rows(text, heading)]
+    assert len(rows) > 50
+    assert [row[0] for row in rows if len(row) != 4 or not re.search(r"[一-鿿]", row[3])] == []
+    assert len({row[3] for row in rows}) == len(rows)
+
+
+def test_the_chinese_readme_runs_the_readmes_cells() -> None:
+    """Each block of it stands in the README, in the same order."""
+    english = documents.fences((PROJECT / "README.md").read_text())
+    chinese = documents.fences((PROJECT / "README.zh.md").read_text())
+    assert len(chinese) > 5
+    assert [block for block in english if block in chinese] == chinese

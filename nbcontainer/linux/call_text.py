@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux import files, mounts, namespaces, netdevice, process, seccomp
@@ -278,6 +279,10 @@ def _posix_spawn(path: str, argv: Sequence[str], env: Mapping[str, str], **_: An
 def _ioctl(fd: int, request: int, argument: Any = 0) -> list[str]:
     if request == files.TIOCGPTPEER:
         return _text("ioctl", fd, Raw("TIOCGPTPEER"), _open_flags(argument))
+    if request == files.TIOCSWINSZ:
+        rows, columns = struct.unpack("HH", argument["text"].encode("latin-1")[:4])
+        size = f"{{ws_row={rows}, ws_col={columns}, ws_xpixel=0, ws_ypixel=0}}"
+        return _text("ioctl", fd, Raw("TIOCSWINSZ"), Raw(size))
     return _text("ioctl", fd, Raw({files.TIOCSPTLCK: "TIOCSPTLCK", files.TIOCGPTN: "TIOCGPTN"}[request]), Raw("[0]"))
 
 

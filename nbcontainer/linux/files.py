@@ -23,6 +23,7 @@ RESOLVE_IN_ROOT = 0x10
 # <asm-generic/ioctls.h>
 TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
+TIOCSWINSZ = 0x5414
 TIOCGPTPEER = 0x5441
 
 # <linux/stat.h>, <linux/fcntl.h>

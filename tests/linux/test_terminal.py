@@ -59,6 +59,11 @@ def test_all_three_streams_are_a_terminal(cell: Cell) -> None:
     assert ran.stderr == b""
 
 
+def test_a_terminal_has_a_size_from_its_beginning(cell: Cell) -> None:
+    """Where the notebook sets none, too: a program that asks first does not find 0 rows."""
+    assert cell("stty size", terminal=True).text == "24 80\r"
+
+
 def test_it_is_the_sessions_own(cell: Cell) -> None:
     """/dev/tty is it, and the cell is in its foreground."""
     ran = cell("echo to the terminal > /dev/tty; cut -d' ' -f 5-8 /proc/self/stat", terminal=True)

@@ -7,10 +7,11 @@ import importlib
 import os
 import signal
 import stat
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.linux.files import TIOCGPTPEER, TIOCSPTLCK
+from nbcontainer.linux.files import TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ
 from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.steps.rootfs import ROOT
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 """The numbers of the first three travelling descriptors."""
+
+_SIZE = b"".join(number.to_bytes(2, sys.byteorder) for number in (24, 80, 0, 0))
+"""Rows and columns of a new terminal, and its unused size in pixels (struct winsize, ioctl_tty(2))."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class OpenTerminal(Step):
 def open_terminal(kernel: Kernel, root: str = ROOT) -> tuple[int, int]:
     """Both ends of a new terminal on the container's devpts, controlling end first; the caller closes them.
 
-    `root` is the container's root as this process sees it.
+    `root` is the container's root as this process sees it. The size is 24 by 80 until the notebook sets another: a new
+    terminal has none, and a program may ask for it first.
 
     The other end is opened through the first (TIOCGPTPEER, Linux 4.13), never by a path that an image could have
     planted (CVE-2025-52565).
@@ -97,6 +102,7 @@ def open_terminal(kernel: Kernel, root: str = ROOT) -> tuple[int, int]:
     control = kernel.open(f"{root}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:  # these calls fail for anything but a controlling end, which a container could put there later
         kernel.ioctl(control, TIOCSPTLCK, b"\0\0\0\0")
+        kernel.ioctl(control, TIOCSWINSZ, _SIZE)
         return control, kernel.ioctl(control, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except BaseException:
         kernel.close(control)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nbcontainer.linux import call_text
-from nbcontainer.linux.files import RESOLVE_IN_ROOT
+from nbcontainer.linux.files import RESOLVE_IN_ROOT, TIOCSWINSZ
 from nbcontainer.linux.kernel import Kernel
 from nbcontainer.linux.mounts import AT_FDCWD, MOUNT_ATTR_RDONLY, MS_BIND, MS_NODEV, MS_NOSUID, MS_REC
 from nbcontainer.linux.namespaces import CLONE_NEWNS, CLONE_NEWPID
@@ -24,6 +24,12 @@ def test_every_call_of_the_kernel_has_a_text() -> None:
     ("name", "args", "keywords", "texts"),
     [
         ("mount", ["a", "b", None, MS_BIND | MS_REC, None], {}, ['mount("a", "b", NULL, MS_BIND|MS_REC, NULL)']),
+        (
+            "ioctl",
+            [3, TIOCSWINSZ, {"text": "\x18\0\x50\0\0\0\0\0", "bytes": 8}],
+            {},
+            ["ioctl(3, TIOCSWINSZ, {ws_row=24, ws_col=80, ws_xpixel=0, ws_ypixel=0})"],
+        ),
         (
             "mount",
             ["tmpfs", "s", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m"],

@@ -66,12 +66,12 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--expose": Answer("ports without a port of the host are not reachable", "use -p with --network private"),
     **_same("ports are published by number only", "use -p HOST:PORT with --network private", "-P", "--publish-all"),
     **_same(
-        "health checks are not supported",
-        _REMOVE,
+        "health checks are those of the image",
+        "use `%container commit --change 'HEALTHCHECK CMD ...'`",
         *("--health-cmd", "--health-interval", "--health-retries", "--health-start-period"),
         *("--health-start-interval", "--health-timeout", "--health-on-failure"),
     ),
-    "--no-healthcheck": Answer("health checks are never run"),
+    "--no-healthcheck": Answer("only jobs run the health check of their image"),
     **_same(
         "containers have no network in common",
         "use --network private with -p to reach a port, or --network host",
@@ -158,7 +158,7 @@ VERB_ANSWERS: dict[str, Answer] = {
     **_same("files of containers are not mounted on the host", "use -v, or `%container export`", "mount", "unmount"),
     "unshare": Answer("commands run in containers", "use `%%container host`"),
     "secret": Answer("secrets are not supported", "use -v FILE:/run/secrets/NAME:ro"),
-    "healthcheck": Answer("health checks are not supported", _REMOVE),
+    "healthcheck": Answer("health checks run in jobs", "see `%container jobs`"),
     "manifest": Answer("images for several platforms are not made", "use `--platform` to choose one"),
     "checkpoint": Answer("processes are not saved", "use `%container commit` for the files"),
     **_same(

@@ -195,3 +195,19 @@ def _nonzero(text: str) -> dict[str, int]:
     if not values.get(("Tcp", "OutRsts"), 0):  # another machine refused it
         found.pop("refused", None)
     return found
+
+
+_LISTEN = "0A"
+"""The state of a socket that listens, in hexadecimal (include/net/tcp_states.h)."""
+
+
+def listening_ports(pid: int) -> set[int]:
+    """Return the TCP ports on which programs listen in the network of a process (proc_pid_net(5))."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN:
+                    found.add(int(fields[1].rpartition(":")[2], 16))
+    return found

@@ -28,6 +28,13 @@ OPTION = Option(
     "`%container stop NAME` or the end of the notebook ends it",
 )
 
+WAIT_FOR = Option(
+    ("--wait-for",),
+    "PORT|TEXT",
+    "with --bg: return when the job listens on this TCP port, or has written this text; `healthy` for the health check "
+    "of the image",
+)
+
 _REFUSED = {
     "out": "the output of a job is in its log: see `%container logs`",
     "err": "the output of a job is in its log: see `%container logs`",
@@ -64,7 +71,9 @@ def start(
     for name, why in _REFUSED.items():
         if words.has(name):
             raise UsageError(f"--{name} cannot be used with --bg: {why}", hint=f"remove --{name} or --bg")
-    job = starting.start(engine, request, streams, progress=progress, idle_input=words.has("interactive"))
+    awaited = words.one(WAIT_FOR.name) if words.has(WAIT_FOR.name) else None
+    idle = words.has("interactive")
+    job = starting.start(engine, request, streams, progress=progress, idle_input=idle, wait_for=awaited)
     _show(job, shell)
     return job
 

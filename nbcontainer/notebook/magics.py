@@ -71,6 +71,7 @@ _CELL_OPTIONS = (
     *cell_values.OPTIONS,
     live_cells.OPTION,
     job_cells.OPTION,
+    job_cells.WAIT_FOR,
     python_cells.OPTION,
     Option(("--quiet",), "", "show no hints after the cell"),
     Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
@@ -345,6 +346,8 @@ class ContainerMagics(Magics):
         if words.has(job_cells.OPTION.name):
             job = self._start(words, self._request(words, script, exchange, prompts=False), exchange, notice)
             return None if captured is None else job
+        if words.has(job_cells.WAIT_FOR.name):
+            raise UsageError("--wait-for cannot be used without --bg", hint="add --bg, or remove --wait-for")
         live = live_cells.runs_live(self.engine, words)
         request = self._request(words, script, exchange, prompts=not live)
         gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())

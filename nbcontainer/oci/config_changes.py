@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import UsageError
-from nbcontainer.oci import instruction_words, signals
+from nbcontainer.oci import health, instruction_words, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,8 +58,6 @@ def _name(instruction: str) -> str:
 
 
 def _advice(name: str) -> str:
-    if name == "HEALTHCHECK":
-        return "health checks are not supported: remove it"
     known = f"use one of {', '.join(_INSTRUCTIONS)}"
     return f"{known}; for {name}, commit a container whose cell did it" if name in ("RUN", "COPY", "ADD") else known
 
@@ -158,11 +156,16 @@ def _stop_signal(config: ImageConfig, text: str) -> ImageConfig:
     return replace(config, other={**config.other, "StopSignal": word})
 
 
+def _health_check(config: ImageConfig, text: str) -> ImageConfig:
+    return replace(config, other={**config.other, "Healthcheck": health.with_check(config, text)})
+
+
 _INSTRUCTIONS: dict[str, Callable[[ImageConfig, str], ImageConfig]] = {
     "CMD": lambda config, text: replace(config, cmd=_command(text, config)),
     "ENTRYPOINT": lambda config, text: replace(config, entrypoint=_command(text, config), cmd=()),
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _health_check,
     "LABEL": lambda config, text: replace(config, labels={**config.labels, **_pairs(text, config)}),
     "ONBUILD": _on_build,
     "STOPSIGNAL": _stop_signal,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.containers.jobs.readiness import watch_health
 from nbcontainer.runs.calls import Call, Data
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class BackgroundRun:
         """Start the run, and return when its program runs. Raises what its start raises."""
         self._result: Result | None = None
         self.job = Job(engine, container, container.image(), request)
+        self.job.on_begin = watch_health
         call = Call(request, data, engine=engine, runner=runner, attach=self.job.attach)
 
         def perform() -> Outcome:

@@ -64,7 +64,8 @@ def _facts(job: Job) -> JobFacts:
     end = None if job.running else JobEnd(job.outcome, "" if job.outcome is not None else job.describe())
     seconds = (job.ended or time.time()) - job.started
     command, started = job.request.as_text, timestamps.timestamp(job.started)
-    return JobFacts(job.name, job.container.record.image, command, started, seconds, end)
+    health = str(job.health) if job.running else ""
+    return JobFacts(job.name, job.container.record.image, command, started, seconds, end, health=health)
 
 
 def _age(started: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from nbcontainer.containers.jobs.log import Log
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
+from nbcontainer.oci.health import check_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,15 @@ if TYPE_CHECKING:
 
 LOG = "output.log"
 """The name of a named container's log, in its directory in the store."""
+
+
+class Health(enum.StrEnum):
+    """The health of a job, with the names of Docker."""
+
+    NONE = ""
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
 
 
 class Job:
@@ -47,7 +58,12 @@ class Job:
         self.ended = 0.0
         """When it ended, in seconds since 1970; 0 while it runs."""
         self.outcome: Outcome | None = None
+        self.check = check_of(image.config)
+        self.health = Health.NONE if self.check is None else Health.STARTING
+        """What the health check of its image says."""
         self.error: BaseException | None = None
+        self.on_begin: Callable[[Job], None] | None = None
+        """Called in the job's thread when its program runs."""
         self.on_end: Callable[[Job], None] | None = None
         """Called in the job's thread when it has ended."""
         self.asked = False
@@ -84,6 +100,11 @@ class Job:
     def handle(self) -> ContainerHandle | None:
         """The handle of the container while it runs. The job's thread reads it."""
         return self._running if self.running else None
+
+    @property
+    def age(self) -> float:
+        """The seconds since its start."""
+        return time.time() - self.started
 
     def describe(self) -> str:
         """Return its state in one short phrase."""
@@ -178,20 +199,23 @@ class Job:
         with self._changed:
             self._began = True
             self._changed.notify_all()
+        if self.on_begin is not None:
+            self.on_begin(self)
 
     # The end
 
     def ask(self) -> None:
         """Send it its stop signal."""
         self.asked = True
-        self._signal(self.options.process.stop_signal or stop_signal(self.image.config))
+        self.send(self.options.process.stop_signal or stop_signal(self.image.config))
 
     def kill(self) -> None:
         """End every process of it at once; if it has not started, when it starts."""
         self.asked = self._killed = True
-        self._signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
+        """Send its program a signal, of those that init forwards; one that has ended is ignored."""
         with self._changed, contextlib.suppress(ProcessLookupError):
             if self._pidfd >= 0:
                 signal.pidfd_send_signal(self._pidfd, number)

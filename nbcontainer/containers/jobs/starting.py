@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cell import Streams
 from nbcontainer.containers.jobs.job import Job
+from nbcontainer.containers.jobs.readiness import Awaited, wait_until_ready, watch_health
 from nbcontainer.containers.run import check, choose_container, run_in
-from nbcontainer.errors import ContainerBusy
+from nbcontainer.errors import ContainerBusy, ContainerError
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
@@ -29,18 +30,22 @@ def start(
     *,
     progress: Listener | None = None,
     idle_input: bool = False,
+    wait_for: str | None = None,
 ) -> Job:
     """Start a request as a job, and return the job when its program runs. `streams` has what it reads and its notices.
 
-    With `idle_input`, its standard input stays open and brings nothing, as with `docker run -di`. With `remove`, its
-    container is removed when it has ended. Raises this package's errors; then nothing is left.
+    With `idle_input`, its standard input stays open and brings nothing, as with `docker run -di`. With `wait_for`, it
+    returns when the job is ready (`readiness.Awaited`); if the job ends before, or the wait is interrupted, that is an
+    error. With `remove`, its container is removed when it has ended. Raises this package's errors; then nothing runs.
     """
     streams = streams or Streams(_nowhere, _nowhere)
+    awaited = None if wait_for is None else Awaited.of(wait_for)
     check_free(engine, request.name)
     check(engine, request.options)
     before = {request.name} if request.name and _exists(engine, request.name) else set()
     container, image = choose_container(engine, request, progress, notify=streams.notify)
     job = Job(engine, container, image, request)
+    job.on_begin = watch_health
 
     def perform() -> Outcome:
         try:
@@ -54,6 +59,12 @@ def start(
 
     try:
         job.begin(perform)
+        if awaited is not None:
+            wait_until_ready(job, awaited)
+    except ContainerError:
+        job.kill()
+        job.join()
+        raise  # its log says why
     except BaseException:
         job.kill()
         job.join()

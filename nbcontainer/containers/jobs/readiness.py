@@ -1,0 +1,130 @@
+"""When a job is ready: a port on which it listens, a text in its log, or its image's health check."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.jobs.job import Health
+from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.containers.live.joining import run_inside
+from nbcontainer.containers.options import RunOptions
+from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
+from nbcontainer.linux.procfs import listening_ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.jobs.job import Job
+    from nbcontainer.oci.health import HealthCheck
+
+_TURN = 0.02  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """What `--wait-for` names: a TCP port, or a text in the output, or with neither the health check."""
+
+    port: int = 0
+    text: bytes = b""
+
+    @classmethod
+    def of(cls, word: str) -> Awaited:
+        """Return what a word means: a number is a port, `healthy` is the health check. Raises `UsageError`."""
+        if not word:
+            raise UsageError("missing value for --wait-for", hint="write a port, or a text of the output")
+        if word == Health.HEALTHY:
+            return cls()
+        if not (word.isascii() and word.isdecimal()):
+            return cls(text=word.encode("utf-8", "replace"))
+        if not 0 < int(word[:6]) < 1 << 16:
+            raise UsageError(f"invalid port {word} for --wait-for", hint="write a number from 1 to 65535")
+        return cls(port=int(word[:6]))
+
+    def describe(self) -> str:
+        """Return what is awaited, as a phrase."""
+        if self.port:
+            return f"listened on port {self.port}"
+        return f"wrote {self.text.decode('utf-8', 'replace')!r}" if self.text else "was healthy"
+
+
+def wait_until_ready(job: Job, awaited: Awaited) -> None:
+    """Wait until a job is ready. Raises `ContainerError` if it ends before, and `UsageError` without a health check."""
+    if not awaited.port and not awaited.text and job.health is Health.NONE:
+        hint = "write a port, or a text of the output"
+        raise UsageError(f"the image of container '{job.name}' has no HEALTHCHECK", hint=hint)
+    if not _ready(job, awaited)():
+        hint = f"see `%container logs {job.name}`"
+        raise ContainerError(f"job '{job.name}' ended before it {awaited.describe()}: {job.describe()}", hint=hint)
+
+
+def _ready(job: Job, awaited: Awaited) -> Callable[[], bool]:
+    """Return a function that waits until the job is ready, and returns False if it ended before."""
+    if awaited.text:
+        return lambda: _has_written(job, awaited.text)
+    if awaited.port:
+        return lambda: _await(job, lambda: _listens(job, awaited.port))
+    return lambda: _await(job, lambda: job.health is Health.HEALTHY)
+
+
+def _await(job: Job, ready: Callable[[], bool]) -> bool:
+    while not ready():
+        if job.join(_TURN):
+            return False
+    return True
+
+
+def _listens(job: Job, port: int) -> bool:
+    handle = job.handle
+    return handle is not None and port in listening_ports(handle.pid)
+
+
+def _has_written(job: Job, text: bytes) -> bool:
+    """Follow the log until it has a text, which may come in pieces."""
+    seen = b""
+    with LogReader(job.log_path) as log:
+        for record in log.follow(lambda: job.running):
+            seen = seen[-len(text) :] + record.data
+            if text in seen:
+                return True
+    return False
+
+
+def watch_health(job: Job) -> None:
+    """Run the health check of a job's image in a thread, if it has one."""
+    if job.check is not None:
+        work = threading.Thread(target=_watch, args=(job, job.check), name="nbcontainer-health", daemon=True)
+        work.start()
+
+
+def _watch(job: Job, check: HealthCheck) -> None:
+    """Run a job's health check until the job ends, and keep the result in `job.health`."""
+    failures = 0
+    while not job.join(_pause(job, check)):
+        healthy = _passes(job, check)
+        failures = 0 if healthy else failures + 1
+        if healthy:
+            job.health = Health.HEALTHY
+        elif job.health is Health.STARTING and job.age < check.start_period:
+            failures = 0
+        elif failures >= check.retries:
+            job.health = Health.UNHEALTHY
+
+
+def _pause(job: Job, check: HealthCheck) -> float:
+    starting = job.health is Health.STARTING and job.age < check.start_period
+    return min(check.start_interval, check.interval) if starting else check.interval
+
+
+def _passes(job: Job, check: HealthCheck) -> bool:
+    options = RunOptions(timeout=check.timeout)
+    try:
+        return run_inside(job, Request(command=check.command, options=options), Streams(_nowhere, _nowhere)).ok
+    except (NbcontainerError, OSError):
+        return False
+
+
+def _nowhere(_: bytes) -> None:
+    pass

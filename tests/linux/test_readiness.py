@@ -1,0 +1,118 @@
+"""`--wait-for` and HEALTHCHECK: when a job is ready."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.containers.cell import Request
+from nbcontainer.containers.commit import commit
+from nbcontainer.containers.container import get
+from nbcontainer.containers.jobs.following import list_jobs
+from nbcontainer.containers.jobs.job import Health
+from nbcontainer.containers.jobs.starting import start
+from nbcontainer.errors import ContainerError, UsageError
+from tests.running import DEADLINE, run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
+
+
+@pytest.fixture
+def job(engine: Engine) -> Iterator[Callable[..., Job]]:
+    """Starts a job `slow`, and removes it at the end."""
+
+    def run(script: str, wait_for: str | None = None, image: str = "busybox", **more: Any) -> Job:
+        return start(engine, replace(Request(image, "slow", script=script), **more), wait_for=wait_for)
+
+    yield run
+    for one in list(engine.jobs.values()):
+        one.kill()
+        one.join()
+    get(engine, "slow").remove()
+
+
+@pytest.fixture
+def checked(engine: Engine) -> str:
+    """An image with a health check that passes when /ready is there."""
+    made = run_script(engine, "true", name="checked").container
+    commit(made, "checked", changes=["HEALTHCHECK --interval=50ms --retries=2 CMD test -e /ready"])
+    made.remove()
+    return "checked"
+
+
+def test_a_port_is_awaited(engine: Engine, job: Callable[..., Job]) -> None:
+    """The start returns when the program listens, and not before."""
+    started = job("sleep 0.3; touch /late; mkdir /www; exec httpd -f -p 8080 -h /www", "8080")
+    assert started.age >= 0.3
+    client = run_script(engine, "wget -qO- http://127.0.0.1:8080/none 2>&1", network="container:slow")
+    assert "404" in client.text
+
+
+def test_a_text_is_awaited_in_pieces(job: Callable[..., Job]) -> None:
+    """A text may come in pieces, on either stream."""
+    started = job("printf 'almost re' >&2; sleep 0.2; printf 'ady now' >&2; exec sleep 1000", "ready now")
+    assert started.running
+    assert started.age >= 0.2
+
+
+def test_a_job_that_ends_before_is_an_error(engine: Engine, job: Callable[..., Job]) -> None:
+    """The error has the outcome and the log's verb; the log stays."""
+    for awaited, phrase in (("8080", "listened on port 8080"), ("ready", "wrote 'ready'")):
+        with pytest.raises(ContainerError) as raised:
+            job("echo no; exit 3", awaited)
+        line = f"job 'slow' ended before it {phrase}: exit code 3; see `%container logs slow`"
+        assert str(raised.value) == line
+
+
+@pytest.mark.parametrize("word", ["0", "70000", "99999999999", ""])
+def test_ports_are_checked_before_the_start(job: Callable[..., Job], engine: Engine, word: str) -> None:
+    """An invalid port starts nothing."""
+    with pytest.raises(UsageError):
+        job("exec sleep 1000", word)
+    assert "slow" not in engine.jobs
+    job("true")
+
+
+def test_the_health_check_of_an_image_runs_in_its_jobs(engine: Engine, job: Callable[..., Job], checked: str) -> None:
+    """A job is starting or unhealthy, then healthy when the check passes, then unhealthy after some failures."""
+    script = "trap 'touch /ready' USR1; trap 'rm /ready' USR2; echo up; while :; do sleep 0.01; done"
+    started = job(script, "up", image=checked)
+    assert started.health != Health.HEALTHY
+    started.send(signal.SIGUSR1)
+    reach(started, Health.HEALTHY)
+    assert [facts.health for facts in list_jobs(engine)] == ["healthy"]
+    started.send(signal.SIGUSR2)
+    reach(started, Health.UNHEALTHY)
+    started.stop(0)
+    assert [facts.health for facts in list_jobs(engine)] == [""]
+
+
+def reach(job: Job, health: Health) -> None:
+    """Waits until a job has this health: a check says so, and nothing else."""
+    deadline = time.monotonic() + DEADLINE
+    while job.health != health:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_health_can_be_awaited(engine: Engine, job: Callable[..., Job]) -> None:
+    """`--wait-for healthy` returns after the first check that passes."""
+    made = run_script(engine, "true", name="checked").container
+    commit(made, "well", changes=["HEALTHCHECK --interval=50ms CMD true"])
+    made.remove()
+    assert job("exec sleep 1000", "healthy", image="well").health == Health.HEALTHY
+
+
+def test_an_image_without_a_check_cannot_be_awaited(job: Callable[..., Job]) -> None:
+    """`--wait-for healthy` is one line then."""
+    with pytest.raises(UsageError, match="has no HEALTHCHECK"):
+        job("exec sleep 1000", "healthy")
+    job("true")

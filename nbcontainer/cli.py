@@ -208,9 +208,8 @@ def _run(engine: Engine, words: Words) -> int:
     if not request.image and not request.name:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
-        streams = Streams(
-            _screen(1, words), _screen(2, words), stdin=0 if interactive else None, on_explained=_say_explained
-        )
+        streams = Streams(_screen(1, words), _screen(2, words), stdin=0 if interactive else None)
+        streams.on_explained, streams.on_cached = _say_explained, streams.notify
         return _exit_code(run(engine, request, streams, progress=_listener())[1])
     with _terminal(words, interactive=interactive) as streams:
         outcome = run(engine, request, streams, progress=_listener())[1]

@@ -120,7 +120,9 @@ class Streams:
     a `control_directory`, `on_control_directory` gets the descriptors of its directory and its terminal, and returns
     sinks for more descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and
     closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
-    lines about the run that the container did not write, and `on_wait` the line that says why it has to wait. `lasting`
+    lines about the run that the container did not write, and `on_wait` the line that says why it has to wait.
+    `on_cached` gets the line that says that the output is a kept one. `values_digest` returns a digest of the files of
+    `/in`. `lasting`
     is given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while
     the cell runs. With `on_began`, other processes can join the container, and it is called when the program runs.
     `log` is that of a job, relative to the store.
@@ -144,6 +146,9 @@ class Streams:
     on_glance: Callable[[], None] | None = None
     on_began: Callable[[], None] | None = None
     log: str = ""
+
+    on_cached: Callable[[str], None] | None = None
+    values_digest: Callable[[], str] | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""
@@ -197,6 +202,8 @@ class Cell:
         self._network = ""
         self._namespace: int | None = None
         self._changes = False
+        self.result = ""
+        """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
 
     @property
     def text(self) -> str:
@@ -264,7 +271,9 @@ class Cell:
         """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
         if self.streams.values is not None and self.running is not None and self.upper is not None:
             self._remove_mount_points(self.running, self.upper, killed=outcome is None)
-        cell = CellRecord("", self.text, "", outcome) if outcome is not None else None
+        cell = None
+        if outcome is not None:
+            cell = CellRecord("", self.text, "", outcome, result=self.result if outcome.ok else "")
         with self._noting_loss(cell):
             self._keep(outcome, cell)
 

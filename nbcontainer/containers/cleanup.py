@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import move_to_tmp
+from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
 from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records, save_pin
 from nbcontainer.errors import ContainerError, ImageError
@@ -15,6 +16,7 @@ from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
+from nbcontainer.store.cache_entries import CONTENTS, BadEntry, Cache
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.locks import open_lock, try_lock
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.history.states import States
     from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
+    from nbcontainer.store.layout import Store
 
 
 def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
@@ -90,9 +93,40 @@ def prune(workspace: Workspace) -> int:
     Raises `StoreError`.
     """
     try:
-        return drop_undone(workspace) + sweep(workspace, 0)
+        return drop_undone(workspace) + drop_results(workspace) + sweep(workspace, 0)
     except OSError as error:
         raise store_error("remove from the store", workspace.store.path, error) from error
+
+
+def drop_results(workspace: Workspace) -> int:
+    """Drop the results of cached cells that no container has in its history; return how many. Raises `OSError`.
+
+    A damaged record may have any result: then nothing is dropped.
+    """
+    store, cache = workspace.store, Cache(workspace.store.path)
+    with store.lock():
+        try:
+            kept = records(store)
+        except ContainerError:
+            return 0
+        journals = {record.journal for record in kept if record.journal}
+        own = {record.head.id.journal for record in kept if record.head is not None}
+        seen, _ = mark(workspace.states, journals | own)
+        states = [state for journal in seen for state in workspace.states.all(journal)]
+        results = {state.cell.result for state in states}
+        unused = [key for key, entry in cache.entries() if isinstance(entry, BadEntry) or entry.result not in results]
+        for key in unused:
+            cache.remove(key)
+        _drop_contents(store)
+    return len(unused)
+
+
+def _drop_contents(store: Store) -> None:
+    """Remove the digests of layers that are gone (`nbcontainer.containers.cached.layer_content`)."""
+    with contextlib.suppress(FileNotFoundError):
+        for link in (store.path / CONTENTS).iterdir():
+            if not (store.path / "layers" / link.name).exists():
+                link.unlink(missing_ok=True)
 
 
 def drop_undone(workspace: Workspace) -> int:

@@ -12,6 +12,7 @@ from nbcontainer.containers.record import read_record
 from nbcontainer.errors import ContainerDamaged, ImageError
 from nbcontainer.images import sandboxed
 from nbcontainer.oci import documents as oci
+from nbcontainer.store.cache_entries import Cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 _BLOCK = 512  # of st_blocks, stat(2)
-_PLACES = ("layers", "blobs", "partial", "tmp", "containers", "journals", "flats", "volumes")
+_PLACES = ("layers", "blobs", "partial", "tmp", "containers", "journals", "flats", "volumes", "cache")
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,24 @@ def usage(workspace: Workspace) -> list[Usage]:
         )
         for (kind, name), items in used_by.items()
     ]
+    cache = Cache(store.path)
     return [
         *found,
+        Usage("cached results", "", *_of_results(cache, sizes, users)),
         *(Usage("volume", name, size) for name, size in sorted(_trees(workspace, "volumes").items())),
         Usage("incomplete downloads", "", sum(_size(path) for path in (store.path / "partial").iterdir())),
         Usage("work in progress", "", sum(_trees(workspace, "tmp").values())),
         Usage("unreferenced", "", sum(size for thing, size in sizes.items() if not users[thing])),
     ]
+
+
+def _of_results(cache: Cache, sizes: dict[str, int], users: Counter[str]) -> tuple[int, int]:
+    """Return the bytes of the results of cached cells: their files and layers, and the layers that containers have."""
+    layers = {f"layers/{layer}" for layer in cache.layers()}
+    own = sum(sizes.get(layer, 0) for layer in layers if not users[layer])
+    shared = sum(sizes.get(layer, 0) for layer in layers if users[layer])
+    users.update(layers)
+    return own + sum(_size(cache.folder / key) for key in cache.names()), shared
 
 
 def _records(store: Store) -> list[Record]:

@@ -89,6 +89,8 @@ class Engine(Workspace):
         self.jobs: dict[str, LiveJob] = {}
         """The jobs of this process by the names of their containers, those that have ended too."""
         self.exec_server: Server | None = None
+        self.file_digests: object = None
+        """Digests of files for keys of cached cells (`nbcontainer.containers.cached`); None before the first."""
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []

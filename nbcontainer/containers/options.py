@@ -153,6 +153,10 @@ class StandardInput:
         return found
 
 
+CACHE_MODES = ("", "on", "always", "off")
+"""Whether a run is cached: not, if its result depends on what the key has alone, in any case, or not at all."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The options of one run.
@@ -161,7 +165,7 @@ class RunOptions:
     container that the run creates. `here` shows the notebook's directory, `rw`, `ro` or `cow`; empty if it does not.
     `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
     `untrusted` is for code that was not read: the other values are the safe ones then. `toolbox` adds the tools of the
-    image `busybox` (`nbcontainer.containers.surroundings.with_toolbox`).
+    image `busybox` (`nbcontainer.containers.surroundings.with_toolbox`). `cache` is one of `CACHE_MODES`.
     """
 
     selection: ImageSelection = ImageSelection()
@@ -178,11 +182,14 @@ class RunOptions:
     explain: bool = False
     untrusted: bool = False
     toolbox: bool = False
+    cache: str = ""
 
     def __post_init__(self) -> None:
         if self.here not in ("", "ro", "rw", "cow"):
             hint = "write --here, --here=rw, --here=ro or --here=cow"
             raise UsageError(f"invalid value {self.here!r} for --here", hint=hint)
+        if self.cache not in CACHE_MODES:
+            raise UsageError(f"invalid value {self.cache!r} for --cache", hint="write --cache or --cache=always")
         if self.timeout is not None and not self.timeout > 0:
             raise UsageError(f"invalid time limit {self.timeout:g} for --timeout", hint="write seconds above 0")
         if not self.privileges.userns:

@@ -23,6 +23,7 @@ from nbcontainer.errors import ContainerDamaged
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.store.atomic_files import replace_file
+from nbcontainer.store.cache_entries import Cache
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def records(store: Store) -> list[Record]:
 
 
 def journals_and_layers_in_use(store: Store) -> tuple[set[str], set[str]]:
-    """Return the journals and the layers of all containers on disk.
+    """Return the journals and the layers of all containers on disk, with the layers of cached results.
 
     Raises `ContainerDamaged`: the layers of a damaged record are not known.
     """
@@ -310,6 +311,7 @@ def journals_and_layers_in_use(store: Store) -> tuple[set[str], set[str]]:
     own = {record.journal for record in kept if record.journal}
     others = {state.id.journal for record in kept for state in (record.head, record.tip) if state is not None}
     journals, layers = mark(states, own | others - {""})
+    layers |= Cache(store.path).layers()
     for record in kept:
         layers.update(record.base)
         layers.update(layer for state in record.carried for layer in state.layers)

@@ -27,6 +27,7 @@ from nbcontainer.store import writable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nbcontainer.containers.cached.use import Use
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
@@ -135,12 +136,20 @@ def run_in(
         with store_errors(engine, "use a container"):
             stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
             container.flatten()
+        use = None
+        if keep and request.options.cache not in _NOT_CACHED:
+            use = _cached(engine, container, request, streams)
+            if use is not None and (outcome := use.hit()) is not None:
+                container.settle()
+                return outcome
         mounts = request.options.mounts
         if mounts.named or (mounts.read_only and mounts.image_volumes):
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
             request = replace(request, options=replace(request.options, mounts=mounts))
         cow = _copy_on_write(engine, container, request) if any(volume.cow for volume in mounts.volumes) else None
-        cell = Cell(engine, container, image, request, streams, cow)
+        shown = streams if use is None else use.recorder.between(streams)
+        cell = Cell(engine, container, image, request, shown, cow)
+        cell.result = "" if use is None else use.result
         outcome = None
         try:
             outcome = cell.run()
@@ -152,7 +161,20 @@ def run_in(
                     cell.running.kill()
             finally:
                 cell.release()
+        if use is not None:
+            use.keep(outcome)
         return outcome
+
+
+_NOT_CACHED = ("", "off")
+
+
+def _cached(engine: Engine, container: Container, request: Request, streams: Streams) -> Use | None:
+    """Return the use of the cache by a request, None if it is not cached. It is imported when it is used."""
+    from nbcontainer.containers.cached.use import lookup
+
+    with store_errors(engine, "look into the cache"):
+        return lookup(engine, container, request, streams)
 
 
 def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | None) -> None:

@@ -103,6 +103,10 @@ def run(
 
     if streams.values is not None:
         refuse_values()
+    if request.options.cache not in ("", "off"):
+        from nbcontainer.containers.cached.use import note as note_once
+
+        note_once(engine, streams, "it runs in a live container")
     output = cast("CellOutput", streams.display)
     if not words.has(OPTION.name) and (found := joinable(engine, request.name)) is not None:
         from nbcontainer.containers.live.joining import run_inside

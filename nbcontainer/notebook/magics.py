@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.display_functions import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Bool, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Enum, Float, Int, List, Unicode, Union
 
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
@@ -110,6 +110,8 @@ def _trait(option: RunOption) -> Any:
     """Return the trait that sets an option's default."""
     if option.repeated:
         return List(Unicode(), help=option.setting).tag(config=True)
+    if option.alone is not None:
+        return Union([Unicode(), Bool()], default_value=option.default, help=option.setting).tag(config=True)
     kind = Unicode if option.number is None else Float
     return kind(option.default, help=option.setting).tag(config=True)
 
@@ -357,7 +359,7 @@ class ContainerMagics(Magics):
         errors = Tail()
         visible, visible_err = _inert(words, shown), _inert(words, shown_err)
         sinks = out.sink(gate.through(visible)), both(errors, err.sink(gate.through(visible_err)))
-        streams = Streams(*sinks, on_notice=notice, on_wait=write)
+        streams = Streams(*sinks, on_notice=notice, on_wait=write, on_cached=write)
         if captured is not None:
             captured.take_part(streams)
         streams.display = CellOutput(streams.stdout, streams.stderr, trust=self._trusts(words))
@@ -458,7 +460,7 @@ class ContainerMagics(Magics):
         for option in _CONFIGURABLE:
             value = getattr(self, option.keyword)
             if value != option.default and value:
-                defaults.add_setting(words, option, value)
+                defaults.add_setting(words, option, (option.alone or "") if value is True else value)
 
 
 ContainerMagics.container.__doc__ = _HELP_TEXT
@@ -484,6 +486,7 @@ def _connect(exchange: Exchange, request: Request, streams: Streams) -> None:
     mounts = request.options.mounts
     exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
     streams.values, streams.on_values = exchange.values, exchange.send
+    streams.values_digest = exchange.digest
 
 
 def _nowhere(_: bytes) -> None:

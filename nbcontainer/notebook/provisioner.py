@@ -54,7 +54,7 @@ RUN_WORDS = Command(
     "provisioner",
     "IMAGE",
     "Runs a kernel in a container of IMAGE, or in the one named by --name.",
-    options_without("rm", "timeout", "here", "explain", "untrusted", short_help=False),
+    options_without("rm", "timeout", "here", "explain", "untrusted", "cache", short_help=False),
     most=1,
 )
 

@@ -37,6 +37,10 @@ class CellOutput:
         else:
             display(shown, raw=True)  # type: ignore[no-untyped-call]
 
+    def inert(self) -> CellOutput:
+        """Return an output of the same cell that trusts no data."""
+        return CellOutput(self.stdout, self.stderr, trust=False)
+
     def cleared(self, wait: bool) -> None:
         """Clear the cell's output."""
         from IPython.display import clear_output

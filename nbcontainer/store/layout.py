@@ -10,6 +10,7 @@
     tmp/                                      files and trees that are being made or removed
     host.key                                  see `nbcontainer.images.builtin.host`
     unsynced/HEX                              a blob that may not be on disk yet (`nbcontainer.store.durability`)
+    cache/KEY, cache.key                      results of cached cells (`nbcontainer.store.cache_entries`)
     volumes/NAME/                             see `nbcontainer.containers.named_volumes`
     writable/                                 marks of directories (`nbcontainer.store.writable`)
     below/                                    the lowest lower of containers: files that an image may lack
@@ -71,6 +72,7 @@ _DIRECTORIES = (
     "unsynced",
     "writable",
     "volumes",
+    "cache",
     "below",
     reserve.RESERVE,
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +103,17 @@ class Exchange:
         finally:
             for fd in waiting:
                 os.close(fd)
+
+    def digest(self) -> str:
+        """Return a digest of the names and contents of the files of `/in`. Raises as `send` does."""
+        total = hashlib.sha256()
+        for one in self.inputs:
+            with tempfile.TemporaryFile() as file, _problems(one):
+                one.codec.write(one.value, file)
+                file.seek(0)
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+                total.update(f"{one.file}\0{content}\0".encode())
+        return total.hexdigest()
 
     def get(self, wanted: Mapping[str, str], limit: int = received.SIZE_LIMIT) -> dict[str, Any]:
         """Return the values for these variables. `wanted` names the file of each in `/out`, or is empty: `NAME.*`.

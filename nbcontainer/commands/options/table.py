@@ -24,6 +24,7 @@ from nbcontainer.commands.options.process_options import parse_group, parse_host
 from nbcontainer.commands.options.security import new_privileges
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
 from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
+from nbcontainer.containers.options import CACHE_MODES
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class RunKeywords(TypedDict, total=False):
     security_opt: Strings
     userns: str
     init: bool
+    cache: str | bool
     toolbox: bool
     explain: bool
     platform: str
@@ -177,6 +179,12 @@ def _label(text: str) -> tuple[str, str]:
 def _here(text: str) -> str:
     if text not in ("rw", "ro", "cow"):
         raise UsageError(f"invalid value {text!r} for --here", hint="write --here, --here=rw, --here=ro or --here=cow")
+    return text
+
+
+def _cache(text: str) -> str:
+    if text not in CACHE_MODES:
+        raise UsageError(f"invalid value {text!r} for --cache", hint="write --cache, --cache=always or --cache=off")
     return text
 
 
@@ -453,6 +461,18 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         flags=("--init",),
         help="accepted for Docker's sake: an init always reaps processes and forwards signals",
         field="",
+    ),
+    RunOption(
+        flags=("--cache",),
+        value="on|always|off",
+        help="show the kept output of the same cell, and go to its state, instead of running it again; always: also "
+        "with a network, a writable volume or the image host",
+        alone="on",
+        field="cache",
+        parse=_cache,
+        kind=ValueKind.CHOICE,
+        choices=("on", "always", "off"),
+        setting="Whether cells are cached without --cache: empty, on, always or off.",
     ),
     RunOption(
         flags=("--toolbox",),

@@ -56,6 +56,8 @@ class CellRecord:
 
     `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
     end (RFC 3339, UTC). `lost` is true if the cell changed something that could not be kept: the disk was full, say.
+    `result` is the id of the result of a cached cell (`nbcontainer.store.cache_entries`), empty for any other cell;
+    `computed` is the time at which that result was computed, empty if this cell computed it.
     """
 
     layer: str
@@ -63,6 +65,8 @@ class CellRecord:
     created: str
     outcome: Outcome
     lost: bool = False
+    result: str = ""
+    computed: str = ""
 
     def __repr__(self) -> str:
         command = " ".join(self.command.split())
@@ -82,6 +86,8 @@ class CellRecord:
             "created": self.created,
             "outcome": self.outcome.as_dict(),
             **({"lost": True} if self.lost else {}),
+            **({"result": self.result} if self.result else {}),
+            **({"computed": self.computed} if self.computed else {}),
         }
 
     @classmethod
@@ -93,9 +99,10 @@ class CellRecord:
         left = dict(values)
         own = {name: left.pop(name) for name in ("layer", "command", "created")}
         own["lost"] = left.pop("lost", False) is True
+        own |= {name: left.pop(name) for name in ("result", "computed") if name in left}
         if "outcome" in left:
             (left,) = left.values()  # raises ValueError if there is anything else
-        check_texts(own["layer"], own["command"], own["created"])
+        check_texts(own["layer"], own["command"], own["created"], own.get("result", ""), own.get("computed", ""))
         return cls(**own, outcome=Outcome.from_dict(left))
 
 

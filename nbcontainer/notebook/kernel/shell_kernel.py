@@ -47,7 +47,7 @@ RUN_WORDS = Command(
     "kernel",
     "[IMAGE]",
     "Runs a notebook's cells in one container of IMAGE, or in the one named by --name.",
-    options_without("rm", "here", "explain", "untrusted"),
+    options_without("rm", "here", "explain", "untrusted", "cache"),
     most=1,
 )
 """The arguments in `ContainerKernel.run`."""

@@ -110,6 +110,7 @@ def test_every_option_is_tried_here() -> None:
         "here",
         "identity",
         "explain",
+        "cache",
         "toolbox",
         "tmpfs",
         "env",

@@ -53,7 +53,7 @@ INSTALL = Command(
         Option(("--prefix",), "DIR", "install below DIR/share/jupyter, instead of for this user"),
         Option(("--sys-prefix",), "", "install below this Python's prefix"),
         _CONTAINER_USER,
-        *options_without("name", "rm", "user", "here", "explain", "untrusted"),
+        *options_without("name", "rm", "user", "here", "explain", "untrusted", "cache"),
     ),
 )
 

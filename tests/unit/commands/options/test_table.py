@@ -46,7 +46,7 @@ def test_the_reference_is_the_table() -> None:
 def test_defaults_are_traits() -> None:
     """Rows with a setting are traits of the magics, and have its help."""
     settings = {option.keyword: option.setting for option in RUN_OPTIONS if option.setting}
-    assert settings.keys() == {"volumes", "network", "timeout"}
+    assert settings.keys() == {"volumes", "network", "timeout", "cache"}
     traits = ContainerMagics.class_traits(config=True)
     assert {name: traits[name].help for name in settings} == settings
 

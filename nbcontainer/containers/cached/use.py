@@ -1,0 +1,165 @@
+"""One cell with `--cache`: a hit is replayed; a miss is run, and its result kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.cached.key import Key, NotCached, key_of, volumes_in_key, why_never, why_not
+from nbcontainer.containers.cached.recording import Recorder, replay
+from nbcontainer.containers.cached.volume_content import Digests
+from nbcontainer.containers.cell import store_errors
+from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.linux.files import syncfs
+from nbcontainer.oci import timestamps
+from nbcontainer.rendering.quantities import duration
+from nbcontainer.store.cache_entries import Cache, Entry
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.outcome import Outcome
+
+_COMMAND = 4000  # characters of a cell's text in its result
+
+ALWAYS = "always"
+
+
+def lookup(engine: Engine, container: Container, request: Request, streams: Streams) -> Use | None:
+    """Return the use of the cache by a request, with the container's lock held; None if the request is not cached.
+
+    A notice says why, once in a notebook. Raises `StoreError`, `UsageError`, and what a sandbox raises.
+    """
+    always = request.options.cache == ALWAYS
+    try:
+        for reason in why_never(request, streams):
+            raise NotCached(reason)
+        for reason in () if always else why_not(container, request):
+            raise NotCached(f"{reason}; `--cache=always` caches it all the same")
+        return Use(engine, container, request, streams, key_of(container, request, streams, digests_of(engine)))
+    except NotCached as error:
+        note(engine, streams, str(error))
+        return None
+
+
+def digests_of(engine: Engine) -> Digests:
+    """Return the digests of files that this process has read for keys."""
+    if not isinstance(engine.file_digests, Digests):
+        engine.file_digests = Digests()
+    return engine.file_digests
+
+
+def note(engine: Engine, streams: Streams, reason: str) -> None:
+    """Show once in a notebook why a cell is not cached."""
+    text = f"--cache: the cell runs and is not cached: {reason}"
+    if text not in engine.noted:
+        engine.noted.add(text)
+        streams.notify(text)
+
+
+@dataclass
+class Use:
+    """The use of the cache by one cell."""
+
+    engine: Engine
+    container: Container
+    request: Request
+    streams: Streams
+    key: Key
+
+    def __post_init__(self) -> None:
+        self.cache = Cache(self.engine.store.path)
+        self.recorder = Recorder()
+        self.result = secrets.token_hex(16)
+
+    def hit(self) -> Outcome | None:
+        """Replay the result of the same cell, and make the container's state the one after it; None if there is none.
+
+        Raises `StoreError`; then the container is as it was before.
+        """
+        store = self.engine.store
+        with store_errors(self.engine, "read a kept result"), store.lock(shared=True):
+            entry = self.cache.read(self.key.digest)
+            if entry is None or (entry.layer and not (store.path / "layers" / entry.layer / "diff").exists()):
+                return None
+            now = timestamps.timestamp(time.time())
+            cell = CellRecord(
+                entry.layer, self.request.as_text, now, entry.outcome, result=entry.result, computed=entry.created
+            )
+            self.container.confinement = None
+            self.container.add_cell(cell)
+        replay(entry.events, self.streams, trust=not entry.imported)
+        if self.streams.on_cached is not None:
+            self.streams.on_cached(described(entry))
+        return entry.outcome
+
+    def keep(self, outcome: Outcome) -> None:
+        """Keep the result of the cell that has just run, if it ended well. An error is shown, and fails nothing."""
+        if not outcome.ok:
+            return
+        problem = self._problem()
+        if not problem:
+            with contextlib.suppress(OSError):  # a full disk: the cell runs again
+                self._write(outcome)
+        else:
+            note(self.engine, self.streams, problem)
+
+    def _problem(self) -> str:
+        """Return why the result cannot be kept; empty if it can."""
+        if not self.recorder.complete:
+            return "its output is too large"
+        head = self.container.record.head
+        if head is None or head.cell.result != self.result:
+            return "its changes are lost"
+        if any(volume.read_only for volume in self.request.options.mounts.volumes) and self._changed():
+            return "its read-only volumes changed while it ran"
+        return ""
+
+    def _changed(self) -> bool:
+        """Return whether a volume has changed since the key was made."""
+        try:
+            return volumes_in_key(self.request.options.mounts, digests_of(self.engine)) != self.key.volumes
+        except NotCached:
+            return True
+
+    def _write(self, outcome: Outcome) -> None:
+        store, head = self.engine.store, self.container.record.head
+        assert head is not None
+        text = self.request.as_text[:_COMMAND]
+        entry = Entry(
+            self.key.digest,
+            self.result,
+            head.cell.layer,
+            head.cell.created,
+            text,
+            outcome,
+            self.recorder.events,
+            self.key.names,
+        )
+        if entry.layer:
+            store.layers.share(entry.layer)
+        self.cache.write(entry, store.path / "tmp" / store.unique())
+        self.engine.later(lambda: settle(self.engine, entry))
+
+
+def settle(engine: Engine, entry: Entry) -> None:
+    """Bring a result and its layer to disk. Raises `OSError`."""
+    store = engine.store
+    fd = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+    Cache(store.path).settle(entry, store.path / "tmp" / store.unique())
+
+
+def described(entry: Entry) -> str:
+    """Return the line that says that a result is a kept one, and when it was computed."""
+    when = entry.created.replace("T", " ").replace("Z", " UTC")
+    origin = ", imported" if entry.imported else ""
+    return f"cached: computed at {when} in {duration(entry.outcome.wall_time)}{origin}"

@@ -1,0 +1,420 @@
+"""Cached cells: what changes a key, what a hit replays, and where it leads."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.commands.options.volumes import parse_volume
+from nbcontainer.containers import container as containers
+from nbcontainer.containers import run
+from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cleanup import prune
+from nbcontainer.containers.disk_usage import usage
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.options import StandardInput, run_options
+from nbcontainer.store.cache_entries import Cache
+from tests.requirements import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.container import Container
+
+FILE = "/proc/sys/kernel/random/uuid"
+CLOCK = f"cat {FILE}"
+"""A script whose output is never the same."""
+
+
+class Cells:
+    """Runs cached cells. `events` are the pieces of the last one's output, `notes` the lines about it."""
+
+    def __init__(self, engine: Engine, salt: str = "") -> None:
+        self.engine = engine
+        self.salt = salt
+        self.notes: list[str] = []
+        self.cached: list[str] = []
+        self.events: list[tuple[str, bytes]] = []
+        self.container: Container | None = None
+
+    def __call__(self, script: str | None = CLOCK, **asked: Any) -> str:
+        """Returns the standard output of a cell; `asked` are fields of the request and of the options."""
+        known = ("image", "name", "command", "stdin", "arguments")
+        fields = {"image": "busybox", **{name: asked.pop(name) for name in known if name in asked}}
+        if fields.get("name"):
+            fields["name"] += self.salt
+        options = {"cache": "on", "hostname": f"h{self.salt}", **asked}
+        return self.run(Request(**fields, script=script, options=run_options(options)))
+
+    def get(self, name: str) -> Container:
+        """Returns the container of that name."""
+        return containers.get(self.engine, name + self.salt)
+
+    def run(self, request: Request) -> str:
+        """Returns the standard output of a request."""
+        self.events, self.cached = [], []
+        streams = Streams(
+            lambda data: self.events.append(("out", data)),
+            lambda data: self.events.append(("err", data)),
+            on_notice=self.notes.append,
+            on_cached=self.cached.append,
+        )
+        self.container, outcome = run.run(self.engine, request, streams)
+        assert outcome.ok
+        return b"".join(data for kind, data in self.events if kind == "out").decode("utf-8", "surrogateescape")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, _containers_work: str) -> Iterator[Engine]:
+    """An engine on the module's own store."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    engine = Engine(tmp_path_factory.mktemp("cached") / "store")
+    yield engine
+    engine.close()
+
+
+_COUNT = itertools.count(1)
+
+
+@pytest.fixture
+def cells(opened: Engine) -> Cells:
+    """Cached cells that have no results yet: the host name is the test's own."""
+    return Cells(opened, f"-{next(_COUNT)}")
+
+
+@pytest.fixture
+def own(tmp_path: Path, opened: Engine) -> Iterator[Cells]:
+    """Cached cells on a store of the test's own."""
+    assert opened
+    engine = Engine(tmp_path / "store")
+    yield Cells(engine)
+    engine.close()
+
+
+def joined(events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Pieces of the same stream that follow each other, as one."""
+    groups = itertools.groupby(events, lambda event: event[0])
+    return [(kind, b"".join(data for _, data in group)) for kind, group in groups]
+
+
+def test_a_hit_replays_the_output_and_says_so(cells: Cells) -> None:
+    """Byte for byte, with both streams in order; the line says when it was computed."""
+    script = f"printf 'a\\377\\0'; sleep 0.05; echo b >&2; sleep 0.05; printf c; {CLOCK} >&2"
+    first = cells(script)
+    before = cells.events
+    assert cells.cached == []
+    assert cells(script) == first
+    assert cells.events == joined(before)
+    assert len(cells.cached) == 1
+    assert cells.cached[0].startswith("cached: computed at 20")
+    assert cells.notes == []
+
+
+def test_a_hit_leads_to_the_state(cells: Cells) -> None:
+    """The container has the files of the result, one cell more, and the next cell has a key that follows from it."""
+    for name in ("one", "two"):
+        cells(f"{CLOCK} > /made", name=name)
+    assert cells.cached
+    seen = [cells("cat /made", image="", name=name) for name in ("one", "two")]
+    assert seen[0] == seen[1] != ""
+    assert cells.cached
+    one, two = (cells.get(name) for name in ("one", "two"))
+    assert [cell.command for cell in two.cells] == [f"{CLOCK} > /made", "cat /made"]
+    assert two.cells[0].computed == one.cells[0].created
+    assert one.layers == two.layers
+    two.undo()
+    assert cells("ls /made 2>/dev/null || echo gone", image="", name="two") == "gone\n"
+
+
+KEYS: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
+    ("nothing", {}, {}, True),
+    ("source", {}, {"script": f"{CLOCK} "}, False),
+    ("an argument", {"arguments": ("a",)}, {"arguments": ("b",)}, False),
+    (
+        "a command",
+        {"script": None, "command": ("cat", "/proc/sys/kernel/random/uuid")},
+        {"script": None, "command": ("sh", "-c", CLOCK)},
+        False,
+    ),
+    ("a variable", {"env": ("A=1",)}, {"env": ("A=2",)}, False),
+    ("the name of a variable", {"env": ("A=1",)}, {"env": ("B=1",)}, False),
+    ("a removed variable", {}, {"env": ("PATH",)}, False),
+    ("the directory", {}, {"workdir": "/tmp"}, False),
+    ("the user", {}, {"user": "1"}, False),
+    ("the host name", {}, {"hostname": "other"}, False),
+    ("a limit", {}, {"timeout": 100.0}, False),
+    ("the memory of /dev/shm", {}, {"shm_size": 1 << 20}, False),
+    ("the root", {}, {"read_only": True}, False),
+    ("capabilities", {}, {"capabilities": ("CHOWN",)}, False),
+    ("the toolbox", {}, {"toolbox": True}, False),
+    ("standard input", {"stdin": StandardInput(b"1")}, {"stdin": StandardInput(b"2")}, False),
+    ("the same input", {"stdin": StandardInput(b"1")}, {"stdin": StandardInput(b"1")}, True),
+    ("the same variable", {"env": ("A=1",)}, {"env": ("A=1",)}, True),
+    ("the name of the container", {"name": "a"}, {"name": "b"}, True),
+    ("a label", {"name": "a"}, {"name": "b", "labels": (("x", "y"),)}, True),
+    ("the way to find the image", {}, {"pull": "never"}, True),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "first", "second", "hit"), KEYS, ids=[row[0] for row in KEYS])
+def test_what_changes_a_key(cells: Cells, what: str, first: dict[str, Any], second: dict[str, Any], hit: bool) -> None:
+    """A cell with another value of anything in the key runs; the rest is not in the key."""
+    assert (cells(**first) == cells(**second)) is hit, what
+    assert bool(cells.cached) is hit
+
+
+def test_the_parent_is_in_the_key(cells: Cells) -> None:
+    """The same cell on another state runs. A cell that changed nothing leads to no other state."""
+    base = cells(name="a")
+    cells("true", name="b")
+    assert cells(name="b") == base
+    cells("echo > /made", name="c")
+    assert cells(name="c") != base
+
+
+def test_a_state_without_a_key_is_known_by_its_content(cells: Cells) -> None:
+    """A cell without --cache gives a state that is compared by the files of its layer."""
+    write = "echo same > /made; touch -d '2020-01-01' /made"
+    for name in ("a", "b"):
+        cells(write, name=name, cache="")
+    cells("echo other > /made", name="c", cache="")
+    first = cells(name="a")
+    assert cells(name="b") == first
+    assert cells(name="c") != first
+
+
+def test_the_digest_of_the_image_is_in_the_key(cells: Cells) -> None:
+    """Another image under the same name is another key; the same image under another name is the same."""
+    from nbcontainer.containers.commit import commit
+
+    cells("true", name="made", cache="")
+    base = cells()
+    store = cells.engine.store
+    store.index.tag(store.index.image("busybox"), "mine")
+    assert cells(image="mine") == base
+    cells("echo > /more", name="made", image="", cache="")
+    commit(cells.get("made"), "mine")
+    assert cells(image="mine") != base
+
+
+def test_files_of_read_only_volumes_are_in_the_key(cells: Cells, tmp_path: Path) -> None:
+    """By name, mode, target and content; their place on the host is not."""
+    for name in ("a", "b"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub" / "file").write_text("one")
+        (tmp_path / name / "link").symlink_to("sub/file")
+
+    def asked(name: str = "a") -> str:
+        return cells(volumes=(parse_volume(f"{tmp_path / name}:/data:ro"),))
+
+    first = asked()
+    assert asked() == first
+    assert asked("b") == first
+    file = tmp_path / "a" / "sub" / "file"
+    changes: list[Callable[[], object]] = [
+        lambda: file.write_text("two"),
+        lambda: file.chmod(0o600),
+        lambda: (tmp_path / "a" / "new").mkdir(),
+        (tmp_path / "a" / "link").unlink,
+        lambda: file.rename(file.with_name("other")),
+    ]
+    seen = {first}
+    for change in changes:
+        change()
+        now = asked()
+        assert now not in seen
+        assert asked() == now
+        seen.add(now)
+
+
+def test_a_change_within_the_clocks_grain_is_seen(cells: Cells, tmp_path: Path) -> None:
+    """The content has the same size and time: a fresh file is hashed again. An older one is hashed once."""
+    from nbcontainer.containers.cached.volume_content import Digests
+
+    file = tmp_path / "file"
+    file.write_text("one")
+    mount = parse_volume(f"{file}:/file:ro")
+    first = cells(volumes=(mount,))
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    with file.open("r+") as opened:
+        opened.write("two")
+    os.utime(file, ns=times)
+    assert cells(volumes=(mount,)) != first
+    digests, reads = Digests(), []
+    fd = os.open(file, os.O_RDONLY)
+    later = time.time_ns() + 10**10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: later)
+        real = os.pread
+
+        def counted(*words: Any) -> bytes:
+            reads.append(1)
+            return real(*words)
+
+        patch.setattr(os, "pread", counted)
+        assert digests.of(fd) == digests.of(fd)
+    os.close(fd)
+    assert len(reads) == 2
+
+
+def test_a_volume_that_changes_during_the_cell_keeps_no_result(cells: Cells, tmp_path: Path) -> None:
+    """What the cell saw is not what the key says."""
+    file = tmp_path / "file"
+    file.write_text("one")
+    ran: list[str] = []
+
+    def change(data: bytes) -> None:
+        ran.append(data.decode())
+        file.write_text("changed")
+
+    def ask() -> str:
+        options = run_options({"cache": "on", "volumes": (parse_volume(f"{file}:/file:ro"),)})
+        request = Request("busybox", script=CLOCK, options=options)
+        streams = Streams(change, change, on_notice=cells.notes.append)
+        run.run(cells.engine, request, streams)
+        return ran[-1]
+
+    ask()
+    assert cells.notes == ["--cache: the cell runs and is not cached: its read-only volumes changed while it ran"]
+    file.write_text("one")
+    assert ask() != ran[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why", "always"),
+    [
+        ({"network": "host"}, "it has a network", True),
+        ({"rw": True}, "it can write to the volume at /data", True),
+        ({"terminal": True}, "it has a terminal", False),
+        ({"explain": True}, "--explain shows how it runs", False),
+    ],
+    ids=["network", "volume", "terminal", "explain"],
+)
+def test_cells_that_are_not_cached_run_and_say_so_once(
+    cells: Cells, tmp_path: Path, asked: dict[str, Any], why: str, always: bool
+) -> None:
+    """`--cache=always` lifts that for all but those that cannot be replayed."""
+    if asked.pop("rw", False):
+        asked["volumes"] = (parse_volume(f"{tmp_path}:/data"),)
+    assert cells(**asked) != cells(**asked)
+    assert len(cells.notes) == 1
+    assert why in cells.notes[0]
+    assert ("--cache=always" in cells.notes[0]) is always
+    assert (cells(**asked, cache="always") == cells(**asked, cache="always")) is always
+
+
+def test_a_failure_is_not_kept(cells: Cells) -> None:
+    """The cell runs again."""
+    request = Request("busybox", script=f"{CLOCK}; false", options=run_options({"cache": "on"}))
+    out: list[bytes] = []
+    for _ in range(2):
+        assert not run.run(cells.engine, request, Streams(out.append, out.append))[1].ok
+    assert len(set(out)) == 2
+
+
+def test_values_are_nowhere_in_the_store(own: Cells) -> None:
+    """A key has a keyed hash of them, and a result their names alone. Another store has another key."""
+    own("true", env=("TOKEN=swordfish-1",), stdin=StandardInput(b"swordfish-2"))
+    cache = Cache(own.engine.store.path)
+    ((key, entry),) = cache.entries()
+    assert entry.names == ("TOKEN", "standard input")  # type: ignore[union-attr]
+    assert b"swordfish" not in (cache.folder / key).read_bytes()
+    (own.engine.store.path / "cache.key").write_bytes(os.urandom(32))
+    own("true", env=("TOKEN=swordfish-1",), stdin=StandardInput(b"swordfish-2"))
+    assert not own.cached
+
+
+@pytest.mark.slow
+def test_a_large_output_is_not_kept(cells: Cells) -> None:
+    """It is shown, and the cell runs again."""
+    for _ in range(2):
+        assert len(cells("yes | head -c 70000000")) == 70_000_000
+    assert not cells.cached
+    assert cells.notes == ["--cache: the cell runs and is not cached: its output is too large"]
+
+
+def test_prune_keeps_results_that_containers_have(own: Cells) -> None:
+    """`df` counts them; a result that no container has goes, with its layer, and its cell runs again."""
+    kept = own("cat /proc/sys/kernel/random/uuid | tee /made", name="kept")
+    gone = own(f"{CLOCK} | tee /other")
+    own("true")
+    row = next(row for row in usage(own.engine) if row.kind == "cached results")
+    assert row.own > 0
+    assert row.shared > 0
+    own.engine.background.wait()
+    assert prune(own.engine) >= 2
+    assert own("cat /proc/sys/kernel/random/uuid | tee /made", name="again") == kept
+    assert own(f"{CLOCK} | tee /other") != gone
+    containers.get(own.engine, "kept").remove()
+    containers.get(own.engine, "again").remove()
+    own("true", cache="")
+    own.engine.background.wait()
+    prune(own.engine)
+    assert Cache(own.engine.store.path).names() == []
+
+
+def test_a_result_survives_its_container(cells: Cells) -> None:
+    """Its layer stays in the store until `prune`."""
+    first = cells(f"{CLOCK} | tee /made", name="a")
+    cells.get("a").remove()
+    cells.engine.background.wait()
+    assert cells(f"{CLOCK} | tee /made", name="b") == first
+    assert cells("cat /made", name="b", image="") == first
+
+
+@pytest.mark.slow
+def test_a_damaged_result_is_a_miss(own: Cells) -> None:
+    """Cut off, changed, replaced by a link or a pipe, or of another version: the cell runs, and its result is kept."""
+    cache = Cache(own.engine.store.path)
+    base = own()
+    own.engine.background.wait()
+    (key,) = cache.names()
+    path = cache.folder / key
+    whole = path.read_bytes()
+
+    def link() -> None:
+        other = path.with_name("other")
+        other.write_bytes(whole)
+        path.symlink_to(other)
+
+    for spoil in (
+        lambda: path.write_bytes(whole[:-3]),
+        lambda: path.write_bytes(whole.replace(base.encode()[:8], b"forgeddd")),
+        lambda: path.write_bytes(whole.replace(b'"version": 1', b'"version": 2')),
+        lambda: path.write_bytes(b"[" * 100_000),
+        link,
+        lambda: os.mkfifo(path),
+    ):
+        path.unlink()
+        spoil()
+        assert own() != base
+        assert not own.cached
+        assert own()
+        assert own.cached
+
+
+@pytest.mark.slow
+def test_two_notebooks_share_results(cells: Cells) -> None:
+    """Another process on the store has them at once."""
+    first = cells()
+    other = Cells(Engine(cells.engine.store.path), cells.salt)
+    try:
+        assert other() == first
+        assert other.cached
+    finally:
+        other.engine.close()
+
+
+def test_the_options_of_a_request_are_compared_without_cache(cells: Cells) -> None:
+    """`--cache=off` runs the cell, whatever the results are."""
+    first = cells()
+    request = Request("busybox", script=CLOCK, options=run_options({"cache": "off", "hostname": f"h{cells.salt}"}))
+    assert cells.run(request) != first
+    assert cells.run(replace(request, options=replace(request.options, cache="always"))) == first

@@ -34,6 +34,7 @@ from nbcontainer.outcome import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from nbcontainer.containers.cell import Request
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.explanation import Explanation
@@ -210,10 +211,20 @@ def _run(engine: Engine, words: Words) -> int:
     if not terminal:
         streams = Streams(_screen(1, words), _screen(2, words), stdin=0 if interactive else None)
         streams.on_explained, streams.on_cached = _say_explained, streams.notify
-        return _exit_code(run(engine, request, streams, progress=_listener())[1])
+        return _exit_code(_run_here(engine, request, streams))
     with _terminal(words, interactive=interactive) as streams:
-        outcome = run(engine, request, streams, progress=_listener())[1]
+        outcome = _run_here(engine, request, streams)
     return _exit_code(outcome)
+
+
+def _run_here(engine: Engine, request: Request, streams: Streams) -> Outcome:
+    """Run, and say which changes to copy-on-write volumes are dropped with an anonymous container."""
+    container, outcome = run(engine, request, streams, progress=_listener())
+    if container.anonymous and not request.remove:
+        for volume in container.record.volumes:
+            if volume.layers:
+                streams.notify(f"the changes to {volume.source} are dropped: use --name NAME to keep and apply them")
+    return outcome
 
 
 def _debug(engine: Engine, words: Words) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -486,3 +488,58 @@ def test_an_older_kernel_is_one_line_for_root(release: str, good: bool) -> None:
     with pytest.raises(UsageError, match=r"require Linux 5\.19") as caught:
         directories.check_kernel(release)
     assert ":ro" in caught.value.hint
+
+
+def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene) -> None:
+    """SIGKILL of the process that applies 300 files, at any time: the next `apply` completes it and tidies up."""
+    scene.cell("mkdir /data/n; for i in $(seq 300); do echo $i > /data/n/$i; echo $i > /data/f$i; done; rm /data/a")
+    expected = 300 * 2 + 3  # with b, sub/x and link
+    program = (
+        "import sys; from pathlib import Path; from nbcontainer.containers import container\n"
+        "from nbcontainer.containers.cow import volume_changes; from nbcontainer.containers.engine import Engine\n"
+        "engine = Engine(Path(sys.argv[1])); made = container.get(engine, sys.argv[2])\n"
+        "engine.launcher.pid; print('ready', flush=True); volume_changes.apply(made)"
+    )
+    words = [sys.executable, "-c", program, str(scene.engine.store.path), scene.name]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as notebook:
+        assert notebook.stdout is not None
+        assert notebook.stdout.readline() == b"ready\n"
+        while notebook.poll() is None and not [*scene.data.glob(".nbcontainer-*")]:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                notebook.wait(0.002)
+        notebook.kill()
+    if volume_changes.has_changes(scene.made):
+        scene.apply()
+    found = [path for path in scene.data.rglob("*") if not path.is_dir()]
+    assert len(found) == expected
+    assert scene.nothing_is_left()
+
+
+def test_the_notebooks_directory_is_copy_on_write(shared: Engine, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--here=cow` starts there, at the same path, and changes stay in the layer."""
+    monkeypatch.chdir(data)
+    data.parent.chmod(0o755)
+    ran = run_script(shared, "pwd; echo c > a; cat a", here="cow")
+    assert ran.lines == [str(data), "c"], ran.stderr
+    assert (data / "a").read_text() == "of the host\n"
+    volume_changes.discard(ran.container)
+
+
+def test_the_hosts_user_namespace_is_refused(scene: Scene) -> None:
+    """`--userns=host` has no copy-on-write volumes: the layers have the containers' ids."""
+    require_root()
+    volume = cast("Volume", parse_volume(f"{scene.data}:/data:cow"))
+    with pytest.raises(UsageError, match="--userns=host"):
+        run_script(scene.engine, "true", name=scene.name, volumes=(volume,), userns="host")
+
+
+def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None:
+    """`history` says that the cell changed something, and lists `apply` as a step that `undo` takes back."""
+    scene.cell("true")
+    scene.cell("echo c > /data/a")
+    scene.apply()
+    lines = scene.verb("history", scene.name).splitlines()
+    assert "yes" in lines[2]
+    assert "apply /data" in lines[3]
+    scene.made.undo()
+    assert volume_changes.has_changes(scene.made)

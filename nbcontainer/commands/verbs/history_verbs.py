@@ -45,8 +45,8 @@ def _rows(container: Container, states: list[State], undone: Collection[StateId]
 
 
 def _row(state: State, files: CellCounts | None, *, undone: bool) -> CellRow:
-    cell, changed = state.cell, bool(state.cell.layer)
-    files = files if changed else CellCounts()
+    cell, changed = state.cell, bool(state.cell.layer) or state.moved
+    files = files if state.cell.layer else CellCounts()
     return CellRow(state.number, cell.created, cell.outcome, changed, cell.command, cell.lost, undone, files)
 
 

@@ -1,0 +1,155 @@
+"""`apply` that is killed between any two renames: the next one completes it, and `discard` moves everything back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.images.cow import comparing, merged, placing, recovering
+from nbcontainer.images.cow.below import renameat2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MOVES = 5
+"""The renames that these changes take."""
+
+LATER = 1 << 63
+"""A time after all: nothing counts as changed meanwhile."""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A directory of the host's."""
+    top = tmp_path / "data"
+    for name in ("a", "b", "gone/f", "sub/x"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(f"{name} of the host\n")
+    return top
+
+
+@pytest.fixture
+def layer(tmp_path: Path) -> Path:
+    """A layer that changes, replaces, adds and removes."""
+    top = tmp_path / "layer"
+    (top / "n" / "deep").mkdir(parents=True)
+    (top / "sub").mkdir()
+    for name in ("a", "n/deep/f", "sub/y"):
+        (top / name).write_text(f"{name} of the layer\n")
+    for name in ("b", "gone"):
+        os.mknod(top / name, 0o20000, 0)
+    return top
+
+
+def tree(top: Path) -> dict[str, str]:
+    """The text of each file below a directory."""
+    return {str(path.relative_to(top)): path.read_text() for path in sorted(top.rglob("*")) if path.is_file()}
+
+
+def names(top: Path) -> list[str]:
+    """The names in a directory."""
+    return sorted(path.name for path in top.iterdir())
+
+
+def on_view(data: Path, layer: Path, act: Callable[[comparing.View], None]) -> None:
+    """Call a function on the changes of a layer to a directory."""
+    fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (data, layer)]
+    try:
+        act(comparing.View(fds[0], fds[1:], merged.merge(fds[1:]), {}, LATER))
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def apply(view: comparing.View) -> None:
+    """Apply the changes."""
+    assert placing.apply(view, b"test").conflicts == []
+
+
+def recover(view: comparing.View) -> None:
+    """Move everything back."""
+    recovering.recover(view, placing.staging_area(view, b"test"))
+
+
+def killed_at(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Apply in a process that kills itself before its rename of that number, from 0; return its wait status."""
+    count = iter(range(1000))
+
+    def rename(*words: object) -> None:
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        renameat2(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(placing, "renameat2", rename)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            on_view(data, layer, apply)
+        finally:
+            os._exit(0)
+    monkeypatch.undo()
+    return os.waitpid(pid, 0)[1]
+
+
+@pytest.mark.parametrize("number", range(MOVES + 1))
+def test_the_next_apply_completes_a_killed_one(
+    number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was done, the directory has all changes afterwards, and no staging directory."""
+    status = killed_at(number, data, layer, monkeypatch)
+    assert (status == signal.SIGKILL) == (number < MOVES)
+    on_view(data, layer, apply)
+    assert tree(data) == {
+        "a": "a of the layer\n",
+        "n/deep/f": "n/deep/f of the layer\n",
+        "sub/x": "sub/x of the host\n",
+        "sub/y": "sub/y of the layer\n",
+    }
+    assert names(data) == ["a", "n", "sub"]
+
+
+@pytest.mark.parametrize("number", range(MOVES))
+def test_a_killed_apply_is_moved_back(number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the log in the staging directory, the directory is as before."""
+    before = tree(data)
+    assert killed_at(number, data, layer, monkeypatch) == signal.SIGKILL
+    on_view(data, layer, recover)
+    assert tree(data) == before
+    assert names(data) == ["a", "b", "gone", "sub"]
+
+
+@pytest.mark.parametrize("number", range(MOVES))
+def test_a_failing_rename_moves_everything_back(
+    number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the file system in the middle leaves the directory as before."""
+    before, count = tree(data), iter(range(1000))
+
+    def rename(*words: object) -> None:
+        if next(count) == number:
+            raise OSError(28, "No space left on device")
+        renameat2(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(placing, "renameat2", rename)
+    with pytest.raises(OSError, match="No space"):
+        on_view(data, layer, apply)
+    assert tree(data) == before
+    assert names(data) == ["a", "b", "gone", "sub"]
+
+
+def test_a_file_system_without_exchange_is_written_too(
+    data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the file system refuses the flags of renameat2(2), plain renames do it."""
+
+    def rename(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(placing, "renameat2", rename)
+    on_view(data, layer, apply)
+    assert (data / "a").read_text() == "a of the layer\n"
+    assert names(data) == ["a", "n", "sub"]

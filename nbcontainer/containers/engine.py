@@ -91,6 +91,7 @@ class Engine(Workspace):
         self.exec_server: Server | None = None
         self.file_digests: object = None
         """Digests of files for keys of cached cells (`nbcontainer.containers.cached`); None before the first."""
+        self._ending = False
         self._anonymous: Container | None = None
         self._owner = os.getpid()
         self._groups: list[Group] = []
@@ -124,6 +125,7 @@ class Engine(Workspace):
 
     def _end_live(self) -> None:
         """End the containers that run between cells, all at the same time, and report the jobs among them in a line."""
+        self._ending = True
         lives, deadline = dict(self.live), time.monotonic() + _FAREWELL
         jobs = {name: self.jobs[name] for name in lives if name in self.jobs}
         for live in lives.values():
@@ -199,9 +201,12 @@ class Engine(Workspace):
     def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
         """Make warm containers for a next cell that is like `template`, in the background.
 
-        If that cell has come before they are made, cells come without a pause, and only what saves time is done.
+        If that cell has come before they are made, cells come without a pause, and only what saves time is done. At the
+        end of the engine, none are made.
         """
         before = self._allocated
+        if self._ending:
+            return
         self.later(lambda: self._warm.prepare(lowers, limits, template, hurried=self._allocated != before))
 
     # The end of a cell

@@ -13,6 +13,7 @@ from nbcontainer.commands.examples import grouped
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
+from nbcontainer.commands.verbs.cache_verbs import CACHE
 from nbcontainer.commands.verbs.copying_verb import CP
 from nbcontainer.commands.verbs.diff_verbs import DIFF
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
@@ -308,6 +309,7 @@ VERBS: dict[str, Verb] = {
         MOUNTS,
         NAMESPACES,
         VOLUME,
+        CACHE,
         Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
         Verb(
             Command(

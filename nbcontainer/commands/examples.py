@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "explain": ("explain busybox echo hello",),
     "mounts": ("mounts busybox",),
     "namespaces": ("namespaces busybox",),
+    "cache": ("cache export results.cache", "cache import results.cache"),
     "volume": ("volume ls", "volume rm data", "volume prune"),
     "prune": ("prune",),
     "doctor": ("doctor",),
@@ -57,7 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "jobs": ("jobs", "logs", "wait", "stop", "exec", "cp", "top", "stats"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),
-    "clean up": ("rm", "rmi", "volume", "prune", "df"),
+    "clean up": ("rm", "rmi", "volume", "cache", "prune", "df"),
     "copy-on-write volumes": ("changes", "apply", "discard"),
 }
 """The verbs by what they are for. A verb that is in none of them is shown in the last one, `more`."""

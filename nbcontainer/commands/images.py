@@ -234,6 +234,9 @@ def _verify(call: Invocation) -> View:
 
     rows = [ProblemRow(problem.image, problem.what) for problem in problems]
     rows += [ProblemRow("", one.what, one.container) for one in check_containers(call.engine.store)]
+    from nbcontainer.containers.cached.transfer import problems as problems_of_results
+
+    rows += [ProblemRow("", text) for text in problems_of_results(call.engine, remove=call.words.has("remove"))]
     return listings.problem_list(rows)
 
 

@@ -11,6 +11,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -44,6 +45,7 @@ _KINDS = frozenset({STDOUT, STDERR, SHOWN, CLEARED})
 
 _TEXTS = ("key", "result", "layer", "created", "command", "boot")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_MOST = 1 << 62  # of bytes, seconds and the like
 _KEY = re.compile(r"[0-9a-f]{64}")
 _RESULT = re.compile(r"[0-9a-f]{32}")
 _LAYER = re.compile(r"[\w-]+(\.[\w-]+)*")
@@ -133,6 +135,8 @@ def _checked(key: str, head: Any, body: bytes) -> Entry:
         raise BadEntry("it is the result of another cell")
     if not outcome.ok or (head["layer"] and not _LAYER.fullmatch(head["layer"])):
         raise BadEntry("it is not the result of a cell that ended well")
+    if not all(math.isfinite(number) and 0 <= number < _MOST for number in list(vars(outcome).values())[1:]):
+        raise BadEntry("a number in it is out of range")
     if not _TIME.fullmatch(head["created"]):
         raise BadEntry("its time is not one of RFC 3339")
     if hashlib.sha256(body).hexdigest() != head["digest"]:

@@ -435,3 +435,22 @@ def test_an_output_that_takes_nothing(program: Program, words: list[str]) -> Non
     assert done.stderr.startswith("nbcontainer: cannot write ")
     assert done.stderr.endswith(": No space left on device\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_results_go_to_another_store(program: Program, fresh: Callable[[], Program], tmp_path: Path) -> None:
+    """`cache export` and `cache import`: the cell does not run there. Bad words and files are one line."""
+    command = ("run", "--cache", "--rm", "busybox", "sh", "-c", "cat /proc/sys/kernel/random/uuid; echo > /made")
+    first = program.good(*command)
+    file, other = tmp_path / "results", fresh()
+    assert "result" in program.good("cache", "export", str(file))
+    assert "imported" in other.good("cache", "import", str(file))
+    ran = other(*command)
+    assert (ran.returncode, ran.stdout) == (0, first)
+    assert ran.stderr.startswith("nbcontainer: cached: computed at ")
+    assert ran.stderr.endswith(", imported\n")
+    assert program.fails(2, "cache", "inport", "x").startswith("unknown verb 'cache inport'")
+    assert "missing argument" in program.fails(2, "cache", "import")
+    assert "No such file" in program.fails(1, "cache", "import", str(tmp_path / "none"))
+    assert "not a regular file" in program.fails(1, "cache", "import", str(tmp_path))
+    assert "invalid value 'maybe' for --cache" in program.fails(2, "run", "--cache=maybe", "busybox", "true")

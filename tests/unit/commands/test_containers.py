@@ -145,11 +145,11 @@ def test_containers_are_listed(verbs: Verbs) -> None:
 
 @pytest.mark.usefixtures("dev")
 def test_history_is_the_cells(verbs: Verbs) -> None:
-    """`history` has a line for each cell: how it ended, and whether it changed anything."""
+    """`history` has a line for each cell: how it ended, and what it added, changed and removed."""
     rows = verbs("history dev").rows
     assert [row[0] for row in rows] == ["1", "2"]
-    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "0 s", "yes", "echo new > /added")
-    assert rows[1][2:6] == ("signal", "139", "0 s", "")
+    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "0 s", "1 (3 B)", "", "", "echo new > /added")
+    assert rows[1][2:8] == ("signal", "139", "0 s", "", "", "")
 
 
 def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> None:

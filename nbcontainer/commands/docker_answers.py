@@ -80,7 +80,7 @@ RUN_ANSWERS: dict[str, Answer] = {
     **_same("a container always has its own one", _REMOVE, "--ipc", "--pid", "--uts"),
     **_same("only a limit of the memory is supported", "use -m", "--memory-reservation", "--memory-swappiness"),
     "--kernel-memory": Answer("the kernel has no such limit any more", "use -m"),
-    **_same("a run that reaches its memory limit is ended", "use a higher -m", "--oom-kill-disable", "--oom-score-adj"),
+    **_same("a run that reaches its memory limit is ended", "use a higher -m", "--oom-kill-disable"),
     **_same("there are no logs: output goes to the notebook", "use --out VAR in a cell", "--log-driver", "--log-opt"),
     "--privileged": Answer(
         "no container has privileges over the host", "use --cap-add for capabilities over the container's own objects"

@@ -42,7 +42,7 @@ from nbcontainer.sandbox.steps.program import (
     WriteGitConfig,
     WriteScript,
 )
-from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
 from nbcontainer.sandbox.steps.rootfs import (
     BELOW,
     LAYERS,
@@ -149,7 +149,10 @@ class PlanTemplate:
         prepare = prepare_steps(self.idmap, network, spec.shm_size, more, self.proc)
         # Once more as the cell begins: what has started since the container was prewarmed.
         cover = (CoverProcesses("/proc"),) if self.proc == ProcLevel.OUTER else ()
-        return prepare, _program_setup(spec, process), (*cover, *_program_enter(spec, process, self.idmap))
+        # In the host's /proc, before the root is switched: the container's own can be read-only.
+        score = spec.privileges.oom_score_adj
+        scored = () if score is None else (AdjustOomScore(score),)
+        return prepare, (*scored, *_program_setup(spec, process)), (*cover, *_program_enter(spec, process, self.idmap))
 
     def _execute(self, program: Program, name: str) -> Execute:
         env = tuple(f"HOSTNAME={name}" if item == "HOSTNAME" else item for item in program.env)

@@ -295,14 +295,18 @@ def _check_ports(ports: tuple[Port, ...], network: str) -> None:
 class Privileges:
     """The capabilities of root in the container, without CAP_, and the container's user namespace.
 
-    With `new_privileges`, its setuid programs work, and can give another user these capabilities.
+    With `new_privileges`, its setuid programs work, and can give another user these capabilities. `oom_score_adj` is
+    that of its processes (proc_pid_oom_score_adj(5)), None for the notebook's own.
     """
 
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     userns: Userns = Userns.OWN
     new_privileges: bool = False
+    oom_score_adj: int | None = None
 
     def __post_init__(self) -> None:
+        if self.oom_score_adj is not None and not -1000 <= self.oom_score_adj <= 1000:
+            raise invalid_oom_score(self.oom_score_adj)
         if not self.userns:
             return
         if self.userns != Userns.HOST:
@@ -313,6 +317,11 @@ class Privileges:
         if self.new_privileges:
             problem = "setuid programs would have rights over the host with --userns=host"
             raise UsageError(problem, hint="remove --userns=host, or --security-opt no-new-privileges=false")
+
+
+def invalid_oom_score(value: object) -> UsageError:
+    """Return the error for a value that is not an OOM score adjustment."""
+    return UsageError(f"invalid value '{value}' for --oom-score-adj", hint="write a number from -1000 to 1000")
 
 
 @dataclass(frozen=True)

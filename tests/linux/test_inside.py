@@ -343,6 +343,33 @@ def test_the_hosts_limits_are_lowered(cell: Cell) -> None:
     assert ran.lines == ["0", "1024"]
 
 
+def test_the_oom_score_is_the_one_that_was_asked_for(cell: Cell) -> None:
+    """`--oom-score-adj` is that of init and of all that the cell starts; without it, they have the notebook's."""
+    own = int(Path("/proc/self/oom_score_adj").read_text(encoding="utf-8"))
+    higher = min(own + 300, 1000)
+    script = "cat /proc/1/oom_score_adj /proc/$$/oom_score_adj; (cat /proc/self/oom_score_adj)"
+    for _ in range(2):  # in a new container, and in a warm one
+        assert cell(script, oom_score_adj=higher).lines == [str(higher)] * 3
+    assert cell(script).lines == [str(own)] * 3
+
+
+def test_the_oom_score_leaves_init_closed(cell: Cell) -> None:
+    """A cell with an OOM score of its own cannot look into init, as any cell cannot."""
+    own = int(Path("/proc/self/oom_score_adj").read_text(encoding="utf-8"))
+    ran = cell("readlink /proc/1/exe || echo closed; id -u", oom_score_adj=own)
+    assert ran.lines == ["closed", "0"]
+
+
+def test_a_lower_oom_score_is_refused_in_one_line(cell: Cell) -> None:
+    """In a user namespace no process may go below the notebook's value: the error says which value is possible."""
+    own = Path("/proc/self/oom_score_adj").read_text(encoding="utf-8").strip()
+    message = rf"cannot set the OOM score adjustment: .*; write {own} .* or more"
+    with pytest.raises(SetupFailed, match=message) as failed:
+        cell("true", oom_score_adj=-1000)
+    assert "\n" not in str(failed.value)
+    assert cell("echo ok").text == "ok"
+
+
 def test_each_cell_is_a_new_machine(cell: Cell) -> None:
     """What one anonymous cell wrote is not there for the next; nor are its processes or its shared memory."""
     first = cell("echo x > /left; echo x > /dev/shm/left; hostname")

@@ -10,6 +10,7 @@ A new option is a row here with its keyword in `RunKeywords`, a field of one of 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -26,6 +27,7 @@ from nbcontainer.commands.options.variables import parse_env_file, parse_variabl
 from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
 from nbcontainer.containers.options import CACHE_MODES
 from nbcontainer.errors import UsageError
+from nbcontainer.sandbox.spec import invalid_oom_score
 
 if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
@@ -65,6 +67,7 @@ class RunKeywords(TypedDict, total=False):
     ulimits: Strings | Mapping[str, str | int]
     shm_size: str
     storage: str
+    oom_score_adj: int | str | None
     read_only: bool
     untrusted: bool
     cap_add: Strings
@@ -174,6 +177,14 @@ def _label(text: str) -> tuple[str, str]:
     if not name:
         raise UsageError(f"invalid label {text!r}", hint="write NAME=value, or NAME")
     return name, value
+
+
+def _oom_score(value: str | float) -> int | None:
+    if value == "":
+        return None
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", str(value)):
+        raise invalid_oom_score(value)
+    return int(value)
 
 
 def _here(text: str) -> str:
@@ -420,6 +431,14 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         help="limit of what it writes outside volumes; the data is in memory until the run ends",
         field="storage",
         parse=limits.storage,
+    ),
+    RunOption(
+        flags=("--oom-score-adj",),
+        value="NUMBER",
+        help="if the host's memory is used up, the kernel ends these processes earlier (to 1000) or later (to -1000)",
+        field="oom_score_adj",
+        parse=_oom_score,
+        number=_oom_score,
     ),
     RunOption(flags=("--read-only",), help="make the root file system read-only", field="read_only"),
     RunOption(

@@ -1,11 +1,14 @@
-"""Steps that limit what a container may use."""
+"""Steps for what a container may use, and for what the kernel does with it if the host's memory is used up."""
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbcontainer.linux.process import PR_SET_DUMPABLE
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.steps.base import Chinese, Step, listed
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.diagnosis import Diagnosis, Machine
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,53 @@ def _lower(first: int, second: int) -> int:
 
 def _shown(limit: int) -> str:
     return "unlimited" if limit == resource.RLIM_INFINITY else str(limit)
+
+
+_OOM_SCORE_ADJ = "/proc/self/oom_score_adj"
+
+
+def _oom_advice(machine: Machine, _: int) -> str:
+    own = machine.read("self/oom_score_adj") or "0"
+    return f"write {own} (the notebook's value) or more: less requires --userns=host and the capability SYS_RESOURCE"
+
+
+@dataclass(frozen=True)
+class AdjustOomScore(Step):
+    """How early the kernel ends init, and all that it starts, if the host's memory is used up (-1000 to 1000).
+
+    Only a process with CAP_SYS_RESOURCE outside of all user namespaces may go below the value that the notebook was
+    started with (proc_pid_oom_score_adj(5)).
+    """
+
+    value: int
+
+    phrase: ClassVar[str] = "set the OOM score adjustment"
+    why: ClassVar[str] = "if the host's memory is used up, the kernel ends the cell before or after other processes"
+    risk: ClassVar[str] = "nothing; the kernel would treat the cell like the notebook"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把 OOM 分数调整值设为 {value}",
+        "宿主机内存用尽时，内核先于或晚于其他进程结束单元格",
+        "没有危险，但内核会像对待笔记本一样对待单元格",
+    )
+    diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EACCES: _oom_advice, errno.EPERM: _oom_advice}
+    ahead: ClassVar[bool] = True
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return what the step does with these arguments."""
+        return f"set the OOM score adjustment to {arguments['value']}"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Write it to the file of init, from which the cell inherits it.
+
+        Init owns the file only while it is dumpable (proc(5)). No process of the container exists yet.
+        """
+        kernel.prctl(PR_SET_DUMPABLE, 1)
+        try:
+            file = kernel.open(_OOM_SCORE_ADJ, os.O_WRONLY | os.O_CLOEXEC)
+        finally:
+            kernel.prctl(PR_SET_DUMPABLE, 0)
+        try:
+            kernel.write(file, str(self.value).encode())
+        finally:
+            kernel.close(file)

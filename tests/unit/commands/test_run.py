@@ -97,6 +97,10 @@ EVERYWHERE = Port("0.0.0.0", 53, 5353, "udp")
         (["--ulimit", "cpu=5", "--ulimit", "core=0"], {"ulimits": (Limit("cpu", 5, 5), Limit("core", 0, 0))}),
         (["--shm-size", "1m"], {"shm_size": 1 << 20}),
         (["--storage", "1g"], {"storage": 1 << 30}),
+        (["--oom-score-adj", "500"], {"oom_score_adj": 500}),
+        (["--oom-score-adj", "-1000"], {"oom_score_adj": -1000}),
+        (["--oom-score-adj=+0"], {"oom_score_adj": 0}),
+        (["--oom-score-adj="], {}),
     ],
 )
 def test_an_option_means_a_field(words: list[str], options: dict[str, Any]) -> None:
@@ -144,6 +148,7 @@ def test_every_option_is_tried_here() -> None:
         "ulimit",
         "shm-size",
         "storage",
+        "oom-score-adj",
     }
     assert {option.name for option in RUN_OPTIONS} == tried | {"volume", "name", "rm", "env-file"}
 
@@ -271,6 +276,14 @@ def test_what_is_no_time_limit(text: str) -> None:
             "invalid number of processes '-2' for --pids-limit; write a number",
         ),
         (["--pids-limit", "many"], UsageError, "invalid number of processes 'many' for --pids-limit"),
+        *(
+            (
+                ["--oom-score-adj", text],
+                UsageError,
+                f"invalid value '{text}' for --oom-score-adj; write a number from -1000 to 1000",
+            )
+            for text in ("1001", "-1001", "high", "1.5", "1_0", " 7", "-", "9" * 5000)
+        ),
         (["--ulimit", "nofile"], UsageError, "invalid limit 'nofile' for --ulimit; write --ulimit NAME=SOFT[:HARD]"),
         (["--ulimit", "files=1"], UsageError, "invalid limit 'files=1' for --ulimit"),
         (["--ulimit", "nofile=x"], UsageError, "invalid number in --ulimit nofile=x"),

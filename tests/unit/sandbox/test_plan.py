@@ -43,7 +43,7 @@ from nbcontainer.sandbox.steps.program import (
     OpenTerminal,
     WriteScript,
 )
-from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
 from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
@@ -303,6 +303,7 @@ def test_a_volume_keeps_its_facts() -> None:
             [DropBounding(MORE), DropCapabilities(MORE), InstallSeccomp(MORE)],
         ),
         ({"limits": (Limit("nofile", 1, 2),)}, [SetLimits((Limit("nofile", 1, 2),))]),
+        ({"oom_score_adj": 0}, [AdjustOomScore(0)]),
         ({"shm_size": 4096}, [MountDevDirectory("shm", "tmpfs", "mode=1777,size=4096")]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -311,6 +312,14 @@ def test_what_is_asked_for_is_a_step(change: dict[str, Any], steps: list[Step]) 
     """Each option of a Spec changes its own steps and no others."""
     before, after = list(build(SPEC, FULL)), list(build(having(**change), FULL))
     assert [step for step in after if step not in before] == steps
+
+
+def test_the_oom_score_is_written_before_the_root_is_switched() -> None:
+    """Afterwards the container's own /proc is there, which can be read-only. A warm container has the score already."""
+    built = build(having(oom_score_adj=500), FULL)
+    names = kinds(built)
+    assert names.index("AdjustOomScore") < names.index("PivotRoot")
+    assert AdjustOomScore(500) in plan.ahead(built)
 
 
 def test_no_script_is_no_step() -> None:

@@ -104,6 +104,7 @@ def test_h_is_the_host_name_in_a_run_and_help_elsewhere() -> None:
         ({"timeout": "5m"}, ["--timeout", "5m"]),
         ({"cpus": 1.5, "pids_limit": 100}, ["--cpus", "1.5", "--pids-limit", "100"]),
         ({"pids_limit": -1}, ["--pids-limit", "-1"]),
+        ({"oom_score_adj": -5}, ["--oom-score-adj", "-5"]),
         ({"memory": "64m", "memory_swap": "1g"}, ["-m", "64m", "--memory-swap", "1g"]),
         ({"ulimits": {"nofile": 1024}}, ["--ulimit", "nofile=1024"]),
         ({"network": "private", "publish": ["8080:80"]}, ["--network", "private", "-p", "8080:80"]),
@@ -154,6 +155,7 @@ def test_a_command_is_a_list() -> None:
         ({"timeout": float("inf")}, "invalid time limit 'inf' for --timeout"),
         ({"cpus": 0.001}, "invalid number of processors '0.001' for --cpus"),
         ({"pids_limit": 1.5}, "invalid number of processes '1.5' for --pids-limit"),
+        ({"oom_score_adj": 1.5}, "invalid value '1.5' for --oom-score-adj"),
         ({"env": {"": "1"}}, "invalid environment variable '=1'"),
     ],
 )

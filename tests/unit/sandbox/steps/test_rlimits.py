@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
+from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.linux.process import PR_SET_DUMPABLE
 from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, Limit
+from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.steps.namespaces import NewSessionKeyring
-from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_the_defaults_leave_no_core_and_no_priority() -> None:
@@ -77,3 +84,37 @@ def test_too_many_keys_are_said_clearly() -> None:
         NewSessionKeyring().apply(RecordingKernel().fail(errno.EDQUOT, "join_session_keyring"), ())
     failed = {"step": "NewSessionKeyring", "errno": errno.EDQUOT, "error": raised.value.strerror, "path": ""}
     assert "kernel.keys.maxkeys" in setup_failed(failed).hint
+
+
+OPEN_SCORE = call("open", "/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+DUMPABLE, NOT_DUMPABLE = (call("prctl", PR_SET_DUMPABLE, value) for value in (1, 0))
+
+
+def test_the_oom_score_is_written() -> None:
+    """Init is dumpable while it opens its file, and not any longer."""
+    kernel = RecordingKernel()
+    AdjustOomScore(-7).apply(kernel, ())
+    assert kernel.calls[:3] == [DUMPABLE, OPEN_SCORE, NOT_DUMPABLE]
+    assert [args[1] for _, args in kernel.only("write")] == [b"-7"]
+    assert not kernel.left_open
+
+
+@pytest.mark.parametrize("refused", ["open", "write"])
+def test_a_refused_oom_score_leaves_nothing(refused: str) -> None:
+    """If the kernel refuses the value, init is not dumpable and the file is closed."""
+    kernel = RecordingKernel().fail(errno.EACCES, refused)
+    with pytest.raises(PermissionError):
+        AdjustOomScore(-7).apply(kernel, ())
+    assert kernel.only("prctl") == [DUMPABLE, NOT_DUMPABLE]
+    assert not kernel.left_open
+
+
+def test_the_least_oom_score_is_said(tmp_path: Path) -> None:
+    """The error names the notebook's value, below which no container comes without a privilege."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "oom_score_adj").write_text("200\n", encoding="utf-8")
+    failed = {"step": "AdjustOomScore", "errno": errno.EACCES, "error": "Permission denied", "path": ""}
+    assert str(setup_failed(failed, Machine(proc=tmp_path))) == (
+        "cannot set the OOM score adjustment: Permission denied; "
+        "write 200 (the notebook's value) or more: less requires --userns=host and the capability SYS_RESOURCE"
+    )

@@ -164,6 +164,16 @@ def _rm(call: Invocation) -> View:
     return Note(f"removed {', '.join(call.words.operands)}")
 
 
+def _rename(call: Invocation) -> View:
+    engine, (old, new) = call.engine, call.words.operands
+    container = container_of(engine, old)
+    container.rename(new)
+    engine.jobs.pop(old, None)
+    if engine.last is not None and engine.last.name == old:
+        engine.last = container
+    return Note(f"{old} is now {new}")
+
+
 def _stop(call: Invocation) -> View:
     words = []
     grace = _grace(call.words.one("time", "2"))
@@ -277,6 +287,10 @@ VERBS: dict[str, Verb] = {
                 most=999,
             ),
             _rm,
+        ),
+        Verb(
+            Command("rename", "CONTAINER NEW", "Give a container another name; it must not run.", least=2, most=2),
+            _rename,
         ),
         Verb(
             Command(

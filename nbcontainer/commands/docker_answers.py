@@ -143,7 +143,6 @@ VERB_ANSWERS: dict[str, Answer] = {
     "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
     "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),
-    "rename": Answer("containers are not renamed", "use `%container commit OLD IMAGE` and a cell with --name NEW"),
     "stats": Answer("times and memory are shown by `inspect`", "use `%container inspect NAME`"),
     "update": Answer("limits are options of each run", "use -m, --cpus and --pids-limit in the next cell"),
     **_same("the host is shown by `doctor`", "use `%container doctor`, or `nbcontainer --version`", "info", "version"),

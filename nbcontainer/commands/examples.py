@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "export": ("export dev -o rootfs.tar.zst",),
     "commit": ("commit dev mine", 'commit dev mine -m "with numpy" --change "ENV MODE=fast"'),
     "rm": ("rm dev", "rm -f dev"),
+    "rename": ("rename dev model",),
     "stop": ("stop dev", "stop -t 5 dev"),
     "jobs": ("jobs",),
     "cp": ("cp db:/var/log/db.log .", "cp ./data db:/srv"),
@@ -54,7 +55,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 """A test parses each, and compares the names with those of the verbs."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "run": ("run", "use", "ps", "debug", "undo", "redo", "checkout", "restore", "commit"),
+    "run": ("run", "use", "ps", "debug", "undo", "redo", "checkout", "rename", "restore", "commit"),
     "jobs": ("jobs", "logs", "wait", "stop", "exec", "cp", "top", "stats"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),

@@ -1,7 +1,7 @@
 """A container: its layers, its cells, and what can be done to it.
 
 The verbs are one function or method each. Functions of this module: `create`, `create_anonymous`, `get`, `list_all`,
-`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `redo`, `stop`, `remove`.
+`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `redo`, `rename`, `stop`, `remove`.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from nbcontainer.errors import (
 )
 from nbcontainer.oci import timestamps
 from nbcontainer.oci.documents import Image
+from nbcontainer.store.atomic_files import sync_directory
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.layout import Store
 from nbcontainer.store.locks import open_lock
@@ -370,6 +371,29 @@ class Container:
                 made = type(self)(self.workspace, replace(fork, head=state, tip=state), saved=False)
                 made.save()
         return made
+
+    def rename(self, name: str) -> None:
+        """Give the container another name; all that it has stays with it.
+
+        Raises `ContainerBusy`, `ContainerExists`, `ContainerNotFound`, `StoreError`, `UsageError`, and `ContainerError`
+        for an anonymous container.
+        """
+        check_name(name)
+        if self.anonymous:
+            hint = f"name a copy of it: `%container checkout {self.name}@N --name {name}`, with the number of a cell"
+            raise ContainerError(f"container '{self.name}' ends with its notebook and keeps its name", hint=hint)
+        store = self.workspace.store
+        with self.use(), store.lock():
+            _check_free(store, name)
+            self._save_isolation()
+            path = store.path / "containers" / name
+            self.workspace.discard_later(move_to_tmp(store, [path]))  # what a killed process left without a record
+            try:
+                self.path.rename(path)
+                self.record = replace(self.record, name=name)
+                sync_directory(path.parent)
+            except OSError as error:
+                raise store_error(f"rename container '{self.name}'", store.path, error) from error
 
     def state(self, number: int) -> State | None:
         """Return the state after the cell of that number, None for the image (0). Undone states are found too.

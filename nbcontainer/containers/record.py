@@ -1,9 +1,9 @@
 """The record of a container on disk: its image, and the state that it is in.
 
-`container.json` has what never changes. The cells are states in the container's journal
-(`nbcontainer.containers.history`). The newest state of the journal is the container's, unless the link `head` names
-another one: after an undo, or in a container that was checked out. A new state makes the link void, so that one write
-adds a cell.
+`container.json` has what never changes. The name of the directory is the container's, so that a rename is one step. The
+cells are states in the container's journal (`nbcontainer.containers.history`). The newest state of the journal is the
+container's, unless the link `head` names another one: after an undo, or in a container that was checked out. A new
+state makes the link void, so that one write adds a cell.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def read_record(path: Path, states: States | None = None) -> Record:
     """
     try:
         with (path / RECORD).open("rb") as file:
-            values = json.loads(file.read())
+            values = _named(json.loads(file.read()), path.name)
             marked = os.fstat(file.fileno()).st_mode & _LOST
         states = states or States(path.parent.parent)
         record = _of_old_format(values) if "cells" in values else _with_states(_facts(values), path, states)
@@ -154,6 +154,11 @@ def read_record(path: Path, states: States | None = None) -> Record:
         raise _damaged(path, error.message) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, error) from error
+
+
+def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the values of a record with the name of its directory."""
+    return {**values, "name": name} if isinstance(values["name"], str) else values
 
 
 def _damaged(path: Path, error: Exception | str) -> ContainerDamaged:

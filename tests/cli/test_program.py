@@ -215,6 +215,20 @@ def test_a_container_goes_on_in_the_next_program(program: Program, tmp_path: Pat
     assert program.good("rmi", "app", "again") == "removed app, again\n"
 
 
+def test_a_renamed_container_keeps_its_files(program: Program) -> None:
+    """`rename` takes the files and the container's own volume along; the next run with the old name is a new one."""
+    write = "echo kept > /file; echo kept > /data/file"
+    program.good("run", "--name", "dev", "-v", "/data", "busybox", "sh", "-c", write)
+    assert program.good("rename", "dev", "model") == "dev is now model\n"
+    read = ("busybox", "cat", "/file", "/data/file")
+    assert program.good("run", "--name", "model", "-v", "/data", "--", *read) == "kept\nkept\n"
+    done = program("rename", "dev", "other")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no such container: 'dev'" in done.stderr
+    assert program("run", "--name", "dev", "busybox", "cat", "/file").returncode == 1
+    assert program.good("rm", "dev", "model") == "removed dev, model\n"
+
+
 def test_a_tar_goes_through_pipes(program: Program) -> None:
     """`export -o -` writes to standard output and `import -` reads standard input: images travel by ssh."""
     export = [sys.executable, "-c", "from nbcontainer.cli import main; main()", "export", "busybox", "-o", "-"]

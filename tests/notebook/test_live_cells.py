@@ -167,11 +167,11 @@ def test_stop_ends_it_and_makes_one_entry_of_history(dev: Notebook, start: str) 
 
 
 def test_history_cannot_change_while_it_runs(dev: Notebook) -> None:
-    """`undo` and `rm` of a running container fail, and say how to stop it."""
+    """`undo`, `rm` and `rename` of a running container fail, and say how to stop it."""
     dev.good("%%container busybox --name dev\ntouch /before")
     dev.good(AGAIN + "touch /now")
-    for verb in ("undo", "rm"):
-        assert "stop it first: `%container stop dev`" in dev.fails(f"%container {verb} dev")
+    for words in ("undo dev", "rm dev", "rename dev other"):
+        assert "stop it first: `%container stop dev`" in dev.fails(f"%container {words}")
     dev.run("%container stop dev")
     dev.run("%container undo dev")
     assert dev.good("%%container --name dev\nls / | grep -e before -e now") == "before\n"

@@ -39,7 +39,7 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
         "wait for it, or stop it first: `%container stop busy`",
         "ContainerBusy",
     )
-    for code in ("%container rm busy", "%container undo busy", "%container redo busy"):
+    for code in ("%container rm busy", "%container undo busy", "%container redo busy", "%container rename busy x"):
         error = other.run(code).error
         assert error is not None
         assert (error["evalue"], error["ename"]) == busy

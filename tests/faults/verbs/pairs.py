@@ -53,6 +53,7 @@ def _words(chance: random.Random, place: Path) -> tuple[str, ...]:
             ("commit", name, image, "-o", target),
             ("rm", name),
             ("rm", "-f", name),
+            ("rename", name, chance.choice(_NAMES)),
             ("stop", "-t", "0", name),
             ("undo", name),
             ("diff", name),

@@ -201,6 +201,14 @@ def _cells(name: str, *counts: int) -> Callable[[Bench], object]:
     return check
 
 
+def _renamed(bench: Bench) -> None:
+    """Check that a container has either its old or its new name, and all of its cells."""
+    found = [record for name in ("old", "new") if (record := bench.record(name)) is not None]
+    if [record.count for record in found] != [1]:
+        raise Damaged(f"the container is there {len(found)} times")
+    bench.verb("diff", found[0].name)
+
+
 def _still_runs(bench: Bench) -> None:
     """Check that the running container goes on: its processes are not left stopped."""
     if "live" not in running_containers(bench.engine.store):
@@ -314,6 +322,14 @@ def acts() -> dict[str, VerbAct]:
             ("commit", "live", "made"),
             check=_both(_still_runs, _runs("made", "cat /live", "live")),
             undo=_drop("made"),
+        ),
+        VerbAct(
+            "rename",
+            ("rename", "old", "new"),
+            ready=lambda bench: run_script(bench.engine, "echo > /f", name="old"),
+            check=_renamed,
+            undo=_gone("old", "new"),
+            again=False,
         ),
         VerbAct("diff", ("diff", "box")),
         VerbAct("diff of a running one", ("diff", "live"), check=_still_runs),

@@ -302,6 +302,80 @@ def test_a_checkout_shares_the_states_and_goes_its_own_way(verbs: Verbs, dev: Co
     assert not list((later.store.path / "journals").iterdir())
 
 
+def test_a_renamed_container_is_the_same_one(verbs: Verbs, dev: Container) -> None:
+    """`rename` keeps the cells, the undone ones too, the layers and the labels; the old name is free again."""
+    more(verbs, dev, "three", "four")
+    verbs("undo dev")
+    before, layers = str(verbs("history dev --all")), containers.get(verbs.engine, "dev").layers
+    assert str(verbs("rename dev model")) == "dev is now model"
+    assert verbs("ps -q").texts == ("model",)
+    assert str(verbs("history model --all")) == before
+    assert containers.get(verbs.engine, "model").layers == layers
+    assert containers.get(verbs.engine, "model").as_dict()["name"] == "model"
+    verbs("redo model")
+    with pytest.raises(ContainerNotFound):
+        verbs("history dev")
+    more(verbs, containers.get(verbs.engine, "model"), "five")
+    assert verbs("history model").rows[-1][-1] == "five"
+    verbs("checkout model@1 --name dev")
+    verbs("rm dev model")
+
+
+def test_the_last_container_has_its_new_name(verbs: Verbs, dev: Container) -> None:
+    """A verb without a container means the notebook's last one, after a rename as before."""
+    verbs.engine.last = dev
+    before = str(verbs("history"))
+    verbs("rename dev model")
+    assert str(verbs("history")) == before
+    assert str(verbs("undo")).startswith("model is as it was before")
+
+
+def test_a_directory_without_a_record_takes_no_name(verbs: Verbs, dev: Container) -> None:
+    """What a killed process left is removed, and not a part of the container."""
+    left = verbs.engine.store.path / "containers" / "model"
+    left.mkdir()
+    (left / "output.log").write_text("of another one", encoding="utf-8")
+    verbs("rename dev model")
+    assert not (left / "output.log").exists()
+    assert containers.get(verbs.engine, "model").layers == dev.layers
+
+
+def test_an_anonymous_container_keeps_its_name(verbs: Verbs, dev: Container) -> None:
+    """It ends with its notebook: the error shows how a copy gets a name."""
+    one = verbs.engine.last = containers.create_anonymous(verbs.engine, dev.image())
+    with pytest.raises(ContainerError, match="ends with its notebook and keeps its name; name a copy of it"):
+        verbs(f"rename {one.name} model")
+
+
+@pytest.mark.usefixtures("dev")
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("rename nope other", ContainerNotFound, "no such container: 'nope'"),
+        ("rename dev ../x", UsageError, "invalid container name '../x'"),
+        ("rename dev other", ContainerExists, "container 'other' already exists"),
+        ("rename dev dev", ContainerExists, "container 'dev' already exists"),
+        ("rename dev", UsageError, "rename: missing argument; write `rename [OPTIONS] CONTAINER NEW`"),
+        ("rename dev a b", UsageError, "rename: unexpected argument 'b'"),
+    ],
+)
+def test_what_rename_refuses(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
+    """An unknown container, an invalid name and one in use are one line, and both containers stay as they are."""
+    verbs("checkout dev@0 --name other")
+    before = str(verbs("ps")), str(verbs("history dev")), str(verbs("history other"))
+    with pytest.raises(error) as raised:
+        verbs(line)
+    assert str(raised.value).startswith(message)
+    assert (str(verbs("ps")), str(verbs("history dev")), str(verbs("history other"))) == before
+
+
+def test_a_running_container_keeps_its_name(verbs: Verbs, dev: Container) -> None:
+    """A cell, here or in another notebook, uses the files by the name: the error shows how to stop it."""
+    with dev.use(), pytest.raises(ContainerBusy, match=r"container 'dev' is running, .*%container stop dev"):
+        verbs("rename dev model")
+    verbs("rename dev model")
+
+
 @pytest.mark.usefixtures("dev")
 @pytest.mark.parametrize(
     ("line", "error", "message"),

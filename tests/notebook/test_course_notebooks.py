@@ -27,6 +27,8 @@ _MADE_BY_THE_MAGIC = "lrwxrwxrwx './etc/mtab' -> '/proc/self/mounts'", "lrwxrwxr
 
 _TREES = "import json\nprint(json.dumps([sorted(by_hand), sorted(by_magic)]))"
 
+USES = sorted((executing.NOTEBOOKS / "uses").glob("*.ipynb"))
+
 
 def solutions(notebook: Any) -> list[str]:
     """Return the solutions of a chapter, each with the check of its exercise, which must then be done."""
@@ -59,10 +61,7 @@ def test_a_chapter_does_what_its_reader_sees(path: Path, env: dict[str, str], sh
     more = [_TREES, *solutions(notebook)]
     notebook.cells += [nbformat.v4.new_code_cell(source) for source in more]  # type: ignore[no-untyped-call]
     executing.execute(notebook, short_path, env)
-    for cell, before in zip(notebook.cells, stored.cells, strict=False):
-        if cell.cell_type == "code" and executing.MACHINE not in cell.metadata.get("tags", ()):
-            found = json.loads(json.dumps(executing.outputs(cell)))
-            assert [_comparable(one) for one in found] == [_comparable(one) for one in before.outputs], cell.source
+    assert_outputs(notebook, stored)
     by_hand, by_magic = json.loads(ran(notebook, last))
     assert [line for line in by_magic if line not in _MADE_BY_THE_MAGIC] == by_hand
     assert len(by_hand) >= 3
@@ -70,6 +69,24 @@ def test_a_chapter_does_what_its_reader_sees(path: Path, env: dict[str, str], sh
         len(more) - 1
     )
     assert len(more) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", USES, ids=lambda path: path.stem)
+def test_a_use_shows_what_is_stored(path: Path, env: dict[str, str], short_path: Path) -> None:
+    """The notebooks about uses fail nowhere, and their outputs are the stored ones."""
+    stored = executing.read(path)
+    notebook = copy.deepcopy(stored)
+    executing.execute(notebook, short_path, env)
+    assert_outputs(notebook, stored)
+
+
+def assert_outputs(notebook: Any, stored: Any) -> None:
+    """Assert that a notebook has the stored outputs, where these are the same on all machines."""
+    for cell, before in zip(notebook.cells, stored.cells, strict=False):
+        if cell.cell_type == "code" and executing.MACHINE not in cell.metadata.get("tags", ()):
+            found = json.loads(json.dumps(executing.outputs(cell)))
+            assert [_comparable(one) for one in found] == [_comparable(one) for one in before.outputs], cell.source
 
 
 def _comparable(output: Any) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOTEBOOKS = PROJECT / "notebooks"
 ENGLISH = sorted((NOTEBOOKS / "course" / "en").glob("*.ipynb"))
 CHINESE = sorted((NOTEBOOKS / "course" / "zh").glob("*.ipynb"))
+USES = sorted((NOTEBOOKS / "uses").glob("*.ipynb"))
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +88,7 @@ def test_stored_outputs_are_those_of_any_machine(path: Path) -> None:
                 assert '<rect width="100%" height="100%" fill="#ffffff"/>' in "".join(drawing)
 
 
-@pytest.mark.parametrize("path", ENGLISH, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ENGLISH + USES, ids=lambda path: path.stem)
 def test_a_lesson_has_no_forbidden_phrase(path: Path) -> None:
     """Lessons keep the rules of docs/style.md."""
     text = documents.prose("\n".join(cell["source"] for cell in cells(path, "markdown")))

@@ -11,6 +11,8 @@ import argparse
 import contextlib
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -52,6 +54,7 @@ def main() -> None:
         set_default_engine(engine)
         run("busybox", ["true"])
         _by_depth(engine, [int(depth) for depth in options.depths.split(",")], options.rounds, options.pause)
+        _by_number_of_states(engine, [int(depth) for depth in options.depths.split(",")], options.rounds)
         _moves(engine, options.large, options.rounds, options.pause)
         _commits(engine, options.cells)
         _cached(options.cached)
@@ -171,13 +174,37 @@ def _by_containers(engine: Engine, counts: list[int], rounds: int) -> None:
             made += 1
             add_cells(engine, containers.create(engine, image, f"c{made}"), 3)
         subjects = [Subject(verb, _verb(engine, verb)) for verb in ("ps", "images")]
+        subjects.append(Subject("load_ext", lambda: _load(engine.store.path)))
         median = _medians(subjects, max(3, rounds // 8), 0)
         shown = ", ".join(f"{name} {value:.1f} ms" for name, value in median.items())
         print(f"  {count:>5} containers: {shown}")
 
 
-def _verb(engine: Engine, name: str) -> Callable[[], object]:
-    return lambda: VERBS[name].run(Invocation(engine, parse(VERBS[name].command, [])))
+def _verb(engine: Engine, name: str, *words: str) -> Callable[[], object]:
+    return lambda: VERBS[name].run(Invocation(engine, parse(VERBS[name].command, words)))
+
+
+def _load(store: Path) -> None:
+    """Load the extension in a new process on that store: with the start of the interpreter and of IPython."""
+    shell = "from IPython.core.interactiveshell import InteractiveShell as Shell"
+    program = f"{shell}; Shell().run_line_magic('load_ext', 'nbcontainer')"
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "NBCONTAINER_HOME": str(store)})
+
+
+def _by_number_of_states(engine: Engine, depths: list[int], rounds: int) -> None:
+    """Verbs that look at the history, and cannot be independent of its length; and one step of it, which has to be."""
+    print("\nVerbs by the depth of the container:\n")
+    for depth in depths:
+        name = f"d{depth}"
+        last = containers.get(engine, name).record.newest
+        subjects = [
+            Subject("history", _verb(engine, "history", name)),
+            Subject("diff", _verb(engine, "diff", f"{name}@0", name)),
+            Subject("diff of one cell", _verb(engine, "diff", f"{name}@{last - 1}", f"{name}@{last}")),
+        ]
+        median = _medians(subjects, max(3, rounds // 8), 0)
+        shown = ", ".join(f"{name} {value:.1f} ms" for name, value in median.items())
+        print(f"  depth {depth:>5}: {shown}")
 
 
 def _medians(subjects: list[Subject], rounds: int, pause: float) -> dict[str, float]:

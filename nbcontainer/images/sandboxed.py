@@ -38,6 +38,20 @@ def _root() -> int:
     return os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+@contextlib.contextmanager
+def _directory(path: str) -> Iterator[int]:
+    """Yield a descriptor of a directory of the root (a relative path), which is not followed if it is a link."""
+    root = _root()
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    finally:
+        os.close(root)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def unpack(
     files: Sequence[int], progress: Progress, *, single_id: bool, whiteouts: bool, algorithm: str = "sha256"
 ) -> dict[str, Any]:
@@ -79,12 +93,8 @@ def pack_layers(
     """
     found = []
     for path, file in zip(layers, files, strict=True):
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        folder = os.open(path, flags, dir_fd=_root())
-        try:
+        with _directory(path) as folder:
             packed = pack.pack_layer(folder, file, compression=Compression.NONE, clamp=clamp, progress=progress)
-        finally:
-            os.close(folder)
         found.append(asdict(packed))
     return found
 
@@ -153,12 +163,8 @@ def list_layers(_files: Sequence[int], _: Progress, *, layers: list[str]) -> lis
     """Return what `list_changes` does for each of several upper directories (paths relative to the root)."""
     found = []
     for path in layers:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        folder = os.open(path, flags, dir_fd=_root())
-        try:
+        with _directory(path) as folder:
             found.append(changes.list_changes(folder))
-        finally:
-            os.close(folder)
     return found
 
 
@@ -195,14 +201,9 @@ def merge_parts(_files: Sequence[int], _: Progress, *, parts: list[tuple[str, st
 
 @contextlib.contextmanager
 def _directories(paths: Sequence[str]) -> Iterator[list[int]]:
-    """Yield descriptors of directories of the root (relative paths). The last name is not followed if it is a link."""
+    """Yield descriptors of several directories, as `_directory` does."""
     with contextlib.ExitStack() as stack:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fds = []
-        for path in paths:
-            fds.append(os.open(path, flags, dir_fd=_root()))
-            stack.callback(os.close, fds[-1])
-        yield fds
+        yield [stack.enter_context(_directory(path)) for path in paths]
 
 
 def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: str) -> list[str]:

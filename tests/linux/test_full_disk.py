@@ -191,6 +191,8 @@ READING = (
     "inspect box",
     "inspect image",
     "diff box",
+    "diff box@0 box",
+    "diff image box --text",
     "df",
     "verify",
     "export box -o -",
@@ -207,7 +209,7 @@ def test_verbs_that_read_work_on_a_read_only_store(read_only: Path) -> None:
             verb, *operands = words.replace(" -o -", f" -o {read_only.parent}/{words[:4]}.tar").split()
             assert said(engine, verb, *operands), words
         assert "D       /etc" in said(engine, "diff", "box")
-        for words in ("tag image other", "rm box", "rmi image", "commit box other", "undo box"):
+        for words in ("tag image other", "rm box", "rmi image", "commit box other", "undo box", "restore box@0 /f"):
             verb, *operands = words.split()
             with pytest.raises(NbcontainerError, match="Read-only file system"):
                 said(engine, verb, *operands)

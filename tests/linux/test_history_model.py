@@ -438,6 +438,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nbcontainer.containers.history.flatten.WIDTH", 3)
 
 
+@pytest.mark.timeout(1800)  # a step is some milliseconds on an idle machine, and a hundred times that on a busy one
 @pytest.mark.usefixtures("narrow")
 def test_histories_agree_with_a_model_that_copies_the_tree(engine: Engine, tmp_path: Path) -> None:
     """After each step of random sequences, files, modes, times, links and the number of cells are the model's."""

@@ -13,6 +13,7 @@ from nbcontainer.commands.views.text_changes import TextChanges
 from nbcontainer.containers.comparing.text_diffs import text_diffs
 from nbcontainer.containers.comparing.two_trees import differences, outermost
 from nbcontainer.containers.diff import diff
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
@@ -35,11 +36,14 @@ def _two(call: Invocation, operands: list[str]) -> tuple[str, str]:
 
 
 def _between(call: Invocation, one: str, other: str) -> View:
-    with contextlib.ExitStack() as stack:
-        before, after = (stack.enter_context(tree_of(call.engine, text)) for text in (one, other))
-        found = differences(call.engine, before, after)
-        if call.words.has("text"):
-            return TextChanges(tuple(text_diffs(call.engine, before, after, found)))
+    try:
+        with contextlib.ExitStack() as stack:
+            before, after = (stack.enter_context(tree_of(call.engine, text)) for text in (one, other))
+            found = differences(call.engine, before, after)
+            if call.words.has("text"):
+                return TextChanges(tuple(text_diffs(call.engine, before, after, found)))
+    except OSError as error:
+        raise store_error(f"compare '{one}' and '{other}'", call.engine.store.path, error) from error
     return Changes(tuple(one.change for one in outermost(found)), every=call.words.has("all"))
 
 

@@ -19,6 +19,7 @@ from nbcontainer.commands.verbs.diff_verbs import DIFF
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
 from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
 from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
+from nbcontainer.commands.verbs.usage_verbs import USAGE_VERBS
 from nbcontainer.commands.verbs.volume_change_verbs import VOLUME_CHANGE_VERBS
 from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
 from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
@@ -305,6 +306,7 @@ VERBS: dict[str, Verb] = {
         ),
         DIFF,
         *JOB_VERBS,
+        *USAGE_VERBS,
         CP,
         *HISTORY_VERBS,
         *VOLUME_CHANGE_VERBS,

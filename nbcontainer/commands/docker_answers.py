@@ -132,7 +132,6 @@ _COMPOSE = Answer("several containers at a time are not managed", "run each of t
 _IN_A_RUN = "a container runs only while its cell or its job runs"
 
 VERB_ANSWERS: dict[str, Answer] = {
-    "top": Answer("processes are listed inside a container", "write `ps` in the cell, or see `%container ps`"),
     **_same(_IN_A_RUN, "run another cell with --name NAME", "start", "restart", "attach"),
     "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
     **_same(
@@ -143,7 +142,6 @@ VERB_ANSWERS: dict[str, Answer] = {
     "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
     "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),
-    "stats": Answer("times and memory are shown by `inspect`", "use `%container inspect NAME`"),
     "update": Answer("limits are options of each run", "use -m, --cpus and --pids-limit in the next cell"),
     **_same("the host is shown by `doctor`", "use `%container doctor`, or `nbcontainer --version`", "info", "version"),
     "system": Answer("there are no system verbs", "use `%container df`, `prune` or `doctor`"),

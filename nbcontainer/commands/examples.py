@@ -30,6 +30,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rename": ("rename dev model",),
     "stop": ("stop dev", "stop -t 5 dev"),
     "jobs": ("jobs",),
+    "top": ("top db",),
+    "stats": ("stats", "stats --no-stream db"),
     "cp": ("cp db:/var/log/db.log .", "cp ./data db:/srv"),
     "exec": ("exec db ls /", "exec -w /srv db sh -c 'ls -l'"),
     "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.grammar import Option
@@ -16,6 +17,7 @@ from nbcontainer.rendering.text import visible
 if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
     from nbcontainer.commands.views.job_views import LogOutput
+    from nbcontainer.commands.views.usage_views import LiveTable
     from nbcontainer.containers.cell import Request, Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.jobs.job import Job
@@ -34,6 +36,8 @@ WAIT_FOR = Option(
     "with --bg: return when the job listens on this TCP port, or has written this text; `healthy` for the health check "
     "of the image",
 )
+
+_REFRESH = 1.0  # seconds between two tables of `stats`
 
 _REFUSED = {
     "out": "the output of a job is in its log: see `%container logs`",
@@ -105,3 +109,18 @@ def show_output(output: LogOutput) -> None:
     finally:
         for sink in sinks:
             sink.finish()
+
+
+def show_live(view: LiveTable) -> None:
+    """Show a table in one display, which changes each second, until no row is left or the cell is interrupted."""
+    from IPython.display import display
+
+    table = view.table
+    handle: Any = display(table, display_id=True)  # type: ignore[no-untyped-call]
+    try:
+        while len(table):
+            time.sleep(_REFRESH)
+            table = view.again()
+            handle.update(table)
+    except KeyboardInterrupt:
+        raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None

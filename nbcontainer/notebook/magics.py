@@ -24,6 +24,7 @@ from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.views.job_views import LogOutput
+from nbcontainer.commands.views.usage_views import LiveTable
 from nbcontainer.containers import startup
 from nbcontainer.containers.cell import Request, Streams
 from nbcontainer.containers.engine import Engine, default_engine
@@ -250,6 +251,8 @@ class ContainerMagics(Magics):
         """
         if isinstance(view, LogOutput) and view.follow:
             return job_cells.show_output(view)
+        if isinstance(view, LiveTable) and hasattr(self.shell, "kernel"):
+            return job_cells.show_live(view)
         if isinstance(view, ExplanationView) and not words.has(LANGUAGE.name):
             return replace(view, language=Language(self.language))
         return view

@@ -334,16 +334,17 @@ class Cell:
     def _send(self, kept: list[int], *, afresh: bool) -> ContainerHandle:
         """Send the plan to a container, to a new one if `afresh`.
 
-        The notebook's ends of the cell's output and errors go to `kept`, and the input that is typed into a terminal.
-        The caller closes them.
+        The notebook's ends of the cell's output and errors go to `kept`, then the cell's ends of these, and the input
+        that is typed into a terminal. The caller closes them when the cell has ended: the one that closes an end last
+        waits for a process that has locked the pipe.
         """
         sent: list[int] = []
         try:
-            for _ in ("output", "errors"):
+            for number in range(2):
                 reader, writer = self.engine.output_pipe()
-                kept.append(reader)
-                sent.append(writer)
-            files = [self._input(kept, sent), *sent[:2]]
+                kept.insert(number, reader)
+                kept.append(writer)
+            files = [self._input(kept, sent), *kept[2:4]]
             self.template = self.make_template(self.add_files(files, sent))
             resources = self.options.resources
             warm = self.engine.allocate(
@@ -371,9 +372,15 @@ class Cell:
         if container.unused:
             container.record = replace(container.record, name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
-        self.plan, explain = warm.plan, self.options.explain
-        joinable = self.streams.on_began is not None
-        self.running = self.launcher.submit(warm.plan, files, before=before, explain=explain, joinable=joinable)
+        self.plan, joinable = warm.plan, self.streams.on_began is not None
+        self.running = self.launcher.submit(
+            warm.plan,
+            files,
+            before=before,
+            explain=self.options.explain,
+            joinable=joinable,
+            limit=self.options.timeout,
+        )
         if self.launcher.proc is not ProcLevel.OWN:
             self._note_once(f"/proc: {self.launcher.proc}: {LIMITS[self.launcher.proc]}; see docs/places.md")
         container.upper = self.upper

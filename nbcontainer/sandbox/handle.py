@@ -62,17 +62,27 @@ class ContainerHandle:
         self.close()
 
     def begin(
-        self, todo: Plan, done: int, files: Sequence[int], *, explain: bool = False, joinable: bool = False
+        self,
+        todo: Plan,
+        done: int,
+        files: Sequence[int],
+        *,
+        explain: bool = False,
+        joinable: bool = False,
+        limit: float | None = None,
     ) -> None:
         """Send a spare the rest of its plan, with copies of `files` (0, 1 and 2 are the cell's streams).
 
         The spare has applied the first `done` steps already. With `explain`, init sends its calls when the cell has
         begun. If it is `joinable`, init says that the cell has begun, and starts more processes in the container
-        (`nbcontainer.sandbox.joined`). Raises `OSError`.
+        (`nbcontainer.sandbox.joined`). `limit` is the cell's time limit in seconds, which init applies if the notebook
+        cannot. Raises `OSError`.
         """
         done -= len(todo.prepare)
         setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
         message: dict[str, Any] = {"setup": plan.encode(setup), "enter": plan.encode(enter)}
+        if limit is not None:
+            message["limit"] = limit
         if explain:
             message["explain"] = True
             self.sent = time.monotonic_ns()

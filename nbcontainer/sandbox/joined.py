@@ -34,14 +34,22 @@ class JoinedHandle(ContainerHandle):
         container.joined[self.number] = self._theirs
         super().__init__(channel, container.pid, os.dup(container.pidfd))
 
-    def start(self, execute: Execute, files: Sequence[int], script: str = "", *, terminal: int = 0) -> None:
+    def start(
+        self,
+        execute: Execute,
+        files: Sequence[int],
+        script: str = "",
+        *,
+        terminal: int = 0,
+        limit: float | None = None,
+    ) -> None:
         """Have init start the process, with copies of `files`: its streams, and the body of its script if it has one.
 
-        `script` is the container path of that. The first `terminal` streams are a new terminal. Raises `OSError` if
-        init has ended.
+        `script` is the container path of that. The first `terminal` streams are a new terminal. `limit` is in seconds;
+        init applies it if the notebook cannot. Raises `OSError` if init has ended.
         """
         (step,) = plan.encode((execute,))
-        self._send({"execute": step, "script": script, "terminal": terminal}, files)
+        self._send({"execute": step, "script": script, "terminal": terminal, "limit": limit}, files)
 
     def call(self, step: CallFunction, files: Sequence[int]) -> None:
         """Have a copy of init call a function of this package; its answer is `answer`. Raises as `start`."""

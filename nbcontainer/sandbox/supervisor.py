@@ -178,6 +178,7 @@ class Supervisor:
         self._poll = select.poll()
         self._wake: int | None = None
         self._wake_lock = threading.Lock()
+        self._thread = 0
         self._kill_at: float | None = None
         self._init_dead = False
         self._lasting = False
@@ -188,12 +189,20 @@ class Supervisor:
         """End the container: send the cell SIGTERM (SIGINT if `reason` is an interrupt), and kill all after GRACE.
 
         May be called from any thread: it wakes the thread that supervises. A second call, or `gently=False`, kills at
-        once.
+        once. If the thread that supervises waits in the kernel, a timer kills in its place.
         """
         self._stop(reason, gently=gently)
+        if self._kill_at is not None and threading.get_ident() != self._thread:
+            timer = threading.Timer(2 * GRACE, self._kill_late)
+            timer.daemon = True
+            timer.start()
         with self._wake_lock:
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
+
+    def _kill_late(self) -> None:
+        if self._kill_at is not None:  # else the thread has killed, or seen the end
+            self.running.kill()
 
     def _stop(self, reason: Reason, *, gently: bool) -> None:
         if self.stopped is not None or not gently:
@@ -214,6 +223,7 @@ class Supervisor:
         A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, such as one
         from the observer, kills it and is raised when it is dead. Raises `SetupFailed` if the cell could not start.
         """
+        self._thread = threading.get_ident()
         try:
             self._register()
             self.observer.on_start(self)
@@ -230,6 +240,7 @@ class Supervisor:
                 raise _error("cannot supervise the container", error) from error
             raise
         finally:
+            self._kill_at = None
             with self._wake_lock:
                 if self._wake is not None:
                     os.close(self._wake)

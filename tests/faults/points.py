@@ -95,11 +95,11 @@ def load(path: str) -> None:
 
     from nbcontainer.linux.watched import WatchedKernel
     from nbcontainer.sandbox import protocol
-    from nbcontainer.sandbox.launcher import init
+    from nbcontainer.sandbox.launcher import applying, init
 
     protocol._send = points.before("sendmsg", protocol._send)
     protocol._take = points.before("recvmsg", protocol._take)
-    apply = init._apply
+    apply = applying.apply_steps
 
     def apply_each(kernel: kernel.Kernel, todo: Iterable[Any], files: Sequence[int]) -> dict[str, Any] | None:
         for step in todo:
@@ -109,8 +109,8 @@ def load(path: str) -> None:
                 try:
                     points.point(f"after {type(step).__name__}")
                 except OSError as error:
-                    return init._failure(step, error)
+                    return applying.failure_in(step, error)
         return None
 
     calls_of = kernel.Kernel
-    init._apply = apply_each
+    init.apply_steps = apply_each  # type: ignore[attr-defined]

@@ -83,23 +83,22 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
     kept: list[int] = []
     sent: list[int] = []
     try:
-        for _ in ("output", "errors"):
+        for number in range(2):
             reader, writer = live.engine.output_pipe()
-            kept.append(reader)
-            sent.append(writer)
+            kept.insert(number, reader)
+            kept.append(writer)
         with JoinedHandle(container) as joined:
             execute, path = program_of(live, request, joined.number)
-            files = [_input(request, sent), *sent[:2]]
+            files = [_input(request, sent), *kept[2:]]
             if path:
                 sent.append(protocol.memory_file("cell", encode(request.script or "")))
                 files.append(sent[-1])
-            started = time.monotonic()
-            joined.start(execute, files, path)
+            started, timeout = time.monotonic(), request.options.timeout
+            joined.start(execute, files, path, limit=timeout)
             while sent:
                 os.close(sent.pop())
-            observer = _Observer(dict(zip(kept, (streams.stdout, streams.stderr), strict=True)))
-            timeout = request.options.timeout
-            return Supervisor(joined, observer, kept, timeout=timeout, started=started).to_end()
+            observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)))
+            return Supervisor(joined, observer, kept[:2], timeout=timeout, started=started).to_end()
     except OSError as error:
         if error.errno not in _ENDED:
             raise

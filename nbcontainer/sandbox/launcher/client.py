@@ -110,11 +110,13 @@ class Launcher:
         before: Callable[[ContainerHandle], None] | None = None,
         explain: bool = False,
         joinable: bool = False,
+        limit: float | None = None,
     ) -> ContainerHandle:
         """Start a container with copies of `files` (0, 1 and 2 are the cell's streams).
 
         `before` is called with the handle before anything of the cell begins. With `explain`, the handle gets what init
-        called. If it is `joinable`, more processes can be started in it. Raises `SandboxError`.
+        called. If it is `joinable`, more processes can be started in it. `limit` is the cell's time limit in seconds,
+        for an init whose notebook cannot apply it. Raises `SandboxError`.
         """
         with self._lock:
             self.connection.ensure()
@@ -122,7 +124,7 @@ class Launcher:
         try:
             if before is not None:
                 before(running)
-            running.begin(todo, done, files, explain=explain, joinable=joinable)
+            running.begin(todo, done, files, explain=explain, joinable=joinable, limit=limit)
         except BaseException as error:
             with running:  # when this is raised, nothing uses the upper directory and no process is in the group
                 running.kill()

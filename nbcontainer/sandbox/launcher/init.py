@@ -1,9 +1,8 @@
 """Pid 1 of a container, from a spare that waits for the rest of its plan to the end of everything in the container.
 
 The launcher clones init, which applies the part of the plan for a warm container, and waits. The rest of the plan
-makes it a process like the cell itself, root, user, capabilities and all, and what is last spawns the cell's program
-as pid 2: so that a cell's start has no fork of an interpreter in it. Then it does what only pid 1 can: reap, hand
-signals on, end what the cell leaves behind, and say how it ended.
+makes it a process like the cell itself, and what is last spawns the cell's program as pid 2: so that a cell's start has
+no fork of an interpreter in it. Then it reaps, hands signals on, ends what the cell leaves, and says how it ended.
 """
 
 from __future__ import annotations
@@ -18,18 +17,20 @@ import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.idle import idle_kernel
-from nbcontainer.linux.process import PR_SET_PDEATHSIG, capability_mask, set_name
+from nbcontainer.linux.process import capability_mask, set_name
 from nbcontainer.linux.procfs import unreached
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
-from nbcontainer.sandbox.launcher.function_calls import answer, path_of
+from nbcontainer.sandbox.launcher.applying import apply_steps, begin_step, end_step, failure_in, failure_of, in_words
+from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.launcher.joining import JoinedProcesses
+from nbcontainer.sandbox.launcher.notebook_watch import INTERVAL, NotebookWatch, end_with
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
-from nbcontainer.sandbox.steps.display import DisplayPipe
+from nbcontainer.sandbox.steps.display import DisplayWatch
 from nbcontainer.sandbox.steps.namespaces import NewSession
 from nbcontainer.sandbox.steps.program import CallFunction, Execute, OpenTerminal, open_terminal
 from nbcontainer.sandbox.steps.rootfs import AttachStaged
@@ -37,7 +38,7 @@ from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.steps.values import MountValues
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.launcher.unsharing import MapGate
@@ -59,6 +60,7 @@ def main(
     cloned: int = 0,
     *,
     prefaults: bool = True,
+    notebook: int = -1,
 ) -> NoReturn:
     """Init's whole life. Ends the process.
 
@@ -66,18 +68,20 @@ def main(
     is that part, as `plan.encode` wrote it. `gate` holds this process until its user namespace has maps; None if it is
     in the launcher's. `level` says whether the notebook mounts /proc.
     `cloned` is the time at which the launcher began to clone this process (CLOCK_MONOTONIC, nanoseconds). If
-    `prefaults` is false, no time is taken to save the cell some.
+    `prefaults` is false, no time is taken to save the cell some. `notebook` is a descriptor of the notebook's status
+    (`open_status`).
     """
     try:
         if gate is not None:
             gate.wait(kernel)
         end_with(kernel, launcher)
-        kernel.close_all_but((channel.fileno(), launcher))
+        kernel.close_all_but((channel.fileno(), launcher, notebook))
         set_name("nbcontainer-init")
-        _Init(kernel, channel, launcher).live(plan.decode(prepare), cloned, prefaults, asks=level == ProcLevel.NOTEBOOK)
+        life = _Init(kernel, channel, launcher, notebook)
+        life.live(plan.decode(prepare), cloned, prefaults, asks=level == ProcLevel.NOTEBOOK)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
+            os.write(2, f"{protocol.INIT_PREFIX}{in_words(error)}\n".encode())
     finally:
         os._exit(0)
 
@@ -91,28 +95,23 @@ def specialize(launcher: int) -> None:
     with ours, theirs:
         double = _Init(idle_kernel(_PASSWD), ours, launcher)
         double.done = plan.decode(prefault.PREPARE)
-        _apply(WatchedKernel(double.kernel).as_kernel(), double.done, ())
+        apply_steps(WatchedKernel(double.kernel).as_kernel(), double.done, ())
         double.prefault(double.kernel)
-
-
-def end_with(kernel: Kernel, launcher: int) -> None:
-    """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
-    kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if _is_readable(launcher):
-        os._exit(0)
 
 
 class _Init:
     """Pid 1 of one container."""
 
-    def __init__(self, kernel: Kernel, channel: socket.socket, launcher: int) -> None:
+    def __init__(self, kernel: Kernel, channel: socket.socket, launcher: int, notebook: int = -1) -> None:
         self.kernel = kernel
         self.channel = channel
         self.launcher = launcher
+        self.notebook = notebook
+        self.limit: float | None = None
         self.files: list[int] = []
         self.done: Sequence[Step] = ()
         self.cell = 0
-        self.display: DisplayPipe | None = None
+        self.display: DisplayWatch | None = None
         self.joined: JoinedProcesses | None = None
         self.watched: WatchedKernel | None = None
 
@@ -129,10 +128,10 @@ class _Init:
         mounts = ask_for_proc(self.kernel, self.channel) if asks else []
         # Whether the cell is to be explained is not known yet, and these calls are made once.
         self.watched = WatchedKernel(self.kernel, cloned)
-        failure = _apply(self.watched.as_kernel(), prepare, mounts)
+        failure = apply_steps(self.watched.as_kernel(), prepare, mounts)
         protocol.close(mounts)
         if failure is None and any(isinstance(step, AttachStaged) for step in prepare):
-            self.display = DisplayPipe(self.kernel, switched=prefault.switched(prepare))
+            self.display = DisplayWatch(self.kernel, switched=prefault.switched(prepare))
         self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
         if prefaults and not _is_readable(self.channel.fileno()):  # else a cell waits already
@@ -168,6 +167,7 @@ class _Init:
         if request is None:  # the notebook does not need this one, or has gone
             return False
         setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
+        self.limit = request.get("limit")
         plain, explain = self.kernel, self.watched if request.get("explain") else None
         if explain is not None:
             self.kernel = explain.as_kernel()
@@ -202,15 +202,33 @@ class _Init:
 
     def _outlive(self) -> tuple[int, resource.struct_rusage]:
         """Reaps every child and hands signals to the cell, until its end: its wait status and resource usage."""
+        watch = NotebookWatch(self.notebook, self.limit)
+        if self.display is not None and self.display.blind:
+            self._take_signal(signal.SIGIO)
         while True:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.cell:
                 return status, usage
             if pid and self.joined is not None and (message := self.joined.ended(pid, status, usage)):
                 protocol.send(self.channel, message)
-            if pid == 0 and (number := signal.sigwait(_AWAITED)) != signal.SIGCHLD:
+            if pid:
+                continue
+            if (taken := signal.sigtimedwait(_AWAITED, INTERVAL)) is None:
+                self._end_if_due(watch)
+            elif taken.si_signo != signal.SIGCHLD:
                 with contextlib.suppress(OSError):
-                    self._take_signal(number)
+                    self._take_signal(taken.si_signo)
+
+    def _end_if_due(self, watch: NotebookWatch) -> None:
+        """Do what the notebook would do, if it cannot: send the cell a signal, or kill all processes."""
+        if self.joined is not None:
+            self.joined.end_late_ones()
+        number = watch.look()
+        with contextlib.suppress(OSError):
+            if number == signal.SIGKILL:
+                os.kill(-1, number)
+            elif number is not None:
+                os.killpg(self.cell, number)
 
     def _take_signal(self, number: int) -> None:
         """Hand a signal to the cell; SIGIO is init's own. Raises `OSError`."""
@@ -242,19 +260,19 @@ class _Init:
                     protocol.send(self.channel, {"join": request["join"], "terminal": True}, [control])
                     self.kernel.close(control)
             except Exception as error:
-                failed = {"join": request["join"], "failed": _failure_of("Execute", error)}
+                failed = {"join": request["join"], "failed": failure_of("Execute", error)}
                 protocol.send(self.channel, failed)
 
     def _set_up(self, setup: Sequence[Step]) -> dict[str, Any] | None:
         for step in setup:
             if isinstance(step, OpenTerminal):
-                _begin_step(self.kernel, step)
+                begin_step(self.kernel, step)
                 control, terminal = open_terminal(self.kernel)
-                _end_step(self.kernel)
+                end_step(self.kernel)
                 protocol.send(self.channel, {"terminal": True}, [control])
                 self.kernel.close(control)
                 self.files[: step.streams] = [terminal] * step.streams
-            elif (failure := _apply(self.kernel, (step,), self.files)) is not None:
+            elif (failure := apply_steps(self.kernel, (step,), self.files)) is not None:
                 return failure
             elif isinstance(step, MakeControlDirectory):
                 self.joined = JoinedProcesses(self.kernel)
@@ -285,16 +303,16 @@ class _Init:
                 self._call(enter[:-1], last)
             return None
         assert isinstance(last, Execute)
-        if (failure := _apply(self.kernel, enter[:-1], self.files)) is not None:
+        if (failure := apply_steps(self.kernel, enter[:-1], self.files)) is not None:
             return failure
         if any(isinstance(step, SetUser) for step in enter):
             self._harden(next((step for step in enter if isinstance(step, CloseInit)), HardenInit()))
         try:
-            _begin_step(self.kernel, last)
+            begin_step(self.kernel, last)
             self.cell = last.start(self.kernel)
-            _end_step(self.kernel)
+            end_step(self.kernel)
         except Exception as error:
-            return _failure(last, error)
+            return failure_in(last, error)
         return None
 
     def _harden(self, step: HardenInit) -> None:
@@ -317,24 +335,24 @@ class _Init:
         for standard in (0, 1, 2):
             self.kernel.close(standard)
         kept = () if self.display is None else self.display.files
-        self.kernel.close_all_but((self.channel.fileno(), self.launcher, *kept))
+        self.kernel.close_all_but((self.channel.fileno(), self.launcher, self.notebook, *kept))
 
     def _call(self, enter: Sequence[Step], call: CallFunction) -> NoReturn:
         """The cell that is a function of this package: sends what comes of it. Ends the process."""
         try:
-            os.close(self.launcher)
+            protocol.close((self.launcher, self.notebook))
             NewSession().apply(self.kernel, ())
             # What this interpreter, and init, changed: the rest is as the kernel made it.
             for sig in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
-            failure = _apply(self.kernel, enter, self.files)
+            failure = apply_steps(self.kernel, enter, self.files)
             protocol.send(
                 self.channel, {"failed": failure} if failure else {"answer": answer(call, self.files, self._progress)}
             )
             os._exit(0)
         except BaseException as error:
-            os.write(2, f"{protocol.INIT_PREFIX}{_in_words(error)}\n".encode())
+            os.write(2, f"{protocol.INIT_PREFIX}{in_words(error)}\n".encode())
         finally:
             os._exit(127)
 
@@ -361,47 +379,3 @@ def _end_everything() -> int:
             _, status = os.waitpid(-1, 0)
             killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     return killed
-
-
-def _apply(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[str, Any] | None:
-    """Applies steps in order; None, or what there is to say of the first that failed."""
-    for step in todo:
-        try:
-            _begin_step(kernel, step)
-            step.apply(kernel, files)
-            _end_step(kernel)
-        except Exception as error:  # whatever it is: a cell that could not start must not look like one that failed
-            return _failure(step, error)
-    return None
-
-
-def _begin_step(kernel: Kernel, step: Step) -> None:
-    """Have a kernel that notes calls note those that follow as the step's."""
-    if isinstance(kernel, WatchedKernel):
-        kernel.begin(type(step).__name__)
-
-
-def _end_step(kernel: Kernel) -> None:
-    """Have a kernel that notes calls note that the step is done."""
-    if isinstance(kernel, WatchedKernel):
-        kernel.end()
-
-
-def _failure(step: Step, error: Exception) -> dict[str, Any]:
-    return _failure_of(type(step).__name__, error)
-
-
-def _failure_of(step: str, error: Exception) -> dict[str, Any]:
-    if not isinstance(error, OSError):
-        return {"step": step, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
-    return {
-        "step": step,
-        "errno": error.errno or 0,
-        "error": error.strerror or str(error),
-        "path": path_of(error),
-    }
-
-
-def _in_words(error: BaseException) -> str:
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return strerror or f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher.function_calls import answer
+from nbcontainer.sandbox.launcher.notebook_watch import TimeLimit
 from nbcontainer.sandbox.steps.display import EXCHANGE
 from nbcontainer.sandbox.steps.program import CallFunction, ConnectStreams, Execute, open_terminal
 
@@ -36,6 +37,7 @@ class JoinedProcesses:
         """The capabilities of the container's programs, as a bit mask."""
         self._numbers: dict[int, int] = {}
         self._scripts: dict[int, str] = {}
+        self._limits: dict[int, TimeLimit] = {}
 
     def start(self, request: dict[str, Any], files: list[int]) -> int | None:
         """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`.
@@ -71,6 +73,7 @@ class JoinedProcesses:
                 with contextlib.suppress(OSError):
                     self._kernel.close(fd)
         self._numbers[pid], self._scripts[pid] = number, path
+        self._limits[pid] = TimeLimit(request.get("limit"))
         return control
 
     def call(self, request: dict[str, Any], files: list[int], channel: socket.socket) -> None:
@@ -118,6 +121,13 @@ class JoinedProcesses:
             with contextlib.suppress(OSError):
                 os.unlink(path)  # noqa: PTH108 - pathlib is not loaded here
 
+    def end_late_ones(self) -> None:
+        """Send each process group that should have ended the signal that it is due."""
+        for pid, limit in self._limits.items():
+            if (number := limit.due()) is not None:
+                with contextlib.suppress(OSError):
+                    os.killpg(pid, number)
+
     def signal(self, number: int, sent: int) -> None:
         """Send a signal to the process group of a process; one that has ended is ignored."""
         for pid, known in self._numbers.items():
@@ -131,6 +141,7 @@ class JoinedProcesses:
         if number is None:
             return None
         self._remove(self._scripts.pop(pid, ""))
+        self._limits.pop(pid, None)
         cpu_time = usage.ru_utime + usage.ru_stime
         return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
 

@@ -28,6 +28,7 @@ from nbcontainer.linux.process import counts_by_namespace, last_capability, set_
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher import init, proc_levels
+from nbcontainer.sandbox.launcher.notebook_watch import end_with, open_status
 from nbcontainer.sandbox.launcher.unsharing import MapGate, enter, refuse
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.steps import seccomp
@@ -52,7 +53,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     settings = protocol.receive(control)
     if settings is None:
         return
-    parent = os.pidfd_open(settings["parent"])
+    parent, status = os.pidfd_open(settings["parent"]), open_status(settings["parent"])
     for module in settings["preload"]:
         importlib.import_module(module)
     # From here on nothing is imported, neither from the host nor, after the root is switched, from an image.
@@ -82,7 +83,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     protocol.send(control, {"ready": os.getpid(), "proc": level}, namespaces)
     protocol.close(namespaces)
     try:
-        ForkServer(Kernel(), control, parent, store, settings["idmap"], level).serve()
+        ForkServer(Kernel(), control, parent, store, settings["idmap"], level, status).serve()
     except OSError as error:  # the last message of this process, for a person to read
         os.write(2, f"{error.strerror or error}\n".encode())
 
@@ -98,6 +99,7 @@ class ForkServer:
         store: int,
         idmap: dict[str, Any],
         level: ProcLevel = ProcLevel.OWN,
+        status: int = -1,
     ) -> None:
         self.kernel = kernel
         self.control = control
@@ -105,6 +107,7 @@ class ForkServer:
         self.store = store
         self.idmap = idmap
         self.level = level
+        self.status = status
         self.itself = os.pidfd_open(os.getpid())
         self.children: dict[int, int] = {}
         """Pids of inits and helpers, by their pidfds."""
@@ -203,7 +206,15 @@ class ForkServer:
                 pid = self.kernel.clone(clone.flags())
                 if pid == 0:
                     init.main(
-                        self.kernel, channel, self.itself, prepare[1:], gate, self.level, begun, prefaults=prefault
+                        self.kernel,
+                        channel,
+                        self.itself,
+                        prepare[1:],
+                        gate,
+                        self.level,
+                        begun,
+                        prefaults=prefault,
+                        notebook=self.status,
                     )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -249,7 +260,7 @@ class ForkServer:
     def _run_helper(self, path: str, argv: list[str], files: list[int]) -> NoReturn:
         """A helper's process until it is the program, with `files` and nothing else of this one's."""
         try:
-            init.end_with(self.kernel, self.itself)
+            end_with(self.kernel, self.itself)
             os.fchdir(self.store)
             for number, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(files)) for fd in files]):
                 os.dup2(fd, number)
@@ -279,7 +290,7 @@ class ForkServer:
         """The other process: says {} where all went well."""
         name = todo[0][0]
         try:
-            init.end_with(self.kernel, self.itself)
+            end_with(self.kernel, self.itself)
             self.kernel.setns(namespace, CLONE_NEWNET)
             for step in plan.decode(todo):
                 name = type(step).__name__

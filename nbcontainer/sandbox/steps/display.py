@@ -1,7 +1,7 @@
 """The step that offers `display`: a program of the container that shows data in the notebook.
 
-It writes a line to a pipe. Init waits for the first line and sends the notebook a descriptor of the pipe's directory:
-a cell that shows nothing costs nothing.
+It makes a file and writes a line to a pipe. Init waits for the first file and sends the notebook a descriptor of the
+directory: a cell that shows nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -59,19 +59,25 @@ class OfferDisplay(Step):
         kernel.close(target)
 
 
-class DisplayPipe:
-    """Init's end of the pipe, once /dev is attached: SIGIO comes for the first line. `files` are the open ones."""
+class DisplayWatch:
+    """Init's watch over the directory, once /dev is attached: SIGIO comes for the first file in `shown`.
+
+    A program makes a file there before it opens the pipe, and opening waits until the notebook has opened it (fifo(7)).
+    Init does not open the pipe: a program could lock it, and init would wait for the lock as it ends. `files` are the
+    open descriptors.
+    """
 
     def __init__(self, kernel: Kernel, *, switched: bool) -> None:
-        """Open the pipe and its directory. Raises `OSError`.
+        """Open the directory and its part `shown`. Raises `OSError`.
 
         `switched` is whether the container's root is that of this process.
         """
         top = EXCHANGE if switched else ROOT + EXCHANGE
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._kernel = kernel
-        pipe = kernel.open(f"{top}/{CHANNEL}", os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self.files = [pipe, kernel.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)]
-        fcntl.fcntl(pipe, fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK | os.O_ASYNC)
+        self.files = [kernel.open(f"{top}/{SHOWN}", flags), kernel.open(top, flags)]
+        self.blind = not _notified(self.files[0])
+        """Whether this kernel sends no signals for a directory: it was built without CONFIG_DNOTIFY."""
 
     def watch(self) -> None:
         """Have the kernel send this process SIGIO (fcntl(2), F_SETOWN). Again after a change of user."""
@@ -79,27 +85,30 @@ class DisplayPipe:
             fcntl.fcntl(self.files[0], fcntl.F_SETOWN, os.getpid())
 
     def take(self) -> int | None:
-        """Return the directory's descriptor, which the caller closes, if there is a line for the first time.
+        """Return the directory's descriptor, which the caller closes, the first time; None afterwards.
 
-        The pipe stays open, so that the line is not lost until the notebook has opened it; no signal comes any more.
+        No signal comes any more.
         """
-        if len(self.files) < 2 or not _holds_data(self.files[0]):
+        if not self.files:
             return None
-        fcntl.fcntl(self.files[0], fcntl.F_SETFL, os.O_RDWR | os.O_NONBLOCK)
-        return self.files.pop()
+        self._kernel.close(self.files[0])
+        directory = self.files[1]
+        self.files = []
+        return directory
 
     def drop(self) -> None:
-        """Close both: the notebook has the pipe from the start. Idempotent."""
+        """Close both: the notebook has the directory from the start. Idempotent."""
         while self.files:
             self._kernel.close(self.files.pop())
 
 
-def _holds_data(pipe: int) -> bool:
-    count = fcntl.ioctl(pipe, _FIONREAD, bytes(4))
-    return any(count)
-
-
-_FIONREAD = 0x541B
+def _notified(directory: int) -> bool:
+    """Have the kernel send SIGIO for each new file in a directory; return False if it cannot (fcntl(2), F_NOTIFY)."""
+    try:
+        fcntl.fcntl(directory, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
+    except OSError:
+        return False
+    return True
 
 
 DRIVER = f"{EXCHANGE}/python"

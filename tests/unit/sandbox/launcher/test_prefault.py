@@ -12,7 +12,7 @@ from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.libc import check, libc
 from nbcontainer.linux.recording import RecordingKernel
 from nbcontainer.sandbox import plan, protocol
-from nbcontainer.sandbox.launcher import init, prefault
+from nbcontainer.sandbox.launcher import applying, init, prefault
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.userns.idmap import host_map
@@ -58,7 +58,7 @@ def test_what_an_init_does_ahead_is_gone_through() -> None:
     """Every step before the cell, but the clone, runs to its end on the idle kernel."""
     steps = plan.decode(prefault.PREPARE)
     assert [type(step) for step in steps] == [type(step) for step in plan.ahead(PLAIN)[1:]]
-    assert init._apply(idle_kernel(), steps, ()) is None
+    assert applying.apply_steps(idle_kernel(), steps, ()) is None
 
 
 def test_going_through_an_init_changes_nothing_of_its_process() -> None:

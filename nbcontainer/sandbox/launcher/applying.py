@@ -1,0 +1,61 @@
+"""Applying steps in order, and what init says of a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbcontainer.linux.watched import WatchedKernel
+from nbcontainer.sandbox.launcher.function_calls import path_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.steps.base import Step
+
+
+def apply_steps(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[str, Any] | None:
+    """Applies steps in order; None, or what there is to say of the first that failed."""
+    for step in todo:
+        try:
+            begin_step(kernel, step)
+            step.apply(kernel, files)
+            end_step(kernel)
+        except Exception as error:  # whatever it is: a cell that could not start must not look like one that failed
+            return failure_in(step, error)
+    return None
+
+
+def begin_step(kernel: Kernel, step: Step) -> None:
+    """Have a kernel that notes calls note those that follow as the step's."""
+    if isinstance(kernel, WatchedKernel):
+        kernel.begin(type(step).__name__)
+
+
+def end_step(kernel: Kernel) -> None:
+    """Have a kernel that notes calls note that the step is done."""
+    if isinstance(kernel, WatchedKernel):
+        kernel.end()
+
+
+def failure_in(step: Step, error: Exception) -> dict[str, Any]:
+    """Return what there is to say of a step that failed."""
+    return failure_of(type(step).__name__, error)
+
+
+def failure_of(step: str, error: Exception) -> dict[str, Any]:
+    """Return what there is to say of a failure in the step of that name."""
+    if not isinstance(error, OSError):
+        return {"step": step, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
+    return {
+        "step": step,
+        "errno": error.errno or 0,
+        "error": error.strerror or str(error),
+        "path": path_of(error),
+    }
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as one line."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or f"{type(error).__name__}: {error}"

@@ -165,6 +165,7 @@ def test_the_name_of_a_staging_directory_is_reserved(target: Target) -> None:
     assert (target.data / "sub" / "f").read_text() == "of the host\n"
 
 
+@pytest.mark.slow
 def test_a_planted_staging_directory_leads_nowhere(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another container makes the staging directory first, as a link or with links in it: nothing outside changes."""
     monkeypatch.setattr(volume_changes, "_token", lambda *_: "known")
@@ -184,6 +185,7 @@ def test_a_planted_staging_directory_leads_nowhere(target: Target, monkeypatch: 
     assert not place.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["../secret/f", "/etc/hostname", "sub/../../secret/f", "link/f", ""])
 def test_a_forged_log_moves_nothing_outside(target: Target, path: str) -> None:
     """The log of an interrupted `apply` is on the host's side, where another container could write."""
@@ -205,6 +207,7 @@ def test_a_forged_log_moves_nothing_outside(target: Target, path: str) -> None:
     assert target.secret_is_safe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"moves": 3, "rights": []}', '{"moves": [[1]]}', "[" * 9999, "\0"])
 def test_a_broken_log_holds_nothing_up(target: Target, text: str) -> None:
     """A log that cannot be read moves nothing, and the directory is removed."""
@@ -253,6 +256,7 @@ def test_a_race_for_a_directory_on_the_way_is_not_won(target: Target) -> None:
     assert target.secret_is_safe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

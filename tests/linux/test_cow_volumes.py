@@ -190,6 +190,7 @@ def test_several_cells_are_applied_as_one(scene: Scene) -> None:
     assert not (scene.data / "sub" / "x").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inside", "meanwhile", "reason"),
     [
@@ -236,6 +237,7 @@ def test_a_change_before_the_cell_that_used_it_counts(scene: Scene) -> None:
     assert scene.conflicts() == {"/data/a": "changed on the host meanwhile"}
 
 
+@pytest.mark.slow
 def test_changes_of_the_host_elsewhere_are_no_conflict(scene: Scene) -> None:
     """Other files that the host makes or changes stay, also in the same directories."""
     scene.cell("echo c > /data/a; echo c > /data/sub/new")
@@ -311,6 +313,7 @@ def test_a_discarded_apply_or_an_empty_one_is_refused(scene: Scene) -> None:
     assert scene.verb("changes", scene.name) == "no changes"
 
 
+@pytest.mark.slow
 def test_a_container_with_changes_is_removed_by_force_alone(scene: Scene) -> None:
     """`rm` names what would be lost; `rm -f` removes it."""
     scene.cell("echo c > /data/a")
@@ -321,6 +324,7 @@ def test_a_container_with_changes_is_removed_by_force_alone(scene: Scene) -> Non
     containers.create(scene.engine, scene.engine.images.find("busybox"), scene.name)
 
 
+@pytest.mark.slow
 def test_the_verbs_show_changes_and_texts(scene: Scene) -> None:
     """`changes --text` shows the lines of text files, not those of others, and what is in conflict."""
     scene.cell("echo c >> /data/a; printf '\\000' > /data/binary; rm /data/b")
@@ -335,6 +339,7 @@ def test_the_verbs_show_changes_and_texts(scene: Scene) -> None:
     assert "wrote 3 paths to" in scene.verb("apply", scene.name, "--force")
 
 
+@pytest.mark.slow
 def test_the_directory_must_be_the_same_one(scene: Scene) -> None:
     """Another directory at the path, or a link, is refused: by the next cell and by `apply`."""
     scene.cell("echo c > /data/a")
@@ -368,6 +373,7 @@ def test_a_store_a_file_and_other_options_are_refused(scene: Scene) -> None:
         scene.cell("true")
 
 
+@pytest.mark.slow
 def test_many_layers_stay_few(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layers of a volume are merged now and then; the changes stay the same."""
     monkeypatch.setattr(attaching, "MOST_LAYERS", 3)
@@ -382,6 +388,7 @@ def test_many_layers_stay_few(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(os.listdir(scene.data)) == ["a", "d", "f2", "f3", "link", "sub"]  # noqa: PTH208
 
 
+@pytest.mark.slow
 def test_an_anonymous_container_keeps_its_changes_until_the_next_one(shared: Engine, data: Path) -> None:
     """`apply` writes those of the last cell; those that are not applied go with the container."""
     volume = (cast("Volume", parse_volume(f"{data}:/data:cow")),)
@@ -490,6 +497,7 @@ def test_an_older_kernel_is_one_line_for_root(release: str, good: bool) -> None:
     assert ":ro" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene) -> None:
     """SIGKILL of the process that applies 300 files, at any time: the next `apply` completes it and tidies up."""
     scene.cell("mkdir /data/n; for i in $(seq 300); do echo $i > /data/n/$i; echo $i > /data/f$i; done; rm /data/a")
@@ -533,6 +541,7 @@ def test_the_hosts_user_namespace_is_refused(scene: Scene) -> None:
         run_script(scene.engine, "true", name=scene.name, volumes=(volume,), userns="host")
 
 
+@pytest.mark.slow
 def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None:
     """`history` says that the cell changed something, and lists `apply` as a step that `undo` takes back."""
     scene.cell("true")

@@ -163,6 +163,21 @@ def test_owners_are_translated(scene: Scene) -> None:
     assert scene.cell("stat -c '%u:%g' /data/f /data/d /data/a").lines == ["33:34"] * 3
 
 
+@pytest.mark.slow
+def test_foreign_owners_and_links_to_one_file_stay(scene: Scene) -> None:
+    """A changed file of another user of the host stays that user's; other names of a file keep the old content."""
+    require_root()
+    for name in ("a", "sub"):
+        os.chown(scene.data / name, 1_000_000, 1_000_001)
+    (scene.data / "name").hardlink_to(scene.data / "a")
+    scene.cell("echo c > /data/a; touch /data/sub/y; chmod 700 /data/sub")
+    scene.apply()
+    facts = [(scene.data / name).stat() for name in ("a", "sub", "name")]
+    assert [(one.st_uid, one.st_gid) for one in facts] == [(1_000_000, 1_000_001)] * 3
+    assert (scene.data / "name").read_text() == "of the host\n"
+    assert (scene.data / "a").read_text() == "c\n"
+
+
 def test_attributes_and_holes_are_kept(scene: Scene) -> None:
     """An attribute of a user's and a hole in a file are on the host after `apply`; overlay's own attributes are not."""
     os.setxattr(scene.data / "a", "user.mark", b"kept")

@@ -258,6 +258,7 @@ def test_any_label_of_a_kernel(changes: dict[str, Any]) -> None:
 @given(document=json_of("argv display_name language metadata kernel_provisioner provisioner_name config run env"))
 @example(document={"argv": [], "metadata": {"kernel_provisioner": {"provisioner_name": "nbcontainer"}}})
 @example(document={"argv": 5})
+@example(document={"argv": [None]})
 def test_any_kernelspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: Any) -> None:
     """A kernel.json that others wrote is listed, or left out; it ends no command."""
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))

@@ -120,7 +120,10 @@ def resources(kernel: str) -> str:
 
 def _find(kernel: str) -> KernelSpec:
     try:
-        return KernelSpecManager().get_kernel_spec(kernel)
+        found = KernelSpecManager().get_kernel_spec(kernel)
+        if not all(isinstance(argument, str) for argument in found.argv):
+            raise TypeError("argv")
+        return found
     except (NoSuchKernel, ValueError):
         hint = "list kernels with `jupyter kernelspec list`"
         raise UsageError(f"no such kernel: '{kernel}'", hint=hint) from None

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from nbcontainer.sandbox.userns import idmap
+from tests.debian import debian_tar
 from tests.notebook import executing
 from tests.requirements import require
 
@@ -27,7 +28,10 @@ _MADE_BY_THE_MAGIC = "lrwxrwxrwx './etc/mtab' -> '/proc/self/mounts'", "lrwxrwxr
 
 _TREES = "import json\nprint(json.dumps([sorted(by_hand), sorted(by_magic)]))"
 
-USES = sorted((executing.NOTEBOOKS / "uses").glob("*.ipynb"))
+ALL = os.environ.get("NBCONTAINER_NOTEBOOKS") == "all"
+"""Whether the notebook that imports a whole Debian is executed: it takes a minute, and the tar of tests/debian.py."""
+
+USES = [path for path in sorted((executing.NOTEBOOKS / "uses").glob("*.ipynb")) if ALL or path.stem != "data-science"]
 
 
 def solutions(notebook: Any) -> list[str]:
@@ -77,7 +81,8 @@ def test_a_use_shows_what_is_stored(path: Path, env: dict[str, str], short_path:
     """The notebooks about uses fail nowhere, and their outputs are the stored ones."""
     stored = executing.read(path)
     notebook = copy.deepcopy(stored)
-    executing.execute(notebook, short_path, env)
+    debian = {"DEBIAN_TAR": str(debian_tar())} if path.stem == "data-science" else {}
+    executing.execute(notebook, short_path, {**env, **debian})
     assert_outputs(notebook, stored)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-JOBS = int(os.environ.get("NBCONTAINER_JOBS", "50"))
+JOBS = int(os.environ.get("NBCONTAINER_JOBS", "12"))
 
 NOTEBOOK = """
 import signal, sys

@@ -404,6 +404,7 @@ def acts() -> dict[str, VerbAct]:
             ready=lambda bench: bench.layers("restoring", 2),
             check=_cells("restoring", 2, 3),
             undo=_gone("restoring"),
+            again=False,
         ),
         VerbAct("diff A B", ("diff", "busybox", "box", "--text")),
         VerbAct("prune", ("prune",), ready=_unreferenced),

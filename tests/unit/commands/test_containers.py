@@ -306,10 +306,10 @@ def test_a_renamed_container_is_the_same_one(verbs: Verbs, dev: Container) -> No
     """`rename` keeps the cells, the undone ones too, the layers and the labels; the old name is free again."""
     more(verbs, dev, "three", "four")
     verbs("undo dev")
-    before, layers = str(verbs("history dev --all")), containers.get(verbs.engine, "dev").layers
+    before, layers = verbs("history dev --all").as_json(), containers.get(verbs.engine, "dev").layers
     assert str(verbs("rename dev model")) == "dev is now model"
     assert verbs("ps -q").texts == ("model",)
-    assert str(verbs("history model --all")) == before
+    assert verbs("history model --all").as_json() == before
     assert containers.get(verbs.engine, "model").layers == layers
     assert containers.get(verbs.engine, "model").as_dict()["name"] == "model"
     verbs("redo model")
@@ -324,9 +324,9 @@ def test_a_renamed_container_is_the_same_one(verbs: Verbs, dev: Container) -> No
 def test_the_last_container_has_its_new_name(verbs: Verbs, dev: Container) -> None:
     """A verb without a container means the notebook's last one, after a rename as before."""
     verbs.engine.last = dev
-    before = str(verbs("history"))
+    before = verbs("history").as_json()
     verbs("rename dev model")
-    assert str(verbs("history")) == before
+    assert verbs("history").as_json() == before
     assert str(verbs("undo")).startswith("model is as it was before")
 
 
@@ -362,11 +362,12 @@ def test_an_anonymous_container_keeps_its_name(verbs: Verbs, dev: Container) -> 
 def test_what_rename_refuses(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
     """An unknown container, an invalid name and one in use are one line, and both containers stay as they are."""
     verbs("checkout dev@0 --name other")
-    before = str(verbs("ps")), str(verbs("history dev")), str(verbs("history other"))
+    shown = ("ps", "history dev", "history other")
+    before = [verbs(one).as_json() for one in shown]  # ages change
     with pytest.raises(error) as raised:
         verbs(line)
     assert str(raised.value).startswith(message)
-    assert (str(verbs("ps")), str(verbs("history dev")), str(verbs("history other"))) == before
+    assert [verbs(one).as_json() for one in shown] == before
 
 
 def test_a_running_container_keeps_its_name(verbs: Verbs, dev: Container) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.sandbox.userns import idmap
+from tests.cli.conftest import PROGRAM
+from tests.requirements import require, require_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,3 +172,30 @@ def test_a_signal_for_stop(program: Program, name: str, tmp_path: Path) -> None:
         program.good("stop", "-t", "30", name)
         assert running.wait(60) == 7
     assert (tmp_path / "out").read_text() == "ready\nstopped\n"
+
+
+def test_an_entrypoint_is_replaced_or_removed(program: Program) -> None:
+    """`--entrypoint` with a program gets the command's words as its arguments; empty, the command is the program."""
+    assert program("run", "--entrypoint", "/bin/echo", "busybox", "hello").stdout == "hello\n"
+    assert program("run", "--entrypoint", "", "busybox", "echo", "hello").stdout == "hello\n"
+
+
+@pytest.mark.slow
+def test_a_volume_with_a_mount_of_proc_in_it_shows_its_files(program: Program, tmp_path: Path) -> None:
+    """A mount of proc in a root user's volume can have no ids: the volume works, and a message names the mount."""
+    require_root()
+    require("unshare")
+    (tmp_path / "v" / "p").mkdir(parents=True)
+    (tmp_path / "v" / "file").touch()
+    script = 'mount -t proc proc v/p && "$@"; code=$?; umount v/p; exit $code'
+    words = [*PROGRAM, "run", "-v", "./v:/data", "busybox", "ls", "/data"]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *words],
+        cwd=tmp_path,
+        env=program.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "file\np\n")
+    assert f"{tmp_path}/v/p" in done.stderr

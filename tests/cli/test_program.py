@@ -97,7 +97,7 @@ def test_the_exit_code_is_the_containers(program: Program, words: list[str], cod
         ([], 2, "run: missing image; write `run [OPTIONS] IMAGE"),
         (["--volum", "a:b", "busybox"], 2, "run: unknown option '--volum'; did you mean --volume"),
         (["-v", "a", "busybox"], 2, "invalid volume 'a': expected SRC:DST[:ro]; write -v SRC:DST"),
-        (["-v"], 2, "missing value for --volume; write `-v, --volume SRC:DST[:ro]`"),
+        (["-v"], 2, "missing value for --volume; write `-v, --volume SRC:DST[:ro|:cow]`"),
         (["-it", "busybox"], 2, "-it requires a terminal on standard input; remove -t, or -i"),
     ],
 )

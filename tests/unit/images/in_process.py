@@ -59,7 +59,7 @@ class InProcess:
         root = os.open(self.store / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         umask = os.umask(0)
         try:
-            with mock.patch.object(sandboxed, "_root", return_value=root):
+            with mock.patch.object(sandboxed, "_root", side_effect=lambda: os.dup(root)):
                 return function(files, progress or (lambda _: None), **arguments)
         finally:
             os.umask(umask)

@@ -100,12 +100,21 @@ class Notebook:
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
+        try:
+            self._wait(1 if script == PLAIN else 3)
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self, locks: int) -> None:
+        """Wait until that many pipes are locked, and let the notebook read on."""
         assert self.process.stdin is not None
-        wait_until(lambda: self._is_locked(1 if script == PLAIN else 3))
+        wait_until(lambda: self._is_locked(locks))
         self.below = descendants(self.process.pid)
         self.fds = pidfds(self.below)
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the cell has been ended already, and the notebook with it
+            self.process.stdin.write(b"\n")
+            self.process.stdin.flush()
 
     def _is_locked(self, number: int) -> bool:
         """Whether that many processes hold locks, or the time limit has ended all of it."""
@@ -174,7 +183,11 @@ register = supervisor.Supervisor._register
 supervisor.Supervisor._register = lambda self: (found.append(self), register(self))
 thread = threading.Thread(target=cell)
 thread.start()
-while not any("State:\tD" in open(f"/proc/self/task/{task}/status").read() for task in os.listdir("/proc/self/task")):
+def waits():
+    states = [open(f"/proc/self/task/{task}/status").read() for task in os.listdir("/proc/self/task")]
+    return any("State:\tD" in state for state in states)
+
+while not found or not waits():
     time.sleep(0.02)
 found[0].stop(Reason.INTERRUPTED)
 thread.join()

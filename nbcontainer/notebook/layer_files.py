@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 _MOST = 1000  # entries that are read of a layer
 _DEPTH = 40
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_STRAIGHT = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _ORIGIN = ("user.overlay.origin", "trusted.overlay.origin")
 
 
@@ -107,7 +111,7 @@ class _Folder:
         return _Folder(fd, path, self.below, copied, new)
 
     def _is_not_below(self, path: str) -> bool:
-        return self.below is not None and not any(os.path.lexists(f"{tree}{path}") for tree in self.below)
+        return self.below is not None and not any(_is_there(tree, path) for tree in self.below)
 
 
 class _Found(NamedTuple):
@@ -129,6 +133,19 @@ def _walk(folder: _Folder, depth: int) -> Iterator[_Found]:
                     below = folder.enter(entry.name, stack)
                     yield _Found(below.path, new_directory=below.new)
                     yield from _walk(below, depth + 1)
+
+
+def _is_there(tree: Path, path: str) -> bool:
+    """Return whether a tree (host) has an absolute container path. No link of the tree is followed."""
+    with contextlib.ExitStack() as stack:
+        try:
+            top = os.open(tree, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, top)
+            found = openat2(top, path.lstrip("/"), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, resolve=_STRAIGHT)
+            stack.callback(os.close, found)
+        except OSError as error:
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        return True
 
 
 def _has_origin(fd: int) -> bool:

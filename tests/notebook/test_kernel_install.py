@@ -134,6 +134,22 @@ def test_without_arguments_it_installs_the_data_science_kernel(
     capsys.readouterr()
 
 
+def test_it_names_the_proxies_that_a_kernel_gets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the kernel has a private network; a proxy on this machine's loopback is not reached from there."""
+    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example:3128")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:3128")
+    for network, said in (("private", True), ("none", False)):
+        do("install", "--image", "busybox", "--name", "behind", "--network", network)
+        shown = capsys.readouterr().out
+        assert ("https_proxy of the notebook's environment" in shown) is said
+        assert "http_proxy," not in shown
+        assert "secret" not in shown
+        do("remove", "behind")
+        capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("words", "notebooks"),
     [

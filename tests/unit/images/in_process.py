@@ -32,6 +32,24 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def _roots(root: int) -> Iterator[Callable[[], int]]:
+    """Yield what opens the root again. It closes what a function leaves open, which ends with a sandbox."""
+    found: list[int] = []
+
+    def again() -> int:
+        found.append(os.dup(root))
+        return found[-1]
+
+    try:
+        yield again
+    finally:
+        for fd in set(found):
+            with contextlib.suppress(OSError):  # it is closed
+                if os.path.sameopenfile(fd, root):
+                    os.close(fd)
+
+
 class InProcess:
     """`nbcontainer.images.runner.Runner` on the directories of `store`, of one layer at most."""
 
@@ -59,7 +77,7 @@ class InProcess:
         root = os.open(self.store / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         umask = os.umask(0)
         try:
-            with mock.patch.object(sandboxed, "_root", side_effect=lambda: os.dup(root)):
+            with _roots(root) as opened, mock.patch.object(sandboxed, "_root", side_effect=opened):
                 return function(files, progress or (lambda _: None), **arguments)
         finally:
             os.umask(umask)

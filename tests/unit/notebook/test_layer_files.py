@@ -51,6 +51,17 @@ def test_no_link_and_no_pipe_of_a_cell_is_opened(tmp_path: Path) -> None:
     assert not layer.is_new_directory("/pipe/x")
 
 
+def test_no_link_of_a_lower_layer_is_followed(tmp_path: Path) -> None:
+    """What a link of the image or of an earlier cell leads to, on this machine, does not make a directory old."""
+    layer = tree(tmp_path)
+    (tmp_path / "outside" / "made").mkdir(parents=True)
+    (tmp_path / "below" / "way").symlink_to(tmp_path / "outside")
+    (tmp_path / "top" / "way" / "made").mkdir(parents=True)
+    assert layer.is_new_directory("/way/made")
+    assert layer.is_new_directory("/tmp/made")
+    assert not layer.is_new_directory("/way")  # the link was there
+
+
 def test_a_large_layer_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in breadth nor in depth; the number of files is then a least number."""
     monkeypatch.setattr(layer_files, "_MOST", 3)

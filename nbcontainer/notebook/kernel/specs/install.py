@@ -14,6 +14,7 @@ from nbcontainer.commands.views import Note
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.loading import stem_of
+from nbcontainer.images.builtin.host_variables import network_variables
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.notebook.kernel.specs.freeze import RUN_WORDS, run_words
 from nbcontainer.notebook.kernel.specs.kernelspec import NOTEBOOKS, Notebooks
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener
+    from nbcontainer.store.layout import Store
 
 _CONTAINER_USER = Option(("-u",), "USER[:GROUP]", "the user in the container, by name or number in the image")
 
@@ -85,7 +87,7 @@ def install(engine: Callable[[], Engine], words: Words, listener: Listener | Non
     if prefix:
         user_files.check_path(opened.store, reference.host_path(prefix) / "share" / "jupyter" / "kernels" / name)
     path = kernelspec.install(spec, name, prefix=prefix, logos=logos)
-    return Note("\n".join((f"{name}  {path}", *_shared(choice))))
+    return Note("\n".join((f"{name}  {path}", *_shared(choice, opened.store))))
 
 
 def _prefix(words: Words) -> str:
@@ -161,13 +163,21 @@ _NETWORK = {
 }
 
 
-def _shared(choice: _Choice) -> list[str]:
+def _shared(choice: _Choice, store: Store) -> list[str]:
     """Return what the kernel's container shares with the host, one thing a line, and how to change it."""
     options = request_of(parse(RUN_WORDS, choice.run)).options
     lines = [
         f"  the notebook's directory: {_DIRECTORY[Notebooks(choice.notebooks)]}",
         f"  network: {_NETWORK[Network(options.networking.network)]}",
     ]
+    if options.networking.network == Network.PRIVATE and (names := _passed(store)):
+        lines.append(f"  passed on: {', '.join(names)} of the notebook's environment; change one with -e NAME=VALUE")
     for volume in options.mounts.volumes:
         lines.append(f"  {volume.source}: {'read-only' if volume.read_only else 'read and write'}, at {volume.target}")
     return lines
+
+
+def _passed(store: Store) -> list[str]:
+    """Return the names of the variables for proxies and certificates that a kernel in a private network gets."""
+    found = network_variables(store.path)
+    return sorted(found.proxies | {name: path for name, path in found.bundles.items() if name not in found.hidden})

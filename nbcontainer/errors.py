@@ -65,7 +65,7 @@ class NbcontainerError(Exception):
     ...     result = run("busybox", ["true"], network="wired")
     ... except NbcontainerError as error:
     ...     print(error.message, error.hint, sep=" | ")
-    unknown network 'wired' for --network | choose one of none, host, private
+    unknown network 'wired' for --network | choose one of none, host, private, or write container:NAME
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GRACE = 0.4
 """Seconds between the signal that asks a cell to end and SIGKILL."""
 
-BRIEF = 0.05
+BRIEF = 0.005
 """Seconds after which a cell counts as lasting, even if it has shown nothing: no person sees a shorter one run."""
 
 _CHUNK = 1 << 16

@@ -23,6 +23,10 @@ distributed = pytest.importorskip("distributed")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
+SUBNET = f"10.231.{os.getpid() % 250 + 1}"
+"""Not that of an earlier run, which may have been killed before it removed its bridge."""
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
@@ -32,9 +36,9 @@ def bridge(name: str) -> Iterator[str]:
     """A bridge of this machine, since Dask's workers connect to each other; its address."""
     ip("link", "add", name, "type", "bridge")
     try:
-        ip("addr", "add", "10.231.77.1/24", "dev", name)
+        ip("addr", "add", f"{SUBNET}.1/24", "dev", name)
         ip("link", "set", name, "up")
-        yield "10.231.77.1"
+        yield f"{SUBNET}.1"
     finally:
         ip("link", "del", name)
 
@@ -47,7 +51,7 @@ def network(number: int, prefix: str) -> Iterator[str]:
     try:
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
         ip("link", "set", link, "master", prefix, "up")
-        ip("-n", name, "addr", "add", f"10.231.77.{number + 1}/24", "dev", "eth0")
+        ip("-n", name, "addr", "add", f"{SUBNET}.{number + 1}/24", "dev", "eth0")
         ip("-n", name, "link", "set", "eth0", "up")
         ip("-n", name, "link", "set", "lo", "up")
         yield name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -84,6 +85,10 @@ class BackgroundQueue:
         while (task := self._tasks.get()) is not None:
             if not busy:
                 time.sleep(_QUIET)
-            with contextlib.suppress(OSError, NbcontainerError):
+            try:
                 task()
+            except (OSError, NbcontainerError):
+                pass
+            except Exception:  # a mistake of this package: it is shown, and later tasks run
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             busy = not self._tasks.empty()

@@ -118,7 +118,7 @@ def test_the_next_container_is_made_when_the_cell_is_over(
         heard.append("over")
 
     monkeypatch.setattr(engine, "prewarm", asked)
-    monkeypatch.setattr(engine._warm, "prepare", lambda *_: heard.append("made"))
+    monkeypatch.setattr(engine._warm, "prepare", lambda *_, **__: heard.append("made"))
     notebook.shell.events.callbacks["post_run_cell"].insert(0, over)
     try:
         notebook.good("%%container busybox\ntrue")

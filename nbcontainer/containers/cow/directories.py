@@ -133,8 +133,11 @@ def _open(node: Node) -> int:
         fd = openat2(AT_FDCWD, node.path, _DIRECTORY, resolve=_STRAIGHT)
     except OSError as error:
         raise cannot_open("the volume", node.path, error) from error
-    facts = os.fstat(fd)
-    if (facts.st_dev, facts.st_ino) != (node.device, node.inode):
+    try:
+        facts = os.fstat(fd)
+        if (facts.st_dev, facts.st_ino) != (node.device, node.inode):
+            raise ChangesRefused(f"{node.path} was replaced meanwhile", hint="try again")
+    except BaseException:
         os.close(fd)
-        raise ChangesRefused(f"{node.path} was replaced meanwhile", hint="try again")
+        raise
     return fd

@@ -118,7 +118,12 @@ def _unmapped(source: str, identity: tuple[int, int] | None) -> int:
 
 
 def _part(tree: int, source: str, *, mapped: bool) -> Part:
-    mode = os.fstat(tree).st_mode
+    """Take a tree over; it is closed if it cannot be looked at."""
+    try:
+        mode = os.fstat(tree).st_mode
+    except OSError:
+        os.close(tree)
+        raise
     return Part(tree, source, mapped, directory=stat.S_ISDIR(mode), device=stat.S_ISCHR(mode))
 
 

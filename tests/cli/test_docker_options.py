@@ -155,7 +155,7 @@ def test_what_is_not_supported_is_answered(program: Program) -> None:
     assert program.fails(2, "run", "--gpus", "all", "busybox") == (
         "run: unsupported option '--gpus': GPUs are not supported yet; remove it"
     )
-    assert program.fails(2, "top").startswith("unsupported verb 'top': ")
+    assert program.fails(2, "build").startswith("unsupported verb 'build': ")
     assert "docker save" in program.fails(2, "run", "docker-daemon:busybox:1", "true")
 
 

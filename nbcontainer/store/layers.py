@@ -61,6 +61,15 @@ class Layers:
         place.mkdir(0o755 | _PRIVATE)
         return place
 
+    def adopt(self, folder: Path, layer: str) -> None:
+        """Make a directory of the store, with the layer's files in `diff`, the directory of a cell's layer.
+
+        The directory moves as a whole. A cell may have given `diff` to another id, or closed it, and a directory that
+        this user may not write to cannot get another parent (rename(2), EACCES). Raises `OSError`.
+        """
+        os.chmod(folder, 0o755 | _PRIVATE)  # noqa: PTH101 - as in `make_private`, of a cell
+        os.rename(folder, f"{self._folder}/{layer}")  # noqa: PTH104
+
     def begin(self, layer: str) -> Path:
         """Make the directory of a private layer that takes a while to fill, and return it. Raises `OSError`."""
         place = self.make_private(layer)

@@ -501,6 +501,20 @@ def test_a_directory_of_another_user_is_one_line(scene: Scene) -> None:
     assert "permissions" in caught.value.hint
 
 
+@pytest.mark.parametrize("how", ["chmod 555 /w/own", "chown 33:33 /w/own", "chown 33:33 /w/own; chmod 700 /w/own"])
+def test_a_directory_that_is_closed_to_the_notebook_has_its_changes(scene: Scene, engine: Engine, how: str) -> None:
+    """The directory for the changes has the owner and the mode of the volume's, and is kept all the same."""
+    if engine.idmap.kind == idmap.MapKind.SINGLE and "chown" in how:
+        pytest.skip("a single id has one user")
+    beside = scene.data / "own"
+    beside.mkdir()
+    run_script(engine, how, volumes=(cast("Volume", parse_volume(f"{scene.data}:/w")),))
+    scene.data = beside
+    assert scene.cell("echo c > /data/new; cat /data/new").text == "c"
+    assert "A /data/new" in scene.changes()
+    assert scene.cell("cat /data/new").text == "c"
+
+
 @pytest.mark.parametrize(("release", "good"), [("5.18.0", False), ("4.19.1-x", False), ("5.19.0", True), ("6.1", True)])
 def test_an_older_kernel_is_one_line_for_root(release: str, good: bool) -> None:
     """Linux before 5.19 has no overlays on idmapped mounts: root gets one line with the way out."""

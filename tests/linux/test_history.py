@@ -19,6 +19,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history import flatten
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.requirements import require
 from tests.running import run_script
 
@@ -93,6 +94,21 @@ def test_a_removed_file_is_not_listed_on_flattened_layers(own: Engine) -> None:
     found = containers.get(own, "dev")
     assert len(found.lowers) == 1 + len(found.record.base)
     assert run_script(own, "echo /d/* /d/e/* /bin/l[rs]", name="dev").text == "/d/b /d/e /d/e/* /bin/l[rs]"
+
+
+@pytest.mark.parametrize("how", ["chmod 555 /", "chmod 700 /", "chown 33:33 /; chmod 755 /"])
+def test_a_cell_may_close_its_root_directory(own: Engine, how: str) -> None:
+    """What it wrote is kept, although the directory that holds it cannot get another parent from a plain user."""
+    if own.idmap.kind == MapKind.SINGLE and "chown" in how:
+        pytest.skip("a single id has one user")
+    run_script(own, f"echo x > /f; {how}", name="closing")
+    made = containers.get(own, "closing")
+    try:
+        assert made.record.lost == 0
+        assert run_script(own, "cat /f", name="closing").text == "x"
+        assert [str(change) for change in diff(made)] == ["A /f"]
+    finally:
+        containers.get(own, "closing").remove()
 
 
 def test_no_container_reaches_the_limit_of_the_kernel(own: Engine) -> None:

@@ -153,15 +153,29 @@ class WriteLayer(WriteView):
         if found:
             home = str(self._home) if self.in_memory else f"tmp/{self.id}"
             host.merge_parts(self.store, runner, home, found, self.lowers[-1])
-        self.store.layers.make_private(self.id)
         try:
-            (self.path / "diff").rename(place / "diff")
+            if self.in_memory:
+                self.store.layers.make_private(self.id)
+                (self.path / "diff").rename(place / "diff")
+            else:
+                self._strip()
+                self.store.layers.adopt(self.path, self.id)
             if found:
                 host.write_beside(self.store, self.id, [part for _, part in found])
         except BaseException:
             discard(self.store, runner, [place])
             raise
         return self.id
+
+    def _strip(self) -> None:
+        """Leave nothing but `diff`, and be the owner of the directory around it."""
+        for suffix in self._suffixes:
+            _remove_work(f"{self._home}/work{suffix}")
+        for number in range(len(self.parts)):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{self._home}/diff.{number}")
+        if self.parts:
+            os.chown(self._home, os.geteuid(), os.getegid())
 
     def remove(self) -> bool:
         """Remove it as overlay leaves it; return False if it still has a cell's files."""

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
     from nbcontainer.linux.kernel import Kernel
 
-OVERFLOW = 65534
-"""The id that the kernel shows for an owner that has none in the user namespace (user_namespaces(7))."""
-
 _FIXED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 
@@ -116,7 +113,6 @@ class MountCopyOnWrite(Step):
         """
         facts = kernel.stat(os.path.normpath(f"{LAYERS}/{model}"))
         upper = os.path.normpath(f"{LAYERS}/{self.upper}")
-        if OVERFLOW not in (facts.st_uid, facts.st_gid):
-            with contextlib.suppress(OSError):
-                kernel.chown(upper, facts.st_uid, facts.st_gid)
+        with contextlib.suppress(OSError):
+            kernel.chown(upper, facts.st_uid, facts.st_gid)
         kernel.chmod(upper, stat.S_IMODE(facts.st_mode) & 0o1777)

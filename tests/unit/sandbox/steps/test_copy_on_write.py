@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 import pytest
 
@@ -25,7 +24,7 @@ from nbcontainer.linux.mounts import (
     OPEN_TREE_CLONE,
 )
 from nbcontainer.linux.recording import RecordingKernel, call
-from nbcontainer.sandbox.steps.copy_on_write import OVERFLOW, MountCopyOnWrite
+from nbcontainer.sandbox.steps.copy_on_write import MountCopyOnWrite
 
 HARMLESS = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 # What RecordingKernel says of every path.
@@ -89,15 +88,6 @@ def test_the_upper_directory_gets_owner_and_mode_of_the_topmost_below() -> None:
     VOLUME.apply(kernel, ())
     assert kernel.only("stat") == [call("stat", "layers/l2/diff")]
     assert kernel.only("chmod") == [call("chmod", "tmp/s.1/diff", 0o755)]
-
-
-def test_an_owner_without_an_id_stays_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel shows such an owner as 65534. The upper directory is not given to that id: the notebook renames it."""
-    kernel = RecordingKernel()
-    facts = os.stat_result((stat.S_IFDIR | 0o755, 1, 1, 1, OVERFLOW, OVERFLOW, 0, 0, 0, 0))
-    monkeypatch.setattr(kernel, "stat", lambda *_: facts)
-    VOLUME.apply(kernel, ())
-    assert kernel.only("chown") == []
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES, errno.ESTALE, errno.EREMCHG])

@@ -122,10 +122,9 @@ class Streams:
     closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
     lines about the run that the container did not write, and `on_wait` the line that says why it has to wait.
     `on_cached` gets the line that says that the output is a kept one. `values_digest` returns a digest of the files of
-    `/in`. `lasting`
-    is given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while
-    the cell runs. With `on_began`, other processes can join the container, and it is called when the program runs.
-    `log` is that of a job, relative to the store.
+    `/in`. `lasting` is given for a program that runs more than the request's own text. `on_glance` is called every
+    GLANCE seconds while the cell runs. With `on_began`, other processes can join the container, and it is called when
+    the program runs. `log` is that of a job, relative to the store.
     """
 
     stdout: Sink
@@ -146,7 +145,6 @@ class Streams:
     on_glance: Callable[[], None] | None = None
     on_began: Callable[[], None] | None = None
     log: str = ""
-
     on_cached: Callable[[str], None] | None = None
     values_digest: Callable[[], str] | None = None
 

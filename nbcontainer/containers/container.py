@@ -7,7 +7,6 @@ The verbs are one function or method each. Functions of this module: `create`, `
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -52,7 +51,7 @@ from nbcontainer.oci.documents import Image
 from nbcontainer.store.atomic_files import sync_directory
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.layout import Store
-from nbcontainer.store.locks import open_lock
+from nbcontainer.store.locks import lock_in_place
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 
@@ -480,19 +479,14 @@ def _locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[None
     With `wait`, call that if another process or thread holds it, and wait until it is free.
     """
     try:
-        fd = open_lock(path / "lock")
+        fd = lock_in_place(path / "lock", wait)
     except (FileNotFoundError, NotADirectoryError):
         raise _not_found(path.name) from None
+    except BlockingIOError:
+        problem = f"container '{path.name}' is running, here or in another notebook"
+        hint = f"wait for it, or stop it first: `%container stop {path.name}`"
+        raise ContainerBusy(problem, hint=hint) from None
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if wait is None:
-                problem = f"container '{path.name}' is running, here or in another notebook"
-                hint = f"wait for it, or stop it first: `%container stop {path.name}`"
-                raise ContainerBusy(problem, hint=hint) from None
-            wait()
-            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

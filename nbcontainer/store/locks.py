@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -62,3 +62,38 @@ def try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def lock_in_place(path: Path, wait: Callable[[], None] | None = None) -> int:
+    """Lock the file at `path` (host) exclusively; return its descriptor, which the caller closes.
+
+    A file that was renamed or removed before this had the lock is released, and the one at the path is locked. If
+    another descriptor has it locked, `wait` is called once, and this waits; without `wait`, that is a
+    `BlockingIOError`. Raises `OSError`.
+    """
+    while True:
+        fd = open_lock(path)
+        try:
+            if not try_lock(fd):
+                if wait is None:
+                    raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path))
+                wait()
+                wait = _nothing
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_at(path, fd):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -264,7 +264,7 @@ def test_changes_of_the_host_elsewhere_are_no_conflict(scene: Scene) -> None:
 
 
 def test_a_directory_that_both_make_has_the_files_of_both(scene: Scene) -> None:
-    """A directory of the same name is no conflict: it keeps the host's mode and files, and gets the container's."""
+    """Directories of the same name do not conflict: it keeps the host's mode and files, and gets the container's."""
     scene.cell("mkdir -m 700 /data/new; echo c > /data/new/c")
     (scene.data / "new").mkdir()
     (scene.data / "new").chmod(0o751)
@@ -528,7 +528,10 @@ def test_an_older_kernel_is_one_line_for_root(release: str, good: bool) -> None:
 
 @pytest.mark.slow
 def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene) -> None:
-    """SIGKILL of the process that applies 300 files, at any time: the next `apply` completes it and tidies up."""
+    """SIGKILL of the process that applies 300 files, at any time: the next `apply` completes it and tidies up.
+
+    The container may have another name by then.
+    """
     scene.cell("mkdir /data/n; for i in $(seq 300); do echo $i > /data/n/$i; echo $i > /data/f$i; done; rm /data/a")
     expected = 300 * 2 + 3  # with b, sub/x and link
     program = (
@@ -545,6 +548,8 @@ def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 notebook.wait(0.002)
         notebook.kill()
+    scene.made.rename(f"{scene.name}-again")
+    scene.name += "-again"
     if volume_changes.has_changes(scene.made):
         scene.apply()
     found = [path for path in scene.data.rglob("*") if not path.is_dir()]

@@ -190,5 +190,5 @@ def _inside(state: VolumeState, path: str) -> str:
 
 
 def _token(container: Container, state: VolumeState) -> str:
-    """Return the name of the staging directory of these changes: the same one in each run."""
-    return hashlib.sha256(f"{container.name}\0{state.target}\0{state.began}".encode()).hexdigest()[:16]
+    """Return the name of the staging directory of these changes: the same one in each run, also under another name."""
+    return hashlib.sha256(f"{container.record.journal}\0{state.target}\0{state.began}".encode()).hexdigest()[:16]

@@ -1,0 +1,69 @@
+"""Locks on files of the store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.store.locks import lock_in_place, open_lock, try_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """The lock of a container."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "lock").touch()
+    return tmp_path / "dev" / "lock"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another descriptor has the file locked."""
+    fd = open_lock(path)
+    try:
+        return not try_lock(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_lock_that_is_held_is_an_error_or_awaited(lock: Path) -> None:
+    """Without a function to call before the wait, it is an error, and no descriptor stays open."""
+    held = lock_in_place(lock)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with pytest.raises(BlockingIOError):
+        lock_in_place(lock)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    os.close(lock_in_place(lock, wait=lambda: os.close(held)))
+
+
+def test_who_waited_locks_what_is_at_the_path_then(lock: Path, tmp_path: Path) -> None:
+    """A container that was renamed meanwhile is released, and the new one of its name is locked."""
+    held = lock_in_place(lock)
+    waits, found = threading.Event(), list[int]()
+    waiter = threading.Thread(target=lambda: found.append(lock_in_place(lock, wait=waits.set)))
+    waiter.start()
+    assert waits.wait(60)
+    lock.parent.rename(tmp_path / "renamed")
+    lock.parent.mkdir()
+    lock.touch()
+    os.close(held)
+    waiter.join()
+    assert (is_locked(lock), is_locked(tmp_path / "renamed" / "lock")) == (True, False)
+    os.close(found[0])
+
+
+def test_what_was_removed_is_not_locked(lock: Path) -> None:
+    """If there is no other one, it is missing, as if it had been so before."""
+    held = lock_in_place(lock)
+
+    def remove() -> None:
+        lock.unlink()
+        os.close(held)
+
+    with pytest.raises(FileNotFoundError):
+        lock_in_place(lock, wait=remove)

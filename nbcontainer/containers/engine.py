@@ -233,7 +233,7 @@ class Engine(Workspace):
         groups = (*self._groups, *(() if group is None else (group,)))
         self._groups = [one for one in groups if not one.remove()]
         if upper is not None and not upper.remove():
-            trash.discard(self.store, self, [upper.path])
+            trash.discard(self.store, self, upper.left)
         self.launcher.collect()
 
     def drop_layer(self, layer: str) -> None:

@@ -66,7 +66,7 @@ def write_file(container: Container, path: str, source: int, mode: int) -> None:
                     raise
         finally:
             if not upper.remove():
-                trash.discard(store, workspace, [upper.path])
+                trash.discard(store, workspace, upper.left)
 
 
 def _check(path: str) -> None:

@@ -231,7 +231,7 @@ def into_stopped(container: Container, what: str) -> Caller:
                 return found
             finally:
                 if not upper.remove():
-                    trash.discard(store, workspace, [upper.path])
+                    trash.discard(store, workspace, upper.left)
 
     return call
 

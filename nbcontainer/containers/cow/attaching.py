@@ -137,7 +137,7 @@ class CowVolumes:
         for one in self._attached.values():
             upper, one.upper = one.upper, None
             if upper is not None and not upper.remove():
-                trash.discard(self._workspace.store, self._workspace, [upper.path])
+                trash.discard(self._workspace.store, self._workspace, upper.left)
 
 
 def write_notes(workspace: Workspace, layer: str, notes: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
         finally:
             protocol.close(opened)
             if not upper.remove():
-                engine.discard_later([upper.path])
+                engine.discard_later(upper.left)
     return plan, cell.launcher.idmap, seen
 
 

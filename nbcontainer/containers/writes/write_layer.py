@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
@@ -80,6 +81,7 @@ class WriteLayer(WriteView):
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
+        self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
             Overlay((*(f"{layer}/diff" for layer in lowers), f"../{BELOW}"), *places)
@@ -168,17 +170,24 @@ class WriteLayer(WriteView):
         return self.id
 
     def _strip(self) -> None:
-        """Leave nothing but `diff`, and be the owner of the directory around it."""
-        for suffix in self._suffixes:
-            _remove_work(f"{self._home}/work{suffix}")
+        """Leave nothing but `diff`, and be the owner of the directory around it.
+
+        The work directory goes aside, by a name of this session that a cleanup removes: `remove` removes it later.
+        """
+        self._aside = (Path(f"{self._home}w"),)
+        os.rename(f"{self._home}/work", f"{self._home}w")
+        if not self.parts:
+            return
         for number in range(len(self.parts)):
+            _remove_work(f"{self._home}/work.{number}")
             with contextlib.suppress(OSError):
                 os.rmdir(f"{self._home}/diff.{number}")
-        if self.parts:
-            os.chown(self._home, os.geteuid(), os.getegid())
+        os.chown(self._home, os.geteuid(), os.getegid())
 
     def remove(self) -> bool:
         """Remove it as overlay leaves it; return False if it still has a cell's files."""
+        for work in self._aside:
+            _remove_work(str(work))
         home = str(self._home)
         for suffix in self._suffixes:
             _remove_work(f"{home}/work{suffix}")
@@ -188,7 +197,12 @@ class WriteLayer(WriteView):
             os.rmdir(home)
         if self.in_memory:
             self._remove_links()
-        return not self.path.exists()
+        return not self.left
+
+    @property
+    def left(self) -> list[Path]:
+        """What `remove` has left: a cell's files, or a whiteout of overlay's in its work directory."""
+        return [path for path in (self.path, *self._aside) if not _is_gone(path)]
 
     def _remove_links(self) -> None:
         for suffix in self._suffixes:
@@ -197,6 +211,17 @@ class WriteLayer(WriteView):
                     link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def _is_gone(path: Path) -> bool:
+    """Return whether nothing is at a path (host); false if that cannot be seen."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _remove_work(work: str) -> None:

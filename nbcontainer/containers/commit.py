@@ -101,8 +101,8 @@ def _commit(
         )
         # One lock for blobs, layer names and the image's name: a prune in between could remove the blobs.
         with store.lock():
-            for (of_group, _), (path, layer) in zip(groups, packed, strict=True):
-                store.blobs.adopt(path, layer.blob.digest)
+            store.blobs.adopt_all((path, layer.blob.digest) for path, layer in packed)
+            for (of_group, _), (_, layer) in zip(groups, packed, strict=True):
                 store.layers.name(of_group, layer.diff_id)
             workspace.images.lowers(image)
             return store.index.add_image(image, name)

@@ -164,7 +164,8 @@ class Container:
 
     def image(self) -> Image:
         """Return the image that it was made from. Raises `ImageError` if the store has lost it."""
-        return self.workspace.store.index.read_image(self.record.image_digest).named(self.record.image)
+        index, digest = self.workspace.store.index, self.record.image_digest
+        return index.recall(f"image {digest}", lambda: index.read_image(digest)).named(self.record.image)
 
     @contextlib.contextmanager
     def use(self, *, wait: Callable[[], None] | None = None) -> Iterator[None]:
@@ -237,7 +238,10 @@ class Container:
 
         Raises `StoreError` and what a sandbox raises.
         """
-        if len(self.history.lowers()) > MOST_LOWERS and self.saved:
+        head = self.record.head
+        if head is None or head.depth <= MOST_LOWERS or not self.saved:
+            return
+        if len(self.history.lowers()) > MOST_LOWERS:
             if self.record.carried:  # an older version made it
                 self.save()
             self._flattening.all(self.record.head)

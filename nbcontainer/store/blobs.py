@@ -9,7 +9,7 @@ from nbcontainer.oci import documents as oci
 from nbcontainer.store.atomic_files import sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _DOCUMENT_LIMIT = 8 << 20  # bytes
@@ -62,11 +62,19 @@ class Blobs:
         return digest
 
     def adopt(self, path: Path, digest: str) -> None:
-        """Move a complete file of the store to its place among the blobs.
+        """Move a complete file of the store to its place among the blobs. See `adopt_all`."""
+        self.adopt_all([(path, digest)])
 
-        The caller has synced the file, or marked the digest (`nbcontainer.store.durability`). Raises `OSError`.
+    def adopt_all(self, files: Iterable[tuple[Path, str]]) -> None:
+        """Move complete files of the store, each with its digest, to their places; sync each directory once.
+
+        The caller has synced the files, or marked the digests (`nbcontainer.store.durability`). Raises `OSError`.
         """
-        target = self.path(digest)
-        target.parent.mkdir(mode=0o755, exist_ok=True)
-        path.replace(target)
-        sync_directory(target.parent)
+        changed = set()
+        for path, digest in files:
+            target = self.path(digest)
+            target.parent.mkdir(mode=0o755, exist_ok=True)
+            path.replace(target)
+            changed.add(target.parent)
+        for folder in changed:
+            sync_directory(folder)

@@ -9,6 +9,7 @@ from nbcontainer.containers.history import flats
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from nbcontainer.containers.history.flats import FlatsNow
     from nbcontainer.containers.history.state import State, StateId
     from nbcontainer.containers.history.states import States
 
@@ -60,10 +61,14 @@ class History:
 
     def lowers(self) -> tuple[str, ...]:
         """Return few layers with the same files as `layers`, the topmost first: flattened ones stand for many."""
+        top = next(self.changes(), None)
+        return () if top is None else self._states.flats.lowers(top, lambda flats: self._lowers(top, flats))
+
+    def _lowers(self, top: State, flats: FlatsNow) -> tuple[str, ...]:
         found = []
-        state = next(self.changes(), None)
+        state: State | None = top
         while state is not None:
-            flat = self._states.flats.at(state)
+            flat = flats.at(state)
             if flat is None:
                 found += [state.layer] if state.layer else []
                 state = self._under(state)
@@ -79,9 +84,10 @@ class History:
         """
         states = [state for state in self.changes() if state.layer]
         groups: list[tuple[str, list[State]]] = []
+        known = self._states.flats.look()
         at = 0
         while at < len(states):
-            flat = self._states.flats.at(states[at]) if len(states) > most else None
+            flat = known.at(states[at]) if len(states) > most else None
             end = at + (1 if flat is None else flats.WIDTH**flat.level)
             groups.append((states[at].layer if flat is None else flat.layer, states[at:end][::-1]))
             at = end

@@ -21,7 +21,7 @@ from nbcontainer.images.archives.loading import ImportOptions, load
 from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
 from nbcontainer.oci import documents as oci
-from nbcontainer.store import errors
+from nbcontainer.store import blobs, errors
 from nbcontainer.store.layout import Store, default_path
 from tests.requirements import require, require_plain_user, require_root
 from tests.unit.images import tars
@@ -305,6 +305,22 @@ def test_names_are_of_one_session(store: Store) -> None:
 
 
 # Damage
+
+
+def test_many_blobs_are_one_wait_for_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that gets many blobs is synced once, after the last of them: a commit of many cells waits once."""
+    synced: list[int] = []
+    folder = store.path / "blobs" / "sha256"
+    monkeypatch.setattr(blobs, "sync_directory", lambda path: synced.append(len(list(path.iterdir()))))
+    files = []
+    for data in (b"one", b"two", b"three"):
+        path = store.path / "tmp" / store.unique()
+        path.write_bytes(data)
+        files.append((path, oci.digest_of(data)))
+    before = len(list(folder.iterdir()))
+    store.blobs.adopt_all(files)
+    assert synced == [before + 3]
+    assert [store.blobs.read(digest) for _, digest in files] == [b"one", b"two", b"three"]
 
 
 def test_a_damaged_blob_is_found_out(store: Store) -> None:

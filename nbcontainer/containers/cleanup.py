@@ -17,6 +17,7 @@ from nbcontainer.sandbox.cgroups import group
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.store import durability, partial_blobs
 from nbcontainer.store.cache_entries import CONTENTS, BadEntry, Cache
+from nbcontainer.store.ended_jobs import note_dead
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.locks import open_lock, try_lock
 
@@ -40,7 +41,7 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
     group.sweep(Machine())
     with store.lock():
         durability.recover(store)
-        store.sessions.dead()
+        note_dead(store)
         alive = store.sessions.alive()
         _drop_anonymous(workspace, alive)
         unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]

@@ -20,6 +20,7 @@ from nbcontainer.errors import ContainerError, ContainerNotFound, NbcontainerErr
 from nbcontainer.images import trash
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
@@ -70,6 +71,10 @@ class LiveJob(Live, Protocol):
         """End it at once, and do not wait for that."""
 
 
+def _report_ended(jobs: list[str]) -> None:
+    print(f"nbcontainer: ended with the notebook: {', '.join(jobs)}", file=sys.stderr)
+
+
 class Engine(Workspace):
     """A workspace that runs cells: it keeps warm containers, and the container of the last cell.
 
@@ -88,6 +93,8 @@ class Engine(Workspace):
         self.live: dict[str, Live] = {}
         self.jobs: dict[str, LiveJob] = {}
         """The jobs of this process by the names of their containers, those that have ended too."""
+        self.report_ended: Callable[[list[str]], None] = _report_ended
+        """Called at the end with the names of the jobs that ran still, and were ended."""
         self.exec_server: Server | None = None
         self.file_digests: object = None
         """Digests of files for keys of cached cells (`nbcontainer.containers.cached`); None before the first."""
@@ -138,7 +145,7 @@ class Engine(Workspace):
             with contextlib.suppress(OSError, NbcontainerError):
                 live.stop(max(0.0, deadline - time.monotonic()))
         if jobs:
-            print(f"nbcontainer: ended with the notebook: {', '.join(jobs)}", file=sys.stderr)
+            self.report_ended([*jobs])
 
     def network_of(self, name: str) -> tuple[str, int]:
         """Return the network of a container that runs between cells, and a descriptor of its network namespace.

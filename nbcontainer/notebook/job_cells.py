@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import sys
 import time
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.output import TextSink
+from nbcontainer.containers.active import notebook_name
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.cell_outputs import failure
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.rendering.text import visible
+from nbcontainer.store.ended_jobs import EndedJobs, note, take
 
 if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
@@ -80,6 +83,29 @@ def start(
     job = starting.start(engine, request, streams, progress=progress, idle_input=idle, wait_for=awaited)
     _show(job, shell)
     return job
+
+
+def keep_ends(engine: Engine, shell: Any) -> None:
+    """At the end of a kernel, note the jobs that end with it: no cell can show them, and the next notebook does."""
+    if not hasattr(shell, "kernel"):
+        return
+    report = engine.report_ended
+
+    def note_too(jobs: list[str]) -> None:
+        report(jobs)
+        with contextlib.suppress(OSError):  # a full disk: the line is lost, and the end is in order
+            note(engine.store, [EndedJobs(notebook_name(), tuple(jobs))])
+
+    engine.report_ended = note_too
+
+
+def ends_before(engine: Engine, shell: Any) -> list[str]:
+    """Return the lines about jobs that ended with the kernels of this notebook before; each is returned once."""
+    if not hasattr(shell, "kernel"):
+        return []
+    with contextlib.suppress(OSError):
+        return [*map(str, take(engine.store, notebook_name()))]
+    return []
 
 
 def _show(job: Job, shell: Any) -> None:

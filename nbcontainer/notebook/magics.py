@@ -143,6 +143,7 @@ class ContainerMagics(Magics):
     _engine: Engine | None = None
     _holding: Engine | None = None
     _used: Words | None = None
+    _unseen: list[str] = []  # noqa: RUF012 - replaced, never changed
 
     @property
     def engine(self) -> Engine:
@@ -164,7 +165,10 @@ class ContainerMagics(Magics):
     def start(self) -> None:
         """Start the launcher in the background. If the store cannot be opened, its first use reports that."""
         with contextlib.suppress(StoreError):
-            startup.start(self.engine, self.image or "busybox")
+            engine = self.engine
+            startup.start(engine, self.image or "busybox")
+            job_cells.keep_ends(engine, self.shell)
+            self._unseen = job_cells.ends_before(engine, self.shell)
 
     def before_cell(self, info: ExecutionInfo) -> None:
         """Wake the container for a `%%container` cell while IPython compiles it."""
@@ -176,6 +180,10 @@ class ContainerMagics(Magics):
 
     def after_cell(self, _: ExecutionResult) -> None:
         """Allow the next container to be made, after IPython has finished the cell."""
+        if self._unseen:
+            for line in self._unseen:
+                write(line)
+            self._unseen = []
         holding, self._holding = self._holding, None
         if holding is not None:
             holding.background.release()

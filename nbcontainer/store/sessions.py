@@ -10,6 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -46,14 +47,20 @@ class Sessions:
             os.close(self._fd)
             self._fd = -1
 
-    def dead(self) -> set[str]:
-        """Remove the files of the sessions whose processes have ended, and return the names of these sessions."""
+    def dead(self, see: Callable[[Any], None] | None = None) -> set[str]:
+        """Remove the files of the sessions whose processes have ended, and return the names of these sessions.
+
+        `see` gets the last state of each, JSON values, before its file is removed.
+        """
         dead = set()
         for path in self._folder.iterdir():
             if path.name == self.name:
                 continue
             with contextlib.suppress(OSError), path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if see is not None:
+                    with contextlib.suppress(ValueError, RecursionError):
+                        see(json.load(file))
                 path.unlink()
                 dead.add(path.name)
         return dead

@@ -201,3 +201,29 @@ def test_a_view_as_json(db: Notebook) -> None:
     db.good("%container wait db")
     assert json.loads(repr(db.run("shown = %container jobs --json\nshown").value))[0]["name"] == "db"
     assert db.run("shown = %container logs --json db\nshown").value.value == "up\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [False, True], ids=["restart", "SIGKILL"])
+def test_the_next_kernel_shows_once_which_jobs_ended(short_path: Path, store_path: Path, *, kill: bool) -> None:
+    """After a restart, or the death of a kernel, the first cell of the notebook shows a line; of another one, none."""
+    from tests.notebook.kernels import Kernel
+
+    mine, other = ({"JPY_SESSION_NAME": f"/work/{marker()}.ipynb"} for _ in range(2))
+    with Kernel(short_path, store_path, **mine) as kernel:
+        kernel.run("%load_ext nbcontainer").good()
+        for name in ("first", "second"):
+            kernel.run(f"%%container busybox --bg --rm --name {name}\nsleep 1000").good()
+        if kill:
+            kernel.kill()
+        kernel.manager.shutdown_kernel(now=kill)
+    with Kernel(short_path, store_path, **other) as kernel:
+        assert "notebook before" not in kernel.run("%load_ext nbcontainer").good().stderr
+    shown = []
+    for _ in range(2):
+        with Kernel(short_path, store_path, **mine) as kernel:
+            shown += [kernel.run("%load_ext nbcontainer").good().stderr, kernel.run("1").good().stderr]
+    what = "killed" if kill else "ended"
+    saved = ", and what they wrote is not saved" if kill else ""
+    assert shown == [f"nbcontainer: {what} with the notebook before this one{saved}: first, second\n", "", "", ""]
+    assert not (store_path / "ended-jobs").exists()

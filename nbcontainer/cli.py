@@ -21,6 +21,7 @@ from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.terminal import WindowSize, raw
+from nbcontainer.commands.verbs.copying_verb import CP, copy_stream
 from nbcontainer.commands.verbs.debugging import DEBUG, session
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC, exec_request
 from nbcontainer.commands.views.job_views import LogOutput
@@ -134,6 +135,8 @@ def _main(arguments: Sequence[str]) -> int:
         own = {PROGRAM_EXEC.name: _exec, DEBUG.name: _debug, "run": _run_for_json if top.has("json") else _run}
         if name in own:
             return own[name](engine, words)
+        if name == CP.command.name and "-" in words.operands:
+            return _show(copy_stream(Invocation(engine, words)), top)
         view = containers.VERBS[name].answer(Invocation(engine, words, _listener()))
         return _show(view, top)
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import signal
+import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,50 @@ def receive_path(files: Sequence[int], _: Progress, *, path: str, name: str, con
         raise ValueUnavailable(problem, hint="choose another path") from None
     finally:
         os.close(target.folder)
+
+
+def send_tar(files: Sequence[int], _: Progress, *, path: str, follow: bool) -> int:
+    """Write the file or directory at `path` in the root to files[0] as a tar; return the number of its entries.
+
+    In it, it has the last name of the path; what is in a directory has its own names if the path ends with `/.`.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    name = b"" if path.endswith("/.") else os.fsencode(path.rstrip("/").rpartition("/")[2])
+    top = copying.opened_top(_root(), path, follow=follow)
+    try:
+        if not name and not stat.S_ISDIR(os.fstat(top).st_mode):
+            raise ValueUnavailable("cannot copy the content of a file", hint="leave out the /. at the end of its path")
+        return pack.pack_named(top, name, files[0]).entries
+    finally:
+        os.close(top)
+
+
+def receive_tar(files: Sequence[int], _: Progress, *, path: str, single_id: bool) -> int:
+    """Unpack the tar in files[0] into the directory at `path` in the root; return the number of its entries.
+
+    Owners are those of the tar, with `single_id`, or if this process is not root's, this process's. Links on the way
+    of `path` stay in the root, and an entry replaces a link of its name. Raises `ValueUnavailable`,
+    `HostileArchive`, `OSError`.
+    """
+    folder = copying.opened_folder(_root(), path)
+    try:
+        unpacked = unpacking.unpack(
+            folder,
+            files[0],
+            None,
+            limits=Limits(),
+            single_id=single_id or os.geteuid() != 0,
+            whiteouts=False,
+            keep_root=True,
+        )
+        return unpacked.entries
+    except OSError as error:
+        if error.errno not in (*_OF_THE_PATH, errno.EPERM):
+            raise
+        problem = f"cannot write {path} in the container: {error.strerror}"
+        raise ValueUnavailable(problem, hint="choose another path") from None
+    finally:
+        os.close(folder)
 
 
 def list_changes(_files: Sequence[int], _: Progress) -> list[tuple[str, str, int | None]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
 import struct
 import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +44,21 @@ def attack(engine: Engine) -> Iterator[Callable[[str], Job]]:
         job.container.remove()
 
 
+def _tar_in(side: trees.Caller, source: Path, path: str) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(source / "planted", "planted")
+    with os.fdopen(os.memfd_create("tar"), "r+b") as file:
+        file.write(data.getvalue())
+        file.seek(0)
+        trees.receive_tar(side, file.fileno(), path, single_id=False)
+
+
+def _tar_out(side: trees.Caller, target: Path, path: str) -> None:
+    with target.open("wb") as file:
+        trees.send_tar(side, path, file.fileno(), follow=True)
+
+
 def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
     engine: Engine, attack: Callable[[str], Job], tmp_path: Path
 ) -> None:
@@ -67,10 +85,14 @@ def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
                 continue
             found = target.path / "file" if target.path.is_dir() else target.path
             assert not found.exists() or found.read_text() == "inside\n"
-        try:
-            trees.copy_in(side, trees.HostPath(source, content=True), "/srv/d", engine.store)
-        except NbcontainerError:
-            continue
+        for copy in (
+            lambda side: trees.copy_in(side, trees.HostPath(source, content=True), "/srv/d", engine.store),
+            lambda side: _tar_in(side, source, "/srv/d"),
+            lambda side: _tar_out(side, tmp_path / "out.tar", "/srv/d"),
+        ):
+            with contextlib.suppress(NbcontainerError):
+                copy(side)
+        assert b"host" not in (tmp_path / "out.tar").read_bytes()
     assert sorted(path.name for path in secret.iterdir()) == ["file"]
     assert (secret / "file").read_text() == "host"
 

@@ -169,7 +169,7 @@ REFUSED = (
     (("folder", "box:/srv/data/a"), "cannot write /srv/data/a in the container"),
     (("a", "b"), "one of the two paths must be in a container"),
     (("box:/a", "box:/b"), "one of the two paths must be in a container"),
-    (("box:/a", "-"), "`-` for a tar is not supported"),
+    (("box:/a", "-"), "a notebook has no standard input and output for a tar; use a terminal"),
     (("none:/a", "x"), "no such container: 'none'"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ def _cp(call: Invocation) -> View:
     source, target = call.words.operands
     inner_source, inner_target = _IN_CONTAINER.fullmatch(source), _IN_CONTAINER.fullmatch(target)
     if "-" in (source, target):
-        hint = "use `%container export` for a tar, or a file of the host"
-        raise UsageError("cp: `-` for a tar is not supported", hint=hint)
+        hint = f"use a terminal, as in `nbcontainer cp {source} {target}` with a pipe or a file, or copy to a path"
+        raise UsageError("cp: a notebook has no standard input and output for a tar", hint=hint)
     if bool(inner_source) == bool(inner_target):
         hint = "write `cp CONTAINER:PATH PATH`, or `cp PATH CONTAINER:PATH`"
         raise UsageError("cp: one of the two paths must be in a container", hint=hint)
@@ -36,6 +37,34 @@ def _cp(call: Invocation) -> View:
         return Note(_out(call, inner_source[1], inner_source[2], target))
     assert inner_target is not None
     return Note(_in(call, source, inner_target[1], inner_target[2]))
+
+
+def copy_stream(call: Invocation) -> Note | None:
+    """Copy with a tar on this process's standard input or output in place of `-`; return what was copied, if into."""
+    source, target = call.words.operands
+    inside = _IN_CONTAINER.fullmatch(target if source == "-" else source)
+    if inside is None:
+        raise UsageError("cp: one of the two paths must be in a container", hint="write `cp CONTAINER:PATH -`")
+    fd = 0 if source == "-" else 1
+    if os.isatty(fd):
+        hint = f"use a pipe or a file, as in `cp {source} {target} {'<' if fd == 0 else '>'} FILE.tar`"
+        raise UsageError("cp: `-` is a tar, and this is a terminal", hint=hint)
+    name, path = inside[1], inside[2]
+    if source != "-":
+        _tar_out(call, name, path)
+        return None
+    caller = _writable(call.engine, name, f"cp - {name}:{path}")
+    entries = trees.receive_tar(caller, 0, path, single_id=call.engine.single_id)
+    return Note(f"copied {entries} {'entry' if entries == 1 else 'entries'} of a tar to {name}:{path}")
+
+
+def _tar_out(call: Invocation, name: str, path: str) -> None:
+    engine, follow = call.engine, call.words.has("follow-link")
+    if (live := _joined(engine, name)) is not None:
+        trees.send_tar(live, path, 1, follow=follow)
+        return
+    with present(engine, name) as container:
+        trees.send_tar(trees.of_stopped(container), path, 1, follow=follow)
 
 
 def _out(call: Invocation, name: str, path: str, target: str) -> str:
@@ -54,14 +83,18 @@ def _out(call: Invocation, name: str, path: str, target: str) -> str:
 
 
 def _in(call: Invocation, source: str, name: str, path: str) -> str:
-    engine = call.engine
+    caller = _writable(call.engine, name, f"cp {source} {name}:{path}")
+    files = trees.copy_in(caller, trees.HostPath.of(source), path, call.engine.store)
+    return f"copied {count(files, 'file')} to {name}:{path}"
+
+
+def _writable(engine: Engine, name: str, what: str) -> Caller:
+    """Return what calls a function that writes to a container. `what` is the entry in its history, if it is stopped."""
     caller = _joined(engine, name)
     if caller is None and name in running_containers(engine.store):
         hint = f"wait for it, or stop it first: `%container stop {name}`"
         raise ContainerBusy(f"container '{name}' runs a cell that cannot be joined", hint=hint)
-    caller = caller or trees.into_stopped(container_of(engine, name), f"cp {source} {name}:{path}")
-    files = trees.copy_in(caller, trees.HostPath.of(source), path, engine.store)
-    return f"copied {count(files, 'file')} to {name}:{path}"
+    return caller or trees.into_stopped(container_of(engine, name), what)
 
 
 def _joined(engine: Engine, name: str) -> Caller | None:
@@ -77,7 +110,7 @@ CP = Verb(
     Command(
         "cp",
         "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
-        "Copy a file or a directory out of a container, running or not, or into one.",
+        "Copy a file or a directory out of a container, running or not, or into one; in a terminal, `-` is a tar.",
         (Option(("-L", "--follow-link"), "", "copy what a link leads to, in place of the link"),),
         least=2,
         most=2,

@@ -178,6 +178,56 @@ def _opened(store: Store, source: HostPath) -> tuple[int, str]:
         raise
 
 
+# As a tar
+
+
+def send_tar(caller: Caller, path: str, out: int, *, follow: bool = False) -> None:
+    """Write the file or directory at `path` in a container to the descriptor `out` as a tar.
+
+    Raises `ValueUnavailable`, `ImageError`, `UsageError`, and `BrokenPipeError` if `out` is closed at its other end.
+    """
+    path = check(path)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    relayed = _Thread(lambda: _relay(reader, out), lambda: os.close(reader))
+    try:
+        _call_and_close(caller, sandboxed.send_tar, writer, path=path, follow=follow)
+    except Exception as error:
+        _join_relay(relayed)
+        if isinstance(error, OSError):
+            raise _failed(f"read {path} in the container", error) from error
+        raise
+    _join_relay(relayed)
+
+
+def _join_relay(relayed: _Thread) -> None:
+    try:
+        relayed.join()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _failed("write to standard output", error) from error
+
+
+def _relay(source: int, target: int) -> None:
+    """Write all that `source` reads to `target`. The container's side never has the notebook's own descriptor."""
+    while data := os.read(source, 1 << 16):
+        while data:
+            data = data[os.write(target, data) :]
+
+
+def receive_tar(caller: Caller, source: int, path: str, *, single_id: bool) -> int:
+    """Unpack the tar that the descriptor `source` reads into a directory in a container; return the number of entries.
+
+    It may be compressed. With `single_id`, its owners are left out. Raises `ValueUnavailable`, `HostileArchive`,
+    `ImageError`, `UsageError`.
+    """
+    path = check(path)
+    try:
+        return int(caller(sandboxed.receive_tar, [source], path=path, single_id=single_id))
+    except OSError as error:
+        raise _failed(f"write {path} in the container", error) from error
+
+
 class _Thread:
     """Work in a thread, with its result. `done` is called in the thread at the end."""
 

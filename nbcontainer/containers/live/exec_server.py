@@ -162,8 +162,9 @@ class _Relay:
 
 
 def _copy_of(message: dict[str, Any]) -> CallFunction:
-    """Return the step for one of the two functions that copy files. Raises `ValueError` for another one."""
-    function = {one.__name__: one for one in (sandboxed.send_path, sandboxed.receive_path)}.get(message["function"])
+    """Return the step for one of the functions that copy files. Raises `ValueError` for another one."""
+    copies = (sandboxed.send_path, sandboxed.receive_path, sandboxed.send_tar, sandboxed.receive_tar)
+    function = {one.__name__: one for one in copies}.get(message["function"])
     if function is None:
         raise ValueError("not a request")
     return CallFunction(function.__module__, function.__name__, json.dumps(message["arguments"]))

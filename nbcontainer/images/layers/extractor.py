@@ -36,11 +36,19 @@ class Extractor:
 
     `copy(fd, size)` writes the next bytes of the current entry's data to a descriptor. Owners are numbers; with
     `single_id` everything belongs to the caller. With `whiteouts`, entries `.wh.NAME` become overlay whiteouts (OCI
-    image-spec layer.md, kernel overlayfs.rst with userxattr), else they are refused.
+    image-spec layer.md, kernel overlayfs.rst with userxattr), else they are refused. With `keep_root`, the metadata
+    of the root itself stays.
     """
 
     def __init__(
-        self, root_fd: int, copy: Callable[[int, int], None], limits: Limits, *, single_id: bool, whiteouts: bool
+        self,
+        root_fd: int,
+        copy: Callable[[int, int], None],
+        limits: Limits,
+        *,
+        single_id: bool,
+        whiteouts: bool,
+        keep_root: bool = False,
     ) -> None:
         self._copy = copy
         self._limits = limits
@@ -48,7 +56,9 @@ class Extractor:
         self._tree = Tree(root_fd, limits, self._made)
         self._metadata = Metadata(root_fd, single_id=single_id)
         self._directories = Directories()
-        self._directories.root.record(None, UNKNOWN)
+        self._keep_root = keep_root
+        if not keep_root:
+            self._directories.root.record(None, UNKNOWN)
         self._missing = 0  # directories that were made without an entry
         self._whiteouts: set[bytes] = set()
         self._skipped: dict[bytes, None] = {}
@@ -119,7 +129,8 @@ class Extractor:
     def _root(self, member: Member) -> None:
         if member.type != tar.DIRECTORY:
             raise HostileArchive(f"the archive's root {shown(member.name)} is not a directory")
-        self._directories.root.record(member, UNKNOWN)
+        if not self._keep_root:
+            self._directories.root.record(member, UNKNOWN)
 
     def _file(self, member: Member, place: Place) -> None:
         mode = self._metadata.mode_to_make(member)

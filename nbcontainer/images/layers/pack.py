@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
 from nbcontainer.images.layers import tar_format as tar
+from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.sparse import data_pieces
 from nbcontainer.images.layers.tar_writer import TarWriter
@@ -21,7 +22,6 @@ from nbcontainer.images.layers.whiteouts import OPAQUE, WHITEOUT, is_opaque
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.images.layers.compression import Compression
     from nbcontainer.images.layers.sparse import Pieces
 
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,11 +76,32 @@ def pack_tree(
         return _Packer(root_fd, out, clamp, progress, layer=False).run()
 
 
+def pack_named(top_fd: int, name: bytes, out_fd: int) -> Packed:
+    """Write the file or directory `top_fd` to `out_fd` as a tar in which it has this name, as `docker cp NAME:PATH -`.
+
+    With an empty name, a directory's content has the names that it has there. A link is O_PATH. See `pack_layer`.
+    """
+    with TarWriter(out_fd, Compression.NONE, hashed=False) as out:
+        packer = _Packer(top_fd, out, None, None, layer=False, name=name)
+        return packer.run() if stat.S_ISDIR(os.fstat(top_fd).st_mode) else packer.run_single()
+
+
 class _Packer:
+    """`name` is that of the root in the tar, empty if the root is that of the tar, too."""
+
     def __init__(
-        self, root_fd: int, out: TarWriter, clamp: int | None, progress: Callable[[int], None] | None, *, layer: bool
+        self,
+        root_fd: int,
+        out: TarWriter,
+        clamp: int | None,
+        progress: Callable[[int], None] | None,
+        *,
+        layer: bool,
+        name: bytes = b"",
     ) -> None:
         self._root = root_fd
+        self._name = name
+        self._above = name + b"/" if name else b""
         self._out = out
         self._clamp = clamp
         self._progress = progress
@@ -102,6 +123,23 @@ class _Packer:
             below.reverse()
             waiting += below
             self._report()
+        return self._finished()
+
+    def run_single(self) -> Packed:
+        """Pack a root that is not a directory."""
+        facts = os.fstat(self._root)
+        if stat.S_ISREG(facts.st_mode):
+            self._open_file(self._root, self._name)
+        elif stat.S_ISLNK(facts.st_mode):
+            self._entry(self._name, facts, tar.SYMLINK, link=os.readlink(b"", dir_fd=self._root))
+        else:
+            kind = _TYPES.get(stat.S_IFMT(facts.st_mode))
+            if kind is None:
+                raise _unstorable(self._name, "the type of a socket", "copy a file or a directory")
+            self._entry(self._name, facts, kind, device=facts.st_rdev)
+        return self._finished()
+
+    def _finished(self) -> Packed:
         written = self._out.finish()
         return Packed(written.diff_id, written.digest, written.size, self._size, self._out.entries)
 
@@ -115,8 +153,9 @@ class _Packer:
         facts = os.fstat(fd)
         records = self._xattrs(fd, path)
         # The root has no entry of its own, as in Docker's layers, unless its metadata is unusual.
-        if path or stat.S_IMODE(facts.st_mode) != 0o755 or facts.st_uid or facts.st_gid or records:
-            self._entry(path + b"/" if path else b"./", facts, tar.DIRECTORY, records=records)
+        shown_path = self._above + (path + b"/" if path else b"")
+        if shown_path or stat.S_IMODE(facts.st_mode) != 0o755 or facts.st_uid or facts.st_gid or records:
+            self._entry(shown_path or b"./", facts, tar.DIRECTORY, records=records)
         prefix = path + b"/" if path else b""
         if self._layer and path and is_opaque(fd):
             self._marker(prefix + OPAQUE)
@@ -132,30 +171,33 @@ class _Packer:
             if entry.is_dir(follow_symlinks=False):
                 below.append(prefix + name)
             elif entry.is_file(follow_symlinks=False):
-                self._file(fd, name, prefix + name)
+                self._file(fd, name, self._above + prefix + name)
             else:
-                self._special(fd, name, prefix)
+                self._special(fd, name, self._above + prefix)
         return below
 
     def _file(self, directory: int, name: bytes, path: bytes) -> None:
         fd = os.open(name, _READ, dir_fd=directory)
         try:
-            facts = os.fstat(fd)
-            if facts.st_nlink > 1 and self._is_packed(facts, path):
-                return
-            records = self._xattrs(fd, path)
-            size = facts.st_size
-            if size > self._limits.apparent_size:
-                raise _unstorable(path, f"a size of {size} bytes", "remove or shorten it in a cell")
-            pieces = data_pieces(fd, size)
-            if pieces == [(0, size)]:
-                self._entry(path, facts, tar.REGULAR, size=size, records=records)
-                self._data(fd, path, 0, size)
-                self._out.pad(size)
-            else:
-                self._sparse_file(fd, path, facts, pieces, records)
+            self._open_file(fd, path)
         finally:
             os.close(fd)
+
+    def _open_file(self, fd: int, path: bytes) -> None:
+        facts = os.fstat(fd)
+        if facts.st_nlink > 1 and self._is_packed(facts, path):
+            return
+        records = self._xattrs(fd, path)
+        size = facts.st_size
+        if size > self._limits.apparent_size:
+            raise _unstorable(path, f"a size of {size} bytes", "remove or shorten it in a cell")
+        pieces = data_pieces(fd, size)
+        if pieces == [(0, size)]:
+            self._entry(path, facts, tar.REGULAR, size=size, records=records)
+            self._data(fd, path, 0, size)
+            self._out.pad(size)
+        else:
+            self._sparse_file(fd, path, facts, pieces, records)
 
     def _sparse_file(
         self, fd: int, path: bytes, facts: os.stat_result, pieces: Pieces, records: dict[bytes, bytes]

@@ -64,6 +64,7 @@ def unpack(
     progress: Callable[[int], None] | None = None,
     whiteouts: bool = True,
     algorithm: str = "sha256",
+    keep_root: bool = False,
 ) -> UnpackedStream:
     """Extract the tar on `source_fd` below `root_fd`, and write its blob to `blob_fd` without syncing it.
 
@@ -71,7 +72,7 @@ def unpack(
     or for xz and bzip2, which OCI does not have, the uncompressed tar. `progress` gets the source bytes read so far,
     about once a MiB. With `whiteouts`, `.wh.` entries become overlay whiteouts (user xattrs); without, as for a root
     filesystem, they are refused. With `single_id` owners are left out. `algorithm` is that of the diff_id, sha256 or
-    sha512. The caller closes all descriptors.
+    sha512. With `keep_root` the metadata of `root_fd` stays. The caller closes all descriptors.
 
     Owners that are not mapped here become this process's. Parents that the archive does not name are made 0755 with
     time 0. After an error, extracted
@@ -84,7 +85,9 @@ def unpack(
     umask = os.umask(0)
     extractor: Extractor | None = None
     try:
-        extractor = Extractor(root_fd, decoder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts)
+        extractor = Extractor(
+            root_fd, decoder.entries.copy, limits, single_id=single_id, whiteouts=whiteouts, keep_root=keep_root
+        )
         _extract(decoder, extractor, progress)
         extractor.finish()
         digests = decoder.report()

@@ -61,6 +61,18 @@ class Counts:
 def send_path(root: int, path: str, out: int, *, follow: bool) -> int:
     """Send the file or directory at `path` below `root` to the descriptor `out`; return the number left out.
 
+    Raises as `opened_top`.
+    """
+    top = opened_top(root, path, follow=follow)
+    try:
+        return send(top, out, what=f"{path} in the container")
+    finally:
+        os.close(top)
+
+
+def opened_top(root: int, path: str, *, follow: bool) -> int:
+    """Return a descriptor of what is at `path` below `root`, which the caller closes; O_PATH for a link or a device.
+
     Links on the way stay below `root`, and the last name is followed if it is a link and `follow` is true. Raises
     `ValueUnavailable` if there is no such file, and `OSError`.
     """
@@ -74,10 +86,20 @@ def send_path(root: int, path: str, out: int, *, follow: bool) -> int:
         if error.errno not in _NOT_THERE:
             raise
         raise ValueUnavailable(f"no such file in the container: {path}", hint="check the path") from None
+    return top
+
+
+def opened_folder(root: int, path: str) -> int:
+    """Return a descriptor of the directory at `path` below `root`, which the caller closes; links stay below `root`.
+
+    Raises `ValueUnavailable` if there is none, and `OSError`.
+    """
     try:
-        return send(top, out, what=f"{path} in the container")
-    finally:
-        os.close(top)
+        return openat2(root, path, _FOLDER, resolve=_INSIDE)
+    except OSError as error:
+        if error.errno not in _NOT_THERE:
+            raise
+        raise ValueUnavailable(f"no such directory in the container: {path}", hint="make it in a cell") from None
 
 
 def send(top: int, out: int, *, what: str) -> int:

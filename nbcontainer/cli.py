@@ -25,7 +25,7 @@ from nbcontainer.commands.verbs.copying_verb import CP, copy_stream
 from nbcontainer.commands.verbs.debugging import DEBUG, session
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC, exec_request
 from nbcontainer.commands.views.job_views import LogOutput
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
@@ -35,7 +35,7 @@ from nbcontainer.outcome import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.explanation import Explanation

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from nbcontainer.commands.command import Invocation
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.drawing.layer_stack import LayerStack
     from nbcontainer.linux.procfs import Mount
     from nbcontainer.sandbox.steps.base import Plan

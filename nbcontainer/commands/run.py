@@ -9,7 +9,7 @@ from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.options.standard_input import parse_stdin
 from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_keywords, fields_of_words
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.options import run_options
 
 if TYPE_CHECKING:

@@ -88,8 +88,7 @@ class Engine(Workspace):
         super().__init__(path)
         self.closed = False
         self.last: Container | None = None
-        self.noted: set[str] = set()
-        """The lines about this place that a cell has written; each appears once in a notebook."""
+        self._noted: set[str] = set()
         self.live: dict[str, Live] = {}
         self.jobs: dict[str, LiveJob] = {}
         """The jobs of this process by the names of their containers, those that have ended too."""
@@ -164,6 +163,12 @@ class Engine(Workspace):
             hint = "run the command with `%container exec`"
             raise ContainerError(f"the network of container '{name}' cannot be joined here", hint=hint)
         return network.network, os.dup(handle.network_namespace)
+
+    def note_once(self, text: str, notify: Callable[[str], None]) -> None:
+        """Call `notify` with a line about this place, if no cell of this notebook has shown it."""
+        if text not in self._noted:
+            self._noted.add(text)
+            notify(text)
 
     # The beginning of a cell: warm containers
 

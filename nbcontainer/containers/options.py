@@ -165,7 +165,7 @@ class RunOptions:
     container that the run creates. `here` shows the notebook's directory, `rw`, `ro` or `cow`; empty if it does not.
     `identity` gives git the user's name and e-mail address. `explain` notes what is done for the run.
     `untrusted` is for code that was not read: the other values are the safe ones then. `toolbox` adds the tools of the
-    image `busybox` (`nbcontainer.containers.surroundings.with_toolbox`). `cache` is one of `CACHE_MODES`.
+    image `busybox` (`nbcontainer.containers.cells.surroundings.with_toolbox`). `cache` is one of `CACHE_MODES`.
     """
 
     selection: ImageSelection = ImageSelection()

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.cell import Cell, Request, Streams, store_errors
-from nbcontainer.containers.surroundings import surrounded
+from nbcontainer.containers.cells.cell import Cell
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.cells.surroundings import surrounded
+from nbcontainer.containers.cells.template import Attached
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerError,
@@ -23,6 +26,7 @@ from nbcontainer.errors import (
 )
 from nbcontainer.oci import reference
 from nbcontainer.store import writable
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +53,7 @@ def check(engine: Engine, options: RunOptions) -> None:
     """Raise `LinkRefused` for a path of the options that leads through a link which a container could have made."""
     for links in (options.process.links, *(volume.links for volume in options.mounts.volumes)):
         if links:
-            with store_errors(engine, "look up the directories that containers can write to"):
+            with store_errors("look up the directories that containers can write to", engine.store.path):
                 writable.check(engine.store, links)
 
 
@@ -64,7 +68,7 @@ def choose_container(
 
     `notify` gets a line for each tolerance with which the image was ingested for this request.
     """
-    with store_errors(engine, "use a container"):
+    with store_errors("use a container", engine.store.path):
         return _choose_container(engine, request, progress, kind, notify)
 
 
@@ -133,7 +137,7 @@ def run_in(
     request = surrounded(engine, request, image, streams)
     check(engine, request.options)
     with contextlib.ExitStack() as stack:
-        with store_errors(engine, "use a container"):
+        with store_errors("use a container", engine.store.path):
             stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
             container.flatten()
         use = None
@@ -173,13 +177,13 @@ def _cached(engine: Engine, container: Container, request: Request, streams: Str
     """Return the use of the cache by a request, None if it is not cached. It is imported when it is used."""
     from nbcontainer.containers.cached.use import lookup
 
-    with store_errors(engine, "look into the cache"):
+    with store_errors("look into the cache", engine.store.path):
         return lookup(engine, container, request, streams)
 
 
 def _keep(engine: Engine, container: Container, cell: Cell, outcome: Outcome | None) -> None:
     """Keep what a cell left, and prepare for the next one."""
-    with store_errors(engine, "keep what the cell left"):
+    with store_errors("keep what the cell left", engine.store.path):
         cell.keep(outcome)
     if outcome is not None and not cell.options.host_userns:
         _prewarm_like(engine, container, cell)
@@ -255,7 +259,9 @@ def prewarm_image(engine: Engine, word: str) -> None:
     image = engine.store.index.image(reference.parse(word).familiar)
     container = containers.create_anonymous(engine, image)
     cell = Cell(engine, container, image, Request(image=word, script=""), Streams(_nowhere, _nowhere))
-    engine.prewarm(container.lowers, cell.options.resources.cgroup_limits, cell.make_template(cell.options.mounts))
+    engine.prewarm(
+        container.lowers, cell.options.resources.cgroup_limits, cell.make_template(Attached(cell.options.mounts))
+    )
 
 
 def _nowhere(_: bytes) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.preview.plans import plan_of
 from nbcontainer.containers.run import run_in
 from nbcontainer.containers.writes.write_layer import WriteLayer

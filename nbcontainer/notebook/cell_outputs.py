@@ -11,7 +11,7 @@ from nbcontainer.outcome import Reason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.outcome import Outcome
     from nbcontainer.runs.results import Result

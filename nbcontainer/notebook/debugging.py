@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
 from nbcontainer.commands.verbs.debugging import session
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.notebook.notices import write
 from nbcontainer.outcome import Reason
 

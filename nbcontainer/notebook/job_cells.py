@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
     from nbcontainer.commands.views.job_views import LogOutput
     from nbcontainer.commands.views.usage_views import LiveTable
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.jobs.job import Job
     from nbcontainer.progress import Listener

@@ -26,10 +26,11 @@ from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.commands.views.usage_views import LiveTable
 from nbcontainer.containers import startup
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.cells.surroundings import with_directory
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
-from nbcontainer.containers.surroundings import with_directory
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
 from nbcontainer.notebook.cell_outputs import Captured, Destination, Watch, both, failure
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
     from nbcontainer.commands.options.table import RunOption
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome

@@ -13,7 +13,7 @@ from nbcontainer.containers.mounts import notebook_directory
 from nbcontainer.errors import DirectoryRefused, UsageError
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.sandbox.spec import Volume
     from nbcontainer.store.layout import Store
 

@@ -6,7 +6,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.surroundings import PASSED, STAYED
+from nbcontainer.containers.cells.surroundings import PASSED, STAYED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

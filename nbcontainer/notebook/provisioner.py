@@ -29,7 +29,7 @@ from traitlets import Unicode
 from nbcontainer.commands.grammar import Command, parse
 from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.run import request_of
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.run import choose_container, run_in
 from nbcontainer.errors import UsageError
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from jupyter_client.connect import KernelConnectionInfo
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image

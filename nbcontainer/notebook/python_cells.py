@@ -10,7 +10,7 @@ from nbcontainer.commands.grammar import Option
 from nbcontainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
 
 OPTION = Option(
     ("--python",), "", "run the body in the image's Python; show the last value, and the figures of matplotlib"

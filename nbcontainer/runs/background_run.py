@@ -10,7 +10,7 @@ from nbcontainer.containers.jobs.readiness import watch_health
 from nbcontainer.runs.calls import Call, Data
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome

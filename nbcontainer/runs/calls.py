@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.options.table import strings
 from nbcontainer.commands.run import request_of_keywords
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
 from nbcontainer.oci.documents import Image
@@ -21,7 +21,7 @@ from nbcontainer.sandbox import protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome

@@ -16,7 +16,8 @@ from nbcontainer.containers import container as containers
 from nbcontainer.containers import diff as comparing
 from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.copying import trees
 from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
 from nbcontainer.containers.cow import volume_changes

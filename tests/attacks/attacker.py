@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers import run
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.options import run_options
 from nbcontainer.images.builtin import busybox
 from nbcontainer.linux.syscalls import NUMBERS

@@ -13,7 +13,8 @@ import pytest
 
 from nbcontainer.containers import run
 from nbcontainer.containers.cached.transfer import export_results, import_results
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import NbcontainerError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.copying import trees
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.errors import NbcontainerError, ValueUnavailable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.live.exec_client import ExecRequest, run_there

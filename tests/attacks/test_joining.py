@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.live.live_container import LiveContainer, open_live
 from nbcontainer.containers.options import run_options

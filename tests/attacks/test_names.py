@@ -11,7 +11,8 @@ import pytest
 
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import run
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerError, ImageError, ImageNotFound, NbcontainerError

@@ -16,7 +16,7 @@ import pytest
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.errors import ImageError, LinkRefused, UsageError
 from nbcontainer.images.archives import loading
 from tests.running import run_script

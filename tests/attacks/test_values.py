@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ValueUnavailable
 from nbcontainer.values import received, show

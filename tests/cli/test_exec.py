@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.jobs.starting import start
 from tests.cli.conftest import PROGRAM
 from tests.requirements import require

@@ -98,7 +98,8 @@ def _of_the_host(engine: Engine, _: Path) -> str:
 
 def _exchange(engine: Engine, _: Path) -> str:
     from nbcontainer.containers import run
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
 
     said: list[bytes] = []
     engine.images.find("busybox")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs import following
 from nbcontainer.containers.jobs.log import LogStream

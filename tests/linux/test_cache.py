@@ -13,7 +13,8 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import container as containers
 from nbcontainer.containers import run
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine

@@ -11,7 +11,7 @@ from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import UsageError, VolumeBusy
 

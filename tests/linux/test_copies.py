@@ -14,7 +14,7 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.options import run_options

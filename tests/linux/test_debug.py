@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.debug.failed_state import copy_at, failed_state, run_discarded
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.options import run_options

@@ -37,7 +37,7 @@ def verb(engine: Engine, name: str, *words: str) -> Any:
 def test_the_mounts_are_those_that_a_cell_sees(engine: Engine, tmp_path: Path, words: tuple[str, ...]) -> None:
     """A cell with the same options has the same mounts, with the same access."""
     from nbcontainer.commands.run import RUN, request_of
-    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.run import run
 
     options = [word.replace("DATA", str(tmp_path)) for word in words]

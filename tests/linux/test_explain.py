@@ -39,7 +39,7 @@ SAMPLES = [json.loads(line) for line in _SAMPLES.strip().splitlines()]
 _RUNNER = """
 import json, sys
 from nbcontainer.commands.run import request_of_keywords
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
 from pathlib import Path

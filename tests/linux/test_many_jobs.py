@@ -30,7 +30,7 @@ NOTEBOOK = """
 import signal, sys
 from pathlib import Path
 from nbcontainer.containers import startup
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs.starting import start
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.following import list_jobs

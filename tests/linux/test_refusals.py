@@ -14,7 +14,8 @@ import pytest
 
 from nbcontainer.commands.options.volumes import parse_tmpfs
 from nbcontainer.containers import record, run
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images.trash import discard

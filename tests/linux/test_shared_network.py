@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.options import run_options

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.options import run_options
 from tests.running import run_script
 

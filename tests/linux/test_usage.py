@@ -9,7 +9,7 @@ import pytest
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.errors import ContainerNotFound

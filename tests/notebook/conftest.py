@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbcontainer.containers import engine as engines
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.containers.options import run_options
 from tests.notebook.kernels import Kernel

@@ -177,7 +177,7 @@ def test_the_log_of_an_earlier_notebook_can_be_read(db: Notebook, store_path: Pa
 
 def test_the_end_of_the_notebook_ends_its_jobs_in_a_line(store_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All end at the same time, stubborn ones too; one line names them, and what they wrote is saved."""
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.jobs.starting import start
 
     engine, mark = Engine(store_path), marker()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.live.cell_watch import CellEnd
 from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import ContainerError, UsageError

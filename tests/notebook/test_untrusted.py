@@ -9,7 +9,7 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.sandbox.cgroups import hierarchy
 from tests.running import run_script
 

@@ -11,7 +11,8 @@ from IPython.core.displaypub import CapturingDisplayPublisher
 from PIL import Image
 
 from nbcontainer.containers import run as running
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.sandbox.spec import Values

@@ -15,7 +15,8 @@ from nbcontainer.commands.verbs.targets import container_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome

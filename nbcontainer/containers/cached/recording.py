@@ -10,7 +10,7 @@ from nbcontainer.store.cache_entries import CLEARED, OUTPUT_LIMIT, SHOWN, STDERR
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.sandbox.display_channel import DisplayListener
 
 _PARTS = 50_000

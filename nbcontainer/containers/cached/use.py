@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.cached.key import Key, NotCached, key_of, volumes_in_key, why_never, why_not
 from nbcontainer.containers.cached.recording import Recorder, replay
 from nbcontainer.containers.cached.volume_content import Digests
-from nbcontainer.containers.cell import store_errors
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import timestamps
 from nbcontainer.rendering.quantities import duration
 from nbcontainer.store.cache_entries import Cache, Entry
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
@@ -56,10 +57,7 @@ def digests_of(engine: Engine) -> Digests:
 
 def note(engine: Engine, streams: Streams, reason: str) -> None:
     """Show once in a notebook why a cell is not cached."""
-    text = f"--cache: the cell runs and is not cached: {reason}"
-    if text not in engine.noted:
-        engine.noted.add(text)
-        streams.notify(text)
+    engine.note_once(f"--cache: the cell runs and is not cached: {reason}", streams.notify)
 
 
 @dataclass
@@ -83,7 +81,7 @@ class Use:
         Raises `StoreError`; then the container is as it was before.
         """
         store = self.engine.store
-        with store_errors(self.engine, "read a kept result"), store.lock(shared=True):
+        with store_errors("read a kept result", self.engine.store.path), store.lock(shared=True):
             entry = self.cache.read(self.key.digest)
             if entry is None or (entry.layer and not (store.path / "layers" / entry.layer / "diff").exists()):
                 return None

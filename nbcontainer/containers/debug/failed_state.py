@@ -7,16 +7,17 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.cell import store_errors
 from nbcontainer.containers.container import Container
 from nbcontainer.containers.run import run_in
 from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import ContainerError
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.history.state import State
     from nbcontainer.outcome import Outcome
@@ -53,5 +54,5 @@ def run_discarded(engine: Engine, copy: Container, request: Request, streams: St
 
     Raises what `run_in` raises.
     """
-    with store_errors(engine, "look into a container"):
+    with store_errors("look into a container", engine.store.path):
         return run_in(engine, copy, copy.image(), request, streams, keep=False)

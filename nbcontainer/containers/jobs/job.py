@@ -10,18 +10,19 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.cell import store_errors
 from nbcontainer.containers.jobs.log import Log
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
 from nbcontainer.oci.health import check_of
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.oci.documents import Image
@@ -135,7 +136,7 @@ class Job:
         followed = streams.on_follow
 
         def follow(supervisor: Supervisor) -> None:
-            with store_errors(self.engine, "write the log of a job"):
+            with store_errors("write the log of a job", self.engine.store.path):
                 self._opened_log()
             streams.log = str(self.log_path.relative_to(self.engine.store.path))
             self._on_follow(supervisor)

@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.cell import Request, Streams
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.job import Health
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.live.joining import run_inside

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.readiness import Awaited, wait_until_ready, watch_health
 from nbcontainer.containers.run import check, choose_container, run_in
@@ -17,7 +17,7 @@ from nbcontainer.sandbox import protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.active import ActiveCell
-    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
 

@@ -18,7 +18,7 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.live.joining import program_of
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerError, NbcontainerError

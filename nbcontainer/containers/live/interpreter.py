@@ -12,7 +12,7 @@ from nbcontainer.sandbox.steps.display import DRIVER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.sandbox.spec import ControlDirectory
 
 

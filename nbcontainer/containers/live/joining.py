@@ -8,7 +8,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.containers.cell import Cell, Streams, encode
+from nbcontainer.containers.cells.request import encode
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.cells.template import Attached, make_template
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
@@ -23,7 +25,7 @@ from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
@@ -130,8 +132,10 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
         process = replace(process, entrypoint="")  # the command is the whole one, as with `docker exec`
     options = replace(live.options, process=process)
     whole = replace(request, options=options, image=live.image.name)
-    cell = Cell(live.engine, live.container, live.image, whole, Streams(_nowhere, _nowhere))
-    execute = cell.make_template(replace(options.mounts, volumes=(), named=())).on(Directory("")).enter[-1]
+    attached = Attached(replace(options.mounts, volumes=(), named=()))
+    launcher = live.engine.launcher_for(options.privileges.userns)
+    template = make_template(whole, live.image, Streams(_nowhere, _nowhere), launcher, attached, live.name)
+    execute = template.on(Directory("")).enter[-1]
     assert isinstance(execute, Execute)
     if request.script is None or request.command:
         return execute, ""

@@ -21,7 +21,7 @@ from nbcontainer.outcome import Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.interpreter import Interpreter

@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.containers.cell import Lasting, Request, Streams
+from nbcontainer.containers.cells.streams import Lasting, Streams
 from nbcontainer.containers.live.channel import Channel
 from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import queue
     from collections.abc import Callable, Iterable, Mapping
 
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.interpreter import Interpreter

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.cell import encode
+from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.live import cell_watch, contents, processes
 from nbcontainer.containers.live.interpreter import SHELL
 from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellProcess
@@ -19,7 +19,7 @@ from nbcontainer.images import library
 from nbcontainer.sandbox.steps.display import EXCHANGE
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.cell_watch import CellEnd

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers import container as containers
-from nbcontainer.containers.cell import Cell, Streams, store_errors
+from nbcontainer.containers.cells.cell import Cell
+from nbcontainer.containers.cells.cell_files import CellFiles
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.cells.surroundings import surrounded
+from nbcontainer.containers.cells.template import Attached
 from nbcontainer.containers.run import choose_container
-from nbcontainer.containers.surroundings import surrounded
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerNotFound
-from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.inside import look_around
 from nbcontainer.sandbox.plan import ahead
 from nbcontainer.sandbox.sandboxed_call import perform
 from nbcontainer.sandbox.steps.program import CallFunction
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.cell import Request
+    from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.engine import Engine
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.steps.base import Plan
     from nbcontainer.sandbox.userns.idmap import IdMap
-
-_STREAMS = 3
 
 
 def plan_of(engine: Engine, request: Request, progress: Listener | None = None) -> tuple[Plan, int]:
@@ -36,7 +36,7 @@ def plan_of(engine: Engine, request: Request, progress: Listener | None = None) 
     Volumes of the store are left out. Raises this package's errors.
     """
     cell, upper = _unstarted(engine, request, progress)
-    plan = cell.make_template(cell.options.mounts).on(upper.root, upper.name)
+    plan = cell.make_template(Attached(cell.options.mounts)).on(upper.root, upper.name)
     return plan, len(ahead(plan))
 
 
@@ -47,18 +47,16 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
     Volumes of the store are left out. Raises this package's errors.
     """
     cell, upper = _unstarted(engine, request, progress)
-    opened: list[int] = []
-    with store_errors(engine, "look into a container"):
+    files = CellFiles(engine, cell.launcher, cell.request, cell.streams)
+    with store_errors("look into a container", engine.store.path):
         upper.make()
         try:
-            opened.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-            files = opened * _STREAMS
-            template = cell.make_template(cell.add_files(files, opened))
-            plan = template.on(upper.root, upper.name)
+            files.open_null_streams()
+            plan = cell.make_template(files.attach()).on(upper.root, upper.name)
             look = CallFunction(look_around.__module__, look_around.__name__)
-            seen = perform(cell.launcher, replace(plan, enter=(*plan.enter[:-1], look)), files)
+            seen = perform(cell.launcher, replace(plan, enter=(*plan.enter[:-1], look)), files.travelling)
         finally:
-            protocol.close(opened)
+            files.close()
             if not upper.remove():
                 engine.discard_later(upper.left)
     return plan, cell.launcher.idmap, seen

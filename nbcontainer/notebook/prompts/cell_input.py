@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from nbcontainer.commands.grammar import Words
-    from nbcontainer.containers.cell import Streams
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.prompts.asking import Keyboard
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait

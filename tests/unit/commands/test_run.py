@@ -12,7 +12,7 @@ from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.limits import parse_seconds
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.commands.run import RUN, request_of
-from nbcontainer.containers.cell import Request
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits

@@ -9,7 +9,7 @@ import pytest
 
 from nbcontainer.containers import run
 from nbcontainer.containers.active import ActiveCell
-from nbcontainer.containers.cell import Streams
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.errors import ContainerBusy
 
 if TYPE_CHECKING:

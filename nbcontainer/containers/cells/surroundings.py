@@ -29,7 +29,8 @@ from nbcontainer.sandbox.steps.toolbox import TOOLBOX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from nbcontainer.containers.cell import Request, Streams
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.options import Identity, RunOptions
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.images.library import Images

@@ -1,0 +1,1 @@
+"""One cell: its request, its streams, and its run from there to the outcome."""

@@ -1,0 +1,140 @@
+"""The descriptors that travel to a container with the plan of a cell: its streams, its body, and what it mounts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.containers.cells.request import encode
+from nbcontainer.containers.cells.template import SCRIPT_FILE, Attached
+from nbcontainer.containers.mounts import idmapped, writable_directories
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.spec import Network
+from nbcontainer.store import writable
+
+if TYPE_CHECKING:
+    from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.cells.streams import Streams
+    from nbcontainer.containers.cow.attaching import CowVolumes
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.sandbox.launcher.client import Launcher
+    from nbcontainer.sandbox.spec import Mounts
+
+
+class CellFiles:
+    """The descriptors of one attempt to run a request.
+
+    `travelling` are those that go to the container, in the order by which the plan names them. `outputs` are the
+    notebook's ends of the cell's output and errors. `keyboard` is input that is typed into a terminal, None for none.
+    `close_sent` closes what only the container needs, and `close` the rest.
+    """
+
+    def __init__(
+        self, engine: Engine, launcher: Launcher, request: Request, streams: Streams, cow: CowVolumes | None = None
+    ) -> None:
+        self.travelling: list[int] = []
+        self.outputs: list[int] = []
+        self.keyboard: int | None = None
+        self._engine = engine
+        self._launcher = launcher
+        self._request = request
+        self._streams = streams
+        self._cow = cow
+        self._sent: list[int] = []
+        self._kept: list[int] = []
+
+    def close_sent(self) -> None:
+        """Close the descriptors that only the container needs. Idempotent."""
+        sent, self._sent = self._sent, []
+        protocol.close(sent)
+
+    def close(self) -> None:
+        """Close all of them, when the cell has ended. Idempotent.
+
+        The cell's ends of its output are among those that stay open until then: the one that closes an end last waits
+        for a process that has locked the pipe.
+        """
+        self.close_sent()
+        outputs, kept, self.outputs, self._kept = self.outputs, self._kept, [], []
+        protocol.close((*outputs, *kept))
+
+    def open_streams(self) -> None:
+        """Open the cell's input, output and errors. Raises `OSError`, `UsageError`, `LinkRefused`."""
+        for _ in range(2):
+            reader, writer = self._engine.output_pipe()
+            self.outputs.append(reader)
+            self._kept.append(writer)
+        writers = self._kept[:2]
+        self.travelling += (self._input(), *writers)
+
+    def open_null_streams(self) -> None:
+        """Open /dev/null as the streams of a process that is only looked at. Raises `OSError`."""
+        self.travelling += [self._null(os.O_RDWR)] * SCRIPT_FILE
+
+    def _null(self, flags: int = os.O_RDONLY) -> int:
+        self._sent.append(os.open(os.devnull, flags | os.O_CLOEXEC))
+        return self._sent[-1]
+
+    def _input(self) -> int:
+        """Return the descriptor of the cell's standard input, its terminal's if it has one: that one is typed into."""
+        request = self._request
+        if request.command and request.script is not None:
+            given = protocol.memory_file("stdin", encode(request.script))
+        elif request.stdin is not None:
+            given = request.stdin.open(self._engine.store)
+        elif self._streams.stdin is not None:
+            return self._streams.stdin
+        else:
+            return self._null()
+        if request.options.process.terminal:
+            self._kept.append(given)
+            self.keyboard = given
+            return self._null()
+        self._sent.append(given)
+        return given
+
+    def attach(self) -> Attached:
+        """Open the body, the volumes and the shared network; return them as they travel, after the streams.
+
+        Raises this package's errors and `OSError`.
+        """
+        request, network, namespace = self._request, "", None
+        if (body := request.body) is not None:
+            self._send(protocol.memory_file("cell", encode(body)))
+        if joined := request.options.networking.joined:
+            network, namespace = self._join(joined)
+        return Attached(self._mounts(), network, namespace)
+
+    def _send(self, fd: int) -> None:
+        self._sent.append(fd)
+        self.travelling.append(fd)
+
+    def _join(self, name: str) -> tuple[str, int | None]:
+        """Add the network namespace of another container. A job in the host's network has no other one."""
+        network, namespace = self._engine.network_of(name)
+        if network == Network.HOST:
+            self._sent.append(namespace)
+            return network, None
+        self._send(namespace)
+        return network, len(self.travelling) - 1
+
+    def _mounts(self) -> Mounts:
+        options = self._request.options
+        mounts = options.mounts if self._cow is None else self._cow.begin(options.mounts)
+        if not mounts.volumes:
+            return mounts
+        # With this capability a cell makes its read-only volumes writable (SECURITY.md, "--cap-add").
+        remounts = "SYS_ADMIN" in options.privileges.capabilities
+        for directory in writable_directories(mounts.volumes, all_of_them=remounts):
+            writable.remember(self._engine.store, directory)
+        host_ids = all(volume.stored for volume in mounts.volumes) or self._launcher.idmap.root_uid == os.geteuid()
+        return mounts if host_ids else self._idmapped(mounts)
+
+    def _idmapped(self, mounts: Mounts) -> Mounts:
+        mapped = idmapped(mounts.volumes, self._launcher, len(self.travelling))
+        self.travelling += mapped.trees
+        self._sent += mapped.trees
+        for note in mapped.notes:
+            self._engine.note_once(note, self._streams.notify)
+        return replace(mounts, volumes=tuple(mapped.volumes))

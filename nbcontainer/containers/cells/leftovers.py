@@ -1,0 +1,97 @@
+"""What a cell left behind: kept as a layer and a record, or noted as lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nbcontainer.oci import timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.container import Container
+    from nbcontainer.containers.cow.attaching import CowVolumes
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.history.state import CellRecord
+    from nbcontainer.containers.writes.write_layer import WriteLayer
+    from nbcontainer.sandbox.handle import ContainerHandle
+
+
+@dataclass
+class Leftovers:
+    """What a cell left in its container: its write layer, the layers of its copy-on-write volumes, and its init.
+
+    Each is None if there is none. With `mounts_values`, `/in` and `/out` were mounted in the root. With `holds_host`,
+    a mount or a port of the host's is in use until init has ended.
+    """
+
+    engine: Engine
+    container: Container
+    upper: WriteLayer | None
+    cow: CowVolumes | None
+    running: ContainerHandle | None
+    mounts_values: bool
+    holds_host: bool
+    _changes: bool = False
+
+    def keep(self, cell: CellRecord | None) -> None:
+        """Keep what the cell wrote as a layer; `cell` is None if it did not start or has no outcome.
+
+        A cell that wrote nothing leaves nothing. If what it wrote cannot be kept, the container notes that it is lost.
+        Raises `StoreError`, `OSError`.
+        """
+        if self.mounts_values and self.running is not None and self.upper is not None:
+            self._remove_mount_points(self.running, self.upper, killed=cell is None)
+        with self._noting_loss(cell):
+            self._keep(cell)
+
+    def _remove_mount_points(self, running: ContainerHandle, upper: WriteLayer, *, killed: bool) -> None:
+        """Remove the directories that `/in` and `/out` were mounted on: the cell did not make them."""
+        if killed:
+            running.kill()
+        running.wait()
+        upper.remove_mount_points(self.engine)
+
+    @contextlib.contextmanager
+    def _noting_loss(self, cell: CellRecord | None) -> Iterator[None]:
+        """If what the cell changed cannot be kept, note in the container that it is lost."""
+        try:
+            yield
+        except BaseException:
+            if cell is not None and self._changes:
+                self.container.lose_cell(replace(cell, created=_now()))
+            raise
+
+    def _keep(self, cell: CellRecord | None) -> None:
+        self._changes = cell is not None and self.upper is not None  # unless it is known that there are none
+        changed = self._changes and self.upper is not None and self.upper.changed()
+        moved = self._changes and self.cow is not None and self.cow.changed()
+        self._changes = changed or moved
+        if self.running is not None:
+            if cell is None:
+                self.running.kill()
+            if changed or self.holds_host:
+                # A mount must not become part of the layer, nor keep a volume's disk busy, nor may a published port
+                # stay in use.
+                self.running.wait()
+        if cell is not None:
+            written = changed or moved or not self.container.anonymous
+            with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
+                self._add(cell, changed=changed)
+
+    def _add(self, cell: CellRecord, *, changed: bool) -> None:
+        """Add the cell to the container, with its write layer if that has `changed`."""
+        layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
+        owner = self.container if self.cow is None else self.cow
+        try:
+            owner.add_cell(replace(cell, layer=layer, created=_now()))
+        except BaseException:
+            self.engine.drop_layer(layer)
+            raise
+
+
+def _now() -> str:
+    return timestamps.timestamp(time.time())

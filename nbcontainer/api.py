@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 from nbcontainer.commands.options.table import RunKeywords
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import container as base
+from nbcontainer.containers import lookup
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.oci.documents import Image
 from nbcontainer.runs.asynchronous import finished
@@ -149,8 +150,8 @@ def create(image: str | Image, name: str = "", *, engine: Engine | None = None) 
     used = engine or default_engine()
     found = used.images.find(image_word(image))
     if not name:
-        return cast("Container", containers.create_anonymous(used, found, kind=Container))
-    return cast("Container", containers.create(used, found, name, kind=Container))
+        return cast("Container", lookup.create_anonymous(used, found, kind=Container))
+    return cast("Container", lookup.create(used, found, name, kind=Container))
 
 
 def get(name: str, *, engine: Engine | None = None) -> Container:
@@ -161,7 +162,7 @@ def get(name: str, *, engine: Engine | None = None) -> Container:
     'busybox'
     >>> get("dev").remove()
     """
-    return cast("Container", containers.get(engine or default_engine(), name, Container))
+    return cast("Container", lookup.get(engine or default_engine(), name, Container))
 
 
 def list_containers(*, engine: Engine | None = None) -> list[Container]:
@@ -172,12 +173,12 @@ def list_containers(*, engine: Engine | None = None) -> list[Container]:
     ['dev']
     >>> made.remove()
     """
-    found, _ = containers.list_all(engine or default_engine())
+    found, _ = lookup.list_all(engine or default_engine())
     return [Container(one.workspace, one.record) for one in found if not one.anonymous]
 
 
 def commit(
-    container: containers.Container,
+    container: base.Container,
     image: str,
     *,
     output: str | Path | None = None,

@@ -24,7 +24,7 @@ from nbcontainer.commands.verbs.volume_change_verbs import VOLUME_CHANGE_VERBS
 from nbcontainer.commands.views import ContainerRow, Document, Lines, Note, listings, size
 from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import notebook_name, running_containers, stop_running
 from nbcontainer.containers.cleanup import prune

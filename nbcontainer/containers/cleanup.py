@@ -7,10 +7,10 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.container import move_to_tmp
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
 from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records, save_pin
+from nbcontainer.containers.removal import move_to_tmp
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import trash
 from nbcontainer.sandbox.cgroups import group

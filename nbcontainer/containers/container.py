@@ -1,67 +1,46 @@
-"""A container: its layers, its cells, and what can be done to it.
-
-The verbs are one function or method each. Functions of this module: `create`, `create_anonymous`, `get`, `list_all`,
-`remove_damaged`. Methods of `Container`: `use`, `add_cell`, `undo`, `redo`, `rename`, `stop`, `remove`.
-"""
+"""A container: its layers, its cells, and what can be done to it. `nbcontainer.containers.lookup` returns one."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.history import isolation, moves
 from nbcontainer.containers.history.chain import History
 from nbcontainer.containers.history.flats import levels
 from nbcontainer.containers.history.flatten import MOST_LOWERS, Flattening
-from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.state import CellRecord, State, StateId
 from nbcontainer.containers.history.volume_states import VolumeState
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import (
     RECORD,
     Record,
+    check_free,
+    check_name,
     forget_unrecorded,
-    journals_and_layers_in_use,
+    locked,
     mark_lost,
+    not_found,
     read_record,
     save_pin,
     save_record,
     save_states,
 )
-from nbcontainer.containers.workspace import Workspace
+from nbcontainer.containers.removal import discard, move_to_tmp
+from nbcontainer.containers.workspace import NoWorkspace, Workspace
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
     ContainerBusy,
-    ContainerDamaged,
     ContainerError,
-    ContainerExists,
-    ContainerNotFound,
     StoreError,
-    UsageError,
 )
-from nbcontainer.oci import timestamps
 from nbcontainer.oci.documents import Image
 from nbcontainer.store.atomic_files import sync_directory
 from nbcontainer.store.errors import store_error
-from nbcontainer.store.layout import Store
-from nbcontainer.store.locks import lock_in_place
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
-
-
-def check_name(name: str) -> str:
-    """Return `name` if it is valid as a container's name, a file name and a host name. Raises `UsageError`."""
-    if not _NAME.fullmatch(name):
-        hint = "use up to 63 letters, digits, '_', '.' and '-', and start with a letter or digit"
-        raise UsageError(f"invalid container name {name!r}", hint=hint)
-    return name
 
 
 class Container:
@@ -176,11 +155,11 @@ class Container:
         if self.anonymous:
             yield
             return
-        with _locked(self.path, wait):
+        with locked(self.path, wait):
             try:
                 self.record = read_record(self.path, self.workspace.states)
             except FileNotFoundError:
-                raise _not_found(self.name) from None
+                raise not_found(self.name) from None
             yield
 
     def save(self) -> None:
@@ -280,7 +259,7 @@ class Container:
         if self.anonymous and not self.saved:
             return  # no cell has changed anything (`add_cell`)
         with self.use(), self.workspace.store.lock():
-            self._discard()
+            discard(self.workspace, self.record, saved=self.saved)
 
     def undo(self, steps: int = 1) -> CellRecord:
         """Go back to before the last cell that changed something, or is lost; return that cell. Do it `steps` times.
@@ -324,29 +303,6 @@ class Container:
             problem = f"container '{self.name}' is running: its state cannot be changed"
             raise ContainerBusy(problem, hint="restart the kernel to undo all of its cells")
 
-    def _discard(self) -> None:
-        """Discard the container, and its layers. The store is locked.
-
-        Layers that something else may use are looked at later, all together: that reads every container's record.
-        """
-        store, states, journal = self.workspace.store, self.workspace.states, self.record.journal
-        layers = {layer for state in self.record.carried for layer in state.layers}
-        if journal:
-            with contextlib.suppress(ContainerDamaged):  # the cleanup removes its layers later
-                layers |= mark(states, [journal], follow=False)[1]
-        shared = bool(journal) and states.journals.is_shared(journal)
-        private = set() if shared else {layer for layer in layers if store.layers.is_private(layer)}
-        own = [store.path / "layers" / layer for layer in sorted(private)]
-        moved = move_to_tmp(store, [self.path, *own] if self.saved else own)
-        if journal and not shared:
-            states.drop(journal)
-        self.workspace.discard_later(moved)
-        if shared or layers - private:
-            first = not self.workspace.doubtful
-            self.workspace.doubtful += sorted(layers - private)
-            if first:
-                self.workspace.later(lambda: _discard_doubtful(self.workspace))
-
     def all_states(self) -> list[State]:
         """Return all states of its own journal, undone ones too, and those that are in no journal yet."""
         journal = self.record.journal
@@ -366,7 +322,7 @@ class Container:
                 self.save()
                 state = None if wanted is None else self.history_to_tip.numbered(wanted)
             with store.lock():
-                _check_free(store, name)
+                check_free(store, name)
                 newest = 0 if state is None else state.number
                 fork = replace(self.record, name=name, session="", journal=store.unique(), newest=newest)
                 if state is not None:
@@ -387,7 +343,7 @@ class Container:
             raise ContainerError(f"container '{self.name}' ends with its notebook and keeps its name", hint=hint)
         store = self.workspace.store
         with self.use(), store.lock():
-            _check_free(store, name)
+            check_free(store, name)
             self._save_isolation()
             path = store.path / "containers" / name
             self.workspace.discard_later(move_to_tmp(store, [path]))  # what a killed process left without a record
@@ -441,153 +397,6 @@ class Container:
         return isolation.read(self.path, head) if self.saved else None
 
 
-def _discard_doubtful(workspace: Workspace) -> None:
-    """Discard the workspace's doubtful layers that no image and no container uses. Raises `StoreError`.
-
-    Journals of removed containers whose states no container follows from go, too.
-    """
-    store = workspace.store
-    with store.lock():
-        layers, workspace.doubtful = workspace.doubtful, []
-        named = {path.readlink().name for path in (store.path / "layers" / "sha256").iterdir()}
-        try:
-            journals, used = journals_and_layers_in_use(store)
-        except ContainerDamaged:
-            return  # it may use them: the cleanup removes them after a person has removed it
-        workspace.states.drop_all_but(journals, store.sessions.alive())
-        used |= named
-        moved = move_to_tmp(store, [store.path / "layers" / layer for layer in layers if layer not in used])
-    workspace.discard_later(moved)
-
-
-class _NoWorkspace:
-    """The workspace of an unpickled container: each use of it raises `ContainerError`."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> NoReturn:
-        problem = f"container '{self._name}' was copied from another process and cannot be used here"
-        raise ContainerError(problem, hint="open a named container with `nbcontainer.get(NAME)`")
-
-
 def unpickled(record: Record, kind: type[Container] | None = None) -> Container:
     """Return a container of another process: its record can be looked at, and each use raises `ContainerError`."""
-    return (kind or Container)(cast("Workspace", _NoWorkspace(record.name)), record)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`.
-
-    With `wait`, call that if another process or thread holds it, and wait until it is free.
-    """
-    try:
-        fd = lock_in_place(path / "lock", wait)
-    except (FileNotFoundError, NotADirectoryError):
-        raise _not_found(path.name) from None
-    except BlockingIOError:
-        problem = f"container '{path.name}' is running, here or in another notebook"
-        hint = f"wait for it, or stop it first: `%container stop {path.name}`"
-        raise ContainerBusy(problem, hint=hint) from None
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-def create(
-    workspace: Workspace,
-    image: Image,
-    name: str,
-    labels: Mapping[str, str] | None = None,
-    kind: type[Container] = Container,
-) -> Container:
-    """Return a new named container, on disk. Raises `ContainerExists`, `UsageError`, `StoreError`."""
-    check_name(name)
-    store = workspace.store
-    with store.lock():
-        _check_free(store, name)
-        lowers = workspace.images.lowers(image)
-        created, journal = timestamps.timestamp(), store.unique()
-        record = Record(name, image.name, image.digest, lowers, created, labels=dict(labels or {}), journal=journal)
-        container = kind(workspace, record, saved=False)
-        container.save()
-    return container
-
-
-def _check_free(store: Store, name: str) -> None:
-    """Raise `ContainerExists` if a container has that name. The store is locked."""
-    if (store.path / "containers" / name / RECORD).exists():
-        hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
-        raise ContainerExists(f"container '{name}' already exists", hint=hint)
-
-
-def create_anonymous(
-    workspace: Workspace,
-    image: Image,
-    labels: Mapping[str, str] | None = None,
-    kind: type[Container] = Container,
-) -> Container:
-    """Return a new anonymous container, in memory."""
-    store = workspace.store
-    base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
-    created = timestamps.timestamp()
-    record = Record(secrets.token_hex(6), image.name, image.digest, base, created, labels=dict(labels or {}))
-    return kind(workspace, replace(record, session=store.session, journal=store.unique()), saved=False)
-
-
-def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> Container:
-    """Return the container of that name.
-
-    Raises `ContainerNotFound`, `ContainerDamaged`, `StoreError`, and `UsageError` for an invalid name.
-    """
-    check_name(name)
-    path = workspace.store.path / "containers" / name
-    try:
-        return kind(workspace, read_record(path, workspace.states))
-    except (FileNotFoundError, NotADirectoryError):
-        raise _not_found(name) from None
-    except OSError as error:
-        raise store_error("read a container's record", path, error) from error
-
-
-def _not_found(name: str) -> ContainerNotFound:
-    return ContainerNotFound(f"no such container: '{name}'", hint="list containers with `%container ps`")
-
-
-def list_all(workspace: Workspace) -> tuple[list[Container], list[str]]:
-    """Return all containers on disk, by name, and the names of those whose record cannot be read."""
-    found, damaged = [], []
-    for path in sorted((workspace.store.path / "containers").iterdir()):
-        try:
-            found.append(Container(workspace, read_record(path, workspace.states)))
-        except ContainerDamaged:
-            damaged.append(path.name)
-        except OSError:
-            continue  # it has just been removed
-    return found, damaged
-
-
-def remove_damaged(workspace: Workspace, name: str) -> None:
-    """Remove a container whose record cannot be read. `prune` removes its layers later. Raises `ContainerBusy`."""
-    store = workspace.store
-    path = store.path / "containers" / check_name(name)
-    with _locked(path), store.lock():
-        moved = move_to_tmp(store, [path])
-    workspace.discard_later(moved)
-
-
-def move_to_tmp(store: Store, paths: list[Path]) -> list[Path]:
-    """Rename paths of the store into its `tmp`, unused there; return their new paths. Raises `StoreError`."""
-    moved = []
-    for path in paths:
-        place = store.path / "tmp" / store.unique()
-        try:
-            path.rename(place)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise store_error(f"remove {path.name} from the store", store.path, error) from error
-        moved.append(place)
-    return moved
+    return (kind or Container)(cast("Workspace", NoWorkspace(record.name)), record)

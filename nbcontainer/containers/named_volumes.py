@@ -23,7 +23,7 @@ import stat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.container import move_to_tmp
+from nbcontainer.containers.removal import move_to_tmp
 from nbcontainer.errors import UsageError, VolumeBusy, VolumeError, VolumeNotFound
 from nbcontainer.images import sandboxed
 from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, birth_time, openat2

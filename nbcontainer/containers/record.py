@@ -1,9 +1,10 @@
-"""The record of a container on disk: its image, and the state that it is in.
+"""The directory of a container on disk: its name, its lock, and its record.
 
-`container.json` has what never changes. The name of the directory is the container's, so that a rename is one step. The
-cells are states in the container's journal (`nbcontainer.containers.history`). The newest state of the journal is the
-container's, unless the link `head` names another one: after an undo, or in a container that was checked out. A new
-state makes the link void, so that one write adds a cell.
+The record is the image, and the state that the container is in. `container.json` has what never changes. The name of
+the directory is the container's, so that a rename is one step. The cells are states in the container's journal
+(`nbcontainer.containers.history`). The newest state of the journal is the container's, unless the link `head` names
+another one: after an undo, or in a container that was checked out. A new state makes the link void, so that one write
+adds a cell.
 """
 
 from __future__ import annotations
@@ -13,26 +14,24 @@ import json
 import os
 import re
 import stat
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.state import CellRecord, State, StateId, check_texts, following, moved_to
 from nbcontainer.containers.history.states import States
-from nbcontainer.errors import ContainerDamaged
+from nbcontainer.errors import ContainerBusy, ContainerDamaged, ContainerExists, ContainerNotFound, UsageError
 from nbcontainer.outcome import Outcome, Reason
-from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.locks import lock_in_place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nbcontainer.containers.history.volume_states import VolumeState
-    from nbcontainer.containers.options import RunOptions
-    from nbcontainer.sandbox.steps.base import Plan
-    from nbcontainer.sandbox.userns.idmap import IdMap
     from nbcontainer.store.layout import Store
 
 __all__ = ["CellRecord", "Record"]
@@ -51,6 +50,15 @@ _LOST = stat.S_ISVTX
 
 _NO_STATE = "-"
 _JOURNAL = re.compile(r"[\w-][\w.-]*")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it is valid as a container's name, a file name and a host name. Raises `UsageError`."""
+    if not _NAME.fullmatch(name):
+        hint = "use up to 63 letters, digits, '_', '.' and '-', and start with a letter or digit"
+        raise UsageError(f"invalid container name {name!r}", hint=hint)
+    return name
 
 
 @dataclass(frozen=True)
@@ -121,21 +129,6 @@ class Record:
         by_old = {old.id: new for old, new in zip(self.carried, carried, strict=True)}
         head, tip = (None if one is None else by_old.get(one.id, one) for one in (self.head, self.tip))
         return replace(self, journal=journal, head=head, tip=tip, carried=carried)
-
-
-def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
-    """Return the isolation of a cell as JSON values: user namespace, /proc, network, limits, and steps.
-
-    The steps are those of the plan that ran, each with its purpose. A step that is not listed was not done.
-    """
-    return {
-        "user_namespace": asdict(idmap),
-        "proc": next((step.level for step in todo if isinstance(step, MountProc)), ""),
-        "network": options.networking.network,
-        "ports": [asdict(port) for port in options.networking.ports],
-        "limits": {**asdict(options.resources.cgroup_limits), "storage": options.resources.storage},
-        "steps": [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo],
-    }
 
 
 def read_record(path: Path, states: States | None = None) -> Record:
@@ -326,3 +319,35 @@ def journals_and_layers_in_use(store: Store) -> tuple[set[str], set[str]]:
 def layers_in_use(store: Store) -> set[str]:
     """Return the layers of all containers on disk. Raises `ContainerDamaged`."""
     return journals_and_layers_in_use(store)[1]
+
+
+def check_free(store: Store, name: str) -> None:
+    """Raise `ContainerExists` if a container has that name. The store is locked."""
+    if (store.path / "containers" / name / RECORD).exists():
+        hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
+        raise ContainerExists(f"container '{name}' already exists", hint=hint)
+
+
+def not_found(name: str) -> ContainerNotFound:
+    """Return the error for a name that no container has."""
+    return ContainerNotFound(f"no such container: '{name}'", hint="list containers with `%container ps`")
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`.
+
+    With `wait`, call that if another process or thread holds it, and wait until it is free.
+    """
+    try:
+        fd = lock_in_place(path / "lock", wait)
+    except (FileNotFoundError, NotADirectoryError):
+        raise not_found(path.name) from None
+    except BlockingIOError:
+        problem = f"container '{path.name}' is running, here or in another notebook"
+        hint = f"wait for it, or stop it first: `%container stop {path.name}`"
+        raise ContainerBusy(problem, hint=hint) from None
+    try:
+        yield
+    finally:
+        os.close(fd)

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.cell import Cell
@@ -14,6 +14,7 @@ from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cells.surroundings import surrounded
 from nbcontainer.containers.cells.template import Attached
+from nbcontainer.containers.container import Container
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerError,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.cached.use import Use
-    from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
@@ -61,7 +61,7 @@ def choose_container(
     engine: Engine,
     request: Request,
     progress: Listener | None = None,
-    kind: type[Container] = containers.Container,
+    kind: type[Container] = Container,
     notify: Notify | None = None,
 ) -> tuple[Container, Image]:
     """Return a request's container, which is made if it does not exist, and its image. Raises this package's errors.
@@ -226,7 +226,7 @@ def run(
     streams: Streams,
     *,
     progress: Listener | None = None,
-    kind: type[Container] = containers.Container,
+    kind: type[Container] = Container,
 ) -> tuple[Container, Outcome]:
     """Return the container in which a request ran, an object of the class `kind`, and its outcome.
 

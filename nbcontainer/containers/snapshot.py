@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import ActiveCell, running_containers
-from nbcontainer.containers.container import Container, get
+from nbcontainer.containers.container import Container
 from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.containers.lookup import get
 from nbcontainer.containers.pause import pause_path, paused, wake
 from nbcontainer.containers.record import Record, read_record
 from nbcontainer.containers.writes.copies import copied

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.background import BackgroundQueue
 from nbcontainer.containers.history.states import States
 from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.errors import StoreError
+from nbcontainer.errors import ContainerError, StoreError
 from nbcontainer.images import trash
 from nbcontainer.images.library import Images
 from nbcontainer.sandbox import sandboxed_call
@@ -147,3 +147,14 @@ class Workspace:
                 self.active[name] = cell
             running = {key: active.to_json() for key, active in self.active.items()}
             self.store.sessions.publish({"pid": os.getpid(), "running": running})
+
+
+class NoWorkspace:
+    """The workspace of an unpickled container: each use of it raises `ContainerError`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        problem = f"container '{self._name}' was copied from another process and cannot be used here"
+        raise ContainerError(problem, hint="open a named container with `nbcontainer.get(NAME)`")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.run import request_of_keywords
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.preview.plans import plan_of
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.drawing.mount_tree import MountTree
     from nbcontainer.sandbox.handle import ContainerHandle
@@ -114,7 +115,7 @@ class Laboratory:
         self._running: ContainerHandle | None = None
         self._channel: socket.socket | None = None
         self.upper: WriteLayer | None = None
-        self._decoy: containers.Container | None = None
+        self._decoy: Container | None = None
 
     def ask(self, do: str, *paths: str, **arguments: Any) -> Any:
         """Return the agent's answer to a request; start the laboratory for the first one.
@@ -210,7 +211,7 @@ class Laboratory:
         failed = self._running.failed or {}
         return f": {failed['step']}: {failed['error']}" if failed else ""
 
-    def _make_decoy(self) -> containers.Container:
+    def _make_decoy(self) -> Container:
         """Return a container whose layers look like a host."""
         engine = self.engine
         image = engine.images.find("busybox")

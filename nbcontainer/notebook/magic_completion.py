@@ -10,7 +10,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from nbcontainer.commands import completion
 from nbcontainer.commands.containers import VERBS
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.images.layers import listing

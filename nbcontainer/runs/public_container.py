@@ -12,7 +12,7 @@ from typing import Any, Unpack, cast
 
 from nbcontainer.commands.options.table import RunKeywords, strings
 from nbcontainer.containers import commit as committing
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import container as base
 from nbcontainer.containers import diff as comparing
 from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers
@@ -38,7 +38,7 @@ from nbcontainer.runs.results import Result
 from nbcontainer.store.outputs import replacing
 
 
-class Container(containers.Container):
+class Container(base.Container):
     """A container: its files stay from run to run. `create` makes one, and `get` returns a named one.
 
     As a context manager it ends what runs in it; an anonymous container is then removed, and a named one is kept.
@@ -212,7 +212,7 @@ class Container(containers.Container):
 
     def _run(
         self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]
-    ) -> tuple[containers.Container, Outcome]:
+    ) -> tuple[base.Container, Outcome]:
         with self._alone():
             running.check(engine, request.options)
             engine.retain(self)
@@ -334,6 +334,6 @@ class Container(containers.Container):
 
 def run_fresh(
     engine: Engine, request: Request, streams: Streams, progress: Callable[[State], None]
-) -> tuple[containers.Container, Outcome]:
+) -> tuple[base.Container, Outcome]:
     """Run a request in a container of its own, or in the one that it names; return the container and the outcome."""
     return running.run(engine, request, streams, progress=progress, kind=Container)

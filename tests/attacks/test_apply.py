@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, LinkRefused

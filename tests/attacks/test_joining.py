@@ -75,7 +75,7 @@ def target(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Target]:
     live = open_live(engine, Request("busybox", "target", options=options), "shell")
     yield Target(live)
     live.stop(0)
-    from nbcontainer.containers.container import get
+    from nbcontainer.containers.lookup import get
 
     get(engine, "target").remove()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams

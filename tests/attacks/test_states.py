@@ -10,7 +10,7 @@ import pytest
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.errors import ContainerError
 from tests.running import run_script
 

@@ -22,7 +22,7 @@ from nbcontainer.api import run
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.containers.history.flatten import Flattening

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer import api
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.errors import ContainerNotFound, ImageNotFound
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.cgroups import hierarchy

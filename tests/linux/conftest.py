@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.errors import ContainerNotFound
 from tests.linux.made import IPV4, run_there
 from tests.requirements import require

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.engine import Engine

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams

@@ -15,8 +15,8 @@ from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
-from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerBusy, NbcontainerError, UsageError, ValueUnavailable
 from tests.running import appear, marker, run_script

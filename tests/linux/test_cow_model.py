@@ -19,7 +19,7 @@ from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cow import attaching, volume_changes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, ContainerError

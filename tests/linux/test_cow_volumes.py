@@ -16,7 +16,7 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.cow import attaching, directories, volume_changes
 from nbcontainer.containers.diff import diff
@@ -535,9 +535,9 @@ def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene)
     scene.cell("mkdir /data/n; for i in $(seq 300); do echo $i > /data/n/$i; echo $i > /data/f$i; done; rm /data/a")
     expected = 300 * 2 + 3  # with b, sub/x and link
     program = (
-        "import sys; from pathlib import Path; from nbcontainer.containers import container\n"
+        "import sys; from pathlib import Path; from nbcontainer.containers import lookup\n"
         "from nbcontainer.containers.cow import volume_changes; from nbcontainer.containers.engine import Engine\n"
-        "engine = Engine(Path(sys.argv[1])); made = container.get(engine, sys.argv[2])\n"
+        "engine = Engine(Path(sys.argv[1])); made = lookup.get(engine, sys.argv[2])\n"
         "engine.launcher.pid; print('ready', flush=True); volume_changes.apply(made)"
     )
     words = [sys.executable, "-c", program, str(scene.engine.store.path), scene.name]

@@ -143,9 +143,9 @@ def test_the_layers_drawn_are_the_tree_that_a_cell_sees(engine: Engine, cell: Ca
 
 def containers_of(engine: Engine, name: str) -> Any:
     """Return a container by its name."""
-    from nbcontainer.containers import container
+    from nbcontainer.containers import lookup
 
-    return container.get(engine, name)
+    return lookup.get(engine, name)
 
 
 def test_sheets_say_what_is_added_changed_and_hidden(engine: Engine, cell: Callable[..., Ran]) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.container import get
 from nbcontainer.containers.diff import diff
+from nbcontainer.containers.lookup import get
 from nbcontainer.errors import LimitUnavailable
 from nbcontainer.images.archives.loading import ImportOptions
 from nbcontainer.images.builtin.busybox import busybox

@@ -14,7 +14,7 @@ import pytest
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import cleanup, container, disk_usage, record
+from nbcontainer.containers import cleanup, container, disk_usage, lookup, record
 from nbcontainer.containers.diff import MergedChanges, diff
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images.layers import inspect
@@ -46,7 +46,7 @@ def records_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return original(path, states)
 
     original = record.read_record
-    for module in (record, container, cleanup, disk_usage):
+    for module in (record, container, lookup, cleanup, disk_usage):
         monkeypatch.setattr(module, "read_record", counting)
     return read
 
@@ -113,7 +113,7 @@ def test_diff_of_removed_files_is_linear(own: Engine, monkeypatch: pytest.Monkey
     run_script(own, "mkdir /m; cd /m; seq 1000 | xargs touch", name="a")
     verb(own, "commit", "a", "base")
     run_script(own, "cd /m; ls | xargs rm", image="base", name="b")
-    assert len(diff(container.get(own, "b"))) == 1001
+    assert len(diff(lookup.get(own, "b"))) == 1001
     assert merged == 1000
 
 
@@ -122,7 +122,7 @@ def test_diff_names_a_path_that_is_too_long(own: Engine) -> None:
     script = "n=0; mkdir /d; cd /d; while [ $n -lt 30 ]; do d=$(printf '%0200d' 0); mkdir $d; cd $d; n=$((n+1)); done"
     run_script(own, script, name="deep")
     with pytest.raises(Exception, match=r"is a path of \d+ bytes; move it up in a cell"):
-        diff(container.get(own, "deep"))
+        diff(lookup.get(own, "deep"))
 
 
 def test_disk_usage_does_not_fail_beside_removals(own: Engine) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.diff import diff
@@ -173,11 +173,11 @@ def test_an_image_of_many_cells_has_few_layers_and_all_of_the_history(own: Engin
 KILLED = """
 import os, sys
 from pathlib import Path
-from nbcontainer.containers import container
+from nbcontainer.containers import lookup
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history import flatten
 engine = Engine(Path(sys.argv[1]))
-made = container.get(engine, "deep")
+made = lookup.get(engine, "deep")
 name, at = sys.argv[2].split(":")
 target = flatten.Flattening if name.startswith("_") else type(engine.store.layers)
 original = getattr(target, name)

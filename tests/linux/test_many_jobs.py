@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.cleanup import sweep
-from nbcontainer.containers.container import list_all
+from nbcontainer.containers.lookup import list_all
 from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts_of, pidfds, processes_with
 
 if TYPE_CHECKING:

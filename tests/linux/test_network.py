@@ -21,7 +21,7 @@ import pytest
 import nbcontainer
 from nbcontainer.commands.doctor import LIMITED, OK, Check, examine
 from nbcontainer.commands.options.ports import parse_port
-from nbcontainer.containers.container import get
+from nbcontainer.containers.lookup import get
 from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.network import carrier, private

@@ -24,7 +24,7 @@ import json, sys
 from pathlib import Path
 from nbcontainer.commands.doctor import examine
 from nbcontainer.commands.options.volumes import parse_volume
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.engine import Engine
 from tests.running import run_script
 

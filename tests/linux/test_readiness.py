@@ -11,10 +11,10 @@ import pytest
 
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.following import list_jobs
 from nbcontainer.containers.jobs.job import Health
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, UsageError
 from tests.running import DEADLINE, run_script
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.cells.request import Request
-from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerNotFound, UsageError
 from tests.requirements import require_private_network

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer import api
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import snapshot
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit

@@ -12,7 +12,7 @@ import pytest
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.engine import Engine

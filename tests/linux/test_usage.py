@@ -10,8 +10,8 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.cells.request import Request
-from nbcontainer.containers.container import get
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerNotFound
 from tests.running import appear, marker
 

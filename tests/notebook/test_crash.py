@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.container import list_all
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.lookup import list_all
 from tests.notebook.kernels import Kernel
 from tests.requirements import require
 from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_with

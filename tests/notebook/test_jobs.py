@@ -188,7 +188,7 @@ def test_the_end_of_the_notebook_ends_its_jobs_in_a_line(store_path: Path, capsy
     assert all_dead(fds)
     assert capsys.readouterr().err == "nbcontainer: ended with the notebook: end0, end1, end2\n"
     with contextlib.closing(Engine(store_path)) as other:
-        from nbcontainer.containers.container import get
+        from nbcontainer.containers.lookup import get
 
         for job in jobs:
             assert len(get(other, job.name).layers) == 2

@@ -9,7 +9,7 @@ from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import history
 from nbcontainer.commands.verbs.targets import container_of, image_of, state_of
 from nbcontainer.commands.views import CellRow, Note, listings
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.comparing.cell_counts import CellCounts, counts_of
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.drawing.state_graph import Line, state_graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.comparing.two_trees import Tree
 from nbcontainer.containers.snapshot import frozen_copy, held, held_state

@@ -14,10 +14,10 @@ from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.containers.cells.streams import GLANCE
 from nbcontainer.containers.cells.streams_observer import StreamsObserver
 from nbcontainer.containers.cells.template import make_template
+from nbcontainer.containers.history.isolation import describe_confinement
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
 from nbcontainer.containers.options import stop_signal
-from nbcontainer.containers.record import describe_confinement
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerLost, SetupFailed
 from nbcontainer.linux.files import keeps_attributes

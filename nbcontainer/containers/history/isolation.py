@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.sandbox.steps.proc import MountProc
 from nbcontainer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
@@ -13,9 +15,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.history.state import StateId
+    from nbcontainer.containers.options import RunOptions
+    from nbcontainer.sandbox.steps.base import Plan
+    from nbcontainer.sandbox.userns.idmap import IdMap
     from nbcontainer.store.layout import Store
 
 ISOLATION = "isolation.json"
+
+
+def describe_confinement(todo: Plan, options: RunOptions, idmap: IdMap) -> dict[str, Any]:
+    """Return the isolation of a cell as JSON values: user namespace, /proc, network, limits, and steps.
+
+    The steps are those of the plan that ran, each with its purpose. A step that is not listed was not done.
+    """
+    return {
+        "user_namespace": asdict(idmap),
+        "proc": next((step.level for step in todo if isinstance(step, MountProc)), ""),
+        "network": options.networking.network,
+        "ports": [asdict(port) for port in options.networking.ports],
+        "limits": {**asdict(options.resources.cgroup_limits), "storage": options.resources.storage},
+        "steps": [{"step": type(step).__name__, "why": step.why, **step.shown()} for step in todo],
+    }
 
 
 def save(store: Store, place: Path, state: StateId, confinement: Mapping[str, Any]) -> None:

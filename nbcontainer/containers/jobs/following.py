@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.jobs.job import LOG, Job
 from nbcontainer.containers.jobs.log_reader import JobEnd, LogReader
+from nbcontainer.containers.record import check_name
 from nbcontainer.errors import ContainerError
 from nbcontainer.oci import timestamps
 from nbcontainer.store.errors import store_error
@@ -94,7 +95,7 @@ def _log_path(engine: Engine, name: str) -> Path:
     running = running_containers(engine.store).get(name)
     if running is not None and running.log:
         return engine.store.path / running.log
-    return engine.store.path / "containers" / containers.check_name(name) / LOG
+    return engine.store.path / "containers" / check_name(name) / LOG
 
 
 def runs(engine: Engine, name: str) -> Callable[[], bool]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.active import running_containers
-from nbcontainer.containers.container import get
 from nbcontainer.containers.live.exec_server import short_path
+from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, ContainerNotFound
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle

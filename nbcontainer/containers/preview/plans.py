@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cells.cell import Cell
 from nbcontainer.containers.cells.cell_files import CellFiles
 from nbcontainer.containers.cells.streams import Streams

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from nbcontainer import cli
 from nbcontainer.containers import startup
 from nbcontainer.containers.cleanup import prune
-from nbcontainer.containers.container import list_all
 from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.lookup import list_all
 from nbcontainer.containers.record import layers_in_use
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux import procfs

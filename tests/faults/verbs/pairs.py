@@ -17,8 +17,8 @@ from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.cleanup import prune
-from nbcontainer.containers.container import list_all
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.lookup import list_all
 from nbcontainer.containers.record import layers_in_use
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.store import durability

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ContainerNotFound, ImageNotFound, VolumeError

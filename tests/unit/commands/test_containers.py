@@ -12,9 +12,10 @@ import pytest
 from nbcontainer.commands.command import Invocation, count, one_line
 from nbcontainer.commands.containers import VERBS, overview, unknown
 from nbcontainer.commands.grammar import parse
-from nbcontainer.containers import container as containers
+from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.containers.record import check_name
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerDamaged,
@@ -514,7 +515,7 @@ def test_what_does_not_run_is_not_stopped(verbs: Verbs) -> None:
 def test_what_is_no_name(name: str) -> None:
     """A container's name is a directory's and a host's too: others are refused."""
     with pytest.raises(UsageError, match=r"invalid container name .*; use up to 63 letters"):
-        containers.check_name(name)
+        check_name(name)
 
 
 def test_unknown_verbs_are_guessed() -> None:

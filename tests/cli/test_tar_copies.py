@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.cell import Request
-from nbcontainer.containers.container import get
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
 from tests.cli.conftest import PROGRAM
 from tests.running import run_script
 

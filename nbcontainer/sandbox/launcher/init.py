@@ -131,7 +131,8 @@ class _Init:
         failure = apply_steps(self.watched.as_kernel(), prepare, mounts)
         protocol.close(mounts)
         if failure is None and any(isinstance(step, AttachStaged) for step in prepare):
-            self.display = DisplayWatch(self.kernel, switched=prefault.switched(prepare))
+            with contextlib.suppress(PermissionError):  # the root is closed to the cell's user: the cell reports it
+                self.display = DisplayWatch(self.kernel, switched=prefault.switched(prepare))
         self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
         if prefaults and not _is_readable(self.channel.fileno()):  # else a cell waits already
@@ -324,6 +325,8 @@ class _Init:
 
     def _let_go(self, enter: Sequence[Step]) -> None:
         """Keeps nothing that was for the start, or is the cell's."""
+        with contextlib.suppress(OSError):  # the cell may have closed the root, or the container did in an earlier cell
+            self.kernel.chdir("/")
         if self.joined is None:
             DropCapabilities(("KILL",)).apply(self.kernel, ())
         else:  # without a capability, init could not give it to a process that it starts (no_new_privs)
@@ -331,7 +334,6 @@ class _Init:
             permitted = next(step for step in steps if isinstance(step, DropCapabilities)).mask(self.kernel)
             self.kernel.capset(permitted, permitted & capability_mask(("KILL",)), 0)
             self.joined.capabilities = permitted if self.kernel.getuid() == 0 else 0
-        self.kernel.chdir("/")
         for standard in (0, 1, 2):
             self.kernel.close(standard)
         kept = () if self.display is None else self.display.files

@@ -12,6 +12,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.launcher.notebook_watch import TimeLimit
@@ -51,6 +52,7 @@ class JoinedProcesses:
             self._kernel.close(files.pop())
         number, path = int(request["join"]), str(request.get("script", ""))
         control = None
+        self._use(self.capabilities)
         try:
             if streams := int(request.get("terminal", 0)):
                 control, terminal = map(self._moved, open_terminal(self._kernel, ""))
@@ -68,13 +70,23 @@ class JoinedProcesses:
                 self._kernel.close(control)
             raise
         finally:
-            self._kernel.chdir("/")
+            with contextlib.suppress(OSError):  # the container may have closed its root
+                self._kernel.chdir("/")
+            self._use(self.capabilities & capability_mask(("KILL",)))
             for fd in (*range(_STREAMS), *moved):
                 with contextlib.suppress(OSError):
                     self._kernel.close(fd)
         self._numbers[pid], self._scripts[pid] = number, path
         self._limits[pid] = TimeLimit(request.get("limit"))
         return control
+
+    def _use(self, effective: int) -> None:
+        """Make these capabilities effective, of those of the container's programs. Init holds them only for a start.
+
+        With them it finds the script and the directory wherever root of the container would (CAP_DAC_OVERRIDE).
+        """
+        if self.capabilities:
+            self._kernel.capset(self.capabilities, effective, 0)
 
     def call(self, request: dict[str, Any], files: list[int], channel: socket.socket) -> None:
         """Have a copy of this process call a function of this package that was loaded ahead, and send its answer.

@@ -29,6 +29,10 @@ _SIZE = b"".join(number.to_bytes(2, sys.byteorder) for number in (24, 80, 0, 0))
 """Rows and columns of a new terminal, and its unused size in pixels (struct winsize, ioctl_tty(2))."""
 
 
+CLOSED_ROOT = "the container's root directory is closed to this user: as root, `chmod 755 /` opens it"
+"""The advice for EACCES on a path in /dev, whose own directories are open to every user."""
+
+
 @dataclass(frozen=True)
 class WriteScript(Step):
     """The cell's body as a file, never as standard input: a `read` in it must not eat its next line.
@@ -50,6 +54,7 @@ class WriteScript(Step):
     )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOSPC: "the body is larger than the 64 MiB that /dev holds: put the data in a volume",
+        errno.EACCES: CLOSED_ROOT,
     }
 
     @classmethod
@@ -186,6 +191,7 @@ class ConnectStreams(Step):
         "笔记本读取单元格的输出",
         "容器可以写入笔记本打开的文件",
     )
+    advice: ClassVar[Mapping[int, str]] = {errno.EACCES: CLOSED_ROOT}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """dup2(2)."""
@@ -237,7 +243,7 @@ class Execute(Step):
     )
     advice: ClassVar[Mapping[int, str]] = {
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
-        errno.EACCES: "it is not executable in the image",
+        errno.EACCES: "it is not executable in the image, or a directory above it is closed to this user",
         errno.ENOEXEC: "it is built for another architecture, or is not a program",
         errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",

@@ -146,6 +146,8 @@ def run_in(
             if use is not None and (outcome := use.hit()) is not None:
                 container.settle()
                 return outcome
+            if use is not None:
+                stack.callback(use.recorder.close)
         mounts = request.options.mounts
         if mounts.named or (mounts.read_only and mounts.image_volumes):
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))

@@ -498,7 +498,7 @@ def _connect(exchange: Exchange, request: Request, streams: Streams) -> None:
     mounts = request.options.mounts
     exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
     streams.values, streams.on_values = exchange.values, exchange.send
-    streams.values_digest = exchange.digest
+    streams.values_digest, streams.on_output = exchange.digest, exchange.replay
 
 
 def _nowhere(_: bytes) -> None:

@@ -153,7 +153,7 @@ class Call:
             mounts = self._request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
             streams.values, streams.on_values = exchange.values, exchange.send
-            streams.values_digest = exchange.digest
+            streams.values_digest, streams.on_output = exchange.digest, exchange.replay
         if self._attach is not None:
             self._attach(streams)
 

@@ -1,7 +1,8 @@
 """Results of cached cells: one file of `cache/` each, named by the key of the cell.
 
 A file is a line of JSON and the bytes of the output. It is untrusted input, because an import can have made it: what is
-read is bounded and checked, no name in it is used as a path, and a file that is damaged is as if it were not there.
+read is bounded and checked, and a file that is damaged is as if it were not there. The only names in it that become
+paths are those of files in `/out`: they are checked, and made below a new directory.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ OUTPUT_LIMIT = 64 << 20
 HEAD_LIMIT = 4 << 20
 """Bytes of a file's first line."""
 
-STDOUT, STDERR, SHOWN, CLEARED = "out", "err", "display", "clear"
-_KINDS = frozenset({STDOUT, STDERR, SHOWN, CLEARED})
+STDOUT, STDERR, SHOWN, CLEARED, FILE = "out", "err", "display", "clear", "file"
+_KINDS = frozenset({STDOUT, STDERR, SHOWN, CLEARED, FILE})
 
 _TEXTS = ("key", "result", "layer", "created", "command", "boot")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -58,7 +59,10 @@ class BadEntry(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """One piece of output: `kind` is its stream, or SHOWN with the type in `mime`, or CLEARED (`mime` is 1 to wait)."""
+    """One piece of output: `kind` is its stream, or SHOWN with the type in `mime`, or CLEARED (`mime` is 1 to wait).
+
+    FILE is a file of `/out`; `mime` is its path there, and that of a directory ends with a slash.
+    """
 
     kind: str
     data: bytes = b""
@@ -150,12 +154,20 @@ def _events(listed: Any, body: bytes) -> Iterator[Event]:
     for kind, mime, size in listed:
         if kind not in _KINDS or type(mime) is not str or len(mime) > _TEXT or type(size) is not int or size < 0:
             raise BadEntry("a part of its output has the wrong type")
+        if kind == FILE and not _is_below(mime):
+            raise BadEntry("the path of a file is not one in /out")
         if at + size > len(body):
             raise BadEntry("its output is cut off")
         yield Event(kind, body[at : at + size], mime)
         at += size
     if at != len(body):
         raise BadEntry("its output is longer than its parts")
+
+
+def _is_below(path: str) -> bool:
+    """Return whether a path, or one with a slash at its end, names something below a directory."""
+    parts = path.removesuffix("/").split("/")
+    return "\0" not in path and not any(part in ("", ".", "..") for part in parts)
 
 
 class Cache:

@@ -17,7 +17,7 @@ from nbcontainer.values.codec import MissingPackage
 from nbcontainer.values.registry import codec_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from nbcontainer.values.codec import Codec
 
@@ -74,6 +74,9 @@ class Exchange:
         self.values = Values(tuple(one.file for one in self.inputs), output)
         self.directory: int | None = None
         """A descriptor of `/out`, once the container has it."""
+        self.trusted = True
+        """Whether the files of `/out` may be shown as they are, if the user asks for that: not those of an import."""
+        self._remove: Callable[[], None] | None = None
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -103,6 +106,11 @@ class Exchange:
         finally:
             for fd in waiting:
                 os.close(fd)
+
+    def replay(self, directory: int, remove: Callable[[], None], *, trusted: bool) -> None:
+        """Take the kept files of a cached cell as those of `/out`; `close` calls `remove`."""
+        self.close()
+        self.directory, self._remove, self.trusted = directory, remove, trusted
 
     def digest(self) -> str:
         """Return a digest of the names and contents of the files of `/in`. Raises as `send` does."""
@@ -149,8 +157,11 @@ class Exchange:
     def close(self) -> None:
         """Close the descriptor of `/out`; its memory is free then. Idempotent."""
         directory, self.directory = self.directory, None
+        remove, self._remove = self._remove, None
         if directory is not None:
             os.close(directory)
+        if remove is not None:
+            remove()
 
     def __enter__(self) -> Exchange:
         return self

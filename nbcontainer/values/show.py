@@ -40,9 +40,9 @@ _ROWS = 60
 def bundles(exchange: Exchange, *, trust: bool) -> Iterator[dict[str, Any] | str]:
     """Yield a MIME bundle for each file of `/out` that can be shown, by name; a line of text for one that cannot.
 
-    Without `trust`, all data is inert. Raises `ValueUnavailable`.
+    Without `trust`, all data is inert, and that of an imported result in any case. Raises `ValueUnavailable`.
     """
-    directory = exchange.directory
+    directory, trust = exchange.directory, trust and exchange.trusted
     for name in exchange.files():
         suffix = name.rpartition(".")[2].lower() if "." in name else ""
         if directory is None or (suffix not in MIME and suffix not in TABLES):

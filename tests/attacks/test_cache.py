@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nbcontainer.containers import run
+from nbcontainer.containers.cached.outputs import ReplayedOutput
 from nbcontainer.containers.cached.transfer import export_results, import_results
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
@@ -21,12 +25,13 @@ from nbcontainer.errors import NbcontainerError
 from nbcontainer.notebook.shown_data import CellOutput
 from nbcontainer.oci.documents import digest_of
 from nbcontainer.outcome import Outcome, Reason
-from nbcontainer.store.cache_entries import SHOWN, STDOUT, Cache, Entry, Event
+from nbcontainer.store.cache_entries import FILE, SHOWN, STDOUT, Cache, Entry, Event
+from nbcontainer.values.exchange import Exchange
+from nbcontainer.values.show import bundles
 from tests.requirements import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -192,6 +197,35 @@ def test_displays_of_an_import_are_inert_although_the_cell_is_trusted(monkeypatc
     assert "<script>x()" in str(shown[0])
     assert "<script>x()" not in str(shown[1])
     assert "sandbox" in str(shown[1]) or "<script" not in str(shown[1])
+
+
+@pytest.mark.parametrize(
+    "path", ["../escaped", "/tmp/escaped", "a/../../escaped", "", ".", "a//b", "a\0b", "..", "../"]
+)
+def test_a_file_of_a_result_leads_nowhere(opened: Engine, tmp_path: Path, path: str) -> None:
+    """A forged result whose files of `/out` would be elsewhere is refused as a whole."""
+    forged = replace(GOOD, events=(Event(FILE, b"x", path),))
+    assert "the path of a file is not one in /out" in refused(
+        opened, written(tmp_path / "f", (forged.to_bytes(), None, b""))
+    )
+
+
+@pytest.mark.parametrize("second", ["a/b", "a", f"{'n' * 300}", "a/"])
+def test_files_of_a_result_that_cannot_be_made_are_a_miss(opened: Engine, second: str) -> None:
+    """Two files of one path, a file in a file, or a name that is too long: nothing is replayed, and nothing is left."""
+    before = sorted((opened.store.path / "tmp").iterdir())
+    with pytest.raises(OSError, match=r"."):
+        ReplayedOutput(opened.store, (Event(FILE, b"x", "a"), Event(FILE, b"y", second)))
+    assert sorted((opened.store.path / "tmp").iterdir()) == before
+
+
+def test_shown_files_of_an_import_are_inert_although_the_cell_is_trusted() -> None:
+    """`--show --trust-output` shows the files of the user's own result as they are, and not those of an import."""
+    for trusted in (True, False):
+        with tempfile.TemporaryDirectory() as place, Exchange({}, output=True) as exchange:
+            (Path(place) / "page.html").write_text("<script>x()</script><b>bold</b>")
+            exchange.replay(os.open(place, os.O_RDONLY), lambda: None, trusted=trusted)
+            assert ("<script>x()" in str(list(bundles(exchange, trust=True)))) is trusted
 
 
 def test_an_import_takes_the_place_of_no_result_of_the_store(opened: Engine, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
+from nbcontainer.containers.cached import outputs
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
@@ -20,6 +21,7 @@ from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import StandardInput, run_options
 from nbcontainer.store.cache_entries import Cache
+from nbcontainer.values.exchange import Exchange
 from tests.requirements import require
 
 if TYPE_CHECKING:
@@ -330,6 +332,96 @@ def test_values_are_nowhere_in_the_store(own: Cells) -> None:
     (own.engine.store.path / "cache.key").write_bytes(os.urandom(32))
     own("true", env=("TOKEN=swordfish-1",), stdin=StandardInput(b"swordfish-2"))
     assert not own.cached
+
+
+class Valued:
+    """Runs cells with an `/out`; `trusted` is whether their store computed the last one's."""
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells = cells
+        self.trusted = True
+
+    def __call__(self, script: str, read: str = "x", *, output: bool = True, **asked: Any) -> bytes:
+        """Returns the bytes of the file `/out/READ.*` after a cell."""
+        options = run_options({"cache": "on", "hostname": f"h{self.cells.salt}", **asked})
+        self.cells.cached.clear()
+        with Exchange({}, output=output) as exchange:
+            streams = Streams(
+                lambda _: None,
+                lambda _: None,
+                on_notice=self.cells.notes.append,
+                on_cached=self.cells.cached.append,
+                values=exchange.values,
+                on_values=exchange.send,
+                values_digest=exchange.digest,
+                on_output=exchange.replay,
+            )
+            _, outcome = run.run(self.cells.engine, Request("busybox", script=script, options=options), streams)
+            assert outcome.ok
+            self.trusted = exchange.trusted
+            return exchange.raw(read, 1 << 20)[1] if output else b""
+
+
+def left_in_tmp(cells: Cells) -> list[Path]:
+    """Directories in the store's `tmp` that have a file of an `/out`."""
+    return [path for path in (cells.engine.store.path / "tmp").glob("*") if (path / "x.txt").exists()]
+
+
+def test_files_of_out_are_replayed(cells: Cells) -> None:
+    """All files of `/out` are kept, so that a hit has those of another `--get`, too; nothing stays in `tmp`."""
+    valued = Valued(cells)
+    script = f"{CLOCK} >/out/x.txt; mkdir -p /out/d; echo below >/out/d/y.txt; printf '\\0\\377' >/out/z.bin"
+    first = valued(script)
+    assert not cells.cached
+    assert valued(script) == first
+    assert len(cells.cached) == 1
+    assert valued(script, "z") == b"\0\xff"
+    assert valued.trusted
+    assert left_in_tmp(cells) == []
+
+
+def test_a_cell_without_out_has_another_key(cells: Cells) -> None:
+    """There is no `/out` in it, which the script can see."""
+    valued = Valued(cells)
+    script = "mkdir -p /out; echo 1 >/out/x.txt"
+    valued(script)
+    valued(script, output=False)
+    assert not cells.cached
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("ln -s /etc/passwd /out/link", "a link, a pipe or a device"),
+        ("mkfifo /out/pipe", "a link, a pipe or a device"),
+        ("mkdir /out/d; ln -s /etc /out/d/e", "a link, a pipe or a device"),
+        ("truncate -s 65M /out/large", "more than 64 MiB"),
+    ],
+)
+def test_what_cannot_be_replayed_is_not_kept(cells: Cells, script: str, why: str) -> None:
+    """`--get` refuses a link, and would not find it in a replay: the cell runs each time, and says once why."""
+    valued = Valued(cells)
+    cells.engine.noted.clear()
+    assert valued(f"{CLOCK} >/out/x.txt; {script}") != valued(f"{CLOCK} >/out/x.txt; {script}")
+    assert len(cells.notes) == 1
+    assert why in cells.notes[0]
+
+
+def test_a_full_disk_makes_a_miss_of_a_hit_with_files(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cell runs, and the directory of its files is gone."""
+    valued = Valued(cells)
+    script = f"{CLOCK} >/out/x.txt"
+    first = valued(script)
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "_make", fail)
+    before = set((cells.engine.store.path / "tmp").iterdir())
+    assert valued(script) != first
+    assert not cells.cached
+    assert all(path.name.count(".") for path in set((cells.engine.store.path / "tmp").iterdir()) - before)
+    assert left_in_tmp(cells) == []
 
 
 @pytest.mark.slow

@@ -77,8 +77,8 @@ def why_never(request: Request, streams: Streams) -> Iterator[str]:
         yield "it runs in a live container"
     if request.options.explain:
         yield "--explain shows how it runs"
-    if streams.values is not None and streams.values.output:
-        yield "the values of --get and --show are not kept"
+    if streams.values is not None and streams.values.output and streams.on_output is None:
+        yield "its files in /out cannot be replayed here"
     if streams.stdin is not None and not stat.S_ISREG(os.fstat(streams.stdin).st_mode):
         yield "its input is not a file"
     for volume in request.options.mounts.volumes:
@@ -105,6 +105,7 @@ def key_of(container: Container, request: Request, streams: Streams, digests: Di
         "options": _plain({**named, "process": process}),
         "volumes": volumes,
         "display": streams.display is not None,
+        "output": streams.values is not None and streams.values.output,
         "names": names,
         "values": _keyed(store, values) if any(values) else "",
     }

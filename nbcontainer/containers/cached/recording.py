@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.store.cache_entries import CLEARED, OUTPUT_LIMIT, SHOWN, STDERR, STDOUT, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.sandbox.display_channel import DisplayListener
@@ -25,6 +26,14 @@ class Recorder:
         self._size = 0
         self.complete = True
         """Whether all of the output is kept."""
+        self.directory: int | None = None
+        """A descriptor of `/out`, once the container has it."""
+
+    def close(self) -> None:
+        """Close the descriptor of `/out`. Idempotent."""
+        directory, self.directory = self.directory, None
+        if directory is not None:
+            os.close(directory)
 
     def add(self, kind: str, data: bytes = b"", mime: str = "") -> None:
         """Keep one piece. Pieces of the same stream that follow each other become one."""
@@ -54,8 +63,15 @@ class Recorder:
 
             return take
 
+        def give(files: Sequence[int]) -> None:
+            if streams.values is not None and streams.values.output and files:
+                self.close()
+                self.directory = os.dup(files[-1])
+            streams.on_values(files)
+
         return replace(
             streams,
+            on_values=give,
             stdout=sink(STDOUT, streams.stdout),
             stderr=sink(STDERR, streams.stderr),
             display=None if streams.display is None else _RecordedDisplay(self, streams.display),
@@ -103,5 +119,5 @@ def replay(events: Iterable[Event], streams: Streams, *, trust: bool) -> None:
             streams.stderr(event.data)
         elif display is not None and event.kind == SHOWN:
             display.shown(event.mime, event.data)
-        elif display is not None:
+        elif display is not None and event.kind == CLEARED:
             display.cleared(event.mime == "1")

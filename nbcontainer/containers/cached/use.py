@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cached.key import Key, NotCached, key_of, volumes_in_key, why_never, why_not
+from nbcontainer.containers.cached.outputs import NotKept, ReplayedOutput, closed_on_error, kept_files
 from nbcontainer.containers.cached.recording import Recorder, replay
 from nbcontainer.containers.cached.volume_content import Digests
 from nbcontainer.containers.history.state import CellRecord
@@ -85,16 +86,30 @@ class Use:
             entry = self.cache.read(self.key.digest)
             if entry is None or (entry.layer and not (store.path / "layers" / entry.layer / "diff").exists()):
                 return None
+            output = None
+            if self._has_output:
+                try:
+                    output = ReplayedOutput(store, entry.events)
+                except (OSError, ValueError):  # the disk is full, or the result names no files: the cell runs
+                    return None
             now = timestamps.timestamp(time.time())
             cell = CellRecord(
                 entry.layer, self.request.as_text, now, entry.outcome, result=entry.result, computed=entry.created
             )
             self.container.confinement = None
-            self.container.add_cell(cell)
+            with closed_on_error(output):
+                self.container.add_cell(cell)
+        if output is not None and self.streams.on_output is not None:
+            self.streams.on_output(output.directory, output.remove, trusted=not entry.imported)
         replay(entry.events, self.streams, trust=not entry.imported)
         if self.streams.on_cached is not None:
             self.streams.on_cached(described(entry))
         return entry.outcome
+
+    @property
+    def _has_output(self) -> bool:
+        """Whether the cell has an `/out`."""
+        return self.streams.values is not None and self.streams.values.output
 
     def keep(self, outcome: Outcome) -> None:
         """Keep the result of the cell that has just run, if it ended well. An error is shown, and fails nothing."""
@@ -116,7 +131,18 @@ class Use:
             return "its changes are lost"
         if any(volume.read_only for volume in self.request.options.mounts.volumes) and self._changed():
             return "its read-only volumes changed while it ran"
-        return ""
+        return self._problem_of_files()
+
+    def _problem_of_files(self) -> str:
+        """Keep the files of `/out`; return why they cannot be kept, empty if they are."""
+        if self.recorder.directory is None:
+            return "its /out is not there" if self._has_output else ""
+        try:
+            for event in kept_files(self.recorder.directory):
+                self.recorder.add(event.kind, event.data, event.mime)
+        except NotKept as error:
+            return str(error)
+        return "" if self.recorder.complete else "its output is too large"
 
     def _changed(self) -> bool:
         """Return whether a volume has changed since the key was made."""

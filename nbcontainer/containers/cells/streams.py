@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.sandbox import protocol
 
@@ -29,6 +29,16 @@ class Lasting:
     text: Callable[[], str]
 
 
+class OnOutput(Protocol):
+    """Receives the files of `/out` of a kept result."""
+
+    def __call__(self, directory: int, remove: Callable[[], None], *, trusted: bool) -> None:
+        """Take a descriptor of a directory with the files, and close it; call `remove` when they are not needed.
+
+        `trusted` is whether this store computed the result.
+        """
+
+
 @dataclass
 class Streams:
     """Where a cell's output goes, and what it reads.
@@ -40,9 +50,9 @@ class Streams:
     closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
     lines about the run that the container did not write, and `on_wait` the line that says why it has to wait.
     `on_cached` gets the line that says that the output is a kept one. `values_digest` returns a digest of the files of
-    `/in`. `lasting` is given for a program that runs more than the request's own text. `on_glance` is called every
-    GLANCE seconds while the cell runs. With `on_began`, other processes can join the container, and it is called when
-    the program runs. `log` is that of a job, relative to the store.
+    `/in`, and `on_output` gets the kept files of `/out`. `lasting` is given for a program that runs more than the
+    request's own text. `on_glance` is called every GLANCE seconds while the cell runs. With `on_began`, other processes
+    can join the container, and it is called when the program runs. `log` is that of a job, relative to the store.
     """
 
     stdout: Sink
@@ -65,6 +75,7 @@ class Streams:
     log: str = ""
     on_cached: Callable[[str], None] | None = None
     values_digest: Callable[[], str] | None = None
+    on_output: OnOutput | None = None
 
     def notify(self, text: str) -> None:
         """Show one line about the run that the container did not write: to `on_notice`, or else to `stderr`."""

@@ -135,7 +135,8 @@ def run_in(
     not `keep`, it is discarded, and the container has no cell more.
     """
     request = surrounded(engine, request, image, streams)
-    check(engine, request.options)
+    asked = request.options
+    check(engine, asked)
     with contextlib.ExitStack() as stack:
         with store_errors("use a container", engine.store.path):
             stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
@@ -155,7 +156,7 @@ def run_in(
         cow = _copy_on_write(engine, container, request) if any(volume.cow for volume in mounts.volumes) else None
         shown = streams if use is None else use.recorder.between(streams)
         cell = Cell(engine, container, image, request, shown, cow)
-        cell.result = "" if use is None else use.result
+        cell.result, cell.asked = "" if use is None else use.result, asked
         outcome = None
         try:
             outcome = cell.run()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.verbs.debugging import DEBUG, session
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.debug.failed_state import copy_at, failed_state, run_discarded
 from nbcontainer.containers.diff import diff
+from nbcontainer.containers.history.cell_options import options_of, parsed, to_json
 from nbcontainer.containers.options import run_options
+from nbcontainer.containers.run import run
 from nbcontainer.errors import ContainerError
 from nbcontainer.images.archives.loading import ImportOptions
 from nbcontainer.images.builtin.busybox import static_busybox
@@ -139,3 +145,99 @@ def test_the_tools_cannot_be_changed(engine: Engine, capabilities: tuple[str, ..
     assert "new" not in ran.lines
     assert ran.stdout.count(b"Read-only file system") >= 2
     assert run_script(engine, f"{TOOLS}/bin/sh -c 'echo whole'", toolbox=True).lines == ["whole"]
+
+
+def session_of(engine: Engine, name: str, *words: str) -> tuple[list[str], str]:
+    """The lines that `debug NAME WORD...` writes, and its title."""
+    out: list[bytes] = []
+    with session(engine, parse(DEBUG, [*words[:-1], name, "sh", "-c", words[-1]]), terminal=False) as found:
+        found.run(Streams(out.append, out.append))
+        return b"".join(out).decode().splitlines(), found.title
+
+
+def failed_with(engine: Engine, name: str, script: str, *options: str) -> None:
+    """Run a cell that fails, with options as a user writes them."""
+    words = parse(RUN, [*options, "--name", name, "busybox"])
+    run(engine, request_of(words, script=script), Streams(lambda _: None, lambda _: None))
+
+
+def test_the_options_of_the_failed_cell_are_taken_over(engine: Engine, name: str, tmp_path: Path) -> None:
+    """Volumes are there and cannot be written, the directory and the host name are the cell's."""
+    (tmp_path / "f").write_text("host\n")
+    options = ("-v", f"{tmp_path}:/data", "--tmpfs", "/mem:size=64k", "-w", "/srv/x", "-h", "box")
+    failed_with(engine, name, "echo changed >/data/f; false", *options)
+    lines, title = session_of(engine, name, "pwd; hostname; cat /data/f; (echo x >/data/f) 2>&1; df /mem | grep -c 64")
+    assert lines[:3] == ["/srv/x", "box", "changed"]
+    assert "Read-only" in lines[3]
+    assert lines[4] == "1"
+    assert f"{tmp_path}:/data:ro" in title
+    assert (tmp_path / "f").read_text() == "changed\n"
+
+
+def test_options_of_debug_replace_those_of_the_cell(engine: Engine, name: str, tmp_path: Path) -> None:
+    """A volume at the same place, and the directory."""
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "f").write_text(f"{place}\n")
+    failed_with(engine, name, "false", "-v", f"{tmp_path}/one:/data", "-v", f"{tmp_path}/one:/more", "-w", "/srv")
+    words = ("-v", f"{tmp_path}/two:/data", "-w", "/opt", "pwd; cat /data/f /more/f; echo new >/data/f")
+    assert session_of(engine, name, *words)[0] == ["/opt", "two", "one"]
+    assert (tmp_path / "two" / "f").read_text() == "new\n"
+
+
+def test_values_of_variables_are_in_no_record(engine: Engine, name: str) -> None:
+    """The title names the variables; one that is passed again is not named."""
+    failed_with(engine, name, "false", "-e", "TOKEN=swordfish", "-e", "MODE=fast")
+    lines, title = session_of(engine, name, "-e", "MODE=slow", "echo $TOKEN $MODE")
+    assert lines == ["slow"]
+    assert title.endswith("no record has values of variables: pass -e TOKEN=... again")
+    journal = engine.states.journals.path(containers.get(engine, name).record.journal)
+    with open(journal) as file:  # noqa: PTH123
+        text = file.read()
+    assert "swordfish" not in text
+    assert "TOKEN" in text
+
+
+def test_a_volume_that_is_gone_is_named(engine: Engine, name: str, tmp_path: Path) -> None:
+    """The shell opens without it."""
+    (tmp_path / "data").mkdir()
+    failed_with(engine, name, "false", "-v", f"{tmp_path}/data:/data")
+    (tmp_path / "data").rmdir()
+    lines, title = session_of(engine, name, "ls -d /data; echo here")
+    assert lines[-1] == "here"
+    assert f"not available now: {tmp_path}/data:/data:ro" in title
+
+
+def test_changes_of_a_copy_on_write_volume_are_seen_and_do_not_grow(engine: Engine, name: str, tmp_path: Path) -> None:
+    """The shell sees what the cell wrote to its layer, and what it writes itself is discarded."""
+    (tmp_path / "f").write_text("host\n")
+    failed_with(engine, name, "echo layer >/data/f; false", "-v", f"{tmp_path}:/data:cow")
+    script = "cat /data/f; echo shell >/data/f; cat /data/f"
+    assert session_of(engine, name, script)[0] == ["layer", "shell"]
+    assert session_of(engine, name, script)[0] == ["layer", "shell"]
+    assert (tmp_path / "f").read_text() == "host\n"
+
+
+def test_a_volume_of_the_store_is_seen(engine: Engine, name: str) -> None:
+    """It has its name in the record, and cannot be written."""
+    volume = f"v-{name}"
+    failed_with(engine, name, "echo kept >/v/f; false", "-v", f"{volume}:/v")
+    try:
+        lines, _ = session_of(engine, name, "cat /v/f; (echo x >/v/f) 2>&1")
+        assert lines[0] == "kept"
+        assert "Read-only" in lines[1]
+    finally:
+        containers.get(engine, name).remove()
+        shutil.rmtree(engine.store.path / "volumes" / volume, ignore_errors=True)
+
+
+def test_what_a_record_has_is_read_again() -> None:
+    """Anything else in its place is refused."""
+    options = run_options({"user": "1000", "workdir": "/srv", "read_only": True, "env": ("A=1", "B")})
+    found = options_of(options)
+    assert parsed(to_json(found)) == found
+    assert dict(found) == {"user": ("1000",), "workdir": ("/srv",), "read-only": ("",), "env": ("A", "B")}
+    wrongs: tuple[Any, ...] = ([], {"privileged": [""]}, {"user": "1000"}, {"user": [1]}, {1: ["x"]})
+    for wrong in wrongs:
+        with pytest.raises((TypeError, ValueError)):
+            parsed(wrong)

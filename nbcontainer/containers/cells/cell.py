@@ -14,6 +14,7 @@ from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.containers.cells.streams import GLANCE
 from nbcontainer.containers.cells.streams_observer import StreamsObserver
 from nbcontainer.containers.cells.template import make_template
+from nbcontainer.containers.history.cell_options import options_of
 from nbcontainer.containers.history.isolation import describe_confinement
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
@@ -84,6 +85,8 @@ class Cell:
         self._done: tuple[Step, ...] = ()
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
+        self.asked = request.options
+        """The options as the user gave them: volumes of the store have their names."""
 
     @property
     def text(self) -> str:
@@ -151,7 +154,8 @@ class Cell:
         """Keep what the cell wrote as a layer. A cell that wrote nothing, or did not start, leaves nothing."""
         options, cell = self.options, None
         if outcome is not None:
-            cell = CellRecord("", self.text, "", outcome, result=self.result if outcome.ok else "")
+            result, failed = (self.result, ()) if outcome.ok else ("", options_of(self.asked))
+            cell = CellRecord("", self.text, "", outcome, result=result, options=failed)
         Leftovers(
             self.engine,
             self.container,

@@ -45,7 +45,8 @@ def copy_at(engine: Engine, container: Container, state: State) -> Iterator[Cont
     """
     record = replace(container.record, name=secrets.token_hex(6), session=engine.store.session, head=state, tip=state)
     copy = Container(engine, record, saved=False)
-    with held(engine, container.name, record.image_digest, copy.lowers[::-1]):
+    volumes = [layer for volume in state.volumes for layer in volume.layers]
+    with held(engine, container.name, record.image_digest, [*copy.lowers[::-1], *volumes]):
         yield copy
 
 

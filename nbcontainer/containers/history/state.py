@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbcontainer.containers.history import cell_options
 from nbcontainer.containers.history.volume_states import VolumeState, layers_of
 from nbcontainer.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from nbcontainer.containers.history.cell_options import CellOptions
 
 _SHOWN = 60  # characters of the command in a `repr`
 
@@ -57,7 +60,8 @@ class CellRecord:
     `layer` is its layer's id, empty if the cell changed nothing; `command` is its text, and `created` the time of its
     end (RFC 3339, UTC). `lost` is true if the cell changed something that could not be kept: the disk was full, say.
     `result` is the id of the result of a cached cell (`nbcontainer.store.cache_entries`), empty for any other cell;
-    `computed` is the time at which that result was computed, empty if this cell computed it.
+    `computed` is the time at which that result was computed, empty if this cell computed it. `options` are those of a
+    cell that failed (`nbcontainer.containers.history.cell_options`).
     """
 
     layer: str
@@ -67,6 +71,7 @@ class CellRecord:
     lost: bool = False
     result: str = ""
     computed: str = ""
+    options: CellOptions = ()
 
     def __repr__(self) -> str:
         command = " ".join(self.command.split())
@@ -88,6 +93,7 @@ class CellRecord:
             **({"lost": True} if self.lost else {}),
             **({"result": self.result} if self.result else {}),
             **({"computed": self.computed} if self.computed else {}),
+            **({"options": cell_options.to_json(self.options)} if self.options else {}),
         }
 
     @classmethod
@@ -100,6 +106,8 @@ class CellRecord:
         own = {name: left.pop(name) for name in ("layer", "command", "created")}
         own["lost"] = left.pop("lost", False) is True
         own |= {name: left.pop(name) for name in ("result", "computed") if name in left}
+        if "options" in left:
+            own["options"] = cell_options.parsed(left.pop("options"))
         if "outcome" in left:
             (left,) = left.values()  # raises ValueError if there is anything else
         check_texts(own["layer"], own["command"], own["created"], own.get("result", ""), own.get("computed", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 BESIDE = "before.json"
 """The file beside a layer of a volume: what the host's directory had at each changed path when the cell ended."""
 
+MOVED_BACK = "moved-back.json"
+"""The file beside a layer of a volume: what an `apply` that failed has moved, and moved back, with the new ctimes."""
 
 MOST_LAYERS = 24
 """With more layers than this, those of a volume become one."""
@@ -129,6 +132,8 @@ class CowVolumes:
             made.append(new)
             notes = read_notes(workspace, layers)
             write_notes(workspace, new, {path: facts for one in reversed(notes) for path, facts in one.items()})
+            if own := read_moved_back(workspace, layers):
+                note_moved_back(workspace, new, own)
             layers = (new,)
         return replace(state, layers=layers)
 
@@ -155,6 +160,23 @@ def read_notes(workspace: Workspace, layers: Iterable[str]) -> list[Any]:
             found.append(json.loads((workspace.store.path / "layers" / layer / BESIDE).read_bytes()))
         except (OSError, ValueError, RecursionError):
             found.append({})
+    return found
+
+
+def note_moved_back(workspace: Workspace, layer: str, facts: dict[str, list[int]]) -> None:
+    """Add the facts of what a failed `apply` moved back to those beside a layer. Raises `OSError`."""
+    store = workspace.store
+    known = read_moved_back(workspace, (layer,))
+    place = store.path / "layers" / layer / MOVED_BACK
+    replace_file(place, store.path / "tmp" / store.unique(), json.dumps(known | facts).encode(), sync=False)
+
+
+def read_moved_back(workspace: Workspace, layers: Iterable[str]) -> dict[str, list[int]]:
+    """Return the facts of what failed uses of `apply` moved back, by path; those of the last one for each."""
+    found: dict[str, list[int]] = {}
+    for layer in layers:
+        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+            found |= json.loads((workspace.store.path / "layers" / layer / MOVED_BACK).read_bytes())
     return found
 
 

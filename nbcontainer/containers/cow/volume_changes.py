@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.cow import directories
-from nbcontainer.containers.cow.attaching import read_notes
+from nbcontainer.containers.cow.attaching import note_moved_back, read_moved_back, read_notes
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.errors import ChangesRefused
@@ -147,11 +147,20 @@ def _write(container: Container, state: VolumeState, *, force: bool) -> dict[str
             arguments = {**_facts(container, state), "token": _token(container, state), "force": force}
             found: dict[str, Any] = directories.run(workspace, volume_jobs.apply, tree, state.layers, **arguments)
         except OSError as error:
-            where = f" at '{error.filename}'" if error.filename else ""
-            problem = f"cannot apply the changes to {state.source}{where}: {os.strerror(error.errno or 0)}"
-            hint = "nothing was changed there; check its free space and its permissions, and try again"
-            raise ChangesRefused(problem, hint=hint) from error
+            raise _failed(state, error.errno or 0, error.filename) from error
+    if found["moved_back"]:
+        with contextlib.suppress(OSError):  # then `--force` is needed
+            note_moved_back(workspace, state.layers[-1], found["moved_back"])
+    if found["failed"] is not None:
+        raise _failed(state, *found["failed"])
     return found
+
+
+def _failed(state: VolumeState, number: int, path: str | None) -> ChangesRefused:
+    where = f" at '{path}'" if path else ""
+    problem = f"cannot apply the changes to {state.source}{where}: {os.strerror(number)}"
+    hint = "nothing was changed there; check its free space and its permissions, and try again"
+    return ChangesRefused(problem, hint=hint)
 
 
 def _refuse_conflicts(container: Container, state: VolumeState, conflicts: list[list[str]]) -> None:
@@ -182,7 +191,13 @@ def _run(container: Container, state: VolumeState, job: Any, **arguments: Any) -
 def _facts(container: Container, state: VolumeState) -> dict[str, Any]:
     top = state.source.rstrip("/") + "/"
     mounts = [place.removeprefix(top) for place in directories.mounted_in(state.source)]
-    return {"notes": read_notes(container.workspace, state.layers), "began": state.began, "mounts": mounts}
+    workspace = container.workspace
+    return {
+        "notes": read_notes(workspace, state.layers),
+        "began": state.began,
+        "mounts": mounts,
+        "moved_back": read_moved_back(workspace, state.layers),
+    }
 
 
 def _inside(state: VolumeState, path: str) -> str:

@@ -13,7 +13,7 @@ from nbcontainer.images.cow.below import join, look, names, opened, walk
 from nbcontainer.images.cow.merged import Entries, Entry, Kind, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 STAGING = b".nbcontainer-apply-"
 """How the names of staging directories begin, which are in the host's directory while changes are applied."""
@@ -34,7 +34,8 @@ class View:
     """The two sides: `tree` is the host's directory and `layers` the layers' (descriptors); `entries` are the changes.
 
     `noted` is what the host had when a cell changed a path, and `began` the time before the first cell, in nanoseconds.
-    `mounts` are the paths at which other file systems are mounted in the directory.
+    `mounts` are the paths at which other file systems are mounted in the directory. `moved_back` is what a failed
+    `apply` has put back at paths that were not in conflict: that gave them a new ctime.
     """
 
     tree: int
@@ -43,6 +44,7 @@ class View:
     noted: Noted
     began: int
     mounts: frozenset[bytes] = frozenset()
+    moved_back: Mapping[bytes, Before] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,11 @@ def conflict(view: View, path: bytes, host: os.stat_result | None, *, force: boo
     noted = view.noted.get(path)
     if host is None:
         return REMOVED if noted is not None else ""
-    if path in view.noted and (noted is None or not _is_as_noted(noted, host)):
-        return MEANWHILE
-    if host.st_ctime_ns > view.began:
-        return MEANWHILE
+    if (own := view.moved_back.get(path)) is None or own != Before.of(host):
+        if path in view.noted and (noted is None or not _is_as_noted(noted, host)):
+            return MEANWHILE
+        if host.st_ctime_ns > view.began:
+            return MEANWHILE
     if stat.S_ISDIR(host.st_mode) and changed_inside(view, path):
         return MEANWHILE
     return ""

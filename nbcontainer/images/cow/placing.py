@@ -14,6 +14,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.images.cow.before import Before
 from nbcontainer.images.cow.below import (
     DIRECTORY,
     RENAME_EXCHANGE,
@@ -30,6 +31,8 @@ from nbcontainer.images.cow.staging_area import StagingArea, copy_attributes, ne
 from nbcontainer.linux.files import syncfs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nbcontainer.images.cow.comparing import Action, Comparison, View
 
 _CHANGED = frozenset({errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
@@ -65,10 +68,11 @@ class _Moved:
     after: bool
 
 
-def apply(view: View, token: bytes, *, force: bool = False) -> Applied:
+def apply(view: View, token: bytes, *, force: bool = False, moved_back: dict[bytes, Before] | None = None) -> Applied:
     """Write the changes to the host's directory. `token` makes the name of the staging directory.
 
-    If there are conflicts, or if anything fails, the host's directory is as before. Raises `OSError`.
+    If there are conflicts, or if anything fails, the host's directory is as before, but for the ctime of what was moved
+    and moved back: `moved_back` gets the facts of these paths. Raises `OSError`.
     """
     area = staging_area(view, token)
     area.remove()
@@ -78,7 +82,7 @@ def apply(view: View, token: bytes, *, force: bool = False) -> Applied:
     written = Applied(conflicts=[(b"", MEANWHILE)])
     try:
         area.make()
-        written = _write(view, found, area, force=force)
+        written = _write(view, found, area, {} if moved_back is None else moved_back, force=force)
         return written
     finally:
         if not area.keep:
@@ -91,7 +95,9 @@ def staging_area(view: View, token: bytes) -> StagingArea:
     return StagingArea(view, _place(view), STAGING + token)
 
 
-def _write(view: View, found: Comparison, area: StagingArea, *, force: bool) -> Applied:
+def _write(
+    view: View, found: Comparison, area: StagingArea, moved_back: dict[bytes, Before], *, force: bool
+) -> Applied:
     for number, action in enumerate(found.writes):
         if action.entry.kind != Kind.DELETED:
             area.fill(action, b"%d" % number)
@@ -105,11 +111,23 @@ def _write(view: View, found: Comparison, area: StagingArea, *, force: bool) -> 
         changed = sum(_merge(view, action, area, merged, force=force) for action in found.merges)
     except BaseException as error:
         _restore(view, area, moved, merged)
+        if not force:
+            moved_back |= _facts(view, [one.path for one in moved if one.before])
         if isinstance(error, _ChangedMeanwhile):
             return Applied(conflicts=[(error.path, MEANWHILE)])
         raise
     syncfs(area.fd)
     return Applied(len(moved) + changed, lost=area.lost)
+
+
+def _facts(view: View, paths: Sequence[bytes]) -> dict[bytes, Before]:
+    """Return the facts of what is at each path, without those that cannot be looked at."""
+    found: dict[bytes, Before] = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if (facts := look(view.tree, path)) is not None:
+                found[path] = Before.of(facts)
+    return found
 
 
 def _place(view: View) -> bytes:

@@ -37,16 +37,30 @@ def missing(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[str]
     return [path for path in paths if not below.is_directory(files[0], os.fsencode(path[1:]))]
 
 
-def _view(files: Sequence[int], notes: list[Any], began: int, mounts: list[str]) -> comparing.View:
+def _view(
+    files: Sequence[int],
+    notes: list[Any],
+    began: int,
+    mounts: list[str],
+    moved_back: dict[str, list[int]] | None = None,
+) -> comparing.View:
     places = frozenset(os.fsencode(mount) for mount in mounts)
-    return comparing.View(files[0], files[1:], merged.merge(files[1:]), before.decode(notes), began, places)
+    entries, noted = merged.merge(files[1:]), before.decode(notes)
+    own = {path: facts for path, facts in before.decode([moved_back]).items() if facts is not None}
+    return comparing.View(files[0], files[1:], entries, noted, began, places, own)
 
 
 def changes(
-    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str]
+    files: Sequence[int],
+    _: Progress,
+    *,
+    notes: list[Any],
+    began: int,
+    mounts: list[str],
+    moved_back: dict[str, list[int]],
 ) -> dict[str, list[Any]]:
     """Return the `changes` as (kind, path, size), and the `conflicts` as (path, reason)."""
-    view = _view(files, notes, began, mounts)
+    view = _view(files, notes, began, mounts, moved_back)
     return {
         "changes": [[kind, os.fsdecode(path), size] for kind, path, size in comparing.listed(view)],
         "conflicts": _conflicts(comparing.compare(view).conflicts),
@@ -54,10 +68,17 @@ def changes(
 
 
 def check(
-    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str], force: bool
+    files: Sequence[int],
+    _: Progress,
+    *,
+    notes: list[Any],
+    began: int,
+    mounts: list[str],
+    moved_back: dict[str, list[int]],
+    force: bool,
 ) -> list[list[str]]:
     """Return the conflicts as (path, reason)."""
-    return _conflicts(comparing.compare(_view(files, notes, began, mounts), force=force).conflicts)
+    return _conflicts(comparing.compare(_view(files, notes, began, mounts, moved_back), force=force).conflicts)
 
 
 def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[list[str | None]]:
@@ -72,12 +93,35 @@ def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[lis
 
 
 def apply(
-    files: Sequence[int], _: Progress, *, notes: list[Any], began: int, mounts: list[str], token: str, force: bool
+    files: Sequence[int],
+    _: Progress,
+    *,
+    notes: list[Any],
+    began: int,
+    mounts: list[str],
+    moved_back: dict[str, list[int]],
+    token: str,
+    force: bool,
 ) -> dict[str, Any]:
-    """Write the changes; return how many were `written`, the `conflicts`, and how many attributes are `lost`."""
+    """Write the changes; return how many were `written`, the `conflicts`, and how many attributes are `lost`.
+
+    If it fails, `failed` has the error as (errno, path). `moved_back` has the facts of what was moved and moved back.
+    """
     os.umask(0)
-    found = placing.apply(_view(files, notes, began, mounts), token.encode(), force=force)
-    return {"written": found.written, "conflicts": _conflicts(found.conflicts), "lost": found.lost}
+    own: dict[bytes, before.Before] = {}
+    view = _view(files, notes, began, mounts, moved_back)
+    failed = None
+    try:
+        found = placing.apply(view, token.encode(), force=force, moved_back=own)
+    except OSError as error:
+        found, failed = placing.Applied(), [error.errno or 0, os.fsdecode(error.filename or "")]
+    return {
+        "written": found.written,
+        "conflicts": _conflicts(found.conflicts),
+        "lost": found.lost,
+        "failed": failed,
+        "moved_back": {os.fsdecode(path): list(facts) for path, facts in own.items()},
+    }
 
 
 def recover(files: Sequence[int], _: Progress, *, token: str) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.images.cow import comparing, merged, placing, recovering
+from nbcontainer.images.cow.before import Before
 from nbcontainer.images.cow.below import renameat2
 
 if TYPE_CHECKING:
@@ -139,6 +141,42 @@ def test_a_failing_rename_moves_everything_back(
         on_view(data, layer, apply)
     assert tree(data) == before
     assert names(data) == ["a", "b", "gone", "sub"]
+
+
+@pytest.mark.parametrize("number", range(1, MOVES))
+def test_what_was_moved_back_is_not_a_change_of_the_host(
+    number: int, data: Path, layer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename gives a new ctime: the next `apply` needs no force for its own, and refuses what the host changed."""
+    count = iter(range(1000))
+    began = max(path.lstat().st_ctime_ns for path in data.rglob("*"))
+    own: dict[bytes, Before] = {}
+
+    def rename(*words: object) -> None:
+        if next(count) == number:
+            raise OSError(28, "No space left on device")
+        renameat2(*words)  # type: ignore[arg-type]
+
+    def fail(view: comparing.View) -> None:
+        placing.apply(replace(view, began=began), b"test", moved_back=own)
+
+    def conflicts(view: comparing.View) -> None:
+        found.extend(path for path, _ in placing.apply(replace(view, began=began, moved_back=own), b"test").conflicts)
+
+    monkeypatch.setattr(placing, "renameat2", rename)
+    with pytest.raises(OSError, match="No space"):
+        on_view(data, layer, fail)
+    monkeypatch.undo()
+    assert b"a" in own
+    found: list[bytes] = []
+    (data / "a").write_text("changed by the host\n")
+    on_view(data, layer, conflicts)
+    assert found == [b"a"]
+    found.clear()
+    own[b"a"] = Before.of((data / "a").lstat())
+    on_view(data, layer, conflicts)
+    assert found == []
+    assert names(data) == ["a", "n", "sub"]
 
 
 def test_a_file_system_without_exchange_is_written_too(

@@ -401,7 +401,7 @@ def test_a_cell_without_out_has_another_key(cells: Cells) -> None:
 def test_what_cannot_be_replayed_is_not_kept(cells: Cells, script: str, why: str) -> None:
     """`--get` refuses a link, and would not find it in a replay: the cell runs each time, and says once why."""
     valued = Valued(cells)
-    cells.engine.noted.clear()
+    cells.engine._noted.clear()
     assert valued(f"{CLOCK} >/out/x.txt; {script}") != valued(f"{CLOCK} >/out/x.txt; {script}")
     assert len(cells.notes) == 1
     assert why in cells.notes[0]

@@ -92,8 +92,8 @@ def waits_in_kernel(pid: int) -> bool:
 class Notebook:
     """A process that runs one cell, which locks pipes. `close` ends all of it."""
 
-    def __init__(self, store: Path, script: str, start: str) -> None:
-        """Start it, and wait until the pipes are locked."""
+    def __init__(self, store: Path, script: str, start: str, locks: int) -> None:
+        """Start it, and wait until that many processes lock pipes."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", NOTEBOOK.format(start=start), str(store), script],
             stdin=subprocess.PIPE,
@@ -101,7 +101,7 @@ class Notebook:
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
         try:
-            self._wait(1 if script == PLAIN else 3)
+            self._wait(locks)
         except BaseException:
             self.close()
             raise
@@ -139,7 +139,7 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
     started: list[Notebook] = []
 
     def start(script: str, how: str) -> Notebook:
-        started.append(Notebook(store_path, script, how))
+        started.append(Notebook(store_path, script, how, 1 if script == PLAIN else 3))
         return started[-1]
 
     yield start

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, ContainerNotFound
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 
 if TYPE_CHECKING:
@@ -62,6 +65,10 @@ class RemoteProcess(ContainerHandle):
             except OSError:
                 return
 
+    def kill_container(self) -> None:
+        """Kill every process of the container. A dead init is ignored."""
+        super().signal(signal.SIGKILL)
+
     def wait(self) -> None:
         """Wait until the command has ended."""
         while self.ended is None and self.read():
@@ -76,28 +83,33 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
     cell = _find(engine, request.name)
     kept: list[int] = []
     sent: list[int] = []
+    watch = contextlib.ExitStack()
     try:
         stdin = streams.stdin
         if stdin is None:
             stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             sent.append(stdin)
-        for _ in ("output", "errors"):
+        for number in range(2):
             reader, writer = output_pipe()
-            kept.append(reader)
-            sent.append(writer)
+            kept.insert(number, reader)
+            kept.append(writer)
         started = time.monotonic()
         with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
-            protocol.send(remote.channel, request.as_message(), (stdin, *sent[-2:]))
+            watch.enter_context(LockWatch(remote, kept[:2], remote.kill_container))
+            protocol.send(remote.channel, request.as_message(), (stdin, *kept[2:]))
             protocol.close(sent)
             sent.clear()
-            observer = _Observer(dict(zip(kept, (streams.stdout, streams.stderr), strict=True)), streams)
-            supervisor = Supervisor(remote, observer, kept, timeout=timeout, keyboard=streams.keyboard, started=started)
+            observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)), streams)
+            supervisor = Supervisor(
+                remote, observer, kept[:2], timeout=timeout, keyboard=streams.keyboard, started=started
+            )
             outcome = supervisor.to_end()
             if remote.refused is not None:
                 raise ContainerError(str(remote.refused["refused"]), hint=str(remote.refused["hint"]))
             return outcome
     finally:
-        protocol.close((*kept, *sent))
+        with watch:
+            protocol.close((*kept, *sent))
 
 
 def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -16,6 +17,7 @@ from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.joined import JoinedHandle
 from nbcontainer.sandbox.launcher.joining import script_path
+from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.spec import Directory
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.display import DRIVER
@@ -84,12 +86,14 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
     kept: list[int] = []
     sent: list[int] = []
+    watch = contextlib.ExitStack()
     try:
         for number in range(2):
             reader, writer = live.engine.output_pipe()
             kept.insert(number, reader)
             kept.append(writer)
         with JoinedHandle(container) as joined:
+            watch.enter_context(LockWatch(joined, kept[:2], container.kill))
             execute, path = program_of(live, request, joined.number)
             files = [_input(request, sent), *kept[2:]]
             if path:
@@ -106,7 +110,8 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
             raise
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
     finally:
-        protocol.close((*kept, *sent))
+        with watch:
+            protocol.close((*kept, *sent))
 
 
 def _check(live: Joinable, options: RunOptions) -> None:

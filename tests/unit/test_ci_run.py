@@ -1,0 +1,35 @@
+"""Which tests CI runs as which user."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PROGRAM = PROJECT / ".ci/run"
+
+
+def names(array: str) -> list[str]:
+    """Return the files of tests in an array of the program, as `folder/test_name`."""
+    (words,) = re.findall(rf"^{array}=\((.*?)\)$", PROGRAM.read_text(), re.MULTILINE | re.DOTALL)
+    return str(words).split()
+
+
+@pytest.mark.parametrize("array", ["alike", "with_range", "without_range", "frontends"])
+def test_the_files_that_a_user_leaves_out_are_there(array: str) -> None:
+    """A file that was renamed is in the list by its new name: pytest ignores a path that is not there."""
+    assert names(array)
+    assert [name for name in names(array) if not (PROJECT / f"tests/{name}.py").is_file()] == []
+
+
+def test_a_plain_user_runs_each_test_that_is_not_the_same_for_all() -> None:
+    """No file is left out by both plain users, unless root runs it for all."""
+    left_out = [*names("alike"), *names("with_range"), *names("without_range")]
+    assert sorted(left_out) == sorted(set(left_out))
+
+
+def test_each_test_has_a_user() -> None:
+    """What root leaves out is run by the user with a range."""
+    assert set(names("frontends")) <= set(names("with_range"))

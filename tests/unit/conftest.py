@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from nbcontainer.linux.libc import libc
 from nbcontainer.store.layout import Store
 from tests.unit.images.in_process import InProcess, Unpacker
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 # No database of examples, which a plain user could not write beside the tests; no time limit on a busy machine.
 hypothesis.settings.register_profile("nbcontainer", database=None, deadline=None)
 hypothesis.settings.load_profile("nbcontainer")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """Leave what is written in the page cache: no test here ends the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # fails for a descriptor that is not open, too
+        patch.setattr(libc, "syncfs", lambda fd: 0 if os.fstat(fd) else -1)
+        yield
 
 
 @pytest.fixture

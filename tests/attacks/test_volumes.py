@@ -85,7 +85,7 @@ def swap(folder: str, links: list[str]) -> object:
     return count
 
 
-RACES = int(os.environ.get("NBCONTAINER_RACES", "300"))
+RACES = int(os.environ.get("NBCONTAINER_RACES", "100"))
 """Cells that start while a target is exchanged; thousands by hand."""
 
 LOOK = """
@@ -97,7 +97,7 @@ echo /*
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_race_for_a_volumes_target_is_not_won(attack: Attacker, shared: Path, secret: Path) -> None:
-    """While another container exchanges the target for links, in a volume that both have, hundreds of cells with a
+    """While another container exchanges the target for links, in a volume that both have, a hundred cells with a
     volume on that target start with it inside their own root, or not at all (CVE-2021-30465, CVE-2024-45310)."""
     links = ["/", "/proc", "/tmp", "../../../../../../..", "/proc/self/root", "/etc/../.."]
     volumes = (parse_volume(f"{shared}:/shared"),)
@@ -121,8 +121,8 @@ def test_a_race_for_a_volumes_target_is_not_won(attack: Attacker, shared: Path, 
             started += 1
             assert set(listing.split()) - {b"/deep"} == set(root.split())
             assert b"".join(marks).replace(b"mark", b"") == b""
-        assert started > 20
-        assert refused > 20
+        assert started > RACES // 15
+        assert refused > RACES // 15
     finally:
         (shared / "stop").touch()
         swapper.join()

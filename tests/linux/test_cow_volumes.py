@@ -18,6 +18,9 @@ from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.commit import commit, export
+from nbcontainer.containers.comparing.cell_counts import CellCounts, counts_of
+from nbcontainer.containers.comparing.volume_counts import with_volumes
+from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import attaching, directories, volume_changes
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.engine import Engine
@@ -575,6 +578,33 @@ def test_the_hosts_user_namespace_is_refused(scene: Scene) -> None:
         run_script(scene.engine, "true", name=scene.name, volumes=(volume,), userns="host")
 
 
+def test_files_of_a_volume_are_not_restored_from_the_root(scene: Scene) -> None:
+    """`restore` takes files of the root: for one that is in a volume, the error names what goes back."""
+    scene.cell("echo c > /data/a; echo root > /f")
+    for path in ("/data/a", "/data"):
+        with pytest.raises(ContainerError, match="is in the copy-on-write volume at /data") as caught:
+            restore(scene.made, 0, ["/f", path])
+        assert "discard" in caught.value.hint
+    restore(scene.made, 0, ["/f"])
+    assert scene.changes() == ["C /data/a"]
+
+
+def test_history_counts_the_files_of_a_volume(scene: Scene) -> None:
+    """What a cell added, changed and removed there is added to what it did elsewhere."""
+    scene.cell("echo 12345 > /data/new; echo root > /f; echo 1 > /data/a")
+    scene.cell("echo 123 > /data/new; rm /data/b /data/link; mkdir /data/d; echo 1 > /data/d/f")
+    scene.cell("rm -r /data/d /data/new")
+    made = scene.made
+    states = list(made.history.chain())[::-1]
+    counts = with_volumes(made.workspace, states, counts_of(made.workspace, made.record.base, states))
+    assert counts[states[0].id] == CellCounts(added=2, added_bytes=11, changed=1, changed_bytes=2)
+    second = CellCounts(added=1, added_bytes=2, changed=1, changed_bytes=4, removed=2, removed_bytes=6 + len("a"))
+    assert counts[states[1].id] == second
+    assert counts[states[2].id] == CellCounts(removed=2, removed_bytes=6)
+    scene.apply()
+    assert "apply /data" in scene.verb("history", scene.name)
+
+
 @pytest.mark.slow
 def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None:
     """`history` says that the cell changed something, and lists `apply` as a step that `undo` takes back."""
@@ -582,7 +612,8 @@ def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None
     scene.cell("echo c > /data/a")
     scene.apply()
     lines = scene.verb("history", scene.name).splitlines()
-    assert "yes" in lines[2]
+    assert "1 (2 B)" in lines[2]
+    assert "yes" in lines[3]
     assert "apply /data" in lines[3]
     scene.made.undo()
     assert volume_changes.has_changes(scene.made)

@@ -16,7 +16,7 @@ from nbcontainer.drawing.state_graph import Line, state_graph
 from nbcontainer.errors import ContainerNotFound, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.container import Container
@@ -40,13 +40,17 @@ def _history(call: Invocation) -> View:
 
 
 def _rows(container: Container, states: list[State], undone: Collection[StateId]) -> list[CellRow]:
-    counts = counts_of(container.workspace, container.record.base, states)
+    counts: Mapping[StateId, CellCounts] = counts_of(container.workspace, container.record.base, states)
+    if any(state.moved for state in states):
+        from nbcontainer.containers.comparing.volume_counts import with_volumes
+
+        counts = with_volumes(container.workspace, states, counts)
     return [_row(state, counts.get(state.id), undone=state.id in undone) for state in states]
 
 
 def _row(state: State, files: CellCounts | None, *, undone: bool) -> CellRow:
     cell, changed = state.cell, bool(state.cell.layer) or state.moved
-    files = files if state.cell.layer else CellCounts()
+    files = files if state.cell.layer else files or CellCounts()
     return CellRow(state.number, cell.created, cell.outcome, changed, cell.command, cell.lost, undone, files)
 
 

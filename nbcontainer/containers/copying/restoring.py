@@ -32,6 +32,7 @@ def restore(container: Container, number: int, paths: Sequence[str]) -> CellReco
     with container.use():
         if container.saved and container.record.carried:
             container.save()
+        _check_in_root(container, number, wanted)
         layer = _layer(container, number, wanted)
         try:
             cell = _added(container, layer, f"restore {container.name}@{number} {' '.join(wanted)}")
@@ -95,6 +96,18 @@ def _layer(container: Container, number: int, paths: list[str]) -> str:
             raise store_error("restore files", store.path, error) from error
         raise
     return new
+
+
+def _check_in_root(container: Container, number: int, paths: Sequence[str]) -> None:
+    """Raise `ContainerError` for a path in a copy-on-write volume that has changes, now or in the state."""
+    state = container.state(number)
+    volumes = [*container.record.volumes, *(() if state is None else state.volumes)]
+    for target in [volume.target for volume in volumes if volume.layers]:
+        for path in paths:
+            if f"{path}/".startswith(f"{target.rstrip('/')}/"):
+                problem = f"cannot restore {path!r}: it is in the copy-on-write volume at {target}"
+                hint = "`%container undo` goes back with the volumes, and `%container discard` drops their changes"
+                raise ContainerError(problem, hint=hint)
 
 
 def _check_reachable(container: Container, layers: Sequence[str]) -> None:

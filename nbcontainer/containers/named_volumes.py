@@ -32,6 +32,7 @@ from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.spec import CACHE_LABEL, NamedVolume, Volume, check_volume_name
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_error
+from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -253,7 +254,7 @@ def _own(workspace: Workspace, container: Container, wanted: NamedVolume) -> Ite
         path = container.path / VOLUMES / name
     try:
         if not path.is_dir():
-            path.parent.mkdir(mode=0o755, exist_ok=True)
+            keep_open(path.parent)
             _make_data(store, store.new_directory(path, give=False))
         elif not (path / _DATA).is_dir():  # this process's predecessor died in between
             _make_data(store, path)

@@ -26,6 +26,7 @@ from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.locks import lock_in_place
+from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,7 +274,7 @@ def save_record(store: Store, record: Record) -> None:
     # `dumps` and not `dump`, which is slower by far: it encodes in Python.
     data = json.dumps(record.to_json()).encode()
     try:
-        place.mkdir(mode=0o755, exist_ok=True)
+        keep_open(place)
         (place / "lock").touch(mode=0o600)
         replace_file(place / RECORD, store.path / "tmp" / store.unique(), data, sync=not record.session)
     except OSError as error:

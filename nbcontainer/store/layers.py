@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from nbcontainer.store.modes import make_open
+
 _PRIVATE = stat.S_ISVTX
 """In the mode of a layer's directory: one container made the layer, and nothing else has ever referred to it."""
 
@@ -58,7 +60,7 @@ class Layers:
     def make_private(self, layer: str) -> Path:
         """Make the directory of a cell's layer, private, and return it. Raises `OSError`."""
         place = Path(self._folder, layer)
-        place.mkdir(0o755 | _PRIVATE)
+        make_open(place, _PRIVATE)
         return place
 
     def adopt(self, folder: Path, layer: str) -> None:

@@ -46,6 +46,7 @@ from nbcontainer.store.errors import store_error
 from nbcontainer.store.index import Index
 from nbcontainer.store.layers import Layers
 from nbcontainer.store.locks import StoreLock
+from nbcontainer.store.modes import keep_open, make_open
 from nbcontainer.store.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class Store:
         self._check_is_store_or_empty()
         self._close_to_others(self.path)
         for name in _DIRECTORIES:
-            (self.path / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+            for part in reversed([Path(name), *Path(name).parents[:-1]]):
+                keep_open(self.path / part)
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
             self._make_below()
@@ -175,7 +177,8 @@ class Store:
             self.new_directory(folder)
         for name in ("hosts", "resolv.conf"):
             if not (folder / name).exists():
-                (folder / name).touch(mode=0o644)
+                (folder / name).touch()
+                (folder / name).chmod(0o644)
                 os.chown(folder / name, *self.owner)
         if not (folder / "mtab").is_symlink():
             (folder / "mtab").symlink_to("/proc/self/mounts")
@@ -243,7 +246,7 @@ class Store:
 
     def new_directory(self, path: Place, *, give: bool = True) -> Place:
         """Make the directory `path` and return it; with `give` it belongs to the containers' root. Raises `OSError`."""
-        os.mkdir(path, 0o755)  # noqa: PTH102 - each cell makes three, as strings
+        make_open(path)
         if give and self.owner != (os.geteuid(), os.getegid()):
             try:
                 os.chown(path, *self.owner)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,9 +57,20 @@ class WriteView:
         return [(name, part) for name, part in names if name in filled]
 
     def filled(self) -> list[str]:
-        """Return the names of the upper directories that are not empty."""
+        """Return the names of the upper directories that are not empty, and of the root's if its mode changed."""
         names = ("diff", *(f"diff.{number}" for number in range(len(self.parts))))
-        return [name for name in names if self._has_something(name)]
+        found = [name for name in names if self._has_something(name)]
+        return found if found or not self._mode_changed() else ["diff"]
+
+    def _mode_changed(self) -> bool:
+        """Return whether the cell gave its root directory another mode than that of the layer below (`make`)."""
+        try:
+            return _mode(f"{self.path}/diff") != self._lower_mode()
+        except OSError:
+            return False
+
+    def _lower_mode(self) -> int:
+        return _mode(f"{self.store.path}/layers/{self.lowers[0]}/diff")
 
     def _has_something(self, name: str) -> bool:
         try:
@@ -81,6 +93,7 @@ class WriteLayer(WriteView):
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
+        self._root_mode: int | None = None
         self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
@@ -130,13 +143,17 @@ class WriteLayer(WriteView):
             self._like(f"diff.{number}", part)
 
     def _match_lower(self) -> None:
-        with contextlib.suppress(PermissionError):  # the image's root directory is closed to its owner
-            self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
+        self._root_mode = self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
 
-    def _like(self, name: str, model: str) -> None:
-        mode = os.stat(model).st_mode & 0o7777
+    def _lower_mode(self) -> int:
+        return super()._lower_mode() if self._root_mode is None else self._root_mode
+
+    def _like(self, name: str, model: str) -> int:
+        """Give a new directory the mode of another one (host), and return it."""
+        mode = _mode(model)
         if mode != 0o755:
             os.chmod(f"{self._home}/{name}", mode)
+        return mode
 
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty. The layer must not be mounted any more."""
@@ -211,6 +228,10 @@ class WriteLayer(WriteView):
                     link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def _mode(path: str) -> int:
+    return stat.S_IMODE(os.stat(path).st_mode)
 
 
 def _is_gone(path: Path) -> bool:

@@ -81,7 +81,12 @@ RUN_ANSWERS: dict[str, Answer] = {
     **_same("only a limit of the memory is supported", "use -m", "--memory-reservation", "--memory-swappiness"),
     "--kernel-memory": Answer("the kernel has no such limit any more", "use -m"),
     **_same("a run that reaches its memory limit is ended", "use a higher -m", "--oom-kill-disable"),
-    **_same("there are no logs: output goes to the notebook", "use --out VAR in a cell", "--log-driver", "--log-opt"),
+    **_same(
+        "the output of a job has one log, in the store",
+        "remove it; `%container logs NAME` shows the log",
+        "--log-driver",
+        "--log-opt",
+    ),
     "--privileged": Answer(
         "no container has privileges over the host", "use --cap-add for capabilities over the container's own objects"
     ),

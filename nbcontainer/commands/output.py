@@ -22,6 +22,9 @@ class Writable(Protocol):
         """Shows what was taken."""
 
 
+_Decoder = codecs.getincrementaldecoder("utf-8")
+
+
 class TextSink:
     """Takes bytes as they come and writes them as UTF-8 text to `stream`, none broken and none lost.
 
@@ -31,7 +34,7 @@ class TextSink:
     def __init__(self, stream: Writable, *, flush: bool = True) -> None:
         self._stream = stream
         self._flush = flush
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = _Decoder("replace")
 
     def __call__(self, data: bytes) -> None:
         """Writes what is whole of `data`."""

@@ -97,6 +97,8 @@ class Engine(Workspace):
         self.exec_server: Server | None = None
         self.file_digests: object = None
         """Digests of files for keys of cached cells (`nbcontainer.containers.cached`); None before the first."""
+        self.last_template: tuple[object, PlanTemplate] | None = None
+        """The template of the last cell, and what it was made of (`nbcontainer.containers.cells.template`)."""
         self._ending = False
         self._anonymous: Container | None = None
         self._owner = os.getpid()

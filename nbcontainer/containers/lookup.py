@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import Container
@@ -49,9 +48,17 @@ def create_anonymous(
     """Return a new anonymous container, in memory."""
     store = workspace.store
     base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
-    created = timestamps.timestamp()
-    record = Record(secrets.token_hex(6), image.name, image.digest, base, created, labels=dict(labels or {}))
-    return kind(workspace, replace(record, session=store.session, journal=store.unique()), saved=False)
+    record = Record(
+        secrets.token_hex(6),
+        image.name,
+        image.digest,
+        base,
+        timestamps.timestamp(),
+        session=store.session,
+        labels=dict(labels or {}),
+        journal=store.unique(),
+    )
+    return kind(workspace, record, saved=False)
 
 
 def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> Container:

@@ -20,6 +20,7 @@ from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
 from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Network, Networking, Privileges, Userns
+from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.store import user_files, writable
 
 if TYPE_CHECKING:
@@ -293,8 +294,6 @@ def command_line(
     one (none if it is empty) and the command. Raises `UsageError`.
     """
     if script is not None:
-        from nbcontainer.sandbox.steps.devices import SCRIPT
-
         if entrypoint:
             raise UsageError("--entrypoint requires a command", hint="write the command after the image")
         if "\0" in script:

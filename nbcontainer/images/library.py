@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class Images:
 
     def reporting_to(self, listener: Listener | None) -> Images:
         """Return the same images with another listener, and without notices."""
-        return replace(self, listener=listener, notices=[])
+        return Images(self.store, self.runner, listener, self.patience)
 
     @property
     def _staging(self) -> Staging:

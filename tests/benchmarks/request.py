@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PACKAGE = str(Path(sys.modules["nbcontainer"].__file__ or "").parent)
 
-FORMS = frozenset(("Words", "Request", "RunOptions", "Cell", "Spec", "PlanTemplate", "Plan"))
+FORMS = frozenset(("Words", "Request", "RunOptions", "Cell", "TemplateSource", "Spec", "PlanTemplate", "Plan"))
 """The classes that a request is, one after the other; the volume's own value is `Volume`."""
 
 

@@ -540,6 +540,8 @@ The one for mounts makes several fields.
 
 def fields_of_words(words: Words) -> dict[str, Any]:
     """Return the values of the options of parsed arguments, by field. Raises `UsageError`, `ContainerError`."""
+    if not words.options:
+        return {}
     found = ((_BY_NAME[name], texts) for name, texts in words.options.items() if name in _BY_NAME)
     return _combined({option.keyword: option.of_words(texts) for option, texts in found})
 

@@ -197,7 +197,7 @@ class Cell:
     def make_template(self, attached: Attached) -> PlanTemplate:
         """Return the plan of this cell but for its root, with what it has of the host, as that travels."""
         name = "" if self.container.unused else self.container.name
-        return make_template(self.request, self.image, self.streams, self.launcher, attached, name)
+        return make_template(self.engine, self.request, self.image, self.streams, attached, name)
 
     def _submit(self, warm: WarmContainer, files: list[int]) -> ContainerHandle:
         self.upper, self.group, self._done = warm.upper, warm.group, warm.steps

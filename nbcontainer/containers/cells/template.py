@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.containers.options import command_line, environment
 from nbcontainer.images.builtin.host_variables import host_variables
@@ -16,9 +16,11 @@ from nbcontainer.sandbox.steps.display import PROGRAMS
 if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.cells.streams import Streams
+    from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
-    from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.spec import Mounts, Networking
+    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking, ProcLevel, Values
+    from nbcontainer.sandbox.userns.idmap import IdMap
 
 SCRIPT_FILE = 3
 """The number of the travelling descriptor that holds a cell's body: it comes after the streams."""
@@ -37,20 +39,87 @@ class Attached:
     namespace: int | None = None
 
 
+class TemplateSource(NamedTuple):
+    """All that a template is made of. `name` is the host name of a request that has none.
+
+    `argv` is the program with its arguments; `body` is whether it runs a script. `idmap` and `proc` are the launcher's.
+    """
+
+    argv: tuple[str, ...]
+    body: bool
+    driver: str
+    options: RunOptions
+    image: Image
+    display: bool
+    control_directory: ControlDirectory | None
+    values: Values | None
+    attached: Attached
+    name: str
+    idmap: IdMap
+    proc: ProcLevel
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether equal sources make equal templates: nothing else of this machine is looked up for one."""
+        networking = self.options.networking
+        looked_up = Network.PRIVATE in (networking.network, self.attached.network)
+        return not (looked_up or networking.dns or self.image.name == HOST)
+
+
 def make_template(
-    request: Request, image: Image, streams: Streams, launcher: Launcher, attached: Attached, name: str
+    engine: Engine, request: Request, image: Image, streams: Streams, attached: Attached, name: str
 ) -> PlanTemplate:
     """Return the plan of a request but for its root. `name` is the host name of a request that has none.
 
-    Raises `UsageError`.
+    It is the same object as for the last request if that was alike. Raises `UsageError`.
     """
-    options, resources = request.options, request.options.resources
+    source, last = _source(engine, request, image, streams, attached, name), engine.last_template
+    if last is not None and last[0] == source:
+        return last[1]
+    made = _made(source)
+    if source.is_whole:
+        engine.last_template = (source, made)
+    return made
+
+
+def _source(
+    engine: Engine, request: Request, image: Image, streams: Streams, attached: Attached, name: str
+) -> TemplateSource:
+    options = request.options
+    launcher = engine.launcher_for(options.privileges.userns)
+    body = request.body
+    argv = command_line(
+        image.config,
+        request.command,
+        script=body,
+        arguments=request.arguments,
+        entrypoint=options.process.entrypoint,
+        interpreter=request.interpreter,
+    )
+    return TemplateSource(
+        argv,
+        body is not None,
+        request.driver,
+        options,
+        image,
+        streams.display is not None or streams.control_directory is not None,
+        streams.control_directory,
+        streams.values,
+        attached,
+        name,
+        launcher.idmap,
+        launcher.proc,
+    )
+
+
+def _made(source: TemplateSource) -> PlanTemplate:
+    options, attached, resources = source.options, source.attached, source.options.resources
     networking = options.networking
     if attached.network == Network.HOST:
         networking = replace(networking, network=Network.HOST)
     spec = Spec(
-        _program(request, image, streams),
-        hostname=options.hostname or name,
+        _program(source),
+        hostname=options.hostname or source.name,
         mounts=attached.mounts,
         networking=networking,
         privileges=options.privileges,
@@ -58,34 +127,24 @@ def make_template(
         shm_size=resources.shm_size or SHM_SIZE,
         resolver=_resolver(replace(networking, network=attached.network) if attached.network else networking),
         namespace=attached.namespace,
-        script=None if request.body is None else SCRIPT_FILE,
-        control_directory=streams.control_directory,
+        script=SCRIPT_FILE if source.body else None,
+        control_directory=source.control_directory,
         git_config=options.process.git_config,
-        driver=request.driver,
+        driver=source.driver,
         groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
-        values=streams.values and replace(streams.values, size=resources.storage),
+        values=source.values and replace(source.values, size=resources.storage),
     )
-    return PlanTemplate(spec, launcher.idmap, launcher.proc)
+    return PlanTemplate(spec, source.idmap, source.proc)
 
 
-def _program(request: Request, image: Image, streams: Streams) -> Program:
-    process, config = request.options.process, image.config
-    if image.name == HOST:
+def _program(source: TemplateSource) -> Program:
+    process, config = source.options.process, source.image.config
+    if source.image.name == HOST:
         process = replace(process, unset_env=(*process.unset_env, *host_variables(process.user)))
-    argv = command_line(
-        config,
-        request.command,
-        script=request.body,
-        arguments=request.arguments,
-        entrypoint=process.entrypoint,
-        interpreter=request.interpreter,
-    )
     env = environment(config, process)
-    if streams.display is not None or streams.control_directory is not None:
-        env = _with_display(env)
     return Program(
-        argv,
-        env,
+        source.argv,
+        _with_display(env) if source.display else env,
         process.workdir or config.working_dir or "/",
         process.user or config.user,
         process.terminal,

@@ -138,8 +138,7 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
     options = replace(live.options, process=process)
     whole = replace(request, options=options, image=live.image.name)
     attached = Attached(replace(options.mounts, volumes=(), named=()))
-    launcher = live.engine.launcher_for(options.privileges.userns)
-    template = make_template(whole, live.image, Streams(_nowhere, _nowhere), launcher, attached, live.name)
+    template = make_template(live.engine, whole, live.image, Streams(_nowhere, _nowhere), attached, live.name)
     execute = template.on(Directory("")).enter[-1]
     assert isinstance(execute, Execute)
     if request.script is None or request.command:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.options.table import RUN_OPTIONS
 
 if TYPE_CHECKING:
-    from nbcontainer.commands.options.table import RunOption
+    from nbcontainer.commands.options.run_option import RunOption
 
 _HEAD = """# Options of a run
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.commands.docker_answers import RUN_ANSWERS
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.options.option_fields import fields_of_keywords, fields_of_words
 from nbcontainer.commands.options.standard_input import parse_stdin
-from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_keywords, fields_of_words
+from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.options import run_options
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any
 
-from nbcontainer.commands.options.table import strings
+from nbcontainer.commands.options.run_option import strings
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
 from nbcontainer.mapping import portable_image, progress_report

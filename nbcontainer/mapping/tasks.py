@@ -105,7 +105,7 @@ def command_of(command: Sequence[str] | Callable[[Any], Any]) -> tuple[tuple[str
     """Return the argument list, or the pickled function. Raises `TypeError`, `UsageError`."""
     if callable(command):
         return (), pickled(command, "the function")
-    from nbcontainer.commands.options.table import strings
+    from nbcontainer.commands.options.run_option import strings
 
     words = tuple(strings("command", command))
     if not words:

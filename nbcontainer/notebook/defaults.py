@@ -13,7 +13,7 @@ from nbcontainer.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nbcontainer.commands.options.table import RunOption
+    from nbcontainer.commands.options.run_option import RunOption
 
 USE = Command(
     "use",

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
-    from nbcontainer.commands.options.table import RunOption
+    from nbcontainer.commands.options.run_option import RunOption
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.commands.options.table import strings
+from nbcontainer.commands.options.run_option import strings
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine

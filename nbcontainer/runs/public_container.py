@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from nbcontainer.commands.options.table import RunKeywords, strings
+from nbcontainer.commands.options.run_option import strings
+from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as base
 from nbcontainer.containers import diff as comparing

@@ -9,28 +9,20 @@ A new option is a row here with its keyword in `RunKeywords`, a field of one of 
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypedDict
 
-from nbcontainer.commands.grammar import Option, ValueKind
-from nbcontainer.commands.options import limits, untrusted
-from nbcontainer.commands.options.capabilities import chosen
-from nbcontainer.commands.options.identity import read_identity
-from nbcontainer.commands.options.mount_option import mounts, parse_mount
+from nbcontainer.commands.grammar import ValueKind
+from nbcontainer.commands.options import limits
+from nbcontainer.commands.options.addresses import parse_address, parse_host
+from nbcontainer.commands.options.mount_option import parse_mount
 from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.commands.options.process_options import parse_group, parse_hostname, parse_stop_signal
-from nbcontainer.commands.options.security import new_privileges
-from nbcontainer.commands.options.variables import parse_env_file, parse_variable, variables
+from nbcontainer.commands.options.run_option import RunOption
+from nbcontainer.commands.options.variables import parse_env_file, parse_variable
 from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
-from nbcontainer.containers.options import CACHE_MODES
-from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.spec import invalid_oom_score
-
-if TYPE_CHECKING:
-    from nbcontainer.commands.grammar import Words
+from nbcontainer.commands.options.word_values import cache_value, here_value, label_value, oom_score_value, pull_value
 
 Strings = Iterable[str]
 
@@ -82,127 +74,6 @@ class RunKeywords(TypedDict, total=False):
     pull: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOption(Option):
-    """A row: an option of a run.
-
-    `parse` makes the value of one text, and raises `UsageError`; `number` does so of a number, if Python callers may
-    give one. `field` is the name of the value in `RunOptions` or in `Request`, empty for an option that changes
-    nothing. A `repeated` option may be given several times, and its value is a tuple; `join` is what a Python caller's
-    mapping is joined by. `keyword` is its name in Python. `setting` is the help of the trait of `ContainerMagics` that
-    sets its default, empty if there is none, and `default` is that trait's own default.
-    """
-
-    field: str
-    parse: Callable[[str], Any] = str
-    number: Callable[[float], Any] | None = None
-    repeated: bool = False
-    join: str = ""
-    keyword: str = ""
-    setting: str = ""
-    default: Any = ""
-
-    def __post_init__(self) -> None:
-        if not self.keyword:
-            object.__setattr__(self, "keyword", self.name.replace("-", "_"))
-
-    def of_words(self, texts: list[str]) -> Any:
-        """Return the value of an option that was written with these texts. Raises `UsageError`."""
-        if not self.value:
-            return True
-        return tuple(map(self._parsed, texts)) if self.repeated else self._parsed(texts[-1])
-
-    def _parsed(self, text: str) -> Any:
-        try:
-            os.fsencode(text)
-        except UnicodeEncodeError:
-            problem = f"the value {text!a} of {self.flags[-1]} is not Unicode text"
-            raise UsageError(problem, hint="remove the character that is not") from None
-        return self.parse(text)
-
-    def of_keyword(self, value: Any) -> Any:
-        """Return the value that a Python caller gave. Raises `UsageError`, and `TypeError` for a wrong type."""
-        if self.repeated:
-            return tuple(map(self._parsed, self._strings(value)))
-        if not self.value:
-            return bool(value)
-        if isinstance(value, str):
-            return self._parsed(value)
-        if self.alone is not None and isinstance(value, bool):
-            return self.alone if value else ""
-        if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return self.number(value)
-        expected = "a string" if self.number is None else "a number or a string"
-        raise TypeError(f"{self.keyword} must be {expected}, not {type(value).__name__}")
-
-    def _strings(self, value: Any) -> list[str]:
-        if isinstance(value, Mapping) and self.join:
-            return [f"{key}{self.join}{item}" for key, item in value.items()]
-        return strings(self.keyword, value)
-
-
-def strings(keyword: str, value: Any) -> list[str]:
-    """Return a Python caller's list of strings. Raises `TypeError` for one string, and for other things in the list."""
-    if isinstance(value, str | bytes):
-        raise TypeError(f"{keyword} must be a list of strings, not one string: write {keyword}=[{value!r}]")
-    if not isinstance(value, Iterable) or isinstance(value, Mapping):
-        raise TypeError(f"{keyword} must be a list of strings, not {type(value).__name__}")
-    found = list(value)
-    for item in found:
-        if not isinstance(item, str):
-            raise TypeError(f"{keyword} must be a list of strings, and contains {item!r}")
-    return found
-
-
-def _address(text: str, option: str = "--dns") -> str:
-    import ipaddress
-
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise UsageError(f"invalid IP address {text!r} for {option}", hint="write one, as in 9.9.9.9") from None
-
-
-def _host(text: str) -> tuple[str, str]:
-    name, sign, address = text.partition("=" if "=" in text else ":")
-    if not name or not sign or any(character.isspace() for character in name) or "#" in name:
-        raise UsageError(f"invalid host {text!r} for --add-host", hint="write NAME:IP, as in db:10.0.0.7")
-    if address == "host-gateway":
-        raise UsageError("--add-host cannot use host-gateway: the host is out of reach", hint="write an IP address")
-    return name, _address(address.removeprefix("[").removesuffix("]"), "--add-host")
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    if not name:
-        raise UsageError(f"invalid label {text!r}", hint="write NAME=value, or NAME")
-    return name, value
-
-
-def _oom_score(value: str | float) -> int | None:
-    if value == "":
-        return None
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", str(value)):
-        raise invalid_oom_score(value)
-    return int(value)
-
-
-def _here(text: str) -> str:
-    if text not in ("rw", "ro", "cow"):
-        raise UsageError(f"invalid value {text!r} for --here", hint="write --here, --here=rw, --here=ro or --here=cow")
-    return text
-
-
-def _cache(text: str) -> str:
-    if text not in CACHE_MODES:
-        raise UsageError(f"invalid value {text!r} for --cache", hint="write --cache, --cache=always or --cache=off")
-    return text
-
-
-def _pull(text: str) -> str:
-    return text or "missing"
-
-
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-v", "--volume"),
@@ -223,7 +94,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         help="show the notebook's directory at the same path and start there; rw without a value, cow as for -v",
         alone="rw",
         field="here",
-        parse=_here,
+        parse=here_value,
         kind=ValueKind.CHOICE,
         choices=("rw", "ro", "cow"),
     ),
@@ -271,7 +142,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="NAME[=VALUE]",
         help="label the container; its commits get the label too",
         field="labels",
-        parse=_label,
+        parse=label_value,
         repeated=True,
         join="=",
         keyword="labels",
@@ -366,7 +237,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="NAME:IP",
         help="add a name to the container's /etc/hosts",
         field="hosts",
-        parse=_host,
+        parse=parse_host,
         repeated=True,
         join="=",
     ),
@@ -375,7 +246,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="IP",
         help="ask this name server, in place of the network's own",
         field="dns",
-        parse=_address,
+        parse=parse_address,
         repeated=True,
     ),
     RunOption(
@@ -437,8 +308,8 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="NUMBER",
         help="if the host's memory is used up, the kernel ends these processes earlier (to 1000) or later (to -1000)",
         field="oom_score_adj",
-        parse=_oom_score,
-        number=_oom_score,
+        parse=oom_score_value,
+        number=oom_score_value,
     ),
     RunOption(flags=("--read-only",), help="make the root file system read-only", field="read_only"),
     RunOption(
@@ -488,7 +359,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         "with a network, a writable volume or the image host",
         alone="on",
         field="cache",
-        parse=_cache,
+        parse=cache_value,
         kind=ValueKind.CHOICE,
         choices=("on", "always", "off"),
         setting="Whether cells are cached without --cache: empty, on, always or off.",
@@ -515,66 +386,11 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         value="always|missing|never",
         help="ask the registry each time, only if the store lacks the image (default), or never",
         field="pull",
-        parse=_pull,
+        parse=pull_value,
         kind=ValueKind.CHOICE,
         choices=("always", "missing", "never"),
     ),
 )
-
-_BY_NAME = {option.name: option for option in RUN_OPTIONS}
-_BY_KEYWORD = {option.keyword: option for option in RUN_OPTIONS}
-
-_COMBINED: dict[str, Callable[..., Any]] = {
-    "env": variables,
-    "capabilities": chosen,
-    "new_privileges": new_privileges,
-    "cgroup_limits": limits.group_limits,
-    "mounts": mounts,
-    "identity": read_identity,
-}
-"""By a field that several options set: the function that makes its value of theirs, by their keywords.
-
-The one for mounts makes several fields.
-"""
-
-
-def fields_of_words(words: Words) -> dict[str, Any]:
-    """Return the values of the options of parsed arguments, by field. Raises `UsageError`, `ContainerError`."""
-    if not words.options:
-        return {}
-    found = ((_BY_NAME[name], texts) for name, texts in words.options.items() if name in _BY_NAME)
-    return _combined({option.keyword: option.of_words(texts) for option, texts in found})
-
-
-def fields_of_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a Python caller's keywords, by field; None is as if the keyword were not there.
-
-    Raises `TypeError` for an unknown keyword and a wrong type, `UsageError`, `ContainerError`.
-    """
-    for keyword in keywords:
-        if keyword not in _BY_KEYWORD:
-            raise TypeError(f"run() got an unexpected keyword argument '{keyword}'")
-    given = {keyword: value for keyword, value in keywords.items() if value is not None}
-    return _combined({keyword: _BY_KEYWORD[keyword].of_keyword(value) for keyword, value in given.items()})
-
-
-def _combined(values: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if values.get("untrusted"):
-        values, fields = untrusted.settings(values), {"image_volumes": False}
-    parts: dict[str, dict[str, Any]] = {}
-    for keyword, value in values.items():
-        field = _BY_KEYWORD[keyword].field
-        if field in _COMBINED:
-            parts.setdefault(field, {})[keyword] = value
-        elif field:
-            fields[field] = value
-    for field, part in parts.items():
-        value = _COMBINED[field](**part)
-        fields |= value if field == "mounts" else {field: value}
-    if links := tuple(link for file in values.get("env_file", ()) for link in file.links):
-        fields["links"] = links
-    return fields
 
 
 def options_without(*names: str, short_help: bool = True) -> tuple[RunOption, ...]:

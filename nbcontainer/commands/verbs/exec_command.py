@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
-from nbcontainer.commands.options.table import RUN_OPTIONS, fields_of_words
+from nbcontainer.commands.options.option_fields import fields_of_words
+from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.containers.live.exec_client import ExecRequest
 from nbcontainer.errors import UsageError
 

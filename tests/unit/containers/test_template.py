@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,9 +13,11 @@ from nbcontainer.containers.cells.template import Attached, make_template
 from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.oci.documents import Image, ImageConfig
 from nbcontainer.oci.reference import HOST
-from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import Mounts, Network, ProcLevel, Tmpfs, Values
-from nbcontainer.sandbox.userns.idmap import IdMap, MapKind
+from nbcontainer.sandbox.userns.idmap import IdMap, MapKind, Range
+
+if TYPE_CHECKING:
+    from nbcontainer.sandbox.plan import PlanTemplate
 
 IMAGE = Image(ImageConfig(cmd=("sh",)), (), "", name="busybox")
 
@@ -32,16 +34,20 @@ class Engine:
     """Stands in for an engine: one launcher, and the last template."""
 
     def __init__(self) -> None:
-        self.launcher = Launcher(IdMap(MapKind.SINGLE, ((0, 0, 1),), ((0, 0, 1),)))
+        self.launcher = Launcher(IdMap(MapKind.SINGLE, (Range(0, 0, 1),), (Range(0, 0, 1),)))
         self.last_template: tuple[object, PlanTemplate] | None = None
 
     def launcher_for(self, _: object) -> Launcher:
         return self.launcher
 
 
+def _nowhere(_: bytes) -> None:
+    pass
+
+
 def made(engine: Any, image: Image = IMAGE, name: str = "", attached: Attached | None = None, **fields: Any) -> Any:
     """The template of a request with these fields; `values` are those of its streams."""
-    streams = Streams(len, len, values=fields.pop("values", None))
+    streams = Streams(_nowhere, _nowhere, values=fields.pop("values", None))
     request = Request(**{"script": "true", "options": RunOptions(), **fields})
     return make_template(engine, request, image, streams, attached or Attached(request.options.mounts), name)
 

@@ -12,7 +12,8 @@ import pytest
 from nbcontainer import api
 from nbcontainer.commands import reference
 from nbcontainer.commands.grammar import Command, Option, parse
-from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, fields_of_keywords, options_without
+from nbcontainer.commands.options.option_fields import fields_of_keywords
+from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.commands.grammar import parse
-from nbcontainer.commands.options.table import fields_of_keywords
+from nbcontainer.commands.options.option_fields import fields_of_keywords
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.spec import Network, Tmpfs

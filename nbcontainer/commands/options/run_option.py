@@ -1,0 +1,83 @@
+"""A row of the option table: an option of a run, and how its value is made of texts and of Python's values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbcontainer.commands.grammar import Option
+from nbcontainer.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOption(Option):
+    """A row: an option of a run.
+
+    `parse` makes the value of one text, and raises `UsageError`; `number` does so of a number, if Python callers may
+    give one. `field` is the name of the value in `RunOptions` or in `Request`, empty for an option that changes
+    nothing. A `repeated` option may be given several times, and its value is a tuple; `join` is what a Python caller's
+    mapping is joined by. `keyword` is its name in Python. `setting` is the help of the trait of `ContainerMagics` that
+    sets its default, empty if there is none, and `default` is that trait's own default.
+    """
+
+    field: str
+    parse: Callable[[str], Any] = str
+    number: Callable[[float], Any] | None = None
+    repeated: bool = False
+    join: str = ""
+    keyword: str = ""
+    setting: str = ""
+    default: Any = ""
+
+    def __post_init__(self) -> None:
+        if not self.keyword:
+            object.__setattr__(self, "keyword", self.name.replace("-", "_"))
+
+    def of_words(self, texts: list[str]) -> Any:
+        """Return the value of an option that was written with these texts. Raises `UsageError`."""
+        if not self.value:
+            return True
+        return tuple(map(self._parsed, texts)) if self.repeated else self._parsed(texts[-1])
+
+    def _parsed(self, text: str) -> Any:
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            problem = f"the value {text!a} of {self.flags[-1]} is not Unicode text"
+            raise UsageError(problem, hint="remove the character that is not") from None
+        return self.parse(text)
+
+    def of_keyword(self, value: Any) -> Any:
+        """Return the value that a Python caller gave. Raises `UsageError`, and `TypeError` for a wrong type."""
+        if self.repeated:
+            return tuple(map(self._parsed, self._strings(value)))
+        if not self.value:
+            return bool(value)
+        if isinstance(value, str):
+            return self._parsed(value)
+        if self.alone is not None and isinstance(value, bool):
+            return self.alone if value else ""
+        if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            return self.number(value)
+        expected = "a string" if self.number is None else "a number or a string"
+        raise TypeError(f"{self.keyword} must be {expected}, not {type(value).__name__}")
+
+    def _strings(self, value: Any) -> list[str]:
+        if isinstance(value, Mapping) and self.join:
+            return [f"{key}{self.join}{item}" for key, item in value.items()]
+        return strings(self.keyword, value)
+
+
+def strings(keyword: str, value: Any) -> list[str]:
+    """Return a Python caller's list of strings. Raises `TypeError` for one string, and for other things in the list."""
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{keyword} must be a list of strings, not one string: write {keyword}=[{value!r}]")
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise TypeError(f"{keyword} must be a list of strings, not {type(value).__name__}")
+    found = list(value)
+    for item in found:
+        if not isinstance(item, str):
+            raise TypeError(f"{keyword} must be a list of strings, and contains {item!r}")
+    return found

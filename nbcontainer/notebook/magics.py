@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.display_functions import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Bool, Enum, Float, Int, List, Unicode, Union
+from traitlets import Bool, Enum, Int, Unicode
 
 from nbcontainer.commands import containers
 from nbcontainer.commands.command import Invocation
-from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.explain import LANGUAGE
 from nbcontainer.commands.explanation_view import ExplanationView
-from nbcontainer.commands.failing_line import Tail, failing_line
-from nbcontainer.commands.grammar import Command, Option, Words, parse
-from nbcontainer.commands.options.table import RUN_OPTIONS
-from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate, TextSink
+from nbcontainer.commands.failing_line import failing_line
+from nbcontainer.commands.grammar import Command, Words, parse
+from nbcontainer.commands.output import OUTPUT_LIMIT
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.views.job_views import LogOutput
@@ -33,7 +31,10 @@ from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
-from nbcontainer.notebook.cell_outputs import Captured, Destination, Watch, both, failure
+from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
+from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
+from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
+from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
 from nbcontainer.notebook.display.progress_bar import listener
@@ -42,7 +43,6 @@ from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_
 from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
-from nbcontainer.notebook.shown_data import CellOutput
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.base import Language
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
-    from nbcontainer.commands.options.run_option import RunOption
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job
@@ -62,60 +61,10 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.values.exchange import Exchange
 
-_ARGUMENTS = Option(
-    ("-s",), "ARG...", "end the options; what follows are the arguments $1, $2, … of the body", rest=True
-)
-
-_CELL_OPTIONS = (
-    Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
-    Option(("--err",), "VAR", "store standard error in this variable"),
-    Option(("--no-raise-error",), "", "do not fail the cell if the run fails"),
-    *cell_values.OPTIONS,
-    live_cells.OPTION,
-    job_cells.OPTION,
-    job_cells.WAIT_FOR,
-    python_cells.OPTION,
-    Option(("--quiet",), "", "show no hints after the cell"),
-    Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
-)
-
-_CELL = Command(
-    "%%container",
-    "IMAGE [COMMAND [ARG...]]",
-    "Run the cell in a fresh container of IMAGE, or in the one named by --name. The body is the script; with COMMAND, "
-    "it is COMMAND's standard input.",
-    (*RUN.options, *_CELL_OPTIONS, _ARGUMENTS),
-    most=1,
-    tail=True,
-    answers=RUN.answers,
-    examples=EXAMPLES["%%container"],
-)
-
-_RUN = replace(RUN, options=(*RUN.options, *_CELL_OPTIONS))
-
 _HELP = ("-h", "--help", "help")
 
 _FILLED = frozenset("{}$\0")
 """Characters of arguments in which something is replaced."""
-
-_HELP_TEXT = (
-    f"{_CELL.describe('')}\n\nverbs of %container:\n  {USE.usage}  {USE.help}\n  {EXEC.usage}  {EXEC.help}\n"
-    f"  {DEBUG.usage}  {DEBUG.help}\n"
-    f"{containers.overview('')}"
-)
-
-
-_CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
-
-
-def _trait(option: RunOption) -> Any:
-    """Return the trait that sets an option's default."""
-    if option.repeated:
-        return List(Unicode(), help=option.setting).tag(config=True)
-    if option.alone is not None:
-        return Union([Unicode(), Bool()], default_value=option.default, help=option.setting).tag(config=True)
-    kind = Unicode if option.number is None else Float
-    return kind(option.default, help=option.setting).tag(config=True)
 
 
 @magics_class
@@ -123,7 +72,7 @@ class ContainerMagics(Magics):
     """Containers as notebook cells. `%config ContainerMagics` shows and sets the defaults."""
 
     image = Unicode("", help="The image of cells without an image and without --name.").tag(config=True)
-    vars().update({option.keyword: _trait(option) for option in _CONFIGURABLE})
+    vars().update({option.keyword: trait(option) for option in CONFIGURABLE})
     raise_error = Bool(True, help="Whether a cell whose run fails is an error, and stops Run All.").tag(config=True)
     trust_output = Bool(False, help="Whether --show displays HTML, SVG and scripts of containers as they are.").tag(
         config=True
@@ -159,7 +108,7 @@ class ContainerMagics(Magics):
     def matcher(self) -> Callable[[Any], Any]:
         """The matcher for completion of these magics, for IPython's completer."""
         return matcher(
-            {"%%container": _CELL, RUN.name: _RUN, USE.name: USE, EXEC.name: EXEC, DEBUG.name: DEBUG},
+            {"%%container": CELL, RUN.name: RUN_LINE, USE.name: USE, EXEC.name: EXEC, DEBUG.name: DEBUG},
             lambda: StoreNames(self.engine, self._namespace),
         )
 
@@ -197,15 +146,15 @@ class ContainerMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
-        """Run the cell in a container, or a verb. `%%container?` shows `_HELP_TEXT` instead of this."""
+        """Run the cell in a container, or a verb. `%%container?` shows `HELP_TEXT` instead of this."""
         words = split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
         if cell is not None:
-            return self._do_cell(_CELL, words, "", cell)
+            return self._do_cell(CELL, words, "", cell)
         if not words or words[0] in _HELP:
             return _show(containers.in_groups("%container ", RUN, USE, EXEC, DEBUG))
         name, *rest = words
         if name == RUN.name:
-            return self._do_cell(_RUN, rest, "%container ", None)
+            return self._do_cell(RUN_LINE, rest, "%container ", None)
         if name == USE.name:
             return self._use(rest)
         if name == EXEC.name:
@@ -364,19 +313,10 @@ class ContainerMagics(Magics):
             raise UsageError("--wait-for cannot be used without --bg", hint="add --bg, or remove --wait-for")
         live = live_cells.runs_live(self.engine, words)
         request = self._request(words, script, exchange, prompts=not live)
-        gate = FloodGate(self.output_limit, lambda: self.engine.store.path / "tmp" / self.engine.store.unique())
-        out, err = Destination(words.one("out")), Destination(words.one("err"))
-        shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
-        shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
-        errors = Tail()
-        visible, visible_err = _inert(words, shown), _inert(words, shown_err)
-        sinks = out.sink(gate.through(visible)), both(errors, err.sink(gate.through(visible_err)))
-        streams = Streams(*sinks, on_notice=notice, on_wait=write, on_cached=write)
-        if captured is not None:
-            captured.take_part(streams)
-        streams.display = CellOutput(streams.stdout, streams.stderr, trust=self._trusts(words))
+        page = OutputOnPage(words, self.engine.store, self.output_limit, trust=self._trusts(words))
+        streams = page.streams(notice, captured)
         if exchange is not None:
-            _connect(exchange, request, streams)
+            cell_values.connect(exchange, request, streams)
         explained: list[Explanation] = []
         streams.on_explained = explained.append
         streams.on_follow = watch = Watch()
@@ -388,16 +328,12 @@ class ContainerMagics(Magics):
             self._hint(words, CellFacts(request, failed=error.step == "Execute"))
             raise
         finally:
-            gate.finish(visible)
-            shown.finish()
-            shown_err.finish()
-            out.fill(self._namespace)
-            err.fill(self._namespace)
+            page.finish(self._namespace)
             for explanation in explained:
                 display(ExplanationView(explanation, Language(self.language)))  # type: ignore[no-untyped-call]
         self._show_beside(words, CellFacts(request, container, not outcome.ok, watch.ended), outcome)
         if not outcome.ok:
-            self._report(words, outcome, failing_line(script, bytes(errors.data)))
+            self._report(words, outcome, failing_line(script, page.last_errors))
         elif exchange is not None:
             cell_values.finish(exchange, words, self._namespace, trust=self._trusts(words))
         return None if captured is None else captured.result(container, outcome)
@@ -406,7 +342,7 @@ class ContainerMagics(Magics):
         """Start a cell as a job."""
         streams = Streams(_nowhere, _nowhere, on_notice=notice)
         if exchange is not None:
-            _connect(exchange, request, streams)
+            cell_values.connect(exchange, request, streams)
         return job_cells.start(self.engine, words, request, streams, shell=self.shell, progress=listener(self.shell))
 
     def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, prompts: bool) -> Request:
@@ -469,36 +405,16 @@ class ContainerMagics(Magics):
                 hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
                 raise UsageError("missing image", hint=hint)
             words.operands.append(self.image)
-        for option in _CONFIGURABLE:
+        for option in CONFIGURABLE:
             value = getattr(self, option.keyword)
             if value != option.default and value:
                 defaults.add_setting(words, option, (option.alone or "") if value is True else value)
 
 
-ContainerMagics.container.__doc__ = _HELP_TEXT
+ContainerMagics.container.__doc__ = HELP_TEXT
 ContainerMagics.undo.__doc__ = containers.VERBS["undo"].command.describe("%")
 ContainerMagics.redo.__doc__ = containers.VERBS["redo"].command.describe("%")
 ContainerMagics.commit.__doc__ = containers.VERBS["commit"].command.describe("%")
-
-
-def _inert(words: Words, shown: TextSink) -> Callable[[bytes], None]:
-    """Return the sink for what is shown of a cell. Raises `UsageError` for an untrusted one that is to be trusted."""
-    if not words.has(defaults.UNTRUSTED):
-        return shown
-    from nbcontainer.commands.options.untrusted import contradiction
-    from nbcontainer.rendering.inert_text import InertText
-
-    if words.has("trust-output"):
-        raise contradiction("--trust-output")
-    return InertText(shown)
-
-
-def _connect(exchange: Exchange, request: Request, streams: Streams) -> None:
-    """Let a cell have the values of an exchange. Raises `UsageError` if one of its mounts is in their place."""
-    mounts = request.options.mounts
-    exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
-    streams.values, streams.on_values = exchange.values, exchange.send
-    streams.values_digest, streams.on_output = exchange.digest, exchange.replay
 
 
 def _nowhere(_: bytes) -> None:
@@ -507,8 +423,3 @@ def _nowhere(_: bytes) -> None:
 
 def _show(text: str) -> None:
     print(text)
-
-
-def _wants_flush(stream: Any) -> bool:
-    """A notebook's own stream sends itself a few times a second; asking it to, at each write, makes floods slow."""
-    return not type(stream).__module__.startswith("ipykernel")

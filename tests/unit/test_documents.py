@@ -159,10 +159,10 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
-    from nbcontainer.notebook import magics
+    from nbcontainer.notebook.cell_magic.grammars import RUN_LINE
 
     return found | {
-        "run": magics._RUN,
+        "run": RUN_LINE,
         "demo": cli._DEMO,
         "use": defaults.USE,
         "exec": PROGRAM_EXEC,
@@ -177,9 +177,9 @@ def _flags(verb: str) -> set[str]:
 
 @functools.cache
 def _all_flags() -> set[str]:
-    from nbcontainer.notebook import magics
+    from nbcontainer.notebook.cell_magic.grammars import CELL
 
-    cell = {flag for option in magics._CELL.options for flag in option.flags}
+    cell = {flag for option in CELL.options for flag in option.flags}
     return set().union(cell, *(_flags(verb) for verb in grammars())) | OPTIONS_OF_OTHERS
 
 

@@ -1,0 +1,1 @@
+"""The parts of `%%container`: its grammar, and where the output of its cells goes."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from nbcontainer.images.archives.saving import save_archive
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.progress import Tracker
 from tests.requirements import require_root
-from tests.running import mounts_of, run_script
+from tests.running import all_dead, mounts_of, pidfds, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -201,6 +202,23 @@ def test_a_restarted_launcher_shows_the_machine_again(engine: Engine, run: Run) 
     """The launcher is killed, and the next cell has the machine below it all the same."""
     assert run("test -x /bin/sh && echo here") == "here"
     os.kill(engine.launcher.pid, 9)
+    assert run("test -x /bin/sh && echo here") == "here"
+
+
+def test_a_launcher_that_dies_before_the_cell_begins_is_replaced(
+    engine: Engine, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan has the paths where the launcher showed the machine. The next launcher shows it there, too."""
+    assert run("test -x /bin/sh && echo here") == "here"
+    submit = engine.launcher.submit
+
+    def submit_late(*arguments: Any, **options: Any) -> Any:
+        dying = pidfds([engine.launcher.pid])
+        os.kill(engine.launcher.pid, signal.SIGKILL)
+        assert all_dead(dying)
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(engine.launcher, "submit", submit_late)
     assert run("test -x /bin/sh && echo here") == "here"
 
 

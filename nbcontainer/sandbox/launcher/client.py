@@ -70,6 +70,7 @@ class Launcher:
         """
         with self._lock:
             self.connection.ensure()
+            self._host_trees.restore()
             self.spares.order(prepare, prefault=prefault)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
@@ -120,6 +121,7 @@ class Launcher:
         """
         with self._lock:
             self.connection.ensure()
+            self._host_trees.restore()
             done, running = self.spares.take(todo)
         try:
             if before is not None:

@@ -121,12 +121,13 @@ class ContainerMagics(Magics):
             self._unseen = job_cells.ends_before(engine, self.shell)
 
     def before_cell(self, info: ExecutionInfo) -> None:
-        """Wake the container for a `%%container` cell while IPython compiles it."""
+        """Wake the container for a `%%container` cell while IPython compiles it. A live cell uses none."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
             with contextlib.suppress(StoreError):
                 self._holding = self.engine
                 self._holding.background.hold()
-                self._holding.wake()
+                if "--live" not in info.raw_cell.partition("\n")[0]:
+                    self._holding.wake()
 
     def after_cell(self, _: ExecutionResult) -> None:
         """Allow the next container to be made, after IPython has finished the cell."""

@@ -64,6 +64,17 @@ def test_a_live_python_keeps_its_state(dev: Notebook) -> None:
     assert (ran.stdout, ran.stderr, ran.error) == ("6\n", "two\n", None)
 
 
+def test_a_live_cell_wakes_no_warm_container(dev: Notebook, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live cell has its container, so that it wakes no other one; a cell of its own container does."""
+    woken: list[str] = []
+    monkeypatch.setattr(engine, "wake", lambda: woken.append("woken"))
+    dev.good(SHELL + "true")
+    dev.good(AGAIN + "true")
+    assert woken == []
+    dev.good("%%container busybox\necho --live")
+    assert woken == ["woken"]
+
+
 def test_background_processes_continue(dev: Notebook) -> None:
     """A process that a cell starts in the background runs on after the cell, and its output comes with a later cell."""
     seconds = marker()

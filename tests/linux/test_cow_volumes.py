@@ -578,6 +578,15 @@ def test_the_hosts_user_namespace_is_refused(scene: Scene) -> None:
         run_script(scene.engine, "true", name=scene.name, volumes=(volume,), userns="host")
 
 
+def test_a_new_name_of_a_file_is_a_link_on_the_host(scene: Scene) -> None:
+    """A cell links a file of the host to another name: `apply` makes it one file with two names there, too."""
+    scene.cell("ln /data/a /data/again")
+    scene.apply()
+    assert (scene.data / "a").stat().st_ino == (scene.data / "again").stat().st_ino
+    assert (scene.data / "again").read_text() == "of the host\n"
+    assert scene.nothing_is_left()
+
+
 def test_files_of_a_volume_are_not_restored_from_the_root(scene: Scene) -> None:
     """`restore` takes files of the root: for one that is in a volume, the error names what goes back."""
     scene.cell("echo c > /data/a; echo root > /f")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from dataclasses import dataclass, field
@@ -46,6 +47,15 @@ class View:
     mounts: frozenset[bytes] = frozenset()
     moved_back: Mapping[bytes, Before] = field(default_factory=dict)
 
+    @functools.cached_property
+    def names(self) -> Mapping[tuple[int, int], Sequence[bytes]]:
+        """The paths of each file of a layer with several names, by the layer's number and the inode."""
+        found: dict[tuple[int, int], list[bytes]] = {}
+        for path, entry in self.entries.items():
+            if entry.kind == Kind.FILE and entry.facts.st_nlink > 1:
+                found.setdefault((entry.layer, entry.facts.st_ino), []).append(path)
+        return found
+
 
 @dataclass(frozen=True)
 class Action:
@@ -86,7 +96,9 @@ def compare(view: View, *, force: bool = False) -> Comparison:
             found.conflicts.append((path, reason))
         elif host is not None and _is_merged(view, path, entry, host):
             found.merges.append(Action(path, entry, host))
-        elif done(view, path, entry, host):
+        elif done(view, path, entry, host) and (
+            _is_linked_alike(view, entry, host) or conflict(view, path, host, force=force)
+        ):
             whole = path
         else:
             whole = path
@@ -179,6 +191,14 @@ def done(view: View, path: bytes, entry: Entry, host: os.stat_result | None) -> 
         with opened(view.tree, path) as there, opened(view.layers[entry.layer], path) as here:
             return os.readlink("", dir_fd=there) == os.readlink("", dir_fd=here)
     return not entry.is_directory or _has_same_below(view, path)
+
+
+def _is_linked_alike(view: View, entry: Entry, host: os.stat_result | None) -> bool:
+    """Return whether the other names that the changes give a file are names of the host's one. Raises `OSError`."""
+    if host is None or entry.kind != Kind.FILE or entry.facts.st_nlink < 2:
+        return True
+    others = (look(view.tree, name) for name in view.names[entry.layer, entry.facts.st_ino])
+    return all(other is not None and other.st_ino == host.st_ino for other in others)
 
 
 def _is_alike(entry: Entry, host: os.stat_result) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.views.simple import Document
@@ -54,8 +55,10 @@ class Verb:
 
     @property
     def with_examples(self) -> Verb:
-        """The verb with its examples."""
-        return replace(self, command=replace(self.command, examples=EXAMPLES.get(self.command.name, ())))
+        """The verb with its examples, and with answers for options of Docker and podman that it does not have."""
+        command = self.command
+        answers = {**OPTION_ANSWERS.get(command.name, {}), **command.answers}
+        return replace(self, command=replace(command, examples=EXAMPLES.get(command.name, ()), answers=answers))
 
     @property
     def with_json(self) -> Verb:

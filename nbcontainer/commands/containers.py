@@ -16,6 +16,7 @@ from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
 from nbcontainer.commands.verbs.cache_verbs import CACHE
 from nbcontainer.commands.verbs.copying_verb import CP
 from nbcontainer.commands.verbs.diff_verbs import DIFF
+from nbcontainer.commands.verbs.ending_verbs import ENDING_VERBS, end
 from nbcontainer.commands.verbs.history_verbs import HISTORY_VERBS
 from nbcontainer.commands.verbs.job_verbs import JOB_VERBS
 from nbcontainer.commands.verbs.targets import container_of, image_of, neither, present
@@ -26,7 +27,7 @@ from nbcontainer.commands.views.listings import DAMAGED, RUNNING, STOPPED
 from nbcontainer.commands.volume_verbs import VOLUME
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes as volumes
-from nbcontainer.containers.active import notebook_name, running_containers, stop_running
+from nbcontainer.containers.active import notebook_name, running_containers
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.pause import wake
@@ -147,7 +148,7 @@ def _remove(call: Invocation, name: str) -> None:
         containers.remove_damaged(call.engine, name)
         return
     if call.words.has("force"):
-        _end(call.engine, container.name)
+        end(call.engine, container.name)
     elif any(volume.layers for volume in container.record.volumes):
         problem = f"container '{name}' has changes to volumes that are not applied"
         hint = f"see `%container changes {name}`, and apply or discard them; `%container rm -f {name}` drops them"
@@ -173,31 +174,6 @@ def _rename(call: Invocation) -> View:
     if engine.last is not None and engine.last.name == old:
         engine.last = container
     return Note(f"{old} is now {new}")
-
-
-def _stop(call: Invocation) -> View:
-    words = []
-    grace = _grace(call.words.one("time", "2"))
-    for name in call.words.operands:
-        if name not in running_containers(call.engine.store):
-            container_of(call.engine, name)  # raises if the container does not exist
-        stopped = _end(call.engine, name, grace)
-        words.append(f"{name} stopped" if stopped else f"{name} was not running")
-    return Note("\n".join(words))
-
-
-def _end(engine: Engine, name: str, grace: float = 2.0) -> bool:
-    """End what runs in a container, after `grace` seconds at the latest; return False if nothing does."""
-    if (live := engine.live.get(name)) is not None:
-        live.stop(grace)
-        return True
-    return stop_running(engine.store, name, grace)
-
-
-def _grace(text: str) -> float:
-    if not (text.isascii() and text.isdecimal() and len(text) < 7):
-        raise UsageError(f"invalid time '{text}' for --time", hint="write seconds, as in 10")
-    return float(text)
 
 
 def _inspect(call: Invocation) -> View:
@@ -293,17 +269,7 @@ VERBS: dict[str, Verb] = {
             Command("rename", "CONTAINER NEW", "Give a container another name; it must not run.", least=2, most=2),
             _rename,
         ),
-        Verb(
-            Command(
-                "stop",
-                "CONTAINER...",
-                "Stop what runs in containers.",
-                (Option(("-t", "--time"), "SECONDS", "kill what still runs after this time, 2 by default"),),
-                least=1,
-                most=999,
-            ),
-            _stop,
-        ),
+        *ENDING_VERBS,
         DIFF,
         *JOB_VERBS,
         *USAGE_VERBS,

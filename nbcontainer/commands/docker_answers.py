@@ -137,16 +137,15 @@ _COMPOSE = Answer("several containers at a time are not managed", "run each of t
 _IN_A_RUN = "a container runs only while its cell or its job runs"
 
 VERB_ANSWERS: dict[str, Answer] = {
-    **_same(_IN_A_RUN, "run another cell with --name NAME", "start", "restart", "attach"),
+    "start": Answer(_IN_A_RUN, "run another cell with --name NAME"),
+    "attach": Answer("a job is never attached to a terminal", "use `logs -f NAME`, or `nbcontainer exec -it NAME sh`"),
     "create": Answer("a container is made by its first run", "run a cell with --name NAME"),
     **_same(
         "Dockerfiles are not supported",
         "run the steps in cells with --name, then `%container commit NAME IMAGE`",
         *("build", "buildx", "builder", "farm"),
     ),
-    "kill": Answer("a run is ended by `stop`", "use `%container stop NAME`"),
     **_same("containers are not paused", "use `%container stop NAME`", "pause", "unpause"),
-    "port": Answer("ports are shown by `inspect`", "use `%container inspect NAME`"),
     "update": Answer("limits are options of each run", "use -m, --cpus and --pids-limit in the next cell"),
     **_same("the host is shown by `doctor`", "use `%container doctor`, or `nbcontainer --version`", "info", "version"),
     "system": Answer("there are no system verbs", "use `%container df`, `prune` or `doctor`"),
@@ -174,3 +173,58 @@ VERB_ANSWERS: dict[str, Answer] = {
     ),
 }
 """By a command of Docker or podman that is not a verb here: the answer."""
+
+_LATEST = _same("containers are named", "write the name", "-l", "--latest")
+_SELECTED = {
+    **_LATEST,
+    **_same("containers are named", "write the names: see `ps -q`", "-a", "--all", "--filter", "--cidfile"),
+}
+_STOPPED = {
+    **_SELECTED,
+    **_same("containers are named", "write the names: see `ps -q`", "-f", "--running"),
+    **_same("a container that does not run is not an error here", _REMOVE, "-i", "--ignore"),
+    **_same("the stop signal is the container's", "use `kill -s SIGNAL NAME`, then `stop NAME`", "-s", "--signal"),
+}
+
+OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
+    "logs": {
+        **_LATEST,
+        **_same("the output of one container is shown", "write one `logs` for each", "--names"),
+        "--color": Answer("the output is shown as it is"),
+        "--details": Answer("a log has no attributes"),
+    },
+    "exec": {
+        **_LATEST,
+        **_same("a command ends with the cell or the terminal that runs it", _REMOVE, "-d", "--detach"),
+        **_same(
+            "a command has the user of the container's program",
+            "use `su USER -c COMMAND` if that is root, or start the container with --user",
+            *("-u", "--user"),
+        ),
+        "--privileged": Answer("a command has the capabilities of the container", "start that with --cap-add"),
+        "--detach-keys": Answer("a command is not detached"),
+        "--preserve-fds": Answer("no descriptor of this process reaches a container", "use -i"),
+    },
+    "cp": {
+        **_same("a tar keeps owners", "use a hyphen in place of the path outside", "-a", "--archive"),
+        "--overwrite": Answer("a file never replaces a directory, nor the other way round", "remove what is there"),
+        **_same("a copy shows one line", _REMOVE, "-q", "--quiet", "--pause"),
+    },
+    "stop": _STOPPED,
+    "restart": _STOPPED,
+    "kill": _SELECTED,
+    "wait": {
+        **_LATEST,
+        **_same("it waits for the end", "remove it, or use `--wait-for healthy` at the start", "--condition"),
+        **_same("the end is noticed at once", _REMOVE, "-i", "--interval", "--ignore"),
+    },
+    "top": _LATEST,
+    "stats": {
+        **_LATEST,
+        **_same("running containers are listed", _REMOVE, "-a", "--all"),
+        **_same("a table has one form", "use --json for a program", "--format", "--no-trunc", "--no-reset"),
+        **_same("the table changes each second", _REMOVE, "-i", "--interval"),
+    },
+    "port": _SELECTED,
+}
+"""By a verb and an option of the command of that name of Docker or podman, which the verb does not have: the answer."""

@@ -30,6 +30,9 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "rename": ("rename dev model",),
     "stop": ("stop dev", "stop -t 5 dev"),
     "jobs": ("jobs",),
+    "kill": ("kill db", "kill -s SIGHUP db"),
+    "restart": ("restart db",),
+    "port": ("port web", "port web 8080"),
     "top": ("top db",),
     "stats": ("stats", "stats --no-stream db"),
     "cp": ("cp db:/var/log/db.log .", "cp ./data db:/srv"),
@@ -58,7 +61,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "run": ("run", "use", "ps", "debug", "undo", "redo", "checkout", "rename", "restore", "commit"),
-    "jobs": ("jobs", "logs", "wait", "stop", "exec", "cp", "top", "stats"),
+    "jobs": ("jobs", "logs", "wait", "stop", "kill", "restart", "exec", "cp", "top", "stats", "port"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
     "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),
     "clean up": ("rm", "rmi", "volume", "cache", "prune", "df"),

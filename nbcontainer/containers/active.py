@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.containers.pause import wake
 from nbcontainer.errors import StoreError
@@ -18,7 +18,7 @@ from nbcontainer.linux.procfs import birth
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nbcontainer.store.layout import Store
@@ -193,25 +193,59 @@ def stop_running(store: Store, name: str, grace: float = 2.0) -> bool:
     has saved its layer, so that the container can be used at once. Raises `StoreError` if the container belongs to
     another user.
     """
-    cell = running_containers(store).get(name)
-    if cell is None:
-        return False
-    try:
-        pidfd = os.pidfd_open(cell.pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if not cell.alive:  # the pid was another process's before the descriptor held it
+    with _process_of(store, name) as found:
+        if found is None:
             return False
+        _end(found.pidfd, found.cell.stop_signal, grace)
+    _wait_until_free(store.path / "containers" / name / "lock")
+    return True
+
+
+def signal_running(store: Store, name: str, number: int) -> bool:
+    """Send a signal to the program of the cell that runs in a container; return False if none does.
+
+    Init forwards it. SIGKILL ends init, and all of the container with it; then this returns as `stop_running` does.
+    Raises `StoreError` if the container belongs to another user.
+    """
+    with _process_of(store, name) as found:
+        if found is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(found.pidfd, number)
+        if number != signal.SIGKILL:
+            return True
+        select.select((found.pidfd,), (), ())
+    _wait_until_free(store.path / "containers" / name / "lock")
+    return True
+
+
+class _Process(NamedTuple):
+    """A running cell, and a descriptor of its init."""
+
+    cell: ActiveCell
+    pidfd: int
+
+
+@contextlib.contextmanager
+def _process_of(store: Store, name: str) -> Iterator[_Process | None]:
+    """Yield the cell that runs in a container, whose processes are awake; None if none runs. Raises `StoreError`."""
+    cell = running_containers(store).get(name)
+    try:
+        pidfd = -1 if cell is None else os.pidfd_open(cell.pid)
+    except ProcessLookupError:
+        pidfd = -1
+    try:
+        if cell is None or pidfd < 0 or not cell.alive:  # the pid was another process's before the descriptor held it
+            yield None
+            return
         wake(store, cell.pid, cell.upper)  # stopped processes cannot end in order
-        _end(pidfd, cell.stop_signal, grace)
+        yield _Process(cell, pidfd)
     except PermissionError as error:
         problem = f"cannot stop container '{name}': it belongs to another user"
         raise StoreError(problem, hint="stop it as that user, or as root") from error
     finally:
-        os.close(pidfd)
-    _wait_until_free(store.path / "containers" / name / "lock")
-    return True
+        if pidfd >= 0:
+            os.close(pidfd)
 
 
 def _end(pidfd: int, number: int, grace: float) -> None:

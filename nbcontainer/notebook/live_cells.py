@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, ValueKind
 from nbcontainer.commands.options.table import RUN_OPTIONS
 from nbcontainer.containers.run import run as run_afresh
@@ -49,6 +50,7 @@ EXEC = Command(
     least=1,
     most=1,
     tail=True,
+    answers=OPTION_ANSWERS["exec"],
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.options.option_fields import fields_of_words
@@ -26,6 +27,7 @@ PROGRAM_EXEC = Command(
     least=1,
     most=1,
     tail=True,
+    answers=OPTION_ANSWERS["exec"],
     examples=EXAMPLES["exec"],
 )
 

@@ -138,7 +138,7 @@ def _moment(text: str, option: str) -> float:
 
 
 def _lines(text: str) -> int | None:
-    if text == "all":
+    if text in ("all", "-1"):
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise UsageError(f"invalid number of lines '{text}' for --tail", hint="write a number, or all")

@@ -50,6 +50,12 @@ def container_of(engine: Engine, name: str = "") -> Container:
     return containers.get(engine, name)
 
 
+def not_running(engine: Engine, name: str) -> ContainerNotFound:
+    """Return the error for a container that does not run. Raises `ContainerNotFound` if it does not exist."""
+    container_of(engine, name)
+    return ContainerNotFound(f"container '{name}' does not run", hint="see `%container ps` for those that run")
+
+
 def state_of(engine: Engine, text: str) -> tuple[Container, State | None]:
     """Return the container and the state that `dev@3` names: after its cell 3, or at 0 the image (None).
 

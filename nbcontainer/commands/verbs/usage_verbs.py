@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb
 from nbcontainer.commands.grammar import Command, Option
-from nbcontainer.commands.verbs.targets import container_of
+from nbcontainer.commands.verbs.targets import not_running
 from nbcontainer.commands.views.usage_views import LiveTable, ProcessRow, UsageRow, process_list, usage_list
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.jobs.usage import processes_of, usage_of
-from nbcontainer.errors import ContainerNotFound
 
 if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
@@ -48,9 +47,7 @@ def _inits(engine: Engine, names: list[str]) -> dict[str, int]:
     running = running_containers(engine.store)
     for name in names:
         if name not in running:
-            container_of(engine, name)  # raises if it does not exist
-            hint = "see `%container ps` for those that run"
-            raise ContainerNotFound(f"container '{name}' does not run", hint=hint)
+            raise not_running(engine, name)
     return {name: running[name].pid for name in names}
 
 

@@ -67,6 +67,8 @@ class Job:
         """Called in the job's thread when its program runs."""
         self.on_end: Callable[[Job], None] | None = None
         """Called in the job's thread when it has ended."""
+        self.again: Callable[[], Job] | None = None
+        """Starts the same request again, when this job has ended; None if that is not possible."""
         self.asked = False
         """Whether it was asked to end, or killed, from here."""
         self._log: Log | None = None
@@ -232,6 +234,21 @@ class Job:
         if not self.join(grace):
             self.kill()
             self.join()
+
+    def restart(self, grace: float) -> Job:
+        """Stop it, and return the job that runs the same request again in the same container.
+
+        The new job is shown where this one was. Raises `ContainerError` if that is not possible.
+        """
+        if self.again is None:
+            hint = "run its cell again"
+            raise ContainerError(f"the job '{self.name}' cannot be restarted: it has no name or gets values", hint=hint)
+        self.stop(grace)
+        job = self.again()
+        job.on_end = self.on_end
+        if job.on_end is not None:
+            job.on_end(job)
+        return job
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Wait for its end, and return the outcome. Raises `ContainerError` after `timeout` seconds, and its error."""

@@ -46,6 +46,8 @@ def start(
     container, image = choose_container(engine, request, progress, notify=streams.notify)
     job = Job(engine, container, image, request)
     job.on_begin = watch_health
+    if request.name and streams.values is None:
+        job.again = lambda: start(engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for)
 
     def perform() -> Outcome:
         try:

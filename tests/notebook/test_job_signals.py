@@ -1,0 +1,126 @@
+"""`kill`, `restart`, `port`, and the options of `stop` for jobs, in a real IPython."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+    from tests.notebook.conftest import Notebook
+
+TRAP = """%%container busybox --bg --name db --wait-for up
+trap 'echo caught' USR1
+echo up; while :; do sleep 0.02; done"""
+
+
+@pytest.fixture
+def db(notebook: Notebook, engine: Engine) -> Iterator[Notebook]:
+    """A notebook without a container `db`, before and after."""
+    yield notebook
+    for job in list(engine.jobs.values()):
+        job.kill()
+        job.join()
+    notebook.run("%container rm -f db")
+
+
+def log(notebook: Notebook, text: str) -> str:
+    """The log of the job, once it has a text."""
+    deadline = time.monotonic() + DEADLINE
+    while text not in (shown := str(notebook.run("logged = %container logs db\nlogged").value)):
+        assert time.monotonic() < deadline, shown
+    return shown
+
+
+def test_kill_ends_a_job_at_once_or_sends_a_signal(db: Notebook) -> None:
+    """A signal reaches the program, which continues; without one, SIGKILL ends all, and the name is free at once."""
+    db.good(TRAP)
+    db.good("%container kill -s USR1 db")
+    assert log(db, "caught").startswith("up\ncaught")
+    assert str(db.run("%container kill db").value) == "db got SIGKILL"
+    assert db.run("ended = %container wait db --json\nended").value.value["db"]["outcome"]["signal"] == 9
+    db.good("%container rm db")
+
+
+def test_a_signal_that_cannot_be_sent_is_one_line(db: Notebook) -> None:
+    """An unknown one, one that init does not forward, a container that does not run, and one that does not exist."""
+    db.good(TRAP)
+    assert db.fails("%container kill -s NOPE db").startswith("UsageError: unknown signal 'NOPE' for --signal")
+    assert "init does not forward it; choose one of SIGKILL, SIGINT" in db.fails("%container kill -s SEGV db")
+    db.good("%container stop --timeout 0 db")
+    assert db.fails("%container kill db").startswith("ContainerNotFound: container 'db' does not run")
+    assert db.fails("%container kill missing").startswith("ContainerNotFound: no such container")
+
+
+def test_a_job_restarts_in_its_container(db: Notebook) -> None:
+    """Its program runs again, with its files, options and log; the old processes are gone."""
+    mark = marker()
+    db.good(f"%%container busybox --bg --name db -e X=5 --wait-for up\necho $X >> /made; echo up; sleep {mark}")
+    fds = pidfds(appear(mark, 1))
+    db.good("%container restart -t 0 db")
+    assert all_dead(fds)
+    appear(mark, 1)
+    assert db.good("%container exec db cat /made") == "5\n5\n"
+    assert log(db, "up") == "up"
+
+
+def test_a_job_that_ended_restarts(db: Notebook) -> None:
+    """Also one that failed; an error at its start is the error of the verb."""
+    db.good("%container run --bg --name db busybox sh -c 'echo x >> /made; wc -l < /made'")
+    db.good("%container wait db")
+    db.good("%container restart db")
+    assert log(db, "2") == "2"
+    db.good("%container wait db")
+    db.good("%%container --name db\nrm /bin/sh; true")
+    assert "cannot run sh" in db.fails("%container restart db")
+
+
+def test_what_cannot_be_restarted_is_one_line(db: Notebook) -> None:
+    """A job without a name, one with values, a container without a job, and a missing one."""
+    db["value"] = "x"
+    for cell, line in (
+        ("job = %container run --bg busybox sleep 1000\nname = job.name", "cannot be restarted"),
+        ("%%container busybox --bg --name db --in value\nsleep 1000", "cannot be restarted"),
+    ):
+        db.good(cell)
+        name = db.run("name").value if "name = " in cell else "db"
+        assert line in db.fails(f"%container restart {name}")
+        db.good(f"%container stop -t 0 {name}")
+    db.good("%container rm db")
+    db.good("%%container busybox --name db\ntrue")
+    assert "has no job of this notebook" in db.fails("%container restart db")
+    assert "no such container" in db.fails("%container restart missing")
+
+
+def test_port_shows_what_is_published(db: Notebook) -> None:
+    """A job without ports has none; a port that is not published, and a container that does not run, are errors."""
+    db.good(TRAP)
+    assert str(db.run("shown = %container port db\nshown").value) == ""
+    assert db.fails("%container port db 80").startswith("ContainerError: container 'db' does not publish port 80")
+    db.good("%container stop -t 0 db")
+    assert "does not run" in db.fails("%container port db")
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("exec -u root db true", "a command has the user of the container's program; use `su USER -c COMMAND`"),
+        ("exec -d db true", "a command ends with the cell or the terminal that runs it"),
+        ("logs --details db", "a log has no attributes"),
+        ("stop -s INT db", "the stop signal is the container's; use `kill -s SIGNAL NAME`"),
+        ("stop --all", "containers are named"),
+        ("stats --format x", "a table has one form; use --json for a program"),
+        ("attach db", "a job is never attached to a terminal; use `logs -f NAME`"),
+        ("pause db", "containers are not paused"),
+        ("start db", "a container runs only while its cell or its job runs"),
+    ],
+)
+def test_what_docker_has_and_this_has_not_is_answered(notebook: Notebook, line: str, answer: str) -> None:
+    """The error says why, and what to do instead."""
+    assert answer in notebook.fails(f"%container {line}")

@@ -116,6 +116,11 @@ class ProbeRunner(Protocol):
         """Where a container's /proc comes from. Raises `LauncherError`."""
         ...
 
+    @property
+    def init(self) -> str:
+        """Which program is the init of an ordinary cell, and why. Raises `LauncherError`."""
+        ...
+
     def run(self, name: str) -> None:
         """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
         ...
@@ -245,7 +250,9 @@ def look_at_overlay(patient: ProbeContext) -> Finding:
 def look_at_container(patient: ProbeContext) -> Finding:
     """Whether a cell's whole plan can be carried out."""
     limit = _limit(patient, "container")
-    return Finding(LIMITED, limit, UPPER_ADVICE) if limit else Finding(OK, "all steps of a cell's plan")
+    if limit:
+        return Finding(LIMITED, limit, UPPER_ADVICE)
+    return Finding(OK, f"all steps of a cell's plan; init is {patient.trials.init}")
 
 
 def _limit(patient: ProbeContext, name: str) -> str:

@@ -105,6 +105,15 @@ class ProbeEnvironment:
         assert self._launcher is not None
         return self._launcher.proc
 
+    @property
+    def init(self) -> str:
+        """Which program is the init of an ordinary cell, and why. Raises `LauncherError`."""
+        self.start()
+        assert self._launcher is not None
+        if self._launcher.helper:
+            return "the compiled helper"
+        return f"interpreted ({self._launcher.connection.without_helper})"
+
     def free(self) -> int:
         """Bytes that are free for this user where the directory is."""
         facts = os.statvfs(self.folder)

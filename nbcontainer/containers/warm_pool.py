@@ -98,7 +98,7 @@ class WarmPool:
         with self._lock:
             for warm in self._ready:
                 confined = warm.group is not None and warm.limits != limits
-                if confined or not self._waits(warm, lowers):
+                if confined or not self._waits(warm, lowers) or (warm.plan.compiled and not template.compiled):
                     continue
                 if (plan := warm.plan_of(template)).begins_with(warm.steps):
                     self._ready.remove(warm)
@@ -183,7 +183,7 @@ class WarmPool:
         try:
             plan = template.on(upper.root, upper.name)
             steps = beginning(plan)
-            self._launcher.order(steps, prefault=prefault)
+            self._launcher.order(steps, prefault=prefault, compiled=plan.compiled)
         except BaseException:
             upper.remove()
             raise

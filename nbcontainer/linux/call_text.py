@@ -5,6 +5,7 @@ What a call returns by a pointer is left out. So are the values of environment v
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import struct
@@ -35,6 +36,8 @@ def manual_page(call: str) -> str:
     name = call.partition("(")[0]
     return f"https://man7.org/linux/man-pages/man2/{_PAGES.get(name, name)}.2.html"
 
+
+_COMMANDS = {fcntl.F_NOTIFY: "F_NOTIFY", fcntl.F_SETOWN: "F_SETOWN"}
 
 _PAGES = {
     "clone3": "clone",
@@ -302,6 +305,7 @@ _TEXTS: Mapping[str, Callable[..., list[str]]] = {
     "fsmount": lambda context, attributes: _text("fsmount", context, Raw("FSMOUNT_CLOEXEC"), _ATTRIBUTES(attributes)),
     "openat2": _openat2,
     "ioctl": _ioctl,
+    "fcntl": lambda fd, command, argument=0: _text("fcntl", fd, Raw(_COMMANDS.get(command, str(command))), argument),
     "clone": _clone,
     "unshare": lambda flags: _text("unshare", _CLONE(flags)),
     "setns": lambda fd, kind: _text("setns", fd, _CLONE(kind)),
@@ -350,6 +354,8 @@ _TEXTS: Mapping[str, Callable[..., list[str]]] = {
     "setresgid": lambda *ids: _text("setresgid", *ids),
     "setresuid": lambda *ids: _text("setresuid", *ids),
     "getuid": lambda: _text("getuid"),
+    "getpid": lambda: _text("getpid"),
+    "nodename": lambda: _text("uname"),
     "dup2": lambda source, target: _text("dup2", source, target),
     "umask": lambda mask: _text("umask", _mode(mask)),
     "posix_spawn": _posix_spawn,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import socket
@@ -29,6 +30,7 @@ class Kernel:
     openat2 = staticmethod(files.openat2)
     read_text = staticmethod(files.read_text)
     ioctl = staticmethod(files.ioctl)
+    fcntl = staticmethod(fcntl.fcntl)
     clone = staticmethod(namespaces.clone)
     unshare = staticmethod(namespaces.unshare)
     setns = staticmethod(namespaces.setns)
@@ -71,6 +73,8 @@ class Kernel:
     setresgid = staticmethod(os.setresgid)
     setresuid = staticmethod(os.setresuid)
     getuid = staticmethod(os.getuid)
+    getpid = staticmethod(os.getpid)
+    nodename = staticmethod(process.nodename)
     dup2 = staticmethod(os.dup2)
     umask = staticmethod(os.umask)
     posix_spawn = staticmethod(os.posix_spawn)

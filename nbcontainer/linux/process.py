@@ -78,6 +78,11 @@ def clear_ambient() -> None:
 
 def capset(permitted: int, effective: int, inheritable: int) -> None:
     """capset(2) for this thread; the three sets are bit masks."""
+    syscall("capset", *capability_sets(permitted, effective, inheritable))
+
+
+def capability_sets(permitted: int, effective: int, inheritable: int) -> tuple[bytes, bytes]:
+    """Return three bit masks as capset(2) takes them: struct __user_cap_header_struct, and two with the data."""
     low, high = (1 << 32) - 1, 32
     sets = (
         effective & low,
@@ -87,8 +92,7 @@ def capset(permitted: int, effective: int, inheritable: int) -> None:
         permitted >> high,
         inheritable >> high,
     )
-    # struct __user_cap_header_struct and two of __user_cap_data_struct
-    syscall("capset", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *sets))
+    return struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), struct.pack("=6I", *sets)
 
 
 def join_session_keyring() -> None:
@@ -132,6 +136,11 @@ def counts_by_namespace() -> bool:
     """Return whether the kernel counts a user's processes per user namespace (Linux 5.14, kernel/ucount.c)."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return found is not None and (int(found[1]), int(found[2])) >= (5, 14)
+
+
+def nodename() -> str:
+    """Return the host name (uname(2))."""
+    return os.uname().nodename
 
 
 def cloexec_from(first: int) -> None:

@@ -171,19 +171,19 @@ def unreached(process: int | str = "self") -> dict[str, int]:
     except OSError:
         return {}
     try:
-        text = os.read(file, _SNMP_SIZE).decode("ascii", "replace")
+        text = os.read(file, _SNMP_SIZE)
     except OSError:
         return {}
     finally:
         os.close(file)
-    return _nonzero(text)
+    return unreached_in(text)
 
 
-def _nonzero(text: str) -> dict[str, int]:
+def unreached_in(text: bytes) -> dict[str, int]:
     """Return the counters of `unreached` that are not 0, from pairs of lines: names, then values."""
     found: dict[str, int] = {}
     values = dict[tuple[str, str], int]()
-    lines = text.splitlines()
+    lines = text.decode("ascii", "replace").splitlines()
     for names, numbers in zip(lines[::2], lines[1::2], strict=False):
         kind, _, _ = names.partition(":")
         for name, number in zip(names.split()[1:], numbers.split()[1:], strict=False):

@@ -195,6 +195,9 @@ class RecordingKernel(Kernel):
     def _getrlimit(self, resource: int) -> tuple[int, int]:
         return 1024, 4096
 
+    def _nodename(self) -> str:
+        return "host"
+
     def _getuid(self) -> int:
         return 0
 

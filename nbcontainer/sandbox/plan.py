@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
@@ -124,6 +124,8 @@ class PlanTemplate:
     spec: Spec
     idmap: IdMap
     proc: ProcLevel = ProcLevel.OWN
+    compiled: bool = field(default=False, kw_only=True)
+    """Whether init can be the compiled helper; see `compilable`."""
 
     def on(self, root: Overlay | Directory, name: str = DEFAULT_HOSTNAME) -> Plan:
         """Return the plan on `root`. `name` is the host name if the spec has none."""
@@ -137,6 +139,7 @@ class PlanTemplate:
             (*prepare, *_root_steps(root, names=True), *_ATTACH),
             (SetHostname(name), *setup),
             (*enter, self._execute(process, name)),
+            compiled=self.compiled,
         )
 
     @functools.cached_property
@@ -159,6 +162,23 @@ class PlanTemplate:
         if self.idmap.kind == SINGLE:
             env = single_id.environment(env)
         return Execute(program.argv, env, program.cwd, program.terminal, program.terminal_input)
+
+
+def compilable(spec: Spec, idmap: IdMap, proc: ProcLevel) -> bool:
+    """Return whether a container of this kind needs nothing of its init but system calls.
+
+    Otherwise another process takes part in its start: it mounts, maps ids, connects a network or exchanges files.
+    """
+    process = spec.process
+    return (
+        isinstance(process, Program)
+        and not process.has_terminal
+        and spec.control_directory is None
+        and spec.values is None
+        and spec.networking.network != Network.PRIVATE
+        and idmap.kind != HOST
+        and proc in (ProcLevel.OWN, ProcLevel.PROCESSES)
+    )
 
 
 def ahead(todo: Plan) -> tuple[Step, ...]:

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox.plan import PlanTemplate
@@ -83,7 +83,7 @@ class _Less(PlanTemplate):
     def on(self, root: Overlay | Directory, name: str = "") -> Plan:
         """The plan without them."""
         whole = super().on(root, name)
-        parts = {
+        parts: dict[str, Any] = {
             part: tuple(step for step in getattr(whole, part) if not isinstance(step, self.left_out))
             for part in ("prepare", "setup", "enter")
         }

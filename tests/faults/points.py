@@ -94,7 +94,7 @@ def load(path: str) -> None:
     socket.socketpair = points.before("socketpair", socket.socketpair)
 
     from nbcontainer.linux.watched import WatchedKernel
-    from nbcontainer.sandbox import protocol
+    from nbcontainer.sandbox import protocol, step_failure
     from nbcontainer.sandbox.launcher import applying, init
 
     protocol._send = points.before("sendmsg", protocol._send)
@@ -109,7 +109,7 @@ def load(path: str) -> None:
                 try:
                     points.point(f"after {type(step).__name__}")
                 except OSError as error:
-                    return applying.failure_in(step, error)
+                    return step_failure.failure_in(step, error)
         return None
 
     calls_of = kernel.Kernel

@@ -139,9 +139,9 @@ def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them
         orders: list[bool] = []
         order = engine.launcher.order
 
-        def note(steps: tuple[Step, ...], *, prefault: bool = True) -> None:
+        def note(steps: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
             orders.append(prefault)
-            order(steps, prefault=prefault)
+            order(steps, prefault=prefault, compiled=compiled)
 
         monkeypatch.setattr(engine.launcher, "order", note)
         with engine.background.held():

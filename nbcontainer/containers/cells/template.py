@@ -9,7 +9,7 @@ from nbcontainer.containers.options import command_line, environment
 from nbcontainer.images.builtin.host_variables import host_variables
 from nbcontainer.oci.reference import HOST
 from nbcontainer.sandbox.cgroups import hierarchy
-from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.plan import PlanTemplate, compilable
 from nbcontainer.sandbox.spec import SHM_SIZE, Network, Program, Spec
 from nbcontainer.sandbox.steps.display import PROGRAMS
 
@@ -43,6 +43,7 @@ class TemplateSource(NamedTuple):
     """All that a template is made of. `name` is the host name of a request that has none.
 
     `argv` is the program with its arguments; `body` is whether it runs a script. `idmap` and `proc` are the launcher's.
+    `compiled` is whether init can be the compiled helper, if the plan suits it.
     """
 
     argv: tuple[str, ...]
@@ -57,6 +58,7 @@ class TemplateSource(NamedTuple):
     name: str
     idmap: IdMap
     proc: ProcLevel
+    compiled: bool
 
     @property
     def is_whole(self) -> bool:
@@ -109,6 +111,7 @@ def _source(
         name,
         launcher.idmap,
         launcher.proc,
+        launcher.helper and not options.explain and streams.on_began is None,
     )
 
 
@@ -134,7 +137,8 @@ def _made(source: TemplateSource) -> PlanTemplate:
         groups=hierarchy.PREFIX if resources.cgroup_limits.controllers else "",
         values=source.values and replace(source.values, size=resources.storage),
     )
-    return PlanTemplate(spec, source.idmap, source.proc)
+    compiled = source.compiled and compilable(spec, source.idmap, source.proc)
+    return PlanTemplate(spec, source.idmap, source.proc, compiled=compiled)
 
 
 def _program(source: TemplateSource) -> Program:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.watched import WatchedKernel
-from nbcontainer.sandbox.launcher.function_calls import path_of
+from nbcontainer.sandbox.step_failure import failure_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,23 +36,6 @@ def end_step(kernel: Kernel) -> None:
     """Have a kernel that notes calls note that the step is done."""
     if isinstance(kernel, WatchedKernel):
         kernel.end()
-
-
-def failure_in(step: Step, error: Exception) -> dict[str, Any]:
-    """Return what there is to say of a step that failed."""
-    return failure_of(type(step).__name__, error)
-
-
-def failure_of(step: str, error: Exception) -> dict[str, Any]:
-    """Return what there is to say of a failure in the step of that name."""
-    if not isinstance(error, OSError):
-        return {"step": step, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
-    return {
-        "step": step,
-        "errno": error.errno or 0,
-        "error": error.strerror or str(error),
-        "path": path_of(error),
-    }
 
 
 def in_words(error: BaseException) -> str:

@@ -62,16 +62,22 @@ class Launcher:
         with self._lock:
             self.connection.start()
 
-    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True) -> None:
+    @property
+    def helper(self) -> bool:
+        """Whether inits can be the compiled helper. The first use waits for the launcher. Raises `LauncherError`."""
+        return self.proc is not None and self.connection.helper is not None
+
+    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
         """Order a spare that applies `prepare` before there is a cell, without waiting for it.
 
         `submit` of a plan that begins with `prepare` uses it; `dismiss` ends it. With `prefault`, it goes through the
-        rest of a plain plan, so that its cell starts sooner. Raises `LauncherError`.
+        rest of a plain plan, so that its cell starts sooner. If it is `compiled`, its init is the helper, where there
+        is one. Raises `LauncherError`.
         """
         with self._lock:
             self.connection.ensure()
             self._host_trees.restore()
-            self.spares.order(prepare, prefault=prefault)
+            self.spares.order(prepare, prefault=prefault, compiled=compiled)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""
@@ -199,6 +205,7 @@ class Launcher:
         with self._lock:
             self.connection.ensure()
             self.connection.send({"limit": path, "size": size, "directories": directories})
+            self.connection.unsettled = True
 
     def user_namespace(self) -> int:
         """Return a descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""

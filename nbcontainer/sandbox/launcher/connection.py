@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.helper.helper_server import HelperServer, start_server
+from nbcontainer.sandbox.helper.program import Unavailable
 from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.failures import launcher_failed
 from nbcontainer.sandbox.spec import ProcLevel
@@ -56,6 +58,12 @@ class Connection:
         """A descriptor of the mount namespace that containers begin in, once the process is ready."""
         self.proc: ProcLevel | None = None
         """Where the containers' /proc comes from, as the last process found; None before the first."""
+        self.helper: HelperServer | None = None
+        """The server of the compiled helper, once the process is ready; None if there is none."""
+        self.without_helper = ""
+        """Why there is none, in one clause."""
+        self.unsettled = False
+        """Whether the process may still be at an order that has no answer."""
         self._control: socket.socket | None = None
         self._stderr: int | None = None
         self._ready = False
@@ -144,9 +152,36 @@ class Connection:
             self.close()
             raise launcher_failed(message)
         self._control.settimeout(None)
-        self.namespace, self.mount_namespace = files
+        self.namespace, self.mount_namespace, store = files
         self.proc = ProcLevel(message["proc"])
         self._ready = True
+        try:
+            self._start_helper(store)
+        finally:
+            os.close(store)
+
+    def _start_helper(self, store: int) -> None:
+        """Start the compiled helper in the namespaces of the process. Without it, `helper` stays None.
+
+        `store` is a descriptor of the store's directory, opened in them.
+        """
+        assert self.process is not None
+        assert self.namespace is not None
+        assert self.mount_namespace is not None
+        assert self._stderr is not None
+        namespaces = (self.namespace, self.mount_namespace)
+        try:
+            self.helper = start_server(self.process.pid, self._stderr, namespaces, store)
+            self.without_helper = ""
+        except (Unavailable, OSError) as error:
+            self.without_helper = str(error)
+
+    def settle(self) -> None:
+        """Wait until the process has done all orders. All answers to earlier ones were received."""
+        number = self.number()
+        self.send({"settle": True, "order": number})
+        self.receive(number)
+        self.unsettled = False
 
     def number(self) -> int:
         """Return a number that no order has had."""
@@ -199,6 +234,8 @@ class Connection:
 
     def close(self) -> None:
         """End the process and wait for it; its containers end with it. Idempotent."""
+        if self.helper is not None:
+            self.helper.close()
         if self._control is not None:
             self._control.close()
         if self.process is not None and self._owner == os.getpid():
@@ -212,7 +249,7 @@ class Connection:
         for observer in self.observers:
             observer.on_closed()
         self._control = self.process = self._stderr = self.namespace = self.mount_namespace = None
-        self._ready = False
+        self.helper, self._ready, self.unsettled = None, False, False
 
 
 def lost(problem: str, detail: str = "") -> ContainerLost:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import NbcontainerError
+from nbcontainer.sandbox.step_failure import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +24,3 @@ def answer(call: CallFunction, files: Sequence[int], progress: Callable[[int], N
         return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
     except OSError as error:
         return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": path_of(error)}
-
-
-def path_of(error: OSError) -> str:
-    """Return the path that an error is about; empty if it has none."""
-    name = error.filename
-    return os.fsdecode(name) if isinstance(name, (str, bytes)) else ""

@@ -59,6 +59,7 @@ class HostTrees:
                 namespace = self._connection.namespace
                 trees.append(idmapped_tree(directory, namespace, "the host's", recursive=False, hint=_HINT))
             self._connection.send({"show": self._mounted}, trees)
+            self._connection.unsettled = True
         finally:
             protocol.close(trees)
 

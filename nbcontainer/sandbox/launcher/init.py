@@ -22,12 +22,13 @@ from nbcontainer.linux.procfs import unreached
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
-from nbcontainer.sandbox.launcher.applying import apply_steps, begin_step, end_step, failure_in, failure_of, in_words
+from nbcontainer.sandbox.launcher.applying import apply_steps, begin_step, end_step, in_words
 from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.launcher.joining import JoinedProcesses
 from nbcontainer.sandbox.launcher.notebook_watch import INTERVAL, NotebookWatch, end_with
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
+from nbcontainer.sandbox.step_failure import failure_in, failure_of
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
 from nbcontainer.sandbox.steps.display import DisplayWatch

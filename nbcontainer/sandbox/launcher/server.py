@@ -80,7 +80,7 @@ def main(control: socket.socket, *, entered: bool) -> None:
     gc.disable()
     # Not every notebook may look into this process (proc(5), dumpable): it is handed what it needs of it.
     namespaces = [os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt")]
-    protocol.send(control, {"ready": os.getpid(), "proc": level}, namespaces)
+    protocol.send(control, {"ready": os.getpid(), "proc": level}, [*namespaces, store])
     protocol.close(namespaces)
     try:
         ForkServer(Kernel(), control, parent, store, settings["idmap"], level, status).serve()
@@ -147,6 +147,9 @@ class ForkServer:
             return True
         if "help" in order:
             self._help(order, files)
+            return True
+        if "settle" in order:
+            protocol.send(self.control, {"order": order["order"]})
             return True
         if "configure" in order:
             self._configure(order["configure"], files)

@@ -6,15 +6,20 @@ A spare has applied the first steps of a plan. It takes any plan that begins wit
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import ContainerHandle, readable
+from nbcontainer.sandbox.helper.helper_handle import HelperHandle
+from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
 from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.connection import import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.spec import ProcLevel
+from nbcontainer.sandbox.step_failure import failure_of
+from nbcontainer.sandbox.steps.namespaces import CloneInit
 
 if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.connection import Connection
@@ -31,10 +36,19 @@ class Spares:
         """By the number of the order: the steps of spares that are being started, the oldest first."""
         self._connection = connection
         self._refused: dict[str, Any] = {}
+        self._expectations = Expectations()
+        self._remotes: dict[int, RemoteInit] = {}
+        """By the number of the order: inits that the helper's server starts. These numbers are negative."""
         connection.observers.append(self)
 
-    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True) -> None:
-        """Order a spare that applies `prepare`, and prefaults, without waiting for it. Raises `LauncherError`."""
+    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
+        """Order a spare that applies `prepare`, and prefaults, without waiting for it. Raises `LauncherError`.
+
+        If it is `compiled`, its init is the helper, where there is one.
+        """
+        if compiled and self._connection.helper is not None:
+            self._order_compiled(prepare)
+            return
         number = self._connection.number()
         message = {"prepare": plan.encode(prepare), "order": number, "prefault": prefault}
         try:
@@ -45,17 +59,48 @@ class Spares:
             self._connection.send(message)
         self.ordered[number] = prepare
 
+    def _order_compiled(self, prepare: tuple[Step, ...]) -> None:
+        if self._connection.unsettled:
+            self.collect_all()  # answers come in the order of the orders
+            self._connection.settle()
+        assert self._connection.helper is not None
+        assert isinstance(prepare[0], CloneInit)
+        remote = RemoteInit(self._expectations)
+        first, flags = remote.prepare(prepare[1:]), prepare[0].flags()
+        try:
+            number = -self._connection.helper.order(flags, first)
+        except ConnectionError:
+            self._connection.close()
+            self._connection.ensure()
+            if self._connection.helper is None:
+                self.order(prepare)
+                return
+            number = -self._connection.helper.order(flags, first)
+        self.ordered[number], self._remotes[number] = prepare, remote
+
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""
         spare = self._find(prepare)
-        if spare is not None:
+        if isinstance(spare, HelperHandle):
+            spare.wake()
+        elif spare is not None:
             with contextlib.suppress(OSError):
                 protocol.send(spare.channel, {"soon": True})
 
     def collect(self) -> None:
         """Take over the spares that are started by now."""
-        while self.ordered and self._connection.has_answer():
+        while self.ordered and self._has_answer():
             self._collect_one()
+        for _, spare in self.ready:
+            if isinstance(spare, HelperHandle):
+                with contextlib.suppress(OSError):  # it has died: the cell that takes it reports that
+                    spare.settle(wait=False)
+
+    def _has_answer(self) -> bool:
+        helper = self._connection.helper
+        if next(iter(self.ordered)) < 0 and helper is not None:
+            return helper.has_answer()
+        return self._connection.has_answer()
 
     def collect_all(self) -> None:
         """Wait until every ordered spare is started. Raises `ContainerLost`."""
@@ -84,8 +129,9 @@ class Spares:
         """
         if (found := self._take_ready(todo)) is not None:
             return found
-        if not any(todo.begins_with(order) for order in self.ordered.values()):
-            self.order(plan.ahead(todo), prefault=False)
+        suited = (order for number, order in self.ordered.items() if number >= 0 or todo.compiled)
+        if not any(map(todo.begins_with, suited)):
+            self.order(plan.ahead(todo), prefault=False, compiled=todo.compiled)
         while self.ordered:
             self._collect_one()
             if (found := self._take_ready(todo)) is not None:
@@ -106,12 +152,17 @@ class Spares:
             spare.close()
         self.ready.clear()
         self.ordered.clear()
+        self._remotes.clear()
 
     def _find(self, prepare: tuple[Step, ...]) -> ContainerHandle | None:
         return next((spare for done, spare in self.ready if done == prepare), None)
 
     def _take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
-        fitting = [index for index, (done, _) in enumerate(self.ready) if todo.begins_with(done)]
+        fitting = [
+            index
+            for index, (done, spare) in enumerate(self.ready)
+            if (todo.compiled or not isinstance(spare, HelperHandle)) and todo.begins_with(done)
+        ]
         if not fitting:
             return None
         done, spare = self.ready.pop(max(fitting, key=lambda index: len(self.ready[index][0])))
@@ -122,6 +173,9 @@ class Spares:
         number = next(iter(self.ordered))
         # An interrupt may come next. Then this order is given up, so that its answer is not taken for another's.
         prepare = self.ordered.pop(number)
+        if number < 0:
+            self._collect_compiled(number, prepare)
+            return
         message, files = self._connection.receive(number)
         if "failed" in message:
             self._refused = message["failed"]
@@ -131,6 +185,22 @@ class Spares:
         if self._connection.proc == ProcLevel.NOTEBOOK:
             _mount_proc(spare)
         self.ready.append((prepare, spare))
+
+    def _collect_compiled(self, number: int, prepare: tuple[Step, ...]) -> None:
+        remote, helper = self._remotes.pop(number), self._connection.helper
+        try:
+            if helper is None:
+                raise ConnectionResetError
+            pid, files = helper.receive(-number)
+        except OSError:
+            error = self._connection.last_error()
+            self._connection.close()
+            raise lost("the launcher ended while it started a container", error) from None
+        if pid < 0:
+            self._refused = failure_of(CloneInit.__name__, OSError(-pid, os.strerror(-pid)))
+            return
+        pidfd, channel = files
+        self.ready.append((prepare, HelperHandle(socket.socket(fileno=channel), pid, pidfd, remote)))
 
 
 def _mount_proc(spare: ContainerHandle) -> None:

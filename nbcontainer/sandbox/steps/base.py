@@ -160,6 +160,8 @@ class Plan:
     prepare: tuple[Step, ...]
     setup: tuple[Step, ...]
     enter: tuple[Step, ...]
+    compiled: bool = dataclasses.field(default=False, kw_only=True)
+    """Whether the compiled helper can be its init."""
 
     @functools.cached_property
     def steps(self) -> tuple[Step, ...]:

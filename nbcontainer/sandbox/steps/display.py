@@ -76,13 +76,17 @@ class DisplayWatch:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._kernel = kernel
         self.files = [kernel.open(f"{top}/{SHOWN}", flags), kernel.open(top, flags)]
-        self.blind = not _notified(self.files[0])
+        self.blind = not _notified(kernel, self.files[0])
         """Whether this kernel sends no signals for a directory: it was built without CONFIG_DNOTIFY."""
+
+    def use(self, kernel: Kernel) -> None:
+        """Make the calls through this kernel from now on."""
+        self._kernel = kernel
 
     def watch(self) -> None:
         """Have the kernel send this process SIGIO (fcntl(2), F_SETOWN). Again after a change of user."""
         if self.files:
-            fcntl.fcntl(self.files[0], fcntl.F_SETOWN, os.getpid())
+            self._kernel.fcntl(self.files[0], fcntl.F_SETOWN, self._kernel.getpid())
 
     def take(self) -> int | None:
         """Return the directory's descriptor, which the caller closes, the first time; None afterwards.
@@ -102,10 +106,10 @@ class DisplayWatch:
             self._kernel.close(self.files.pop())
 
 
-def _notified(directory: int) -> bool:
+def _notified(kernel: Kernel, directory: int) -> bool:
     """Have the kernel send SIGIO for each new file in a directory; return False if it cannot (fcntl(2), F_NOTIFY)."""
     try:
-        fcntl.fcntl(directory, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
+        kernel.fcntl(directory, fcntl.F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
     except OSError:
         return False
     return True

@@ -249,7 +249,7 @@ class MakeHosts(Step):
         self._begin(kernel, file)
         # The kernel's name and not the asked one: an outer container may refuse to set that. By its name, this line
         # is found; by its address, the one above.
-        lines = [f"127.0.0.1\t{os.uname().nodename}", *(f"{address}\t{name}" for name, address in self.hosts)]
+        lines = [f"127.0.0.1\t{kernel.nodename()}", *(f"{address}\t{name}" for name, address in self.hosts)]
         kernel.write(file, "".join(f"{line}\n" for line in lines).encode())
         kernel.close(file)
 

@@ -112,6 +112,8 @@ class Tried:
     proc: ProcLevel = ProcLevel.OWN
     ran: list[str] = field(default_factory=list)
 
+    init = "interpreted"
+
     def use_memory(self) -> None:
         self.in_memory = True
 

@@ -31,7 +31,7 @@ Udp: 0 {}
 )
 def test_counters_of_a_network_are_read(text: str, found: dict[str, int]) -> None:
     """Those that are not 0; text that is not the kernel's gives none."""
-    assert procfs._nonzero(text) == found
+    assert procfs.unreached_in(text.encode()) == found
 
 
 def test_counters_of_a_dead_process_are_none() -> None:

@@ -231,13 +231,8 @@ def test_a_private_networks_resolver_is_the_containers_own_and_read_only() -> No
     assert not kernel.left_open
 
 
-def _nodename(name: str) -> os.uname_result:
-    return os.uname_result(("Linux", name, "", "", ""))
-
-
-def test_hosts_are_the_containers_own_and_in_a_lower_above_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_are_the_containers_own_and_in_a_lower_above_the_layers() -> None:
     """The file is staged before the root is mounted, and written with the name that the container has."""
-    monkeypatch.setattr(os, "uname", lambda: _nodename("box"))
     kernel = RecordingKernel(nodes={"layers/a/diff/etc": stat.S_IFDIR | 0o750})
     StageHosts(("a/diff/etc",)).apply(kernel, ())
     assert call("mkdir", "stage/names/etc", 0o755) in kernel.calls
@@ -245,7 +240,7 @@ def test_hosts_are_the_containers_own_and_in_a_lower_above_the_layers(monkeypatc
     MakeHosts((("db", "10.0.0.7"), ("v6", "fd00::7"))).apply(kernel, ())
     assert {kernel.paths[made.args[0]] for made in kernel.only("write")} == {"stage/names/etc/hosts"}
     assert b"".join(made.args[1] for made in kernel.only("write")) == (
-        b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\tbox\n10.0.0.7\tdb\nfd00::7\tv6\n"
+        b"127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\thost\n10.0.0.7\tdb\nfd00::7\tv6\n"
     )
     assert not kernel.only("move_mount")
     assert not kernel.left_open
@@ -264,13 +259,12 @@ def test_an_image_whose_etc_is_no_directory_has_no_hosts(kind: int) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_hosts_own_names_come_first_in_its_network(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+def test_the_hosts_own_names_come_first_in_its_network(there: bool) -> None:
     """In the host's network the host's own file is the beginning of it, where the host has one."""
-    monkeypatch.setattr(os, "uname", lambda: _nodename("box"))
     nodes = {"stage/root/etc/hosts": stat.S_IFREG | 0o644}
     kernel = RecordingKernel(nodes=nodes, missing=() if there else ("/etc/hosts",))
     ExtendHosts((("db", "10.0.0.7"),)).apply(kernel, ())
     assert len(kernel.only("sendfile")) == there
     written = b"".join(made.args[1] for made in kernel.only("write"))
-    assert written == b"\n" * there + b"127.0.0.1\tbox\n10.0.0.7\tdb\n"
+    assert written == b"\n" * there + b"127.0.0.1\thost\n10.0.0.7\tdb\n"
     assert not kernel.left_open

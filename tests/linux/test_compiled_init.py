@@ -1,0 +1,303 @@
+"""Containers whose init is the compiled helper, beside those with an interpreted one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers import run
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.engine import Engine
+from nbcontainer.errors import NbcontainerError
+from nbcontainer.linux.libc import number
+from nbcontainer.sandbox.handle import wait_readable
+from nbcontainer.sandbox.helper import operations, program
+from nbcontainer.sandbox.helper.helper_handle import HelperHandle
+from nbcontainer.sandbox.helper.operations import Kind, Operation, Outcome
+from tests.requirements import require
+from tests.running import Ran
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLES = int(os.environ.get("NBCONTAINER_FUZZ", "60"))
+"""How many packets the helper gets in each fuzz test."""
+
+LOOK = r"""
+id; hostname | sed 's/^[0-9a-f]*$/anonymous/'
+grep -E '^(Cap|NoNewPrivs|Seccomp|Groups|Uid|Gid|SigBlk|SigIgn|SigCgt)' /proc/self/status
+cut -d' ' -f4- /proc/self/mountinfo | sed -e 's#[^ ]*/tmp/[^ ,]*##g' -e 's/master:[0-9]*//'
+ulimit -a; umask; pwd
+env | grep -v HOSTNAME | sort
+ls -la /dev /dev/nbcontainer /proc/1/fd | sed -E 's/[A-Z][a-z]{2} +[0-9]+ [0-9:]{5}//'
+sed 's/^127.0.0.1\t[0-9a-f]*$//' /etc/hosts
+cat /proc/sys/net/ipv4/ping_group_range /proc/self/oom_score_adj /proc/self/comm
+ls /proc/self/fd | wc -l; echo $$ $PPID
+cat /proc/interrupts /proc/kcore | wc -c; ls /sys/firmware
+"""
+"""What a cell can see of what its init did, but for names and numbers that differ from container to container."""
+
+SHAPES: list[dict[str, object]] = [
+    {},
+    {"user": "1000:1000"},
+    {"read_only": True},
+    {"tmpfs": ["/scratch:size=1m,mode=700"]},
+    {"cap_add": ["SYS_ADMIN"]},
+    {"cap_drop": ["ALL"]},
+    {"network": "host"},
+    {"network": "loopback"},
+    {"workdir": "/new/place"},
+    {"hostname": "box"},
+    {"ulimits": ["nofile=100:200"]},
+    {"oom_score_adj": 500},
+    {"security_opt": ["new-privileges"]},
+    {"env": ["A=b c", "HOME=/x"]},
+]
+
+
+@pytest.fixture(scope="module")
+def compiled(store_path: Path, _containers_work: str) -> Iterator[Engine]:
+    """An engine whose containers have a compiled init."""
+    yield from _engine(store_path, _containers_work, "1")
+
+
+@pytest.fixture(scope="module")
+def interpreted(store_path: Path, _containers_work: str) -> Iterator[Engine]:
+    """An engine whose containers have an interpreted one, on the same store."""
+    yield from _engine(store_path, _containers_work, "0")
+
+
+def _engine(store: Path, problem: str, switch: str) -> Iterator[Engine]:
+    require("namespaces", available=not problem, why=problem)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(program.SWITCH, switch)
+        if switch == "1":
+            _program()
+        engine = Engine(store)
+        assert engine.launcher.helper == (switch == "1"), engine.launcher.connection.without_helper
+    yield engine
+    engine.close()
+
+
+def _program() -> bytes:
+    try:
+        return program.program()
+    except program.Unavailable as error:
+        require("a C compiler", available=False, why=str(error))
+        raise
+
+
+@pytest.mark.parametrize("options", SHAPES, ids=lambda options: next(iter(options), "plain"))
+def test_a_cell_sees_the_same_of_both(interpreted: Engine, compiled: Engine, options: dict[str, object]) -> None:
+    """Rights, mounts, limits, devices and files are those that an interpreted init makes; the second time, too."""
+    with_both = [_seen(one, options) for one in (interpreted, compiled, compiled)]
+    assert with_both[1] == with_both[0]
+    assert with_both[2] == with_both[0]
+
+
+def run_script(engine: Engine, script: str, **options: Any) -> Ran:
+    """Run a cell with the keywords of `nbcontainer.run`."""
+    out: list[bytes] = []
+    err: list[bytes] = []
+    request = request_of_keywords("busybox", (), script, options)
+    container, outcome = run.run(engine, request, Streams(out.append, err.append))
+    return Ran(container, outcome, b"".join(out), b"".join(err))
+
+
+def _seen(engine: Engine, options: dict[str, object]) -> str:
+    try:
+        return run_script(engine, LOOK, **options).text
+    except NbcontainerError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("true", {"user": "nobody-here"}),
+        ("true", {"group_add": ["none"]}),
+        ("true", {"workdir": "/etc/passwd"}),
+        ("#!/none\n", {}),
+        ("true", {"tmpfs": ["/etc/passwd"]}),
+        ("true", {"user": "4294967295"}),
+    ],
+)
+def test_what_fails_fails_with_the_same_words(
+    interpreted: Engine, compiled: Engine, script: str, options: dict[str, object]
+) -> None:
+    """The step that failed, on what, and the advice."""
+    texts = []
+    for one in (interpreted, compiled, compiled):
+        with pytest.raises(NbcontainerError) as caught:
+            run_script(one, script, **options)
+        texts.append((type(caught.value), str(caught.value)))
+    assert texts[1:] == texts[:1] * 2
+
+
+def test_init_is_the_helper(compiled: Engine) -> None:
+    """Not an interpreter: while a container waits, it holds less than 100 kB of its own."""
+    run_script(compiled, "true")
+    compiled.background.wait()
+    compiled.launcher.spares.collect_all()
+    spares = [spare for _, spare in compiled.launcher.spares.ready]
+    assert spares
+    assert all(isinstance(spare, HelperHandle) for spare in spares)
+    for spare in spares:
+        _, resident, shared, *_ = map(int, Path(f"/proc/{spare.pid}/statm").read_text().split())
+        assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < 100_000
+
+
+def test_a_changed_image_is_found_as_it_is(compiled: Engine) -> None:
+    """What containers before had in their files is expected and compared, and not believed."""
+    homes = []
+    for home in ("/one", "/two", "/one"):
+        run_script(compiled, f"echo 'root:x:0:0::{home}:/bin/sh' > /etc/passwd", name="changed")
+        homes.append(run_script(compiled, "echo $HOME", name="changed").text)
+    assert homes == ["/one", "/two", "/one"]
+
+
+def test_what_a_cell_leaves_is_ended(compiled: Engine) -> None:
+    """Its processes die with it, and the outcome is that of the program."""
+    ran = run_script(compiled, "sleep 1000 & echo here; exit 7")
+    assert (ran.outcome.exit_code, ran.text) == (7, "here")
+
+
+def test_a_time_limit_ends_it(compiled: Engine) -> None:
+    """The notebook's signals reach the program by init."""
+    assert str(run_script(compiled, "sleep 1000", timeout=0.2).outcome.reason) == "timeout"
+
+
+@pytest.mark.parametrize("options", [{}, {"cap_add": ["ALL"]}], ids=["default", "ALL"])
+def test_no_capability_opens_init(compiled: Engine, options: dict[str, object]) -> None:
+    """A cell that may trace in its user namespace looks into its init no more than without (ptrace(2))."""
+    script = "for f in exe cwd root environ mem maps; do head -c 1 /proc/1/$f >/dev/null 2>&1 && echo $f; done; true"
+    assert run_script(compiled, script, **options).text == ""
+
+
+def test_it_ends_with_its_launcher(compiled: Engine) -> None:
+    """The kernel ends server and inits when the launcher is killed."""
+    run_script(compiled, "true")
+    compiled.background.wait()
+    compiled.launcher.spares.collect_all()
+    spares = [os.dup(spare.pidfd) for _, spare in compiled.launcher.spares.ready]
+    assert spares
+    os.kill(compiled.launcher.pid, signal.SIGKILL)
+    for pidfd in spares:
+        wait_readable(pidfd)
+        os.close(pidfd)
+
+
+# The decoder. Only getpid(2) is ever called: what arrives is changed in every other place.
+
+
+@pytest.fixture(scope="module")
+def helper(tmp_path_factory: pytest.TempPathFactory) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(program.SWITCH, "1")
+        content = _program()
+    path = tmp_path_factory.mktemp("helper") / "helper"
+    path.write_bytes(content)
+    path.chmod(0o700)
+    return str(path)
+
+
+def _answers(helper: str, packet: bytes) -> tuple[int | None, bytes | None]:
+    """Return what comes of an order: the signal or status with which the server ends, and what its init reports."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pidfd = os.pidfd_open(os.getpid())
+    given = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (theirs.fileno(), pidfd, pidfd)]
+    actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(given, 3)]
+    actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in range(6, 10)]
+    with ours:
+        pid = os.posix_spawn(helper, ["helper"], {}, file_actions=actions)
+        theirs.close()
+        for fd in (*given, pidfd):
+            os.close(fd)
+        assert ours.recv(100) == bytes(8)  # it has begun
+        ours.send(packet)
+        _, files, _, _ = socket.recv_fds(ours, 100, 2)
+        report = None
+        if len(files) == 2:
+            with socket.socket(fileno=files[1]) as channel:
+                report = channel.recv(operations.OUTPUT_LIMIT + 64)
+            os.close(files[0])
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), report
+
+
+_GETPID = Operation(Kind.CALL, number("getpid"), (), Outcome(0))
+
+
+def test_an_outcome_that_was_not_expected_is_reported(helper: str) -> None:
+    """With the number of the operation, and nothing is done after it."""
+    packed = operations.batch(2, _GETPID.pack() * 2)
+    status, report = _answers(helper, operations.order(1, 0, packed))
+    assert status == 0
+    assert report is not None
+    message = operations.read_message(report)
+    assert isinstance(message, operations.Report)
+    assert message.sequence == 0
+    assert message.outcome.result > 0
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(packet=st.binary(min_size=1, max_size=300))
+def test_no_packet_does_more_than_end_the_server(helper: str, packet: bytes) -> None:
+    """It ends by itself, and not by a signal."""
+    status, report = _answers(helper, packet)
+    assert (status, report) == (0, None)
+
+
+_WORD = st.integers(0, 2**32 - 1)
+_FIELD = st.one_of(st.integers(0, 300), _WORD)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.integers(0, 5),
+    pointers=st.integers(0, 255),
+    flags=st.integers(0, 15),
+    output=st.integers(0, 255),
+    counts=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    sizes=st.tuples(_FIELD, _FIELD),
+    arguments=st.lists(st.one_of(_FIELD, st.integers(0, 2**64 - 1)), min_size=6, max_size=6),
+    words=st.lists(_FIELD, max_size=60),
+    cut=st.integers(0, 400),
+)
+def test_no_operation_reads_or_writes_outside_its_packet(
+    helper: str,
+    kind: int,
+    pointers: int,
+    flags: int,
+    output: int,
+    counts: tuple[int, int],
+    sizes: tuple[int, int],
+    arguments: list[int],
+    words: list[int],
+    cut: int,
+) -> None:
+    """Whatever an operation says of itself, init reports or ends; no signal ends it, and the server lives."""
+    kind = 0 if kind == Kind.SPAWN else kind  # its data would be calls
+    head = (sizes[0], kind, pointers, flags, output, number("getpid"), *counts, 0, sizes[1], 0, 0)
+    packed = operations._OPERATION.pack(*head, *arguments) + struct.pack(f"={len(words)}I", *words)
+    packed = packed[: len(packed) - cut] if cut < 8 else packed
+    status, report = _answers(helper, operations.order(1, 0, operations.batch(1, packed)))
+    assert status == 0
+    assert report == b"" or isinstance(operations.read_message(report or b""), operations.Report)
+
+
+def test_the_program_depends_on_nothing_of_the_host(helper: str) -> None:
+    """No library is loaded, and no interpreter is named in it."""
+    with open(helper, "rb") as file:  # noqa: PTH123
+        content = file.read()
+    assert len(content) < 1 << 15
+    assert b"ld-linux" not in content

@@ -149,6 +149,14 @@ def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
     assert "no such container or image: 'db2'" in db.fails("%container inspect db2")
 
 
+def test_a_process_that_joins_has_the_name_of_the_container(db: Notebook) -> None:
+    """HOSTNAME is what hostname(1) prints, in a container without a name of the user's too."""
+    started = db.good("%%container busybox --bg\nexec sleep 1000")
+    name = started.removeprefix("job ").partition(":")[0]
+    host, variable = db.good(f"%container exec {name} sh -c 'hostname; echo $HOSTNAME'").split()
+    assert (host, variable) == (name, name)
+
+
 def test_a_cell_and_exec_join_a_job(db: Notebook) -> None:
     """`%container exec` and `%%container --name` run beside the job's program, in its files and its namespaces."""
     db.good(JOB + "echo 5 > /tmp5; exec sleep 1000")

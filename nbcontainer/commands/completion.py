@@ -73,7 +73,7 @@ def complete(command: Command, text: str, names: Names) -> Completion:
     line = _Line(command, words, names)
     if line.option is not None:
         return line.value(line.option, last)
-    if last.startswith("-") and not line.in_tail:
+    if last.startswith("-") and not line.tail_begun:
         flag, equals, value = last.partition("=")
         if equals and (option := command.spelled.get(flag)) is not None:
             return line.value(option, value)
@@ -102,7 +102,7 @@ class _Line:
     def _take(self, word: str) -> None:
         if self.option is not None:
             self.values[self.option.name], self.option = word, None
-        elif self.in_tail or self._all_operands or not word.startswith("-") or word == "-":
+        elif self.tail_begun or self._all_operands or not word.startswith("-") or word == "-":
             self.operands.append(word)
         elif word == "--":
             self._all_operands = True
@@ -117,8 +117,13 @@ class _Line:
                 self.option = option
 
     @property
+    def tail_begun(self) -> bool:
+        """Whether the container's command has begun, so that the next word is not an option of this project."""
+        return self.command.tail and len(self.operands) > self.command.most
+
+    @property
     def in_tail(self) -> bool:
-        """Whether the next word belongs to the container."""
+        """Whether the next word belongs to the container, if it is not an option."""
         return self.command.tail and len(self.operands) >= max(1, self.command.most)
 
     def flags(self) -> list[str]:
@@ -153,6 +158,8 @@ class _Line:
 
     def operand(self, beginning: str) -> Iterable[str]:
         """Return what may be the next operand: the description of the command's operands says what it is."""
+        if self.in_tail and self.command.name == "volume":
+            return self.names.volumes() if self.operands[0] in ("inspect", "rm") else ()
         if self.in_tail:
             return self._container_paths(beginning) if beginning.startswith("/") else ()
         described = [word.strip("[]").removesuffix("...").rstrip("[") for word in self.command.operands.split()]

@@ -29,6 +29,8 @@ def proposed(notebook: Notebook, code: str) -> list[str]:
         ("%%container --network pri", "%%container --network private"),
         ("%%container busybox /et", "%%container busybox /etc/"),
         ("%%container -w /et busybox", None),
+        ("%%container busybox --netw", "%%container busybox --network"),
+        ("%%container busybox --name kept", "%%container busybox --name kept-one"),
         ("%%container --in fra", "%%container --in frame_of_mine"),
         ("%%container --in x,fra", "%%container --in x,frame_of_mine"),
         ("%%container -v {fra", "%%container -v {frame_of_mine"),

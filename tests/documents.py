@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[1]
 PACKAGE = PROJECT / "nbcontainer"
 PAGES = [PROJECT / name for name in ("README.md", "README.zh.md", "SECURITY.md", "CHANGELOG.md")]
 
-_FENCE = re.compile(r"^(```+)(\w*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(```+)(\w*|\{[\w-]+\}[^\n]*)\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:href|src|srcset)=\"([^\"]+)\"")
 

@@ -70,7 +70,7 @@ class _Inbox:
 
 
 class Mapped(Iterator[Answer]):
-    """An iterator of the `Result`s and errors of a map: one for each input.
+    """An iterator of the results and errors of a map: one for each input.
 
     The first items are sent when it is made; others, and the image to workers that lack it, while it is read. `close`
     ends the containers of all items that run, and drops the others; so do the end of a `with` block, an interrupt, and

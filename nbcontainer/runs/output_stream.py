@@ -47,7 +47,7 @@ class OutputEvent(NamedTuple):
 
 
 class OutputStream:
-    """An iterator of the `OutputEvent`s of one run, which has begun.
+    """An iterator of the events (`OutputEvent`) of one run, which has begun.
 
     After the last event it raises `CellFailed` if the run failed and `check` is true. `close` ends the container if it
     runs; so do the end of a `with` block and the loss of the last reference. Use it in one thread.

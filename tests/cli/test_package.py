@@ -73,7 +73,7 @@ def test_the_sdist_has_the_documents(built: Path) -> None:
     with tarfile.open(sdist) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     wanted = {path.relative_to(PROJECT) for folder in ("docs", "notebooks") for path in (PROJECT / folder).rglob("*.*")}
-    files = {str(path) for path in wanted if ".ipynb_checkpoints" not in path.parts}
+    files = {str(path) for path in wanted if not {".ipynb_checkpoints", "__pycache__"} & set(path.parts)}
     assert (
         files | {"README.md", "README.zh.md", "SECURITY.md", "CHANGELOG.md", "LICENSE", "tests/run", ".ci/run"} <= names
     )

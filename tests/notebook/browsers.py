@@ -66,8 +66,10 @@ def _address(server: subprocess.Popen[bytes], runtime: Path) -> tuple[str, str]:
     while time.monotonic() < deadline:
         assert server.poll() is None, (runtime / "log").read_text()
         for path in runtime.glob("jpserver-*.json"):
-            facts = json.loads(path.read_text())
-            return f"http://127.0.0.1:{facts['port']}", str(facts["token"])
+            text = path.read_text()
+            if text.endswith("}"):  # the server has written all of it
+                facts = json.loads(text)
+                return f"http://127.0.0.1:{facts['port']}", str(facts["token"])
         time.sleep(0.05)
     raise AssertionError((runtime / "log").read_text())
 

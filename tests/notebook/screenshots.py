@@ -132,8 +132,10 @@ def _address(runtime: Path) -> Callable[[str], str]:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for path in runtime.glob("jpserver-*.json"):
-            facts = json.loads(path.read_text())
-            return lambda name: f"http://127.0.0.1:{facts['port']}/doc/tree/{name}?token={facts['token']}"
+            text = path.read_text()
+            if text.endswith("}"):  # the server has written all of it
+                facts = json.loads(text)
+                return lambda name: f"http://127.0.0.1:{facts['port']}/doc/tree/{name}?token={facts['token']}"
         time.sleep(0.05)
     raise TimeoutError("JupyterLab does not start")
 

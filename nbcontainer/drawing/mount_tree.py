@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _MANY = 6
 """More mounts of one kind in one place than these are folded: devices, and hidden parts of /proc and /sys."""
 
+_MOST, _FACTS = 64, 80
+"""Letters of a path, and of the facts of a mount: a longer one would make all other text too small to read."""
+
 
 @dataclass(frozen=True)
 class DrawnMount:
@@ -74,19 +77,20 @@ class MountTree:
         """Return the tree as an SVG drawing."""
         rows = list(_rows(self.mounts))
         indent = 16
-        left = max((row.depth * indent + len(row.label) * svg.LETTER for row in rows), default=0) + 36
-        width = left + max((len(_facts(row.mount)) for row in rows), default=0) * svg.LETTER + 10
+        left = max((row.depth * indent + min(len(row.label), _MOST) * svg.LETTER for row in rows), default=0) + 36
+        width = left + max((min(len(_facts(row.mount)), _FACTS) for row in rows), default=0) * svg.LETTER + 10
         parts = []
         for number, row in enumerate(rows):
             y = number * svg.LINE + 13
             x = row.depth * indent
             parts += [svg.line(x - 8, y - 4, x - 1, y - 4)] if row.depth else []
             colour = svg.DIM if row.mount is None else ""
-            parts.append(svg.text(x, y, row.label, colour=colour, bold=row.mount is not None))
+            parts.append(svg.text(x, y, row.label, colour=colour, bold=row.mount is not None, most=_MOST))
             if row.mount is not None:
                 changed = svg.GOOD if row.mount.read_only else svg.WARN
                 parts.append(svg.text(left, y, row.mount.access.partition(",")[0], colour=changed))
-                parts.append(svg.text(left + 3 * svg.LETTER, y, _facts(row.mount)[2:].lstrip(","), colour=svg.DIM))
+                facts = _facts(row.mount)[2:].lstrip(",")
+                parts.append(svg.text(left + 3 * svg.LETTER, y, facts, colour=svg.DIM, most=_FACTS - 3))
         parts += _branches(rows, indent)
         return svg.drawing("The mounts that the cell sees", width, len(rows) * svg.LINE + 6, parts)
 

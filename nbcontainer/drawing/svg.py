@@ -6,20 +6,21 @@ the page is narrower.
 
 from __future__ import annotations
 
+from nbcontainer.rendering.page import colour as theme_colour
 from nbcontainer.rendering.page import escape
 
 LINE = 18
 """The height of a line of text."""
 
-LETTER = 7.0
+LETTER = 7.25
 """The width of a letter, at most: texts are in a fixed-width font of 12 units."""
 
 INK = "var(--jp-ui-font-color1, currentColor)"
-DIM = "var(--jp-ui-font-color2, #6e7781)"
-ACCENT = "var(--jp-brand-color1, #0969da)"
-GOOD = "var(--jp-success-color1, #1a7f37)"
-WARN = "var(--jp-warn-color1, #9a6700)"
-BAD = "var(--jp-error-color1, #d1242f)"
+DIM = theme_colour("dim", "#6e7781")
+ACCENT = theme_colour("bar", "#0969da")
+GOOD = theme_colour("good", "#1a7f37")
+WARN = theme_colour("warn", "#9a6700")
+BAD = theme_colour("bad", "#d1242f")
 
 
 def drawing(title: str, width: float, height: float, parts: list[str]) -> str:
@@ -33,12 +34,27 @@ def drawing(title: str, width: float, height: float, parts: list[str]) -> str:
     )
 
 
-def text(x: float, y: float, content: str, *, colour: str = "", bold: bool = False, end: bool = False) -> str:
-    """Return a line of text whose left end, or with `end` its right end, is at `x`, and its base line at `y`."""
+def shortened(content: str, most: int) -> str:
+    """Return a text of at most `most` letters: of a longer one, its beginning and its end."""
+    if len(content) <= most:
+        return content
+    end = most // 2
+    return f"{content[: most - end - 1]}…{content[-end:]}"
+
+
+def text(
+    x: float, y: float, content: str, *, colour: str = "", bold: bool = False, end: bool = False, most: int = 0
+) -> str:
+    """Return a line of text whose left end, or with `end` its right end, is at `x`, and its base line at `y`.
+
+    With `most`, a longer text is shortened to that many letters; the whole text is a tooltip.
+    """
+    shown = shortened(content, most) if most else content
+    tip = "" if shown == content else f"<title>{escape(content)}</title>"
     attributes = f' fill="{colour}"' if colour else ""
     attributes += ' font-weight="bold"' if bold else ""
     attributes += ' text-anchor="end"' if end else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" xml:space="preserve"{attributes}>{escape(content)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" xml:space="preserve"{attributes}>{tip}{escape(shown)}</text>'
 
 
 def line(x1: float, y1: float, x2: float, y2: float, *, colour: str = DIM, dashed: bool = False) -> str:

@@ -1,7 +1,8 @@
 """HTML without scripts, readable in light and dark pages, and where a site removes styles.
 
-Colours come from JupyterLab's variables, or else from the browser's colour scheme. GitHub removes style sheets and
-style attributes: there the `align` attributes and the text beside each sign remain.
+Colours come from JupyterLab's variables, from those of VS Code's themes, or else from the browser's colour scheme.
+Paper is white: there all have the colours of light pages. GitHub removes style sheets and style attributes: there the
+`align` attributes and the text beside each sign remain.
 """
 
 from __future__ import annotations
@@ -13,24 +14,40 @@ CLASS = "nbcontainer"
 _LIGHT = ("#59636e", "#d1d9e0", "#1a7f37", "#9a6700", "#d1242f", "#0969da")
 _DARK = ("#9198a1", "#3d444d", "#3fb950", "#d29922", "#f85149", "#4493f8")
 _NAMES = {
-    "dim": "jp-ui-font-color2",
-    "line": "jp-border-color2",
-    "good": "jp-success-color1",
-    "warn": "jp-warn-color1",
-    "bad": "jp-error-color1",
-    "bar": "jp-brand-color1",
+    "dim": ("jp-ui-font-color2", "vscode-descriptionForeground"),
+    "line": ("jp-border-color2", "vscode-panel-border"),
+    "good": ("jp-success-color1", "vscode-gitDecoration-addedResourceForeground"),
+    "warn": ("jp-warn-color1", "vscode-gitDecoration-modifiedResourceForeground"),
+    "bad": ("jp-error-color1", "vscode-errorForeground"),
+    "bar": ("jp-brand-color1", "vscode-textLink-foreground"),
 }
+"""By kind: the variables of JupyterLab and of VS Code, which has colours for text on its own background."""
+
+_INK = "#1f2328"
+
+
+def colour(kind: str, fallback: str) -> str:
+    """Return a colour of a kind in `_NAMES` for CSS and SVG: that of the page's theme, or else `fallback`."""
+    lab, code = _NAMES[kind]
+    return f"var(--{lab},var(--{code},{fallback}))"
 
 
 def _colours(fallbacks: tuple[str, ...]) -> str:
-    pairs = zip(_NAMES.items(), fallbacks, strict=True)
-    return "".join(f"--nbc-{name}:var(--{lab},{colour});" for (name, lab), colour in pairs)
+    pairs = zip(_NAMES, fallbacks, strict=True)
+    return "".join(f"--nbc-{kind}:{colour(kind, fallback)};" for kind, fallback in pairs)
+
+
+def _paper() -> str:
+    """Return the theme's variables with the colours of light pages: a dark theme would print light text on white."""
+    pairs = zip(_NAMES.values(), _LIGHT, strict=True)
+    return f"--jp-ui-font-color1:{_INK};" + "".join(f"--{lab}:{light};" for (lab, _), light in pairs)
 
 
 STYLE = (
     f".{CLASS}{{{_colours(_LIGHT)}color:inherit}}"
     f"@media(prefers-color-scheme:dark){{.{CLASS}{{{_colours(_DARK)}}}}}"
-    f".{CLASS} table{{border-collapse:collapse;margin:0;border:0;table-layout:auto}}"
+    f"@media print{{.{CLASS}{{{_paper()}color:{_INK}}}}}"
+    f".{CLASS} table{{color:inherit;border-collapse:collapse;margin:0;border:0;table-layout:auto}}"
     f".{CLASS} table :is(th,td){{text-align:left;vertical-align:top;padding:.15em 1.2em .15em 0}}"
     f".{CLASS} table :is(th,td){{border:0;max-width:60em}}"
     f".{CLASS} table th{{color:var(--nbc-dim);font-weight:normal;border-bottom:1px solid var(--nbc-line)}}"

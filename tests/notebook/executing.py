@@ -23,7 +23,7 @@ RAISES, VARIES, MACHINE = "raises-exception", "varies", "machine"
 """Tags of cells that must fail, of cells whose output is another one at each run (it is not stored), and of cells
 whose output depends on the machine."""
 
-_COLOUR = re.compile(r"var\(--[\w-]+, ?(?:currentColor|(#\w+))\)")
+_COLOUR = re.compile(r"(?:var\(--[\w-]+, ?)+(?:currentColor|(#\w+))\)+")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _INK = "#1f2328"
 

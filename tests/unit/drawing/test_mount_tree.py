@@ -43,6 +43,16 @@ def test_the_svg_has_selectable_text_and_no_markup_of_a_path() -> None:
     assert 'role="img" aria-label="The mounts that the cell sees"' in shown
 
 
+def test_a_long_path_does_not_make_the_drawing_wide() -> None:
+    """The drawing shows the beginning and the end of a long path, and the whole as a tooltip. The text has it whole."""
+    path = "/data/" + "deep/" * 60 + "end"
+    tree = MountTree((DrawnMount(1, 0, path, "ext4", f"volume {path}", read_only=True),))
+    assert float(re.findall(r'width="(\d+)"', tree.as_svg())[0]) < 1200
+    assert f"<title>{path}</title>" in tree.as_svg()
+    assert re.search(r">/data/deep/[^<]*…[^<]*/end</text>", tree.as_svg())
+    assert path in str(tree)
+
+
 def test_the_lines_of_the_svg_lead_to_the_last_mount_below() -> None:
     """One vertical line for each mount that has others below it."""
     assert len(re.findall(r'd="M([\d.]+) [\d.]+L\1 ', TREE.as_svg())) == 2

@@ -95,7 +95,7 @@ def test_a_page_has_no_script_and_both_themes() -> None:
     """The style sheet has colours for light and for dark pages, and JupyterLab's own take their place there."""
     found = page.page("<p>x</p>")
     assert "prefers-color-scheme:dark" in found
-    assert re.search(r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)", found)
+    assert re.search(r"var\(--jp-[a-z0-9-]+,var\(--vscode-\w+(-\w+)*,#[0-9a-f]{6}\)\)", found)
     assert not re.search(r"<script|\son\w+=|javascript:|url\(|@import", found)
 
 
@@ -105,3 +105,12 @@ def test_facts_about_one_thing_are_escaped() -> None:
     assert "<b>&lt;b&gt;</b>" in found
     assert "a&amp;b" in found
     assert ">none<" not in found
+
+
+def test_colours_are_those_of_the_theme_and_of_paper() -> None:
+    """A page takes the colours of JupyterLab, or else of VS Code. Printed, it has those of light pages."""
+    assert "var(--jp-error-color1,var(--vscode-errorForeground,#d1242f))" in page.STYLE
+    printed = page.STYLE.partition("@media print{")[2].partition("}}")[0]
+    assert "--jp-ui-font-color1:#1f2328" in printed
+    assert "--jp-error-color1:#d1242f" in printed
+    assert printed.endswith("color:#1f2328")

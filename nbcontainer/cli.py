@@ -31,6 +31,7 @@ from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,8 +138,17 @@ def _main(arguments: Sequence[str]) -> int:
             return own[name](engine, words)
         if name == CP.command.name and "-" in words.operands:
             return _show(copy_stream(Invocation(engine, words)), top)
-        view = containers.VERBS[name].answer(Invocation(engine, words, _listener()))
-        return _show(view, top)
+        return _show(_answer(name, engine, words), top)
+
+
+def _answer(name: str, engine: Engine, words: Words) -> Any:
+    """Return what a verb returns. What the kernel refuses this process is a `StoreError`."""
+    try:
+        return containers.VERBS[name].answer(Invocation(engine, words, _listener()))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise store_error(f"do {name}", error.filename or engine.store.path, error) from error
 
 
 def _kernel(words: Sequence[str], top: Words) -> int:

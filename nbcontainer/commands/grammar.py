@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from nbcontainer.commands.docker_answers import Answer
 
 
-_TRUE, _FALSE = "true", "false"
+_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+"""Values of options that are given or not, in every case, as Docker takes them (strconv.ParseBool of Go)."""
 """The values that a flag may have, as with Docker: `--rm=false`."""
 
 _SIMILAR = 0.75
@@ -205,13 +206,17 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
     elif option.rest:
         yield from ((option, word) for word in ([value, *rest] if equals else rest))
     elif not option.value:
-        if equals and value.lower() != _TRUE:
-            if value.lower() == _FALSE:
-                return
-            raise UsageError(f"{flag} takes no value", hint=f"write `{flag}`")
-        yield option, ""
+        if _is_on(flag, value if equals else _TRUE[0]):
+            yield option, ""
     else:
         yield option, value if equals else _next(option, rest)
+
+
+def _is_on(flag: str, value: str) -> bool:
+    """Return whether a value turns an option on that is given or not. Raises `UsageError` for other values."""
+    if value.lower() not in _TRUE + _FALSE:
+        raise UsageError(f"{flag} takes no value", hint=f"write `{flag}`")
+    return value.lower() in _TRUE
 
 
 def _short(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[Option, str]]:

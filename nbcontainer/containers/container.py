@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ from nbcontainer.errors import (
 )
 from nbcontainer.oci.documents import Image
 from nbcontainer.store.atomic_files import sync_directory
-from nbcontainer.store.errors import store_error
+from nbcontainer.store.errors import store_error, store_errors
 
 
 class Container:
@@ -316,7 +317,7 @@ class Container:
         check_name(name)
         store = self.workspace.store
         self.check_not_running()
-        with self.use():
+        with store_errors(f"make container '{name}'", store.path), self.use():
             if self.record.carried:
                 wanted = None if state is None else state.number
                 self.save()
@@ -346,7 +347,8 @@ class Container:
             check_free(store, name)
             self._save_isolation()
             path = store.path / "containers" / name
-            self.workspace.discard_later(move_to_tmp(store, [path]))  # what a killed process left without a record
+            if os.path.lexists(path):  # what a killed process left without a record
+                self.workspace.discard_later(move_to_tmp(store, [path]))
             try:
                 self.path.rename(path)
                 self.record = replace(self.record, name=name)

@@ -175,6 +175,14 @@ def read_only(small: Path, tmp_path: Path) -> Iterator[Path]:
     with contextlib.closing(Engine(small / "store")) as engine:
         run_script(engine, "echo kept > /f; rm -r /etc", name="box")
         said(engine, "commit", "box", "image")
+        (tmp_path / "data").mkdir()
+        api.run(
+            "busybox",
+            script="echo new > /data/f",
+            name="changed",
+            volumes=[f"{tmp_path}/data:/data:cow"],
+            engine=engine,
+        )
     place = tmp_path / "read-only"
     place.mkdir()
     subprocess.run(["mount", "--bind", small / "store", place], check=True)
@@ -202,6 +210,21 @@ READING = (
 )
 
 
+WRITING = (
+    "tag image other",
+    "rm box",
+    "rmi image",
+    "commit box other",
+    "undo box",
+    "restore box@0 /f",
+    "checkout box@1 --name fork",
+    "checkout box@0 --name fork",
+    "rename box other",
+    "apply changed",
+    "discard changed",
+)
+
+
 def test_verbs_that_read_work_on_a_read_only_store(read_only: Path) -> None:
     """Each verb that only reads does its work; one that writes is one line that says why it cannot."""
     with contextlib.closing(Engine(read_only)) as engine:
@@ -209,7 +232,7 @@ def test_verbs_that_read_work_on_a_read_only_store(read_only: Path) -> None:
             verb, *operands = words.replace(" -o -", f" -o {read_only.parent}/{words[:4]}.tar").split()
             assert said(engine, verb, *operands), words
         assert "D       /etc" in said(engine, "diff", "box")
-        for words in ("tag image other", "rm box", "rmi image", "commit box other", "undo box", "restore box@0 /f"):
+        for words in WRITING:
             verb, *operands = words.split()
             with pytest.raises(NbcontainerError, match="Read-only file system"):
                 said(engine, verb, *operands)

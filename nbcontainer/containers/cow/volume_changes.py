@@ -19,6 +19,7 @@ from nbcontainer.images.cow import volume_jobs
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store import writable
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,8 @@ def _check(container: Container, states: tuple[VolumeState, ...], *, force: bool
 def _write(container: Container, state: VolumeState, *, force: bool) -> dict[str, Any]:
     workspace = container.workspace
     with directories.opened(workspace, state) as (tree, node):
-        writable.remember(workspace.store, node)  # it gets links that a container made
+        with store_errors(f"apply changes to '{state.source}'", workspace.store.path):
+            writable.remember(workspace.store, node)  # it gets links that a container made
         try:
             arguments = {**_facts(container, state), "token": _token(container, state), "force": force}
             found: dict[str, Any] = directories.run(workspace, volume_jobs.apply, tree, state.layers, **arguments)

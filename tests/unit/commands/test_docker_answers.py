@@ -138,10 +138,14 @@ def test_a_verb_is_suggested_for_a_misspelling(word: str, verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "removes"), [("--rm", True), ("--rm=true", True), ("--rm=True", True), ("--rm=false", False)]
+    ("words", "removes"),
+    [
+        *(("--rm", True), ("--rm=true", True), ("--rm=True", True), ("--rm=1", True), ("--rm=t", True)),
+        *(("--rm=false", False), ("--rm=0", False), ("--rm=F", False)),
+    ],
 )
 def test_a_flag_may_have_a_value(words: str, removes: bool) -> None:
-    """As with Docker: true or false."""
+    """As with Docker: true or false, also by a letter or a digit."""
     assert parse(RUN, [words, "busybox"]).has("rm") == removes
 
 

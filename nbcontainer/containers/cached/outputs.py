@@ -6,6 +6,7 @@ The container made the names and the files: they are opened below `/out` by desc
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -68,11 +69,12 @@ def _walked(directory: int) -> Iterator[Event]:
                 raise NotKept("/out has a link, a pipe or a device")
 
 
-def _names(directory: int, path: str) -> Iterator[str]:
+def _names(directory: int, path: str) -> list[str]:
+    """Return the names in a directory, at most one more than are kept: all is closed when this returns."""
     fd = openat2(directory, path or ".", _LIST, resolve=_RESOLVE)
     try:
         with os.scandir(fd) as found:
-            yield from (one.name for one in found)
+            return [one.name for one in itertools.islice(found, NAMES_LIMIT + 1)]
     finally:
         os.close(fd)
 

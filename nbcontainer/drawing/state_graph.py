@@ -56,12 +56,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the graph. `depth` is the number of branches before it, `names` are the containers in that state."""
+    """A row of the graph.
+
+    `depth` is the number of branches that go on below it, `names` are the containers in that state. With `begins`, it
+    is the first one of a branch: it follows from the last row above with a lower depth.
+    """
 
     depth: int
     label: str
     names: tuple[str, ...] = ()
     kind: str = "state"
+    begins: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,18 @@ class StateGraph:
 def _line(row: Row) -> str:
     mark = {"image": "", "state": "* ", "fold": ": "}[row.kind]
     names = f"  ({', '.join(row.names)})" if row.names else ""
-    return visible(f"{'| ' * row.depth}{mark}{row.label}{names}")
+    branches = f"{'| ' * (row.depth - 1)}|-" if row.begins else "| " * row.depth
+    return visible(f"{branches}{mark}{row.label}{names}")
 
 
 def _mark(number: int, row: Row) -> str:
     x, y = 12 + _STEP * row.depth, _ROW * number + _ROW // 2
-    parts = [f'<line x1="{x}" y1="{y - _ROW}" x2="{x}" y2="{y}" stroke="currentColor" opacity=".4"/>'] if number else []
+    parts = [_vertical(12 + _STEP * column, y) for column in range(row.depth)]
+    if row.begins:
+        curve = f"M{x - _STEP} {y - _ROW} C{x - _STEP} {y - 4} {x} {y - _ROW + 4} {x} {y}"
+        parts.append(f'<path d="{curve}" fill="none" stroke="currentColor" opacity=".4"/>')
+    elif row.kind != "image":
+        parts.append(_vertical(x, y))
     if row.kind == "state":
         parts.append(f'<circle cx="{x}" cy="{y}" r="{5 if row.names else 4}" fill="currentColor"/>')
     elif row.kind == "image":
@@ -102,6 +113,10 @@ def _mark(number: int, row: Row) -> str:
     names = "".join(f' <tspan font-weight="bold">[{html.escape(visible(name))}]</tspan>' for name in row.names)
     parts.append(f'<text x="{x + 14}" y="{y + 4}">{html.escape(visible(row.label))}{names}</text>')
     return "".join(parts)
+
+
+def _vertical(x: int, y: int) -> str:
+    return f'<line x1="{x}" y1="{y - _ROW}" x2="{x}" y2="{y}" stroke="currentColor" opacity=".4"/>'
 
 
 def state_graph(lines: Sequence[Line]) -> StateGraph:
@@ -125,21 +140,28 @@ def _walk(states: dict[Hashable, StateLike], heads: dict[Hashable, list[str]]) -
         below.setdefault(parent, []).append(state)
     waiting = _branches(0, below.get(None, []))
     while waiting:
-        depth, state = waiting.pop()
-        yield Row(depth, f"{state.number} {one_line(state.cell.command)}", tuple(heads.get(state.id, ())))
+        depth, begins, state = waiting.pop()
+        label = f"{state.number} {one_line(state.cell.command)}"
+        yield Row(depth, label, tuple(heads.get(state.id, ())), begins=begins)
         waiting += _branches(depth, below.get(state.id, []))
 
 
-def _branches(depth: int, states: list[StateLike]) -> list[tuple[int, StateLike]]:
-    """Return states with their depths, the one that is shown last first: the newest goes straight on."""
-    return [(depth + at, one) for at, one in enumerate(sorted(states, key=lambda one: -one.number))]
+def _branches(depth: int, states: list[StateLike]) -> list[tuple[int, bool, StateLike]]:
+    """Return states with their depths and whether they begin a branch, the one that is shown last first.
+
+    The newest goes straight on. The others are shown before it, each with all that follows from it, so that one more
+    column has room for them all.
+    """
+    newest_first = sorted(states, key=lambda one: -one.number)
+    return [(depth + (at > 0), at > 0, one) for at, one in enumerate(newest_first)]
 
 
 def _folded(rows: list[Row]) -> Iterator[Row]:
     """Yield rows; of a long run at one depth without names, the first and the last, and how many are between."""
     run: list[Row] = []
     for row in [*rows, None]:
-        if row is not None and not row.names and (not run or run[-1].depth == row.depth):
+        goes_on = row is not None and not row.begins and (not run or run[-1].depth == row.depth)
+        if row is not None and goes_on and not row.names:
             run.append(row)
             continue
         yield from _shortened(run)

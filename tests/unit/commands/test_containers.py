@@ -414,7 +414,7 @@ def test_the_tree_has_each_state_once(verbs: Verbs, dev: Container) -> None:
         "* 1 echo new > /added",
         f"* 2 {'x' * 47}…",
         "* 3 three",
-        "| * 4 five  (fork)",
+        "|-* 4 five  (fork)",
         "* 4 <b>four</b>  (dev)",
     ]
     drawn = verbs("tree")._repr_svg_()

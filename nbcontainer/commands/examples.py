@@ -47,9 +47,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "history": ("history dev", "history python:3.12-slim"),
     "undo": ("undo", "undo dev"),
     "redo": ("redo dev",),
+    "checkout": ("checkout dev@3 --name fork", "checkout dev@0 --name fresh"),
+    "tree": ("tree", "tree dev fork"),
     "restore": ("restore dev@2 /etc/hosts", "restore dev@0 /srv /home"),
     "inspect": ("inspect dev", "inspect busybox"),
     "explain": ("explain busybox echo hello",),
+    "layers": ("layers", "layers dev@2"),
     "mounts": ("mounts busybox",),
     "namespaces": ("namespaces busybox",),
     "cache": ("cache export results.cache", "cache import results.cache"),
@@ -57,13 +60,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "prune": ("prune",),
     "doctor": ("doctor",),
 }
-"""A test parses each, and compares the names with those of the verbs."""
+"""Every verb has one. A test parses each, and compares the names with those of the verbs."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "run": ("run", "use", "ps", "debug", "undo", "redo", "checkout", "rename", "restore", "commit"),
     "jobs": ("jobs", "logs", "wait", "stop", "kill", "restart", "exec", "cp", "top", "stats", "port"),
     "images": ("images", "pull", "push", "tag", "load", "save", "import", "export"),
-    "inspect": ("inspect", "diff", "history", "tree", "explain", "mounts", "namespaces", "verify", "doctor"),
+    "inspect": ("inspect", "diff", "history", "tree", "explain", "layers", "mounts", "namespaces", "verify", "doctor"),
     "clean up": ("rm", "rmi", "volume", "cache", "prune", "df"),
     "copy-on-write volumes": ("changes", "apply", "discard"),
 }

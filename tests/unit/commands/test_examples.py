@@ -34,6 +34,11 @@ def test_every_example_is_what_the_grammar_takes(name: str, example: str) -> Non
     parse(COMMANDS[name], words)
 
 
+def test_every_verb_has_an_example() -> None:
+    """The help of a verb shows how it is used."""
+    assert [name for name in (*COMMANDS, CELL) if not EXAMPLES.get(name)] == []
+
+
 def test_help_texts_show_examples() -> None:
     """With the program's or the magic's name."""
     assert "examples:\n  %container pull python:3.12-slim" in VERBS["pull"].command.describe("%container ")

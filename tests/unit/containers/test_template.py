@@ -28,6 +28,7 @@ class Launcher:
 
     idmap: IdMap
     proc: ProcLevel = ProcLevel.OWN
+    helper: bool = False
 
 
 class Engine:

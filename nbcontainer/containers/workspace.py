@@ -126,7 +126,9 @@ class Workspace:
             return self.launcher
         with self._lock:
             if self._host_launcher is None:
-                self._host_launcher = Launcher(self.store.path, idmap.host_map(), preload=_SANDBOXED_MODULES)
+                machine = Machine()
+                ids = idmap.host_map(machine.read("self/uid_map"), machine.read("self/gid_map"))
+                self._host_launcher = Launcher(self.store.path, ids, preload=_SANDBOXED_MODULES)
             return self._host_launcher
 
     def close_launchers(self) -> None:

@@ -61,7 +61,7 @@ from nbcontainer.sandbox.steps.toolbox import MountToolbox
 from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.steps.values import MountValues
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
-from nbcontainer.sandbox.userns.idmap import COUNT, HOST, ROOT_BASE, SINGLE
+from nbcontainer.sandbox.userns.idmap import HOST, SINGLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,7 +87,8 @@ def prepare_steps(
     """Return the first part of every plan: the steps that need no image. `more` are unusual capabilities to keep."""
     host_network = network == Network.HOST
     namespaces = ("mount", "pid", "uts", "ipc", "cgroup", *(() if host_network else ("net",)))
-    as_host = tuple(StoreAsHost(ROOT_BASE, COUNT, name) for name in (LAYERS, "tmp", BELOW) if idmap.kind == HOST)
+    owners = tuple((one.outside, one.inside, one.count) for one in idmap.store)
+    as_host = tuple(StoreAsHost(owners, name) for name in (LAYERS, "tmp", BELOW) if idmap.kind == HOST)
     return (
         # In an outer /proc, only a user namespace separates containers: it denies what asks for the right to trace.
         CloneInit((*namespaces, OWN_USER) if proc == ProcLevel.OUTER else namespaces),

@@ -51,6 +51,20 @@ def test_the_images_files_are_roots(cell: Cell) -> None:
     assert ran.lines == ["0 0"] * 4 + ["written"]
 
 
+def test_owners_above_65535_are_those_of_the_image(cell: Cell) -> None:
+    """Each file has the owner that it has in a container with a user namespace, whichever of both wrote it."""
+    require_root()
+    owners = ("65535:65536", "197609:197121", "1000660000:7", "4294967000:4294967000")
+    kinds = ("", "host")
+    for number, userns in enumerate(kinds):
+        script = "; ".join(f"echo > /f{number}{n}; chown {one} /f{number}{n}" for n, one in enumerate(owners))
+        cell(script, name="owners", image="" if number else "busybox", userns=userns)
+    for userns in kinds:
+        for number in range(2):
+            ran = cell(f"stat -c %u:%g /f{number}?", name="owners", image="", userns=userns)
+            assert ran.lines == list(owners), (userns, number)
+
+
 def test_what_it_writes_goes_on_in_the_other_kind(cell: Cell) -> None:
     """A named container's layers are the same in both kinds: each sees what the other wrote, as root's."""
     require_root()

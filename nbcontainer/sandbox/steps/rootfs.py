@@ -306,12 +306,11 @@ class MakeWorkdir(Step):
 class StoreAsHost(Step):
     """For `--userns=host`: shows a directory of the store with the ids that a container's root has on this host.
 
-    Layers belong to root's range (see `idmap.ROOT_BASE`); an idmapped mount (Linux 5.12; below overlay 5.19) moves
-    the `count` ids from `base` down to 0.
+    Layers belong to root's ranges (see `idmap.ROOT_BASE`); an idmapped mount (Linux 5.12; below overlay 5.19) moves
+    them. `ranges` are (first id in the store, first id here, number of ids).
     """
 
-    base: int
-    count: int
+    ranges: tuple[tuple[int, int, int], ...]
     name: str = LAYERS
 
     phrase: ClassVar[str] = "map the owners of the store's files"
@@ -335,7 +334,7 @@ class StoreAsHost(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Puts an idmapped copy of the layers' mount over the directory."""
         tree = kernel.open_tree(AT_FDCWD, self.name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
-        namespace = kernel.user_namespace(((self.base, 0, self.count),))
+        namespace = kernel.user_namespace(self.ranges)
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=namespace)
         kernel.move_mount(tree, "", AT_FDCWD, self.name, MOVE_MOUNT_F_EMPTY_PATH)
         kernel.close(namespace)

@@ -63,12 +63,14 @@ class IdMap:
     """The id maps of one user namespace.
 
     If `tool` is true, newuidmap must write them, since only that program can give a plain user the range.
+    Without a user namespace, `store` are the ranges in which the owners of the store's files are.
     """
 
     kind: MapKind
     uids: tuple[Range, ...] = ()
     gids: tuple[Range, ...] = ()
     tool: bool = False
+    store: tuple[Range, ...] = ()
 
     @property
     def setgroups(self) -> bool:
@@ -98,9 +100,12 @@ class IdMap:
         return highest.inside + highest.count - 1
 
 
-def host_map() -> IdMap:
-    """Return the map for containers without a user namespace."""
-    return IdMap(MapKind.HOST)
+def host_map(uid_map: str = "", gid_map: str = "") -> IdMap:
+    """Return the map for containers without a user namespace.
+
+    The texts are those of /proc/self/uid_map and gid_map: root's other containers have their ids by them (`root_map`).
+    """
+    return IdMap(MapKind.HOST, store=(Range(0, ROOT_BASE, COUNT), *_root_more(uid_map, gid_map)))
 
 
 def single_map(uid: int, gid: int) -> IdMap:
@@ -197,10 +202,15 @@ def root_map(uid_map: str, gid_map: str) -> IdMap:
     namespace of their own with the same ids, one to one.
     """
     if _covers(uid_map, ROOT_BASE, COUNT) and _covers(gid_map, ROOT_BASE, COUNT):
-        more = [range_ for range_ in _ROOT_MORE if all(_covers(text, *range_[1:]) for text in (uid_map, gid_map))]
-        high = (Range(0, ROOT_BASE, COUNT), *(Range(*range_) for range_ in more))
+        high = (Range(0, ROOT_BASE, COUNT), *_root_more(uid_map, gid_map))
         return IdMap(MapKind.RANGE, high, high)
     return IdMap(MapKind.RANGE, _identity(uid_map), _identity(gid_map))
+
+
+def _root_more(uid_map: str, gid_map: str) -> tuple[Range, ...]:
+    """Return those of root's further ranges that exist here."""
+    texts = uid_map, gid_map
+    return tuple(Range(*one) for one in _ROOT_MORE if all(_covers(text, *one[1:]) for text in texts))
 
 
 def _parse(text: str) -> list[tuple[int, int, int]]:

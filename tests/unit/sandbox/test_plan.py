@@ -225,7 +225,7 @@ def test_only_userns_host_shows_the_store_with_the_hosts_ids(ids: IdMap) -> None
     """Layers and uppers are mapped back to the host's root where containers have no user namespace, and only there."""
     found = [step for step in build(SPEC, ids) if isinstance(step, StoreAsHost)]
     assert found == (
-        [StoreAsHost(ROOT_BASE, COUNT, name) for name in ("layers", "tmp", "below")] if ids is HOST else []
+        [StoreAsHost(((ROOT_BASE, 0, COUNT),), name) for name in ("layers", "tmp", "below")] if ids is HOST else []
     )
     if found:
         assert kinds(build(SPEC, ids)).index("StoreAsHost") > kinds(build(SPEC, ids)).index("SlaveMounts")

@@ -328,7 +328,7 @@ def test_a_working_directory_is_made_inside() -> None:
 def test_the_store_is_shown_with_the_hosts_ids() -> None:
     """For --userns=host a copy of the directory's mount is idmapped, and laid over the directory."""
     kernel = RecordingKernel()
-    StoreAsHost(1000, 500, "layers").apply(kernel, ())
+    StoreAsHost(((1000, 0, 500),), "layers").apply(kernel, ())
     tree, namespace = FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1
     assert kernel.calls == [
         call("open_tree", AT_FDCWD, "layers", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC),

@@ -203,3 +203,9 @@ def test_without_a_user_namespace_every_id_is_the_hosts() -> None:
     """`--userns=host`: all groups exist, groups can be set, root is root."""
     ids = host_map()
     assert (ids.kind, ids.root_uid, ids.root_gid, ids.setgroups, ids.maps(123456)) == (MapKind.HOST, 0, 0, True, True)
+
+
+def test_without_a_user_namespace_the_store_has_the_owners_of_the_other_containers() -> None:
+    """What `--userns=host` shows of a layer belongs to the ids that a container in a user namespace would show."""
+    assert host_map(WHOLE, WHOLE).store == root_map(WHOLE, WHOLE).uids
+    assert host_map().store == root_map(WHOLE, WHOLE).uids[:1]

@@ -122,7 +122,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
             "UsageError: invalid time limit 'never' for --timeout; ",
         ),
         ("%%container busybox --env-file /no/such\nls", "UsageError: cannot read --env-file '/no/such': "),
-        ("%%container busybox --rm=1\nls", "UsageError: --rm takes no value; write `--rm`"),
+        ("%%container busybox --rm=yes\nls", "UsageError: --rm takes no value; write `--rm`"),
         ("%%container busybox --nmae x\nls", "UsageError: %%container: unknown option '--nmae'; did you mean --name"),
         ("%%container 'busybox\nls", 'UsageError: cannot parse "\'busybox": No closing quotation; check its quotes'),
         (

@@ -259,7 +259,7 @@ def test_a_kernel_is_installed_for_this_user(
         (("install", "--image", "busybox", "--notebooks", "x"), "invalid value for `--notebooks`"),
         (("install", "--image", "busybox", "--notebooks", ""), "invalid value for `--notebooks`"),
         (("install", "--image", "busybox", "--user", "--sys-prefix"), "exclude each other"),
-        (("install", "--image", "busybox", "--user=1"), "--user takes no value"),
+        (("install", "--image", "busybox", "--user=me"), "--user takes no value"),
         (
             ("install", "--image", "busybox", "--kernel", "python3", "--notebooks", "x"),
             "invalid value for `--notebooks`",

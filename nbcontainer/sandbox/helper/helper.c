@@ -72,12 +72,13 @@ static long clone_with_stack(long flags, void *top, void (*run)(void)) {
 #endif
 
 #if defined(__x86_64__)
-enum { SETNS = 308, SETGROUPS = 116, SETRESUID = 117, SETRESGID = 119, FCHDIR = 81 };
+enum { SETNS = 308, SETGROUPS = 116, SETRESUID = 117, SETRESGID = 119, FCHDIR = 81, RELATIVE = 8 };
 #else
-enum { SETNS = 268, SETGROUPS = 159, SETRESUID = 147, SETRESGID = 149, FCHDIR = 50 };
+enum { SETNS = 268, SETGROUPS = 159, SETRESUID = 147, SETRESGID = 149, FCHDIR = 50, RELATIVE = 1027 };
 #endif
 
 enum { PIDFD_OPEN = 434, CLOSE_RANGE = 436 }; /* the same on every machine */
+enum { DT_NULL = 0, DT_RELA = 7, DT_RELASZ = 8 };
 
 enum { EINTR = 4, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1, O_CLOEXEC = 02000000 };
 enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_NAME = 15, SA_NOCLDWAIT = 2, CLONE_PIDFD = 0x1000 };
@@ -464,12 +465,30 @@ static int enter(void) {
     return LAUNCHER;
 }
 
+/* Applies the relocations of this program (ld.so(8) does so for others): each is a place that gets an address, relative to
+ * where the program is loaded. Some compilers keep the addresses of constants in such places. */
+static void relocate(void) {
+    extern char __ehdr_start[] __attribute__((visibility("hidden")));
+    extern uint64_t _DYNAMIC[] __attribute__((visibility("hidden")));
+    uint64_t table = 0, size = 0;
+    for (uint64_t *entry = _DYNAMIC; entry[0] != DT_NULL; entry += 2) {
+        if (entry[0] == DT_RELA) table = entry[1];
+        if (entry[0] == DT_RELASZ) size = entry[1];
+    }
+    for (uint64_t at = 0; at < size; at += 24) { /* place, kind, address */
+        uint64_t *one = (uint64_t *)(__ehdr_start + table + at);
+        if (one[1] != RELATIVE) leave();
+        *(uint64_t *)(__ehdr_start + one[0]) = (uint64_t)(uintptr_t)__ehdr_start + one[2];
+    }
+}
+
 /* The server: an order is answered with the pid, a pidfd and a channel. It ends with the notebook and the launcher,
  * and its inits end with it. Its children are reaped by the kernel, and all signals wait: an init takes them. */
 _Noreturn void serve(void) {
     long action[4] = {0, SA_NOCLDWAIT, 0, 0};
     uint64_t all = ~(uint64_t)0;
     char *place;
+    relocate();
     sys(PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
     sys(CLOSE_RANGE, CHANNEL, ~0U, 4, 0, 0, 0); /* CLOSE_RANGE_CLOEXEC */
     sys(RT_SIGACTION, SIGCHLD, (long)action, 0, 8, 0, 0);

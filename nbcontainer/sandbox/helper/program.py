@@ -25,7 +25,8 @@ MACHINES = ("x86_64", "aarch64")
 
 FLAGS = (
     "-std=gnu11 -Os -nostdlib -ffreestanding -static-pie -fpie -fno-stack-protector -fno-asynchronous-unwind-tables "
-    "-Wall -Wextra -Werror -Wno-main -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro -s"
+    "-Wall -Wextra -Werror -Wno-main -Wno-unused-command-line-argument "
+    "-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro -s"
 ).split()
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

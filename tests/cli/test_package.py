@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from nbcontainer import __version__
+from nbcontainer.linux.libc import machine
+from nbcontainer.sandbox.helper.program import name as program_name
 from tests.requirements import require
 
 PROJECT = Path(__file__).parents[2]
@@ -65,6 +68,25 @@ def test_the_wheel_has_what_is_needed_to_run(built: Path) -> None:
         f"nbcontainer-{__version__}.dist-info",
         f"nbcontainer-{__version__}.data",
     }
+
+
+def test_the_wheel_has_the_compiled_init(built: Path) -> None:
+    """It is for this machine, and has the program by the name that it is looked for; `any` leaves the program out."""
+    require("a C compiler", available=shutil.which("cc") is not None, why="it is not installed")
+    (wheel,) = built.glob("*.whl")
+    assert wheel.name.endswith(f"-py3-none-manylinux2014_{machine()}.musllinux_1_1_{machine()}.whl")
+    with zipfile.ZipFile(wheel) as file:
+        assert file.read(f"nbcontainer/sandbox/helper/{program_name()}").startswith(b"\x7fELF")
+
+
+def test_a_wheel_for_any_machine_has_no_program(tmp_path: Path) -> None:
+    """NBCONTAINER_WHEEL=any makes it."""
+    require("sources", available=(PROJECT / "pyproject.toml").exists(), why="the project's sources are not around")
+    build = (sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(PROJECT))
+    run(*build, NBCONTAINER_WHEEL="any")
+    (wheel,) = tmp_path.glob("*-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as file:
+        assert not [name for name in file.namelist() if "/helper/helper-" in name]
 
 
 def test_the_sdist_has_the_documents(built: Path) -> None:

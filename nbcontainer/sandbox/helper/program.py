@@ -14,8 +14,12 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbcontainer.linux.libc import machine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SOURCE = Path(__file__).with_name("helper.c")
 SWITCH = "NBCONTAINER_HELPER"
@@ -50,9 +54,9 @@ def program() -> bytes:
     return _build()
 
 
-def name() -> str:
-    """Return the name of the program's file: by its source and its machine."""
-    return f"helper-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}-{machine()}"
+def name(built_for: str = "") -> str:
+    """Return the name of the program's file: by its source and its machine, which is this one by default."""
+    return f"helper-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}-{built_for or machine()}"
 
 
 def _places() -> list[Path]:
@@ -78,23 +82,28 @@ def _build() -> bytes:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Unavailable("it is not built, and no C compiler is available")
+    content = compiled([compiler])
+    _keep(content)
+    return content
+
+
+def compiled(compiler: Sequence[str]) -> bytes:
+    """Return the file that a compiler (host) with these first arguments makes. Raises `Unavailable`."""
     with tempfile.TemporaryDirectory(prefix="nbcontainer-") as scratch:
         made = Path(scratch) / "helper"
         try:
             built = subprocess.run(
-                [compiler, *FLAGS, "-o", str(made), str(SOURCE)],
+                [*compiler, *FLAGS, "-o", str(made), str(SOURCE)],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_BUILD_LIMIT,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(f"{compiler} does not run: {error}") from None
+            raise Unavailable(f"{compiler[0]} does not run: {error}") from None
         if built.returncode != 0 or not made.exists():
-            raise Unavailable(f"{compiler} does not build it")
-        content = made.read_bytes()
-    _keep(content)
-    return content
+            raise Unavailable(f"{compiler[0]} does not build it")
+        return made.read_bytes()
 
 
 def _keep(content: bytes) -> None:

@@ -196,8 +196,9 @@ def test_a_killed_program_leaves_nothing(program: Program) -> None:
     assert not processes_with(mark)
 
 
-def test_a_container_goes_on_in_the_next_program(program: Program, tmp_path: Path) -> None:
+def test_a_container_goes_on_in_the_next_program(fresh: Callable[[], Program], tmp_path: Path) -> None:
     """What `run --name` leaves is there for the next program, which can commit, export, list and remove it."""
+    program = fresh()
     program.good("run", "--name", "dev", "busybox", "sh", "-c", "echo kept > /file; rm /bin/vi")
     assert program.good("run", "--name", "dev", "--", "busybox", "cat", "/file") == "kept\n"
     assert program.good("diff", "dev").split() == ["CHANGE", "PATH", "C", "/bin", "D", "/bin/vi", "A", "/file"]

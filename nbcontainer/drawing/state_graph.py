@@ -58,8 +58,8 @@ class Line:
 class Row:
     """A row of the graph.
 
-    `depth` is the number of branches that go on below it, `names` are the containers in that state. With `begins`, it
-    is the first one of a branch: it follows from the last row above with a lower depth.
+    `depth` is the number of branches that continue below it, `names` are the containers in that state. With `begins`,
+    it is the first one of a branch: it follows from the last row above with a lower depth.
     """
 
     depth: int
@@ -149,8 +149,8 @@ def _walk(states: dict[Hashable, StateLike], heads: dict[Hashable, list[str]]) -
 def _branches(depth: int, states: list[StateLike]) -> list[tuple[int, bool, StateLike]]:
     """Return states with their depths and whether they begin a branch, the one that is shown last first.
 
-    The newest goes straight on. The others are shown before it, each with all that follows from it, so that one more
-    column has room for them all.
+    The newest continues in its column. The others are shown before it, each with all that follows from it, so that one
+    more column has room for them all.
     """
     newest_first = sorted(states, key=lambda one: -one.number)
     return [(depth + (at > 0), at > 0, one) for at, one in enumerate(newest_first)]
@@ -160,8 +160,8 @@ def _folded(rows: list[Row]) -> Iterator[Row]:
     """Yield rows; of a long run at one depth without names, the first and the last, and how many are between."""
     run: list[Row] = []
     for row in [*rows, None]:
-        goes_on = row is not None and not row.begins and (not run or run[-1].depth == row.depth)
-        if row is not None and goes_on and not row.names:
+        joins = row is not None and not row.begins and (not run or run[-1].depth == row.depth)
+        if row is not None and joins and not row.names:
             run.append(row)
             continue
         yield from _shortened(run)

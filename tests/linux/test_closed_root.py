@@ -75,7 +75,7 @@ def test_an_image_has_it(engine: Engine, name: str, way: str, do: Do, tmp_path: 
 
 
 def test_it_is_copied_while_it_runs(engine: Engine, name: str, way: str, do: Do, tmp_path: Path) -> None:
-    """A frozen copy of a running container has the files, whoever owns the directory that holds them."""
+    """A frozen copy of a running container has the files, also if another user owns the directory that holds them."""
     found: list[str] = []
 
     def look(_: bytes) -> None:

@@ -124,7 +124,7 @@ def _seen(engine: Engine, options: dict[str, object]) -> str:
 @pytest.mark.parametrize(
     ("script", "options"),
     [
-        ("true", {"user": "nobody-here"}),
+        ("true", {"user": "unknown"}),
         ("true", {"group_add": ["none"]}),
         ("true", {"workdir": "/etc/passwd"}),
         ("#!/none\n", {}),

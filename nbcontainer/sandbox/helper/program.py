@@ -39,7 +39,7 @@ _BUILD_LIMIT = 60  # seconds
 
 
 class Unavailable(Exception):
-    """There is no program for this machine; the text gives the reason, in one clause."""
+    """The program is not available on this machine; the text gives the reason, in one clause."""
 
 
 def program() -> bytes:

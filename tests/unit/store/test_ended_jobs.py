@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_each_notebook_takes_its_own_jobs_once(store: Store) -> None:
-    """Another notebook's lines stay; without lines there is no file."""
+    """Another notebook's lines stay; the file is removed with its last line."""
     ends = [EndedJobs("a.ipynb", ("db", "web")), EndedJobs("", ("x",))]
     note(store, ends)
     assert take(store, "a.ipynb") == ends[:1]

@@ -69,7 +69,7 @@ def list_changes(container: Container) -> VolumeChanges:
     conflicts: list[Conflict] = []
     with _used(container) as states:
         for state in states:
-            found = _run(container, state, volume_jobs.changes, **_facts(container, state))
+            found = _run(container, state, volume_jobs.changes, facts=_facts(container, state))
             changes += [Change(kind, _inside(state, path), size) for kind, path, size in found["changes"]]
             conflicts += [Conflict(_inside(state, path), reason) for path, reason in found["conflicts"]]
     return VolumeChanges(tuple(sorted(changes, key=lambda change: change.path)), tuple(conflicts))
@@ -136,7 +136,7 @@ def _check(container: Container, states: tuple[VolumeState, ...], *, force: bool
     """Raise `ChangesRefused` for conflicts in any of several volumes, before the first is written."""
     if len(states) > 1:
         for state in states:
-            found = _run(container, state, volume_jobs.check, force=force, **_facts(container, state))
+            found = _run(container, state, volume_jobs.check, force=force, facts=_facts(container, state))
             _refuse_conflicts(container, state, found)
 
 
@@ -146,7 +146,7 @@ def _write(container: Container, state: VolumeState, *, force: bool) -> dict[str
         with store_errors(f"apply changes to '{state.source}'", workspace.store.path):
             writable.remember(workspace.store, node)  # it gets links that a container made
         try:
-            arguments = {**_facts(container, state), "token": _token(container, state), "force": force}
+            arguments = {"facts": _facts(container, state), "token": _token(container, state), "force": force}
             found: dict[str, Any] = directories.run(workspace, volume_jobs.apply, tree, state.layers, **arguments)
         except OSError as error:
             raise _failed(state, error.errno or 0, error.filename) from error
@@ -190,7 +190,7 @@ def _run(container: Container, state: VolumeState, job: Any, **arguments: Any) -
         return directories.run(container.workspace, job, tree, state.layers, **arguments)
 
 
-def _facts(container: Container, state: VolumeState) -> dict[str, Any]:
+def _facts(container: Container, state: VolumeState) -> volume_jobs.HostFacts:
     top = state.source.rstrip("/") + "/"
     mounts = [place.removeprefix(top) for place in directories.mounted_in(state.source)]
     workspace = container.workspace

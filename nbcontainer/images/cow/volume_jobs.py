@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nbcontainer.images.cow import before, below, comparing, merged, placing, recovering, texts
 
@@ -37,48 +37,37 @@ def missing(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[str]
     return [path for path in paths if not below.is_directory(files[0], os.fsencode(path[1:]))]
 
 
-def _view(
-    files: Sequence[int],
-    notes: list[Any],
-    began: int,
-    mounts: list[str],
-    moved_back: dict[str, list[int]] | None = None,
-) -> comparing.View:
-    places = frozenset(os.fsencode(mount) for mount in mounts)
-    entries, noted = merged.merge(files[1:]), before.decode(notes)
-    own = {path: facts for path, facts in before.decode([moved_back]).items() if facts is not None}
-    return comparing.View(files[0], files[1:], entries, noted, began, places, own)
+class HostFacts(TypedDict):
+    """The facts about a host's directory that the notebook has: JSON values. `View` has their meanings."""
+
+    notes: list[Any]
+    began: int
+    mounts: list[str]
+    moved_back: dict[str, list[int]]
 
 
-def changes(
-    files: Sequence[int],
-    _: Progress,
-    *,
-    notes: list[Any],
-    began: int,
-    mounts: list[str],
-    moved_back: dict[str, list[int]],
-) -> dict[str, list[Any]]:
+_NO_FACTS = HostFacts(notes=[], began=0, mounts=[], moved_back={})
+
+
+def _view(files: Sequence[int], facts: HostFacts) -> comparing.View:
+    places = frozenset(os.fsencode(mount) for mount in facts["mounts"])
+    entries, noted = merged.merge(files[1:]), before.decode(facts["notes"])
+    own = {path: found for path, found in before.decode([facts["moved_back"]]).items() if found is not None}
+    return comparing.View(files[0], files[1:], entries, noted, facts["began"], places, own)
+
+
+def changes(files: Sequence[int], _: Progress, *, facts: HostFacts) -> dict[str, list[Any]]:
     """Return the `changes` as (kind, path, size), and the `conflicts` as (path, reason)."""
-    view = _view(files, notes, began, mounts, moved_back)
+    view = _view(files, facts)
     return {
         "changes": [[kind, os.fsdecode(path), size] for kind, path, size in comparing.listed(view)],
         "conflicts": _conflicts(comparing.compare(view).conflicts),
     }
 
 
-def check(
-    files: Sequence[int],
-    _: Progress,
-    *,
-    notes: list[Any],
-    began: int,
-    mounts: list[str],
-    moved_back: dict[str, list[int]],
-    force: bool,
-) -> list[list[str]]:
+def check(files: Sequence[int], _: Progress, *, facts: HostFacts, force: bool) -> list[list[str]]:
     """Return the conflicts as (path, reason)."""
-    return _conflicts(comparing.compare(_view(files, notes, began, mounts, moved_back), force=force).conflicts)
+    return _conflicts(comparing.compare(_view(files, facts), force=force).conflicts)
 
 
 def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[list[str | None]]:
@@ -92,24 +81,14 @@ def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[lis
     return found
 
 
-def apply(
-    files: Sequence[int],
-    _: Progress,
-    *,
-    notes: list[Any],
-    began: int,
-    mounts: list[str],
-    moved_back: dict[str, list[int]],
-    token: str,
-    force: bool,
-) -> dict[str, Any]:
+def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, force: bool) -> dict[str, Any]:
     """Write the changes; return how many were `written`, the `conflicts`, and how many attributes are `lost`.
 
     If it fails, `failed` has the error as (errno, path). `moved_back` has the facts of what was moved and moved back.
     """
     os.umask(0)
     own: dict[bytes, before.Before] = {}
-    view = _view(files, notes, began, mounts, moved_back)
+    view = _view(files, facts)
     failed = None
     try:
         found = placing.apply(view, token.encode(), force=force, moved_back=own)
@@ -120,13 +99,13 @@ def apply(
         "conflicts": _conflicts(found.conflicts),
         "lost": found.lost,
         "failed": failed,
-        "moved_back": {os.fsdecode(path): list(facts) for path, facts in own.items()},
+        "moved_back": {os.fsdecode(path): list(found) for path, found in own.items()},
     }
 
 
 def recover(files: Sequence[int], _: Progress, *, token: str) -> int:
     """Move back what an interrupted `apply` has moved; return how many paths. Remove its staging directory."""
-    view = _view(files, [], 0, [])
+    view = _view(files, _NO_FACTS)
     return recovering.recover(view, placing.staging_area(view, token.encode()))
 
 

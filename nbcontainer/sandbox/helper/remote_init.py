@@ -7,6 +7,7 @@ reported, and what it and the steps after it call travels in the next batch. So 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,9 +92,9 @@ class _Beginning(NamedTuple):
 
 
 class Expectations:
-    """What is expected of steps, and their operations. One for all inits of a launcher. Not thread-safe by itself:
+    """What is expected of steps, and their operations. One for all inits of a launcher.
 
-    a lost or doubled entry costs one message, since init compares every outcome.
+    It has no lock: a lost or doubled entry costs one message, since init compares every outcome.
     """
 
     def __init__(self) -> None:
@@ -270,7 +271,9 @@ class RemoteInit:
         return len(kernel.operations), raw, kernel.outcomes, True
 
     def _watch_display(self, kernel: RemoteKernel, has_root: bool) -> None:
-        self._display = DisplayWatch(kernel.as_kernel(), switched=has_root)
+        self._display = None
+        with contextlib.suppress(PermissionError):  # the root is closed to the cell's user: the cell reports it
+            self._display = DisplayWatch(kernel.as_kernel(), switched=has_root)
 
     def _harden(self, kernel: RemoteKernel, step: HardenInit) -> None:
         """Lets no process look into init, and has it end with the server: a change of user undoes both."""
@@ -284,8 +287,9 @@ class RemoteInit:
 
     def _let_go(self, kernel: RemoteKernel, _: Sequence[int]) -> None:
         """Keeps nothing that was for the start, or is the cell's; and supervises."""
+        with contextlib.suppress(OSError):  # the container may have closed its root
+            kernel.chdir("/")
         DropCapabilities(("KILL",)).apply(kernel.as_kernel(), ())
-        kernel.chdir("/")
         for standard in (0, 1, 2):
             kernel.close(standard)
         shown = [] if self._display is None else self._display.files

@@ -19,7 +19,7 @@ _TAG = "py3-none-manylinux2014_{0}.musllinux_1_1_{0}"
 """The program depends on nothing of the host but the kernel."""
 
 
-class CompiledInit(BuildHookInterface):  # type: ignore[misc]
+class CompiledInit(BuildHookInterface):
     """Adds the program to a wheel."""
 
     PLUGIN_NAME = "custom"

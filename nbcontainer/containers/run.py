@@ -157,20 +157,26 @@ def run_in(
         shown = streams if use is None else use.recorder.between(streams)
         cell = Cell(engine, container, image, request, shown, cow)
         cell.result, cell.asked = "" if use is None else use.result, asked
-        outcome = None
-        try:
-            outcome = cell.run()
-        finally:
-            try:
-                if keep:
-                    _keep(engine, container, cell, outcome)
-                elif outcome is None and cell.running is not None:
-                    cell.running.kill()
-            finally:
-                cell.release()
+        outcome = _run_and_keep(engine, container, cell, keep=keep)
         if use is not None:
             use.keep(outcome)
         return outcome
+
+
+def _run_and_keep(engine: Engine, container: Container, cell: Cell, *, keep: bool) -> Outcome:
+    """Run a cell; with `keep`, keep what it left. Nothing of it runs afterwards, and what it used is released."""
+    outcome = None
+    try:
+        outcome = cell.run()
+        return outcome
+    finally:
+        try:
+            if keep:
+                _keep(engine, container, cell, outcome)
+            elif outcome is None and cell.running is not None:
+                cell.running.kill()
+        finally:
+            cell.release()
 
 
 _NOT_CACHED = ("", "off")

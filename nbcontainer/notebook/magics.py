@@ -93,7 +93,7 @@ class ContainerMagics(Magics):
     _engine: Engine | None = None
     _holding: Engine | None = None
     _used: Words | None = None
-    _unseen: list[str] = []  # noqa: RUF012 - replaced, never changed
+    _unseen: tuple[str, ...] = ()
 
     @property
     def engine(self) -> Engine:
@@ -118,7 +118,7 @@ class ContainerMagics(Magics):
             engine = self.engine
             startup.start(engine, self.image or "busybox")
             job_cells.keep_ends(engine, self.shell)
-            self._unseen = job_cells.ends_before(engine, self.shell)
+            self._unseen = tuple(job_cells.ends_before(engine, self.shell))
 
     def before_cell(self, info: ExecutionInfo) -> None:
         """Wake the container for a `%%container` cell while IPython compiles it. A live cell uses none."""
@@ -134,7 +134,7 @@ class ContainerMagics(Magics):
         if self._unseen:
             for line in self._unseen:
                 write(line)
-            self._unseen = []
+            self._unseen = ()
         holding, self._holding = self._holding, None
         if holding is not None:
             holding.background.release()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,24 +307,38 @@ def test_python_asks_for_it_too(engine: Engine, tool: str) -> None:
 
 
 def test_many_cells_leave_nothing(engine: Engine, cell: Cell, tool: str) -> None:
-    """No process, no descriptor and no file is there after twenty that was not there after one."""
+    """No process, no descriptor and no file is there after twenty that was not there after one.
+
+    How many containers wait depends on the time between two cells: their descriptors are not counted.
+    """
 
     def state() -> tuple[list[int], int, int]:
         engine.background.wait()
+        spares = engine.launcher.spares
+        spares.collect_all()
         launcher = len(list(Path(f"/proc/{engine.launcher.pid}/fd").iterdir())) if os.geteuid() == 0 else 0
-        return helpers(), len(list(Path("/proc/self/fd").iterdir())), launcher
+        waiting = len(spares.ready)  # each is a pidfd and a socket here, and a pidfd in the launcher
+        return helpers(), len(list(Path("/proc/self/fd").iterdir())) - 2 * waiting, max(0, launcher - waiting)
+
+    def is_within(after: tuple[list[int], int, int], before: tuple[list[int], int, int]) -> bool:
+        return after[0] == [] and after[1] <= before[1] and after[2] <= before[2]
+
+    def sockets() -> set[Path]:
+        return {path for path in (engine.store.path / "tmp").iterdir() if path.is_socket()}
 
     port = free_port()
     published = (parse_port(f"{port}:80"),)
+    others = sockets()
     for _ in range(3):  # until what is prepared ahead is as it stays
         cell("true", ports=published, **PRIVATE)
     before = state()
     for _ in range(20):
         cell("true", ports=published, **PRIVATE)
-    assert state() == before
-    assert before[0] == []
-    sockets = [path for path in (engine.store.path / "tmp").iterdir() if path.is_socket()]
-    assert sockets == []
+    deadline = time.monotonic() + DEADLINE
+    while not is_within(after := state(), before) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a container that was ended takes a moment to die
+    assert is_within(after, before), (after, before)
+    assert sockets() <= others
 
 
 NOTEBOOK = """

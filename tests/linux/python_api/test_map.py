@@ -38,17 +38,19 @@ def executors(kind: str) -> Iterator[concurrent.futures.Executor | None]:
     if kind == "own threads":
         yield None
     elif kind == "threads":
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            yield pool
+        pool = concurrent.futures.ThreadPoolExecutor(4)
+        yield pool  # after a failed test, items may sleep for years: it is not waited for
+        pool.shutdown()
     else:
-        with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                yield pool
-            except BaseException:
-                # A pool waits for its items, which may sleep for years: Python could not end after a failed test.
-                for process in vars(pool)["_processes"].values():
-                    process.kill()
-                raise
+        processes = concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            yield processes
+        except BaseException:
+            # Python waits at its end for items, which may sleep for years.
+            for process in vars(processes)["_processes"].values():
+                process.kill()
+            raise
+        processes.shutdown()
 
 
 @pytest.mark.usefixtures("default")

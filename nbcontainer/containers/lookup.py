@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.container import Container
 from nbcontainer.containers.record import Record, check_free, check_name, locked, not_found, read_record
 from nbcontainer.containers.removal import move_to_tmp
-from nbcontainer.errors import ContainerDamaged
+from nbcontainer.errors import ContainerDamaged, UsageError
 from nbcontainer.oci import timestamps
 from nbcontainer.store.errors import store_error
 
@@ -66,6 +66,7 @@ def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> C
 
     Raises `ContainerNotFound`, `ContainerDamaged`, `StoreError`, and `UsageError` for an invalid name.
     """
+    _check_no_state(name)
     check_name(name)
     path = workspace.store.path / "containers" / name
     try:
@@ -74,6 +75,14 @@ def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> C
         raise not_found(name) from None
     except OSError as error:
         raise store_error("read a container's record", path, error) from error
+
+
+def _check_no_state(name: str) -> None:
+    """Raise `UsageError` for a state, as `dev@3`, in the place of a container."""
+    container, at, number = name.partition("@")
+    if at and number.isascii() and number.isdecimal():
+        hint = f"write '{container}', or make a container of it: `%container checkout {name} --name NEW`"
+        raise UsageError(f"expected a container, and '{name}' is a state of one", hint=hint)
 
 
 def list_all(workspace: Workspace) -> tuple[list[Container], list[str]]:

@@ -25,11 +25,20 @@ def _field(value: Field | str) -> Field:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """The first `rows` of a long table, which a page shows as one line, `text`. With `opens`, a click shows them."""
+
+    rows: int
+    text: str
+    opens: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under headings; `empty` is what it shows without rows; not `ok` is a failure.
 
     `items` are the values that the rows show: the table is a sequence of them, and they are its JSON form. Without
-    items, that form has the plain texts, by heading.
+    items, that form has the plain texts, by heading. `fold` keeps the page small; the text and the JSON have all rows.
     """
 
     headings: tuple[str, ...]
@@ -37,6 +46,7 @@ class Table:
     empty: str = "nothing"
     ok: bool = True
     items: tuple[Any, ...] = ()
+    fold: Fold | None = None
 
     @cached_property
     def rows(self) -> tuple[tuple[str, ...], ...]:
@@ -70,13 +80,24 @@ class Table:
     def _repr_html_(self) -> str:
         if not self.cells:
             return f"<p>{page.escape(self.empty)}</p>"
+        folded = 0 if self.fold is None else self.fold.rows
+        return page.page(self._folded() + self._html(self.cells[folded:]))
+
+    def _folded(self) -> str:
+        if self.fold is None:
+            return ""
+        text = page.span(self.fold.text, "dim")
+        if not self.fold.opens:
+            return f"<p>{text}</p>"
+        return f"<details><summary>{text}</summary>{self._html(self.cells[: self.fold.rows])}</details>"
+
+    def _html(self, cells: Sequence[Sequence[Field | str]]) -> str:
         largest = [_largest(column) for column in zip(*self.cells, strict=True)]
         body = "".join(
-            _row("td", [_field(value).html(most) for value, most in zip(row, largest, strict=True)])
-            for row in self.cells
+            _row("td", [_field(value).html(most) for value, most in zip(row, largest, strict=True)]) for row in cells
         )
         head = _row("th", [page.escape(heading) for heading in self.headings])
-        return page.page(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
 
     def as_json(self) -> list[Any]:
         """Return the items, or else the rows, as objects."""

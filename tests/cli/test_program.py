@@ -466,6 +466,7 @@ def test_results_go_to_another_store(program: Program, fresh: Callable[[], Progr
     assert ran.stderr.endswith(", imported\n")
     assert program.fails(2, "cache", "inport", "x").startswith("unknown verb 'cache inport'")
     assert "missing argument" in program.fails(2, "cache", "import")
-    assert "No such file" in program.fails(1, "cache", "import", str(tmp_path / "none"))
+    missing = program.fails(1, "cache", "import", str(tmp_path / "none"))
+    assert missing.endswith("none: No such file or directory; name a file that `%container cache export FILE` wrote")
     assert "not a regular file" in program.fails(1, "cache", "import", str(tmp_path))
     assert "invalid value 'maybe' for --cache" in program.fails(2, "run", "--cache=maybe", "busybox", "true")

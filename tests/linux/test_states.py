@@ -209,6 +209,25 @@ def test_an_unknown_state_is_one_line(
         assert "\n" not in str(failed.value)
 
 
+@pytest.mark.parametrize("verb", ["undo", "redo", "apply", "discard", "changes", "tree", "rm", "stop"])
+def test_a_state_in_the_place_of_a_container_is_one_line(do: Any, cells: Any, verb: str) -> None:
+    """Verbs that take a container name it, and the verb that makes a container of a state."""
+    cells("echo > /one")
+    with pytest.raises(UsageError) as caught:
+        do(verb, "dev@1")
+    assert "expected a container, and 'dev@1' is a state of one" in str(caught.value)
+    assert "`%container checkout dev@1 --name NEW`" in str(caught.value)
+
+
+def test_the_history_of_a_state_ends_with_its_cell(do: Any, cells: Any) -> None:
+    """`history dev@2` lists the cells up to the second one, undone or not."""
+    cells("echo > /one", "echo > /two", "echo > /three")
+    assert [row.cell for row in do("history", "dev@2")] == [1, 2]
+    do("undo", "dev", "-n", "2")
+    assert [row.cell for row in do("history", "dev@2")] == [1, 2]
+    assert len(do("history", "dev@0")) == 0
+
+
 def test_files_of_a_state_are_restored(own: Engine, do: Any, cells: Any) -> None:
     """`restore` gives a container files of a state, as a new state that can be undone; the other files stay."""
     cells("mkdir /w; echo 1 > /w/a; echo 1 > /w/b", "echo 2 > /w/a; echo 2 > /w/b; echo 2 > /w/c")

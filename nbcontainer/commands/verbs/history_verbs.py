@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Verb, count, one_line
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.images import history
-from nbcontainer.commands.verbs.targets import container_of, image_of, state_of
+from nbcontainer.commands.verbs.targets import container_of, image_of, is_state, state_of
 from nbcontainer.commands.views import CellRow, Note, listings
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.comparing.cell_counts import CellCounts, counts_of
 from nbcontainer.containers.copying.restoring import restore
+from nbcontainer.containers.history.chain import History
 from nbcontainer.drawing.state_graph import Line, state_graph
 from nbcontainer.errors import ContainerNotFound, UsageError
 
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
 
 
 def _history(call: Invocation) -> View:
+    operands = call.words.operands
+    if operands and is_state(operands[0]):
+        container, state = state_of(call.engine, operands[0])
+        chain = [*History(call.engine.states, state, container.record.carried).chain()][::-1]
+        return listings.cell_list(_rows(container, chain, ()))
     try:
-        container = container_of(call.engine, *call.words.operands)
+        container = container_of(call.engine, *operands)
     except (ContainerNotFound, UsageError):
-        if not call.words.operands:
+        if not operands:
             raise
-        return history(image_of(call.engine, call.words.operands[0]))
+        return history(image_of(call.engine, operands[0]))
     chain = [*container.history.chain()][::-1]
     if not call.words.has("all"):
-        return listings.cell_list(_rows(container, chain, ()))
+        return listings.cell_list(_rows(container, chain, ()), every=f"%container history {container.name} --all")
     there = {state.id for state in chain}
     states = {state.id: state for state in (*container.all_states(), *chain)}
     ordered = sorted(states.values(), key=lambda state: state.number)
@@ -115,9 +121,9 @@ HISTORY_VERBS = (
     Verb(
         Command(
             "history",
-            "[CONTAINER|IMAGE]",
-            "List a container's cells, or an image's steps.",
-            (Option(("-a", "--all"), "", "list the undone cells, too"),),
+            "[CONTAINER[@N]|IMAGE]",
+            "List a container's cells (those up to its state N), or an image's steps.",
+            (Option(("-a", "--all"), "", "list the undone cells, too, and on a page all cells"),),
             most=1,
         ),
         _history,

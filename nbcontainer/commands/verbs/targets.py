@@ -56,6 +56,11 @@ def not_running(engine: Engine, name: str) -> ContainerNotFound:
     return ContainerNotFound(f"container '{name}' does not run", hint="see `%container ps` for those that run")
 
 
+def is_state(text: str) -> bool:
+    """Return whether a text is written as a state (dev@3). An image's digest has a colon."""
+    return "@" in text and ":" not in text.partition("@")[2]
+
+
 def state_of(engine: Engine, text: str) -> tuple[Container, State | None]:
     """Return the container and the state that `dev@3` names: after its cell 3, or at 0 the image (None).
 
@@ -89,7 +94,7 @@ def tree_of(engine: Engine, text: str) -> Iterator[Tree]:
     `ContainerError` if the container has no such state, `UsageError`.
     """
     with contextlib.ExitStack() as stack:
-        if "@" in text and ":" not in text.partition("@")[2]:
+        if is_state(text):
             yield _tree(text, stack.enter_context(held_state(*state_of(engine, text))))
             return
         try:

@@ -5,12 +5,12 @@ A row is a frozen dataclass of Python values. Where the rows come from is the ve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.rendering.fields import Sign, Size, State, Text, When
 from nbcontainer.rendering.quantities import size
-from nbcontainer.rendering.table import Column, Table, listing
+from nbcontainer.rendering.table import Column, Fold, Table, listing
 from nbcontainer.rendering.text import one_line
 
 if TYPE_CHECKING:
@@ -127,8 +127,15 @@ def _files(number: int, total: int) -> str:
     return f"{number:,} ({size(total)})" if number else ""
 
 
-def cell_list(rows: Sequence[CellRow], *, undone: bool = False) -> Table:
-    """Return the cells of a container as a table; with `undone`, a column says which ones are."""
+NEWEST = 100
+"""Cells that a page shows; the earlier ones are folded: a notebook keeps what it shows."""
+
+
+def cell_list(rows: Sequence[CellRow], *, every: str = "", undone: bool = False) -> Table:
+    """Return the cells of a container as a table; with `undone`, a column says which ones are undone.
+
+    Its page shows the newest ones. `every` is the command that lists all; without it, a click on a line shows them.
+    """
     shown = (
         Column("cell", lambda row: str(row.cell)),
         Column("when", lambda row: When(row.created)),
@@ -141,7 +148,14 @@ def cell_list(rows: Sequence[CellRow], *, undone: bool = False) -> Table:
         *((Column("undone", lambda row: "undone" if row.undone else ""),) if undone else ()),
         Column("what", lambda row: one_line(row.command)),
     )
-    return listing(shown, rows, "no cells")
+    return replace(listing(shown, rows, "no cells"), fold=_fold(len(rows) - NEWEST, every))
+
+
+def _fold(earlier: int, every: str) -> Fold | None:
+    if earlier <= 0:
+        return None
+    text = f"{earlier:,} earlier {'cell' if earlier == 1 else 'cells'}"
+    return Fold(earlier, f"{text}: `{every}`" if every else text, opens=not every)
 
 
 @dataclass(frozen=True)

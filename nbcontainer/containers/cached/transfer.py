@@ -102,9 +102,7 @@ def import_results(workspace: Workspace, path: Path) -> Transferred:
     cannot be unpacked, `StoreError`, `LinkRefused`.
     """
     with _errors(workspace, f"import {path}"), contextlib.ExitStack() as stack:
-        fd, links = user_files.open_file(path)
-        stack.callback(os.close, fd)
-        writable.check(workspace.store, links)
+        fd = stack.enter_context(_opened(workspace, path))
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise _bad(path, "it is not a regular file")
@@ -114,6 +112,21 @@ def import_results(workspace: Workspace, path: Path) -> Transferred:
         with workspace.store.lock():
             added = [entry for entry, tree in staged if _add(workspace, entry, tree)]
         return Transferred(len(added), sum(bool(entry.names) for entry in added))
+
+
+@contextlib.contextmanager
+def _opened(workspace: Workspace, path: Path) -> Iterator[int]:
+    """Yield a descriptor of a file of the user's, closed at the end. Raises `ContainerError`, `LinkRefused`."""
+    try:
+        fd, links = user_files.open_file(path)
+    except OSError as error:
+        hint = "name a file that `%container cache export FILE` wrote"
+        raise ContainerError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    try:
+        writable.check(workspace.store, links)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _bad(path: Path, detail: str) -> ContainerError:

@@ -113,6 +113,39 @@ def test_a_history_shows_how_cells_ended(outcome: Outcome, text: str) -> None:
     assert table.as_json()[0]["outcome"] == outcome.as_dict()
 
 
+def _cells(number: int) -> list[CellRow]:
+    outcome = Outcome(Reason.EXITED, 0)
+    return [CellRow(one, "2026-11-24T20:00:00Z", outcome, changed=True, command=f"echo {one}") for one in range(number)]
+
+
+def test_the_page_of_a_long_history_is_as_small_as_that_of_its_newest_cells() -> None:
+    """A page has the newest 100 cells and a line that says how to list the others; text and JSON have all."""
+    table = listings.cell_list(_cells(1000), every="%container history dev --all")
+    shown = listings.cell_list(_cells(100))._repr_html_()
+    page = table._repr_html_()
+    assert len(page) < 1.1 * len(shown)
+    assert "900 earlier cells: `%container history dev --all`" in page
+    assert ">echo 900<" in page
+    assert ">echo 899<" not in page
+    assert str(table).count("\n") == len(table.as_json()) == 1000
+
+
+def test_all_cells_of_a_long_history_are_collapsed_on_its_page() -> None:
+    """Without a command that lists all, the page has all cells, and the earlier ones are collapsed."""
+    page = listings.cell_list(_cells(101))._repr_html_()
+    before, _, after = page.partition("</details>")
+    assert "<details><summary>" in before
+    assert "1 earlier cell<" in before
+    assert ">echo 0<" in before
+    assert ">echo 1<" not in before
+    assert ">echo 100<" in after
+
+
+def test_a_short_history_is_not_folded() -> None:
+    """With at most 100 cells, the page is one table."""
+    assert "details" not in listings.cell_list(_cells(100))._repr_html_()
+
+
 def test_sizes_have_bars() -> None:
     """In a page, a bar is as long as its size is beside the largest one; the total, and nothing, have none."""
     rows = [UsageRow("image", "a", 4000), UsageRow("image", "b", 1000), UsageRow("image", "c", 0)]

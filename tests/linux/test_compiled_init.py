@@ -18,8 +18,10 @@ from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.preview.plans import observe
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.libc import number
+from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.helper import operations, program
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
@@ -155,6 +157,13 @@ def test_init_is_the_helper(compiled: Engine) -> None:
     for spare in spares:
         _, resident, shared, *_ = map(int, Path(f"/proc/{spare.pid}/statm").read_text().split())
         assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < 100_000
+
+
+def test_a_look_into_a_container_has_an_interpreter(compiled: Engine) -> None:
+    """A function takes the place of the program, as for `mounts` and `namespaces`: both engines are asked the same."""
+    plan, _, seen = observe(compiled, request_of_keywords("busybox", ("true",), "", {}))
+    assert plan.compiled
+    assert {"/", "/proc", "/dev"} <= {mount.target for mount in read_mounts(seen["mountinfo"])}
 
 
 def test_a_changed_image_is_found_as_it_is(compiled: Engine) -> None:

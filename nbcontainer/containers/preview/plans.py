@@ -54,7 +54,7 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
             files.open_null_streams()
             plan = cell.make_template(files.attach()).on(upper.root, upper.name)
             look = CallFunction(look_around.__module__, look_around.__name__)
-            seen = perform(cell.launcher, replace(plan, enter=(*plan.enter[:-1], look)), files.travelling)
+            seen = perform(cell.launcher, plan.calling(look), files.travelling)
         finally:
             files.close()
             if not upper.remove():

@@ -172,6 +172,10 @@ class Plan:
         """Iterate over all steps, in the order in which they are applied."""
         return iter(self.steps)
 
+    def calling(self, last: Step) -> Plan:
+        """Return this plan with another last step, which calls a function: its init is an interpreter."""
+        return dataclasses.replace(self, enter=(*self.enter[:-1], last), compiled=False)
+
     def begins_with(self, done: tuple[Step, ...]) -> bool:
         """Return whether `done` are the first steps, and contain all of `prepare`."""
         return len(done) >= len(self.prepare) and self.steps[: len(done)] == done

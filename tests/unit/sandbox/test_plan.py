@@ -160,6 +160,14 @@ def test_what_is_done_must_be_a_beginning_with_a_root() -> None:
     assert not built.begins_with(plan.ahead(build(having(hostname="other"), FULL)))
 
 
+def test_a_function_in_the_programs_place_is_called_by_an_interpreter() -> None:
+    """What a spare has done for the program's plan is a beginning of that one, too."""
+    built = dataclasses.replace(build(SPEC, FULL), compiled=True)
+    calling = built.calling(CallFunction("m", "f"))
+    assert (calling.steps[:-1], calling.compiled) == (built.steps[:-1], False)
+    assert calling.begins_with(plan.ahead(built)[: len(calling.steps) - 1])
+
+
 def test_a_plain_cell_is_prepared_up_to_its_body() -> None:
     """What is left of a plain cell when it comes is its body, its streams and its program."""
     built = build(SPEC, FULL)

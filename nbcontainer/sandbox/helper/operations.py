@@ -114,7 +114,9 @@ class Operation:
                 numbers[position] = data.place(argument)
                 pointers |= 1 << position
         looked = () if self.flags & Flag.REPORTED else self.looked
-        regions = [(place, size, data.add(self.expected.output[place : place + size])) for place, size in looked]
+        # What is expected may end before the part: the step was given zeros there.
+        parts = [(place, size, self.expected.output[place : place + size].ljust(size, b"\0")) for place, size in looked]
+        regions = [(place, size, data.add(content)) for place, size, content in parts]
         head = b""
         if data.relocations or regions:
             after = [_RELOCATION.pack(*pair) for pair in data.relocations]

@@ -31,6 +31,16 @@ class Stop(BaseException):
     """The outcome of the next call is not known: init makes it and reports it."""
 
 
+class Place(NamedTuple):
+    """A call of a step: how many calls come before it, and the number of the system call.
+
+    After another outcome a step may make another call in the same position, to which this one's outcome says nothing.
+    """
+
+    position: int
+    number: int
+
+
 class State(NamedTuple):
     """What the notebook must know of an init: its open descriptors, as the bits of a number, its user, its name."""
 
@@ -104,22 +114,22 @@ class Origin(NamedTuple):
 class RemoteCalls:
     """The calls of one step, with the methods of `Kernel`.
 
-    `known` are the outcomes of its first calls, which init has made. `likely` are expected outcomes by the number of
-    the call, if they are not success. `origins` are the facts of the travelling descriptors, by their numbers in init.
+    `known` are the outcomes of its first calls, which init has made. `likely` are expected outcomes, if they are not
+    success. `origins` are the facts of the travelling descriptors, by their numbers in init.
     """
 
     def __init__(
         self,
         state: State,
         known: Sequence[Outcome] = (),
-        likely: Mapping[int, Outcome] | None = None,
+        likely: Mapping[Place, Outcome] | None = None,
         origins: dict[int, Origin] | None = None,
     ) -> None:
         self.state = state
         self.operations: list[Operation] = []
         self.outcomes: list[Outcome] = []
-        self.special: dict[int, Outcome] = {}
-        """By the number of the call: outcomes that the next step of the same kind can expect."""
+        self.special: dict[Place, Outcome] = {}
+        """Outcomes that the next step of the same kind can expect."""
         self.guessed = False
         """Whether an outcome was given that is neither reported nor success."""
         self._known = known
@@ -137,7 +147,7 @@ class RemoteCalls:
         if position < len(self._known):
             outcome, waiting = self._known[position], None
         else:
-            found = self._likely.get(position)
+            found = self._likely.get(Place(position, operation.number))
             self.guessed |= found is not None
             guess = found or likely
             waiting = operation
@@ -149,7 +159,7 @@ class RemoteCalls:
             outcome = operation.expected = guess
         self.outcomes.append(outcome)
         if outcome.result < 0 or likely is None:
-            self.special[position] = outcome
+            self.special[Place(position, operation.number)] = outcome
         return outcome, waiting
 
     def _call(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.linux.process import PR_SET_PDEATHSIG
 from nbcontainer.sandbox.helper import operations
-from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, State, Stop
+from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, Place, State, Stop
 from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 from nbcontainer.sandbox.spec import FORWARDED
 from nbcontainer.sandbox.step_failure import failure_in, failure_of
@@ -62,7 +62,7 @@ class _Encoded(NamedTuple):
     packed: bytes
     outcomes: Sequence[Outcome]
     after: State
-    special: dict[int, Outcome]
+    special: dict[Place, Outcome]
     display: DisplayWatch | None
 
 
@@ -98,17 +98,17 @@ class Expectations:
     """
 
     def __init__(self) -> None:
-        self._likely: dict[object, dict[int, Outcome]] = {}
+        self._likely: dict[object, dict[Place, Outcome]] = {}
         self._encoded: dict[object, _Encoded] = {}
         self._last: _Beginning | None = None
         self.version = 0
         """Counts what was learned."""
 
-    def likely(self, key: object) -> dict[int, Outcome]:
-        """Return the outcomes, other than success, that are expected of a step; by the number of the call."""
+    def likely(self, key: object) -> dict[Place, Outcome]:
+        """Return the outcomes, other than success, that are expected of a step."""
         return self._likely.get(key, {})
 
-    def learn(self, key: object, special: dict[int, Outcome]) -> None:
+    def learn(self, key: object, special: dict[Place, Outcome]) -> None:
         """Expect these outcomes of the next step that is the same."""
         if special == self._likely.get(key, {}):
             return

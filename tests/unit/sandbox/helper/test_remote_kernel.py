@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from nbcontainer.linux.kernel import Kernel
+from nbcontainer.linux.libc import number
 from nbcontainer.sandbox.helper.operations import Flag, Operation, Outcome
-from nbcontainer.sandbox.helper.remote_calls import FIRST_FREE, Origin, State, Stop
+from nbcontainer.sandbox.helper.remote_calls import FIRST_FREE, Origin, Place, State, Stop
 from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 
 WITHOUT = {
@@ -67,9 +68,28 @@ def test_init_compares_what_the_step_has_looked_at() -> None:
     """A file whose owner does not matter to a step may have any."""
     facts = bytearray(256)
     struct.pack_into("=H", facts, 28, 0o20666)
-    kernel = RemoteKernel(State(), likely={0: Outcome(0, bytes(facts))})
+    kernel = RemoteKernel(State(), likely={Place(0, number("statx")): Outcome(0, bytes(facts))})
     assert kernel.stat("/dev/null").st_mode == 0o20666
     assert kernel.operations[0].looked == {(28, 2)}
+
+
+def test_what_is_expected_may_end_before_what_is_looked_at() -> None:
+    """The rest is compared with the zeros that the step was given, so that init finds a whole operation."""
+    kernel = RemoteKernel(State(), likely={Place(0, number("statx")): Outcome(0, bytes(30))})
+    facts = kernel.stat("/dev/null")
+    assert (facts.st_mode, facts.st_rdev) == (0, 0)
+    packed = kernel.operations[0].pack()
+    data = packed[-sum(-(-size // 8) * 8 for _, size in kernel.operations[0].looked) :]
+    assert kernel.operations[0].looked == {(28, 2), (128, 4), (132, 4)}
+    assert data == bytes(24)
+
+
+def test_the_outcome_of_another_call_is_not_expected() -> None:
+    """A step that took another branch has another call in that position."""
+    kernel = RemoteKernel(State(), likely={Place(0, number("openat")): Outcome(7)})
+    with pytest.raises(Stop):
+        kernel.stat("/dev/null")
+    assert kernel.operations[0].flags & Flag.REPORTED
 
 
 def test_the_facts_of_a_travelling_descriptor_are_expected() -> None:
@@ -97,7 +117,11 @@ def test_a_directory_is_listed_by_names() -> None:
         struct.pack("=QqHB", number, number, 24, 4) + name.ljust(5, b"\0")
         for number, name in enumerate((b".", b"..", b"cpu0"))
     )
-    kernel = RemoteKernel(State(), likely={1: Outcome(len(entries), entries), 2: Outcome(0)})
+    listed = {
+        Place(1, number("getdents64")): Outcome(len(entries), entries),
+        Place(2, number("getdents64")): Outcome(0),
+    }
+    kernel = RemoteKernel(State(), likely=listed)
     assert kernel.listdir("/sys") == ["cpu0"]
     assert kernel.operations[1].looked == {(19, 2), (43, 3), (67, 5)}
 

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -626,3 +626,55 @@ def test_history_counts_a_cell_that_changed_a_volume_alone(scene: Scene) -> None
     assert "apply /data" in lines[3]
     scene.made.undo()
     assert volume_changes.has_changes(scene.made)
+
+
+def compared(scene: Scene, *words: str) -> list[str]:
+    """The changes that `diff` lists, each as `A /path`."""
+    verb = VERBS["diff"]
+    found: Any = verb.run(Invocation(scene.engine, parse(verb.command, list(words))))
+    return [str(change) for change in found]
+
+
+def test_two_states_are_compared_in_their_volumes(scene: Scene) -> None:
+    """`diff A B` lists what cells see in a volume: changed, added and deleted paths, between any two states."""
+    scene.cell("echo 1 > /data/a; rm /data/b; echo > /top")
+    scene.cell("rm -r /data/sub; mkdir /data/sub; echo 2 > /data/sub/y; ln -sf b /data/link")
+    first, second = f"{scene.name}@1", f"{scene.name}@2"
+    assert compared(scene, f"{scene.name}@0", first) == ["A /data", "C /data/a", "D /data/b", "A /top"]
+    assert compared(scene, first, second) == ["C /data/link", "C /data/sub", "D /data/sub/x", "A /data/sub/y"]
+    assert compared(scene, scene.name, first) == ["C /data/link", "C /data/sub", "A /data/sub/x", "D /data/sub/y"]
+    assert compared(scene, second, scene.name) == []
+
+
+def test_the_lines_of_a_volumes_files_are_compared(scene: Scene) -> None:
+    """`diff A B --text` has the lines of both states, and `diff CONTAINER` the root alone."""
+    scene.cell("echo one > /data/a")
+    scene.cell("echo two > /data/a; echo > /top")
+    found = scene.verb("diff", f"{scene.name}@1", scene.name, "--text")
+    assert "--- a/data/a\n+++ b/data/a\n@@ -1 +1 @@\n-one\n+two" in found
+    first = scene.verb("diff", f"{scene.name}@0", f"{scene.name}@1", "--text")
+    assert "-of the host\n+one" in first
+    assert "/data/a" not in scene.verb("diff", scene.name, "--text")
+    assert "/top" in scene.verb("diff", scene.name)
+
+
+def test_states_before_and_after_apply_are_compared_on_the_present_directory(scene: Scene) -> None:
+    """What `apply` wrote is the host's: both states see it, until the host changes it again."""
+    scene.cell("echo 1 > /data/a")
+    scene.apply()
+    assert compared(scene, f"{scene.name}@1", scene.name) == []
+    (scene.data / "a").write_text("again\n")
+    assert compared(scene, f"{scene.name}@1", scene.name) == ["C /data/a"]
+
+
+def test_states_with_another_directory_are_not_compared(scene: Scene, tmp_path: Path) -> None:
+    """If a volume is another directory in the second state, an error names both."""
+    scene.cell("echo 1 > /data/a")
+    scene.verb("discard", scene.name)
+    scene.data = tmp_path / "other"
+    scene.data.mkdir()
+    scene.cell("echo 1 > /data/a")
+    with pytest.raises(ContainerError) as caught:
+        scene.verb("diff", f"{scene.name}@1", scene.name)
+    assert "cannot compare volume '/data'" in str(caught.value)
+    assert str(tmp_path / "other") in str(caught.value)

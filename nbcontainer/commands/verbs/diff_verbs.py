@@ -12,11 +12,14 @@ from nbcontainer.commands.views.changes import Changes
 from nbcontainer.commands.views.text_changes import TextChanges
 from nbcontainer.containers.comparing.text_diffs import text_diffs
 from nbcontainer.containers.comparing.two_trees import differences, outermost
+from nbcontainer.containers.comparing.volume_differences import volume_differences, volume_text_diffs
 from nbcontainer.containers.diff import diff
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.containers.comparing.two_trees import Tree
+    from nbcontainer.containers.comparing.volume_differences import Found
 
 
 def _diff(call: Invocation) -> View:
@@ -40,11 +43,22 @@ def _between(call: Invocation, one: str, other: str) -> View:
         with contextlib.ExitStack() as stack:
             before, after = (stack.enter_context(tree_of(call.engine, text)) for text in (one, other))
             found = differences(call.engine, before, after)
+            inside = _in_volumes(call, before, after)
             if call.words.has("text"):
-                return TextChanges(tuple(text_diffs(call.engine, before, after, found)))
+                texts = [*text_diffs(call.engine, before, after, found), *volume_text_diffs(call.engine, inside)]
+                return TextChanges(tuple(sorted(texts, key=lambda one: one.difference.path)))
     except OSError as error:
         raise store_error(f"compare '{one}' and '{other}'", call.engine.store.path, error) from error
-    return Changes(tuple(one.change for one in outermost(found)), every=call.words.has("all"))
+    changes = [one.change for part in (found, *(found for _, found in inside)) for one in outermost(part)]
+    return Changes(tuple(sorted(changes, key=lambda change: change.path)), every=call.words.has("all"))
+
+
+def _in_volumes(call: Invocation, before: Tree, after: Tree) -> Found:
+    """Return what differs in copy-on-write volumes; nothing for a container without a state: `changes` lists that."""
+    operands = call.words.operands
+    if len(operands) < 2 and not any("@" in text for text in operands):
+        return []
+    return volume_differences(call.engine, before, after)
 
 
 DIFF = Verb(

@@ -109,4 +109,4 @@ def tree_of(engine: Engine, text: str) -> Iterator[Tree]:
 
 
 def _tree(text: str, container: Container) -> Tree:
-    return Tree(text or container.name, container.layers, container.lowers)
+    return Tree(text or container.name, container.layers, container.lowers, container.record.volumes)

@@ -51,7 +51,7 @@ def text_diffs(workspace: Workspace, before: Tree, after: Tree, found: Sequence[
     """Return how the paths `found` differ. Raises `StoreError`, `OSError`."""
     old = _texts(workspace, before, [one.path for one in found if _is_file(one.before)])
     new = _texts(workspace, after, [one.path for one in found if _is_file(one.after)])
-    return [_text_diff(one, old.get(one.path), new.get(one.path)) for one in found]
+    return [text_diff(one, old.get(one.path), new.get(one.path)) for one in found]
 
 
 def _is_file(facts: PathFacts | None) -> bool:
@@ -65,7 +65,8 @@ def _texts(workspace: Workspace, tree: Tree, paths: list[str]) -> dict[str, tupl
     return {path: (text, reason) for path, (text, reason) in found.items()}
 
 
-def _text_diff(one: Difference, old: tuple[str, str] | None, new: tuple[str, str] | None) -> TextDiff:
+def text_diff(one: Difference, old: tuple[str, str] | None, new: tuple[str, str] | None) -> TextDiff:
+    """Return how a path differs; `old` and `new` are its texts, each with a reason if it has none, None for no file."""
     notes = _notes(one)
     reasons = {reason for _, reason in filter(None, (old, new)) if reason}
     if reasons:

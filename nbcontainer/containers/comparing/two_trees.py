@@ -19,6 +19,7 @@ from nbcontainer.images.layers.changes import CHANGED, DELETED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nbcontainer.containers.history.volume_states import VolumeState
     from nbcontainer.containers.workspace import Workspace
 
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 class Tree:
     """A state or an image: its `name` as the user wrote it, and its `layers` (ids), from the bottom up.
 
-    `lowers` are few layers with the same files, the topmost first.
+    `lowers` are few layers with the same files, the topmost first. `volumes` are a state's copy-on-write volumes.
     """
 
     name: str
     layers: tuple[str, ...]
     lowers: tuple[str, ...]
+    volumes: tuple[VolumeState, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from nbcontainer.images.cow import before, below, comparing, merged, placing, recovering, texts
+from nbcontainer.images.cow import before, below, comparing, merged, placing, recovering, texts, two_views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +79,25 @@ def contents(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[lis
         if pair is not None:
             found.append([os.fsdecode(path), *pair])
     return found
+
+
+def _sides(files: Sequence[int], numbers: Sequence[Sequence[int]]) -> tuple[two_views.Side, two_views.Side]:
+    """Return two states on the host's directory files[0]; each is the numbers of its layers in files[1:]."""
+    old, new = (two_views.Side(files[0], [files[1 + number] for number in side]) for side in numbers)
+    return old, new
+
+
+def differences(files: Sequence[int], _: Progress, *, sides: list[list[int]]) -> list[tuple[Any, ...]]:
+    """Return (path, facts in the first state, facts in the second one) of what differs; see `two_views`."""
+    return two_views.differences(files[0], *_sides(files, sides))
+
+
+def two_texts(
+    files: Sequence[int], _: Progress, *, sides: list[list[int]], paths: list[str], limit: int, total: int
+) -> list[dict[str, tuple[str, str]]]:
+    """Return the texts of small files of each state, by path; see `nbcontainer.images.comparison.small_files`."""
+    names = [os.fsencode(path[1:]) for path in paths]
+    return [side.texts(names, limit, total) for side in _sides(files, sides)]
 
 
 def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, force: bool) -> dict[str, Any]:

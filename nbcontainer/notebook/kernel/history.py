@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
+
+from nbcontainer.containers.background import BackgroundQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +24,18 @@ _PATIENCE = 5.0  # seconds to wait for another kernel's write
 class History:
     """The cells of all kernels, in the SQLite file at `path` (host), which only its user reads.
 
-    If it cannot be written, cells run without a history.
+    A thread of its own writes it: SQLite waits for the disk after each cell, and the cell does not. A reader gets all
+    cells that were added before. If it cannot be written, cells run without a history. The owner calls `close`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._session = 0
+        self._writer = BackgroundQueue()
+
+    def close(self) -> None:
+        """Write what was added, and end the thread. Later cells are not added. Idempotent."""
+        self._writer.close()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -37,7 +46,10 @@ class History:
             yield database
 
     def add(self, line: int, source: str) -> None:
-        """Add a cell of this session, which begins with its first cell."""
+        """Add a cell of this session, which begins with its first cell. It does not wait for the disk."""
+        self._writer.add(partial(self._write, line, source))
+
+    def _write(self, line: int, source: str) -> None:
         with contextlib.suppress(sqlite3.Error, OSError), self._open() as database:
             if not self._session:
                 database.execute("BEGIN IMMEDIATE")
@@ -51,6 +63,7 @@ class History:
 
     def range(self, session: int, start: int, stop: int | None) -> list[Entry]:
         """Return the cells of a session from line `start` up to `stop`. 0 is this session, -1 the one before."""
+        self._writer.wait()
         if session <= 0:
             session += self._session
         condition, arguments = "session = ? AND line >= ?", [session, start]
@@ -71,6 +84,7 @@ class History:
         what = "max(session * 4294967296 + line), session, line, source" if unique else "0, session, line, source"
         group = "GROUP BY source" if unique else ""
         query = f"SELECT {what} FROM cells {where} {group} ORDER BY session DESC, line DESC LIMIT ?"
+        self._writer.wait()
         try:
             with self._open() as database:
                 rows = database.execute(query, (*arguments, count)).fetchall()

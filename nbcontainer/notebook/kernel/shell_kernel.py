@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ipykernel.kernelbase import Kernel
-from traitlets import Bool, Int, Unicode
+from traitlets import Bool, Float, Int, Unicode
 
 from nbcontainer._version import __version__
 from nbcontainer.commands.failing_line import failing_line
@@ -81,6 +81,8 @@ class ContainerKernel(Kernel):
     trust_output = Bool(False, help="Whether `display` shows HTML, SVG and scripts as they are.").tag(config=True)
     hints = Bool(True, help="Whether to show what a failed cell lacks, and how to have it.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
+
+    _execute_sleep = Float(0.0, help="Seconds before a reply. Output is sent before it, in order: there is no wait.")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
@@ -304,6 +306,7 @@ class ContainerKernel(Kernel):
         """End the shell and everything in its container. The control channel stops a running cell."""
         self.cells.close()
         self.engine.close()
+        self.history.close()
         return {"status": "ok", "restart": restart}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,7 @@ def path(tmp_path: Path) -> Path:
         history = History(tmp_path / "history.sqlite")
         for number, cell in enumerate(cells, 1):
             history.add(number, cell)
+        history.close()
     return tmp_path / "history.sqlite"
 
 
@@ -56,3 +59,22 @@ def test_a_file_that_cannot_be_used_is_no_error(tmp_path: Path) -> None:
     for history in (History(tmp_path / "missing" / "history.sqlite"), History(tmp_path / "history.sqlite")):
         history.add(1, "echo")
         assert history.tail(1) == []
+
+
+def test_a_cell_does_not_wait_for_the_history(path: Path) -> None:
+    """While another kernel writes, cells are added at once, and they are there when that kernel has written."""
+    history = History(path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        history.add(1, "first")
+        history.add(2, "second")
+        other.execute("COMMIT")
+    assert history.tail(2) == [(3, 1, "first"), (3, 2, "second")]
+
+
+def test_the_end_of_a_kernel_writes_its_history(path: Path) -> None:
+    """Another kernel finds the last cell after `close`."""
+    history = History(path)
+    history.add(1, "last")
+    history.close()
+    assert History(path).tail(1) == [(3, 1, "last")]

@@ -102,6 +102,12 @@ class Record:
         """The number of cells."""
         return 0 if self.head is None else self.head.height
 
+    def named(self, name: str) -> Record:
+        """Return the record with another name: `dataclasses.replace` takes seven times as long, for each cell."""
+        made = object.__new__(Record)
+        vars(made).update(vars(self), name=name)
+        return made
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts of the file as JSON values."""
         names = ("name", "image", "image_digest", "base", "created", "session", "labels", "journal")

@@ -51,6 +51,8 @@ UNAPPLIED = (
 
 def check(engine: Engine, options: RunOptions) -> None:
     """Raise `LinkRefused` for a path of the options that leads through a link which a container could have made."""
+    if not (options.process.links or options.mounts.volumes):
+        return
     for links in (options.process.links, *(volume.links for volume in options.mounts.volumes)):
         if links:
             with store_errors("look up the directories that containers can write to", engine.store.path):

@@ -11,7 +11,7 @@ from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
-from nbcontainer.sandbox.plan import ahead
+from nbcontainer.sandbox.plan import ahead, rest
 from nbcontainer.sandbox.supervisor import output_pipe
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ class WarmContainer(NamedTuple):
 
     def plan_of(self, template: PlanTemplate) -> Plan:
         """Return the plan of a template on this container's layer."""
-        return self.plan if template == self.template else template.on(self.upper.root, self.upper.name)
+        if template is self.template or template == self.template:
+            return self.plan
+        return template.on(self.upper.root, self.upper.name)
 
 
 class WarmPool:
@@ -187,6 +189,8 @@ class WarmPool:
         except BaseException:
             upper.remove()
             raise
+        if beginning is ahead and not plan.compiled:  # the message of the next cell, which then only sends it
+            plan.encoded[len(steps)] = protocol.encode(rest(plan, len(steps)))
         self._add(WarmContainer(upper, template, plan, steps, limits))
 
     def _add(self, warm: WarmContainer) -> None:

@@ -24,7 +24,6 @@ from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.views.job_views import LogOutput
 from nbcontainer.commands.views.usage_views import LiveTable
 from nbcontainer.containers import startup
-from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cells.surroundings import with_directory
 from nbcontainer.containers.engine import Engine, default_engine
@@ -33,7 +32,7 @@ from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageE
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
-from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
+from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, settings_of, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
+    from nbcontainer.commands.options.run_option import RunOption
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job
@@ -89,6 +89,8 @@ class ContainerMagics(Magics):
         super().__init__(**kwargs)
         self.given_hints = Hints()
         self.notices = Notices()
+        self._settings: tuple[tuple[RunOption, Any], ...] | None = None
+        self.observe(self._forget_settings, [option.keyword for option in CONFIGURABLE])
 
     _engine: Engine | None = None
     _holding: Engine | None = None
@@ -312,9 +314,10 @@ class ContainerMagics(Magics):
             return None if captured is None else job
         if words.has(job_cells.WAIT_FOR.name):
             raise UsageError("--wait-for cannot be used without --bg", hint="add --bg, or remove --wait-for")
-        live = live_cells.runs_live(self.engine, words)
+        engine = self.engine
+        live = live_cells.runs_live(engine, words)
         request = self._request(words, script, exchange, prompts=not live)
-        page = OutputOnPage(words, self.engine.store, self.output_limit, trust=self._trusts(words))
+        page = OutputOnPage(words, engine.store, self.output_limit, trust=self._trusts(words))
         streams = page.streams(notice, captured)
         if exchange is not None:
             cell_values.connect(exchange, request, streams)
@@ -406,10 +409,14 @@ class ContainerMagics(Magics):
                 hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
                 raise UsageError("missing image", hint=hint)
             words.operands.append(self.image)
-        for option in CONFIGURABLE:
-            value = getattr(self, option.keyword)
-            if value != option.default and value:
+        if self._settings is None:
+            self._settings = settings_of(self)
+        for option, value in self._settings:
+            if value:
                 defaults.add_setting(words, option, (option.alone or "") if value is True else value)
+
+    def _forget_settings(self, _: object) -> None:
+        self._settings = None
 
 
 ContainerMagics.container.__doc__ = HELP_TEXT

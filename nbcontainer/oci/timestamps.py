@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -25,4 +26,10 @@ def timestamp(seconds: float | None = None) -> str:
     if seconds is None:
         epoch = source_date_epoch()
         seconds = time.time() if epoch is None else epoch
+    return _written(int(seconds // 1))
+
+
+@functools.lru_cache(maxsize=1)
+def _written(seconds: int) -> str:
+    """Return a time as text; each cell asks for the present second a few times."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

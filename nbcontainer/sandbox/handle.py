@@ -78,9 +78,11 @@ class ContainerHandle:
         (`nbcontainer.sandbox.joined`). `limit` is the cell's time limit in seconds, which init applies if the notebook
         cannot. Raises `OSError`.
         """
-        done -= len(todo.prepare)
-        setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
-        message: dict[str, Any] = {"setup": plan.encode(setup), "enter": plan.encode(enter)}
+        made = todo.encoded.get(done)
+        if made is not None and limit is None and not explain and not joinable:
+            protocol.send_encoded(self.channel, made, files)
+            return
+        message = plan.rest(todo, done)
         if limit is not None:
             message["limit"] = limit
         if explain:

@@ -47,7 +47,11 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def send(channel: socket.socket, message: dict[str, Any], files: Sequence[int] = ()) -> None:
     """Send one message with copies of `files`. Raises `OSError` (EPIPE if the other end is closed)."""
-    data = encode(message)
+    send_encoded(channel, encode(message), files)
+
+
+def send_encoded(channel: socket.socket, data: bytes, files: Sequence[int] = ()) -> None:
+    """Send what `encode` returned, as `send` does."""
     if len(data) > PACKET_LIMIT:
         spilled = memory_file("message", data)
         try:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ERRNO_ADVICE, FREE_SPACE, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["FREE_SPACE", "store_error", "store_errors"]
@@ -32,13 +30,21 @@ def store_error(do: str, path: Path | str, error: OSError) -> StoreError:
     return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=_ADVICE.get(error.errno or 0, ""))
 
 
-@contextlib.contextmanager
-def store_errors(do: str, path: Path | str) -> Iterator[None]:
-    """Turn what the kernel refuses this process (descriptors, space, memory) into a `StoreError`: one line.
+class store_errors:  # noqa: N801 - a context manager like those of contextlib; each cell uses it a few times
+    """Turns what the kernel refuses this process (descriptors, space, memory) into a `StoreError`: one line.
 
     `do` is the operation, and `path` the store's, for an error that names no file.
     """
-    try:
-        yield
-    except OSError as error:
-        raise store_error(do, error.filename or path, error) from error
+
+    __slots__ = ("_do", "_path")
+
+    def __init__(self, do: str, path: Path | str) -> None:
+        self._do = do
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError):
+            raise store_error(self._do, error.filename or self._path, error) from error

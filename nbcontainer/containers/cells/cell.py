@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import ActiveCell, notebook_name
@@ -210,7 +209,7 @@ class Cell:
             raise
         container = self.container
         if container.unused:
-            container.record = replace(container.record, name=self.upper.name)
+            container.record = container.record.named(self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.plan, joinable = warm.plan, self.streams.on_began is not None
         self.running = self.launcher.submit(

@@ -9,6 +9,8 @@ from traitlets import Bool, Float, List, Unicode, Union
 from nbcontainer.commands.options.table import RUN_OPTIONS
 
 if TYPE_CHECKING:
+    from traitlets import HasTraits
+
     from nbcontainer.commands.options.run_option import RunOption
 
 CONFIGURABLE = tuple(option for option in RUN_OPTIONS if option.setting)
@@ -23,3 +25,9 @@ def trait(option: RunOption) -> Any:
         return Union([Unicode(), Bool()], default_value=option.default, help=option.setting).tag(config=True)
     kind = Unicode if option.number is None else Float
     return kind(option.default, help=option.setting).tag(config=True)
+
+
+def settings_of(owner: HasTraits) -> tuple[tuple[RunOption, Any], ...]:
+    """Return the options whose default a person has set, with the values. A list is always one of them: it can grow."""
+    values = ((option, getattr(owner, option.keyword)) for option in CONFIGURABLE)
+    return tuple((option, value) for option, value in values if option.repeated or value != option.default)

@@ -168,6 +168,11 @@ class Plan:
         """All steps, in the order in which they are applied."""
         return (*self.prepare, *self.setup, *self.enter)
 
+    @functools.cached_property
+    def encoded(self) -> dict[int, bytes]:
+        """By the number of the first steps that are applied: the message with the others, if it was made before."""
+        return {}
+
     def __iter__(self) -> Iterator[Step]:
         """Iterate over all steps, in the order in which they are applied."""
         return iter(self.steps)

@@ -252,3 +252,10 @@ def test_a_record_that_cannot_be_written(store: Store) -> None:
     (store.path / "containers" / "dev").write_text("in the way")
     with pytest.raises(StoreError, match="cannot save the record of container 'dev' at "):
         save_record(store, RECORD)
+
+
+def test_a_record_with_another_name_is_the_same_otherwise() -> None:
+    """The name of the warm container takes the place of the first one; the old record stays as it is."""
+    record = EMPTY.after(*CELLS)
+    assert record.named("other") == replace(record, name="other")
+    assert record.name == "dev"

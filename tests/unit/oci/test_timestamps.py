@@ -32,3 +32,10 @@ def test_timestamps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timestamp() == "9999-12-31T23:59:59Z"
     monkeypatch.delenv("SOURCE_DATE_EPOCH")
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", timestamp())
+
+
+def test_a_part_of_a_second_counts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time is that of the second that it lies in, before 1970 as well."""
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    found = [timestamp(seconds) for seconds in (0.9, 1.0, 0.2, -0.5)]
+    assert found == ["1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59Z"]

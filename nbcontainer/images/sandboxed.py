@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ValueUnavailable
-from nbcontainer.images.comparison import small_files, tree_facts
+from nbcontainer.images.comparison import root_directory, small_files, tree_facts
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
 from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
@@ -75,12 +75,16 @@ def unpack(
     return asdict(unpacked)
 
 
-def pack_layer(files: Sequence[int], progress: Progress, *, clamp: int | None) -> dict[str, Any]:
+def pack_layer(
+    files: Sequence[int], progress: Progress, *, clamp: int | None, with_root: bool = False
+) -> dict[str, Any]:
     """Write the root, an overlay's upper directory, to files[0] as a layer, and sync that file.
 
-    Return the fields of `nbcontainer.images.layers.pack.Packed`.
+    `with_root` as in `nbcontainer.images.layers.pack.pack_layer`. Return the fields of its `Packed`.
     """
-    packed = pack.pack_layer(_root(), files[0], compression=Compression.NONE, clamp=clamp, progress=progress)
+    packed = pack.pack_layer(
+        _root(), files[0], compression=Compression.NONE, clamp=clamp, progress=progress, with_root=with_root
+    )
     os.fsync(files[0])
     return asdict(packed)
 
@@ -301,15 +305,26 @@ def first_names(files: Sequence[int], _: Progress) -> list[tuple[str, bool]]:
     return inspect.first_names(files[0])
 
 
-def examine_uppers(_files: Sequence[int], _: Progress) -> dict[str, Any]:
+def examine_uppers(files: Sequence[int], _: Progress) -> dict[str, Any]:
     """Return which `diff…` directories in the root have content (`filled`), and how much is `free`.
 
-    The latter is the number of free blocks or of free inodes, whichever is less (statvfs(3)).
+    The latter is the number of free blocks or of free inodes, whichever is less (statvfs(3)). `diff` is filled too if
+    the directory itself differs from the layer below, the directory files[0] (O_PATH).
     """
     with os.scandir("/") as entries:
         filled = [entry.name for entry in entries if entry.name.startswith("diff") and not _is_empty(entry.path)]
+    if not filled and Path("/diff").is_dir() and _root_changed(files[0]):
+        filled = ["diff"]
     free = os.statvfs("/")
     return {"filled": filled, "free": min(free.f_bfree, free.f_ffree)}
+
+
+def _root_changed(below: int) -> bool:
+    """Return whether `/diff` differs from the directory `below` in its owner, its mode or its attributes."""
+    with contextlib.ExitStack() as stack:
+        lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
+        stack.callback(os.close, lower)
+        return root_directory.changed("/diff", lower, 0)
 
 
 def _is_empty(path: str) -> bool:

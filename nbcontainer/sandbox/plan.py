@@ -30,7 +30,7 @@ from nbcontainer.sandbox.steps.network import (
     RaiseLoopback,
     StageHosts,
 )
-from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
+from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.proc import CoverProcesses
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
@@ -206,6 +206,8 @@ def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[S
             below = "" if overlay.target == "/etc" else "/etc"
             yield StageHosts(tuple(f"{lower}{below}" for lower in lowers))
             lowers = (f"../{NAMES}{'' if below else '/etc'}", *lowers)
+        if overlay.give and overlay.upper is not None:
+            yield GiveRoot(overlay.lowers[0], overlay.upper)
         yield MountOverlay(lowers, overlay.upper, overlay.work, overlay.target)
 
 

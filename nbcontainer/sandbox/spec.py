@@ -87,7 +87,8 @@ class Overlay:
     """A root of layers: paths relative to the store's `layers` directory, the topmost lower first.
 
     Without an upper the view is read-only. `host` is a host directory below all layers. `parts` are overlays at places
-    of their own in the root, their `target` (container, absolute).
+    of their own in the root, their `target` (container, absolute). With `give`, the upper directory gets the owner of
+    the topmost lower, which is not the container's root.
     """
 
     lowers: tuple[str, ...]
@@ -96,6 +97,7 @@ class Overlay:
     host: HostLower | None = None
     target: str = "/"
     parts: tuple[Overlay, ...] = ()
+    give: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,5 +25,5 @@ class VolumeLayer(WriteLayer):
     def _match_lower(self) -> None:
         pass
 
-    def _mode_changed(self) -> bool:
+    def _root_changed(self) -> bool:
         return False  # the mode of the volume itself is the mount's, and `apply` changes none

@@ -36,7 +36,7 @@ def copied(
         with still or contextlib.nullcontext():
             for name, tar in zip(names, tars, strict=True):
                 where = f"tmp/{upper.id}/{name}"
-                runner.on_directory(sandboxed.pack_layer, where, [tar], read_only=True, clamp=None)
+                runner.on_directory(sandboxed.pack_layer, where, [tar], read_only=True, clamp=None, with_root=True)
         place = stack.enter_context(_place(store, runner, give=bool(parts)))
         for name, tar in zip(names, tars, strict=True):
             _unpack(store, runner, tar, place / name)

@@ -7,6 +7,7 @@ when the notebook ends. The changes to keep are copied from it.
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,16 @@ class LimitedWriteView(WriteView):
 
     def examine(self) -> dict[str, Any]:
         """Return what `nbcontainer.images.sandboxed.examine_uppers` finds: this process does not see the mount."""
-        found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, f"tmp/{self.id}", read_only=True)
+        below = os.open(self.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            where = f"tmp/{self.id}"
+            found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, where, [below], read_only=True)
+        finally:
+            os.close(below)
         return found
 
     def filled(self) -> list[str]:
-        """Return the names of the upper directories that are not empty."""
+        """Return the names of the upper directories that are not empty, and the root's if the root itself changed."""
         return list(self.examine()["filled"])
 
 
@@ -64,7 +70,8 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def _make(self) -> None:
         self.store.new_directory(self.path, give=False)
-        models = [self.store.path / "layers" / self.lowers[0] / "diff", *map(Path, self.parts)]
+        models = [Path(self.lower), *map(Path, self.parts)]
+        self._match_owner(models[0].stat())
         directories = []
         for suffix, model in zip(self._suffixes, models, strict=True):
             directories += [(f"diff{suffix}", _mode(model)), (f"work{suffix}", 0o755)]

@@ -10,11 +10,13 @@ import contextlib
 import os
 import secrets
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
+from nbcontainer.images.comparison import root_directory
 from nbcontainer.images.trash import discard
 from nbcontainer.sandbox.spec import Overlay
 from nbcontainer.sandbox.steps.rootfs import BELOW
@@ -57,20 +59,23 @@ class WriteView:
         return [(name, part) for name, part in names if name in filled]
 
     def filled(self) -> list[str]:
-        """Return the names of the upper directories that are not empty, and of the root's if its mode changed."""
+        """Return the names of the upper directories that are not empty, and the root's if the root itself changed."""
         names = ("diff", *(f"diff.{number}" for number in range(len(self.parts))))
         found = [name for name in names if self._has_something(name)]
-        return found if found or not self._mode_changed() else ["diff"]
+        return found if found or not self._root_changed() else ["diff"]
 
-    def _mode_changed(self) -> bool:
-        """Return whether the cell gave its root directory another mode than that of the layer below (`make`)."""
+    def _root_changed(self) -> bool:
+        """Return whether the root directory itself differs from that of the layer below, as `make` left it."""
         try:
-            return _mode(f"{self.path}/diff") != self._lower_mode()
+            made = os.stat(self.path).st_mtime_ns
+            return root_directory.changed(f"{self.path}/diff", self.lower, made)
         except OSError:
             return False
 
-    def _lower_mode(self) -> int:
-        return _mode(f"{self.store.path}/layers/{self.lowers[0]}/diff")
+    @property
+    def lower(self) -> str:
+        """The directory (host) of the topmost layer below: its own owner, mode and times are those of the root."""
+        return f"{self.store.path}/layers/{self.lowers[0]}/diff"
 
     def _has_something(self, name: str) -> bool:
         try:
@@ -93,7 +98,7 @@ class WriteLayer(WriteView):
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
-        self._root_mode: int | None = None
+        self._made = 0
         self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
@@ -120,7 +125,8 @@ class WriteLayer(WriteView):
     def make(self) -> None:
         """Make the directories; none if that fails. Raises `OSError`.
 
-        The upper directory has the mode of the image's root, since the merged root takes it (overlayfs.rst).
+        The upper directory has the mode, times and attributes of the image's root, since the merged root takes them
+        (overlayfs.rst). An owner other than the containers' root is set by a step, which may (`Overlay.give`).
         """
         try:
             self._make()
@@ -140,20 +146,29 @@ class WriteLayer(WriteView):
                     (self.path / name).symlink_to(self._home / name)
         self._match_lower()
         for number, part in enumerate(self.parts):
-            self._like(f"diff.{number}", part)
+            self._like(f"diff.{number}", os.stat(part))
 
     def _match_lower(self) -> None:
-        self._root_mode = self._like("diff", f"{self.store.path}/layers/{self.lowers[0]}/diff")
+        facts = os.stat(self.lower)
+        self._like("diff", facts)
+        self._made = root_directory.match(f"{self._home}/diff", self.lower, facts)
+        self._match_owner(facts)
 
-    def _lower_mode(self) -> int:
-        return super()._lower_mode() if self._root_mode is None else self._root_mode
+    def _match_owner(self, facts: os.stat_result) -> None:
+        if (facts.st_uid, facts.st_gid) != self.store.owner:
+            self.root = replace(self.root, give=True)
 
-    def _like(self, name: str, model: str) -> int:
-        """Give a new directory the mode of another one (host), and return it."""
-        mode = _mode(model)
+    def _root_changed(self) -> bool:
+        with contextlib.suppress(OSError):
+            if os.stat(f"{self._home}/diff").st_ctime_ns == self._made:
+                return False
+        return super()._root_changed()
+
+    def _like(self, name: str, facts: os.stat_result) -> None:
+        """Give a new directory the mode of another one (host)."""
+        mode = stat.S_IMODE(facts.st_mode)
         if mode != 0o755:
             os.chmod(f"{self._home}/{name}", mode)
-        return mode
 
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty. The layer must not be mounted any more."""
@@ -228,10 +243,6 @@ class WriteLayer(WriteView):
                     link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
-
-
-def _mode(path: str) -> int:
-    return stat.S_IMODE(os.stat(path).st_mode)
 
 
 def _is_gone(path: Path) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -178,6 +180,40 @@ class MountOverlay(Step):
         kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
         kernel.close(mounted)
         kernel.close(context)
+
+
+@dataclass(frozen=True)
+class GiveRoot(Step):
+    """The owner of the root: that of the topmost layer `lower`, given to the cell's own layer `upper`.
+
+    Both are paths below the store's `layers`. The merged root takes the owner of the upper directory (overlayfs.rst).
+    """
+
+    lower: str
+    upper: str
+
+    phrase: ClassVar[str] = "set the owner of the root directory"
+    why: ClassVar[str] = "an earlier cell or the image gave the root directory to another user"
+    risk: ClassVar[str] = "nothing; the root directory would belong to root again"
+    chinese: ClassVar[Chinese] = Chinese(
+        "把根目录的所有者设为层 {lower} 中的所有者",
+        "之前的单元格或镜像把根目录给了别的用户",
+        "没有风险；根目录会重新属于 root",
+    )
+    advice: ClassVar[Mapping[int, str]] = {}
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return what the step does with these arguments."""
+        return f"give the root directory the owner that it has in layer {quoted(arguments['lower'])}"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Sets it. An owner that has no id in the container stays what it is: the container's root."""
+        facts = kernel.stat(os.path.normpath(f"{LAYERS}/{self.lower}"))
+        upper = os.path.normpath(f"{LAYERS}/{self.upper}")
+        with contextlib.suppress(OSError):
+            kernel.chown(upper, facts.st_uid, facts.st_gid)
+            kernel.chmod(upper, stat.S_IMODE(facts.st_mode))
 
 
 def upper_refused(error: SetupFailed) -> bool:

@@ -33,7 +33,7 @@ from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilitie
 from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
-from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
+from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay, ShowHost
 from nbcontainer.sandbox.steps.proc import CoverProcesses, MountProc
 from nbcontainer.sandbox.steps.program import (
     CallFunction,
@@ -480,6 +480,14 @@ def test_a_root_on_this_machine_is_made_of_parts() -> None:
         MountOverlay(("../stage/names", "a/diff", "b/diff", "../stage/host0"), "../tmp/u/diff", "../tmp/u/work"),
         MountOverlay(("b/diff/opt", "/opt"), "../tmp/u/diff.0", "../tmp/u/work.0", "/opt"),
     ]
+
+
+def test_an_owner_of_the_root_is_set_before_it_is_mounted() -> None:
+    """Only where the layer below has another owner than the container's root: an ordinary cell has no such step."""
+    steps = build(SPEC, FULL, dataclasses.replace(ROOT, give=True)).prepare
+    place = steps.index(GiveRoot("a/diff", "../tmp/u/diff"))
+    assert isinstance(steps[place + 1], MountOverlay)
+    assert "GiveRoot" not in kinds(build(SPEC, FULL))
 
 
 def test_an_outer_proc_has_its_user_namespace_and_its_covers() -> None:

@@ -26,7 +26,7 @@ from nbcontainer.sandbox.spec import (
 )
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.network import AddAddress
-from nbcontainer.sandbox.steps.overlay import MountOverlay
+from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.rlimits import SetLimits
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
@@ -108,6 +108,7 @@ def test_every_step_of_a_plan_describes_itself(root: Overlay, spec: Spec, ids: A
         (BindVolume("/data", "/x", True, False), "mount the volume '/data' at '/x', writable"),
         (MountTmpfs("/t", 64 << 20), "mount a tmpfs of at most 64 MiB at '/t'"),
         (MountOverlay(("a", "b"), "up", "work"), "mount 2 layers at '/', with a writable layer on top"),
+        (GiveRoot("a/diff", "u"), "give the root directory the owner that it has in layer 'a/diff'"),
         (MountOverlay(("a",)), "mount 1 layer at '/', read-only"),
         (Execute(("sh", "a b"), ("A=b",), "/"), "run 'sh a b' in '/'"),
         (AddAddress("eth0", "fd00::100", "fd00::2"), "'eth0' the IPv6 address 'fd00::100' and the gateway 'fd00::2'"),

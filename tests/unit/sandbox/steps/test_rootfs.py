@@ -30,7 +30,7 @@ from nbcontainer.linux.mounts import (
 )
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, Call, RecordingKernel, call
 from nbcontainer.sandbox.steps.base import advice_for
-from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost, escaped
+from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay, ShowHost, escaped
 from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
@@ -65,6 +65,14 @@ def test_the_stage_is_a_small_tmpfs() -> None:
         call("mount", "tmpfs", "stage", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m"),
         *(call("mkdir", f"stage/{name}", 0o755) for name in ("root", "proc", "dev", "sys")),
     ]
+
+
+def test_the_owner_of_a_root_is_that_of_the_layer_below() -> None:
+    """The upper directory gets it, and its mode again: chown(2) clears some bits. Both are the store's directories."""
+    kernel = RecordingKernel()
+    GiveRoot("a/diff", "../tmp/u/diff").apply(kernel, ())
+    assert [made[0] for made in kernel.calls] == ["stat", "chown", "chmod"]
+    assert [made[1][0] for made in kernel.calls] == ["layers/a/diff", "tmp/u/diff", "tmp/u/diff"]
 
 
 def test_an_overlay_is_one_mount_from_inside_the_layers() -> None:

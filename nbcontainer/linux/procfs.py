@@ -141,7 +141,7 @@ def read_mounts(text: str) -> list[Mount]:
         words, rest = before.split(" "), after.split(" ")
         if len(words) < 6 or len(rest) < 3:
             continue
-        if not (words[0].isdecimal() and words[1].isdecimal()):
+        if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in words[:2]):
             continue
         root, target = _plain(words[3]), _plain(words[4])
         options, super_options = tuple(words[5].split(",")), tuple(rest[2].split(","))

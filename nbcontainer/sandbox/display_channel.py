@@ -121,7 +121,7 @@ class DisplayChannel:
 
     @contextlib.contextmanager
     def _shown(self, name: str) -> Iterator[int]:
-        if "/" in name or name in ("", ".", ".."):
+        if "/" in name or "\0" in name or name in ("", ".", ".."):
             raise ContainerError(f"invalid name of shown data: {name!r}")
         folder = self.open(SHOWN, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
         try:

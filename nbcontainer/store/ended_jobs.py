@@ -90,7 +90,7 @@ def _read(path: Path) -> list[EndedJobs]:
     found = []
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 values = json.loads(line)
                 jobs = tuple(map(str, values["jobs"]))
                 found.append(EndedJobs(str(values["notebook"]), jobs, killed=bool(values["killed"])))

@@ -80,6 +80,6 @@ class Sessions:
         """Return the state of each process that uses the store, without files that are read during a write."""
         found = []
         for path in self._folder.iterdir():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 found.append(json.loads(path.read_text()))
         return found

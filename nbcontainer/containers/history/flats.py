@@ -101,7 +101,7 @@ class Flats:
         for line in self.files.lines(journal):
             try:
                 found.append(Flat.from_line(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
                 continue
         return found
 

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import json
 import os
+import re
 import select
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from nbcontainer.containers.jobs.log import FORM, INERT, LogRecord, LogStream
+from nbcontainer.errors import StoreError
 from nbcontainer.linux import inotify
 from nbcontainer.outcome import Outcome
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 """Bytes that are read at once. A record is much shorter: the supervisor reads 64 KiB at most."""
 
+_RECORD = re.compile(rb"([0-9]{1,18}) ([0-9]{1,20}) ([oex]) ([0-9]{1,18})")
 _HEAD = 100  # bytes that the first line has at most
 _TURN = 0.1
 """Seconds between two looks at a log, if the kernel cannot report that it has grown, and at whether its job runs."""
@@ -36,7 +39,7 @@ class JobEnd:
     @classmethod
     def from_record(cls, record: LogRecord) -> JobEnd:
         """Return the end that a record of the stream END states."""
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             values: dict[str, Any] = json.loads(record.data)
             outcome = values["outcome"]
             return cls(None if outcome is None else Outcome.from_dict(outcome), str(values["problem"]))
@@ -48,7 +51,10 @@ class JobEnd:
 
 
 class LogReader:
-    """Reads the log at `path` (host), also across rotations. A context manager. Raises `OSError` if there is none."""
+    """Reads the log at `path` (host), also across rotations. A context manager.
+
+    Raises `OSError` if there is none, and `StoreError` for one that is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,16 +115,22 @@ class LogReader:
         return found
 
     def _parsed(self) -> LogRecord | None:
-        """Return the next whole record of what has been read, and move behind it."""
+        """Return the next whole record of what has been read, and move behind it.
+
+        Raises `StoreError` for a line that no record begins with, as a crash of the host can leave it.
+        """
         begin = self._data.find(b"\n", self._at) + 1
         if not begin:
             return None
-        number, time, stream, length = self._data[self._at : begin - 1].decode().split(" ")
+        if (head := _RECORD.fullmatch(self._data, self._at, begin - 1)) is None:
+            hint = "the output before it is whole; the next job in the container begins a new log"
+            raise StoreError(f"the log of a job at {self.path} is damaged after record {self._number}", hint=hint)
+        number, time, stream, length = head.groups()
         end = begin + int(length)
         if end > len(self._data):
             return None
         self._at = end
-        return LogRecord(int(number), int(time), LogStream(stream), self._data[begin:end])
+        return LogRecord(int(number), int(time), LogStream(stream.decode()), self._data[begin:end])
 
     def _is_current(self) -> bool:
         """Return whether the path still names the file that is open; a removed log is not replaced any more."""

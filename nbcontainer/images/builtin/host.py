@@ -16,7 +16,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.errors import ImageError
+from nbcontainer.errors import ImageError, StoreError
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host_survey
 from nbcontainer.images.builtin.busybox import BUSYBOX_CONFIG
@@ -67,7 +67,10 @@ def _current(staging: Staging, view: MachineView) -> Image:
         if layer is None:
             hint = f"run `%container rmi {reference.HOST}`, then try again"
             raise ImageError("the layer of the image host is missing from the store", hint=hint)
-        if directories(store, layer) != view.directories:
+        before = None
+        with contextlib.suppress(StoreError):  # a damaged file is written again
+            before = directories(store, layer)
+        if before != view.directories:
             write_beside(store, layer, view.directories)
         return known
     finally:
@@ -140,11 +143,22 @@ def write_layer(fd: int, entries: dict[str, SurveyEntry]) -> str:
 def directories(store: Store, layer: str) -> tuple[str, ...]:
     """Return the machine's directories (absolute) below a layer, or changed in it; none for layers of other images."""
     try:
-        text = (store.path / "layers" / layer / BESIDE).read_text()
+        text = (store.path / "layers" / layer / BESIDE).read_bytes()
     except FileNotFoundError:
         return ()
-    found: Any = json.loads(text)
-    return tuple(found["directories"])
+    return _named(text, layer)
+
+
+def _named(text: bytes, layer: str) -> tuple[str, ...]:
+    """Return the directories that the file beside a layer names. Raises `StoreError` for one that is damaged."""
+    try:
+        found: Any = json.loads(text)["directories"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(path, str) and path.startswith("/") for path in found):
+        hint = "remove the image host, and the containers on it: the next cell makes a new one"
+        raise StoreError(f"the file {BESIDE} of layer {layer} is damaged", hint=hint)
+    return tuple(found)
 
 
 def write_beside(store: Store, layer: str, found: Sequence[str]) -> None:

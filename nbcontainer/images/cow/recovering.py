@@ -45,7 +45,7 @@ def _read(stage: int) -> tuple[list[Any], list[Any]]:
             found = json.loads(os.pread(fd, _LIMIT, 0))
         moves = [(os.fsencode(path), _number(old), _number(new)) for path, old, new in found["moves"]]
         rights = [(os.fsencode(path), int(mode), int(uid), int(gid)) for path, mode, uid, gid in found["rights"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return [], []
     return moves, rights
 

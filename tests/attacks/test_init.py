@@ -16,6 +16,7 @@ import pytest
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.helper.program import SWITCH
 from nbcontainer.sandbox.spec import ProcLevel, Userns
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
@@ -142,9 +143,10 @@ def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Itera
     engine = Engine(store_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(own_python))
-        engine.launcher.start()
+        patch.setenv(SWITCH, "0")  # the compiled init is no interpreter
+        assert not engine.launcher.helper
         if os.geteuid() == 0:
-            engine.launcher_for(Userns.HOST).start()
+            assert not engine.launcher_for(Userns.HOST).helper
     yield Attacker(engine, attack.folder)
     engine.close()
 

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +177,17 @@ def test_a_changed_image_is_found_as_it_is(compiled: Engine) -> None:
     assert homes == ["/one", "/two", "/one"]
 
 
+def test_a_process_with_few_descriptors_has_it(compiled: Engine) -> None:
+    """As a program in a terminal: a number that the server needs is that of the program's file."""
+    script = (
+        "import sys; from pathlib import Path; from nbcontainer.containers.engine import Engine\n"
+        "engine = Engine(Path(sys.argv[1])); print(engine.launcher.helper); engine.close()"
+    )
+    command = [sys.executable, "-c", script, str(compiled.store.path)]
+    environment = os.environ | {program.SWITCH: "1"}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_what_a_cell_leaves_is_ended(compiled: Engine) -> None:
     """Its processes die with it, and the outcome is that of the program."""
     ran = run_script(compiled, "sleep 1000 & echo here; exit 7")
@@ -191,6 +204,37 @@ def test_no_capability_opens_init(compiled: Engine, options: dict[str, object]) 
     """A cell that may trace in its user namespace looks into its init no more than without (ptrace(2))."""
     script = "for f in exe cwd root environ mem maps; do head -c 1 /proc/1/$f >/dev/null 2>&1 && echo $f; done; true"
     assert run_script(compiled, script, **options).text == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"cap_add": ["ALL"]}], ids=["default", "ALL"])
+def test_init_run_as_a_program_has_nothing_to_do(compiled: Engine, options: dict[str, object]) -> None:
+    """A cell whose program is its init's file has a program without a channel, which ends; the next cell works.
+
+    CVE-2019-5736: by this way a cell of runc changed the file of the host. This file is sealed, and in memory.
+    """
+    out: list[bytes] = []
+    request = request_of_keywords("busybox", ("/proc/self/exe", "-c", "true"), None, options)
+    _, outcome = run.run(compiled, request, Streams(out.append, out.append))
+    assert (str(outcome.reason), outcome.exit_code) == ("exited", 0)
+    assert b"".join(out) in (
+        b"",
+        b"nbcontainer init: the namespaces cannot be entered\n",
+    )  # the filter refuses setns(2)
+    assert run_script(compiled, "echo here", **options).text == "here"
+
+
+def test_the_file_of_init_is_sealed() -> None:
+    """Even its owner, who is root in a plain user's containers, can neither write to it nor change its size."""
+    fd = program.memory_file(b"content")
+    try:
+        for change in (lambda: os.write(fd, b"x"), lambda: os.ftruncate(fd, 0), lambda: os.ftruncate(fd, 100)):
+            with pytest.raises(PermissionError):
+                change()
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 0)
+        assert os.pread(fd, 100, 0) == b"content"
+    finally:
+        os.close(fd)
 
 
 def test_it_ends_with_its_launcher(compiled: Engine) -> None:

@@ -30,7 +30,8 @@ class HelperServer:
 
     def __init__(self, control: socket.socket, pid: int) -> None:
         self._control = control
-        self._pid = pid
+        self.pid = pid
+        """The server's host pid."""
         self._numbers = itertools.count(1)
 
     def order(self, flags: int, first: bytes) -> int:
@@ -62,7 +63,7 @@ class HelperServer:
         """Close the socket: the server and its inits end. Waits for it; in a fork(2) of this process it does not."""
         self._control.close()
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
 
 
 def start_server(launcher: int, errors: int, namespaces: tuple[int, int], store: int) -> HelperServer:
@@ -79,14 +80,17 @@ def start_server(launcher: int, errors: int, namespaces: tuple[int, int], store:
             opened.callback(os.close, fd)
             return fd
 
-        binary = keep(program.memory_file(content))
+        def above(fd: int) -> int:
+            """Return a copy with a number that no descriptor of the server is to get."""
+            return keep(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
+
+        binary = above(keep(program.memory_file(content)))
         ours, theirs = protocol.pair()
         opened.enter_context(theirs)
         null, notebook = keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)), keep(os.pidfd_open(os.getpid()))
         status = keep(os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC))
         files = (theirs.fileno(), notebook, status, *namespaces, store, keep(os.pidfd_open(launcher)))
-        # None of them has a number that another one is to get.
-        moved = [keep(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE)) for fd in (null, null, errors, *files)]
+        moved = [above(fd) for fd in (null, null, errors, *files)]
         try:
             pid = os.posix_spawn(
                 f"/proc/self/fd/{binary}",

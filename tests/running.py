@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.launcher.client import Launcher
 
 DEADLINE = 60.0
 """Seconds to wait for an event that comes at once, unless something is broken or the machine is very busy."""
@@ -128,6 +129,17 @@ def descendants(pid: int) -> set[int]:
         todo = set().union(*(children.get(one, set()) for one in todo)) - found
         found |= todo
     return found
+
+
+def beginners(launcher: Launcher) -> set[int]:
+    """The processes whose children are the inits of a launcher: its own, and the server of the compiled helper."""
+    own, helper = launcher.pid, launcher.connection.helper
+    return {own} if helper is None else {own, helper.pid}
+
+
+def processes_of(launcher: Launcher) -> set[int]:
+    """The pids of the inits of a launcher, and of all below them."""
+    return {pid for begun in beginners(launcher) for pid in descendants(begun)}
 
 
 def pidfds(pids: Iterable[int]) -> list[int]:

@@ -19,7 +19,7 @@ from tests.attacks.inside import attempt
 from tests.attacks.ways import WAYS, Way
 from tests.combinations import combinations
 from tests.requirements import require
-from tests.running import descendants
+from tests.running import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +58,11 @@ def multiply() -> object:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fork_bomb_comes_to_its_limit(way: Way, grouped: Callable[..., Outcome], attack: Attacker) -> None:
     """`--pids-limit` holds for all that it forks, wherever that hides, and everything of it goes with the cell."""
-    before = set(descendants(attack.engine.launcher.pid))
+    before = processes_of(attack.engine.launcher)
     ended = grouped(multiply, way, pids=60)
     assert (ended.reason, ended.limit) == ("too many processes", 60)
     attack.engine.background.wait()
-    assert not set(descendants(attack.engine.launcher.pid)) - before
+    assert not processes_of(attack.engine.launcher) - before
 
 
 def crowd(most: int) -> object:

@@ -25,9 +25,9 @@ import nbcontainer
 from nbcontainer.containers.commit import export
 from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.linux.procfs import descendants
 from tests.benchmarks.cells import _podman
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.running import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,8 +135,7 @@ def _rootfs(engine: Engine, place: Path) -> Path:
 
 def spare_memory(engine: Engine) -> float:
     """Bytes of memory that one waiting container holds alone, on average (proc_pid_smaps(5))."""
-    launcher = engine.launcher.pid
-    sizes = [size for pid in descendants(launcher) if (size := _private(pid))]
+    sizes = [size for pid in processes_of(engine.launcher) if (size := _private(pid))]
     return sum(sizes) / len(sizes) if sizes else 0.0
 
 

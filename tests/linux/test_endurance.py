@@ -15,7 +15,7 @@ import pytest
 from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.warm_pool import DEPTH
-from tests.running import all_dead, descendants, pidfds, run_script
+from tests.running import all_dead, beginners, pidfds, processes_of, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def amounts(engine: Engine) -> Amounts:
         engine.background.wait()
     store, launcher = engine.store.path, engine.launcher
     return Amounts(
-        len(descendants(launcher.pid)),
+        len(processes_of(launcher)),
         _entries(Path("/proc/self/fd")),
         _entries(Path(f"/proc/{launcher.pid}/fd")),
         launcher.memory(),
@@ -146,7 +146,7 @@ def test_an_engine_that_is_closed_leaves_the_image_alone(tmp_path: Path, engine:
     own = Engine(tmp_path / "store")
     for script in SCRIPTS * 3:
         assert run_script(own, script).outcome.ok
-    everybody = pidfds({own.launcher.pid, *descendants(own.launcher.pid)})
+    everybody = pidfds(beginners(own.launcher) | processes_of(own.launcher))
     own.close()
     assert all_dead(everybody)
     store = tmp_path / "store"

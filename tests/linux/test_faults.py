@@ -17,7 +17,7 @@ from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
-from tests.running import all_dead, descendants, mounts_of, pidfds
+from tests.running import all_dead, beginners, descendants, mounts_of, pidfds, processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class Faults:
         self.at = -1
         self.code = 0
         self.steps: list[Step] = []
-        self.others = descendants(os.getpid()) - descendants(engine.launcher.pid) - {engine.launcher.pid}
+        self.others = descendants(os.getpid()) - processes_of(engine.launcher) - beginners(engine.launcher)
         monkeypatch.setattr(PlanTemplate, "on", lambda template, root, name="": self._on(template, root, name))
 
     def _on(self, template: PlanTemplate, root: Overlay | Directory, name: str) -> Plan:
@@ -146,7 +146,7 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
         thread = threading.Thread(target=run)
         thread.start()
         while thread.is_alive():
-            killed = pidfds(descendants(engine.launcher.pid))
+            killed = pidfds(processes_of(engine.launcher))
             for fd in killed:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
             assert all_dead(killed)

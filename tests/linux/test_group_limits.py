@@ -19,7 +19,7 @@ from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
 from tests.requirements import require
-from tests.running import all_dead, descendants, pidfds
+from tests.running import all_dead, descendants, pidfds, processes_of
 
 if TYPE_CHECKING:
     from nbcontainer.api import Result
@@ -93,12 +93,12 @@ class TestEnforced:
 
     def test_too_many_processes_are_the_reason(self, engine: Engine) -> None:
         """A fork bomb comes to its limit, and everything of it is gone with the cell."""
-        before = set(descendants(engine.launcher.pid))
+        before = processes_of(engine.launcher)
         result = run(engine, "bomb() { bomb | bomb & bomb; }; bomb", pids_limit=30)
         assert (result.outcome.reason, result.outcome.limit) == ("too many processes", 30)
         assert "can't fork" in result.stderr.decode()
         engine.background.wait()
-        assert len(set(descendants(engine.launcher.pid)) - before) <= 4  # those that wait for the next cells
+        assert len(processes_of(engine.launcher) - before) <= 4  # those that wait for the next cells
 
     def test_processors_are_shared_out(self, engine: Engine) -> None:
         """A cell that counts gets a fifth of one processor: it takes five times as long as it computes."""

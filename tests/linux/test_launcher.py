@@ -22,7 +22,7 @@ from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import Network, Networking, Overlay, Privileges, Program, Spec
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 from tests.requirements import require_plain_user
-from tests.running import all_dead, descendants, pidfds
+from tests.running import all_dead, descendants, pidfds, processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ def test_waiting_containers_that_were_killed_are_replaced(cell: Cell, engine: En
     """What waits for the next cell may be killed, where memory is short for one: the cell does not notice."""
     cell("true")
     engine.background.wait()
-    fds = pidfds(descendants(engine.launcher.pid))
+    fds = pidfds(processes_of(engine.launcher))
     assert fds
     for fd in fds:
         signal.pidfd_send_signal(fd, signal.SIGKILL)

@@ -30,7 +30,7 @@ from tests.debian import debian_tar
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
-from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_of, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,7 +242,7 @@ def test_a_shutdown_leaves_nothing(make_inside: Callable[..., ProvisionedKernel]
     others = set((engine.store.path / "containers").iterdir())
     kernel = make_inside()
     kernel.run("import os; os.system('setsid sleep 1000 &'); open('/made', 'w')").good()
-    folder, watched = folder_of(kernel), pidfds(descendants(engine.launcher.pid))
+    folder, watched = folder_of(kernel), pidfds(processes_of(engine.launcher))
     assert watched
     kernel.client.stop_channels()
     kernel.manager.shutdown_kernel()

@@ -30,7 +30,7 @@ from nbcontainer.store import durability
 from tests.faults import checks
 from tests.faults.checks import Damaged
 from tests.faults.verbs.table import KERNEL, Bench, VerbAct, acts
-from tests.running import DEADLINE, mounts_of, run_script
+from tests.running import DEADLINE, beginners, mounts_of, processes_of, run_script
 from tests.unit.images.fake_registry import FakeRegistry
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class VerbKills:
         servers = {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}  # type: ignore[attr-defined]
         launchers = [one for one in (self.bench.engine.launcher, self.bench.engine._host_launcher) if one is not None]
         return {pid for pid in servers if pid} | {
-            pid for one in launchers for pid in (one.pid, *procfs.descendants(one.pid))
+            pid for one in launchers for pid in beginners(one) | processes_of(one)
         }
 
     def _start(self, act: VerbAct) -> multiprocessing.process.BaseProcess:

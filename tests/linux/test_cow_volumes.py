@@ -24,6 +24,7 @@ from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import attaching, directories, volume_changes
 from nbcontainer.containers.diff import diff
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.integrity.container_check import check_containers
 from nbcontainer.errors import ChangesRefused, ContainerBusy, ContainerError, UsageError
 from nbcontainer.sandbox.userns import idmap
 from tests.requirements import require, require_plain_user, require_root
@@ -587,15 +588,91 @@ def test_a_new_name_of_a_file_is_a_link_on_the_host(scene: Scene) -> None:
     assert scene.nothing_is_left()
 
 
-def test_files_of_a_volume_are_not_restored_from_the_root(scene: Scene) -> None:
-    """`restore` takes files of the root: for one that is in a volume, the error names what goes back."""
-    scene.cell("echo c > /data/a; echo root > /f")
-    for path in ("/data/a", "/data"):
-        with pytest.raises(ContainerError, match="is in the copy-on-write volume at /data") as caught:
-            restore(scene.made, 0, ["/f", path])
-        assert "discard" in caught.value.hint
-    restore(scene.made, 0, ["/f"])
-    assert scene.changes() == ["C /data/a"]
+def test_files_of_a_volume_are_restored_with_those_of_the_root(scene: Scene) -> None:
+    """`restore` gives a volume the files of an earlier state, and `undo` takes that back; the host has no change."""
+    scene.cell("echo one > /data/a; echo one > /f; mkdir /data/sub/new; echo 1 > /data/sub/new/n")
+    scene.cell("echo two > /data/a; echo two > /f; rm -r /data/sub/new; echo 2 > /data/c")
+    restore(scene.made, 1, ["/f", "/data/a", "/data/sub/new"])
+    assert scene.cell("cat /f /data/a /data/sub/new/n /data/c").stdout.split() == [b"one", b"one", b"1", b"2"]
+    assert scene.changes() == ["C /data/a", "A /data/c", "A /data/sub/new", "A /data/sub/new/n"]
+    assert (scene.data / "a").read_text() == "of the host\n"
+    scene.made.undo()
+    assert scene.cell("cat /f /data/a; ls /data/sub").stdout.split() == [b"two", b"two", b"x"]
+    scene.apply()
+    assert (scene.data / "a").read_text() == "two\n"
+
+
+def test_a_volumes_file_of_the_image_is_the_hosts(scene: Scene) -> None:
+    """`restore dev@0 PATH` drops the changes to one path: cells see the host's present file, and `apply` the rest."""
+    scene.cell("echo c > /data/a; rm /data/b; echo new > /data/c; ln -s a /data/l")
+    (scene.data / "a").write_text("again\n")
+    restore(scene.made, 0, ["/data/a", "/data/b", "/data/l"])
+    assert scene.cell("cat /data/a /data/b; ls /data").stdout.split() == [
+        *(b"again", b"stays"),
+        *(b"a", b"b", b"c", b"link", b"sub"),
+    ]
+    assert scene.changes() == ["A /data/c"]
+    scene.apply()
+    assert (scene.data / "c").read_text() == "new\n"
+    assert (scene.data / "a").read_text() == "again\n"
+
+
+def test_nothing_is_pending_when_all_changes_are_restored_from_the_image(scene: Scene) -> None:
+    """Without a change left, there is nothing to apply."""
+    scene.cell("echo c > /data/a")
+    restore(scene.made, 0, ["/data/a"])
+    assert not volume_changes.has_changes(scene.made)
+    with pytest.raises(ChangesRefused, match="nothing to apply"):
+        scene.apply()
+
+
+def test_a_whole_volume_is_restored(scene: Scene) -> None:
+    """The path of the volume stands for all of it; a directory that a cell made anew hides the host's again."""
+    scene.cell("echo 1 > /data/a; rm -r /data/sub; mkdir /data/sub; echo y > /data/sub/y")
+    scene.cell("echo 2 > /data/a; echo 2 > /data/sub/z; rm /data/b")
+    restore(scene.made, 1, ["/data"])
+    assert scene.cell("cat /data/a; ls /data/sub /data/b").stdout.split() == [b"1", b"/data/b", b"/data/sub:", b"y"]
+    scene.verb("discard", scene.name)
+    restore(scene.made, 1, ["/data/sub"])
+    assert scene.cell("ls /data/sub").stdout == b"y\n"
+    scene.apply()
+    assert sorted(path.name for path in (scene.data / "sub").iterdir()) == ["y"]
+
+
+def test_a_change_of_the_host_is_in_conflict_with_a_restored_file(scene: Scene) -> None:
+    """What the host changed after the container's first cell is not overwritten by a restored file either."""
+    scene.cell("echo 1 > /data/a")
+    scene.cell("echo 2 > /data/a")
+    (scene.data / "a").write_text("again\n")
+    restore(scene.made, 1, ["/data/a"])
+    assert scene.conflicts() == {"/data/a": "changed on the host meanwhile"}
+    with pytest.raises(ChangesRefused):
+        scene.apply()
+
+
+@pytest.mark.parametrize(
+    ("second", "path", "problem"),
+    [
+        ("true", "/data/nothing", "cannot restore '/data/nothing': neither"),
+        ("rm -r /data/sub", "/data/sub/x", "cannot restore below '/sub' of the volume: it is not a directory now"),
+        ("rm -r /data/sub; ln -s . /data/sub", "/data/sub/x", "cannot restore below '/sub' of the volume"),
+        ("rm -r /data/sub; mkdir /data/sub", "/data/sub/x", "cannot restore '/sub/x' of the volume: a directory above"),
+    ],
+)
+def test_a_path_of_a_volume_that_cannot_be_restored_is_one_line(
+    scene: Scene, second: str, path: str, problem: str
+) -> None:
+    """The error names the path and the next step, and the container stays as it is, in the root too."""
+    scene.cell("echo 1 > /data/a; echo one > /f")
+    scene.cell(f"{second}; echo two > /f")
+    count = scene.made.record.count
+    with pytest.raises(ContainerError) as caught:
+        restore(scene.made, 0, ["/f", path])
+    assert problem in str(caught.value)
+    assert caught.value.hint
+    assert scene.made.record.count == count
+    scene.engine.background.wait()
+    assert check_containers(scene.engine.store) == []
 
 
 def test_history_counts_the_files_of_a_volume(scene: Scene) -> None:

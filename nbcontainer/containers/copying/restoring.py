@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.cow import restoring_paths
 from nbcontainer.containers.record import CellRecord
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import sandboxed, trash
 from nbcontainer.images.builtin import host
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
-from nbcontainer.store.errors import store_error
+from nbcontainer.store.errors import store_error, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.history.volume_states import VolumeState
+
+_DONE = Outcome(Reason.EXITED, 0)
 
 
 def restore(container: Container, number: int, paths: Sequence[str]) -> CellRecord:
@@ -32,16 +35,46 @@ def restore(container: Container, number: int, paths: Sequence[str]) -> CellReco
     with container.use():
         if container.saved and container.record.carried:
             container.save()
-        _check_in_root(container, number, wanted)
-        layer = _layer(container, number, wanted)
-        try:
-            cell = _added(container, layer, f"restore {container.name}@{number} {' '.join(wanted)}")
-        except BaseException:
-            _drop(container, layer)
-            raise
+        text = f"restore {container.name}@{number} {' '.join(wanted)}"
+        cell = _restored(container, number, wanted, text)
         container.confinement = None
         container.settle()
     return cell
+
+
+def _restored(container: Container, number: int, wanted: Sequence[str], text: str) -> CellRecord:
+    """Add the state with the paths, which are in the root or in copy-on-write volumes; return its record."""
+    state = container.state(number)
+    old, now = () if state is None else state.volumes, container.record.volumes
+    in_root, in_volumes = _by_volume(wanted, old, now)
+    layer = _layer(container, number, in_root) if in_root else ""
+    try:
+        if not in_volumes:
+            return _added(container, [layer], CellRecord(layer, text, timestamps.timestamp(), _DONE))
+        with (
+            store_errors("restore files", container.workspace.store.path),
+            restoring_paths.restored(container.workspace, old, now, in_volumes) as (volumes, made),
+        ):
+            new = [layer, *made] if layer else made
+            return _added(container, new, CellRecord(layer, text, timestamps.timestamp(), _DONE), volumes)
+    except BaseException:
+        if layer:
+            _drop(container, layer)
+        raise
+
+
+def _by_volume(
+    paths: Sequence[str], old: Sequence[VolumeState], now: Sequence[VolumeState]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the paths that are in the root, and those in volumes by their targets, relative to these (`/a`)."""
+    in_root: list[str] = []
+    in_volumes: dict[str, list[str]] = {}
+    for path in paths:
+        if target := restoring_paths.target_of(path, old, now):
+            in_volumes.setdefault(target, []).append(path[len(target.rstrip("/")) :] or "/")
+        else:
+            in_root.append(path)
+    return in_root, in_volumes
 
 
 def _checked(path: str) -> str:
@@ -98,18 +131,6 @@ def _layer(container: Container, number: int, paths: list[str]) -> str:
     return new
 
 
-def _check_in_root(container: Container, number: int, paths: Sequence[str]) -> None:
-    """Raise `ContainerError` for a path in a copy-on-write volume that has changes, now or in the state."""
-    state = container.state(number)
-    volumes = [*container.record.volumes, *(() if state is None else state.volumes)]
-    for target in [volume.target for volume in volumes if volume.layers]:
-        for path in paths:
-            if f"{path}/".startswith(f"{target.rstrip('/')}/"):
-                problem = f"cannot restore {path!r}: it is in the copy-on-write volume at {target}"
-                hint = "`%container undo` goes back with the volumes, and `%container discard` drops their changes"
-                raise ContainerError(problem, hint=hint)
-
-
 def _check_reachable(container: Container, layers: Sequence[str]) -> None:
     """Raise `ContainerError` if a layer cannot be linked to: the machine itself, or one in memory."""
     store = container.workspace.store
@@ -120,15 +141,18 @@ def _check_reachable(container: Container, layers: Sequence[str]) -> None:
         raise ContainerError(f"cannot restore files in '{container.name}': its changes are in memory", hint=hint)
 
 
-def _added(container: Container, layer: str, text: str) -> CellRecord:
+def _added(
+    container: Container, new: Sequence[str], cell: CellRecord, volumes: tuple[VolumeState, ...] | None = None
+) -> CellRecord:
+    """Finish new layers and add a cell with them; see `Container.add_cell`. Return the cell."""
     store = container.workspace.store
     with store.lock(shared=True):
         try:
-            store.layers.finish(layer)
+            for layer in new:
+                store.layers.finish(layer)
         except OSError as error:
             raise store_error("restore files", store.path, error) from error
-        cell = CellRecord(layer, text, timestamps.timestamp(time.time()), Outcome(Reason.EXITED, 0))
-        container.add_cell(cell)
+        container.add_cell(cell, volumes)
     return cell
 
 

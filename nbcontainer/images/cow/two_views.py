@@ -27,7 +27,7 @@ class Side:
 
     def __init__(self, tree: int, layers: Sequence[int]) -> None:
         self._tree = tree
-        self._layers = layers
+        self.layers = layers
         self.entries = merge(layers)
 
     def home(self, path: bytes) -> int | None:
@@ -35,7 +35,7 @@ class Side:
         entry = self.entries.get(path)
         if entry is None:
             return None if self.hides(path) else self._tree
-        return None if entry.kind == Kind.DELETED else self._layers[entry.layer]
+        return None if entry.kind == Kind.DELETED else self.layers[entry.layer]
 
     def hides(self, path: bytes) -> bool:
         """Return whether a change to a directory above a path hides what the host has there."""

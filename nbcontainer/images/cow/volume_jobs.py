@@ -6,11 +6,22 @@ container: the directory's mount, or the user namespace, translates them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from nbcontainer.images.cow import before, below, comparing, merged, placing, recovering, texts, two_views
+from nbcontainer.images.cow import (
+    before,
+    below,
+    comparing,
+    merged,
+    placing,
+    recovering,
+    restored_layer,
+    texts,
+    two_views,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,6 +109,31 @@ def two_texts(
     """Return the texts of small files of each state, by path; see `nbcontainer.images.comparison.small_files`."""
     names = [os.fsencode(path[1:]) for path in paths]
     return [side.texts(names, limit, total) for side in _sides(files, sides)]
+
+
+def restore(
+    files: Sequence[int],
+    _: Progress,
+    *,
+    layers: list[str],
+    sides: list[list[int]],
+    target: str,
+    paths: list[str],
+) -> dict[str, Any]:
+    """Fill the directory `target` as `restored_layer` does; `layers` and `target` are paths relative to the root.
+
+    Return the paths that are `missing` in both states, and whether the new layer has `changes`.
+    """
+    os.umask(0)
+    names = [os.fsencode(path[1:]) for path in paths]
+    with contextlib.ExitStack() as stack:
+        root = os.open("/", below.DIRECTORY)
+        stack.callback(os.close, root)
+        fds = [stack.enter_context(below.opened(root, os.fsencode(path), below.DIRECTORY)) for path in layers]
+        made = stack.enter_context(below.opened(root, os.fsencode(target), below.DIRECTORY))
+        restoring = restored_layer.Restoring(files[0], *_sides([files[0], *fds], sides))
+        missing = [f"/{os.fsdecode(path)}" for path in restoring.missing(names)]
+        return {"missing": missing, "changes": not missing and restoring.fill(names, made)}
 
 
 def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, force: bool) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def beside(directory: str, found: Iterable[str]) -> str:
             continue
         if glob.has_magic(word):
             above, _, pattern = path.rpartition("/")
-            if not glob.has_magic(above) and next(Path(above).glob(pattern), None):
+            if not glob.has_magic(above) and next(glob.iglob(pattern, root_dir=above), None):  # noqa: PTH207 - takes `2**n`
                 return word
         elif os.path.lexists(path) and ("/" in word or "." in word or not shutil.which(word)):
             return word

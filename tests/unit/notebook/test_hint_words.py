@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nbcontainer.notebook import hint_words
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
         ("test -e x; -table.csv", ""),
         ("sort", ""),
         ("ls */a.txt", ""),
+        ("x = 2**n", ""),
+        ("ls **.csv", "**.csv"),
+        ("ls ***", ""),
         ("echo . .. / ./ * -- -", ""),
         ("cat " + "x" * 5000, ""),
         ("", ""),
@@ -40,6 +45,19 @@ def test_a_word_names_a_file_beside_the_notebook(tmp_path: Path, body: str, foun
     for path in ("table.csv", "data/a.txt", "sort", "../outside", "-table.csv"):
         (here / path).touch()
     assert hint_words.beside(str(here), hint_words.words(body)) == found
+
+
+@given(st.text(st.sampled_from("*?[]!-~/.$aZ9 \n\0\\'\"{}(ä\udc80"), max_size=40))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_makes_a_hint_an_error(tmp_path: Path, body: str) -> None:
+    """Whatever a cell's body is, the questions of the hints have an answer: they come after the cell's own error."""
+    found = hint_words.words(body)
+    hint_words.beside(str(tmp_path), found)
+    hint_words.in_home(found)
+    hint_words.has_negation(body)
+    hint_words.pings(body)
+    hint_words.needs_identity(body)
+    hint_words.notebook_variable(body, set())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
+from nbcontainer.containers.history.states import States
 from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records, save_pin
 from nbcontainer.containers.removal import move_to_tmp
 from nbcontainer.errors import ContainerError, ImageError
@@ -20,12 +21,12 @@ from nbcontainer.store.cache_entries import CONTENTS, BadEntry, Cache
 from nbcontainer.store.ended_jobs import note_dead
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.locks import open_lock, try_lock
+from nbcontainer.store.sessions import CleanMark
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.history.state import State
-    from nbcontainer.containers.history.states import States
     from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
@@ -35,7 +36,8 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
     """Remove the anonymous containers and unfinished work of dead sessions; return how many paths were removed.
 
     Nothing that is in use, named or referenced is removed: the store's exclusive lock is held, and unfinished work has
-    its session in its name. Incomplete downloads are removed after `partly` seconds.
+    its session in its name. Incomplete downloads are removed after `partly` seconds. Containers are looked at only if
+    the store has changed since the last cleanup, so that a notebook starts as fast with many of them.
     """
     store = workspace.store
     group.sweep(Machine())
@@ -43,9 +45,9 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
         durability.recover(store)
         note_dead(store)
         alive = store.sessions.alive()
-        _drop_anonymous(workspace, alive)
         unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
-        unused += _unused_layers(workspace)
+        if not partly or not CleanMark(store.path).holds():
+            unused += _unused_layers(workspace, _drop_anonymous(workspace, alive))
         moved = move_to_tmp(store, unused)
         parts = partial_blobs.left_over(store, partly, remove=lambda path: path.unlink())
     for path in moved:
@@ -57,30 +59,53 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
     return len(moved) + len(parts)
 
 
-def _drop_anonymous(workspace: Workspace, alive: set[str]) -> None:
+def _drop_anonymous(workspace: Workspace, alive: set[str]) -> list[Record] | None:
+    """Remove the anonymous containers of sessions that are not `alive`; return the records of the others.
+
+    None if one of them is damaged.
+    """
+    kept: list[Record] | None = []
+    states = States(workspace.store.path)
     for path in (workspace.store.path / "containers").iterdir():
         try:
-            session = read_record(path).session
+            record = read_record(path, states)
+            if not record.session or record.session in alive:
+                if kept is not None:
+                    kept.append(record)
+                continue
         except (FileNotFoundError, NotADirectoryError):
-            session = "none"  # a dead process was creating it: creation holds the lock that is held now
+            pass  # a dead process was creating it: creation holds the lock that is held now
         except ContainerError:
-            continue  # damaged: only a person removes it
-        if session and session not in alive:
-            for file in FILES:
-                (path / file).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            kept = None  # damaged: only a person removes it
+            continue
+        for file in FILES:
+            (path / file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.rmdir()
+    return kept
 
 
-def _unused_layers(workspace: Workspace) -> list[Path]:
+def _unused_layers(workspace: Workspace, kept: list[Record] | None) -> list[Path]:
+    """Return the layers that nothing uses; `kept` are the records of all containers, None if one is damaged.
+
+    Journals and blobs that nothing uses are removed. If that leaves only what belongs to names, the store is marked.
+    """
+    if kept is None:
+        return []  # the layers of damaged records and images are unknown, so all layers may be in use
+    store = workspace.store
     try:
-        kept = records(workspace.store)
-        journals, used = journals_and_layers_in_use(workspace.store)
+        journals, used = journals_and_layers_in_use(store, kept)
         found = workspace.images.collect(used, {record.image_digest for record in kept})
     except (ContainerError, ImageError):
-        return []  # the layers of damaged records and images are unknown, so all layers may be in use
-    alive = workspace.store.sessions.alive()
+        return []
+    alive = store.sessions.alive()
     workspace.states.drop_all_but(journals, alive)
+    if (
+        not found
+        and not any(record.session for record in kept)
+        and journals.issuperset(workspace.states.journals.names())
+    ):
+        CleanMark(store.path).set(store.path / "tmp" / store.unique())
     return [path for path in found if not _is_being_filled(workspace, path, alive)]
 
 
@@ -184,9 +209,10 @@ def end_session(workspace: Workspace) -> None:
     """Remove this process's anonymous containers, and its files in `tmp`. Call it at the end of the process."""
     store = workspace.store
     with store.lock():
-        _drop_anonymous(workspace, store.sessions.alive() - {store.session})
-        own = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
-        unused = own + _unused_layers(workspace)
+        unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] == store.session]
+        if not CleanMark(store.path).holds():
+            kept = _drop_anonymous(workspace, store.sessions.alive() - {store.session})
+            unused += _unused_layers(workspace, kept)
         if not unused:
             return
         moved = move_to_tmp(store, unused)

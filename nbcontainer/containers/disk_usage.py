@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.history.marking import mark
+from nbcontainer.containers.history.states import States
 from nbcontainer.containers.record import read_record
 from nbcontainer.errors import ContainerDamaged, ImageError
 from nbcontainer.images import sandboxed
@@ -17,7 +18,6 @@ from nbcontainer.store.cache_entries import Cache
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.containers.history.states import States
     from nbcontainer.containers.record import Record
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.store.layout import Store
@@ -89,11 +89,12 @@ def _of_results(cache: Cache, sizes: dict[str, int], users: Counter[str]) -> tup
 
 
 def _records(store: Store) -> list[Record]:
-    """Return the records of all containers that can be read."""
+    """Return the records of all containers that can be read, by their names."""
     found = []
-    for path in (store.path / "containers").iterdir():
+    states = States(store.path)
+    for path in sorted((store.path / "containers").iterdir()):
         with contextlib.suppress(OSError, ContainerDamaged):
-            found.append(read_record(path))
+            found.append(read_record(path, states))
     return found
 
 

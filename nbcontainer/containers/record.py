@@ -307,12 +307,13 @@ def records(store: Store) -> list[Record]:
     return found
 
 
-def journals_and_layers_in_use(store: Store) -> tuple[set[str], set[str]]:
+def journals_and_layers_in_use(store: Store, kept: list[Record] | None = None) -> tuple[set[str], set[str]]:
     """Return the journals and the layers of all containers on disk, with the layers of cached results.
 
-    Raises `ContainerDamaged`: the layers of a damaged record are not known.
+    `kept` are their records, if they have been read. Raises `ContainerDamaged`: the layers of a damaged record are not
+    known.
     """
-    kept, states = records(store), States(store.path)
+    kept, states = records(store) if kept is None else kept, States(store.path)
     own = {record.journal for record in kept if record.journal}
     others = {state.id.journal for record in kept for state in (record.head, record.tip) if state is not None}
     journals, layers = mark(states, own | others - {""})

@@ -5,6 +5,7 @@
     layers/sha256/HEX -> ../ID                the layer with that content
     containers/NAME/                          see `nbcontainer.containers`
     journals/ID, flats/ID                     the states of a container (`nbcontainer.containers.history`)
+    clean                                     nothing to remove (`nbcontainer.store.sessions.CleanMark`)
     ended-jobs                                jobs that ended with notebooks (`nbcontainer.store.ended_jobs`)
     sessions/ID                               locked by a process that uses the store (`nbcontainer.store.sessions`)
     partial/HEX                               a blob that is being transferred (`nbcontainer.store.partial_blobs`)

@@ -7,11 +7,72 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING, Any
+
+from nbcontainer.store.atomic_files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+_CLEAN = "clean"
+_SEEN_BY_CLEANUPS = (
+    "layers",
+    "layers/sha256",
+    "containers",
+    "journals",
+    "flats",
+    "cache",
+    "blobs",
+    "blobs/sha256",
+    "blobs/sha512",
+    "index.json",
+)
+_SETTLED = 2.0
+"""Seconds: a change within the resolution of a file system's times would not be seen (as in git's racy-git)."""
+
+
+class CleanMark:
+    """The mark of a store that a cleanup found nothing to remove, and that everything in it belongs to names.
+
+    It holds while the names in the store's directories (their times) are the same, and no session has died: then the
+    next cleanup would find nothing either, and need not read the record of each container.
+    """
+
+    def __init__(self, store: Path) -> None:
+        """Of the store at `store` (host)."""
+        self._store = store
+
+    def holds(self) -> bool:
+        """Return whether the mark is set and nothing has changed since."""
+        try:
+            return (self._store / _CLEAN).read_bytes() == json.dumps(self._times()).encode()
+        except OSError:
+            return False
+
+    def set(self, temporary: Path) -> None:
+        """Set the mark, unless something has changed in the last seconds. `temporary` is an unused path."""
+        with contextlib.suppress(OSError):
+            times = self._times()
+            if max(changed for _, changed in times) < (time.time() - _SETTLED) * 1e9:
+                replace_file(self._store / _CLEAN, temporary, json.dumps(times).encode(), sync=False)
+
+    def remove(self) -> None:
+        """Remove the mark. Raises `OSError`."""
+        (self._store / _CLEAN).unlink(missing_ok=True)
+
+    def _times(self) -> list[tuple[int, int]]:
+        """Return the inode number and the time of the last change of each place; zeros for one that is not there."""
+        return [_time_of(self._store / name) for name in _SEEN_BY_CLEANUPS]
+
+
+def _time_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 class Sessions:
@@ -61,6 +122,7 @@ class Sessions:
                 if see is not None:
                     with contextlib.suppress(ValueError, RecursionError):
                         see(json.load(file))
+                CleanMark(self._folder.parent).remove()  # first: it may have left something
                 path.unlink()
                 dead.add(path.name)
         return dead

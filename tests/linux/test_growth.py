@@ -89,6 +89,50 @@ def test_a_cell_reads_the_record_of_its_own_container_only(own: Engine, records_
     assert not records_read.keys() & {f"n{number}" for number in range(1, 4)}
 
 
+def settle(store: Path) -> None:
+    """Make the last changes in a store's directories older than a cleanup needs to trust their times."""
+    for name in ("layers", "layers/sha256", "containers", "journals", "flats", "cache", "blobs/sha256", "index.json"):
+        os.utime(store / name, (1_700_000_000, 1_700_000_000))
+
+
+def test_a_start_reads_no_record_if_nothing_has_changed(own: Engine, records_read: Counter[str]) -> None:
+    """The cleanup at a notebook's start and end reads containers once, and again only after a change of the store."""
+    for number in range(3):
+        run_script(own, "echo > /f", name=f"n{number}")
+    own.background.wait()
+    settle(own.store.path)
+    records_read.clear()
+    cleanup.sweep(own)
+    assert set(records_read.values()) == {1}
+    cleanup.sweep(own)
+    cleanup.end_session(own)
+    assert set(records_read.values()) == {1}
+    run_script(own, "echo > /f", name="n3")
+    cleanup.sweep(own)
+    assert set(records_read.values()) >= {2}
+
+
+def test_what_a_killed_notebook_left_is_found_in_a_store_that_looks_unchanged(own: Engine) -> None:
+    """A session that died since the last cleanup has its anonymous container removed, whatever the times say."""
+    run_script(own, "true")
+    own.background.wait()
+    settle(own.store.path)
+    cleanup.sweep(own)
+    script = (
+        "import os, sys, nbcontainer\n"
+        "from pathlib import Path; from nbcontainer.containers.engine import Engine\n"
+        "engine = Engine(Path(sys.argv[1])); box = nbcontainer.create('busybox', engine=engine)\n"
+        "box.run(script='echo > /f'); engine.background.wait(); os.kill(os.getpid(), 9)"
+    )
+    before = {path.name for path in (own.store.path / "layers").iterdir()}
+    assert subprocess.run([sys.executable, "-c", script, own.store.path], check=False).returncode == -9
+    assert {path.name for path in (own.store.path / "layers").iterdir()} != before
+    settle(own.store.path)
+    cleanup.sweep(own)
+    assert {path.name for path in (own.store.path / "layers").iterdir()} == before
+    assert not list((own.store.path / "containers").iterdir())
+
+
 def test_the_layer_of_a_committed_container_stays(own: Engine) -> None:
     """A layer that an image uses outlives its container, and one that a frozen copy uses outlives an undo."""
     run_script(own, "echo kept > /f", name="one")

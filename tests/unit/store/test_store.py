@@ -21,14 +21,14 @@ from nbcontainer.images.archives.loading import ImportOptions, load
 from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
 from nbcontainer.oci import documents as oci
-from nbcontainer.store import blobs, errors
+from nbcontainer.store import blobs, errors, sessions
 from nbcontainer.store.layout import Store, default_path
 from tests.requirements import require, require_plain_user, require_root
 from tests.unit.images import tars
 from tests.unit.images.in_process import InProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 OWNER = (os.geteuid(), os.getegid())
 ARCHIVE = tars.archive(tars.directory(b"etc"), tars.entry(b"etc/motd", b"hello\n"))
@@ -274,6 +274,52 @@ def test_dead_sessions_are_recognised(store: Store, elsewhere: subprocess.Popen[
     assert store.sessions.dead() == {session}
     assert store.sessions.alive() == {store.session}
     assert store.sessions.dead() == set()
+
+
+@pytest.fixture
+def mark(store: Store) -> sessions.CleanMark:
+    """The mark of a store in which nothing has changed for a long time, set."""
+    for path in [*store.path.iterdir(), *(store.path / "layers").iterdir(), *(store.path / "blobs").iterdir()]:
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    mark = sessions.CleanMark(store.path)
+    mark.set(store.path / "tmp" / store.unique())
+    assert mark.holds()
+    return mark
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a layer": lambda store: (store / "layers" / "a").mkdir(),
+    "a container": lambda store: (store / "containers" / "a").mkdir(),
+    "a journal": lambda store: (store / "journals" / "a").touch(),
+    "a flattened layer": lambda store: (store / "flats" / "a").touch(),
+    "a result": lambda store: (store / "cache" / "a").touch(),
+    "a blob": lambda store: (store / "blobs" / "sha256" / "a").touch(),
+    "a kind of digest": lambda store: (store / "blobs" / "sha512").mkdir(),
+    "an image": lambda store: (store / "index.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_ends_the_mark_of_a_clean_store(
+    store: Store, mark: sessions.CleanMark, change: Callable[[Path], object]
+) -> None:
+    """The mark does not hold after a change of anything that a cleanup looks at, and cannot be set at once."""
+    change(store.path)
+    assert not mark.holds()
+    mark.set(store.path / "tmp" / store.unique())
+    assert not mark.holds()
+
+
+def test_a_dead_session_ends_the_mark_of_a_clean_store(
+    store: Store, mark: sessions.CleanMark, elsewhere: subprocess.Popen[str]
+) -> None:
+    """Where a process died, it may have left something, whatever the times say."""
+    line(elsewhere)
+    elsewhere.send_signal(signal.SIGKILL)
+    elsewhere.wait()
+    assert mark.holds()
+    assert store.sessions.dead()
+    assert not mark.holds()
 
 
 def test_a_closed_session_is_gone(store: Store) -> None:

@@ -11,17 +11,21 @@ _REMOVE = "remove it"
 
 
 class Answer(NamedTuple):
-    """Why an option or a verb does not exist, and what to do instead."""
+    """Why an option or a verb does not exist, and what to do instead.
+
+    `same` is the value with which an option asks for what is done without it, and is taken; empty if there is none.
+    """
 
     problem: str
     hint: str = _REMOVE
+    same: str = ""
 
 
 def _same(problem: str, hint: str, *names: str) -> dict[str, Answer]:
     return dict.fromkeys(names, Answer(problem, hint))
 
 
-RUN_ANSWERS: dict[str, Answer] = {
+_RUN_ANSWERS: dict[str, Answer] = {
     "--gpus": Answer("GPUs are not supported yet"),
     **_same("devices of the host are not supported yet", _REMOVE, "--device", "--device-cgroup-rule"),
     **_same(
@@ -119,6 +123,11 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--image-volume": Answer("volumes of an image are its directories; with --read-only they can be written"),
     "--init-path": Answer("the init is always this package's"),
     "--no-hosts": Answer("/etc/hosts is needed for the container's own name"),
+    "--no-hostname": Answer("/etc/hostname is the image's", "use -h for the container's name"),
+    "--decryption-key": Answer("encrypted images are not supported"),
+    "--group-entry": Answer("/etc/group is the image's", "use --group-add with a number"),
+    "--rdt-class": Answer("classes of memory bandwidth are not supported"),
+    "--shm-size-systemd": Answer("systemd does not run in a container here", "use --shm-size"),
     "--personality": Answer("other personalities of the kernel are not supported"),
     **_same("there are no pods", "use --name", "--pod", "--pod-id-file", "--requires"),
     "--preserve-fds": Answer("no descriptor of the notebook reaches a container", "use -v, or standard input"),
@@ -131,6 +140,38 @@ RUN_ANSWERS: dict[str, Answer] = {
     "--tz": Answer("the time zone is a variable", "use -e TZ=Europe/Berlin"),
     "--umask": Answer("the umask is 0022", "write umask in the cell"),
 }
+
+_AS_WITHOUT = {
+    "--cgroupns": "private",
+    "--cgroups": "enabled",
+    "--disable-content-trust": "true",
+    "--env-host": "false",
+    "--http-proxy": "false",
+    "--ipc": "private",
+    "--isolation": "default",
+    "--no-healthcheck": "false",
+    "--no-hostname": "false",
+    "--no-hosts": "false",
+    "--oom-kill-disable": "false",
+    "--pid": "private",
+    "--privileged": "false",
+    "--publish-all": "false",
+    "--quiet": "false",
+    "--read-only-tmpfs": "false",
+    "--replace": "false",
+    "--restart": "no",
+    "--rmi": "false",
+    "--rootfs": "false",
+    "--sig-proxy": "true",
+    "--systemd": "false",
+    "--tls-verify": "true",
+    "--unsetenv-all": "false",
+    "--use-api-socket": "false",
+    "--uts": "private",
+}
+"""By an option: the value that changes nothing here. Scripts and generated commands often write it."""
+
+RUN_ANSWERS = {flag: answer._replace(same=_AS_WITHOUT.get(flag, "")) for flag, answer in _RUN_ANSWERS.items()}
 """By an option of `docker run` or `podman run` that `run` and cells do not have: the answer."""
 
 _COMPOSE = Answer("several containers at a time are not managed", "run each of them in a cell or in a notebook")

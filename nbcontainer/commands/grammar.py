@@ -200,8 +200,8 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
         return
     option = spelled.get(flag)
     if option is None:
-        raise _unknown(command, flag)
-    if option.alone is not None:
+        _check_changes_nothing(command, flag, value if equals else None, rest)
+    elif option.alone is not None:
         yield option, value if equals else option.alone
     elif option.rest:
         yield from ((option, word) for word in ([value, *rest] if equals else rest))
@@ -210,6 +210,22 @@ def _option(command: Command, word: str, rest: Iterator[str]) -> Iterator[tuple[
             yield option, ""
     else:
         yield option, value if equals else _next(option, rest)
+
+
+def _check_changes_nothing(command: Command, flag: str, value: str | None, rest: Iterator[str]) -> None:
+    """Take an option that is not supported if its value asks for what is done without it. Raises `UsageError`."""
+    same = command.answers[flag].same if flag in command.answers else ""
+    if same in ("true", "false"):
+        value = _truth("1" if value is None else value)
+    elif same and value is None:
+        value = next(rest, "")
+    if not same or value != same:
+        raise _unknown(command, flag)
+
+
+def _truth(value: str) -> str:
+    """Return `true`, `false`, or another value as it is."""
+    return "true" if value.lower() in _TRUE else "false" if value.lower() in _FALSE else value
 
 
 def _is_on(flag: str, value: str) -> bool:

@@ -48,7 +48,7 @@ def check_option(flag: str) -> None:
     if flag in RUN.spelled:
         return
     with pytest.raises(UsageError) as raised:
-        parse(RUN, [flag, "x", "busybox"])
+        parse(RUN, [*([f"{flag}=x"] if flag.startswith("--") else [flag, "x"]), "busybox"])
     answer = RUN_ANSWERS[flag]
     assert str(raised.value) == f"run: unsupported option '{flag}': {answer.problem}; {answer.hint}"
     assert "did you mean" not in str(raised.value)
@@ -147,6 +147,32 @@ def test_a_verb_is_suggested_for_a_misspelling(word: str, verb: str) -> None:
 def test_a_flag_may_have_a_value(words: str, removes: bool) -> None:
     """As with Docker: true or false, also by a letter or a digit."""
     assert parse(RUN, [words, "busybox"]).has("rm") == removes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--ipc", "private"], ["--ipc=private"], ["--restart", "no"], ["--restart=no"], ["--cgroupns=private"]),
+        *(["--sig-proxy"], ["--sig-proxy=true"], ["--sig-proxy=1"], ["--privileged=false"], ["--privileged=F"]),
+        *(["--disable-content-trust"], ["--oom-kill-disable=0"], ["--systemd=false"], ["--publish-all=false"]),
+    ],
+)
+def test_a_value_that_changes_nothing_is_taken(words: list[str]) -> None:
+    """Docker's and podman's own default, where it is what is done here, is no error, and is not the image's name."""
+    assert parse(RUN, [*words, "busybox", "true"]) == parse(RUN, ["busybox", "true"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--ipc", "host"], ["--ipc=host"], ["--ipc"], ["--ipc="], ["--restart", "always"], ["--cgroupns=host"]),
+        *(["--sig-proxy=false"], ["--sig-proxy=x"], ["--privileged"], ["--privileged=true"], ["--privileged="]),
+    ],
+)
+def test_a_value_that_would_change_something_is_answered(words: list[str]) -> None:
+    """Every other value is an error: an option is never ignored."""
+    with pytest.raises(UsageError, match="unsupported option"):
+        parse(RUN, [*words, "busybox", "true"])
 
 
 def test_options_in_one_argument_are_answered_one_by_one() -> None:

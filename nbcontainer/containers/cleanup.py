@@ -100,13 +100,14 @@ def _unused_layers(workspace: Workspace, kept: list[Record] | None) -> list[Path
         return []
     alive = store.sessions.alive()
     workspace.states.drop_all_but(journals, alive)
-    if (
-        not found
-        and not any(record.session for record in kept)
-        and journals.issuperset(workspace.states.journals.names())
-    ):
+    if not found and _all_has_names(workspace, kept, journals):
         CleanMark(store.path).set(store.path / "tmp" / store.unique())
     return [path for path in found if not _is_being_filled(workspace, path, alive)]
+
+
+def _all_has_names(workspace: Workspace, kept: list[Record], journals: set[str]) -> bool:
+    """Return whether no container and no journal is one that a living session may leave behind."""
+    return not any(record.session for record in kept) and journals.issuperset(workspace.states.journals.names())
 
 
 def _is_being_filled(workspace: Workspace, path: Path, alive: set[str]) -> bool:

@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
+from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import attaching, volume_changes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, ContainerError
@@ -42,11 +43,15 @@ KINDS = sorted(DO.keys() - {"owner"})
 
 @dataclass
 class View:
-    """A state of the model: the one before it, the directory with what cells see, and whether its cell changed that."""
+    """A state of the model: the one before it, the directory with what cells see, and whether its cell changed that.
+
+    `number` is that of the state in the container.
+    """
 
     parent: int
     place: Path
     changed: bool
+    number: int = 0
 
 
 def of_directory(top: Path) -> Facts:
@@ -112,6 +117,7 @@ class Volumes(RuleBasedStateMachine):
         self.forks: list[str] = []
         self.views = [View(-1, self._copy(self.host), changed=False)]
         self.head = self.base = 0
+        self.linked = True
         self._run("true")
 
     @property
@@ -140,7 +146,8 @@ class Volumes(RuleBasedStateMachine):
         self._add(place, changed=changed)
 
     def _add(self, place: Path, *, changed: bool) -> None:
-        self.views.append(View(self.head, place, changed))
+        head = self.made.record.head
+        self.views.append(View(self.head, place, changed, 0 if head is None else head.number))
         self.head = len(self.views) - 1
 
     def _changed(self) -> list[int]:
@@ -164,7 +171,7 @@ class Volumes(RuleBasedStateMachine):
                 volume_changes.apply(self.made)
             return
         volume_changes.apply(self.made)
-        assert of_directory(self.host) == of_directory(self.views[self.head].place)
+        assert self._facts(of_directory(self.host)) == self._facts(of_directory(self.views[self.head].place))
         self._add(self.views[self.head].place, changed=True)
         self.base = self.head
         self._run("true")
@@ -184,6 +191,36 @@ class Volumes(RuleBasedStateMachine):
             self.made.undo(steps)
             self.head = self.views[changed[steps - 1]].parent
 
+    @precondition(lambda self: EXAMPLES > 2)
+    @rule(pick=some.integers(0, 1000), path=some.sampled_from(PATHS))
+    def restore(self, pick: int, path: str) -> None:
+        """Give the volume a path of any state since `base`, or be refused and change nothing. In long runs only."""
+        line = self._line()
+        old = self.views[line[pick % len(line)]]
+        before = self.made.record
+        try:
+            restore(self.made, old.number, [f"/w/{path}"])
+        except ContainerError:
+            assert self.made.record.head == before.head
+            return
+        place, source = self._copy(self.views[self.head].place), old.place / path
+        subprocess.run(["rm", "-rf", place / path], check=True)
+        if source.exists() or source.is_symlink():
+            subprocess.run(["cp", "-a", source, place / path], check=True)
+        self.linked = False  # which names are of one file is not in the model from here on
+        self._add(place, changed=self.made.record.volumes != before.volumes)
+
+    def _line(self) -> list[int]:
+        """The states since `base`, the newest first."""
+        found, at = [self.head], self.head
+        while at > self.base:
+            at = self.views[at].parent
+            found.append(at)
+        return found
+
+    def _facts(self, found: Facts) -> Facts:
+        return found if self.linked else {path: facts for path, facts in found.items() if not path.startswith("=")}
+
     @precondition(lambda self: self.head > 0)
     @rule()
     def checkout(self) -> None:
@@ -201,7 +238,8 @@ class Volumes(RuleBasedStateMachine):
     @invariant()
     def trees_agree(self) -> None:
         """Cells see the model's directory, and `changes` lists something if and only if it differs from the host's."""
-        assert of_tar(self._cell("cd /w && tar c .")) == of_directory(self.views[self.head].place)
+        seen = of_tar(self._cell("cd /w && tar c ."))
+        assert self._facts(seen) == self._facts(of_directory(self.views[self.head].place))
         self._add(self.views[self.head].place, changed=False)
         if not volume_changes.list_changes(self.made).changes:
             assert of_names(self.host) == of_names(self.views[self.head].place)
@@ -223,6 +261,7 @@ def of_names(top: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180 if EXAMPLES <= 2 else 7200)
 def test_volumes_agree_with_a_model_that_copies_the_directory(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

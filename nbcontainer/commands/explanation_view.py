@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.call_text import manual_page
@@ -15,9 +16,8 @@ from nbcontainer.rendering import page
 from nbcontainer.sandbox.steps.base import Language
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from nbcontainer.sandbox.explanation import ExplainedCall, ExplainedStep, Explanation
+    from nbcontainer.sandbox.explanation import ExplainedStep, Explanation
+    from nbcontainer.sandbox.steps.base import Words
 
 _WIDTH, _ROW, _LEFT = 760, 18, 190  # of the timeline, in its own units
 _FOLDED = 6
@@ -45,6 +45,9 @@ class ExplanationView:
 
     __repr__ = __str__
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(str(self))  # IPython would look at each line
+
     def with_words(self) -> str:
         """Return the system calls under the descriptions of their steps, which begin with `#`."""
         lines = []
@@ -71,25 +74,32 @@ class ExplanationView:
         )
 
     def _row(self, step: ExplainedStep) -> str:
-        words = step.words(self.language)
-        mark = f"<br><small>{_AHEAD[self.language]}</small>" if step.ahead else ""
-        cells = [
-            f"<b>{step.name}</b><br>{html.escape(words.description)}{mark}",
-            self._calls(step.calls),
-            html.escape(words.why),
-            html.escape(words.risk),
-        ]
-        if self.explanation.ran:
-            cells.append(f'<span style="white-space:nowrap">{step.duration / 1000:,.0f}</span>')
-        style = "text-align:left;vertical-align:top;overflow-wrap:anywhere"
-        return "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>"
+        cells = _cells(step.name, step.words(self.language), step.lines, self.language, ahead=step.ahead)
+        time = f'{_CELL}<span style="white-space:nowrap">{step.duration / 1000:,.0f}</span></td>'
+        return f"<tr>{cells}{time if self.explanation.ran else ''}</tr>"
 
-    def _calls(self, calls: Iterable[ExplainedCall]) -> str:
-        lines = [_line(text, call.error) for call in calls for text in call.texts]
-        if len(lines) <= _FOLDED:
-            return "<br>".join(lines)
-        summary = _CALLS[self.language].format(len(lines))
-        return f"<details><summary>{summary}</summary>{'<br>'.join(lines)}</details>"
+
+_CELL = '<td style="text-align:left;vertical-align:top;overflow-wrap:anywhere">'
+
+
+@lru_cache(maxsize=512)  # most cells of a notebook do the same, but for the times
+def _cells(name: str, words: Words, lines: tuple[tuple[str, int], ...], language: Language, *, ahead: bool) -> str:
+    """Return the row of a step without its time, as HTML."""
+    mark = f"<br><small>{_AHEAD[language]}</small>" if ahead else ""
+    cells = [
+        f"<b>{name}</b><br>{html.escape(words.description)}{mark}",
+        _calls([_line(text, error) for text, error in lines], language),
+        html.escape(words.why),
+        html.escape(words.risk),
+    ]
+    return "".join(f"{_CELL}{cell}</td>" for cell in cells)
+
+
+def _calls(lines: list[str], language: Language) -> str:
+    if len(lines) <= _FOLDED:
+        return "<br>".join(lines)
+    summary = _CALLS[language].format(len(lines))
+    return f"<details><summary>{summary}</summary>{'<br>'.join(lines)}</details>"
 
 
 def _line(text: str, error: int) -> str:

@@ -54,11 +54,13 @@ class WatchedKernel:
     def as_json(self) -> str:
         """Return what was noted as JSON, for `nbcontainer.sandbox.explanation`: quickly, since a cell waits for it.
 
-        It is an object: `cloned` are two times, `steps` a list. A step is its name, when it began and ended, and its
-        calls. A call is its name, its arguments, its keyword arguments, its duration, and the error number (0 if it
-        succeeded, `NOTHING` if a file was not read). Of bytes, there is the beginning and their number.
+        It is an object: `cloned` are two times, `steps` a list. A step is its name, when it began and ended, what it
+        called as JSON, and how that went. What it called is the name, the arguments and the keyword arguments of each
+        call; of bytes, there is the beginning and their number. How it went is the duration of each call and the
+        error number (0 if it succeeded, `NOTHING` if a file was not read). The two are apart because most cells call
+        the same: the notebook makes the text of these calls once.
         """
-        return json.dumps({"cloned": self.cloned, "steps": self.steps}, default=_beginning)
+        return json.dumps({"cloned": self.cloned, "steps": [_note(*step) for step in self.steps]})
 
     def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **keywords: Any) -> Any:
@@ -76,6 +78,11 @@ class WatchedKernel:
                 self._calls.append((name, args, keywords, time.monotonic_ns() - begun, error))
 
         return call
+
+
+def _note(name: str, begun: int, ended: int, calls: list[tuple[Any, ...]]) -> list[Any]:
+    called = json.dumps([call[:3] for call in calls], default=_beginning)
+    return [name, begun, ended, called, [call[3:] for call in calls]]
 
 
 def _beginning(data: bytes) -> dict[str, Any]:

@@ -7,8 +7,8 @@ These are the only sources. `explain_run` takes the notes of the init that ran t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import SandboxError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _DESCRIPTORS = 1 << 10
 """How many travelling descriptors the steps of a plan find that are only explained."""
+
+_REMEMBERED = 512
+"""For how many steps the text of what they called is kept: most cells of a notebook call the same."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +48,25 @@ class ExplainedStep:
     """A step and the calls that it made.
 
     `begun` and `duration` are in nanoseconds; `begun` counts from the moment at which the plan was sent, and is
-    negative for what was done `ahead` of the cell. Both are 0 if the step was not run. `noted` are the calls as
-    `WatchedKernel` notes them.
+    negative for what was done `ahead` of the cell. Both are 0 if the step was not run. `called` and `went` are the
+    calls as `WatchedKernel` notes them.
     """
 
     step: type[Step]
     arguments: Mapping[str, Any]
-    noted: Sequence[Any]
+    called: str
+    went: Sequence[tuple[int, int]]
     ahead: bool = False
     begun: int = 0
     duration: int = 0
 
-    @cached_property
+    @property
     def calls(self) -> tuple[ExplainedCall, ...]:
         """The calls, in order. Raises `SandboxError` if the notes are not those of this package."""
-        try:
-            return tuple(map(_call, self.noted))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SandboxError(
-                f"cannot explain the step {self.name}: what init noted is damaged ({error!r})"
-            ) from error
+        shown = self._read()
+        return tuple(
+            ExplainedCall(texts, went[0], error) for (texts, error), went in zip(shown, self.went, strict=True)
+        )
 
     @property
     def name(self) -> str:
@@ -72,9 +74,25 @@ class ExplainedStep:
         return self.step.__name__
 
     @property
+    def lines(self) -> tuple[tuple[str, int], ...]:
+        """All system calls, as `name(arguments)`, each with the errno that it failed with, or 0.
+
+        Raises `SandboxError` if the notes are not those of this package.
+        """
+        return tuple((text, error) for texts, error in self._read() for text in texts)
+
+    @property
     def texts(self) -> tuple[str, ...]:
-        """All system calls, as `name(arguments)`."""
-        return tuple(text for call in self.calls for text in call.texts)
+        """All system calls, as `name(arguments)`. Raises `SandboxError` if the notes are not those of this package."""
+        return tuple(text for texts, _ in self._read() for text in texts)
+
+    def _read(self) -> tuple[tuple[tuple[str, ...], int], ...]:
+        try:
+            return _calls(self.called, tuple([error for _, error in self.went]))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise SandboxError(
+                f"cannot explain the step {self.name}: what init noted is damaged ({error!r})"
+            ) from error
 
     def words(self, language: Language = Language.ENGLISH) -> Words:
         """Return what the step does, why, and what an attacker could do without it."""
@@ -126,22 +144,21 @@ def _steps_that_ran(plan: Plan, notes: Any, sent: int) -> Iterator[ExplainedStep
     launcher = plan.steps[0]
     assert isinstance(launcher, CloneInit)
     begun, ended = notes["cloned"]
-    clone = (type(launcher).__name__, begun, ended, [["clone", [launcher.flags()], {}, ended - begun, 0]])
-    for step, (name, begun, ended, calls) in zip(plan.steps, (clone, *notes["steps"]), strict=True):
+    called = json.dumps([["clone", [launcher.flags()], {}]])
+    clone = (type(launcher).__name__, begun, ended, called, [(ended - begun, 0)])
+    for step, (name, begun, ended, called, went) in zip(plan.steps, (clone, *notes["steps"]), strict=True):
         if name != type(step).__name__:
             raise ValueError(f"{name} instead of {type(step).__name__}")
-        explained = _explained(step, calls)
-        yield replace(explained, ahead=begun < sent, begun=begun - sent, duration=ended - begun)
+        yield ExplainedStep(type(step), step.shown(), called, went, begun < sent, begun - sent, ended - begun)
 
 
-def _explained(step: Step, calls: Sequence[Any]) -> ExplainedStep:
-    return ExplainedStep(type(step), step.shown(), calls)
-
-
-def _call(noted: Sequence[Any]) -> ExplainedCall:
-    name, args, keywords, duration, error = noted
-    texts = call_text.system_calls(name, args, keywords)
-    return ExplainedCall(tuple(texts[:1] if error == NOTHING else texts), duration, max(error, 0))
+@lru_cache(maxsize=_REMEMBERED)
+def _calls(called: str, errors: tuple[int, ...]) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """Return the system calls of each call that `WatchedKernel` noted as JSON, with the errno of its failure or 0."""
+    return tuple(
+        (tuple(texts[:1] if error == NOTHING else texts), max(error, 0))
+        for texts, error in zip((call_text.system_calls(*call) for call in json.loads(called)), errors, strict=True)
+    )
 
 
 def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
@@ -155,5 +172,8 @@ def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
         step.apply(watched.as_kernel(), range(_DESCRIPTORS))
         watched.end()
     noted = json.loads(watched.as_json())["steps"]
-    steps = [_explained(step, calls) for step, (_, _, _, calls) in zip(plan, noted, strict=True)]
-    return Explanation(tuple(replace(step, ahead=n < ahead) for n, step in enumerate(steps)), ran=False)
+    steps = [
+        ExplainedStep(type(step), step.shown(), called, went, number < ahead)
+        for number, (step, (_, _, _, called, went)) in enumerate(zip(plan, noted, strict=True))
+    ]
+    return Explanation(tuple(steps), ran=False)

@@ -17,17 +17,18 @@ from nbcontainer.sandbox.steps.rootfs import MountStage, PivotRoot
 from nbcontainer.sandbox.steps.volumes import BindVolume
 
 EVIL = "/<script>alert(1)</script>&"
-MANY = [["mkdir", [f"d{number}", 0o755], {}, 1, 0] for number in range(9)]
+MANY = json.dumps([["mkdir", [f"d{number}", 0o755], {}] for number in range(9)])
 STEPS = (
-    ExplainedStep(MountStage, {}, MANY, ahead=True, begun=-5_000_000, duration=90_000),
+    ExplainedStep(MountStage, {}, MANY, [(1, 0)] * 9, ahead=True, begun=-5_000_000, duration=90_000),
     ExplainedStep(
         BindVolume,
         {"source": EVIL, "target": "/x", "read_only": True},
-        [["mkdir", [EVIL, 0o755], {}, 900, 17]],
+        json.dumps([["mkdir", [EVIL, 0o755], {}]]),
+        [(900, 17)],
         begun=1000,
         duration=7000,
     ),
-    ExplainedStep(PivotRoot, {}, [["pivot_root", [".", "."], {}, 900, 0]], begun=9000, duration=4000),
+    ExplainedStep(PivotRoot, {}, '[["pivot_root", [".", "."], {}]]', [(900, 0)], begun=9000, duration=4000),
 )
 
 

@@ -94,21 +94,31 @@ def test_each_line_of_the_text_is_a_call() -> None:
 
 
 @pytest.mark.parametrize(
-    "calls",
+    ("called", "went"),
     [
-        [["no-such-call", [], {}, 1, 0]],
-        [["mount", [], {}, 1, 0]],
-        [["mount"]],
-        ["mount"],
-        [None],
-        [["write", [3, 5], {}, 1, 0]],
-        [["open", ["x", "y"], {}, 1, 0]],
+        ('[["no-such-call", [], {}]]', [[1, 0]]),
+        ('[["mount", [], {}]]', [[1, 0]]),
+        ('[["mount"]]', [[1, 0]]),
+        ('["mount"]', [[1, 0]]),
+        ("[null]", [[1, 0]]),
+        ('[["write", [3, 5], {}]]', [[1, 0]]),
+        ('[["open", ["x", "y"], {}]]', [[1, 0]]),
+        ('[["umask", [18], {}]]', []),
+        ('[["umask", [18], {}]]', [[1]]),
+        ('[["umask", [18], {}]]', [[1, "0"]]),
+        ('[["umask", [18], {}]]', 5),
+        ("", []),
+        ("[" * 100_000, []),
+        ("5", []),
+        (5, []),
+        ([], []),
+        ({}, []),
     ],
 )
-def test_notes_that_init_did_not_write_are_an_error_of_one_line(calls: list[Any]) -> None:
+def test_notes_that_init_did_not_write_are_an_error_of_one_line(called: Any, went: Any) -> None:
     """An init that a cell has taken over cannot make this side fail in another way."""
     notes = notes_of(PLAN)
-    notes["steps"][0][3] = calls
+    notes["steps"][0][3:] = called, went
     with pytest.raises(SandboxError, match="cannot explain the step SlaveMounts"):
         str(explain_run(PLAN, json.dumps(notes), 0))
 

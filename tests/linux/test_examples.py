@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 PUBLIC = [name for name in nbcontainer.__all__ if name != "__version__"]
 
 
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's directory (host) for this file: an example lists its containers, and other tests leave some."""
+    return tmp_path_factory.mktemp("examples") / "store"
+
+
 @pytest.fixture
 def _default(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The test's engine is the default one, and the working directory is empty."""

@@ -303,9 +303,11 @@ def test_inspection_tells_of_variables_functions_and_programs(
 
 
 def test_history_goes_from_kernel_to_kernel(make_kernel: Callable[..., ShellKernel]) -> None:
-    """The next kernel finds what was run in the one before."""
+    """The next kernel finds what was run in the one before, which has written all when it answers about its history."""
     word = f"echo {marker()}"
-    make_kernel().run(word).good()
+    first = make_kernel()
+    first.run(word).good()
+    reply(first, first.client.history(hist_access_type="tail", n=1))
     kernel = make_kernel()
     found = reply(kernel, kernel.client.history(hist_access_type="search", pattern=f"{word[:-2]}*", n=5))
     assert [entry[2] for entry in found["history"]] == [word]

@@ -55,7 +55,10 @@ class View:
 
 
 def of_directory(top: Path) -> Facts:
-    """The facts of all files below a directory: type, mode, time, content or target, and the names of the same file."""
+    """The facts of all files below a directory: type, mode, time, content or target, and the names of the same file.
+
+    Links have no time here: `mv` of busybox gives a link another one if it has to copy a directory of the host.
+    """
     found: Facts = {}
     names: dict[int, list[str]] = {}
     for folder, directories, files in os.walk(top):
@@ -63,7 +66,7 @@ def of_directory(top: Path) -> Facts:
             path = os.path.join(folder, name)  # noqa: PTH118
             facts, key = os.lstat(path), os.path.relpath(path, top)
             if stat.S_ISLNK(facts.st_mode):
-                found[key] = ("link", 0o777, int(facts.st_mtime), os.readlink(path))  # noqa: PTH115
+                found[key] = ("link", os.readlink(path))  # noqa: PTH115
             elif stat.S_ISDIR(facts.st_mode):
                 found[key] = ("directory", stat.S_IMODE(facts.st_mode))
             else:
@@ -83,7 +86,7 @@ def of_tar(data: bytes) -> Facts:
             if key in ("", "."):
                 continue
             if entry.issym():
-                found[key] = ("link", 0o777, int(entry.mtime), entry.linkname)
+                found[key] = ("link", entry.linkname)
             elif entry.isdir():
                 found[key] = ("directory", entry.mode)
             else:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.verbs.kills import VerbKills
+from nbcontainer.commands.containers import VERBS
+from tests.faults.verbs.kills import VerbKills, acts
+from tests.faults.verbs.later_acts import NOT_KILLED
 from tests.faults.verbs.pairs import pair
 from tests.requirements import require
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KILLS = int(os.environ.get("NBCONTAINER_VERB_KILLS", "40"))
-VERBS = int(os.environ.get("NBCONTAINER_PAIR_VERBS", "40"))
+PAIR_VERBS = int(os.environ.get("NBCONTAINER_PAIR_VERBS", "40"))
 SEED = 5
 
 _LIMIT = 15 if KILLS == 40 else 1e9
@@ -31,6 +33,15 @@ _LIMIT = 15 if KILLS == 40 else 1e9
 @pytest.fixture(autouse=True)
 def _containers(_containers_work: str) -> None:
     require("namespaces", available=not _containers_work, why=_containers_work)
+
+
+def test_every_verb_is_killed() -> None:
+    """Each verb of the program is in the table of those that are killed, or in the list of exceptions with a reason."""
+    killed = {act.words[0] for act in acts().values()}
+    verbs = {*VERBS, "run", "exec", "debug", "kernel", "demo"}
+    assert verbs - killed == set(NOT_KILLED)
+    assert {act.words[1] for act in acts().values() if act.words[0] == "cache"} == {"export", "import"}
+    assert {act.words[1] for act in acts().values() if act.words[0] == "volume"} == {"create", "rm", "prune"}
 
 
 @pytest.mark.slow
@@ -50,4 +61,4 @@ def test_a_killed_verb_leaves_nothing(tmp_path: Path) -> None:
 def test_two_processes_on_one_store(tmp_path: Path) -> None:
     """Each verb ends with its result, or with one line that is true beside the other process; nothing is left."""
     tmp_path.chmod(0o755)
-    assert pair(tmp_path, SEED, VERBS)["ok"] > VERBS
+    assert pair(tmp_path, SEED, PAIR_VERBS)["ok"] > PAIR_VERBS

@@ -29,7 +29,8 @@ from nbcontainer.linux.process import prctl
 from nbcontainer.store import durability
 from tests.faults import checks
 from tests.faults.checks import Damaged
-from tests.faults.verbs.table import KERNEL, Bench, VerbAct, acts
+from tests.faults.verbs.later_acts import later_acts
+from tests.faults.verbs.table import KERNEL, Bench, VerbAct, first_acts
 from tests.running import DEADLINE, beginners, mounts_of, processes_of, run_script
 from tests.unit.images.fake_registry import FakeRegistry
 
@@ -47,6 +48,11 @@ _USUAL = 0.4
 
 _KERNEL_START = 2.0
 """Seconds: a kernel does not end by itself, and is killed in this time."""
+
+
+def acts() -> dict[str, VerbAct]:
+    """Return the uses of each verb, by name."""
+    return {act.name: act for act in (*first_acts(), *later_acts())}
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def _whole(name: str, member: str) -> Callable[[Bench], object]:
     return check
 
 
-def _cells(name: str, *counts: int) -> Callable[[Bench], object]:
+def cells(name: str, *counts: int) -> Callable[[Bench], object]:
     """Check that a container has one of these numbers of cells, 0 for no container, and runs."""
 
     def check(bench: Bench) -> None:
@@ -238,7 +238,7 @@ def _drop_files(bench: Bench) -> None:
     bench.engine.store.index.drop_images([name for name in bench.engine.store.index.images() if "file/" in name])
 
 
-def _gone(*names: str) -> Callable[[Bench], object]:
+def gone(*names: str) -> Callable[[Bench], object]:
     def drop(bench: Bench) -> None:
         for name in names:
             bench.drop_container(name)
@@ -307,9 +307,9 @@ def _pulled_name(bench: Bench) -> str:
     return f"{bench.address}/away"
 
 
-def acts() -> dict[str, VerbAct]:
-    """Return the uses of each verb, by name."""
-    found = (
+def first_acts() -> tuple[VerbAct, ...]:
+    """Return the uses of most verbs; those of the others are in `later_acts`."""
+    return (
         VerbAct("commit", ("commit", "box", "made"), check=_MADE, undo=_drop("made")),
         VerbAct(
             "commit -o",
@@ -328,7 +328,7 @@ def acts() -> dict[str, VerbAct]:
             ("rename", "old", "new"),
             ready=lambda bench: run_script(bench.engine, "echo > /f", name="old"),
             check=_renamed,
-            undo=_gone("old", "new"),
+            undo=gone("old", "new"),
             again=False,
         ),
         VerbAct("diff", ("diff", "box")),
@@ -358,8 +358,8 @@ def acts() -> dict[str, VerbAct]:
             "undo",
             ("undo", "undoing"),
             ready=lambda bench: bench.layers("undoing", 2),
-            check=_cells("undoing", 1, 2),
-            undo=_gone("undoing"),
+            check=cells("undoing", 1, 2),
+            undo=gone("undoing"),
             again=False,
         ),
         VerbAct(
@@ -381,8 +381,8 @@ def acts() -> dict[str, VerbAct]:
             "rm",
             ("rm", "removing"),
             ready=lambda bench: bench.layers("removing", 3),
-            check=_cells("removing", 0, 3),
-            undo=_gone("removing"),
+            check=cells("removing", 0, 3),
+            undo=gone("removing"),
             again=False,
         ),
         VerbAct(
@@ -402,8 +402,8 @@ def acts() -> dict[str, VerbAct]:
             "restore",
             ("restore", "restoring@1", "/f0", "/f1", "/d"),
             ready=lambda bench: bench.layers("restoring", 2),
-            check=_cells("restoring", 2, 3),
-            undo=_gone("restoring"),
+            check=cells("restoring", 2, 3),
+            undo=gone("restoring"),
             again=False,
         ),
         VerbAct("diff A B", ("diff", "busybox", "box", "--text")),
@@ -419,8 +419,8 @@ def acts() -> dict[str, VerbAct]:
         VerbAct(
             "run --name",
             ("run", "--name", "running", "base", "sh", "-c", "head -c 100000 /dev/zero > /f; rm /second"),
-            check=_cells("running", 0, 1),
-            undo=_gone("running"),
+            check=cells("running", 0, 1),
+            undo=gone("running"),
             again=False,
         ),
         VerbAct(
@@ -473,7 +473,6 @@ def acts() -> dict[str, VerbAct]:
         ),
         VerbAct("kernel start", (KERNEL, "-f", "PLACE/run/kernel.json", "--ContainerKernel.run=base")),
     )
-    return {act.name: act for act in found}
 
 
 KERNEL = "KERNEL"

@@ -65,7 +65,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Watches the end of a process that ran tests: threads that it waits for, and functions of atexit."""
+    """Watches the end of pytest itself: threads that it waits for, and functions of atexit.
+
+    A worker of pytest-xdist waits at its end for other workers, and pytest-xdist ends it.
+    """
     config = session.config
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+    if not hasattr(config, "workerinput"):
         _watch(os.dup(config.stash[fault_handler_stderr_fd_key]), ENDING)  # pytest closes its own before the end

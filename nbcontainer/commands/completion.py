@@ -204,7 +204,10 @@ def host_paths(beginning: str) -> list[str]:
     folder, _, name = beginning.rpartition("/")
     prefix = f"{folder}/" if "/" in beginning else ""
     found = []
-    with contextlib.suppress(OSError, RuntimeError), os.scandir(Path(prefix or ".").expanduser()) as entries:
+    with (
+        contextlib.suppress(OSError, RuntimeError, ValueError),
+        os.scandir(Path(prefix or ".").expanduser()) as entries,
+    ):
         for entry in entries:
             if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
                 found.append(prefix + entry.name + ("/" if entry.is_dir() else ""))

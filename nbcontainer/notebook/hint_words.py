@@ -28,7 +28,15 @@ _OWN = frozenset("PATH HOME HOSTNAME TERM PWD OLDPWD SHELL SHLVL IFS RANDOM LINE
 def words(body: str) -> list[str]:
     """Return the strings of a body that may be paths, each once."""
     found = dict.fromkeys(word.group().removesuffix("/") for word in _WORD.finditer(body[:_SIZE]))
-    return [word for word in found if word.strip("./*-") and not word.startswith("-")][:_MOST]
+    return [word for word in found if word.strip("./*-") and not word.startswith("-") and _can_be_path(word)][:_MOST]
+
+
+def _can_be_path(word: str) -> bool:
+    """Return whether the kernel could take a word as a path: a NUL and lone surrogates are in none."""
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
 
 
 def working_directory() -> str:

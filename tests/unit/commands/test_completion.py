@@ -129,5 +129,6 @@ def test_host_paths_are_as_they_are_written(tmp_path: Path, monkeypatch: pytest.
     assert host_paths("./s") == ["./sub/"]
     assert sorted(host_paths("~/")) == ["~/file", "~/sub/"]
     assert host_paths(".h") == [".hidden"]
+    assert host_paths("no/such/") == host_paths("\0/") == host_paths("\ud800/") == []
     assert host_paths(f"{tmp_path}/f") == [f"{tmp_path}/file"]
     assert host_paths("/no/such/") == host_paths("~no-such-user/") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nbcontainer.notebook import hint_words
@@ -47,7 +47,9 @@ def test_a_word_names_a_file_beside_the_notebook(tmp_path: Path, body: str, foun
     assert hint_words.beside(str(here), hint_words.words(body)) == found
 
 
-@given(st.text(st.sampled_from("*?[]!-~/.$aZ9 \n\0\\'\"{}(ä\udc80"), max_size=40))
+@given(st.text(st.sampled_from("*?[]!-~/.$aZ9 \n\0\\'\"{}(ä\udc80\ud800"), max_size=40))
+@example("\0/?")
+@example("\ud800/?")
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_makes_a_hint_an_error(tmp_path: Path, body: str) -> None:
     """Whatever a cell's body is, the questions of the hints have an answer: they come after the cell's own error."""

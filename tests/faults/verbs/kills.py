@@ -237,9 +237,12 @@ class VerbKills:
             text = f"{one}: {type(error).__name__}: {error}"
             self.failures.append(text)
             print(f"DAMAGE {text}", flush=True)
-            self._restore()
+            self._restore(self.acts[one.act])
 
-    def _restore(self) -> None:
+    def _restore(self, act: VerbAct) -> None:
+        """Remove what a round with damage left, so that the next rounds do not fail because of it."""
+        with contextlib.suppress(Exception):
+            act.undo(self.bench)
         with contextlib.suppress(Exception):
             prune(self.bench.engine)
             self.before = Things.of(self.bench)
@@ -247,6 +250,7 @@ class VerbKills:
     def _play(self, one: VerbRound) -> None:
         act = self.acts[one.act]
         act.ready(self.bench)
+        self.bench.engine.background.wait()  # what it prewarms for its next cell is there, and not a leftover later
         process = self._start(act)
         time.sleep(self.times[act.name] * one.share)
         end = self._kill(process.pid or 0, one.victim, kernel=act.words[0] == KERNEL)

@@ -14,17 +14,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from IPython.core.interactiveshell import InteractiveShell
-
-from nbcontainer.api import run
 from nbcontainer.containers.commit import export
-from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.errors import NbcontainerError
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.benchmarks.prepared import notebook
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
 
 OURS = "%%container busybox"
 LIMITS = "-m 64m --cpus 1 --pids-limit 100"
@@ -38,13 +38,8 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before each run (default: %(default)s)")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
-        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
-        set_default_engine(engine)
-        run("busybox", ["true"])
+        place, engine, shell = stack.enter_context(notebook())
         rootfs = _rootfs(engine, place)
-        shell: Any = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbcontainer")
         # Whole cells, as a notebook runs them: IPython's reading of them is part of both.
         ours = Subject(OURS, lambda: shell.run_cell(f"{OURS}\ntrue").raise_error())
         theirs = Subject("%%sh", lambda: shell.run_cell("%%sh\ntrue").raise_error())

@@ -8,16 +8,10 @@ A cell with `--explain` brings back the calls of its steps, and shows them as te
 from __future__ import annotations
 
 import argparse
-import contextlib
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from IPython.core.interactiveshell import InteractiveShell
-
-from nbcontainer.api import run
-from nbcontainer.containers.engine import Engine, set_default_engine
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.benchmarks.prepared import notebook
 
 PLAIN = "cell"
 
@@ -28,13 +22,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--pause", type=float, default=0.05, help="seconds before each run (default: %(default)s)")
     options = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
-        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
-        set_default_engine(engine)
-        run("busybox", ["true"])
-        shell: Any = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbcontainer")
+    with notebook() as (_, _, shell):
         shown: list[Any] = []
         shell.display_pub.publish = lambda data, **_: shown.append(data)
 

@@ -8,14 +8,11 @@ Everything is in one run, and the times that are compared take turns. The target
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.api import run
@@ -24,16 +21,18 @@ from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.commit import commit
-from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.containers.history.flatten import Flattening
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.outcome import Outcome, Reason
 from tests.benchmarks.measuring import Subject, interleave, machine
+from tests.benchmarks.prepared import prepared_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.engine import Engine
 
 
 def main() -> None:
@@ -48,11 +47,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=1 << 30, help="bytes of the large cell (default: %(default)s)")
     options = parser.parse_args()
     print(machine())
-    with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-history-")))
-        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
-        set_default_engine(engine)
-        run("busybox", ["true"])
+    with prepared_engine() as (_, engine):
         _by_depth(engine, [int(depth) for depth in options.depths.split(",")], options.rounds, options.pause)
         _by_number_of_states(engine, [int(depth) for depth in options.depths.split(",")], options.rounds)
         _moves(engine, options.large, options.rounds, options.pause)

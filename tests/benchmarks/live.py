@@ -21,11 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from IPython.core.interactiveshell import InteractiveShell
-
-from nbcontainer.api import run
-from nbcontainer.containers.engine import Engine, set_default_engine
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.benchmarks.prepared import notebook
 
 LINES = 10_000_000
 MEBIBYTES = 500
@@ -49,13 +46,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the frame")
     options = parser.parse_args()
     print(machine())
-    with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
-        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
-        set_default_engine(engine)
-        run("busybox", ["true"])
-        shell: Any = InteractiveShell.instance()
-        shell.run_line_magic("load_ext", "nbcontainer")
+    with notebook() as (_, engine, shell):
         shell.register_magic_function(lambda line, cell: None, "cell", "idle")
         _cells(shell, options.rounds, options.pause)
         _frames(shell, options.megabytes, options.slow_rounds)

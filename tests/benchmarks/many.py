@@ -17,20 +17,21 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbcontainer
 from nbcontainer.containers.commit import export
-from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.errors import NbcontainerError
 from tests.benchmarks.cells import _podman
 from tests.benchmarks.measuring import Subject, interleave, machine, report
+from tests.benchmarks.prepared import prepared_engine
 from tests.running import processes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nbcontainer.containers.engine import Engine
 
     Run = Callable[[], object]
 
@@ -47,10 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     threads = [int(number) for number in options.threads.split(",")]
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nbcontainer-bench-")))
-        engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
-        set_default_engine(engine)
-        nbcontainer.run("busybox", ["true"])
+        place, engine = stack.enter_context(prepared_engine())
         print(machine())
         print(f"\n{options.runs} runs of `true`, {options.rounds} rounds, taking turns:\n")
         times = interleave(subjects(engine, place, stack, options.runs, threads), options.rounds, 0.2)

@@ -10,26 +10,25 @@ is one function of this package that is handed the request, in whichever form it
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from nbcontainer.api import run
-from nbcontainer.containers.engine import Engine, set_default_engine
 from nbcontainer.notebook.magics import ContainerMagics
 from nbcontainer.sandbox import protocol
 from tests.benchmarks.measuring import machine
+from tests.benchmarks.prepared import notebook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from nbcontainer.containers.engine import Engine
 
 PACKAGE = str(Path(sys.modules["nbcontainer"].__file__ or "").parent)
 
@@ -43,26 +42,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--list", action="store_true", help="name the functions")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="nbcontainer-bench-") as folder:
-        place = Path(folder)
-        with contextlib.closing(Engine(place / "store")) as engine:
-            set_default_engine(engine)
-            run("busybox", ["true"])
-            shell: Any = InteractiveShell.instance()
-            shell.run_line_magic("load_ext", "nbcontainer")
-            print(machine())
-            for words in ("busybox", f"busybox -v {place}:/data"):
-                cell = f"%%container {words}\ntrue"
-                print(cell.splitlines()[0])
-                for clock in (time.perf_counter, time.thread_time):
-                    times = _times(engine, functools.partial(_run, shell, cell), options.rounds, clock)
-                    quarters = ", ".join(f"{1e3 * value:.3f} ms" for value in statistics.quantiles(times, n=4))
-                    print(f"    {clock.__name__}: {quarters}")
-                hops = _hops(functools.partial(_run, shell, cell))
-                files = {file for file, _ in hops}
-                print(f"    {len(hops)} functions in {len(files)} files are handed the request")
-                if options.list:
-                    print("\n".join(f"        {file.removeprefix(PACKAGE)}: {name}" for file, name in hops))
+    with notebook() as (place, engine, shell):
+        print(machine())
+        for words in ("busybox", f"busybox -v {place}:/data"):
+            cell = f"%%container {words}\ntrue"
+            print(cell.splitlines()[0])
+            for clock in (time.perf_counter, time.thread_time):
+                times = _times(engine, functools.partial(_run, shell, cell), options.rounds, clock)
+                quarters = ", ".join(f"{1e3 * value:.3f} ms" for value in statistics.quantiles(times, n=4))
+                print(f"    {clock.__name__}: {quarters}")
+            hops = _hops(functools.partial(_run, shell, cell))
+            files = {file for file, _ in hops}
+            print(f"    {len(hops)} functions in {len(files)} files are handed the request")
+            if options.list:
+                print("\n".join(f"        {file.removeprefix(PACKAGE)}: {name}" for file, name in hops))
 
 
 def _run(shell: Any, cell: str) -> None:

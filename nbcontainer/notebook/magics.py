@@ -32,7 +32,7 @@ from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageE
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
-from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, settings_of, trait
+from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, Settings, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult
 
-    from nbcontainer.commands.options.run_option import RunOption
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job
@@ -89,8 +88,7 @@ class ContainerMagics(Magics):
         super().__init__(**kwargs)
         self.given_hints = Hints()
         self.notices = Notices()
-        self._settings: tuple[tuple[RunOption, Any], ...] | None = None
-        self.observe(self._forget_settings, [option.keyword for option in CONFIGURABLE])
+        self._settings = Settings(self)
 
     _engine: Engine | None = None
     _holding: Engine | None = None
@@ -409,14 +407,8 @@ class ContainerMagics(Magics):
                 hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
                 raise UsageError("missing image", hint=hint)
             words.operands.append(self.image)
-        if self._settings is None:
-            self._settings = settings_of(self)
         for option, value in self._settings:
-            if value:
-                defaults.add_setting(words, option, (option.alone or "") if value is True else value)
-
-    def _forget_settings(self, _: object) -> None:
-        self._settings = None
+            defaults.add_setting(words, option, (option.alone or "") if value is True else value)
 
 
 ContainerMagics.container.__doc__ = HELP_TEXT

@@ -9,6 +9,8 @@ from traitlets import Bool, Float, List, Unicode, Union
 from nbcontainer.commands.options.table import RUN_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from traitlets import HasTraits
 
     from nbcontainer.commands.options.run_option import RunOption
@@ -27,7 +29,21 @@ def trait(option: RunOption) -> Any:
     return kind(option.default, help=option.setting).tag(config=True)
 
 
-def settings_of(owner: HasTraits) -> tuple[tuple[RunOption, Any], ...]:
-    """Return the options whose default a person has set, with the values. A list is always one of them: it can grow."""
-    values = ((option, getattr(owner, option.keyword)) for option in CONFIGURABLE)
-    return tuple((option, value) for option, value in values if option.repeated or value != option.default)
+class Settings:
+    """The defaults of options that a person has set as traits of `owner`. They are read again only after a change."""
+
+    def __init__(self, owner: HasTraits) -> None:
+        self._owner = owner
+        self._values: tuple[tuple[RunOption, Any], ...] | None = None
+        owner.observe(self._forget, [option.keyword for option in CONFIGURABLE])
+
+    def __iter__(self) -> Iterator[tuple[RunOption, Any]]:
+        """Iterate over the options with a value of the person's own."""
+        if self._values is None:
+            values = ((option, getattr(self._owner, option.keyword)) for option in CONFIGURABLE)
+            # A list can grow without a change that is observed.
+            self._values = tuple(pair for pair in values if pair[0].repeated or pair[1] != pair[0].default)
+        return ((option, value) for option, value in self._values if value)
+
+    def _forget(self, _: object) -> None:
+        self._values = None

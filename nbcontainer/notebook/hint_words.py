@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import glob
+import itertools
 import os
 import re
 import shutil
@@ -21,6 +24,7 @@ _NEEDS_IDENTITY = re.compile(
 _SETS_IDENTITY = re.compile(r"\buser\.(?:name|email)\b|\bGIT_(?:AUTHOR|COMMITTER)_(?:NAME|EMAIL)\b")
 _SIZE = 1 << 16  # characters of a body that are looked at
 _MOST = 400  # paths of it
+_LISTED = 10_000  # names of a directory
 _OWN = frozenset("PATH HOME HOSTNAME TERM PWD OLDPWD SHELL SHLVL IFS RANDOM LINENO SECONDS UID PPID USER LANG".split())
 """Variables that containers and shells set themselves."""
 
@@ -52,17 +56,35 @@ def beside(directory: str, found: Iterable[str]) -> str:
 
     A word with a pattern (glob(7)) in its last part counts if a file matches it. The name of a program does not count.
     """
+    listed: dict[str, list[str]] = {}
     for word in found:
         path = os.path.normpath(os.path.join(directory, word))  # noqa: PTH118 - a word is not a path yet
         if not path.startswith(f"{directory.rstrip('/')}/") or len(word) > 255:
             continue
         if glob.has_magic(word):
             above, _, pattern = path.rpartition("/")
-            if not glob.has_magic(above) and next(glob.iglob(pattern, root_dir=above), None):  # noqa: PTH207 - takes `2**n`
+            if glob.has_magic(above):
+                continue
+            if above not in listed:
+                listed[above] = _names(above)
+            if _matches(listed[above], pattern):
                 return word
         elif os.path.lexists(path) and ("/" in word or "." in word or not shutil.which(word)):
             return word
     return ""
+
+
+def _names(directory: str) -> list[str]:
+    """Return the first names in a directory (host); none if it cannot be listed."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        return [entry.name for entry in itertools.islice(entries, _LISTED)]
+    return []
+
+
+def _matches(names: Iterable[str], pattern: str) -> bool:
+    """Return whether a pattern matches a name as a shell's does: a leading dot only by a dot."""
+    hidden = pattern.startswith(".")
+    return any(name.startswith(".") == hidden for name in fnmatch.filter(names, pattern))
 
 
 def in_home(found: Iterable[str]) -> str:

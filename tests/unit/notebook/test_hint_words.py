@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,24 @@ def test_a_word_names_a_file_beside_the_notebook(tmp_path: Path, body: str, foun
     for path in ("table.csv", "data/a.txt", "sort", "../outside", "-table.csv"):
         (here / path).touch()
     assert hint_words.beside(str(here), hint_words.words(body)) == found
+
+
+def test_a_directory_is_listed_once_for_all_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body with hundreds of patterns costs no more than one listing of each directory."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / ".hidden").touch()
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counted(path: str) -> object:
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    patterns = [f"{folder}*{number}" for number in range(100) for folder in ("", "sub/")]
+    assert hint_words.beside(str(tmp_path), [*patterns, "sub/*"]) == ""
+    assert listed == [str(tmp_path), str(tmp_path / "sub")]
+    assert hint_words.beside(str(tmp_path), ["sub/.h*"]) == "sub/.h*"
 
 
 @given(st.text(st.sampled_from("*?[]!-~/.$aZ9 \n\0\\'\"{}(ä\udc80\ud800"), max_size=40))

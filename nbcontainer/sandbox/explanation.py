@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _DESCRIPTORS = 1 << 10
 """How many travelling descriptors the steps of a plan find that are only explained."""
 
+_LARGEST = 1 << 20
+"""The most characters of notes: those of an ordinary cell have some 15,000, and 300 more for each volume."""
+
 _REMEMBERED = 512
 """For how many steps the text of what they called is kept: most cells of a notebook call the same."""
 
@@ -134,6 +137,8 @@ def explain_run(plan: Plan, notes: str, sent: int) -> Explanation:
     `sent` is the time at which the plan was sent, in nanoseconds of CLOCK_MONOTONIC. Raises `SandboxError` if the notes
     are of another plan.
     """
+    if len(notes) > _LARGEST:
+        raise SandboxError(f"cannot explain the run: what init noted has {len(notes):,} characters")
     try:
         return Explanation(tuple(_steps_that_ran(plan, json.loads(notes), sent)), ran=True)
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -130,7 +130,7 @@ def test_notes_of_another_plan_are_an_error_of_one_line(notes: Any) -> None:
         explain_run(PLAN, json.dumps(notes), 0)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\ud800"])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\ud800", " " * (1 << 20) + "{}"])
 def test_notes_that_are_not_json_are_an_error_of_one_line(text: str) -> None:
     """Whatever init sent, or something that took it over."""
     with pytest.raises(SandboxError, match="cannot explain"):

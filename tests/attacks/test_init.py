@@ -145,7 +145,7 @@ def on_own_python(own_python: Path, store_path: Path, attack: Attacker) -> Itera
     engine = Engine(store_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(own_python))
-        patch.setenv(SWITCH, "0")  # the compiled init is no interpreter
+        patch.setenv(SWITCH, "0")  # the compiled init does not run the interpreter
         assert not engine.launcher.helper
         with contextlib.suppress(LauncherError):  # a plain user, or a place without SYS_ADMIN
             assert not engine.launcher_for(Userns.HOST).helper

@@ -82,7 +82,7 @@ class ContainerKernel(Kernel):
     hints = Bool(True, help="Whether to show what a failed cell lacks, and how to have it.").tag(config=True)
     raise_error = Bool(True, help="Whether a cell that ends badly fails, and stops Run All.").tag(config=True)
 
-    _execute_sleep = Float(0.0, help="Seconds before a reply. Output is sent before it, in order: there is no wait.")
+    _execute_sleep = Float(0.0, help="Seconds before a reply. Output is sent before the reply, in order.")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]

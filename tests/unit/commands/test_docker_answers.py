@@ -158,7 +158,7 @@ def test_a_flag_may_have_a_value(words: str, removes: bool) -> None:
     ],
 )
 def test_a_value_that_changes_nothing_is_taken(words: list[str]) -> None:
-    """Docker's and podman's own default, where it is what is done here, is no error, and is not the image's name."""
+    """A default of Docker or podman that holds here, too, is accepted, and the word after it is not the image."""
     assert parse(RUN, [*words, "busybox", "true"]) == parse(RUN, ["busybox", "true"])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.images.comparison import root_directory
+from tests.requirements import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ def pair(tmp_path: Path) -> tuple[str, str, int]:
 
 
 def test_a_new_one_is_like_the_one_below(pair: tuple[str, str, int]) -> None:
-    """It has the time of that, and is no change."""
+    """It has the time of the lower one, and does not count as changed."""
     upper, lower, made = pair
     assert Path(upper).stat().st_mtime == 5
     assert not root_directory.changed(upper, lower, made)
@@ -49,12 +50,12 @@ def test_what_counts_as_a_change(pair: tuple[str, str, int], change: Callable[[s
 
 
 def test_attributes_count(pair: tuple[str, str, int]) -> None:
-    """An attribute of a user's is a change, one of overlayfs is none; both by path and by descriptor."""
+    """An attribute of a user's counts as a change, one of overlayfs does not; both by path and by descriptor."""
     upper, lower, made = pair
     try:
         os.setxattr(upper, "user.overlay.impure", b"y")
-    except OSError:
-        pytest.skip("the file system has no attributes")
+    except OSError as error:
+        require("attributes", available=False, why=f"the file system has no attributes of users: {error}")
     assert not root_directory.changed(upper, lower, made)
     os.setxattr(upper, "user.name", b"x")
     assert root_directory.changed(upper, lower, made)

@@ -112,7 +112,7 @@ class Gate:
     """Lets the containers of one process start. Thread-safe.
 
     A start waits while the machine lacks something and another container of this gate runs: with none, it is the only
-    one, and its own error says what is wrong. `on_wait` gets a phrase for what it waits for, and "" when it continues.
+    one, and its own error says what is wrong.
     """
 
     def __init__(self, machine: Machine | None = None) -> None:
@@ -120,15 +120,19 @@ class Gate:
         self._changed = threading.Condition()
         self._running = 0
         self._ended = 0
+        self._refused = 0  # of those that run, how many wait for the end of another
 
     @contextlib.contextmanager
-    def admitted(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> Iterator[None]:
-        """Hold a place for one container; wait for it unless `stopped` is true."""
+    def admitted(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> Iterator[Place]:
+        """Hold a place for one container; wait for it unless `stopped` is true.
+
+        `on_wait` gets a phrase for what it waits for, and "" when it continues.
+        """
         with self._changed:
             self._wait_for_machine(on_wait, stopped)
             self._running += 1
         try:
-            yield
+            yield Place(self, on_wait, stopped)
         finally:
             with self._changed:
                 self._running -= 1
@@ -144,22 +148,52 @@ class Gate:
         if waited:
             on_wait("")
 
-    def wait_for_end(self, error: BaseException, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
-        """Wait for another container's end after a start that failed; return False if that cannot help.
-
-        Call it inside `admitted`. It helps if the machine had too little of something, and another container runs.
-        """
-        if not is_short(error):
-            return False
+    def wait_for_other(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
+        """Wait until another container ends; return False at once if none runs that does not wait here, too."""
         with self._changed:
-            before, others = self._ended, self._running - 1
-            if not others:
+            before = self._ended
+            if self._running - self._refused == 1:
                 return False
-            on_wait("another container's end, since the machine refused this one")
-            while self._ended == before and self._running > 1 and not stopped():
-                self._changed.wait(_AGAIN)
-            on_wait("")
-        return not stopped()
+            self._refused += 1
+            try:
+                on_wait("another container's end, since the machine refused this one")
+                while self._ended == before and not stopped():
+                    self._changed.wait(_AGAIN)
+                on_wait("")
+            finally:
+                self._refused -= 1
+        return True
+
+    def is_alone(self) -> bool:
+        """Return whether one container has a place."""
+        with self._changed:
+            return self._running == 1
+
+
+class Place:
+    """The place of one container among those of a gate. Use it in one thread."""
+
+    def __init__(self, gate: Gate, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        self._gate = gate
+        self._on_wait = on_wait
+        self._stopped = stopped
+        self._was_last = False
+
+    def may_start_again(self, error: BaseException) -> bool:
+        """Wait until a start that failed may succeed; return False if it cannot.
+
+        It may if the machine had too little of something, and another container ends. If the machine refused all of
+        them, the last one starts once more while the others wait: what it fails with then is what is wrong.
+        """
+        if not is_short(error) or self._gate.is_alone():
+            return False
+        if self._gate.wait_for_other(self._on_wait, self._stopped):
+            self._was_last = False
+        elif self._was_last:
+            return False
+        else:
+            self._was_last = True
+        return not self._stopped()
 
 
 def is_short(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.mapping.pressure import Place
     from nbcontainer.runs.results import Result
 
 FILES_LIMIT = 1 << 30
@@ -78,11 +79,11 @@ class _Item:
     def answer(self, blobs: Mapping[str, bytes] | None) -> dict[str, Any]:
         engine = default_engine()
         word = _IMAGES.find(engine, self._task["image"], blobs)
-        with _GATE.admitted(self._on_wait, lambda: self._runs.stopped):
-            result = self._run(engine, word)
+        with _GATE.admitted(self._on_wait, lambda: self._runs.stopped) as place:
+            result = self._run(engine, word, place)
         return answers.of_result(result, self._files, self._value)
 
-    def _run(self, engine: Engine, word: str) -> Result:
+    def _run(self, engine: Engine, word: str, place: Place) -> Result:
         while True:
             call = self._call(engine, word)
             try:
@@ -91,7 +92,7 @@ class _Item:
             except Cancelled:
                 raise _ended() from None
             except NbcontainerError as error:
-                if not _GATE.wait_for_end(error, self._on_wait, lambda: self._runs.stopped):
+                if not place.may_start_again(error):
                     raise _without_python(error, self._task) from None
 
     def _call(self, engine: Engine, word: str) -> Call:

@@ -57,10 +57,26 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]
         yield found
 
 
+LATE = 100
+"""Seconds after which a test is late; its time limit ends it 80 seconds later."""
+
+
+def tell(client: Any) -> None:
+    """Says what the workers do: their own output is not the test's."""
+    workers = client.scheduler_info()["workers"].values()
+    print({one["name"]: (one["status"], one["metrics"]) for one in workers}, client.processing(), sep="\n")
+    for address, tasks in client.call_stack().items():
+        for key, stack in tasks.items():
+            print(address, key, "".join(stack), sep="\n")
+
+
 @pytest.fixture
-def executor(shared: tuple[Any, Any]) -> Any:
-    """The executor of the shared cluster."""
-    return shared[1].get_executor()
+def executor(shared: tuple[Any, Any]) -> Iterator[Any]:
+    """The executor of the shared cluster. If a test is late, its report says what the workers do."""
+    timer = threading.Timer(LATE, tell, [shared[1]])
+    timer.start()
+    yield shared[1].get_executor()
+    timer.cancel()
 
 
 def killed_while(client: Any, mark: str) -> threading.Thread:

@@ -98,22 +98,59 @@ def test_errors_of_a_short_machine_are_known(number: int) -> None:
     assert not is_short(ContainerError("it failed"))
 
 
-def test_a_failed_start_waits_only_for_others() -> None:
-    """Without another container, a start that failed is not tried again."""
-    gate, error = Gate(), SetupFailed("it failed", step="MakeOverlay", errno=errno.ENOMEM)
-    with gate.admitted(lambda _: None, lambda: False):
-        assert not gate.wait_for_end(error, lambda _: None, lambda: False)
-        found = []
+SHORT = SetupFailed("it failed", step="MakeOverlay", errno=errno.ENOMEM)
 
-        def other() -> None:
-            with gate.admitted(lambda _: None, lambda: False):
-                ready.set()
-                ended.wait(DEADLINE)
 
-        ready, ended = threading.Event(), threading.Event()
-        thread = threading.Thread(target=other)
+def test_a_start_that_failed_waits_for_another_end() -> None:
+    """Alone, a start that failed is not tried again; beside another container it waits until that one has ended."""
+    gate = Gate()
+    ready, ended = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with gate.admitted(lambda _: None, lambda: False):
+            ready.set()
+            ended.wait(DEADLINE)
+
+    thread = threading.Thread(target=other)
+    with gate.admitted(lambda text: ended.set() if text else None, lambda: False) as place:
+        assert not place.may_start_again(SHORT)
         thread.start()
-        ready.wait(DEADLINE)
-        found.append(gate.wait_for_end(error, lambda text: ended.set() if text else None, lambda: False))
-        thread.join()
-        assert found == [True]
+        assert ready.wait(DEADLINE)
+        assert not place.may_start_again(ContainerError("it failed"))
+        assert place.may_start_again(SHORT)
+    thread.join()
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("room", [False, True])
+def test_starts_that_all_fail_do_not_wait_for_each_other(count: int, room: bool) -> None:
+    """If the machine refuses all starts of one moment, each of them ends, with success if there is room later."""
+    gate, together = Gate(), threading.Barrier(count)
+    found = []
+
+    def item() -> None:
+        with gate.admitted(lambda _: None, lambda: False) as place:
+            together.wait(DEADLINE)  # all are refused
+            tries, started = 1, False
+            while not started and place.may_start_again(SHORT):
+                tries, started = tries + 1, room
+            found.append((started, tries))
+
+    threads = [threading.Thread(target=item, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert len(found) == count
+    assert all(started == room for started, _ in found)
+    assert all(tries <= count + 1 for _, tries in found)
+
+
+def test_a_stopped_item_does_not_wait_for_another_end() -> None:
+    """An item that is given up while it waits for another container is not started again."""
+    gate, stopped = Gate(), threading.Event()
+    with (
+        gate.admitted(lambda _: None, lambda: False),
+        gate.admitted(lambda text: stopped.set() if text else None, stopped.is_set) as place,
+    ):
+        assert not place.may_start_again(SHORT)

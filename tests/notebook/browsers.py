@@ -154,6 +154,10 @@ class Page:
 
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
 
+    def text(self, selector: str) -> str:
+        """Returns the text that is seen of the first element that a CSS selector finds."""
+        return str(self.elements(selector)[0].text)
+
     def script(self, text: str) -> Any:
         """Returns the value of a script in the page."""
         return self.browser.execute_script(text)
@@ -168,6 +172,13 @@ class Page:
         editor.click()
         ActionChains(self.browser).send_keys(code).perform()
         return len(cells) - 1
+
+    def clear_cell(self) -> None:
+        """Removes what is typed in the cell that has the focus."""
+        from selenium.webdriver.common.keys import Keys
+
+        self.press(Keys.CONTROL, "a")
+        self.press(Keys.DELETE)
 
     def press(self, *keys: str) -> None:
         """Presses keys, one after another; the ones before the last are held."""

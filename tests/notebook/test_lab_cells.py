@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("lab")
     Image.new("RGB", (40, 20), "teal").save(path / "picture.png")
+    (path / "archives").mkdir()
     (path / "table.csv").write_text("city,rain\nLa Paz,15\n")
     (path / "evil.html").write_text(EVIL)
     (path / "typed.ipynb").write_text(json.dumps(science.notebook("python3", ["%load_ext nbcontainer"])))
@@ -65,6 +66,36 @@ def test_output_appears_while_the_cell_runs(page: Page, folder: Path) -> None:
     page.wait_for(cell, "after")
 
 
+def answer(page: Page, cell: str, text: str, *, hidden: bool = False) -> None:
+    """Types an answer into a cell's input box, which hides it or does not, and Enter."""
+    from selenium.webdriver.common.keys import Keys
+
+    box = f"{cell} input.jp-Stdin-input"
+    page.wait_for(f'{box}[type="password"]' if hidden else f'{box}:not([type="password"])')
+    page.wait_until(lambda: bool(page.script(f"return document.activeElement === document.querySelector('{box}')")))
+    page.press(text)
+    page.press(Keys.ENTER)
+
+
+def test_a_prompt_is_answered_in_the_page(page: Page) -> None:
+    """`read` in a cell with `-i` opens an input box below the prompt; the answer arrives, and is in the page once."""
+    cell = page.run_cell("%%container busybox -i\nprintf 'name? '; read name; echo \"hello, ${name}\"")
+    page.wait_for(cell, "name?")
+    answer(page, cell, "Ada")
+    page.wait_for(cell, "hello, Ada")
+    page.wait_until(lambda: page.elements(f"{cell} .jp-Stdin-input") == [])
+    assert page.text(cell).split() == ["name?", "Ada", "hello,", "Ada"]
+
+
+def test_a_secret_is_hidden_in_the_page(page: Page) -> None:
+    """With the terminal's echo off the input box is that of a password, and the answer is nowhere in the page."""
+    cell = page.run_cell('%%container busybox -i\nread -s x; read y; echo "${#x} $y"')
+    answer(page, cell, "swordfish", hidden=True)
+    answer(page, cell, "seen")
+    page.wait_for(cell, "9 seen")
+    assert "swordfish" not in page.script("return document.body.innerText")
+
+
 def test_the_magic_line_completes(page: Page) -> None:
     """The tab key offers verbs, with what they begin with."""
     from selenium.webdriver.common.keys import Keys
@@ -77,6 +108,33 @@ def test_the_magic_line_completes(page: Page) -> None:
     page.wait_for(f".jp-CodeCell:nth-of-type({at + 1}) .cm-content", "%container images")
     page.press(Keys.SHIFT, Keys.ENTER)
     page.wait_for(f".jp-CodeCell:nth-of-type({at + 1}) .nbcontainer td", "busybox")
+
+
+@pytest.mark.parametrize(
+    ("typed", "proposed", "line"),
+    [
+        ("%%container busybox --mem", "--memory", "%%container busybox --memory"),
+        ("%%container busybox --network pri", "private", "%%container busybox --network private"),
+        ("%%container busyb", "busybox", "%%container busybox"),
+        ("%%container busybox -v ./pict", "./picture.png", "%%container busybox -v ./picture.png"),
+        ("%container load ./arch", "./archives/", "%container load ./archives/"),
+        ("%%container busybox /bin/wat", "/bin/watch", "%%container busybox /bin/watch"),
+    ],
+)
+def test_an_argument_completes(page: Page, typed: str, proposed: str, line: str) -> None:
+    """The tab key completes options, their choices, images, paths of the host and paths of the image."""
+    from selenium.webdriver.common.keys import Keys
+
+    at = page.type_cell(typed)
+    try:
+        page.press(Keys.TAB)
+        editor = f".jp-CodeCell:nth-of-type({at + 1}) .cm-content"
+        page.wait_until(lambda: page.shows(".jp-Completer-item", proposed) or page.shows(editor, line))
+        if not page.shows(editor, line):
+            page.press(Keys.ENTER)
+        page.wait_for(editor, line)
+    finally:
+        page.clear_cell()
 
 
 def test_a_picture_and_a_table_are_shown(page: Page) -> None:

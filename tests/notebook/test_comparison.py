@@ -5,6 +5,7 @@ The name of a test is the first column of its row.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from IPython.core.completer import provisionalcompleter
 
 from tests.documents import PROJECT
 from tests.requirements import require
-from tests.running import all_dead, appear, marker, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from tests.notebook.conftest import Notebook
@@ -35,6 +36,13 @@ def test_each_row_is_a_test() -> None:
     require("sources", available=PAGE.exists(), why="the project's pages are not around")
     tests = [name for name in globals() if name.startswith("test_") and name != "test_each_row_is_a_test"]
     assert sorted(row_names()) == sorted(tests)
+
+
+def completed(notebook: Notebook, line: str) -> list[str]:
+    """What IPython proposes at the end of a line."""
+    assert notebook.shell.Completer is not None
+    with provisionalcompleter():
+        return [one.text for one in notebook.shell.Completer.completions(line, len(line))]
 
 
 @pytest.fixture
@@ -77,8 +85,11 @@ def test_no_process_outlives_a_cell(bash: Notebook) -> None:
 
 
 def test_limits_of_time_and_memory(bash: Notebook) -> None:
-    """A cell ends at its time limit; `%%bash` has no such option."""
+    """A cell ends at its limit of time or memory; `%%bash` has no such options."""
     assert "stopped after its time limit" in bash.fails("%%container busybox --timeout 0.2\nsleep 1000")
+    assert bash.run("%%bash -m 32m\ntrue").error is not None
+    if os.geteuid() == 0:  # a plain user needs control groups of their own
+        assert "out of memory" in bash.fails("%%container busybox -m 32m\ntail /dev/zero")
     assert bash.run("%%bash --timeout 0.2\ntrue").error is not None
 
 
@@ -97,11 +108,30 @@ def test_values_out_of_a_cell(bash: Notebook) -> None:
     assert bash["answer"] == "42\n"
 
 
-def test_pictures_and_tables(shared_kernel: Kernel) -> None:
-    """A CSV file of the cell is shown as a table."""
-    cell = shared_kernel.run("%%container busybox --show\nprintf 'a,b\\n1,2\\n' > /out/t.csv").good()
+def test_a_program_asks_for_input(shared_kernel: Kernel) -> None:
+    """What a program reads is asked for in the notebook, and hidden for a secret; `%%bash` has no input."""
+    client = shared_kernel.client
+    client.allow_stdin = True
+    cell = shared_kernel.send("%%container busybox -i\nread x; read -s y; echo $x $y")
+    for answer, hidden in (("Ada", False), ("secret", True)):
+        assert client.get_stdin_msg(timeout=DEADLINE)["content"]["password"] is hidden
+        client.input(answer)
+    assert cell.end().good().stdout == "Ada secret\n"
+    require("bash")
+    assert shared_kernel.run("%%bash\nread x; echo [$x]").good().stdout == "[]\n"
+
+
+def test_pictures_and_tables(shared_kernel: Kernel, tmp_path: Path) -> None:
+    """A PNG file of the cell is shown as a picture, a CSV file as a table."""
+    require("pillow", available=importlib.util.find_spec("PIL") is not None)
+    from PIL import Image
+
+    Image.new("RGB", (4, 2), "teal").save(tmp_path / "p.png")
+    script = "cp /work/p.png /out; printf 'a,b\\n1,2\\n' > /out/t.csv"
+    cell = shared_kernel.run(f"%%container busybox --show -v {tmp_path}:/work:ro\n{script}").good()
     shown = [message["data"] for message in cell.messages if message["type"] == "display_data"]
     assert any("<table" in data.get("text/html", "") for data in shown)
+    assert any("image/png" in data for data in shown)
 
 
 def test_shown_html_is_inert(shared_kernel: Kernel) -> None:
@@ -153,13 +183,11 @@ def test_a_failure_is_one_line_with_the_scripts_line(bash: Notebook) -> None:
 
 
 def test_the_magic_line_completes(bash: Notebook) -> None:
-    """Options are offered; those of `%%bash` are not."""
-    assert bash.shell.Completer is not None
-    with provisionalcompleter():
-        ours = [one.text for one in bash.shell.Completer.completions("%%container --mem", 17)]
-        others = [one.text for one in bash.shell.Completer.completions("%%bash --ou", 11)]
-    assert "--memory" in ours
-    assert "--out" not in others
+    """Options, images and paths of the host are offered; options of `%%bash` are not."""
+    assert "--memory" in completed(bash, "%%container --mem")
+    assert "busybox" in completed(bash, "%%container bus")
+    assert "/etc/" in completed(bash, "%%container busybox -v /et")
+    assert "--out" not in completed(bash, "%%bash --ou")
 
 
 def test_no_daemon_and_no_root(notebook: Notebook) -> None:

@@ -52,8 +52,11 @@ ERRNO_ADVICE = {
 """By errno: the one thing to do, whatever failed. The store and the steps of a plan add their own."""
 
 
-_RED, _CYAN, _RESET = "\x1b[31m", "\x1b[36m", "\x1b[0m"
-"""Colours of ECMA-48: JupyterLab and terminals show them in the colours of their theme."""
+_RED, _BOLD, _RESET = "\x1b[31m", "\x1b[1m", "\x1b[0m"
+"""Styles of ECMA-48, which JupyterLab and terminals show by their theme.
+
+The hint has no colour: JupyterLab shows errors on light red or dark red, and none of its colours is readable on both.
+"""
 
 
 class NbcontainerError(Exception):
@@ -85,7 +88,7 @@ class NbcontainerError(Exception):
         name = type(self).__name__
         if not colours:
             return f"{name}: {self}"
-        hint = f"; {_CYAN}{visible(self.hint)}{_RESET}" if self.hint else ""
+        hint = f"; {_BOLD}{visible(self.hint)}{_RESET}" if self.hint else ""
         return f"{_RED}{name}{_RESET}: {visible(self.message)}{hint}"
 
     def _render_traceback_(self) -> list[str]:

@@ -7,6 +7,7 @@ page's own.
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -79,19 +80,20 @@ class ExplanationView:
         return f"<tr>{cells}{time if self.explanation.ran else ''}</tr>"
 
 
-_CELL = '<td style="text-align:left;vertical-align:top;overflow-wrap:anywhere">'
+_CELL = '<td style="text-align:left;vertical-align:top;overflow-wrap:break-word">'
+"""A column is at least as wide as its longest part: `anywhere` would break names in the middle."""
 
 
 @lru_cache(maxsize=512)  # most cells of a notebook do the same, but for the times
 def _cells(name: str, words: Words, lines: tuple[tuple[str, int], ...], language: Language, *, ahead: bool) -> str:
     """Return the row of a step without its time, as HTML."""
     mark = f"<br><small>{_AHEAD[language]}</small>" if ahead else ""
-    cells = [
-        f"<b>{name}</b><br>{html.escape(words.description)}{mark}",
+    cells = (
+        f"<b>{name}</b><br>{_breakable(html.escape(words.description))}{mark}",
         _calls([_line(text, error) for text, error in lines], language),
         html.escape(words.why),
         html.escape(words.risk),
-    ]
+    )
     return "".join(f"{_CELL}{cell}</td>" for cell in cells)
 
 
@@ -105,7 +107,13 @@ def _calls(lines: list[str], language: Language) -> str:
 def _line(text: str, error: int) -> str:
     name, rest = text.partition("(")[0], text[text.index("(") :]
     failed = f" = -1 ({_error_name(error)})" if error else ""
-    return f'<code><a href="{manual_page(name)}" style="color:inherit">{name}</a>{html.escape(rest)}{failed}</code>'
+    link = f'<a href="{manual_page(name)}" style="color:inherit">{name}</a>'
+    return f"<code>{link}{_breakable(html.escape(rest))}{failed}</code>"
+
+
+def _breakable(text: str) -> str:
+    """Return HTML text that a narrow column breaks after the signs between arguments, flags and names."""
+    return re.sub(r"([|/:,=])", r"\1<wbr>", text)
 
 
 def _error_name(number: int) -> str:

@@ -6,6 +6,8 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbcontainer.drawing.svg import INK
+from nbcontainer.rendering import page
 from nbcontainer.rendering.text import one_line, visible
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ _RUN = 8
 """States in a row, without a branch and a name, of which more are folded."""
 
 _ROW, _STEP = 22, 18  # pixels
+_WIDTH = 760  # pixels, unless the page is narrower
+_TITLE = "Images, containers and their states"
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,17 @@ class StateGraph:
 
     __repr__ = __str__
 
-    def _repr_svg_(self) -> str:
+    def _repr_html_(self) -> str:
+        # Not as SVG: JupyterLab shows that as a picture, which has no colours of the page around it.
+        return page.page(self.as_svg())
+
+    def as_svg(self) -> str:
+        """Return the graph as an SVG drawing, whose colours are those of the page around it."""
         height = _ROW * max(1, len(self.rows))
         marks = "".join(_mark(number, row) for number, row in enumerate(self.rows))
-        style = "font:13px system-ui,sans-serif;fill:currentColor"
-        return f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{height}" style="{style}">{marks}</svg>'
+        style = f"max-width:100%;height:auto;font:13px system-ui,sans-serif;color:{INK};fill:{INK}"
+        size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" role="img" aria-label="{_TITLE}"'
+        return f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="{style}"><title>{_TITLE}</title>{marks}</svg>'
 
     def as_json(self) -> list[dict[str, Any]]:
         """Return the rows as objects."""

@@ -73,12 +73,28 @@ class Size:
 
     def html(self, largest: int) -> str:
         """Return the number with its bar; the exact number is the tooltip."""
-        said = page.span(self.plain, tip=f"{self.number:,} bytes")
+        said = page.span(self.plain, "unit", tip=f"{self.number:,} bytes")
         if not self.number or largest <= 0:
             return said
         return (
             f'{said}<span class="bar" style="width:{max(1, round(100 * self.number / largest)) * 0.06:.2f}em"></span>'
         )
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with its unit, which a page keeps on one line."""
+
+    plain: str
+
+    @property
+    def text(self) -> str:
+        """The number with its unit."""
+        return self.plain
+
+    def html(self, _: int = 0) -> str:
+        """Return the number with its unit, escaped."""
+        return page.span(self.plain, "unit" if self.plain else "")
 
 
 @dataclass(frozen=True)
@@ -94,7 +110,7 @@ class When:
 
     def html(self, _: int = 0) -> str:
         """Return the age; the date is the tooltip."""
-        return page.span(self.text, tip=quantities.date(self.plain))
+        return page.span(self.text, "unit", tip=quantities.date(self.plain))
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ class State:
         return f"{self.sign} {self.plain}".strip()
 
     def html(self, _: int = 0) -> str:
-        """Return both; the sign is coloured."""
+        """Return both on one line; the sign is coloured."""
         if self.sign is Sign.NONE:
             return page.escape(self.plain)
-        return f"{page.span(self.sign, self.sign.kind)} {page.escape(self.plain)}"
+        return f"{page.span(self.sign, self.sign.kind)}&nbsp;{page.escape(self.plain)}"

@@ -71,12 +71,12 @@ def test_an_error_in_the_shell_kernel_shows_the_line(shell_kernel: ShellKernel) 
     assert cell.error["evalue"] == "exit code 127 at line 3: no-such-program --now"
 
 
-def test_a_hint_has_a_colour_of_its_own(shared_kernel: Kernel) -> None:
-    """The type is red, the hint is cyan: both follow the theme of a page and of a terminal."""
+def test_a_hint_is_bold(shared_kernel: Kernel) -> None:
+    """The type is red; the hint has the colour of text, which is readable where errors are shown, in each theme."""
     cell = shared_kernel.run("%container diff no-such-container")
     assert cell.error is not None
     (line,) = cell.error["traceback"]
-    assert line.startswith("\x1b[31mContainerNotFound\x1b[0m: no such container: 'no-such-container'; \x1b[36mlist")
+    assert line.startswith("\x1b[31mContainerNotFound\x1b[0m: no such container: 'no-such-container'; \x1b[1mlist")
     assert re.sub(r"\x1b\[\d+m", "", line) == f"{cell.error['ename']}: {cell.error['evalue']}"
 
 

@@ -44,7 +44,7 @@ def test_a_running_container_is_busy(pair: tuple[Kernel, Kernel], tmp_path: Path
         assert error is not None
         assert (error["evalue"], error["ename"]) == busy
         problem, _, hint = busy[0].partition("; ")
-        assert error["traceback"] == [f"\x1b[31mContainerBusy\x1b[0m: {problem}; \x1b[36m{hint}\x1b[0m"]
+        assert error["traceback"] == [f"\x1b[31mContainerBusy\x1b[0m: {problem}; \x1b[1m{hint}\x1b[0m"]
     assert "busy  busybox  ✓  running" in " ".join(other.run("%container ps").good().result.split()).replace(" ", "  ")
     row = "next(row for row in get_ipython().run_line_magic('container', 'ps') if row.name == 'busy')"
     assert other.run(f"{row}.notebook").good().result == "'my course.ipynb'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 
 import nbformat
@@ -35,7 +36,7 @@ VIEWS: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 def words_of(page: str) -> str:
     """The text of a page, without its style sheet."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page)))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", page))))
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nbcontainer.rendering.fields import Sign, Size, State, Text, When
-from nbcontainer.rendering.quantities import size
+from nbcontainer.rendering.fields import Quantity, Sign, Size, State, Text, When
+from nbcontainer.rendering.quantities import duration, size
 from nbcontainer.rendering.table import Column, Fold, Table, listing
 from nbcontainer.rendering.text import one_line
 
@@ -113,18 +113,18 @@ class CellRow:
     files: CellCounts | None = None
 
 
-def _changed(row: CellRow) -> State:
+def _changed(row: CellRow) -> State | Quantity:
     if row.incomplete:
         return State(INCOMPLETE, Sign.WARN)
     files = row.files
     if files is not None and (files.added or files.changed or files.removed):
-        return State(_files(files.changed, files.changed_bytes))
+        return _files(files.changed, files.changed_bytes)
     return State("yes" if row.changed else "")
 
 
-def _files(number: int, total: int) -> str:
+def _files(number: int, total: int) -> Quantity:
     """Return a number of files with their bytes; empty for none."""
-    return f"{number:,} ({size(total)})" if number else ""
+    return Quantity(f"{number:,} ({size(total)})" if number else "")
 
 
 NEWEST = 100
@@ -141,7 +141,7 @@ def cell_list(rows: Sequence[CellRow], *, every: str = "", undone: bool = False)
         Column("when", lambda row: When(row.created)),
         Column("ended", lambda row: State(str(row.outcome.reason), row.outcome.sign)),
         Column("code", lambda row: str(row.outcome.exit_code)),
-        Column("duration", lambda row: f"{row.outcome.wall_time:.3g} s"),
+        Column("duration", lambda row: Quantity(duration(row.outcome.wall_time))),
         Column("added", lambda row: _files(row.files.added, row.files.added_bytes) if row.files else ""),
         Column("changed", _changed),
         Column("removed", lambda row: _files(row.files.removed, row.files.removed_bytes) if row.files else ""),

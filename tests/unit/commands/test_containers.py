@@ -149,8 +149,8 @@ def test_history_is_the_cells(verbs: Verbs) -> None:
     """`history` has a line for each cell: how it ended, and what it added, changed and removed."""
     rows = verbs("history dev").rows
     assert [row[0] for row in rows] == ["1", "2"]
-    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "0 s", "1 (3 B)", "", "", "echo new > /added")
-    assert rows[1][2:8] == ("signal", "139", "0 s", "", "", "")
+    assert rows[0][1:] == ("2026-11-24T20:00:00Z", "exited", "0", "0 ms", "1 (3 B)", "", "", "echo new > /added")
+    assert rows[1][2:8] == ("signal", "139", "0 ms", "", "", "")
 
 
 def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> None:
@@ -417,7 +417,7 @@ def test_the_tree_has_each_state_once(verbs: Verbs, dev: Container) -> None:
         "|-* 4 five  (fork)",
         "* 4 <b>four</b>  (dev)",
     ]
-    drawn = verbs("tree")._repr_svg_()
+    drawn = verbs("tree")._repr_html_()
     assert "<b>" not in drawn
     assert "&lt;b&gt;four" in drawn
     assert drawn.count("<circle") == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_page_shows_each_step_with_its_calls_and_their_errors() -> None:
         "9 calls",
     ):
         assert text in shown
+
+
+def test_a_call_breaks_between_its_parts() -> None:
+    """A narrow column breaks a call after the signs between its parts, and each name stays whole."""
+    shown = page()
+    assert 'overflow-wrap:break-word"><code><a' in shown
+    assert re.search(r"\(&quot;/<wbr>&lt;script.*?,<wbr> 0755\)", shown)
 
 
 def test_a_page_is_in_chinese_if_that_is_asked_for() -> None:

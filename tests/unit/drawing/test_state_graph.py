@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nbcontainer.drawing.state_graph import Line, state_graph
+from tests.documents import PACKAGE
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,17 @@ def test_a_long_run_is_folded_within_its_branch() -> None:
 def test_each_state_of_the_drawing_is_joined_to_the_one_it_follows_from() -> None:
     """A row of a branch has a line in its column, the first one a curve from the column before."""
     states = (*chain("a", 3), State("b2", 2, "a1"))
-    drawn = state_graph([Line("dev", "base", "a3", states)])._repr_svg_()
+    drawn = state_graph([Line("dev", "base", "a3", states)]).as_svg()
     assert drawn.count("<path") == 1
     circles = {tuple(map(int, found)) for found in re.findall(r'<circle cx="(\d+)" cy="(\d+)"', drawn)}
     ends = {tuple(map(int, found)) for found in re.findall(r'x2="(\d+)" y2="(\d+)"', drawn)}
     ends |= {tuple(map(int, found)) for found in re.findall(r' (\d+) (\d+)" fill="none"', drawn)}
     assert circles <= ends
+
+
+def test_a_drawing_has_the_colours_of_the_page_around_it() -> None:
+    """JupyterLab shows SVG as a picture, black on a dark page; as a part of the page it has the text's colour."""
+    drawn = state_graph([Line("dev", "base", "a3", tuple(chain("a", 3)))])._repr_html_()
+    assert 'viewBox="0 0 760 88"' in drawn  # nbconvert's page sets the height to auto, which is 150 pixels without it
+    assert "fill:var(--jp-ui-font-color1, currentColor)" in drawn
+    assert not [path for path in PACKAGE.rglob("*.py") if "def _repr_svg_" in path.read_text()]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nbcontainer.rendering import page
-from nbcontainer.rendering.fields import Size, State, When
+from nbcontainer.rendering.fields import Quantity, Sign, Size, State, When
 from nbcontainer.rendering.quantities import ago, date, duration, seconds_of, size
 from nbcontainer.rendering.table import facts
 
@@ -88,7 +88,7 @@ def test_the_date_is_a_tooltip() -> None:
 
 def test_a_size_has_its_bytes_as_a_tooltip() -> None:
     """The exact number is there for those who need it."""
-    assert Size(2_140_160).html(0) == '<span title="2,140,160 bytes">2.1 MB</span>'
+    assert Size(2_140_160).html(0) == '<span class="unit" title="2,140,160 bytes">2.1 MB</span>'
 
 
 def test_a_page_has_no_script_and_both_themes() -> None:
@@ -114,3 +114,15 @@ def test_colours_are_those_of_the_theme_and_of_paper() -> None:
     assert "--jp-ui-font-color1:#1f2328" in printed
     assert "--jp-error-color1:#d1242f" in printed
     assert printed.endswith("color:#1f2328")
+
+
+@pytest.mark.parametrize("field", [Size(1500), When("2020-01-01T00:00:00Z"), Quantity("61 (175 B)")])
+def test_a_number_and_its_unit_are_on_one_line(field: Size | When | Quantity) -> None:
+    """A narrow page does not break a size, an age or a count between the number and its unit."""
+    assert '<span class="unit"' in field.html(0)
+    assert ".unit{white-space:nowrap}" in page.STYLE
+
+
+def test_a_sign_is_on_the_line_of_its_state() -> None:
+    """A narrow page breaks a long state, but not after its sign."""
+    assert "</span>&nbsp;limited" in State("limited", Sign.WARN).html()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import LaboratoryError
 from nbcontainer.lab.attacks import ATTACKS
 from nbcontainer.lab.laboratory import Trial
-from nbcontainer.lab.tasks import QUESTIONS, TASKS, Words
+from nbcontainer.lab.questions import QUESTIONS, Words
+from nbcontainer.lab.tasks import IN_SIGHT, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,8 @@ class Checked:
 
     def __repr__(self) -> str:
         mark = {"en": ("not yet", "done"), "zh": ("还没完成", "完成")}[self.language][self.passed]
-        return f"{'✓' if self.passed else '✗'} {self.name}: {mark}; {self.explanation}"
+        colon, semicolon = {"en": (": ", "; "), "zh": ("：", "；")}[self.language]
+        return f"{'✓' if self.passed else '✗'} {self.name}{colon}{mark}{semicolon}{self.explanation}"
 
 
 def check(name: str, answer: Any, language: str, run: Callable[[str], Shown]) -> Checked:
@@ -60,7 +62,7 @@ def check(name: str, answer: Any, language: str, run: Callable[[str], Shown]) ->
 def _answered(name: str, answer: Any) -> tuple[bool, Words]:
     """Return whether the answer to a question is right, and the explanation of this very answer."""
     question = QUESTIONS[name]
-    given = answer.strip().lower() if isinstance(answer, str) else ""
+    given = answer.strip(" .()").lower() if isinstance(answer, str) else ""
     letters = "、".join(question.answers), ", ".join(question.answers)
     unknown = Words(f"write one of these letters: {letters[1]}", f"请填写其中一个字母：{letters[0]}")
     return given == question.right, question.answers.get(given, unknown)
@@ -69,8 +71,8 @@ def _answered(name: str, answer: Any) -> tuple[bool, Words]:
 def _made(name: str, run: Callable[[str], Shown]) -> tuple[bool, Words]:
     """Return whether all conditions of a task hold, and the explanation of the first one that does not."""
     task = TASKS[name]
-    for condition in task.conditions:
-        if run(f"cd /lab && {{ {condition.script}\n}} >/dev/null 2>&1").status:
+    for condition in (IN_SIGHT, *task.conditions):
+        if run(f"cd /lab; {{ {condition.script}\n}} >/dev/null 2>&1").status:
             return False, condition.wrong
     return True, task.done
 
@@ -87,6 +89,11 @@ def _attacked(answer: Any) -> tuple[bool, Words]:
         return False, Words(
             f"the plan failed before the attack ran ({answer.failed}): leave out other steps",
             f"计划在攻击运行之前就失败了（{answer.failed}）：换别的步骤省略",
+        )
+    if answer.script != attack.script:
+        return False, Words(
+            f"this is the result of another program: pass that of lab.run(lab.attacks[{attack.name!r}], without=…)",
+            f"这是另一个程序的结果：请传 lab.run(lab.attacks[{attack.name!r}], without=…) 的结果",
         )
     if not attack.succeeded(answer.output):
         missing = [step for step in attack.steps if step not in answer.without]

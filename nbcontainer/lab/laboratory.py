@@ -86,14 +86,15 @@ class Shown(str):
 class Trial:
     """A plan that was run in a laboratory: its output, the status of its program, and what failed of it.
 
-    `without` are the steps that were left out. `failed` is the step that the kernel refused, with its error; empty if
-    all steps were applied.
+    `without` are the steps that were left out, and `script` is what the program ran. `failed` is the step that the
+    kernel refused, with its error; empty if all steps were applied.
     """
 
     output: str
     status: int
     without: tuple[str, ...] = ()
     failed: str = ""
+    script: str = ""
 
     def __repr__(self) -> str:
         left_out = f"without {', '.join(self.without)}" if self.without else "all steps"
@@ -170,13 +171,13 @@ class Laboratory:
         known = {type(step).__name__ for step in steps}
         for name in without:
             if name not in known:
-                raise LaboratoryError(
-                    f"the plan has no step {name}", call="run", hint=f"its steps are {', '.join(sorted(known))}"
-                )
+                several = "write several names as a list, without=['A', 'B']; " if "," in name or " " in name else ""
+                hint = f"{several}its steps are {', '.join(sorted(known))}"
+                raise LaboratoryError(f"the plan has no step {name}", call="run", hint=hint)
         self.ask("sh", script="rm -rf /store/tmp/up; mkdir -p /store/tmp/up/diff /store/tmp/up/work", timeout=_PATIENCE)
         todo = plan.encode(steps)
         answer = self.ask("run", steps=todo, without=list(without), script=script, timeout=timeout)
-        return Trial(str(answer["output"]), int(answer["status"]), tuple(without), str(answer["failed"]))
+        return Trial(str(answer["output"]), int(answer["status"]), tuple(without), str(answer["failed"]), script)
 
     # Its container
 

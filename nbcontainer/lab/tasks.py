@@ -1,28 +1,10 @@
-"""The questions and tasks of the course, as data: what is right, and an explanation of each mistake."""
+"""The tasks of the course, as data: what a student makes in the laboratory, and an explanation of each mistake."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-@dataclass(frozen=True)
-class Words:
-    """A text in both languages of the course."""
-
-    english: str
-    chinese: str
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question to predict. `answers` explains each answer, right or wrong, by its letter."""
-
-    right: str
-    answers: Mapping[str, Words]
+from nbcontainer.lab.questions import Words
 
 
 @dataclass(frozen=True)
@@ -41,101 +23,29 @@ class Task:
     done: Words
 
 
-QUESTIONS = {
-    "root.predict": Question(
-        "b",
-        {
-            "a": Words(
-                "chroot changes where paths begin, and nothing else: an open descriptor still leads to the old root",
-                "chroot 只改变路径的起点，别的都不变：一个已打开的描述符仍然通向旧的根",
-            ),
-            "b": Words(
-                "an open descriptor leads out of a chroot; pivot_root lets you unmount the old root",
-                "已打开的描述符可以走出 chroot；用 pivot_root 才能把旧的根卸载掉",
-            ),
-            "c": Words(
-                "paths are closed: /home/alice is looked up below the new root, where it does not exist",
-                "走路径是不行的：/home/alice 会在新的根下面查找，而那里没有它",
-            ),
-        },
-    ),
-    "overlay.predict": Question(
-        "c",
-        {
-            "a": Words(
-                "lower is read-only for the overlay: the image never changes",
-                "对 overlay 来说 lower 是只读的：镜像永远不变",
-            ),
-            "b": Words(
-                "upper has no copy of a file before it is changed, and a deletion must be noted in it",
-                "文件被修改之前 upper 里没有它的副本；而删除也必须在 upper 里留下记录",
-            ),
-            "c": Words(
-                "upper gets a mark, the whiteout, that hides the file of lower",
-                "upper 里会出现一个标记（whiteout），它遮住 lower 里的文件",
-            ),
-        },
-    ),
-    "volume.predict": Question(
-        "a",
-        {
-            "a": Words(
-                "it is the same directory at two places, so rm deletes the data of the host",
-                "这是同一个目录出现在两个地方，所以 rm 删掉的就是主机上的数据",
-            ),
-            "b": Words(
-                "a bind mount copies nothing: there is no second file that could remain",
-                "绑定挂载什么也不复制：没有第二份文件可以留下来",
-            ),
-            "c": Words(
-                "rm cannot remove the mount point itself, but it has removed what is in it before it finds that out",
-                "rm 删不掉挂载点本身，但在发现这一点之前，里面的东西已经删光了",
-            ),
-        },
-    ),
-    "commit.predict": Question(
-        "b",
-        {
-            "a": Words(
-                "upper has the changes alone: without lower there is no /bin/sh",
-                "upper 里只有改动：没有 lower，就没有 /bin/sh",
-            ),
-            "b": Words(
-                "merged is what the container sees: lower with all changes, and without what was deleted",
-                "merged 就是容器看到的样子：lower 加上全部改动，并且不含被删除的文件",
-            ),
-            "c": Words(
-                "lower is the image from before: the changes are missing",
-                "lower 是改动之前的镜像：缺少改动",
-            ),
-        },
-    ),
-    "confine.predict": Question(
-        "c",
-        {
-            "a": Words(
-                "root of the container is not root of the host, but it may do a lot in its own namespaces: look at its "
-                "capabilities",
-                "容器里的 root 不是主机的 root，但它在自己的命名空间里仍能做不少事：看看它的权能",
-            ),
-            "b": Words(
-                "the user namespace makes it root of its own namespaces alone: the host's files belong to other ids",
-                "用户命名空间让它只在自己的命名空间里是 root：主机上的文件属于别的 id",
-            ),
-            "c": Words(
-                "it is root with 13 of some 40 capabilities, and they count in its own namespaces alone",
-                "它是 root，但四十来个权能里只有 13 个，而且只在自己的命名空间里有效",
-            ),
-        },
-    ),
-}
-"""The questions before each chapter, by their names."""
-
 _MOUNTED = "grep -q ' {} ' /proc/self/mountinfo"
+_PILE = "grep ' /lab/pile .* - overlay ' /proc/self/mountinfo | tail -n 1"
+
+IN_SIGHT = Condition(
+    "test -d /lab",
+    Words(
+        "/lab is not in sight, because pivot_root has switched the root: call lab.reset(), do the exercise again, and "
+        "check it before lab.pivot_root",
+        "看不到 /lab，因为 pivot_root 已经换了根：用 lab.reset() 重新开始，再做一遍，并在 lab.pivot_root 之前检查",
+    ),
+)
+"""The condition before those of each task: all of them look at the laboratory's directory."""
 
 TASKS = {
     "root.tiny": Task(
         (
+            Condition(
+                "test -d tiny || test ! -d /tiny",
+                Words(
+                    "tiny is at /tiny: make it at /lab/tiny, where relative paths begin",
+                    "tiny 建在了 /tiny：要建在 /lab/tiny，相对路径从 /lab 开始",
+                ),
+            ),
             Condition(
                 "test -d tiny",
                 Words("/lab/tiny does not exist: make the directory", "/lab/tiny 不存在：先建立这个目录"),
@@ -176,14 +86,14 @@ TASKS = {
     "overlay.two": Task(
         (
             Condition(
-                "grep -q ' /lab/pile .* - overlay ' /proc/self/mountinfo",
+                f'test -n "$({_PILE})"',
                 Words(
                     "there is no overlay at /lab/pile: make the directory, then lab.mount_overlay(…, merged='pile')",
                     "/lab/pile 上没有 overlay：先建目录，再 lab.mount_overlay(…, merged='pile')",
                 ),
             ),
             Condition(
-                "grep ' /lab/pile ' /proc/self/mountinfo | grep -q 'lowerdir=[^,]*:'",
+                f"{_PILE} | grep -q 'lowerdir=[^,]*:'",
                 Words(
                     "the overlay has one lower layer: pass a list of two, the topmost first",
                     "overlay 只有一个下层：传一个有两项的列表，最上面的写在最前",
@@ -197,7 +107,14 @@ TASKS = {
                 ),
             ),
             Condition(
-                "grep ' /lab/pile ' /proc/self/mountinfo | grep -q upperdir=",
+                f"{_PILE} | grep -Eq 'lowerdir=([^:,]*/)?change:([^:,]*/)?base(,|$)'",
+                Words(
+                    "pile/greeting reads 'new' because it was written there: mount change above base instead",
+                    "pile/greeting 的内容是 new，但那是写进去的：应当把 change 挂在 base 上面，什么也不用写",
+                ),
+            ),
+            Condition(
+                f"{_PILE} | grep -q upperdir=",
                 Words(
                     "the overlay has no upper directory, so it is read-only: pass upper and work",
                     "overlay 没有 upper，所以是只读的：把 upper 和 work 也传进去",
@@ -212,27 +129,43 @@ TASKS = {
     "overlay.hide": Task(
         (
             Condition(
-                "grep -q ' /lab/pile .* - overlay ' /proc/self/mountinfo",
+                f'test -n "$({_PILE})"',
                 Words(
                     "there is no overlay at /lab/pile: do the exercise before", "/lab/pile 上没有 overlay：先做上一题"
+                ),
+            ),
+            Condition(
+                "grep -q old base/greeting && grep -q new change/greeting",
+                Words(
+                    "base or change is no longer as it was: start again with the cell of exercise 2.1, and delete the "
+                    "file in pile only",
+                    "base 或 change 被改动了：从练习 2.1 的单元格重新开始，只在 pile 里删除",
                 ),
             ),
             Condition(
                 "test ! -e pile/greeting",
                 Words("pile/greeting is still visible: delete it there", "pile/greeting 还看得见：在那里删除它"),
             ),
-            Condition(
-                "grep -rq old base/greeting && test -e change/greeting",
-                Words(
-                    "a lower layer has lost its file: delete the file in pile only, then start again with lab.reset()",
-                    "下层的文件不见了：只能在 pile 里删除；用 lab.reset() 重新开始",
-                ),
-            ),
         ),
         Words("one whiteout in upper hides the file of both layers", "upper 里的一个 whiteout 遮住了两层里的文件"),
     ),
     "volume.read-only": Task(
         (
+            Condition(
+                f"! {_MOUNTED.format('/lab/course-data')}",
+                Words(
+                    "course-data is the mount point: the source comes first, then the target; begin with "
+                    "lab.umount('course-data')",
+                    "挂载点成了 course-data：先写来源，再写目标；先执行 lab.umount('course-data')",
+                ),
+            ),
+            Condition(
+                f"! {_MOUNTED.format('/lab/box')}",
+                Words(
+                    "the mount is at /lab/box and covers the whole root: lab.umount('box'), and bind at box/data",
+                    "挂载在了 /lab/box 上，遮住了整个根：先 lab.umount('box')，再绑定到 box/data",
+                ),
+            ),
             Condition(
                 "test -d box/data",
                 Words("/lab/box/data does not exist: make the mount point", "/lab/box/data 不存在：先建立挂载点"),
@@ -264,6 +197,21 @@ TASKS = {
     "volume.remove": Task(
         (
             Condition(
+                "test -d course-data",
+                Words(
+                    "/lab/course-data does not exist: do exercise 3.1 first, in the same laboratory",
+                    "/lab/course-data 不存在：先在同一个实验室里做练习 3.1",
+                ),
+            ),
+            Condition(
+                "test -s course-data/table.csv",
+                Words(
+                    "course-data/table.csv is gone: box was removed before its volume was unmounted; start again with "
+                    "the cell of exercise 3.1",
+                    "course-data/table.csv 没了：卷还没卸载，box 就被删除了；从练习 3.1 的单元格重新开始",
+                ),
+            ),
+            Condition(
                 "test ! -e box",
                 Words(
                     "/lab/box is still there: unmount box/data first, then remove box",
@@ -271,10 +219,10 @@ TASKS = {
                 ),
             ),
             Condition(
-                "test -s course-data/table.csv",
+                "! grep -q ' /lab/[^ ]*/data ' /proc/self/mountinfo",
                 Words(
-                    "course-data/table.csv is gone: box was removed before its volume was unmounted",
-                    "course-data/table.csv 没了：卷还没卸载，box 就被删除了",
+                    "box has another name now, and the data is still mounted in it: unmount it, then remove box",
+                    "box 只是换了名字，数据还挂载在里面：先卸载，再删除那个目录",
                 ),
             ),
         ),
@@ -283,7 +231,21 @@ TASKS = {
     "commit.archive": Task(
         (
             Condition(
+                "test -e app.tar || test ! -e merged/app.tar",
+                Words(
+                    "app.tar is inside merged, because the shell was there: write /lab/app.tar, and remove that one",
+                    "app.tar 写到 merged 里面去了，因为 shell 当时在那里：写成 /lab/app.tar，并删掉那一个",
+                ),
+            ),
+            Condition(
                 "test -s app.tar", Words("/lab/app.tar does not exist or is empty", "/lab/app.tar 不存在或是空的")
+            ),
+            Condition(
+                "! gunzip -c < app.tar",
+                Words(
+                    "/lab/app.tar is compressed: leave out the letter z, the exercise is about the bare archive",
+                    "/lab/app.tar 是压缩过的：去掉字母 z，这里要的是不压缩的归档",
+                ),
             ),
             Condition(
                 "tar -tf app.tar",
@@ -301,6 +263,13 @@ TASKS = {
                 Words(
                     "srv/app.sh is missing: it is a change of the container, so pack merged, not lower",
                     "缺少 srv/app.sh：它是容器的改动，所以要打包 merged，而不是 lower",
+                ),
+            ),
+            Condition(
+                "tar -tf app.tar | grep -qE '^(\\./)?etc/passwd$'",
+                Words(
+                    "etc/passwd is missing: the archive has a part of merged, so pack all of it, with a dot",
+                    "缺少 etc/passwd：归档里只有 merged 的一部分，要用一个点把它全部打包",
                 ),
             ),
             Condition(

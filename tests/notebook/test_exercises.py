@@ -34,6 +34,8 @@ def says(name: str, word: str) -> None:
 def test_the_mistakes_with_a_root() -> None:
     """A link that leads out of the new root, a shell that is not executable, and no mount point."""
     says("root.tiny", "does not exist")
+    lab.sh("mkdir /tiny")
+    says("root.tiny", "tiny is at /tiny")
     lab.sh("mkdir -p tiny/bin; cp /bin/busybox tiny/bin/sh; chmod -x tiny/bin/sh")
     says("root.tiny", "cannot be executed")
     lab.sh("rm tiny/bin/sh; ln -s /bin/busybox tiny/bin/sh")
@@ -45,15 +47,18 @@ def test_the_mistakes_with_a_root() -> None:
     lab.bind("tiny", "tiny")
     assert lab.check("root.tiny")
     lab.pivot_root("tiny", "tiny/old")
+    says("root.tiny", "before lab.pivot_root")
 
 
 def test_the_mistakes_with_an_overlay() -> None:
-    """One layer, the wrong order, no upper, and a deletion in the image."""
+    """One layer, the wrong order, a file that is written by hand, no upper, and a deletion in the image."""
     lab.sh("mkdir base change top scratch pile; echo old > base/greeting; echo new > change/greeting")
     says("overlay.two", "there is no overlay")
     for lower, word in ((["change"], "one lower layer"), (["base", "change"], "first of the list")):
         lab.mount_overlay(lower, "top", "scratch", "pile")
         says("overlay.two", word)
+        lab.sh("echo new > pile/greeting")
+        says("overlay.two", "one lower layer" if len(lower) == 1 else "it was written there")
         lab.umount("pile")
         lab.sh("rm -r top scratch; mkdir top scratch")
     lab.mount_overlay(["change", "base"], merged="pile")
@@ -65,13 +70,20 @@ def test_the_mistakes_with_an_overlay() -> None:
     lab.sh("rm pile/greeting")
     assert lab.check("overlay.hide")
     lab.sh("rm change/greeting")
-    says("overlay.hide", "has lost its file")
+    says("overlay.hide", "no longer as it was")
 
 
 def test_the_mistakes_with_a_volume() -> None:
-    """A copy, the wrong source, a volume that can be written to, and data that is deleted."""
+    """A copy, wrong places and sources, a volume that can be written to, and data that is deleted or still mounted."""
+    says("volume.remove", "do exercise 3.1 first")
     lab.sh("mkdir -p box/data course-data empty; echo 1,2 > course-data/table.csv; cp course-data/table.csv box/data")
     says("volume.read-only", "not a mount")
+    lab.bind("box/data", "course-data")
+    says("volume.read-only", "course-data is the mount point")
+    lab.umount("course-data")
+    lab.bind("course-data", "box")
+    says("volume.read-only", "covers the whole root")
+    lab.umount("box")
     lab.bind("empty", "box/data")
     says("volume.read-only", "does not show")
     lab.umount("box/data")
@@ -82,6 +94,9 @@ def test_the_mistakes_with_a_volume() -> None:
     lab.bind("course-data", "box/data", read_only=True)
     assert lab.check("volume.read-only")
     says("volume.remove", "unmount box/data first")
+    lab.sh("mv box renamed")
+    says("volume.remove", "another name")
+    lab.sh("mv renamed box")
     lab.umount("box/data")
     lab.sh("rm -r box")
     assert lab.check("volume.remove")
@@ -90,13 +105,16 @@ def test_the_mistakes_with_a_volume() -> None:
 
 
 def test_the_mistakes_with_an_archive() -> None:
-    """The tree from outside, a part of it, and lower with upper."""
+    """The tree from outside, an archive in itself, a compressed one, a part of it, and lower with upper."""
     lab.sh("mkdir lower upper work merged; tar -xf /home/alice/busybox.tar -C lower")
     lab.mount_overlay("lower", "upper", "work", "merged")
     lab.sh("echo 'echo hello' > merged/srv/app.sh; rm merged/etc/shells")
     for script, word in (
         ("true", "does not exist"),
-        ("echo text > app.tar", "not a tar archive"),
+        ("cd merged; tar -cf app.tar . 2>/dev/null", "is inside merged"),
+        ("rm merged/app.tar; echo text > app.tar", "not a tar archive"),
+        ("tar -C merged -czf app.tar .", "is compressed"),
+        ("cd merged; tar -cf ../app.tar bin srv", "etc/passwd is missing"),
         ("tar -cf app.tar merged", "not at the top"),
         ("tar -C upper -cf app.tar .", "not at the top"),
         ("tar -C lower -cf app.tar .", "srv/app.sh is missing"),

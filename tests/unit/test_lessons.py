@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.lab.tasks import QUESTIONS, TASKS
+from nbcontainer.lab.questions import QUESTIONS
+from nbcontainer.lab.tasks import TASKS
 from tests import documents
 from tests.documents import PROJECT
 from tests.requirements import require

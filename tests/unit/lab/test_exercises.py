@@ -10,21 +10,29 @@ from nbcontainer.errors import LaboratoryError
 from nbcontainer.lab.attacks import ATTACKS
 from nbcontainer.lab.exercises import check
 from nbcontainer.lab.laboratory import Shown, Trial
-from nbcontainer.lab.tasks import QUESTIONS, TASKS
+from nbcontainer.lab.questions import QUESTIONS
+from nbcontainer.lab.tasks import IN_SIGHT, TASKS
+from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ATTACK = ATTACKS["mount a file system"]
+OTHER = ATTACKS["make a user namespace"]
+
+
+def trial(output: str, *without: str, failed: str = "", script: str = ATTACK.script) -> Trial:
+    """What `lab.run` returns."""
+    return Trial(output, int(not output), without, failed, script)
 
 
 def holding(number: int) -> Callable[[str], Shown]:
-    """A laboratory in which the first `number` conditions hold, and no later one."""
+    """A laboratory in which its directory is in sight and the first `number` conditions hold, and no later one."""
     scripts: list[str] = []
 
     def run(script: str) -> Shown:
         scripts.append(script)
-        return Shown("", int(len(scripts) > number))
+        return Shown("", int(len(scripts) > number + 1))
 
     return run
 
@@ -47,6 +55,20 @@ def test_a_task_is_done_when_all_conditions_hold(name: str) -> None:
     assert [bool(check(name, None, "en", holding(number))) for number in range(many + 1)] == [False] * many + [True]
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_a_switched_root_is_explained_before_all_else(name: str) -> None:
+    """After pivot_root no path of a task exists, which is none of the student's mistakes with these paths."""
+    assert check(name, None, "en", holding(-1)).explanation == IN_SIGHT.wrong.english
+    assert check(name, None, "zh", holding(-1)).explanation == IN_SIGHT.wrong.chinese
+
+
+def test_the_answer_about_root_has_the_number_of_capabilities() -> None:
+    """The explanation says how many capabilities a cell has, as chapter 5 counts them."""
+    words = QUESTIONS["confine.predict"].answers["c"]
+    assert f"with {len(DEFAULT_CAPABILITIES)} of some 40" in words.english
+    assert f"只有 {len(DEFAULT_CAPABILITIES)} 个" in words.chinese
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_each_answer_to_a_question_has_its_explanation(name: str) -> None:
     """One is right; an answer that is none of them is met with the possible ones."""
@@ -57,7 +79,8 @@ def test_each_answer_to_a_question_has_its_explanation(name: str) -> None:
         other = check(name, strange, "en", holding(0))
         assert not other
         assert "a, b, c" in other.explanation
-    assert check(name, f" {QUESTIONS[name].right.upper()} ", "en", holding(0))
+    for written in (f" {QUESTIONS[name].right.upper()} ", f"{QUESTIONS[name].right})", f"({QUESTIONS[name].right})."):
+        assert check(name, written, "en", holding(0))
 
 
 @pytest.mark.parametrize(
@@ -65,11 +88,13 @@ def test_each_answer_to_a_question_has_its_explanation(name: str) -> None:
     [
         (None, False, "lab.run"),
         ("reached", False, "lab.run"),
-        (Trial("", 127, ("MountOverlay",), "MakeDirectory: no"), False, "the plan failed"),
-        (Trial("", 1, ("InstallSeccomp",)), False, "2 more steps stop it"),
-        (Trial("", 1, ("InstallSeccomp", "DropBounding")), False, "1 more step stops it"),
-        (Trial("reached\n", 0, (*ATTACK.steps, "PivotRoot")), False, "PivotRoot"),
-        (Trial("reached\n", 0, ATTACK.steps), True, "defence in depth"),
+        (trial("", "MountOverlay", failed="MakeDirectory: no"), False, "the plan failed"),
+        (trial("", "InstallSeccomp"), False, "2 more steps stop it"),
+        (trial("", "InstallSeccomp", "DropBounding"), False, "1 more step stops it"),
+        (trial("reached\n", *ATTACK.steps, "PivotRoot"), False, "PivotRoot"),
+        (trial("reached\n", "InstallSeccomp", script=OTHER.script), False, "another program"),
+        (trial("", script="mount -t tmpfs none /tmp"), False, "another program"),
+        (trial("reached\n", *ATTACK.steps), True, "defence in depth"),
     ],
 )
 def test_the_attack_needs_three_steps_less(answer: object, passed: bool, word: str) -> None:
@@ -83,7 +108,7 @@ def test_the_attack_needs_three_steps_less(answer: object, passed: bool, word: s
 def test_a_check_shows_its_result_in_one_line() -> None:
     """With a mark, in the student's language."""
     assert repr(check("root.predict", "b", "en", holding(0))).startswith("✓ root.predict: done; ")
-    assert repr(check("root.predict", "a", "zh", holding(0))).startswith("✗ root.predict: 还没完成; ")
+    assert repr(check("root.predict", "a", "zh", holding(0))).startswith("✗ root.predict：还没完成；")
     assert "\n" not in repr(check("root.tiny", None, "en", holding(0)))
 
 

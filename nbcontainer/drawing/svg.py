@@ -16,11 +16,11 @@ LETTER = 7.25
 """The width of a letter, at most: texts are in a fixed-width font of 12 units."""
 
 INK = "var(--jp-ui-font-color1, currentColor)"
-DIM = theme_colour("dim", "#6e7781")
-ACCENT = theme_colour("bar", "#0969da")
-GOOD = theme_colour("good", "#1a7f37")
-WARN = theme_colour("warn", "#9a6700")
-BAD = theme_colour("bad", "#d1242f")
+DIM = theme_colour("dim")
+ACCENT = theme_colour("bar")
+GOOD = theme_colour("good")
+WARN = theme_colour("warn")
+BAD = theme_colour("bad")
 
 
 def drawing(title: str, width: float, height: float, parts: list[str]) -> str:

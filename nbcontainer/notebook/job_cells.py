@@ -14,6 +14,7 @@ from nbcontainer.containers.active import notebook_name
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.cell_outputs import failure
 from nbcontainer.outcome import Reason, from_status
+from nbcontainer.rendering import page
 from nbcontainer.rendering.text import visible
 from nbcontainer.store.ended_jobs import EndedJobs, note, take
 
@@ -67,7 +68,7 @@ class JobLine:
         return f"job {name}: {visible(job.describe())} after {job.ended - job.started:.3g} s"
 
     def _repr_html_(self) -> str:
-        return f"<div><small>{html.escape(repr(self))}</small></div>"
+        return page.line(f"<small>{html.escape(repr(self))}</small>")
 
 
 def start(

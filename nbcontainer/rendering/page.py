@@ -11,6 +11,9 @@ from nbcontainer.rendering.text import visible
 
 CLASS = "nbcontainer"
 
+NO_MATH = "tex2jax_ignore mathjax_ignore"
+"""Classes of elements in which pages do not take `$…$` for a formula (MathJax 2 and 3): shell commands have dollars."""
+
 _LIGHT = ("#59636e", "#d1d9e0", "#1a7f37", "#9a6700", "#d1242f", "#0969da")
 _DARK = ("#9198a1", "#3d444d", "#3fb950", "#d29922", "#f85149", "#4493f8")
 _NAMES = {
@@ -26,15 +29,25 @@ _NAMES = {
 _INK = "#1f2328"
 
 
-def colour(kind: str, fallback: str) -> str:
-    """Return a colour of a kind in `_NAMES` for CSS and SVG: that of the page's theme, or else `fallback`."""
+def colour(kind: str) -> str:
+    """Return a colour of a kind in `_NAMES` for drawings in a page: that of its style sheet, or else of light pages."""
+    return f"var(--nbc-{kind},{dict(zip(_NAMES, _LIGHT, strict=True))[kind]})"
+
+
+def _themed(kind: str, fallback: str) -> str:
     lab, code = _NAMES[kind]
     return f"var(--{lab},var(--{code},{fallback}))"
 
 
 def _colours(fallbacks: tuple[str, ...]) -> str:
     pairs = zip(_NAMES, fallbacks, strict=True)
-    return "".join(f"--nbc-{kind}:{colour(kind, fallback)};" for kind, fallback in pairs)
+    return "".join(f"--nbc-{kind}:{_themed(kind, fallback)};" for kind, fallback in pairs)
+
+
+def _marks() -> str:
+    """Return the colours of marks on JupyterLab's light pages, whose own orange on white has a contrast of 2.7."""
+    pairs = zip(_NAMES, _LIGHT, strict=True)
+    return "".join(f"--nbc-{kind}:{light};" for kind, light in pairs if kind in ("good", "warn", "bad"))
 
 
 def _paper() -> str:
@@ -46,6 +59,7 @@ def _paper() -> str:
 STYLE = (
     f".{CLASS}{{{_colours(_LIGHT)}color:inherit}}"
     f"@media(prefers-color-scheme:dark){{.{CLASS}{{{_colours(_DARK)}}}}}"
+    f"[data-jp-theme-light=true] .{CLASS}{{{_marks()}}}"
     f"@media print{{.{CLASS}{{{_paper()}color:{_INK}}}}}"
     f".{CLASS} table{{color:inherit;border-collapse:collapse;margin:0;border:0;table-layout:auto}}"
     f".{CLASS} table :is(th,td){{text-align:left;vertical-align:top;padding:.15em 1.2em .15em 0}}"
@@ -80,4 +94,9 @@ def span(text: str, kind: str = "", *, tip: str = "") -> str:
 
 def page(content: str) -> str:
     """Return HTML as the output of a cell, with its style sheet."""
-    return f'<div class="{CLASS}"><style>{STYLE}</style>{content}</div>'
+    return f'<div class="{CLASS} {NO_MATH}"><style>{STYLE}</style>{content}</div>'
+
+
+def line(content: str) -> str:
+    """Return HTML as an output of one line, without a style sheet."""
+    return f'<div class="{NO_MATH}">{content}</div>'

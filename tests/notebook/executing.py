@@ -69,7 +69,7 @@ def _stored(output: Any) -> dict[str, Any]:
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the forms of a value: its text, and its drawing if it has one."""
     found = re.search(r"<svg.*</svg>", data.get("text/html", ""), re.DOTALL)
-    live = 'class="nbcontainer"' in data.get("text/html", "")
+    live = 'class="nbcontainer ' in data.get("text/html", "")
     kept = {kind: value for kind, value in data.items() if kind != "text/html" or not live}
     return {**kept, "image/svg+xml": _on_paper(found[0])} if found else kept
 

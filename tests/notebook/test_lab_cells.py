@@ -186,6 +186,17 @@ def test_tables_are_aligned_to_the_left(page: Page) -> None:
     assert set(page.script(aligned)) == {"left"}
 
 
+def test_dollars_of_a_command_are_not_a_formula(page: Page) -> None:
+    """A view shows a command between two dollars as it is; the page makes a formula of it elsewhere."""
+    command = "for i in $(seq 3); do echo $i > /f$i; done"
+    page.wait_for(page.run_cell(f"%%container busybox --name dollars\n{command}; echo do''ne"), "done")
+    cell = page.run_cell("%container history dollars")
+    formula = page.run_cell("from IPython.display import HTML; HTML('<p>a $x$ b</p>')")
+    page.wait_for(f"{formula} mjx-container")
+    page.wait_for(f"{cell} td", command)
+    assert page.elements(f"{cell} mjx-container") == []
+
+
 def test_a_directory_of_a_diff_opens(page: Page) -> None:
     """Many changes are closed directories with counts; a click shows what is in one."""
     cell = page.run_cell("%%container busybox\nmkdir /new; for i in $(seq 60); do echo $i > /new/file$i; done")

@@ -68,7 +68,7 @@ def executed() -> Any:
 def test_html_of_nbconvert_has_the_pages(executed: Any) -> None:
     """nbconvert's HTML has each view as its page, with both colour schemes."""
     page, _ = HTMLExporter().from_notebook_node(executed)  # type: ignore[no-untyped-call]
-    assert page.count('<div class="nbcontainer">') == len(VIEWS)
+    assert page.count('<div class="nbcontainer ') == len(VIEWS)
     assert "prefers-color-scheme:dark" in page
     for _, expected in VIEWS.values():
         assert all(text.strip("/") in words_of(page) for text in expected)

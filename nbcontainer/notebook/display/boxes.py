@@ -7,13 +7,15 @@ import re
 import sys
 from typing import Any
 
+from nbcontainer.rendering import page
+
 _CODE = re.compile(r"`([^`]+)`")
 
 
 def hint_box(text: str) -> dict[str, str]:
     """Return the text and the HTML of a hint, by type (jupyter-client.readthedocs.io, "display_data")."""
-    page = _CODE.sub(r"<code>\1</code>", html.escape(text))
-    return {"text/plain": f"hint: {text}", "text/html": f"<div><small>hint: {page}</small></div>"}
+    shown = _CODE.sub(r"<code>\1</code>", html.escape(text))
+    return {"text/plain": f"hint: {text}", "text/html": page.line(f"<small>hint: {shown}</small>")}
 
 
 def show(shell: Any, box: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.commands.progress_line import PATIENCE, TerminalLine, line
+from nbcontainer.rendering import page
 
 if TYPE_CHECKING:
     from nbcontainer.progress import Listener, State
@@ -25,7 +26,7 @@ class Bar:
         state = self._state
         value = f' value="{min(state.done, state.total)}" max="{state.total}"' if state.total else ""
         bar = "" if state.finished else f'<progress{value} style="vertical-align: middle"></progress> '
-        return f"<div>{bar}<code>{html.escape(line(state))}</code></div>"
+        return page.line(f"{bar}<code>{html.escape(line(state))}</code>")
 
 
 class Display:

@@ -99,6 +99,29 @@ def test_a_page_has_no_script_and_both_themes() -> None:
     assert not re.search(r"<script|\son\w+=|javascript:|url\(|@import", found)
 
 
+def test_dollars_of_a_page_are_not_taken_for_formulas() -> None:
+    """Pages with MathJax show `echo $A; echo $B` as text, also in an output of one line."""
+    for html in (page.page("echo $A; echo $B"), page.line("echo $A; echo $B")):
+        classes = re.findall(r'class="([^"]*)"', html)[0].split()
+        assert {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
+
+
+def contrast(colour: str) -> float:
+    """Return the contrast of a colour on white (WCAG 2.2, "contrast ratio")."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 1.05 / (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05)
+
+
+def test_marks_on_light_pages_are_dark_enough_to_read() -> None:
+    """JupyterLab's light page and paper have marks with a contrast of at least 4.5 on white."""
+    light = re.findall(r"\[data-jp-theme-light=true\] \.nbcontainer{([^}]*)}", page.STYLE)[0]
+    marks = dict(re.findall(r"--nbc-(\w+):(#\w+)", light))
+    assert set(marks) == {"good", "warn", "bad"}
+    fallbacks = [re.findall(r"#\w+", page.colour(kind))[0] for kind in ("dim", "good", "warn", "bad", "bar")]
+    assert min(map(contrast, [*marks.values(), *fallbacks])) >= 4.5
+
+
 def test_facts_about_one_thing_are_escaped() -> None:
     """A title and values are text; a fact without a value is left out."""
     found = facts("<b>", (("image", "a&b"), ("none", ""), ("ended", State("well"))))

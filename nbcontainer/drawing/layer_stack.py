@@ -18,6 +18,11 @@ _SHOWN = 10
 
 _WIDTH = 760
 
+_PATH = 64
+"""Letters of a path beside the sheet that it comes from."""
+
+_LEGEND = "+ added   ~ changed   - hidden by a whiteout   = hides all that lies below it (opaque)"
+
 
 class Mark(enum.StrEnum):
     """What a sheet does to a path."""
@@ -53,6 +58,11 @@ class Sheet:
     entries: tuple[Entry, ...] = ()
     more: str = ""
 
+    @property
+    def short(self) -> str:
+        """The name without the command of a cell."""
+        return self.name.partition(":")[0] if self.name.startswith("cell ") else self.name
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -76,7 +86,7 @@ class LayerStack:
 
     def _lines(self) -> Iterator[str]:
         yield "merged"
-        yield from (f"  {visible(one.path)}  from {self.sheets[one.sheet].name}" for one in self.seen[:_SHOWN])
+        yield from (f"  {visible(one.path)}  from {self.sheets[one.sheet].short}" for one in self.seen[:_SHOWN])
         if len(self.seen) > _SHOWN:
             yield f"  and {len(self.seen) - _SHOWN} more"
         yield f"  and all else from {self.sheets[0].name}" if self.sheets else "  nothing"
@@ -106,14 +116,21 @@ class LayerStack:
 
     def as_svg(self) -> str:
         """Return the pile as an SVG drawing: the merged tree on top, the image at the bottom."""
-        lines = [f"{one.path}  ← {self.sheets[one.sheet].name}" for one in self.seen]
-        rest = f"all else ← {self.sheets[0].name}" if self.sheets else "nothing"
+        paths = [svg.shortened(visible(one.path), _PATH) for one in self.seen]
+        column = max(map(len, [*paths[:_SHOWN], "all else"]))
+        lines = [
+            f"{path:<{column}}  ← {self.sheets[one.sheet].short}" for path, one in zip(paths, self.seen, strict=True)
+        ]
+        rest = f"{'all else':<{column}}  ← {self.sheets[0].name}" if self.sheets else "nothing"
         parts, y = _sheet("merged: what the cell sees", [(line, "") for line in lines], rest, 4, dashed=True)
         for number, sheet in reversed(list(enumerate(self.sheets))):
             title = f"{number}  {sheet.role}: {sheet.name}"
             entries = [(f"{one.mark} {one.path}", _COLOURS[one.mark]) for one in sheet.entries]
             drawn, y = _sheet(title, entries, sheet.more, y + 10)
             parts += drawn
+        if any(sheet.entries for sheet in self.sheets):
+            parts.append(svg.text(12, y + 18, _LEGEND, colour=svg.DIM))
+            y += svg.LINE + 4
         return svg.drawing("The layers of the container", _WIDTH, y + 4, parts)
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _MANY = 6
 """More mounts of one kind in one place than these are folded: devices, and hidden parts of /proc and /sys."""
 
-_MOST, _FACTS = 64, 80
-"""Letters of a path, and of the facts of a mount: a longer one would make all other text too small to read."""
+_MOST, _SOURCE = 64, 52
+"""Letters of a path, and of what is mounted: a longer one would make all other text too small to read."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,12 @@ class MountTree:
 
     def __str__(self) -> str:
         rows = list(_rows(self.mounts))
-        labels = [_prefix(row) + visible(row.label) for row in rows]
-        width = max(map(len, labels), default=0)
+        label = max((len(_prefix(row) + visible(row.label)) for row in rows if row.mount), default=0)
+        access = max((len(row.mount.access) for row in rows if row.mount), default=0)
         return "\n".join(
-            f"{label:<{width}}  {_facts(row.mount)}".rstrip() for label, row in zip(labels, rows, strict=True)
+            f"{_prefix(row) + visible(row.label):<{label}}  "
+            f"{row.mount.access if row.mount else '':<{access}}  {_source(row.mount)}".rstrip()
+            for row in rows
         )
 
     __repr__ = __str__
@@ -77,8 +79,12 @@ class MountTree:
         """Return the tree as an SVG drawing."""
         rows = list(_rows(self.mounts))
         indent = 16
-        left = max((row.depth * indent + min(len(row.label), _MOST) * svg.LETTER for row in rows), default=0) + 36
-        width = left + max((min(len(_facts(row.mount)), _FACTS) for row in rows), default=0) * svg.LETTER + 10
+        ends = [(row.mount, row.depth * indent + min(len(row.label), _MOST) * svg.LETTER) for row in rows]
+        left = max((end for mount, end in ends if mount), default=0) + 36
+        source = left + 3 * svg.LETTER
+        flags = source + (max((min(len(_source(row.mount)), _SOURCE) for row in rows), default=0) + 3) * svg.LETTER
+        right = flags + max((len(_flags(row.mount)) for row in rows), default=0) * svg.LETTER
+        width = max([right, *(end for _, end in ends)]) + 10
         parts = []
         for number, row in enumerate(rows):
             y = number * svg.LINE + 13
@@ -89,8 +95,8 @@ class MountTree:
             if row.mount is not None:
                 changed = svg.GOOD if row.mount.read_only else svg.WARN
                 parts.append(svg.text(left, y, row.mount.access.partition(",")[0], colour=changed))
-                facts = _facts(row.mount)[2:].lstrip(",")
-                parts.append(svg.text(left + 3 * svg.LETTER, y, facts, colour=svg.DIM, most=_FACTS - 3))
+                parts.append(svg.text(source, y, _source(row.mount), most=_SOURCE))
+                parts.append(svg.text(flags, y, _flags(row.mount), colour=svg.DIM))
         parts += _branches(rows, indent)
         return svg.drawing("The mounts that the cell sees", width, len(rows) * svg.LINE + 6, parts)
 
@@ -115,11 +121,16 @@ def _prefix(row: _Row) -> str:
     return "".join("   " if last else "│  " for last in row.last[:-1]) + ("└─ " if row.last[-1] else "├─ ")
 
 
-def _facts(mount: DrawnMount | None) -> str:
+def _source(mount: DrawnMount | None) -> str:
+    """Return what is mounted, and which changes of it are seen."""
     if mount is None:
         return ""
     spread = "" if mount.propagation == "private" else f", {mount.propagation} changes"
-    return visible(f"{mount.access}  {mount.source}{spread}")
+    return visible(f"{mount.source}{spread}")
+
+
+def _flags(mount: DrawnMount | None) -> str:
+    return "" if mount is None else ",".join(mount.flags)
 
 
 def _rows(mounts: Sequence[DrawnMount], parent: int | None = None, last: tuple[bool, ...] = ()) -> Iterator[_Row]:

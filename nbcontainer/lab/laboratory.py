@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.drawing.mount_tree import MountTree
+    from nbcontainer.linux.procfs import Mount
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.spec import Overlay
 
@@ -102,6 +103,16 @@ class Trial:
         return f"[{left_out}; exit status {self.status}]\n{self.output}".rstrip("\n") + failed
 
 
+def bind_sources(mounts: Sequence[Mount]) -> dict[str, str]:
+    """Return which path each bind mount of a file in memory shows, by the path of the mount.
+
+    A file system has its own top at one mount; a mount of another directory of it is a bind mount (MS_BIND, mount(2)).
+    """
+    tops = {one.device: one.target for one in mounts if one.fstype == "tmpfs" and one.root == "/"}
+    binds = [one for one in mounts if one.root != "/" and one.device in tops]
+    return {one.target: f"bind of {tops[one.device].rstrip('/')}{one.root}" for one in binds}
+
+
 class Laboratory:
     """A container whose process applies single steps by request. `close` ends it, and so does the end of the notebook.
 
@@ -158,7 +169,7 @@ class Laboratory:
         found = read_mounts(self.ask("mounts"))
         top = posixpath.normpath(posixpath.join(agent.DIRECTORY, below)) if below else "/"
         kept = [one for one in found if top == "/" or one.target == top or one.target.startswith(f"{top}/")]
-        return draw_mounts(kept)
+        return draw_mounts(kept, bind_sources(found))
 
     def plan(self, script: str, **options: Any) -> Plan:
         """Return the plan of a container of busybox in the laboratory's store. Raises as `nbcontainer.run` does."""

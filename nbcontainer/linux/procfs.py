@@ -119,7 +119,7 @@ class Mount:
     """One line of proc_pid_mountinfo(5): `root` is the part of the file system that is visible at `target`.
 
     `number` and `parent` are the ids of the mount and of the one that it is on, `source` is what the file system calls
-    its source, and `tags` are the optional fields, as in `master:2`.
+    its source, `tags` are the optional fields, as in `master:2`, and `device` is the number of the file system.
     """
 
     root: str
@@ -131,6 +131,7 @@ class Mount:
     parent: int = field(default=0, compare=False)
     source: str = field(default="", compare=False)
     tags: tuple[str, ...] = field(default=(), compare=False)
+    device: str = field(default="", compare=False)
 
 
 def read_mounts(text: str) -> list[Mount]:
@@ -146,7 +147,8 @@ def read_mounts(text: str) -> list[Mount]:
         root, target = _plain(words[3]), _plain(words[4])
         options, super_options = tuple(words[5].split(",")), tuple(rest[2].split(","))
         numbers = int(words[0]), int(words[1])
-        found.append(Mount(root, target, options, rest[0], super_options, *numbers, _plain(rest[1]), tuple(words[6:])))
+        source, tags = _plain(rest[1]), tuple(words[6:])
+        found.append(Mount(root, target, options, rest[0], super_options, *numbers, source, tags, words[2]))
     return found
 
 

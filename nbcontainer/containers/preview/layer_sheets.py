@@ -43,7 +43,7 @@ def layer_stack(container: Container, cells: int | None = None) -> LayerStack:
 
 
 def _one_line(command: str) -> str:
-    line = " ".join(command.split())
+    line = "; ".join(" ".join(line.split()) for line in command.splitlines() if line.strip())
     return line if len(line) <= _COMMAND else line[: _COMMAND - 1] + "…"
 
 

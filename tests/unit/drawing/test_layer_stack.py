@@ -21,7 +21,7 @@ def test_the_text_has_the_sheets_from_above() -> None:
     """The merged tree first, then the upper, then the lowers; long lists are cut."""
     lines = str(STACK).splitlines()
     assert lines[0] == "merged"
-    assert lines[1] == "  /d/01  from cell 1: a"
+    assert lines[1] == "  /d/01  from cell 1"
     assert [line for line in lines if not line.startswith(" ")][1:] == [
         "upper: cell 2: <b>",
         "lower: cell 1: a",
@@ -38,6 +38,8 @@ def test_the_svg_has_text_alone_and_no_markup_of_a_path() -> None:
     assert set(re.findall(r"<([a-z]+)", shown)) == {"svg", "title", "text", "rect"}
     assert "2  upper: cell 2: &lt;b&gt;" in shown
     assert "… 4 more" in shown
+    assert "- hidden by a whiteout" in shown
+    assert len({line.index("←") for line in re.findall(r">([^<]*←[^<]*)<", shown)}) == 1
     assert "\x1b" not in shown
 
 

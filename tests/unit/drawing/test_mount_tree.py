@@ -29,8 +29,17 @@ def test_the_text_is_a_tree_with_the_facts_of_each_mount() -> None:
         "└─ device of the host: /dev/0, /dev/1, /dev/2, … (7)",
     ]
     assert lines[0].endswith("rw,nodev  the image's layers")
+    assert lines[1].endswith("rw        processes")
     assert lines[3].endswith("receives changes")
     assert "\x1b" not in str(TREE)
+
+
+def test_the_svg_has_a_column_for_each_kind_of_fact() -> None:
+    """Access, what is mounted, and flags: each begins at one place, and a folded row does not move them away."""
+    places = {label: float(x) for x, label in re.findall(r'<text x="([\d.]+)"[^>]*>([^<]*)</text>', TREE.as_svg())}
+    assert places["rw"] == places["ro"] < 200
+    assert places["the image&#x27;s layers"] == places["processes"] == places["read-only"]
+    assert places["nodev"] > places["processes"]
 
 
 def test_the_svg_has_selectable_text_and_no_markup_of_a_path() -> None:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcontainer.containers.record import RECORD, read_record
@@ -20,6 +20,7 @@ from nbcontainer.images.registry import credentials, endpoints
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.notebook.kernel.specs.label import KernelLabel, read_label
 from nbcontainer.oci import reference
+from tests.fuzzing import examples
 from tests.unit.images import tars
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.store.layout import Store
 
-EXAMPLES = int(os.environ.get("NBCONTAINER_FUZZ_EXAMPLES", "60"))
-FEW = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = examples(60)
 
 TEXT = st.text(st.characters(codec=None, categories=None), max_size=12) | st.sampled_from(
     ["\ud800", "\0", "../..", "a\nb", "sha256:" + "0" * 64, "l1", "l2", "9" * 5000, "localhost:5000/a", "*.b", "\u00b2"]

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as some
 
 from nbcontainer.containers.comparing.text_diffs import LINES_LIMIT, unified
+from tests.fuzzing import examples
 
 _RANGE = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 TEXTS = some.lists(some.sampled_from(("a", "b", "c", "", "d\r", "e\u2028e")), max_size=40).map("\n".join)
@@ -34,6 +35,7 @@ def applied(old: str, hunks: list[str]) -> str:
     return "".join((*made, *before[at:]))
 
 
+@examples(100)
 @given(TEXTS, TEXTS)
 @example("", "a\n")
 @example("a\n", "")

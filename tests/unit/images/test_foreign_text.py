@@ -7,7 +7,7 @@ import string
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcontainer.errors import ImageError, NbcontainerError
@@ -18,6 +18,7 @@ from nbcontainer.images.registry.endpoints import is_loopback
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference, untrusted_json
 from nbcontainer.sandbox.userns import idmap
+from tests.fuzzing import examples
 from tests.unit.images.image_files import CONFIG, LAYER, MANIFEST, sha256
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def encoded(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(JSON)
 def test_any_document(document: Any) -> None:
     """Any JSON in the place of an index, a manifest, a configuration, a token or an error."""
@@ -66,7 +67,7 @@ def test_any_document(document: Any) -> None:
     quiet(read_config, document)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.dictionaries(KEYS, JSON, max_size=4), st.dictionaries(KEYS, JSON, max_size=4))
 def test_any_change_of_a_good_document(top: dict[str, Any], inner: dict[str, Any]) -> None:
     """A manifest and a configuration that are right but for some fields."""
@@ -92,7 +93,7 @@ def read_config(document: Any) -> None:
         assert b"\0" not in word.encode()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(TEXT, TEXT)
 @example("http://[::1", "//[")
 @example("http://host", "http://h:\u00b2/")
@@ -110,7 +111,7 @@ def test_any_text(text: str, other: str) -> None:
     unsupported_format(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(st.text(string.digits + "\u00b2\u0663:x\n", max_size=40) | st.just("1:" + "9" * 5000 + ":1"))
 def test_any_table_of_ids(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Any text in /etc/subuid."""

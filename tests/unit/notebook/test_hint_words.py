@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcontainer.notebook import hint_words
+from tests.fuzzing import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +70,7 @@ def test_a_directory_is_listed_once_for_all_patterns(tmp_path: Path, monkeypatch
 @given(st.text(st.sampled_from("*?[]!-~/.$aZ9 \n\0\\'\"{}(ä\udc80\ud800"), max_size=40))
 @example("\0/?")
 @example("\ud800/?")
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100)
 def test_no_body_makes_a_hint_an_error(tmp_path: Path, body: str) -> None:
     """Whatever a cell's body is, the questions of the hints have an answer: they come after the cell's own error."""
     found = hint_words.words(body)

@@ -25,6 +25,7 @@ from nbcontainer.values import registry
 from nbcontainer.values.codec import Codec
 from nbcontainer.values.exchange import Input
 from nbcontainer.values.registry import codec_for, codec_of, codecs
+from tests.fuzzing import examples
 
 
 def there_and_back(value: Any) -> Any:
@@ -35,12 +36,14 @@ def there_and_back(value: Any) -> Any:
     return codec.read(file)
 
 
+@examples(100)
 @given(st.text(st.characters(codec="utf-8")))
 def test_text_comes_back(value: str) -> None:
     """Byte for byte, with its line ends."""
     assert there_and_back(value) == value
 
 
+@examples(100)
 @given(st.binary())
 def test_bytes_come_back(value: bytes) -> None:
     """So do other views of bytes."""
@@ -53,6 +56,7 @@ JSON = st.recursive(
 )
 
 
+@examples(100)
 @given(JSON)
 def test_what_json_can_hold_comes_back(value: Any) -> None:
     """Infinities and integers of any size too."""
@@ -114,6 +118,7 @@ HOSTILE = st.binary() | st.builds(
 
 
 @pytest.mark.parametrize("suffix", ["txt", "json", "npy", "arrow", "parquet", "csv", "png"])
+@examples(100)
 @given(data=HOSTILE)
 def test_a_file_of_any_content_is_a_value_or_a_value_error(suffix: str, data: bytes) -> None:
     """Libraries raise many errors about damaged files."""

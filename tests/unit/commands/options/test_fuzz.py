@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcontainer.commands import field_paths
@@ -17,6 +17,7 @@ from nbcontainer.errors import NbcontainerError
 from nbcontainer.oci import reference
 from nbcontainer.oci.config_changes import apply_all
 from nbcontainer.oci.documents import ImageConfig
+from tests.fuzzing import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ OPTIONS = (
     "-v --mount --tmpfs -e --env-file --group-add --stop-signal -h --add-host --dns --label -u -w --ulimit -p".split()
 )
 INSTRUCTIONS = "CMD ENTRYPOINT ENV EXPOSE LABEL ONBUILD STOPSIGNAL USER VOLUME WORKDIR".split()
-FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = examples(30)
 
 
 def ours(do: Callable[[], Any]) -> None:

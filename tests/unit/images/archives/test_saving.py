@@ -11,7 +11,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcontainer.errors import ImageError, UsageError
@@ -21,6 +21,7 @@ from nbcontainer.images.layers import compression, pigz
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.staging import Staging
 from nbcontainer.progress import Tracker
+from tests.fuzzing import examples
 from tests.unit.images.apart import Apart
 from tests.unit.images.image_files import docker_archive, layer, sha256
 
@@ -182,7 +183,7 @@ def test_xz_is_not_written(store: Store, images: list[Image], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", [Compression.GZIP, Compression.ZSTD])
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(chunks=st.lists(st.binary(max_size=3000), max_size=6), repeat=st.integers(1, 400))
 def test_what_is_compressed_comes_back(kind: Compression, chunks: list[bytes], repeat: int) -> None:
     """Whatever is compressed on all cores, in whatever pieces, is read again by others."""

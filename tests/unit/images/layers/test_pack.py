@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbcontainer.errors import ImageError
@@ -25,6 +25,7 @@ from nbcontainer.images.layers.compression import Compression, Reader
 from nbcontainer.images.layers.limits import Limits
 from nbcontainer.images.layers.pack import Packed, pack_layer, pack_tree
 from nbcontainer.images.layers.unpack import unpack
+from tests.fuzzing import examples
 from tests.requirements import require, require_root
 from tests.unit.images.in_process import ROOT, opened
 from tests.unit.images.tars import snapshot
@@ -170,7 +171,7 @@ def _has_xattrs(path: Path) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
+@examples(60)
 @given(st.dictionaries(safe_names, trees, max_size=5))
 @example({b"z-first": (("file", b"x", {}), (0o644, 0, 0, 0)), b"a": (("directory", {}, {}), (0, 0, 0, 0))})
 def test_round_trip(children: dict[bytes, Any]) -> None:

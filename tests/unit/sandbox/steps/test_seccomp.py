@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nbcontainer.linux.recording import RecordingKernel
@@ -20,6 +20,7 @@ from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.plan import WORK_CAPABILITIES
 from nbcontainer.sandbox.steps.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program, verdicts
+from tests.fuzzing import examples
 from tests.requirements import require
 
 # The kernel's numbers, once more and from <linux/seccomp.h>, <linux/audit.h> and <linux/elf-em.h>, so that a slip in
@@ -133,6 +134,7 @@ def test_the_x32_entry_is_closed() -> None:
 
 
 @MACHINES
+@examples(100)
 @given(number=st.integers(601, 2**32 - 1))
 def test_what_is_newer_than_the_table_is_unknown(machine: str, number: int) -> None:
     """Any higher number is ENOSYS, so that programs fall back on what they know."""
@@ -140,6 +142,7 @@ def test_what_is_newer_than_the_table_is_unknown(machine: str, number: int) -> N
 
 
 @MACHINES
+@examples(100)
 @given(owner=WORDS, group=WORDS)
 def test_with_a_single_id_no_change_of_owner_fails(machine: str, owner: int, group: int) -> None:
     """Ids that are there, root's and -1, are the kernel's to set; all others are answered with success."""
@@ -164,6 +167,7 @@ def test_with_a_single_id_all_else_is_as_ever(machine: str) -> None:
 
 
 @MACHINES
+@examples(100)
 @given(flags=WORDS)
 def test_clone_makes_no_namespace(machine: str, flags: int) -> None:
     """clone(2) is allowed exactly without a CLONE_NEW* flag in the low 32 bits, which are all that the kernel reads."""
@@ -181,6 +185,7 @@ def test_each_namespace_flag_is_denied(machine: str, flag: int) -> None:
 
 
 @MACHINES
+@examples(100)
 @given(descriptor=WORDS, high=st.integers(0, 2**32 - 1), low=st.integers(0, 2**32 - 1))
 @pytest.mark.parametrize("request_", [0x5412, 0x541C], ids=["TIOCSTI", "TIOCLINUX"])
 def test_nothing_is_typed_into_a_terminal(machine: str, request_: int, descriptor: int, high: int, low: int) -> None:
@@ -192,6 +197,7 @@ def test_nothing_is_typed_into_a_terminal(machine: str, request_: int, descripto
 
 
 @MACHINES
+@examples(100)
 @given(asked=st.one_of(WORDS, st.sampled_from([0, 8, 0x20000, 0x20008, 0xFFFFFFFF])))
 def test_a_personality_is_one_of_five(machine: str, asked: int) -> None:
     """personality(2) may ask, and set Linux, 32-bit and the old release's name; nothing that disables protections."""
@@ -200,6 +206,7 @@ def test_a_personality_is_one_of_five(machine: str, asked: int) -> None:
 
 
 @MACHINES
+@examples(100)
 @given(pid=st.one_of(WORDS, st.integers(0, 3)), new=WORDS)
 def test_inits_limits_are_not_the_cells(machine: str, pid: int, new: int) -> None:
     """prlimit(2) is denied for pid 1 whatever the high 32 bits, and for no other."""
@@ -207,6 +214,7 @@ def test_inits_limits_are_not_the_cells(machine: str, pid: int, new: int) -> Non
 
 
 @MACHINES
+@examples(100)
 @given(level=st.one_of(WORDS, st.just(263)), option=st.one_of(WORDS, st.integers(0, 30)))
 def test_no_frame_is_sent_from_shared_memory(machine: str, level: int, option: int) -> None:
     """Of all options of sockets, PACKET_TX_RING (13) of SOL_PACKET (263) alone is denied."""
@@ -215,6 +223,7 @@ def test_no_frame_is_sent_from_shared_memory(machine: str, level: int, option: i
 
 
 @MACHINES
+@examples(100)
 @given(family=st.one_of(WORDS, st.integers(0, 50)))
 @pytest.mark.parametrize("call", ["socket", "socketpair"])
 def test_sockets_are_of_five_families(machine: str, call: str, family: int) -> None:
@@ -279,7 +288,7 @@ CHECKS = st.builds(
 TABLES = st.dictionaries(st.integers(0, 400), st.one_of(st.sampled_from([ALLOW, EPERM]), CHECKS), max_size=200)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(table=TABLES, arguments=st.tuples(*[st.integers(0, 4) | WORDS] * 6))
 def test_any_table_is_assembled_faithfully(table: dict[int, Verdict], arguments: tuple[int, ...]) -> None:
     """Whatever the table of verdicts, the filter returns for every number what the table says, past far jumps too."""

@@ -1,0 +1,16 @@
+"""How many examples tests with random input make: few in CI, and as many as NBCONTAINER_FUZZ_EXAMPLES says by hand."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_ASKED = os.environ.get("NBCONTAINER_FUZZ_EXAMPLES", "")
+
+
+def examples(few: int) -> settings:
+    """The settings of a test that makes `few` examples, unless the variable gives another number."""
+    return settings(
+        max_examples=int(_ASKED or few), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )

@@ -306,17 +306,18 @@ def first_names(files: Sequence[int], _: Progress) -> list[tuple[str, bool]]:
 
 
 def examine_uppers(files: Sequence[int], _: Progress) -> dict[str, Any]:
-    """Return which `diff…` directories in the root have content (`filled`), and how much is `free`.
+    """Return which `diff…` directories are in the root (`there`), have content (`filled`), and how much is `free`.
 
     The latter is the number of free blocks or of free inodes, whichever is less (statvfs(3)). `diff` is filled too if
     the directory itself differs from the layer below, the directory files[0] (O_PATH).
     """
     with os.scandir("/") as entries:
-        filled = [entry.name for entry in entries if entry.name.startswith("diff") and not _is_empty(entry.path)]
-    if not filled and Path("/diff").is_dir() and _root_changed(files[0]):
+        there = [entry.name for entry in entries if entry.name.startswith("diff")]
+    filled = [name for name in there if not _is_empty(f"/{name}")]
+    if not filled and "diff" in there and _root_changed(files[0]):
         filled = ["diff"]
     free = os.statvfs("/")
-    return {"filled": filled, "free": min(free.f_bfree, free.f_ffree)}
+    return {"there": there, "filled": filled, "free": min(free.f_bfree, free.f_ffree)}
 
 
 def _root_changed(below: int) -> bool:

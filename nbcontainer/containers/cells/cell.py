@@ -224,6 +224,7 @@ class Cell:
             self.engine.note_once(
                 f"/proc: {self.launcher.proc}: {LIMITS[self.launcher.proc]}; see docs/places.md", self.streams.notify
             )
+        self.upper.begin()
         container.upper = self.upper
         return self.running
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
+from nbcontainer.errors import ContainerLost
 from nbcontainer.images import sandboxed
 from nbcontainer.outcome import Reason
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.store.layout import Store
+
+_AGAIN = "run the cell again"
 
 
 class LimitedWriteView(WriteView):
@@ -35,13 +38,18 @@ class LimitedWriteView(WriteView):
         self.runner = runner
 
     def examine(self) -> dict[str, Any]:
-        """Return what `nbcontainer.images.sandboxed.examine_uppers` finds: this process does not see the mount."""
+        """Return what `nbcontainer.images.sandboxed.examine_uppers` finds: this process does not see the mount.
+
+        Raises `ContainerLost` if the launcher that had it ended.
+        """
         below = os.open(self.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             where = f"tmp/{self.id}"
             found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, where, [below], read_only=True)
         finally:
             os.close(below)
+        if "diff" not in found["there"]:
+            raise ContainerLost("what the cell wrote is lost: the launcher that had it in memory ended", hint=_AGAIN)
         return found
 
     def filled(self) -> list[str]:
@@ -75,14 +83,27 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         directories = []
         for suffix, model in zip(self._suffixes, models, strict=True):
             directories += [(f"diff{suffix}", _mode(model)), (f"work{suffix}", 0o755)]
-        self.launcher.limit(f"tmp/{self.id}", self.size, directories)
+        self.launcher.limit(self._place, self.size, directories)
 
     def explain(self, outcome: Outcome) -> Outcome:
         """The outcome of a cell that ended badly with all of it used is that it came to this limit."""
         ended_badly = not outcome.ok and outcome.reason in (Reason.EXITED, Reason.SIGNAL, Reason.KILLED)
-        if not ended_badly or self.examine()["free"] > 0:
+        if not ended_badly or not self._is_full():
             return outcome
         return replace(outcome, reason=Reason.STORAGE_LIMIT, limit=self.size)
+
+    def _is_full(self) -> bool:
+        with contextlib.suppress(ContainerLost):
+            return int(self.examine()["free"]) == 0
+        return False
+
+    def begin(self) -> None:
+        """A cell writes to it from now on: a new launcher does not make it again, empty."""
+        self.launcher.use_limited(self._place)
+
+    @property
+    def _place(self) -> str:
+        return f"tmp/{self.id}"
 
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty: this process does not see them."""
@@ -96,6 +117,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def remove(self) -> bool:
         """Remove it with the launcher's mount: since Linux 3.18, rmdir(2) works on other namespaces' mount points."""
+        self.launcher.use_limited(self._place)
         with contextlib.suppress(OSError):
             self.path.rmdir()
         return not self.path.exists()

@@ -170,6 +170,9 @@ class WriteLayer(WriteView):
         if mode != 0o755:
             os.chmod(f"{self._home}/{name}", mode)
 
+    def begin(self) -> None:
+        """A cell writes to it from now on."""
+
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty. The layer must not be mounted any more."""
         for name in self.mount_points:

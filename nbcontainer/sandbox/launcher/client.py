@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import plan
@@ -14,6 +14,7 @@ from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.connection import Connection, import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.launcher.host_trees import HostTrees
+from nbcontainer.sandbox.launcher.limited_directories import LimitedDirectories
 from nbcontainer.sandbox.launcher.plain_trees import plain_tree
 from nbcontainer.sandbox.launcher.spares import Spares
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.spec import ProcLevel
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.sandbox.userns.idmap import IdMap
+
+
+_BEFORE = "a new container ended before its cell began"
+_CONFIGURING = "the launcher ended while it configured a network"
+
+_Result = TypeVar("_Result")
 
 
 class Launcher:
@@ -39,6 +46,7 @@ class Launcher:
         self.connection = Connection(store, idmap, preload)
         self.spares = Spares(self.connection)
         self._host_trees = HostTrees(self.connection)
+        self._limited = LimitedDirectories(self.connection)
 
     @property
     def pid(self) -> int:
@@ -76,7 +84,6 @@ class Launcher:
         """
         with self._lock:
             self.connection.ensure()
-            self._host_trees.restore()
             self.spares.order(prepare, prefault=prefault, compiled=compiled)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
@@ -127,7 +134,6 @@ class Launcher:
         """
         with self._lock:
             self.connection.ensure()
-            self._host_trees.restore()
             done, running = self.spares.take(todo)
         try:
             if before is not None:
@@ -139,7 +145,7 @@ class Launcher:
                 running.wait()
             if isinstance(error, ConnectionError):  # it was killed while it waited, and its upper directory is used up
                 detail = self.connection.last_error(of_init=True)
-                raise lost("a new container ended before its cell began", detail) from None
+                raise lost(_BEFORE, detail) from None
             raise
         return running
 
@@ -155,12 +161,15 @@ class Launcher:
             self.spares.collect_all()  # answers come in the order of the orders
             number = self.connection.number()
             order = {"help": running.pid, "path": path, "argv": list(argv), "order": number}
-            self.connection.send(order, files)
+            try:
+                self.connection.send(order, files)
+            except ConnectionError:
+                raise lost(_BEFORE) from None
             message, pidfds = self.connection.receive(number)
         if message.get("failed"):
             raise LauncherError(f"cannot start {path}: {message['failed']}")
         if "failed" in message:
-            raise lost("a new container ended before its cell began")
+            raise lost(_BEFORE)
         return pidfds[0]
 
     def configure(self, namespace: int, todo: Sequence[Step]) -> None:
@@ -174,11 +183,13 @@ class Launcher:
                 with self._lock:
                     self.connection.ensure()
                     self.connection.send({"configure": plan.encode(todo)}, [namespace, writer])
+            except ConnectionError:
+                raise lost(_CONFIGURING) from None
             finally:
                 os.close(writer)
             answer = pipe.read()
         if not answer:
-            raise lost("the launcher ended while it configured a network")
+            raise lost(_CONFIGURING)
         if failed := json.loads(answer):
             raise setup_failed(failed)
 
@@ -192,20 +203,32 @@ class Launcher:
         if self.idmap.root_uid == os.geteuid():
             return tuple(directories)
         with self._lock:
-            self.connection.ensure()
-            return self._host_trees.show(directories)
+            return self._living(lambda: self._host_trees.show(directories))
 
     def limit(self, path: str, size: int, directories: Sequence[tuple[str, int]]) -> None:
         """Mount a tmpfs of `size` bytes over a directory, and make directories in it (name, mode).
 
         `path` is relative to the store. Only the launcher has the mount, and the containers that are ordered from now
         on; it ends with the directory. If the mount fails, a container that needs it reports that the directories do
-        not exist. Raises `LauncherError`.
+        not exist. A launcher that is started anew mounts it again, until `use_limited`. Raises `LauncherError`.
         """
         with self._lock:
+            self._living(lambda: self._limited.add(path, size, directories))
+
+    def use_limited(self, path: str) -> None:
+        """A container writes to the tmpfs at `path` from now on: what it writes ends with this launcher's process."""
+        with self._lock:
+            self._limited.forget(path)
+
+    def _living(self, send: Callable[[], _Result]) -> _Result:
+        """Return what `send` returns, sent to a new process if this one has ended and its end was not seen yet."""
+        self.connection.ensure()
+        try:
+            return send()
+        except ConnectionError:
+            self.connection.close()
             self.connection.ensure()
-            self.connection.send({"limit": path, "size": size, "directories": directories})
-            self.connection.unsettled = True
+            return send()
 
     def user_namespace(self) -> int:
         """Return a descriptor of the containers' user namespace, for idmapped mounts. The caller closes it."""

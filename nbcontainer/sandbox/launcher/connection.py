@@ -34,7 +34,10 @@ _START_LIMIT = 30.0  # seconds; a start takes 0.1
 
 
 class ConnectionObserver(Protocol):
-    """Holds something that belongs to one process of the launcher, and drops it with that process."""
+    """Holds something that belongs to one process of the launcher: drops it with that process, or gives it the next."""
+
+    def on_ready(self) -> None:
+        """A process is ready, and has had no order yet. Raises `OSError`, and this package's errors."""
 
     def on_closed(self) -> None:
         """The process has ended, or is no longer this one."""
@@ -159,6 +162,19 @@ class Connection:
             self._start_helper(store)
         finally:
             os.close(store)
+        self._give_what_was_lost()
+
+    def _give_what_was_lost(self) -> None:
+        """Let the observers give a new process what they hold for it. Raises `ContainerLost` if it ended at once."""
+        try:
+            for observer in self.observers:
+                observer.on_ready()
+        except BaseException as error:
+            detail = self.last_error()
+            self.close()  # the next use starts another one, which gets everything
+            if isinstance(error, ConnectionError):
+                raise lost("a new launcher ended at once", detail) from None
+            raise
 
     def _start_helper(self, store: int) -> None:
         """Start the compiled helper in the namespaces of the process. Without it, `helper` stays None.
@@ -191,6 +207,11 @@ class Connection:
         """Send an order with copies of `files`. Raises `OSError`."""
         assert self._control is not None
         protocol.send(self._control, message, files)
+
+    def post(self, message: dict[str, Any], files: Sequence[int] = ()) -> None:
+        """Send an order that has no answer. Raises `OSError`."""
+        self.send(message, files)
+        self.unsettled = True
 
     def has_answer(self) -> bool:
         """Whether `receive` would return at once."""

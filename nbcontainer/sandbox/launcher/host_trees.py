@@ -30,7 +30,6 @@ class HostTrees:
 
     def show(self, directories: Sequence[str]) -> tuple[str, ...]:
         """Show directories (host, absolute); see `Launcher.show`."""
-        self.restore()
         new = [directory for directory in directories if directory not in self._shown]
         if new:
             self._send(new)
@@ -38,8 +37,8 @@ class HostTrees:
         self._mounted = len(self._shown)
         return tuple(f"../{HOST_TREES}/{self._shown.index(directory)}" for directory in directories)
 
-    def restore(self) -> None:
-        """Show again, by the same numbers, the directories of a launcher that ended: a cell may have their paths.
+    def on_ready(self) -> None:
+        """Show again, by the same numbers, the directories of a process that ended: a cell may have their paths.
 
         If one cannot be shown, all are forgotten, and a cell that has their paths reports that they are not there.
         """
@@ -58,8 +57,7 @@ class HostTrees:
             for directory in directories:
                 namespace = self._connection.namespace
                 trees.append(idmapped_tree(directory, namespace, "the host's", recursive=False, hint=_HINT))
-            self._connection.send({"show": self._mounted}, trees)
-            self._connection.unsettled = True
+            self._connection.post({"show": self._mounted}, trees)
         finally:
             protocol.close(trees)
 

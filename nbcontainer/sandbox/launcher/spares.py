@@ -146,6 +146,9 @@ class Spares:
         self.ready = [(done, spare) for done, spare in self.ready if done not in prepared]
         return leaving
 
+    def on_ready(self) -> None:
+        """A new process has no spares; `take` orders one."""
+
     def on_closed(self) -> None:
         """Drop all spares: the launcher ended, and they ended with it."""
         for _, spare in self.ready:

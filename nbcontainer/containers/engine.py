@@ -105,7 +105,7 @@ class Engine(Workspace):
         self._groups: list[Group] = []
         self._allocated = 0
         """How many containers cells have taken so far."""
-        self._warm = WarmPool(self.store, self.launcher, lambda path: trash.discard(self.store, self, [path]))
+        self._warm = WarmPool(self.store, self, self.launcher, lambda path: trash.discard(self.store, self, [path]))
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Engine(Workspace):
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image 'host' requires a user namespace", hint="remove --userns=host")
         upper = (
-            WriteLayer(self.store, lowers, below)
+            WriteLayer(self.store, self, lowers, below)
             if storage is None
             else LimitedWriteLayer(self.store, self, self.launcher, lowers, below, storage)
         )

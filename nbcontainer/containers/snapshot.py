@@ -69,7 +69,7 @@ def _copy_of(workspace: Workspace, name: str, cell: ActiveCell) -> Iterator[Cont
     if cell.storage is not None:
         upper: WriteView = LimitedWriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     else:
-        upper = WriteView(workspace.store, cell.upper, cell.lowers, cell.parts)
+        upper = WriteView(workspace.store, workspace, cell.upper, cell.lowers, cell.parts)
     upper.mount_points = cell.mount_points
     with snapshot(Container(workspace, record), cell.pid, cell.command, upper) as copy:
         yield copy

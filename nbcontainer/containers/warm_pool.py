@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nbcontainer.images.runner import Runner
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.plan import PlanTemplate
     from nbcontainer.sandbox.steps.base import Plan, Step
@@ -57,8 +58,9 @@ class WarmPool:
     something in it, for example a mount point.
     """
 
-    def __init__(self, store: Store, launcher: Launcher, discard: Callable[[Path], None]) -> None:
+    def __init__(self, store: Store, runner: Runner, launcher: Launcher, discard: Callable[[Path], None]) -> None:
         self._store = store
+        self._runner = runner
         self._launcher = launcher
         self._discard = discard
         self._lock = threading.Lock()
@@ -180,7 +182,7 @@ class WarmPool:
         prefault: bool = True,
     ) -> None:
         """Order a container that does the `beginning` of the template's plan."""
-        upper = WriteLayer(self._store, lowers, view(self._store, self._launcher, lowers))
+        upper = WriteLayer(self._store, self._runner, lowers, view(self._store, self._launcher, lowers))
         upper.make()
         try:
             plan = template.on(upper.root, upper.name)

@@ -309,23 +309,23 @@ def examine_uppers(files: Sequence[int], _: Progress) -> dict[str, Any]:
     """Return which `diff…` directories are in the root (`there`), have content (`filled`), and how much is `free`.
 
     The latter is the number of free blocks or of free inodes, whichever is less (statvfs(3)). `diff` is filled too if
-    the directory itself differs from the layer below, the directory files[0] (O_PATH).
+    the directory itself differs from the layer below, the directory files[0] (O_PATH), if it is given.
     """
     with os.scandir("/") as entries:
         there = [entry.name for entry in entries if entry.name.startswith("diff")]
     filled = [name for name in there if not _is_empty(f"/{name}")]
-    if not filled and "diff" in there and _root_changed(files[0]):
+    if files and not filled and "diff" in there and _root_changed(files[0]):
         filled = ["diff"]
     free = os.statvfs("/")
     return {"there": there, "filled": filled, "free": min(free.f_bfree, free.f_ffree)}
 
 
 def _root_changed(below: int) -> bool:
-    """Return whether `/diff` differs from the directory `below` in its owner, its mode or its attributes."""
+    """Return whether `/diff` differs from the directory `below`: see `root_directory.changed`."""
     with contextlib.ExitStack() as stack:
         lower = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
         stack.callback(os.close, lower)
-        return root_directory.changed("/diff", lower, 0)
+        return root_directory.changed("/diff", lower, Path("/").stat().st_mtime_ns)
 
 
 def _is_empty(path: str) -> bool:

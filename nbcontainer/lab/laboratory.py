@@ -197,7 +197,7 @@ class Laboratory:
         engine = self.engine
         self._decoy = self._decoy or self._make_decoy()
         self._launcher = self._launcher or Launcher(engine.store.path, engine.idmap, preload=(agent.__name__,))
-        self.upper = WriteLayer(engine.store, self._decoy.lowers)
+        self.upper = WriteLayer(engine.store, engine, self._decoy.lowers)
         self.upper.make()
         ours, theirs = protocol.pair()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

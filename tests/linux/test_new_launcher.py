@@ -16,6 +16,7 @@ from nbcontainer.errors import ContainerLost
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.launcher.connection import Connection
+from nbcontainer.sandbox.launcher.limited_directories import DirectoryLike
 from tests.requirements import require_root
 from tests.running import run_script
 
@@ -139,7 +140,7 @@ def test_an_order_to_a_launcher_whose_end_was_not_seen_yet(engine: Engine, monke
     killed, start = kill(engine.launcher), Connection.start
     looks = iter([True])
     monkeypatch.setattr(Connection, "start", lambda self: next(looks, False) or start(self))
-    engine.launcher.limit(f"tmp/{directory.name}", 1 << 20, [("diff", 0o755)])
+    engine.launcher.limit(f"tmp/{directory.name}", 1 << 20, [DirectoryLike("diff")])
     engine.launcher.connection.settle()
     assert engine.launcher.pid != killed
     assert f"tmp/{directory.name} " in Path(f"/proc/{engine.launcher.pid}/mountinfo").read_text()

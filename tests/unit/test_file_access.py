@@ -73,7 +73,7 @@ KNOWN = {
     WRITES: """
         LimitedWriteLayer.keep LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used
         WriteLayer._make WriteLayer._like WriteLayer.remove_mount_points WriteLayer.keep WriteLayer._strip
-        WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work LimitedWriteView.examine
+        WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work WriteView.examine
         LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower WriteLayer._root_changed
     """,
     PROC: """

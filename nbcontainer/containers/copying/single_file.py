@@ -50,7 +50,7 @@ def write_file(container: Container, path: str, source: int, mode: int) -> None:
     workspace, store = container.workspace, container.workspace.store
     with container.use():
         lowers = container.lowers
-        upper = WriteLayer(store, lowers, view(store, workspace.launcher, lowers))
+        upper = WriteLayer(store, workspace, lowers, view(store, workspace.launcher, lowers))
         upper.make()
         try:
             sandboxed_call.call(

@@ -273,7 +273,7 @@ def into_stopped(container: Container, what: str) -> Caller:
         workspace, store = container.workspace, container.workspace.store
         with container.use():
             lowers = container.lowers
-            upper = WriteLayer(store, lowers, view(store, workspace.launcher, lowers))
+            upper = WriteLayer(store, workspace, lowers, view(store, workspace.launcher, lowers))
             upper.make()
             try:
                 found = sandboxed_call.call(workspace.launcher, function, upper.root, files, **arguments)

@@ -84,7 +84,7 @@ class CowVolumes:
         if volume.cow is None:
             return volume
         attached = self._attached[volume.target]
-        attached.upper = upper = VolumeLayer(self._workspace.store, attached.state.layers[::-1])
+        attached.upper = upper = VolumeLayer(self._workspace.store, self._workspace, attached.state.layers[::-1])
         upper.make()
         lowers = tuple(f"{layer}/diff" for layer in upper.lowers)
         cow = replace(volume.cow, lowers=lowers, upper=upper.places[0], work=upper.places[1])

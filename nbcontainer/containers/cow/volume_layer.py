@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.writes.write_layer import WriteLayer
 
 if TYPE_CHECKING:
+    from nbcontainer.images.runner import Runner
     from nbcontainer.store.layout import Store
 
 
@@ -17,13 +18,12 @@ class VolumeLayer(WriteLayer):
     its owner and mode (`nbcontainer.sandbox.steps.copy_on_write`).
     """
 
-    def __init__(self, store: Store, lowers: tuple[str, ...]) -> None:
-        super().__init__(store, lowers)
+    has_root = False  # the mode of the volume itself is the mount's, and `apply` changes none
+
+    def __init__(self, store: Store, runner: Runner, lowers: tuple[str, ...]) -> None:
+        super().__init__(store, runner, lowers)
         self.places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         """The upper and the work directory, relative to the store's `layers`."""
 
     def _match_lower(self) -> None:
         pass
-
-    def _root_changed(self) -> bool:
-        return False  # the mode of the volume itself is the mount's, and `apply` changes none

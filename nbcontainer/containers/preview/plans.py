@@ -76,7 +76,7 @@ def _unstarted(engine: Engine, request: Request, progress: Listener | None) -> t
     request = replace(request, options=replace(request.options, mounts=mounts))
     cell = Cell(engine, container, image, request, streams)
     lowers = container.lowers
-    return cell, WriteLayer(engine.store, lowers, view(engine.store, cell.launcher, lowers))
+    return cell, WriteLayer(engine.store, engine, lowers, view(engine.store, cell.launcher, lowers))
 
 
 def _nowhere(_: bytes) -> None:

@@ -7,7 +7,6 @@ when the notebook ends. The changes to keep are copied from it.
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,9 @@ from nbcontainer.containers.writes.copies import copied
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.errors import ContainerLost
 from nbcontainer.images import sandboxed
+from nbcontainer.images.comparison import root_directory
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.launcher.limited_directories import DirectoryLike
 
 if TYPE_CHECKING:
     from nbcontainer.containers.writes.host_roots import HostView
@@ -31,23 +32,12 @@ _AGAIN = "run the cell again"
 class LimitedWriteView(WriteView):
     """The changes of a cell in a limited write layer, which is mounted by this process's launcher."""
 
-    def __init__(
-        self, store: Store, runner: Runner, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(store, upper, lowers, parts)
-        self.runner = runner
-
     def examine(self) -> dict[str, Any]:
         """Return what `nbcontainer.images.sandboxed.examine_uppers` finds: this process does not see the mount.
 
         Raises `ContainerLost` if the launcher that had it ended.
         """
-        below = os.open(self.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            where = f"tmp/{self.id}"
-            found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, where, [below], read_only=True)
-        finally:
-            os.close(below)
+        found = super().examine()
         if "diff" not in found["there"]:
             raise ContainerLost("what the cell wrote is lost: the launcher that had it in memory ended", hint=_AGAIN)
         return found
@@ -69,8 +59,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         below: HostView | None,
         size: int,
     ) -> None:
-        WriteLayer.__init__(self, store, lowers, below)
-        self.runner = runner
+        WriteLayer.__init__(self, store, runner, lowers, below)
         self.launcher = launcher
         self.size = size
         self.in_memory = False  # not in the store's `memory`
@@ -78,11 +67,14 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def _make(self) -> None:
         self.store.new_directory(self.path, give=False)
-        models = [Path(self.lower), *map(Path, self.parts)]
-        self._match_owner(models[0].stat())
-        directories = []
-        for suffix, model in zip(self._suffixes, models, strict=True):
-            directories += [(f"diff{suffix}", _mode(model)), (f"work{suffix}", 0o755)]
+        facts = Path(self.lower).stat()
+        self._match_owner(facts)
+        attributes = root_directory.travelling_attributes(self.lower)
+        directories = [
+            DirectoryLike("diff", facts.st_mode & 0o7777, (facts.st_atime_ns, facts.st_mtime_ns), attributes),
+            *(DirectoryLike(f"diff.{number}", _mode(part)) for number, part in enumerate(self.parts)),
+            *(DirectoryLike(f"work{suffix}") for suffix in self._suffixes),
+        ]
         self.launcher.limit(self._place, self.size, directories)
 
     def explain(self, outcome: Outcome) -> Outcome:
@@ -123,8 +115,8 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         return not self.path.exists()
 
 
-def _mode(model: Path) -> int:
+def _mode(part: str) -> int:
     try:
-        return model.stat().st_mode & 0o7777
-    except PermissionError:  # the image's root directory is closed to its owner
+        return Path(part).stat().st_mode & 0o7777
+    except PermissionError:  # it is in a directory of the host that is closed to this user
         return 0o755

@@ -12,12 +12,13 @@ import secrets
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.comparison import root_directory
 from nbcontainer.images.trash import discard
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.spec import Overlay
 from nbcontainer.sandbox.steps.rootfs import BELOW
 
@@ -36,11 +37,18 @@ class WriteView:
     """The changes of a running cell so far, in any process: its upper directories.
 
     `id` is the name of their directory in the store's `tmp`, `lowers` are the layers below, the topmost first, and
-    `parts` the machine's directories (absolute) that have their own upper directory: `diff.0` and so on.
+    `parts` the machine's directories (absolute) that have their own upper directory: `diff.0` and so on. `runner` looks
+    at them where this process may not.
     """
 
-    def __init__(self, store: Store, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()) -> None:
+    has_root: ClassVar[bool] = True
+    """Whether a change of the upper directory itself is one of the cell's."""
+
+    def __init__(
+        self, store: Store, runner: Runner, upper: str, lowers: tuple[str, ...], parts: tuple[str, ...] = ()
+    ) -> None:
         self.store = store
+        self.runner = runner
         self.id = upper
         self.path = store.path / "tmp" / upper
         self.lowers = lowers
@@ -61,8 +69,23 @@ class WriteView:
     def filled(self) -> list[str]:
         """Return the names of the upper directories that are not empty, and the root's if the root itself changed."""
         names = ("diff", *(f"diff.{number}" for number in range(len(self.parts))))
-        found = [name for name in names if self._has_something(name)]
-        return found if found or not self._root_changed() else ["diff"]
+        try:
+            found = [name for name in names if self._has_something(name)]
+        except PermissionError:  # a cell closed / itself to the user of this process
+            return list(self.examine()["filled"])
+        return found if found or not self.has_root or not self._root_changed() else ["diff"]
+
+    def examine(self) -> dict[str, Any]:
+        """Return what `nbcontainer.images.sandboxed.examine_uppers` finds in a sandbox."""
+        where = f"tmp/{self.id}"
+        with contextlib.suppress(OSError):  # in memory, `tmp` has links, which lead nowhere in a sandbox
+            where = os.path.dirname(os.readlink(f"{self.path}/diff"))
+        below = [os.open(self.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)] if self.has_root else []
+        try:
+            found: dict[str, Any] = self.runner.on_directory(sandboxed.examine_uppers, where, below, read_only=True)
+        finally:
+            protocol.close(below)
+        return found
 
     def _root_changed(self) -> bool:
         """Return whether the root directory itself differs from that of the layer below, as `make` left it."""
@@ -78,11 +101,8 @@ class WriteView:
         return f"{self.store.path}/layers/{self.lowers[0]}/diff"
 
     def _has_something(self, name: str) -> bool:
-        try:
-            with os.scandir(f"{self.path}/{name}") as entries:
-                return next(entries, None) is not None
-        except PermissionError:
-            return True  # the cell changed the mode of / itself
+        with os.scandir(f"{self.path}/{name}") as entries:
+            return next(entries, None) is not None
 
 
 class WriteLayer(WriteView):
@@ -93,12 +113,13 @@ class WriteLayer(WriteView):
     store's `memory`, and `tmp` has links to them.
     """
 
-    def __init__(self, store: Store, lowers: tuple[str, ...], below: HostView | None = None) -> None:
-        super().__init__(store, store.unique(), lowers, below.parts if below is not None else ())
+    def __init__(self, store: Store, runner: Runner, lowers: tuple[str, ...], below: HostView | None = None) -> None:
+        super().__init__(store, runner, store.unique(), lowers, below.parts if below is not None else ())
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
         self._made = 0
+        self._kept = False
         self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
@@ -199,6 +220,7 @@ class WriteLayer(WriteView):
                 self.store.layers.adopt(self.path, self.id)
             if found:
                 host.write_beside(self.store, self.id, [part for _, part in found])
+            self._kept = True
         except BaseException:
             discard(self.store, runner, [place])
             raise
@@ -226,8 +248,9 @@ class WriteLayer(WriteView):
         home = str(self._home)
         for suffix in self._suffixes:
             _remove_work(f"{home}/work{suffix}")
-            with contextlib.suppress(OSError):
-                os.rmdir(f"{home}/diff{suffix}")
+            if suffix or not self._kept:  # a layer in memory stays there, also an empty one
+                with contextlib.suppress(OSError):
+                    os.rmdir(f"{home}/diff{suffix}")
         with contextlib.suppress(OSError):
             os.rmdir(home)
         if self.in_memory:

@@ -19,6 +19,13 @@ def match(upper: str, lower: str, facts: os.stat_result) -> int:
     return os.stat(upper).st_ctime_ns
 
 
+def travelling_attributes(lower: str) -> tuple[tuple[str, str], ...]:
+    """Return the attributes of a root directory that a layer holds, with their values in hex."""
+    with contextlib.suppress(OSError):  # of another user: a later comparison expects the difference
+        return tuple((name, value.hex()) for name, value in _attributes(lower).items())
+    return ()
+
+
 def changed(upper: str | int, lower: str | int, made: int) -> bool:
     """Return whether a root directory differs from that of the layer below in more than a time that files change.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.launcher.limited_directories import DirectoryLike
     from nbcontainer.sandbox.spec import ProcLevel
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.sandbox.userns.idmap import IdMap
@@ -205,8 +206,8 @@ class Launcher:
         with self._lock:
             return self._living(lambda: self._host_trees.show(directories))
 
-    def limit(self, path: str, size: int, directories: Sequence[tuple[str, int]]) -> None:
-        """Mount a tmpfs of `size` bytes over a directory, and make directories in it (name, mode).
+    def limit(self, path: str, size: int, directories: Sequence[DirectoryLike]) -> None:
+        """Mount a tmpfs of `size` bytes over a directory, and make directories in it.
 
         `path` is relative to the store. Only the launcher has the mount, and the containers that are ordered from now
         on; it ends with the directory. If the mount fails, a container that needs it reports that the directories do

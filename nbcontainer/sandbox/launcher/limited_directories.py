@@ -10,12 +10,21 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.connection import Connection
 
 
+class DirectoryLike(NamedTuple):
+    """A new directory with the mode of another one, its times (accessed, modified; ns), and its attributes (hex)."""
+
+    name: str
+    mode: int = 0o755
+    times: tuple[int, int] | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
 class LimitedDirectory(NamedTuple):
-    """A directory (relative to the store) of `size` bytes, and the directories in it (name, mode)."""
+    """A directory (relative to the store) of `size` bytes, and the directories in it."""
 
     path: str
     size: int
-    directories: tuple[tuple[str, int], ...]
+    directories: tuple[DirectoryLike, ...]
 
 
 class LimitedDirectories:
@@ -26,7 +35,7 @@ class LimitedDirectories:
         self._unused: dict[str, LimitedDirectory] = {}
         connection.observers.append(self)
 
-    def add(self, path: str, size: int, directories: Sequence[tuple[str, int]]) -> None:
+    def add(self, path: str, size: int, directories: Sequence[DirectoryLike]) -> None:
         """Mount one; see `Launcher.limit`. Raises `OSError`."""
         added = LimitedDirectory(path, size, tuple(directories))
         self._send(added)

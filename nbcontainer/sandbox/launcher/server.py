@@ -180,15 +180,20 @@ class ForkServer:
             os.chdir("/")
             protocol.close(trees)
 
-    def _limit(self, path: str, size: int, directories: list[tuple[str, int]]) -> None:
-        """Mounts a tmpfs of `size` bytes at `path` of the store, with directories in it."""
+    def _limit(self, path: str, size: int, directories: list[list[Any]]) -> None:
+        """Mounts a tmpfs of `size` bytes at `path` of the store, with directories in it (`DirectoryLike`)."""
         os.fchdir(self.store)
         try:
             options = f"mode=755,size={size},nr_inodes={max(1024, size // 4096)}"
             self.kernel.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options)
-            for name, mode in directories:
+            for name, mode, times, attributes in directories:
                 self.kernel.mkdir(f"{path}/{name}", 0o700)
                 self.kernel.chmod(f"{path}/{name}", mode)
+                for attribute, value in attributes:
+                    with contextlib.suppress(OSError):  # tmpfs has none before Linux 6.6
+                        os.setxattr(f"{path}/{name}", attribute, bytes.fromhex(value))
+                if times is not None:
+                    os.utime(f"{path}/{name}", ns=tuple(times))
         except OSError as error:
             os.write(2, f"{error.strerror}: {error.filename}\n".encode())
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -208,12 +207,19 @@ class GiveRoot(Step):
         return f"give the root directory the owner that it has in layer {quoted(arguments['lower'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Sets it. An owner that has no id in the container stays what it is: the container's root."""
+        """Sets it. An owner that has no id in the container stays what it is: the container's root.
+
+        The kernel refuses such an id with EINVAL, and any owner with EPERM if the launcher lacks CAP_CHOWN (chown(2)).
+        """
         facts = kernel.stat(os.path.normpath(f"{LAYERS}/{self.lower}"))
         upper = os.path.normpath(f"{LAYERS}/{self.upper}")
-        with contextlib.suppress(OSError):
+        try:
             kernel.chown(upper, facts.st_uid, facts.st_gid)
-            kernel.chmod(upper, stat.S_IMODE(facts.st_mode))
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+            return
+        kernel.chmod(upper, stat.S_IMODE(facts.st_mode))
 
 
 def upper_refused(error: SetupFailed) -> bool:

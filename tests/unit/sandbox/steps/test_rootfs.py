@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -44,6 +46,9 @@ from nbcontainer.sandbox.steps.rootfs import (
     open_in_root,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 CONFINED = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 FILE = stat.S_IFREG | 0o644
@@ -73,6 +78,30 @@ def test_the_owner_of_a_root_is_that_of_the_layer_below() -> None:
     GiveRoot("a/diff", "../tmp/u/diff").apply(kernel, ())
     assert [made[0] for made in kernel.calls] == ["stat", "chown", "chmod"]
     assert [made[1][0] for made in kernel.calls] == ["layers/a/diff", "tmp/u/diff", "tmp/u/diff"]
+
+
+@pytest.mark.parametrize("refused", [errno.EINVAL, errno.EPERM], ids=["no id", "no right"])
+def test_an_owner_that_the_container_cannot_have_is_left(refused: int) -> None:
+    """An id that the namespace lacks, and a launcher without CAP_CHOWN, leave the root directory to root."""
+    kernel = RecordingKernel(chown=failing(refused))
+    GiveRoot("a/diff", "../tmp/u/diff").apply(kernel, ())
+    assert kernel.only("chmod") == []
+
+
+@pytest.mark.parametrize("refused", [errno.ENOENT, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_an_owner_that_cannot_be_set_for_another_reason_is_an_error(refused: int) -> None:
+    """The cell does not run on a root directory whose owner could not be set."""
+    with pytest.raises(OSError, match=re.escape(os.strerror(refused))):
+        GiveRoot("a/diff", "../tmp/u/diff").apply(RecordingKernel(chown=failing(refused)), ())
+
+
+def failing(code: int) -> Callable[..., None]:
+    """A call that fails with an errno."""
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
 
 
 def test_an_overlay_is_one_mount_from_inside_the_layers() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 _NULL = os.makedev(1, 3)
+_SETTINGS_MAX = 1 << 24
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
 _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,6 +53,26 @@ def open_file(path: Path) -> tuple[int, tuple[Link, ...]]:
             hint = "pass it as standard input: write /dev/stdin, and < PIPE"
             raise ImageError(f"cannot read {path}: it is a pipe, a socket or a device", hint=hint)
         return place.open(os.O_RDONLY | os.O_NOCTTY), place.links
+
+
+def read_settings(path: Path) -> bytes:
+    """Return the content of a settings file of the user, such as a registry's login. Links are followed.
+
+    A container that has the user's home as a volume may have left something else there. Raises `OSError`, also for a
+    file that is not regular (unless it is a descriptor of this process) or is larger than 16 MiB.
+    """
+    try:
+        fd, _ = open_file(path)
+    except ImageError:
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device", str(path)) from None
+    try:
+        with open(fd, "rb", closefd=False) as file:  # raises `IsADirectoryError`
+            data = file.read(_SETTINGS_MAX + 1)
+    finally:
+        os.close(fd)
+    if len(data) > _SETTINGS_MAX:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
 
 
 @contextlib.contextmanager

@@ -20,11 +20,18 @@ pytestmark = pytest.mark.slow  # the same for every user
 
 PACKAGE = Path(__file__).parents[2] / "nbcontainer"
 
-PLACES = ("api.py", "commands", "containers", "mapping", "notebook", "runs", "sandbox", "values")
+PLACES = ("api.py", "commands", "containers", "images", "mapping", "notebook", "runs", "sandbox", "store", "values")
 """Packages whose functions run in the notebook and may meet files of containers."""
 
 INSIDE = (
     "containers/live/scripts",
+    "images/comparison/tree_facts.py",
+    "images/cow",
+    "images/layers/changes.py",
+    "images/layers/flat",
+    "images/layers/pack.py",
+    "images/layers/tree.py",
+    "images/sandboxed.py",
     "mapping/inside.py",
     "sandbox/cgroups",
     "sandbox/helper",
@@ -33,7 +40,7 @@ INSIDE = (
     "sandbox/steps",
     "sandbox/userns",
 )
-"""Code that runs in the container or in the launcher, which `tests/attacks` attack, or uses files of the kernel."""
+"""Code that runs in a container, a sandbox or the launcher, which `tests/attacks` attack, or on files of the kernel."""
 
 METHODS = frozenset(
     "open read_text read_bytes write_text write_bytes iterdir glob rglob unlink rename rmdir mkdir touch exists "
@@ -52,7 +59,8 @@ STORE = "a directory of the store that no container sees; a layer's or a volume'
 WRITES = "the directories that overlay has as upper and work: a container sees what is in them, and never their names"
 PROC = "files of the kernel, by the number of a process"
 USERS = "a path that the user wrote, or of the user's own files: it is only asked for, or opened by `linux.paths`"
-OWN = "files of this package or of the system"
+OWN = "files of this package or of the system, and programs in absolute directories of PATH"
+MACHINE = "the host's directories: only names, types and modes are asked for; contents are read by descriptor"
 PROBES = "files of the kernel, or those that doctor has made for its probes, which run no program of others"
 KERNELS = "a kernel's own directory, in which the container has one directory, and Jupyter's directories"
 CHECKED = "a directory or a file is opened without following its last link, and what is below it by descriptor"
@@ -69,22 +77,44 @@ KNOWN = {
         move_to_tmp frozen_copy _hold _add_copy _place _around read_blob WorkerImages._bring PauseFile.take
         PauseFile.remove resume_left FloodGate._spill FloodGate._give_up _rename
         _Restored.volume
+        recall OciLayout._open DockerArchive._open directories merge_parts _size_here _is_whole Images.collect
+        StagedTree.adopt Staging.scratch _discard_memory _discard_tree _check _existing_path
+        replace_file sync_directory Blobs.read Blobs.digests Blobs.write Blobs.adopt_all
+        Cache._content Cache.write Cache.names Cache._layer Cache.remove mark flush recover take _read _write
+        Index.create Index.catalog Index.tag Index._entries Journals.names Journals.append Journals.sync Journals.size
+        Journals.replace Journals.remove Journals.share Journals.is_shared Journals._open
+        Layers.find Layers.name Layers.adopt Layers.begin Layers.finish Layers.is_unfinished Layers.share
+        Layers.is_private Store._make Store._check_layout Store._make_below Store._check_is_store_or_empty
+        Store._close_to_others Store.incoming Store.new_directory Store.use_memory open_lock _is_at make_open keep_open
+        Partial._prepare Partial._open Partial._restart Partial.adopt Partial.close left_over release
+        CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive
+        Sessions.states remember forget
     """,
     WRITES: """
         LimitedWriteLayer.keep LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used
         WriteLayer._make WriteLayer._like WriteLayer.remove_mount_points WriteLayer.keep WriteLayer._strip
         WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work WriteView.examine
         LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower WriteLayer._root_changed
+        match changed _attributes _kept_names
     """,
     PROC: """
         _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number LockWatch._is_held_up
         _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll Standstill._seize
+        boot_id _boot_in
     """,
     USERS: """
         host_paths machine_like _nodes _has _save _verify _of_file _input _certificates _plain beside in_home
         _workdir History._open Container.put CellFiles._input
+        Images._find_name open_file check configuration_files _context
     """,
-    OWN: "CellFiles._null run_there _input _script program packed_cloudpickle",
+    MACHINE: """
+        surroundings survey _Survey.show _Survey.reveal _Survey._entry _Survey._open _Survey._mode _Survey._real
+        _Survey._search _Hidden.__init__ _Hidden.__call__
+        _place_reason _same _homes _writer_reason _writers _has_acl
+    """,
+    OWN: """
+        CellFiles._null run_there _input _script program packed_cloudpickle _tar_of is_static _from_debian
+    """,
     PROBES: """
         ProbeEnvironment._place ProbeEnvironment._fill ProbeEnvironment._close_to_others ProbeEnvironment._give
         ProbeEnvironment.run ProbeEnvironment.map_volume _nearest make_lower open_terminal change_lower discard
@@ -96,6 +126,7 @@ KNOWN = {
     """,
     CHECKED: """
         content_of _opened run _is_empty _volume _forget LayerTree._open _walk _is_there _is_deletion
+        UntrustedDirectory.__init__ UntrustedDirectory.folders open_null _add
     """,
 }
 

@@ -122,11 +122,12 @@ def _tar_of(binary: Path) -> bytes:
 
 
 def _on_path() -> list[Path]:
+    # Not in a relative directory: a container may write to the notebook's, and the host runs the program.
     folders = [*os.environ.get("PATH", os.defpath).split(":"), "/bin", "/usr/bin", "/sbin", "/usr/sbin"]
     found = []
-    for folder in dict.fromkeys(folders):
+    for folder in dict.fromkeys(folder for folder in folders if folder.startswith("/")):
         for name in ("busybox", "busybox-static", "busybox.static"):
-            if program := shutil.which(name, path=folder or "."):
+            if program := shutil.which(name, path=folder):
                 found.append(Path(program).resolve())
     return list(dict.fromkeys(found))
 

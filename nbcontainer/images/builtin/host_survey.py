@@ -36,6 +36,7 @@ _NEAR = 3
 _ON_DISK = frozenset("ext2 ext3 ext4 xfs btrfs f2fs bcachefs zfs erofs jfs reiserfs overlay".split())
 _HASHED = ("/etc/shadow", "/etc/gshadow")
 _COPIED = 1 << 20  # bytes; a file beside a mount, as Docker's /etc has them
+_HASHED_MAX = 1 << 24  # bytes; a hundred thousand users
 _LINKS_MAX = 40
 
 
@@ -164,11 +165,11 @@ class _Survey:
             self._search(path, -1)
         self._search("", _NEAR)
         for path in _HASHED if self.outside.whole else ():
-            with contextlib.suppress(OSError):
-                text = self._host(path).read_bytes()
-                facts = self._entry(FILE, path)
+            if self._mode(path):
+                text, facts = self._read(path, _HASHED_MAX), self._entry(FILE, path)
+                clean = SurveyEntry(FILE, facts.mode, facts.uid, facts.gid, _without_hashes(text or b""))
                 self._add_parents(path)
-                self.entries[path] = SurveyEntry(FILE, facts.mode, facts.uid, facts.gid, _without_hashes(text))
+                self.entries[path] = SurveyEntry(GONE) if text is None else clean
 
     def reveal(self, path: str) -> None:
         """Show a directory inside a hidden one, and the links that lead to it."""
@@ -215,14 +216,20 @@ class _Survey:
         return SurveyEntry(kind, mode, uid, gid)
 
     def _copy(self, path: str) -> None:
+        if (data := self._read(path, _COPIED)) is not None:
+            self.entries[path] = SurveyEntry(FILE, self._entry(FILE, path).mode, data=data)
+
+    # The machine
+
+    def _read(self, path: str, limit: int) -> bytes | None:
+        """Return the content of a regular file of at most `limit` bytes, None for anything else."""
         # A container that has the directory as a volume may put a pipe there now, or a link to what is hidden here.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         with contextlib.suppress(OSError), os.fdopen(self._open(path, flags), "rb") as file:
             facts = os.fstat(file.fileno())
-            if stat.S_ISREG(facts.st_mode) and facts.st_size <= _COPIED:
-                self.entries[path] = SurveyEntry(FILE, self._entry(FILE, path).mode, data=file.read(_COPIED))
-
-    # The machine
+            if stat.S_ISREG(facts.st_mode) and facts.st_size <= limit:
+                return file.read(limit)
+        return None
 
     def _open(self, path: str, flags: int) -> int:
         top = os.open(self.outside.top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

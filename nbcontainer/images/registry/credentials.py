@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.errors import ImageError, RegistryError
 from nbcontainer.oci import untrusted_json
 from nbcontainer.oci.reference import HUB
+from nbcontainer.store import user_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,7 +58,7 @@ def find(host: str, path: str, files: Iterable[Path] | None = None) -> Credentia
     """
     for file in credential_files() if files is None else files:
         try:
-            data = file.read_bytes()
+            data = user_files.read_settings(file)
         except OSError:
             continue
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import RegistryError
 from nbcontainer.oci.reference import HUB
+from nbcontainer.store import user_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +100,7 @@ def _rule_for(name: str, files: Iterable[Path]) -> dict[str, Any] | None:
 
 def _rules(path: Path) -> list[dict[str, Any]]:
     try:
-        found = tomllib.loads(path.read_text()).get("registry", [])
+        found = tomllib.loads(user_files.read_settings(path).decode()).get("registry", [])
     except RecursionError:
         raise RegistryError(f"cannot read {path}: it is nested too deeply", hint="repair the file") from None
     except (OSError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,3 +104,12 @@ def test_without_a_busybox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with pytest.raises(ImageNotFound, match=r"no static busybox on PATH.*; install it \(Debian, Ubuntu: apt install"):
         busybox.busybox()
+
+
+def test_a_relative_directory_of_path_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may write to the notebook's directory: no busybox there is run on the host, whatever PATH has."""
+    (tmp_path / "busybox").write_bytes(Path(sys.executable).read_bytes())
+    (tmp_path / "busybox").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f".::../{tmp_path.name}")
+    assert not [path for path in busybox._on_path() if path.is_relative_to(tmp_path)]

@@ -116,6 +116,21 @@ def test_what_others_may_not_read_is_not_there(outside: Surroundings) -> None:
     assert "/etc/passwd" not in found
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory"])
+def test_something_else_in_the_place_of_passwords_is_hidden(outside: Surroundings, kind: str) -> None:
+    """A pipe that a container with /etc as a volume left there is not waited for, and a link shows no other file."""
+    shadow = outside.top / "etc/shadow"
+    shadow.unlink()
+    if kind == "pipe":
+        os.mkfifo(shadow)
+    elif kind == "link":
+        (outside.top / "secret").write_text("host:port:database:user:password\n")
+        shadow.symlink_to("../secret")
+    else:
+        shadow.mkdir()
+    assert survey(outside).entries["/etc/shadow"].kind == GONE
+
+
 def test_passwords_lead_nowhere(outside: Surroundings) -> None:
     """The users of /etc/shadow are there, and their hashes are not."""
     entry = survey(outside).entries["/etc/shadow"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,33 @@ from nbcontainer.images.registry.credentials import Credentials
 from nbcontainer.images.registry.endpoints import Endpoint, endpoints, is_loopback
 from nbcontainer.oci import reference
 
-if TYPE_CHECKING:
-    from pathlib import Path
+
+def test_a_pipe_in_the_place_of_settings_is_not_waited_for(tmp_path: Path) -> None:
+    """A container that has the home directory as a volume cannot stop a pull by a pipe, a device or a large file."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 25)
+    files = [tmp_path / name for name in ("pipe", "link", "large", "missing")]
+    assert credentials.find("localhost:5000", "a/b", files) is None
+    for path in files[:3]:
+        with pytest.raises(RegistryError, match=f"cannot read {path}"):
+            endpoints(reference.parse("localhost:5000/a/b"), files=[path])
+
+
+def test_settings_may_be_a_link_or_a_descriptor(tmp_path: Path) -> None:
+    """A link to a file of the user's is followed, and /dev/fd/N is that descriptor, also if it is a pipe."""
+    document = {"auths": {"localhost:5000": auth("me:secret")}}
+    (tmp_path / "link").symlink_to(written(tmp_path / "auth.json", document))
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w") as pipe:
+        pipe.write(json.dumps(document))
+        pipe.flush()
+        pipe.close()
+        for path in (tmp_path / "link", Path(f"/dev/fd/{reader}")):
+            found = credentials.find("localhost:5000", "a/b", [path])
+            assert found is not None
+            assert found.user == "me"
 
 
 def auth(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.engine import Engine
     from nbcontainer.progress import Listener
+    from nbcontainer.sandbox.spec import Overlay
     from nbcontainer.sandbox.steps.base import Plan
     from nbcontainer.sandbox.userns.idmap import IdMap
 
@@ -44,15 +46,15 @@ def observe(engine: Engine, request: Request, progress: Listener | None = None) 
     """Return what a process sees in a request's container: its plan, its map of ids, and what `look_around` returns.
 
     The plan is that of the request, but a function of this package takes the place of the program. It changes nothing.
-    Volumes of the store are left out. Raises this package's errors.
+    Volumes of the store are left out. On a read-only store the root is read-only. Raises this package's errors.
     """
     cell, upper = _unstarted(engine, request, progress)
     files = CellFiles(engine, cell.launcher, cell.request, cell.streams)
     with store_errors("look into a container", engine.store.path):
-        upper.make()
+        root = _made(upper)
         try:
             files.open_null_streams()
-            plan = cell.make_template(files.attach()).on(upper.root, upper.name)
+            plan = cell.make_template(files.attach()).on(root, upper.name)
             look = CallFunction(look_around.__module__, look_around.__name__)
             seen = perform(cell.launcher, plan.calling(look), files.travelling)
         finally:
@@ -77,6 +79,18 @@ def _unstarted(engine: Engine, request: Request, progress: Listener | None) -> t
     cell = Cell(engine, container, image, request, streams)
     lowers = container.lowers
     return cell, WriteLayer(engine.store, engine, lowers, view(engine.store, cell.launcher, lowers))
+
+
+def _made(upper: WriteLayer) -> Overlay:
+    """Make a write layer; return the root on it, which is read-only if the store is. Raises `OSError`."""
+    try:
+        upper.make()
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        parts = tuple(replace(part, upper=None, work=None) for part in upper.root.parts)
+        return replace(upper.root, upper=None, work=None, parts=parts)
+    return upper.root
 
 
 def _nowhere(_: bytes) -> None:

@@ -221,13 +221,14 @@ def _parsed(text: str) -> StateId | None:
 def save_pin(store: Store, record: Record) -> None:
     """Make a record's head and tip those of the container, in one step. Raises `StoreError`.
 
-    It is a link because a short one needs no space but a name: it works on a full disk (symlink(7), ext4's fast links).
+    It is a link because a short one needs no space but a name (symlink(7), ext4's fast links). If the disk has no inode
+    left, the reserve has: `prune` frees what an undo leaves.
     """
     head, tip = (_NO_STATE if one is None else str(one.id) for one in (record.head, record.tip))
     temporary = store.path / "tmp" / store.unique()
     place = store.path / "containers" / record.name
     try:
-        temporary.symlink_to(f"{head} {tip} {record.newest}")
+        store.freeing(lambda: temporary.symlink_to(f"{head} {tip} {record.newest}"))
         try:
             temporary.replace(place / HEAD)
         except BaseException:

@@ -115,7 +115,7 @@ class Store:
         self.layers = Layers(path / "layers")
         self.index = Index(path / "index.json", self.blobs, self._lock, self.write_file)
         try:
-            self.sessions = self._freeing(self._open)
+            self.sessions = self.freeing(self._open)
             self.session = self.sessions.name
         except OSError as error:
             raise store_error("open the store", path, error) from error
@@ -136,7 +136,7 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def _freeing(self, do: Callable[[], Answer]) -> Answer:
+    def freeing(self, do: Callable[[], Answer]) -> Answer:
         """Return what `do` returns; if the disk is full, release the reserve and do it again. Raises `OSError`."""
         try:
             return do()
@@ -224,7 +224,7 @@ class Store:
         target = self.path / name
         try:
             if freeing:
-                self._freeing(lambda: replace_file(target, temporary, data))
+                self.freeing(lambda: replace_file(target, temporary, data))
             else:
                 replace_file(target, temporary, data)
         except OSError as error:

@@ -16,8 +16,10 @@ from nbcontainer import api
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
+from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.jobs.starting import start
 from nbcontainer.errors import ContainerIncomplete, NbcontainerError
 from nbcontainer.store.journals import Journals
 from tests.faults import acts, checks
@@ -167,6 +169,35 @@ def test_a_completely_full_store_can_be_emptied(small: Path, full: object, words
     with contextlib.closing(Engine(small / "store")) as engine:
         checks.verified(engine)
         assert run_script(engine, "echo works").text == "works"
+
+
+@pytest.mark.parametrize("full", [leave_bytes, leave_inodes])
+def test_verbs_that_need_no_space_work_on_a_completely_full_store(small: Path, full: object) -> None:
+    """A cell is undone, a job's log is shown, the job is stopped, and a volume is removed, which frees its space."""
+    with contextlib.closing(Engine(small / "store")) as engine:
+        run_script(engine, "echo > /f", name="box")
+        run_script(engine, "echo > /g", name="box")
+        api.run("busybox", script="head -c 4m /dev/urandom > /data/f", volumes=["data:/data"], engine=engine)
+        folder = small / "fillings"
+        folder.mkdir()
+        job = start(engine, Request("busybox", "job", script="echo said; exec sleep 1000"))
+        try:
+            while "said" not in said(engine, "logs", "job"):
+                job.join(0.1)
+            leave_bytes(folder, 0)
+            full(folder, 0)  # type: ignore[operator]
+            before = os.statvfs(small).f_bfree
+            assert "said" in said(engine, "logs", "job")
+            said(engine, "undo", "box")
+            said(engine, "stop", "job")
+            said(engine, "volume", "rm", "data")
+            said(engine, "prune")
+            engine.background.wait()
+            assert os.statvfs(small).f_bfree - before > (3 << 20) // 4096
+        finally:
+            job.kill()
+            subprocess.run(["rm", "-r", folder], check=True)
+        assert run_script(engine, "ls /f /g", name="box").text == "/f"
 
 
 @pytest.fixture

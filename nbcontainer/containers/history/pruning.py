@@ -40,9 +40,9 @@ def _drop(store: Store, states: States, journal: str, numbers: set[int]) -> int:
     if len(kept) == len(lines):
         return 0
     temporary = store.path / "tmp" / store.unique()
-    states.journals.replace(journal, kept, temporary)
+    store.freeing(lambda: states.journals.replace(journal, kept, temporary))
     states.forget(journal)
     flats = [line for line in states.flats.files.lines(journal) if number_of(line) in numbers]
     if states.flats.files.size(journal):
-        states.flats.files.replace(journal, flats, temporary)
+        store.freeing(lambda: states.flats.files.replace(journal, flats, temporary))
     return len(lines) - len(kept)

@@ -177,10 +177,6 @@ def _text(view: Any) -> str:
     return view.with_words() if isinstance(view, ExplanationView) and sys.stdout.isatty() else str(view)
 
 
-def _say_explained(explanation: Explanation) -> None:
-    _show(ExplanationView(explanation), Words())
-
-
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
@@ -223,7 +219,7 @@ def _run(engine: Engine, words: Words) -> int:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
         streams = Streams(_screen(1, words), _screen(2, words), stdin=0 if interactive else None)
-        streams.on_explained, streams.on_cached = _say_explained, streams.notify
+        streams.on_cached = streams.notify
         return _exit_code(_run_here(engine, request, streams))
     with _terminal(words, interactive=interactive) as streams:
         outcome = _run_here(engine, request, streams)
@@ -231,8 +227,14 @@ def _run(engine: Engine, words: Words) -> int:
 
 
 def _run_here(engine: Engine, request: Request, streams: Streams) -> Outcome:
-    """Run, and say which changes to copy-on-write volumes are dropped with an anonymous container."""
-    container, outcome = run(engine, request, streams, progress=_listener())
+    """Run. Say what was done, and which changes to copy-on-write volumes are dropped with an anonymous container."""
+    explained: list[Explanation] = []
+    streams.on_explained = explained.append
+    try:
+        container, outcome = run(engine, request, streams, progress=_listener())
+    finally:
+        if explained and explained[-1].whole:
+            _show(ExplanationView(explained[-1]), Words())
     if container.anonymous and not request.remove:
         for volume in container.record.volumes:
             if volume.layers:
@@ -264,7 +266,6 @@ def _terminal(words: Words, *, interactive: bool) -> Iterator[Streams]:
         screens = _screen(1, words), _screen(2, words)
         keyboard = 0 if interactive else None
         streams = Streams(*screens, keyboard=keyboard, on_terminal=size.follow if size else None)
-        streams.on_explained = _say_explained
         yield streams
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.call_text import manual_page
 from nbcontainer.rendering import page
+from nbcontainer.sandbox.explanation import ExplainedStep
 from nbcontainer.sandbox.steps.base import Language
 
 if TYPE_CHECKING:
-    from nbcontainer.sandbox.explanation import ExplainedStep, Explanation
-    from nbcontainer.sandbox.steps.base import Words
+    from nbcontainer.sandbox.explanation import Explanation
+    from nbcontainer.sandbox.steps.base import Step
 
 _WIDTH, _ROW, _LEFT = 760, 18, 190  # of the timeline, in its own units
 _FOLDED = 6
@@ -63,21 +64,72 @@ class ExplanationView:
         return self.explanation.as_json(self.language)
 
     def _repr_html_(self) -> str:
-        drawing = timeline(self.explanation, self.language) if self.explanation.ran else ""
-        return page.page(drawing + self._table())
+        made = ExplanationPage(self.language)
+        made.add(self.explanation)
+        return made.html()
 
-    def _table(self) -> str:
-        headings = _HEADINGS[self.language]
-        shown = headings if self.explanation.ran else headings[:-1]
-        head = "".join(f'<th style="text-align:left">{html.escape(heading)}</th>' for heading in shown)
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(self._row, self.explanation))}</tbody></table>"
+
+class ExplanationPage:
+    """Makes the page of an explanation that grows: what was made of its first steps is kept.
+
+    The timeline has two parts, first the steps before the cell, then those of the cell. Each has its own scale, since
+    hours may lie between them.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._rows: list[str] = []
+        self._texts: list[str] = []
+        self._ran = True
+        self._ahead: list[ExplainedStep] = []
+        self._after: list[ExplainedStep] = []
+        self._drawn = ("", 0)
+
+    def add(self, explanation: Explanation) -> None:
+        """Add the new steps of an explanation, whose first ones are those of the last call."""
+        self._ran = explanation.ran
+        new = explanation.steps[len(self._rows) :]
+        for step in new:
+            self._add(step)
+        self._after += [step for step in new if not step.ahead]
+        if ahead := [step for step in new if step.ahead]:
+            self._ahead += ahead
+            self._drawn = _part(_AHEAD[self._language], self._ahead, 0) if self._ran else ("", 0)
+
+    def _add(self, step: ExplainedStep) -> None:
+        cells, text = _shown(step.step, step.outcome, self._language, ahead=step.ahead)
+        time = f'{_CELL}<span style="white-space:nowrap">{step.duration / 1000:,.0f}</span></td>' if self._ran else ""
+        self._rows.append(f"<tr>{cells}{time}</tr>")
+        if text:
+            self._texts.append(text)
+
+    @property
+    def text(self) -> str:
+        """All system calls, one in a line."""
+        return "\n".join(self._texts)
+
+    def html(self) -> str:
+        """Return the page."""
+        head = "".join(
+            f'<th style="text-align:left">{html.escape(text)}</th>'
+            for text in _HEADINGS[self._language][: None if self._ran else -1]
         )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(self._rows)}</tbody></table>"
+        return page.page(self._timeline() + table if self._ran else table)
 
-    def _row(self, step: ExplainedStep) -> str:
-        cells = _cells(step.name, step.words(self.language), step.lines, self.language, ahead=step.ahead)
-        time = f'{_CELL}<span style="white-space:nowrap">{step.duration / 1000:,.0f}</span></td>'
-        return f"<tr>{cells}{time if self.explanation.ran else ''}</tr>"
+    def _timeline(self) -> str:
+        """Return an SVG drawing of the steps that ran."""
+        drawn, y = self._drawn
+        if self._after:
+            after, y = _part(_FROM_PLAN[self._language], self._after, y)
+            drawn += after
+        title = html.escape(_TIMELINE[self._language])
+        colour = "var(--jp-ui-font-color1, currentColor)"
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y + 6}" width="100%" role="img" '
+            f'aria-label="{title}" style="max-width:{_WIDTH}px;color:{colour};font:11px sans-serif">'
+            f"<title>{title}</title>{drawn}</svg>"
+        )
 
 
 _CELL = '<td style="text-align:left;vertical-align:top;overflow-wrap:break-word">'
@@ -85,16 +137,19 @@ _CELL = '<td style="text-align:left;vertical-align:top;overflow-wrap:break-word"
 
 
 @lru_cache(maxsize=512)  # most cells of a notebook do the same, but for the times
-def _cells(name: str, words: Words, lines: tuple[tuple[str, int], ...], language: Language, *, ahead: bool) -> str:
-    """Return the row of a step without its time, as HTML."""
+def _shown(step: Step, outcome: tuple[str, tuple[int, ...]], language: Language, *, ahead: bool) -> tuple[str, str]:
+    """Return the row of a step without its time, as HTML, and its calls as text."""
+    called, errors = outcome
+    made = ExplainedStep(step, called, [(0, error) for error in errors])
+    words = made.words(language)
     mark = f"<br><small>{_AHEAD[language]}</small>" if ahead else ""
     cells = (
-        f"<b>{name}</b><br>{_breakable(html.escape(words.description))}{mark}",
-        _calls([_line(text, error) for text, error in lines], language),
+        f"<b>{made.name}</b><br>{_breakable(html.escape(words.description))}{mark}",
+        _calls([_line(text, error) for text, error in made.lines], language),
         html.escape(words.why),
         html.escape(words.risk),
     )
-    return "".join(f"{_CELL}{cell}</td>" for cell in cells)
+    return "".join(f"{_CELL}{cell}</td>" for cell in cells), "\n".join(made.texts)
 
 
 def _calls(lines: list[str], language: Language) -> str:
@@ -120,27 +175,6 @@ def _error_name(number: int) -> str:
     import errno
 
     return errno.errorcode.get(number, str(number))
-
-
-def timeline(explanation: Explanation, language: Language) -> str:
-    """Return an SVG drawing of the steps that ran: first those before the cell, then those of the cell.
-
-    Each part has its own scale, since hours may lie between them.
-    """
-    ahead = [step for step in explanation if step.ahead]
-    after = [step for step in explanation if not step.ahead]
-    parts, y = [], 0
-    for title, steps in ((_AHEAD[language], ahead), (_FROM_PLAN[language], after)):
-        if steps:
-            drawn, y = _part(title, steps, y)
-            parts.append(drawn)
-    title = html.escape(_TIMELINE[language])
-    colour = "var(--jp-ui-font-color1, currentColor)"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y + 6}" width="100%" role="img" '
-        f'aria-label="{title}" style="max-width:{_WIDTH}px;color:{colour};font:11px sans-serif">'
-        f"<title>{title}</title>{''.join(parts)}</svg>"
-    )
 
 
 def _part(title: str, steps: list[ExplainedStep], y: int) -> tuple[str, int]:

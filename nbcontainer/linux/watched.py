@@ -29,6 +29,7 @@ class WatchedKernel:
         """Note no call yet. `cloned` is the time at which the launcher began to clone this process."""
         self.cloned = cloned, time.monotonic_ns()
         self.steps: list[list[Any]] = []
+        self._taken = 0
         self._kernel = kernel
         self._calls: list[tuple[Any, ...]] = []
 
@@ -51,8 +52,8 @@ class WatchedKernel:
         self.steps[-1][2] = time.monotonic_ns()
         self._calls = []
 
-    def as_json(self) -> str:
-        """Return what was noted as JSON, for `nbcontainer.sandbox.explanation`: quickly, since a cell waits for it.
+    def take_json(self) -> str:
+        """Return as JSON what was noted since the last call, for `nbcontainer.sandbox.explanation`.
 
         It is an object: `cloned` are two times, `steps` a list. A step is its name, when it began and ended, what it
         called as JSON, and how that went. What it called is the name, the arguments and the keyword arguments of each
@@ -60,7 +61,9 @@ class WatchedKernel:
         error number (0 if it succeeded, `NOTHING` if a file was not read). The two are apart because most cells call
         the same: the notebook makes the text of these calls once.
         """
-        return json.dumps({"cloned": self.cloned, "steps": [_note(*step) for step in self.steps]})
+        steps = [_note(*step) for step in self.steps[self._taken :]]
+        self._taken = len(self.steps)
+        return json.dumps({"cloned": self.cloned, "steps": steps})
 
     def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **keywords: Any) -> Any:

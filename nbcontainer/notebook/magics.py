@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from IPython.core.display_functions import display
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum, Int, Unicode
 
@@ -30,6 +29,7 @@ from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
+from nbcontainer.notebook.cell_magic.explained_on_page import ExplainedOnPage
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
 from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, Settings, trait
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome
     from nbcontainer.runs.results import Result
-    from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.values.exchange import Exchange
 
 _HELP = ("-h", "--help", "help")
@@ -319,8 +318,8 @@ class ContainerMagics(Magics):
         streams = page.streams(notice, captured)
         if exchange is not None:
             cell_values.connect(exchange, request, streams)
-        explained: list[Explanation] = []
-        streams.on_explained = explained.append
+        explained = ExplainedOnPage(lambda: Language(self.language))
+        streams.on_explained = explained.take
         streams.on_follow = watch = Watch()
         try:
             container, outcome = (self._run_live if live else self._run_once)(words, request, streams)
@@ -331,8 +330,7 @@ class ContainerMagics(Magics):
             raise
         finally:
             page.finish(self._namespace)
-            for explanation in explained:
-                display(ExplanationView(explanation, Language(self.language)))  # type: ignore[no-untyped-call]
+            explained.show()
         self._show_beside(words, CellFacts(request, container, not outcome.ok, watch.ended), outcome)
         if not outcome.ok:
             self._report(words, outcome, failing_line(script, page.last_errors))

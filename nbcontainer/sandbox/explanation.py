@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.errors import SandboxError
 from nbcontainer.linux import call_text
@@ -18,7 +18,7 @@ from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.sandbox.steps.namespaces import CloneInit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps.base import Plan, Step, Words
@@ -46,17 +46,15 @@ class ExplainedCall:
     error: int = 0
 
 
-@dataclass(frozen=True)
-class ExplainedStep:
+class ExplainedStep(NamedTuple):
     """A step and the calls that it made.
 
     `begun` and `duration` are in nanoseconds; `begun` counts from the moment at which the plan was sent, and is
     negative for what was done `ahead` of the cell. Both are 0 if the step was not run. `called` and `went` are the
-    calls as `WatchedKernel` notes them.
+    calls as `WatchedKernel` notes them. (A cell waits while forty of these are made: a tuple is made quickly.)
     """
 
-    step: type[Step]
-    arguments: Mapping[str, Any]
+    step: Step
     called: str
     went: Sequence[tuple[int, int]]
     ahead: bool = False
@@ -66,7 +64,7 @@ class ExplainedStep:
     @property
     def calls(self) -> tuple[ExplainedCall, ...]:
         """The calls, in order. Raises `SandboxError` if the notes are not those of this package."""
-        shown = self._read()
+        shown = self._read().calls
         return tuple(
             ExplainedCall(texts, went[0], error) for (texts, error), went in zip(shown, self.went, strict=True)
         )
@@ -74,7 +72,7 @@ class ExplainedStep:
     @property
     def name(self) -> str:
         """The name of the step's class."""
-        return self.step.__name__
+        return type(self.step).__name__
 
     @property
     def lines(self) -> tuple[tuple[str, int], ...]:
@@ -82,32 +80,51 @@ class ExplainedStep:
 
         Raises `SandboxError` if the notes are not those of this package.
         """
-        return tuple((text, error) for texts, error in self._read() for text in texts)
+        return self._read().lines
 
     @property
     def texts(self) -> tuple[str, ...]:
         """All system calls, as `name(arguments)`. Raises `SandboxError` if the notes are not those of this package."""
-        return tuple(text for texts, _ in self._read() for text in texts)
+        return self._read().texts
 
-    def _read(self) -> tuple[tuple[tuple[str, ...], int], ...]:
+    @property
+    def outcome(self) -> tuple[str, tuple[int, ...]]:
+        """What it called, and the error number of each call: the same in most cells of a notebook.
+
+        Raises `SandboxError` if the notes are not those of this package.
+        """
         try:
-            return _calls(self.called, tuple([error for _, error in self.went]))
+            if not isinstance(self.called, str):
+                raise TypeError(type(self.called).__name__)
+            return self.called, tuple([error for _, error in self.went])
+        except (TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def _read(self) -> _Calls:
+        outcome = self.outcome
+        try:
+            return _calls(*outcome)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise SandboxError(
-                f"cannot explain the step {self.name}: what init noted is damaged ({error!r})"
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> SandboxError:
+        return SandboxError(f"cannot explain the step {self.name}: what init noted is damaged ({error!r})")
 
     def words(self, language: Language = Language.ENGLISH) -> Words:
         """Return what the step does, why, and what an attacker could do without it."""
-        return self.step.words(self.arguments, language)
+        return self.step.words(self.step.shown(), language)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The steps of a cell, in order. With `ran`, they were run, and their times are known."""
+    """The steps of a cell, in order. With `ran`, they were run, and their times are known.
+
+    `whole` is false for the first steps of a cell that is being started.
+    """
 
     steps: tuple[ExplainedStep, ...]
     ran: bool
+    whole: bool = True
 
     def __iter__(self) -> Iterator[ExplainedStep]:
         """Iterate over the steps."""
@@ -115,7 +132,7 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return all system calls, one in a line."""
-        return "\n".join(text for step in self.steps for text in step.texts)
+        return "\n".join([text for step in self.steps for text in step.texts])
 
     def as_json(self, language: Language = Language.ENGLISH) -> list[dict[str, Any]]:
         """Return the steps as JSON values. Times are in microseconds."""
@@ -132,38 +149,75 @@ class Explanation:
 
 
 def explain_run(plan: Plan, notes: str, sent: int) -> Explanation:
-    """Return what was done, by the notes of `WatchedKernel.as_json`.
+    """Return what was done, by the notes of `WatchedKernel.take_json`, as `ExplainedRun` does."""
+    return ExplainedRun(plan, sent).add(notes)
 
-    `sent` is the time at which the plan was sent, in nanoseconds of CLOCK_MONOTONIC. Raises `SandboxError` if the notes
-    are of another plan.
+
+class ExplainedRun:
+    """What was done for a run, in parts: init sends what it did for a warm container while the cell is started.
+
+    `sent` is the time at which the plan was sent, in nanoseconds of CLOCK_MONOTONIC.
     """
-    if len(notes) > _LARGEST:
-        raise SandboxError(f"cannot explain the run: what init noted has {len(notes):,} characters")
-    try:
-        return Explanation(tuple(_steps_that_ran(plan, json.loads(notes), sent)), ran=True)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise SandboxError(f"cannot explain the run: what init noted does not fit its plan ({error})") from error
 
+    def __init__(self, plan: Plan, sent: int) -> None:
+        self._plan = plan
+        self._sent = sent
+        self._steps: list[ExplainedStep] = []
 
-def _steps_that_ran(plan: Plan, notes: Any, sent: int) -> Iterator[ExplainedStep]:
-    launcher = plan.steps[0]
-    assert isinstance(launcher, CloneInit)
-    begun, ended = notes["cloned"]
-    called = json.dumps([["clone", [launcher.flags()], {}]])
-    clone = (type(launcher).__name__, begun, ended, called, [(ended - begun, 0)])
-    for step, (name, begun, ended, called, went) in zip(plan.steps, (clone, *notes["steps"]), strict=True):
+    def add(self, notes: str) -> Explanation:
+        """Return what was done so far, with the next notes of `WatchedKernel.take_json`.
+
+        Raises `SandboxError` if the notes are of another plan.
+        """
+        if len(notes) > _LARGEST:
+            raise SandboxError(f"cannot explain the run: what init noted has {len(notes):,} characters")
+        try:
+            self._read(json.loads(notes))
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+            problem = f"cannot explain the run: what init noted does not fit its plan ({error})"
+            raise SandboxError(problem) from error
+        return Explanation(tuple(self._steps), ran=True, whole=len(self._steps) == len(self._plan.steps))
+
+    def _read(self, notes: Any) -> None:
+        if not self._steps:
+            self._add(_clone(self._plan, *notes["cloned"]))
+        for note in notes["steps"]:
+            self._add(note)
+
+    def _add(self, note: Any) -> None:
+        name, begun, ended, called, went = note
+        step = self._plan.steps[len(self._steps)]
         if name != type(step).__name__:
             raise ValueError(f"{name} instead of {type(step).__name__}")
-        yield ExplainedStep(type(step), step.shown(), called, went, begun < sent, begun - sent, ended - begun)
+        sent = self._sent
+        self._steps.append(ExplainedStep(step, called, went, begun < sent, begun - sent, ended - begun))
+
+
+def _clone(plan: Plan, begun: int, ended: int) -> tuple[Any, ...]:
+    """Return the note of the first step, which the launcher takes."""
+    launcher = plan.steps[0]
+    assert isinstance(launcher, CloneInit)
+    called = json.dumps([["clone", [launcher.flags()], {}]])
+    return type(launcher).__name__, begun, ended, called, [(ended - begun, 0)]
+
+
+class _Calls(NamedTuple):
+    """The system calls of each call, with the errno of its failure or 0; and the same call by call, and as texts."""
+
+    calls: tuple[tuple[tuple[str, ...], int], ...]
+    lines: tuple[tuple[str, int], ...]
+    texts: tuple[str, ...]
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _calls(called: str, errors: tuple[int, ...]) -> tuple[tuple[tuple[str, ...], int], ...]:
-    """Return the system calls of each call that `WatchedKernel` noted as JSON, with the errno of its failure or 0."""
-    return tuple(
+def _calls(called: str, errors: tuple[int, ...]) -> _Calls:
+    """Return what `WatchedKernel` noted as JSON, read."""
+    calls = tuple(
         (tuple(texts[:1] if error == NOTHING else texts), max(error, 0))
         for texts, error in zip((call_text.system_calls(*call) for call in json.loads(called)), errors, strict=True)
     )
+    lines = tuple((text, error) for texts, error in calls for text in texts)
+    return _Calls(calls, lines, tuple(text for text, _ in lines))
 
 
 def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
@@ -176,9 +230,9 @@ def explain_plan(plan: Plan, kernel: Kernel, ahead: int = 0) -> Explanation:
         watched.begin(type(step).__name__)
         step.apply(watched.as_kernel(), range(_DESCRIPTORS))
         watched.end()
-    noted = json.loads(watched.as_json())["steps"]
+    noted = json.loads(watched.take_json())["steps"]
     steps = [
-        ExplainedStep(type(step), step.shown(), called, went, number < ahead)
+        ExplainedStep(step, called, went, number < ahead)
         for number, (step, (_, _, _, called, went)) in enumerate(zip(plan, noted, strict=True))
     ]
     return Explanation(tuple(steps), ran=False)

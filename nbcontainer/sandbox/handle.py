@@ -26,10 +26,10 @@ class ContainerHandle:
     of the container (the kernel's do_exit releases them first). `helper` is a pidfd of the program that carries the
     container's network, `terminal` the controlling end of its terminal, `control_directory` a descriptor of that
     directory and of its terminal, `display` one of the directory of a program that shows data, `values` are those that
-    init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is what init called, and `sent`
-    the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are sockets, by the numbers of more processes in
-    the container, that get the messages about them. If other processes can join, `began` is whether the program runs,
-    and `network_namespace` a descriptor of the container's.
+    init has sent for `/in` and `/out` (`MountValues`). If it was asked for, `explained` is the part of what init called
+    that was not handed on, and `sent` the time at which its plan was sent (CLOCK_MONOTONIC, ns). `joined` are
+    sockets, by the numbers of more processes in the container, that get the messages about them. If other processes
+    can join, `began` is whether the program runs, and `network_namespace` a descriptor of the container's.
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container runs on,
     and `kill` ends it.

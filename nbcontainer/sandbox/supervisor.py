@@ -78,6 +78,9 @@ class CellObserver(Protocol):
     def on_began(self) -> None:
         """The program of a container that other processes can join runs, and they can join from now on."""
 
+    def on_explained(self, notes: str) -> None:
+        """Init has sent more of what it called (`WatchedKernel.take_json`). The cell is started, or runs, meanwhile."""
+
     def on_alarm(self) -> None:
         """The eventfd `alarm` was counted up."""
 
@@ -113,6 +116,9 @@ class SilentObserver:
         """Do nothing."""
 
     def on_began(self) -> None:
+        """Do nothing."""
+
+    def on_explained(self, notes: str) -> None:
         """Do nothing."""
 
     def on_alarm(self) -> None:
@@ -313,17 +319,19 @@ class Supervisor:
         had_display, had_begun = self.running.display is not None, self.running.began
         if not self._read_message():
             self._poll.unregister(fd)
+        if (explained := self.running.explained) is not None:
+            self.running.explained = None
+            self.observer.on_explained(explained)
+            return
         terminal, control_directory = self.running.terminal, self.running.control_directory
         if terminal is not None or control_directory:
             self._report_lasting()
         if terminal is not None and not had_terminal:
             self._add_terminal(terminal)
         if control_directory and not had_control_directory:
-            for output in self.observer.on_control_directory(*control_directory):
-                self._add_output(output)
+            self._add_outputs(self.observer.on_control_directory(*control_directory))
         if self.running.display is not None and not had_display:
-            for output in self.observer.on_display(self.running.display, self):
-                self._add_output(output)
+            self._add_outputs(self.observer.on_display(self.running.display, self))
         if self.running.values is not None and not self._exchanged:
             self._exchange(self.running.values)
         if self.running.began and not had_begun:
@@ -341,6 +349,10 @@ class Supervisor:
         self._add_output(terminal)
         if self._keyboard is not None:
             self._poll.register(self._keyboard, select.POLLIN)
+
+    def _add_outputs(self, fds: Iterable[int]) -> None:
+        for fd in fds:
+            self._add_output(fd)
 
     def _add_output(self, fd: int) -> None:
         self.outputs.append(fd)

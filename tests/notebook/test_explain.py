@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
+from nbcontainer.sandbox.handle import ContainerHandle
+
 if TYPE_CHECKING:
     from tests.notebook.conftest import Notebook
 
@@ -46,4 +48,20 @@ def test_a_failed_cell_is_explained_too(notebook: Notebook, displays: list[dict[
 def test_a_cell_without_the_option_shows_nothing(notebook: Notebook, displays: list[dict[str, Any]]) -> None:
     """Nothing is displayed."""
     notebook.good("%%container busybox\ntrue")
+    assert displays == []
+
+
+def test_notes_that_are_damaged_do_not_end_a_cell(
+    notebook: Notebook, displays: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell runs to its end; one line says what is wrong, however much init sends."""
+    take = ContainerHandle._take
+
+    def damage(handle: ContainerHandle, message: dict[str, Any]) -> None:
+        take(handle, {"explained": "{}"} if "explained" in message else message)
+
+    monkeypatch.setattr(ContainerHandle, "_take", damage)
+    done = notebook.run("%%container busybox --explain\necho hello; sleep 0.1; echo bye")
+    assert done.stdout == "hello\nbye\n"
+    assert done.stderr.count("cannot explain the run") == 1
     assert displays == []

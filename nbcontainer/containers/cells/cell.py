@@ -19,7 +19,7 @@ from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
-from nbcontainer.errors import ContainerLost, SetupFailed
+from nbcontainer.errors import ContainerLost, SandboxError, SetupFailed
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.explanation import ExplainedRun
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.plan import PlanTemplate
     from nbcontainer.sandbox.steps.base import Plan, Step
@@ -81,6 +82,8 @@ class Cell:
         self.group: Group | None = None
         self.template: PlanTemplate | None = None
         self.plan: Plan | None = None
+        self._explained: ExplainedRun | None = None
+        self._unexplained = False
         self._done: tuple[Step, ...] = ()
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
@@ -261,7 +264,6 @@ class Cell:
                 glance=None if streams.on_glance is None else GLANCE,
             )
             outcome = supervisor.to_end()
-            self._explain(running)
             if self.group is not None:
                 outcome = self.group.explain(outcome)
             if isinstance(self.upper, LimitedWriteLayer):
@@ -273,12 +275,19 @@ class Cell:
             self.container.upper = None
             self.engine.note_active(self.container.name, None)
 
-    def _explain(self, running: ContainerHandle) -> None:
-        """Hand on what was done for the cell, if that was asked for."""
-        if running.explained is not None and self.plan is not None and self.streams.on_explained is not None:
-            from nbcontainer.sandbox.explanation import explain_run
+    def explain(self, notes: str) -> None:
+        """Hand on what was done for the cell, or why that is not known: the cell continues."""
+        if self.running is None or self.plan is None or self.streams.on_explained is None or self._unexplained:
+            return
+        from nbcontainer.sandbox.explanation import ExplainedRun
 
-            self.streams.on_explained(explain_run(self.plan, running.explained, running.sent))
+        if self._explained is None:
+            self._explained = ExplainedRun(self.plan, self.running.sent)
+        try:
+            self.streams.on_explained(self._explained.add(notes))
+        except SandboxError as error:
+            self._unexplained = True
+            self.streams.notify(str(error))
 
     def end_at_limit(self) -> None:
         """End all of a cell that reached its memory limit, where the kernel ends one process at a time."""
@@ -326,6 +335,9 @@ class _Observer(StreamsObserver):
 
     def on_lasting(self) -> None:
         self._cell.note_active()
+
+    def on_explained(self, notes: str) -> None:
+        self._cell.explain(notes)
 
     def on_alarm(self) -> None:
         self._cell.end_at_limit()

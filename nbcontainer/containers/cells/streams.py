@@ -47,12 +47,13 @@ class Streams:
     is typed into it, and `on_terminal` gets its descriptor and returns the sink for its output, None for `stdout`. With
     a `control_directory`, `on_control_directory` gets the descriptors of its directory and its terminal, and returns
     sinks for more descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and
-    closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how. `on_notice` gets
-    lines about the run that the container did not write, and `on_wait` the line that says why it has to wait.
-    `on_cached` gets the line that says that the output is a kept one. `values_digest` returns a digest of the files of
-    `/in`, and `on_output` gets the kept files of `/out`. `lasting` is given for a program that runs more than the
-    request's own text. `on_glance` is called every GLANCE seconds while the cell runs. With `on_began`, other processes
-    can join the container, and it is called when the program runs. `log` is that of a job, relative to the store.
+    closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how, first what was done
+    ahead of the cell and then the whole. `on_notice` gets lines about the run that the container did not write, and
+    `on_wait` the line that says why it has to wait. `on_cached` gets the line that says that the output is a kept one.
+    `values_digest` returns a digest of the files of `/in`, and `on_output` gets the kept files of `/out`. `lasting` is
+    given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while the
+    cell runs. With `on_began`, other processes can join the container, and it is called when the program runs. `log` is
+    that of a job, relative to the store.
     """
 
     stdout: Sink

@@ -115,6 +115,7 @@ class _Init:
         self.display: DisplayWatch | None = None
         self.joined: JoinedProcesses | None = None
         self.watched: WatchedKernel | None = None
+        self.explained = b""  # what it did ahead, ready to be sent
 
     def live(self, prepare: Sequence[Step], cloned: int, prefaults: bool, *, asks: bool = False) -> None:
         """Applies the part for a warm container, waits for the rest of the plan, applies that, and outlives the cell.
@@ -155,6 +156,8 @@ class _Init:
             double._begin(None)
             double._say_ended(0, resource.getrusage(resource.RUSAGE_CHILDREN), {})
             protocol.close(double.files)
+        if self.watched is not None:
+            self.explained = protocol.encode({"explained": self.watched.take_json()})
 
     def _begin(self, failure: dict[str, Any] | None) -> bool:
         """Waits for the rest of the plan and starts the cell by it; False where no cell is to be, or can be.
@@ -168,11 +171,13 @@ class _Init:
             request = protocol.receive(self.channel, self.files)
         if request is None:  # the notebook does not need this one, or has gone
             return False
-        setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
-        self.limit = request.get("limit")
         plain, explain = self.kernel, self.watched if request.get("explain") else None
         if explain is not None:
+            if self.explained:  # the notebook reads it meanwhile
+                protocol.send_encoded(self.channel, self.explained)
             self.kernel = explain.as_kernel()
+        setup, enter = plan.decode(request["setup"]), plan.decode(request["enter"])
+        self.limit = request.get("limit")
         network: list[int] = []
         if request.get("joinable"):
             self.joined = JoinedProcesses(self.kernel)
@@ -185,7 +190,7 @@ class _Init:
             protocol.send(self.channel, {"failed": failure})
             return False
         if explain is not None:
-            protocol.send(self.channel, {"explained": explain.as_json()})
+            protocol.send(self.channel, {"explained": explain.take_json()})
         if request.get("joinable"):
             protocol.send(self.channel, {"began": True}, network)
         self._let_go(enter)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from nbcontainer.commands.explain import language_of
-from nbcontainer.commands.explanation_view import ExplanationView
+from nbcontainer.commands.explanation_view import ExplanationPage, ExplanationView
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.explanation import ExplainedStep, Explanation
 from nbcontainer.sandbox.steps.base import Language
@@ -20,16 +20,15 @@ from nbcontainer.sandbox.steps.volumes import BindVolume
 EVIL = "/<script>alert(1)</script>&"
 MANY = json.dumps([["mkdir", [f"d{number}", 0o755], {}] for number in range(9)])
 STEPS = (
-    ExplainedStep(MountStage, {}, MANY, [(1, 0)] * 9, ahead=True, begun=-5_000_000, duration=90_000),
+    ExplainedStep(MountStage(), MANY, [(1, 0)] * 9, ahead=True, begun=-5_000_000, duration=90_000),
     ExplainedStep(
-        BindVolume,
-        {"source": EVIL, "target": "/x", "read_only": True},
+        BindVolume(EVIL, "/x", directory=True, read_only=True),
         json.dumps([["mkdir", [EVIL, 0o755], {}]]),
         [(900, 17)],
         begun=1000,
         duration=7000,
     ),
-    ExplainedStep(PivotRoot, {}, '[["pivot_root", [".", "."], {}]]', [(900, 0)], begun=9000, duration=4000),
+    ExplainedStep(PivotRoot(), '[["pivot_root", [".", "."], {}]]', [(900, 0)], begun=9000, duration=4000),
 )
 
 
@@ -127,3 +126,13 @@ def test_an_unknown_language_is_an_error() -> None:
     with pytest.raises(UsageError, match="invalid language 'fr'") as raised:
         language_of("fr")
     assert raised.value.hint == "write en or zh"
+
+
+def test_a_page_that_grows_is_the_page_of_the_whole() -> None:
+    """What was made of the first steps is what is made of them at once, and so is the text."""
+    whole = Explanation(STEPS, ran=True)
+    growing = ExplanationPage(Language.ENGLISH)
+    for count in range(1, len(STEPS) + 1):
+        growing.add(Explanation(STEPS[:count], ran=True, whole=count == len(STEPS)))
+    assert growing.html() == ExplanationView(whole)._repr_html_()
+    assert growing.text == str(whole)

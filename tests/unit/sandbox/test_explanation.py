@@ -12,7 +12,7 @@ from nbcontainer.errors import SandboxError
 from nbcontainer.linux.recording import RecordingKernel
 from nbcontainer.linux.watched import WatchedKernel
 from nbcontainer.sandbox import plan
-from nbcontainer.sandbox.explanation import Explanation, explain_plan, explain_run
+from nbcontainer.sandbox.explanation import ExplainedRun, Explanation, explain_plan, explain_run
 from nbcontainer.sandbox.launcher import init, server  # noqa: F401 - all steps are loaded
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.base import Language, Plan, Step
@@ -37,7 +37,7 @@ def notes_of(todo: Plan) -> dict[str, Any]:
         watched.begin(type(step).__name__)
         step.apply(watched.as_kernel(), range(9))
         watched.end()
-    return dict(json.loads(watched.as_json()))
+    return dict(json.loads(watched.take_json()))
 
 
 EVERY_STEP = [step for step in Step.by_name.values() if step.__module__.startswith("nbcontainer.")]
@@ -68,13 +68,40 @@ def test_what_ran_is_explained_by_what_was_noted() -> None:
     notes = notes_of(PLAN)
     sent = notes["steps"][20][1]
     explanation = explain_run(PLAN, json.dumps(notes), sent)
-    assert [step.step for step in explanation] == [type(step) for step in PLAN]
+    assert [step.step for step in explanation] == list(PLAN)
     assert explanation.steps[0].texts[0].startswith("clone(")
     assert 'pivot_root(".", ".")' in explanation.steps[[s.name for s in explanation].index("PivotRoot")].texts
     assert [step.ahead for step in explanation] == [True] * 21 + [False] * (len(PLAN.steps) - 21)
     assert all(step.begun < 0 for step in explanation if step.ahead)
     assert "SECRET" not in str(explanation)
     assert "=x" not in json.dumps(explanation.as_json())
+
+
+def test_what_ran_is_explained_in_parts() -> None:
+    """What was done ahead comes first; with the last part, the explanation is that of all notes at once."""
+    watched, parts = WatchedKernel(kernel(), 5), []
+    for number, step in enumerate(PLAN.steps[1:]):
+        watched.begin(type(step).__name__)
+        step.apply(watched.as_kernel(), range(9))
+        watched.end()
+        if number in (20, 30, len(PLAN.steps) - 2):
+            parts.append(watched.take_json())
+    run = ExplainedRun(PLAN, 0)
+    found = [run.add(part) for part in parts]
+    assert [len(one.steps) for one in found] == [22, 32, len(PLAN.steps)]
+    assert [one.whole for one in found] == [False, False, True]
+    notes = [json.loads(part) for part in parts]
+    together = {"cloned": notes[0]["cloned"], "steps": [step for part in notes for step in part["steps"]]}
+    assert found[-1] == explain_run(PLAN, json.dumps(together), 0)
+
+
+def test_more_steps_than_the_plan_has_are_an_error_of_one_line() -> None:
+    """Init cannot make the notebook keep more than its plan."""
+    notes = json.dumps(notes_of(PLAN))
+    run = ExplainedRun(PLAN, 0)
+    run.add(notes)
+    with pytest.raises(SandboxError, match="cannot explain the run"):
+        run.add(notes)
 
 
 def test_a_plan_is_explained_by_the_same_calls() -> None:

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.cow import interrupted
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
 from nbcontainer.containers.history.states import States
@@ -44,6 +45,10 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
     with store.lock():
         durability.recover(store)
         note_dead(store)
+        alive = store.sessions.alive()
+    if not CleanMark(store.path).holds():
+        interrupted.finish_all(workspace, alive)
+    with store.lock():
         alive = store.sessions.alive()
         unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
         if not partly or not CleanMark(store.path).holds():

@@ -18,6 +18,7 @@ from nbcontainer.containers.history.state import CellRecord, State, StateId
 from nbcontainer.containers.history.volume_states import VolumeState
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.record import (
+    APPLYING,
     RECORD,
     Record,
     check_free,
@@ -37,6 +38,7 @@ from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import (
     ContainerBusy,
     ContainerError,
+    NbcontainerError,
     StoreError,
 )
 from nbcontainer.oci.documents import Image
@@ -161,7 +163,14 @@ class Container:
                 self.record = read_record(self.path, self.workspace.states)
             except FileNotFoundError:
                 raise not_found(self.name) from None
+            if os.path.lexists(self.path / APPLYING):
+                self._finish_apply()
             yield
+
+    def _finish_apply(self) -> None:
+        """Move back what a killed `apply` wrote to the host; if that fails, a later use tries again."""
+        with contextlib.suppress(NbcontainerError, OSError):
+            self.workspace.finish_apply(self)
 
     def save(self) -> None:
         """Write the record and its states. Raises `StoreError`; then the container is on disk as it was before."""

@@ -250,6 +250,12 @@ class Engine(Workspace):
             trash.discard(self.store, self, upper.left)
         self.launcher.collect()
 
+    def finish_apply(self, container: Container) -> None:
+        """See `Workspace`: what it takes is imported when it is used."""
+        from nbcontainer.containers.cow import interrupted
+
+        interrupted.finish(container)
+
     def drop_layer(self, layer: str) -> None:
         """Remove a cell's layer whose record could not be written, in the background; "" for no layer."""
         if layer:

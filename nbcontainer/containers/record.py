@@ -43,7 +43,10 @@ RECORD = "container.json"
 HEAD = "head"
 """The link in the container's directory that names its state, if that is not the newest one of its journal."""
 
-FILES = (RECORD, "lock", HEAD, "isolation.json", "output.log")
+APPLYING = "applying"
+"""The link in the container's directory that says which changes are written to the host at the moment."""
+
+FILES = (RECORD, "lock", HEAD, "isolation.json", "output.log", APPLYING)
 """All files that a container's directory can have."""
 
 _LOST = stat.S_ISVTX

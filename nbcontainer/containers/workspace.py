@@ -82,6 +82,9 @@ class Workspace:
         if paths:
             self.later(lambda: trash.discard(self.store, self, list(paths)))
 
+    def finish_apply(self, container: Any) -> None:
+        """Finish a killed `apply` of a `Container` that is in use: an engine does it."""
+
     # Sandboxed functions: `nbcontainer.images.runner.Runner`
 
     @property

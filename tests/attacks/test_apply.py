@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
-from nbcontainer.containers.cow import volume_changes
+from nbcontainer.containers.cow import interrupted, volume_changes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, LinkRefused
 from nbcontainer.images.cow import before, comparing, merged, placing, recovering
@@ -168,7 +168,7 @@ def test_the_name_of_a_staging_directory_is_reserved(target: Target) -> None:
 @pytest.mark.slow
 def test_a_planted_staging_directory_leads_nowhere(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another container makes the staging directory first, as a link or with links in it: nothing outside changes."""
-    monkeypatch.setattr(volume_changes, "_token", lambda *_: "known")
+    monkeypatch.setattr(interrupted, "token", lambda *_: "known")
     place = target.data / ".nbcontainer-apply-known"
     target.cell("echo mine > /data/sub/f; echo new > /data/new")
     place.symlink_to(target.secret)
@@ -194,12 +194,12 @@ def test_a_forged_log_moves_nothing_outside(target: Target, path: str) -> None:
     (place / "0").write_text("planted\n")
     (target.data / "link").symlink_to(target.secret)
     after = (target.secret / "f").stat().st_ino
-    log = {"moves": [[path, (place / "0").stat().st_ino, after]], "rights": [[path, 0o7777, 0, 0]]}
+    log = {"moves": [[path, (place / "0").stat().st_ino, after, 8, 0]], "rights": [[path, 0o7777, 0, 0, 0]]}
     (place / os.fsdecode(LOG)).write_text(json.dumps(log))
     fd = os.open(target.data, os.O_RDONLY | os.O_DIRECTORY)
     try:
         view = comparing.View(fd, (), {}, {}, 0)
-        assert recovering.recover(view, StagingArea(view, b"", b".nbcontainer-apply-test")) == 0
+        assert recovering.recover(view, StagingArea(view, b"", b".nbcontainer-apply-test")).count == 0
     except OSError:
         pass  # the path was refused by the kernel
     finally:
@@ -217,7 +217,7 @@ def test_a_broken_log_holds_nothing_up(target: Target, text: str) -> None:
     fd = os.open(target.data, os.O_RDONLY | os.O_DIRECTORY)
     try:
         view = comparing.View(fd, (), {}, {}, 0)
-        assert recovering.recover(view, StagingArea(view, b"", b".nbcontainer-apply-test")) == 0
+        assert recovering.recover(view, StagingArea(view, b"", b".nbcontainer-apply-test")).count == 0
     finally:
         os.close(fd)
     assert sorted(os.listdir(target.data)) == ["sub"]

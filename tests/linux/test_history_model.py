@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -93,7 +93,10 @@ def linked(groups: Iterable[Iterable[str]]) -> Facts:
 
 
 def of_directory(top: Path) -> Facts:
-    """The facts of all files below a directory: type, mode, owner, time, attributes, content or target."""
+    """The facts of all files below a directory: type, mode, owner, time, attributes, content or target.
+
+    Links have no time here: `mv` of busybox gives a link another one if it has to copy a directory of a lower layer.
+    """
     found: Facts = {}
     for folder, directories, files in os.walk(top):
         for name in (*directories, *files):
@@ -101,7 +104,7 @@ def of_directory(top: Path) -> Facts:
             facts, key = os.lstat(path), os.path.relpath(path, top)
             owner = (facts.st_uid, facts.st_gid) if ROOT else ()
             if stat.S_ISLNK(facts.st_mode):
-                found[key] = ("link", owner, int(facts.st_mtime), os.readlink(path))  # noqa: PTH115
+                found[key] = ("link", owner, os.readlink(path))  # noqa: PTH115
             elif stat.S_ISDIR(facts.st_mode):
                 found[key] = ("directory", owner, stat.S_IMODE(facts.st_mode))
             else:
@@ -141,7 +144,7 @@ def of_container(made: Container, target: Path, *, links: bool = True) -> Facts:
                 continue
             owner = (entry.uid, entry.gid) if ROOT else ()
             if entry.issym():
-                found[key] = ("link", owner, int(entry.mtime), entry.linkname)
+                found[key] = ("link", owner, entry.linkname)
             elif entry.isdir():
                 found[key] = ("directory", owner, entry.mode)
             else:
@@ -358,7 +361,7 @@ class Histories(RuleBasedStateMachine):
     def kill(self, kind: str, path: str, event: int) -> None:
         """Another process does one of these and is killed meanwhile: all of it is done, or nothing."""
         self.killed += 1
-        chosen, changed = self.cells[self.head].parent, self._changed(self.head)
+        chosen, changed = max(self.cells[self.head].parent, 0), self._changed(self.head)
         new: Cell | None = None
         words: list[str] = []
         if kind in DO:
@@ -454,6 +457,9 @@ def test_histories_agree_with_a_model_that_copies_the_tree(engine: Engine, tmp_p
             suppress_health_check=health,
             database=None,
             print_blob=False,
+            # A failure by the moment of a kill may not come again: long runs print their steps, and look for no others.
+            verbosity=Verbosity.verbose if EXAMPLES > 3 else Verbosity.normal,
+            phases=[Phase.generate] if EXAMPLES > 3 else tuple(Phase),
         )
         run_state_machine_as_test(machine, settings=chosen)
     finally:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.cow import directories
+from nbcontainer.containers.cow import directories, interrupted
 from nbcontainer.containers.cow.attaching import note_moved_back, read_moved_back, read_notes
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.history.state import CellRecord
-from nbcontainer.errors import ChangesRefused
+from nbcontainer.errors import ChangesRefused, NbcontainerError
 from nbcontainer.images.cow import volume_jobs
 from nbcontainer.oci import timestamps
 from nbcontainer.outcome import Outcome, Reason
@@ -101,10 +100,11 @@ def apply(container: Container, *, force: bool = False) -> Applied:
         _check(container, states, force=force)
         written = lost = 0
         for state in states:
-            found = _write(container, state, force=force)
-            _refuse_conflicts(container, state, found["conflicts"])
+            with _marked(container, state):
+                found = _write(container, state, force=force)
+                _refuse_conflicts(container, state, found["conflicts"])
+                _settle(container, "apply", (state,))
             written, lost = written + found["written"], lost + found["lost"]
-            _settle(container, "apply", (state,))
         return Applied(written, tuple(state.source for state in states), lost)
 
 
@@ -119,7 +119,7 @@ def discard(container: Container) -> int:
             raise ChangesRefused(problem, hint="see `%container diff` for what its cells changed elsewhere")
         for state in states:
             with contextlib.suppress(ChangesRefused):  # the directory is gone
-                _run(container, state, volume_jobs.recover, token=_token(container, state))
+                _run(container, state, volume_jobs.recover, token=interrupted.token(container, state))
         _settle(container, "discard", states)
         return len(states)
 
@@ -130,6 +130,20 @@ def _used(container: Container) -> Iterator[tuple[VolumeState, ...]]:
     container.check_not_running()
     with container.use():
         yield tuple(state for state in container.record.volumes if state.layers)
+
+
+@contextlib.contextmanager
+def _marked(container: Container, state: VolumeState) -> Iterator[None]:
+    """Write the changes of a volume inside the block. If it fails, what is on the host already is moved back."""
+    interrupted.mark(container, state)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(NbcontainerError, OSError):  # the next use of the container tries again
+            interrupted.finish(container)
+        raise
+    with contextlib.suppress(NbcontainerError, OSError):
+        interrupted.finish(container)
 
 
 def _check(container: Container, states: tuple[VolumeState, ...], *, force: bool) -> None:
@@ -146,7 +160,11 @@ def _write(container: Container, state: VolumeState, *, force: bool) -> dict[str
         with store_errors(f"apply changes to '{state.source}'", workspace.store.path):
             writable.remember(workspace.store, node)  # it gets links that a container made
         try:
-            arguments = {"facts": _facts(container, state), "token": _token(container, state), "force": force}
+            arguments = {
+                "facts": _facts(container, state),
+                "token": interrupted.token(container, state),
+                "force": force,
+            }
             found: dict[str, Any] = directories.run(workspace, volume_jobs.apply, tree, state.layers, **arguments)
         except OSError as error:
             raise _failed(state, error.errno or 0, error.filename) from error
@@ -204,8 +222,3 @@ def _facts(container: Container, state: VolumeState) -> volume_jobs.HostFacts:
 
 def _inside(state: VolumeState, path: str) -> str:
     return f"{state.target.rstrip('/')}/{path}".rstrip("/")
-
-
-def _token(container: Container, state: VolumeState) -> str:
-    """Return the name of the staging directory of these changes: the same one in each run, also under another name."""
-    return hashlib.sha256(f"{container.record.journal}\0{state.target}\0{state.began}".encode()).hexdigest()[:16]

@@ -2,7 +2,8 @@
 
 The order is: compare all paths, make all that is new in a staging directory, move each into its place by renameat2(2),
 and compare what was there once more. What the host had is in the staging directory until the end, so that everything
-can be moved back. If the process is killed in between, the next run finds what is done already.
+can be moved back. If the process is killed in between, `recovering` moves everything back, and a run without that finds
+what is done already.
 """
 
 from __future__ import annotations
@@ -68,8 +69,17 @@ class _Moved:
     after: bool
 
 
-def apply(view: View, token: bytes, *, force: bool = False, moved_back: dict[bytes, Before] | None = None) -> Applied:
+def apply(
+    view: View,
+    token: bytes,
+    *,
+    force: bool = False,
+    stay: bool = False,
+    moved_back: dict[bytes, Before] | None = None,
+) -> Applied:
     """Write the changes to the host's directory. `token` makes the name of the staging directory.
+
+    With `stay`, that directory stays if all is written, with what the host had: `recovering.recover` removes it.
 
     If there are conflicts, or if anything fails, the host's directory is as before, but for the ctime of what was moved
     and moved back: `moved_back` gets the facts of these paths. Raises `OSError`.
@@ -85,7 +95,9 @@ def apply(view: View, token: bytes, *, force: bool = False, moved_back: dict[byt
         written = _write(view, found, area, {} if moved_back is None else moved_back, force=force)
         return written
     finally:
-        if not area.keep:
+        if area.keep or (stay and not written.conflicts):
+            area.close()
+        else:
             area.remove()
         _set_times(view, found, undone=bool(written.conflicts))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.images.cow.below import DIRECTORY, join, open_below, opened, parent
@@ -31,6 +33,7 @@ LOG = b"log"
 _MAKE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _CHUNK = 1 << 20
+_PATIENCE = 2.0  # seconds
 _OVERLAY = "user.overlay."
 _KEPT = ("user.", "system.posix_acl_")
 
@@ -45,6 +48,7 @@ class StagingArea:
         """Whether it has files of the host that could not be moved back."""
         self.lost = 0
         """How many attributes the file system of the host did not take."""
+        self._place = place
         self.path = join(place, name)
         self._links: dict[tuple[int, int], bytes] = {}
 
@@ -54,17 +58,28 @@ class StagingArea:
         with parent(self.view.tree, self.path) as (above, name):
             os.mkdir(name, 0o700, dir_fd=above)
         self.fd = open_below(self.view.tree, self.path, DIRECTORY)
+        lock(self.fd)
 
-    def remove(self) -> None:
-        """Remove the directory, and all that is in it; no link is followed. Raises `OSError`."""
+    def close(self) -> None:
+        """Close the descriptor of the directory, which stays."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def remove(self) -> None:
+        """Remove the directory, and all that is in it; no link is followed. Raises `OSError`.
+
+        The directory that it is in keeps its time.
+        """
+        self.close()
         try:
             with opened(self.view.tree, self.path, DIRECTORY) as fd:
                 remove_below(fd)
             with parent(self.view.tree, self.path) as (above, name):
+                facts = os.fstat(above)
                 os.rmdir(name, dir_fd=above)
+            with contextlib.suppress(OSError), opened(self.view.tree, self._place, DIRECTORY) as fd:
+                os.utime(fd, ns=(facts.st_atime_ns, facts.st_mtime_ns))
         except FileNotFoundError:
             pass
 
@@ -74,12 +89,14 @@ class StagingArea:
         for number, action in enumerate(writes):
             deleted = action.entry.kind == Kind.DELETED
             after = None if deleted else os.lstat(b"%d" % number, dir_fd=self.fd).st_ino
-            before = None if action.host is None else action.host.st_ino
-            moves.append([os.fsdecode(action.path), before, after])
+            host = action.host
+            before = None if host is None else host.st_ino
+            facts = (0, 0) if host is None else (host.st_size, host.st_mtime_ns)
+            moves.append([os.fsdecode(action.path), before, after, *facts])
         rights = [
-            [os.fsdecode(action.path), action.host.st_mode & 0o7777, action.host.st_uid, action.host.st_gid]
-            for action in merges
-            if action.host is not None
+            [os.fsdecode(one.path), one.host.st_mode & 0o7777, one.host.st_uid, one.host.st_gid, one.host.st_mtime_ns]
+            for one in merges
+            if one.host is not None
         ]
         target = os.open(LOG, _MAKE, 0o600, dir_fd=self.fd)
         try:
@@ -185,6 +202,23 @@ def copy_attributes(source: int, target: int) -> int:
                     raise
                 lost += 1
     return lost
+
+
+def lock(fd: int) -> None:
+    """Hold an open directory (flock(2)) until it is closed: the process that moves files, or one that moves them back.
+
+    Wait some seconds for the other one; not longer, and not at all on a file system without locks.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK or time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+        else:
+            return
 
 
 def write_all(target: int, data: bytes) -> None:

@@ -140,13 +140,14 @@ def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, fo
     """Write the changes; return how many were `written`, the `conflicts`, and how many attributes are `lost`.
 
     If it fails, `failed` has the error as (errno, path). `moved_back` has the facts of what was moved and moved back.
+    `recover` is to be called afterwards.
     """
     os.umask(0)
     own: dict[bytes, before.Before] = {}
     view = _view(files, facts)
     failed = None
     try:
-        found = placing.apply(view, token.encode(), force=force, moved_back=own)
+        found = placing.apply(view, token.encode(), force=force, stay=True, moved_back=own)
     except OSError as error:
         found, failed = placing.Applied(), [error.errno or 0, os.fsdecode(error.filename or "")]
     return {
@@ -154,14 +155,22 @@ def apply(files: Sequence[int], _: Progress, *, facts: HostFacts, token: str, fo
         "conflicts": _conflicts(found.conflicts),
         "lost": found.lost,
         "failed": failed,
-        "moved_back": {os.fsdecode(path): list(found) for path, found in own.items()},
+        "moved_back": _facts(own),
     }
 
 
-def recover(files: Sequence[int], _: Progress, *, token: str) -> int:
-    """Move back what an interrupted `apply` has moved; return how many paths. Remove its staging directory."""
+def recover(files: Sequence[int], _: Progress, *, token: str, done: bool = False) -> dict[str, list[int]]:
+    """Remove the staging directory of an `apply`; unless that is `done`, move back what it has moved.
+
+    Return the facts of what was moved back, as `apply` does.
+    """
     view = _view(files, _NO_FACTS)
-    return recovering.recover(view, placing.staging_area(view, token.encode()))
+    found = recovering.recover(view, placing.staging_area(view, token.encode()), done=done)
+    return _facts(found.moved_back)
+
+
+def _facts(own: dict[bytes, before.Before]) -> dict[str, list[int]]:
+    return {os.fsdecode(path): list(found) for path, found in own.items()}
 
 
 def _conflicts(found: list[tuple[bytes, str]]) -> list[list[str]]:

@@ -1,0 +1,175 @@
+"""What an `apply` that is killed leaves on the host: the next use of the container, or of the store, cleans it up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.containers import lookup as containers
+from nbcontainer.containers.cleanup import prune, sweep
+from nbcontainer.containers.copying.restoring import restore
+from nbcontainer.containers.cow import interrupted, volume_changes
+from nbcontainer.errors import ChangesRefused, StoreError
+from tests.linux.test_cow_volumes import Scene, data, scene, shared, tree
+from tests.running import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.container import Container
+
+__all__ = ["data", "scene", "shared"]
+
+CHANGES = "cd /data; echo new > new; echo changed > a; rm b; mkdir n; echo f > n/f; chmod 711 sub; echo y > sub/y"
+
+
+def killed(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, done: bool) -> dict[str, tuple[object, ...]]:
+    """Leave what a process leaves that is killed before the state of its `apply` is kept, or if `done` just after it.
+
+    Return what the host's directory had before.
+    """
+    scene.cell(CHANGES)
+    before = tree(scene.data)
+    monkeypatch.setattr(interrupted, "finish", lambda _: None)
+    if not done:
+        monkeypatch.setattr(volume_changes, "_settle", interrupt)
+    with contextlib.nullcontext() if done else pytest.raises(KeyboardInterrupt):
+        scene.apply()
+    monkeypatch.undo()
+    assert (scene.data / "new").exists()
+    assert not scene.nothing_is_left()
+    return before
+
+
+def interrupt(*_: object) -> None:
+    """End what is being done."""
+    raise KeyboardInterrupt
+
+
+def rename(made: Container) -> None:
+    """Rename it, and rename it back."""
+    old = made.name
+    made.rename(f"{old}-other")
+    made.rename(old)
+
+
+USES: dict[str, Callable[[Container], object]] = {
+    "undo": lambda made: made.undo(),
+    "checkout": lambda made: made.checkout(made.record.head, f"{made.name}-fork"),
+    "restore": lambda made: restore(made, 0, ["/data/a"]),
+    "changes": volume_changes.list_changes,
+    "discard": volume_changes.discard,
+    "rename": rename,
+    "prune": lambda made: prune(made.workspace),
+    "next start": lambda made: sweep(made.workspace),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_next_use_moves_back_what_a_killed_apply_wrote(
+    scene: Scene, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes next, the host has its files, modes and times again, and no staging directory is left."""
+    before = killed(scene, monkeypatch, done=False)
+    USES[use](scene.made)
+    assert tree(scene.data) == before
+    assert scene.nothing_is_left()
+    if volume_changes.has_changes(scene.made):
+        scene.apply()  # no conflict with what was moved back
+        assert (scene.data / "new").exists()
+    for name in (f"{scene.name}-fork",):
+        with contextlib.suppress(Exception):
+            containers.get(scene.engine, name).remove()
+
+
+def test_the_next_cell_sees_the_files_of_the_host_after_a_killed_apply(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell sees its changes and no staging directory; what it changes once more is no conflict with the host."""
+    before = killed(scene, monkeypatch, done=False)
+    seen = scene.cell("cd /data; ls -A; cat a; echo once more > a")
+    assert seen.lines == ["a", "link", "n", "new", "sub", "changed"]
+    assert tree(scene.data) == before
+    scene.apply()
+    assert (scene.data / "a").read_text() == "once more\n"
+
+
+def test_what_the_host_changes_after_a_killed_apply_is_in_conflict(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the files that were moved back, and that are as they were, count as unchanged."""
+    killed(scene, monkeypatch, done=False)
+    scene.changes()
+    (scene.data / "a").write_text("of the host, changed\n")
+    with pytest.raises(ChangesRefused, match="changed on the host meanwhile"):
+        scene.apply()
+
+
+def test_an_apply_that_was_done_stays_done(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the process is killed after the state was kept, the next use removes the old files of the host."""
+    killed(scene, monkeypatch, done=True)
+    after = {name: facts for name, facts in tree(scene.data).items() if not name.startswith(".nbcontainer-")}
+    sweep(scene.engine)
+    assert tree(scene.data) == after
+    assert not volume_changes.has_changes(scene.made)
+
+
+def test_an_apply_that_cannot_be_kept_is_moved_back_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the store cannot keep the state, `apply` fails and the host is as before; the next `apply` needs no force."""
+    scene.cell(CHANGES)
+    before = tree(scene.data)
+
+    def fail(*_: object) -> None:
+        raise StoreError("cannot save the record", hint="free some space")
+
+    monkeypatch.setattr(volume_changes, "_settle", fail)
+    with pytest.raises(StoreError):
+        scene.apply()
+    monkeypatch.undo()
+    assert tree(scene.data) == before
+    assert scene.apply().written == 6
+
+
+def test_a_directory_that_comes_back_has_its_files(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the directory of a killed `apply` is away, `discard` works; when it is back, its files are moved back."""
+    before = killed(scene, monkeypatch, done=False)
+    away = tmp_path / "away"
+    scene.data.rename(away)
+    volume_changes.discard(scene.made)
+    away.rename(scene.data)
+    sweep(scene.engine)
+    assert tree(scene.data) == before
+
+
+def test_the_files_of_a_killed_notebook_without_a_name_come_back(scene: Scene) -> None:
+    """An anonymous container ends with its notebook: the next start moves back what its `apply` had moved."""
+    before = tree(scene.data)
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from nbcontainer.commands.options.volumes import parse_volume\n"
+        "from nbcontainer.containers.cow import volume_changes; from nbcontainer.containers.engine import Engine\n"
+        "from tests.running import run_script\n"
+        "engine = Engine(Path(sys.argv[1])); volume = parse_volume(sys.argv[2] + ':/data:cow')\n"
+        "made = run_script(engine, sys.argv[3], volumes=(volume,)).container\n"
+        "volume_changes._settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "volume_changes.apply(made)"
+    )
+    words = [sys.executable, "-c", program, str(scene.engine.store.path), str(scene.data), CHANGES]
+    ended = subprocess.run(words, check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    assert ended.returncode == -signal.SIGKILL
+    assert (scene.data / "new").exists()
+    deadline = time.monotonic() + DEADLINE
+    while not scene.nothing_is_left() and time.monotonic() < deadline:  # its launcher ends a moment later
+        sweep(scene.engine)
+    assert tree(scene.data) == before
+    assert scene.nothing_is_left()

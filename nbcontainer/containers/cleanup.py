@@ -133,18 +133,18 @@ def prune(workspace: Workspace) -> int:
 def drop_results(workspace: Workspace) -> int:
     """Drop the results of cached cells that no container has in its history; return how many. Raises `OSError`.
 
-    A damaged record may have any result: then nothing is dropped.
+    A damaged record or journal may have any result: then nothing is dropped.
     """
     store, cache = workspace.store, Cache(workspace.store.path)
     with store.lock():
         try:
             kept = records(store)
+            journals = {record.journal for record in kept if record.journal}
+            own = {record.head.id.journal for record in kept if record.head is not None}
+            seen, _ = mark(workspace.states, journals | own)
+            states = [state for journal in seen for state in workspace.states.all(journal)]
         except ContainerError:
             return 0
-        journals = {record.journal for record in kept if record.journal}
-        own = {record.head.id.journal for record in kept if record.head is not None}
-        seen, _ = mark(workspace.states, journals | own)
-        states = [state for journal in seen for state in workspace.states.all(journal)]
         results = {state.cell.result for state in states}
         unused = [key for key, entry in cache.entries() if isinstance(entry, BadEntry) or entry.result not in results]
         for key in unused:

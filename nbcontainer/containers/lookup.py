@@ -81,7 +81,8 @@ def _check_no_state(name: str) -> None:
     """Raise `UsageError` for a state, as `dev@3`, in the place of a container."""
     container, at, number = name.partition("@")
     if at and number.isascii() and number.isdecimal():
-        hint = f"write '{container}', or make a container of it: `%container checkout {name} --name NEW`"
+        own = f"'{container}'" if container else "a container's name, or leave it out for the last one"
+        hint = f"write {own}; `%container checkout {name} --name NEW` makes a container of the state"
         raise UsageError(f"expected a container, and '{name}' is a state of one", hint=hint)
 
 

@@ -57,9 +57,11 @@ def _restored(container: Container, number: int, wanted: Sequence[str], text: st
         ):
             new = [layer, *made] if layer else made
             return _added(container, new, CellRecord(layer, text, timestamps.timestamp(), _DONE), volumes)
-    except BaseException:
+    except BaseException as error:
         if layer:
             _drop(container, layer)
+        if isinstance(error, restoring_paths.PathMissing):
+            raise _missing(container, number, error.path) from None
         raise
 
 
@@ -121,14 +123,19 @@ def _layer(container: Container, number: int, paths: list[str]) -> str:
             sandboxed.pick, "layers", layers=layers, current=current, target=target, paths=paths
         )
         if missing:
-            problem = f"cannot restore {missing[0]!r}: neither {container.name} nor its state {number} has it"
-            raise ContainerError(problem, hint=f"see `%container diff {container.name}@{number} {container.name}`")
+            raise _missing(container, number, missing[0])
     except BaseException as error:
         _drop(container, new)
         if isinstance(error, OSError):
             raise store_error("restore files", store.path, error) from error
         raise
     return new
+
+
+def _missing(container: Container, number: int, path: str) -> ContainerError:
+    name = container.name
+    problem = f"cannot restore {path!r}: neither {name} nor its state {number} has it"
+    return ContainerError(problem, hint=f"see `%container diff {name}@{number} {name}`")
 
 
 def _check_reachable(container: Container, layers: Sequence[str]) -> None:

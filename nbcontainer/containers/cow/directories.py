@@ -111,8 +111,9 @@ def _found(state: VolumeState) -> Node:
     try:
         fd = openat2(AT_FDCWD, state.source, _DIRECTORY, resolve=_STRAIGHT)
     except OSError as error:
-        problem = f"cannot open the directory {state.source} of the volume '{state.target}': {error.strerror}"
-        raise ChangesRefused(problem, hint=f"move the directory back, or `mkdir -p {state.source}`") from error
+        why = os.strerror(error.errno or 0)
+        problem = f"cannot open the directory {state.source} of the volume '{state.target}': {why}"
+        raise ChangesRefused(problem, hint="move the directory back, or `%container discard` the changes") from error
     try:
         facts = os.fstat(fd)
         node = Node(state.source, facts.st_dev, facts.st_ino, birth_time(fd))

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     Volumes = tuple[VolumeState, ...]
 
 
+class PathMissing(Exception):
+    """The path (container) that neither the container nor the earlier state has in a volume."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+
 def target_of(path: str, *states: Iterable[VolumeState]) -> str:
     """Return the target of the volume with changes in which a path is, in any of the states; empty for the root."""
     targets = {volume.target for volumes in states for volume in volumes if volume.layers}
@@ -40,7 +48,8 @@ def restored(
 ) -> Iterator[tuple[Volumes, Sequence[str]]]:
     """Yield the volumes of `now` with `paths` (by target, in the volume, `/a`) as they are in `old`, and new layers.
 
-    These are not finished; they are removed if the block fails. Raises `ContainerError`, `ChangesRefused`, `OSError`.
+    These are not finished; they are removed if the block fails. Raises `PathMissing`, `ContainerError`,
+    `ChangesRefused`, `OSError`.
     """
     made: list[str] = []
     volumes = {volume.target: volume for volume in now}
@@ -98,8 +107,7 @@ class _Restored:
         )
         if found["missing"]:
             path = self._state.target.rstrip("/") + found["missing"][0]
-            problem = f"cannot restore {path!r}: neither the container nor that state has it"
-            raise ContainerError(problem, hint="see `%container diff CONTAINER@N CONTAINER`")
+            raise PathMissing(path)
         return bool(found["changes"])
 
     def _note(self, tree: int, new: str, paths: Sequence[str]) -> None:

@@ -95,8 +95,7 @@ def apply(container: Container, *, force: bool = False) -> Applied:
     """
     with _used(container) as states:
         if not states:
-            problem = f"nothing to apply: no cell changed a copy-on-write volume of container '{container.name}'"
-            raise ChangesRefused(problem, hint="mount one with -v DIR:/data:cow")
+            raise _nothing(container, "apply")
         _check(container, states, force=force)
         written = lost = 0
         for state in states:
@@ -115,13 +114,22 @@ def discard(container: Container) -> int:
     """
     with _used(container) as states:
         if not states:
-            problem = f"nothing to discard: no cell changed a copy-on-write volume of container '{container.name}'"
-            raise ChangesRefused(problem, hint="see `%container diff` for what its cells changed elsewhere")
+            raise _nothing(container, "discard")
         for state in states:
             with contextlib.suppress(ChangesRefused):  # the directory is gone
                 _run(container, state, volume_jobs.recover, token=interrupted.token(container, state))
         _settle(container, "discard", states)
         return len(states)
+
+
+def _nothing(container: Container, verb: str) -> ChangesRefused:
+    """Return the error of a verb for a container without changes to apply: it has no such volume, or they are gone."""
+    name = container.name
+    if not any(state.volumes or state.moved for state in container.history.chain()):
+        problem = f"nothing to {verb}: container '{name}' has had no copy-on-write volume"
+        return ChangesRefused(problem, hint="run its next cell with -v DIR:/data:cow")
+    problem = f"nothing to {verb}: container '{name}' has no changes to copy-on-write volumes"
+    return ChangesRefused(problem, hint=f"see `%container history {name}` for earlier uses of `apply` and `discard`")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.history.states import REMOVE
 from nbcontainer.errors import ContainerDamaged
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _read(states: States, journal: str) -> tuple[set[str], set[str]]:
         found = _LINE.match(line)
         if found is None:
             problem = f"a line of the journal {journal} cannot be read"
-            raise ContainerDamaged(problem, hint="remove the container with `%container rm NAME`")
+            raise ContainerDamaged(problem, hint=REMOVE)
         if found[1]:
             parents.add(found[1].decode())
         if found[2]:

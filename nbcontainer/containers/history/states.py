@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+REMOVE = "`%container verify` names the damaged container; remove it with `%container rm NAME`"
+"""The hint of an error about a journal, whose name says nothing of its container."""
+
 _KEPT = 20_000  # states in memory: 1 kB each
 
 
@@ -38,9 +41,11 @@ class States:
 
     def find(self, wanted: StateId) -> State | None:
         """Return a state by its id, None if its journal does not have it. Raises `ContainerDamaged`, `OSError`."""
-        if wanted in self._known or self.journals.line(wanted.journal, wanted.number) is not None:
-            return self.get(wanted)
-        return None
+        try:
+            there = wanted in self._known or self.journals.line(wanted.journal, wanted.number) is not None
+        except ValueError as error:
+            raise _damaged(wanted, error) from error
+        return self.get(wanted) if there else None
 
     def last(self, journal: str) -> State | None:
         """Return the newest state of a journal, None if it has none. Raises `ContainerDamaged`, `OSError`."""
@@ -107,4 +112,4 @@ class States:
 def _damaged(state: StateId, error: Exception) -> ContainerDamaged:
     number = f"/{state.number}" if state.number >= 0 else ""
     problem = f"cannot read state {state.journal}{number} of the store: {error}"
-    return ContainerDamaged(problem, hint="remove the container with `%container rm NAME`")
+    return ContainerDamaged(problem, hint=REMOVE)

@@ -213,8 +213,11 @@ def _read_pin(path: Path) -> tuple[StateId | None, StateId | None, int] | None:
         text = str((path / HEAD).readlink())
     except FileNotFoundError:
         return None
-    head, tip, number = text.split(" ")
-    return _parsed(head), _parsed(tip), int(number)
+    try:
+        head, tip, number = text.split(" ")
+        return _parsed(head), _parsed(tip), int(number)
+    except ValueError as error:
+        raise ValueError("its link `head` names no state") from error
 
 
 def _parsed(text: str) -> StateId | None:

@@ -150,7 +150,8 @@ def _hold(holder: Container, name: str) -> None:
         holder.save()
     needed = [store.path / "layers" / layer / "diff" for layer in holder.lowers]
     if not all(path.exists() for path in (store.blobs.path(record.image_digest), *needed)):
-        raise ContainerError(f"'{name}' was removed in another process", hint="see `%container ps` and `images`")
+        problem = f"'{name}' was removed in another process, or a layer of it is missing"
+        raise ContainerError(problem, hint="see `%container ps` and `images`; `%container verify` names missing layers")
 
 
 def _fork(container: Container) -> Container:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,3 +110,28 @@ def test_a_state_without_a_container_is_no_container(scene: Scene) -> None:
         "expected a container, and '@1' is a state of one; write a container's name, or leave it out for the last one; "
         "`%container checkout @1 --name NEW` makes a container of the state"
     )
+
+
+def test_a_missing_layer_is_one_line_with_the_next_step(scene: Scene) -> None:
+    """`restore` and `diff` say that a layer is missing, and `undo` leads to a state without it."""
+    name, engine = scene.name, scene.engine
+    for number in range(2):
+        run_script(engine, f"echo {number} > /f", name=name)
+    engine.background.wait()
+    head = scene.made.record.head
+    assert head is not None
+    shutil.rmtree(engine.store.path / "layers" / head.layer)
+    expected = f"cannot restore files in '{name}': its layer {head.layer} is missing; `undo`, or `checkout "
+    assert line(engine, "restore", f"{name}@1", "/f").startswith(expected)
+    assert "or a layer of it is missing; see " in line(engine, "diff", f"{name}@1", name)
+    verb(engine, "undo", name)
+    assert run_script(engine, "cat /f", name=name).lines == ["0"]
+
+
+def test_a_link_to_no_state_is_named(damaged: Engine) -> None:
+    """A damaged link `head` is named as one, without the words of the interpreter."""
+    place = damaged.store.path / "containers" / "dev" / "head"
+    place.unlink(missing_ok=True)
+    place.symlink_to("garbage")
+    expected = "cannot read the record of container 'dev': its link `head` names no state; remove it with "
+    assert line(damaged, "undo", "dev").startswith(expected)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cow import restoring_paths
 from nbcontainer.containers.record import CellRecord
-from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.errors import ContainerDamaged, ContainerError, UsageError
 from nbcontainer.images import sandboxed, trash
 from nbcontainer.images.builtin import host
 from nbcontainer.oci import timestamps
@@ -139,9 +139,14 @@ def _missing(container: Container, number: int, path: str) -> ContainerError:
 
 
 def _check_reachable(container: Container, layers: Sequence[str]) -> None:
-    """Raise `ContainerError` if a layer cannot be linked to: the machine itself, or one in memory."""
+    """Raise `ContainerError` if a layer cannot be linked to: the machine itself, one in memory, or a missing one."""
     store = container.workspace.store
     hint = "use `undo`, or `checkout CONTAINER@N --name NEW` and copy the files with a volume"
+    if lost := [layer for layer in layers if not os.path.lexists(store.path / "layers" / layer / "diff")]:
+        problem = f"cannot restore files in '{container.name}': its layer {lost[0]} is missing"
+        raise ContainerDamaged(
+            problem, hint="`undo`, or `checkout CONTAINER@N --name NEW`, leads to a state without it"
+        )
     if any(host.directories(store, layer) for layer in layers):
         raise ContainerError(f"cannot restore files in '{container.name}': its image is this machine", hint=hint)
     if any((store.path / "layers" / layer / "diff").is_symlink() for layer in layers):

@@ -1,4 +1,7 @@
-"""Random sequences of cells, `apply`, `discard` and moves in the history, against a model that copies the directory."""
+"""Random sequences of cells, `apply`, `discard` and moves in the history, against a model that copies the directory.
+
+The length is set by NBCONTAINER_COW_EXAMPLES, NBCONTAINER_COW_STEPS and NBCONTAINER_COW_KILLS.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,52 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
+from nbcontainer.containers import run as running
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import attaching, volume_changes
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.history.flatten import Flattening
+from nbcontainer.containers.history.volume_states import layers_of
+from nbcontainer.containers.integrity.container_check import check_containers
+from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ChangesRefused, ContainerError
-from tests.linux.test_history_model import DO, PATHS, Facts
+from tests.linux.test_history_model import DO, PATHS, ROOT, Facts
 from tests.running import run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.record import Record
     from nbcontainer.sandbox.spec import Volume
 
 EXAMPLES = int(os.environ.get("NBCONTAINER_COW_EXAMPLES", "2"))
 STEPS = int(os.environ.get("NBCONTAINER_COW_STEPS", "12"))
 
+KILLS = int(os.environ.get("NBCONTAINER_COW_KILLS", "1"))
+"""Processes of each example that are killed: each costs a start of the interpreter."""
 
-KINDS = sorted(DO.keys() - {"owner"})
-"""What cells do. Owners have tests of their own: a tar does not show those of the host."""
+KINDS = sorted(DO)
+"""What cells do."""
 
 
 @dataclass
@@ -55,7 +71,7 @@ class View:
 
 
 def of_directory(top: Path) -> Facts:
-    """The facts of all files below a directory: type, mode, time, content or target, and the names of the same file.
+    """The facts of all files below a directory: type, owner, mode, time, content or target, and the names of one file.
 
     Links have no time here: `mv` of busybox gives a link another one if it has to copy a directory of the host.
     """
@@ -65,14 +81,15 @@ def of_directory(top: Path) -> Facts:
         for name in (*directories, *files):
             path = os.path.join(folder, name)  # noqa: PTH118
             facts, key = os.lstat(path), os.path.relpath(path, top)
+            owner = (facts.st_uid, facts.st_gid) if ROOT else ()
             if stat.S_ISLNK(facts.st_mode):
-                found[key] = ("link", os.readlink(path))  # noqa: PTH115
+                found[key] = ("link", owner, os.readlink(path))  # noqa: PTH115
             elif stat.S_ISDIR(facts.st_mode):
-                found[key] = ("directory", stat.S_IMODE(facts.st_mode))
+                found[key] = ("directory", owner, stat.S_IMODE(facts.st_mode))
             else:
                 names.setdefault(facts.st_ino, []).append(key)
                 with open(path, "rb") as file:  # noqa: PTH123
-                    found[key] = ("file", stat.S_IMODE(facts.st_mode), int(facts.st_mtime), file.read())
+                    found[key] = ("file", owner, stat.S_IMODE(facts.st_mode), int(facts.st_mtime), file.read())
     return found | {f"={min(same)}": tuple(sorted(same)) for same in names.values() if len(same) > 1}
 
 
@@ -85,22 +102,27 @@ def of_tar(data: bytes) -> Facts:
             key = entry.name.removeprefix("./").rstrip("/")
             if key in ("", "."):
                 continue
+            owner = (entry.uid, entry.gid) if ROOT else ()
             if entry.issym():
-                found[key] = ("link", entry.linkname)
+                found[key] = ("link", owner, entry.linkname)
             elif entry.isdir():
-                found[key] = ("directory", entry.mode)
+                found[key] = ("directory", owner, entry.mode)
             else:
                 first = entry.linkname.removeprefix("./") if entry.islnk() else key
                 same.setdefault(first, {first}).add(key)
                 source = tar.getmember(entry.linkname) if entry.islnk() else entry
                 content = tar.extractfile(source)
                 assert content is not None
-                found[key] = ("file", source.mode, int(source.mtime), content.read())
+                owner = (source.uid, source.gid) if ROOT else ()
+                found[key] = ("file", owner, source.mode, int(source.mtime), content.read())
     return found | {f"={min(names)}": tuple(sorted(names)) for names in same.values() if len(names) > 1}
 
 
 class Volumes(RuleBasedStateMachine):
-    """One container with one volume, and its model. `base` is the state before which no undo leads."""
+    """One container with one volume, and its model.
+
+    `base` is the state before which no undo leads, and `tip` the one to which redo leads.
+    """
 
     engine: Engine
     scratch: Path
@@ -119,8 +141,8 @@ class Volumes(RuleBasedStateMachine):
         self.volume = cast("Volume", parse_volume(f"{self.host}:/w:cow"))
         self.forks: list[str] = []
         self.views = [View(-1, self._copy(self.host), changed=False)]
-        self.head = self.base = 0
-        self.linked = True
+        self.head = self.base = self.tip = self.killed = 0
+        self.linked, self.crossed = True, False
         self._run("true")
 
     @property
@@ -143,23 +165,33 @@ class Volumes(RuleBasedStateMachine):
         """Run a script in the container, and in a copy of the model's directory."""
         place = self._copy(self.views[self.head].place)
         subprocess.run(["busybox", "sh", "-c", script], cwd=place, check=False, stderr=subprocess.DEVNULL)
-        before = self.made.record.volumes
+        before = layers_of(self.made.record.volumes)
         self._cell(f"cd /w && {{ {script}; }} 2>/dev/null; true")
-        changed = bool(before) and before != self.made.record.volumes
-        self._add(place, changed=changed)
+        self._add(place, changed=before != layers_of(self.made.record.volumes))
 
     def _add(self, place: Path, *, changed: bool) -> None:
         head = self.made.record.head
         self.views.append(View(self.head, place, changed, 0 if head is None else head.number))
-        self.head = len(self.views) - 1
+        self.head = self.tip = len(self.views) - 1
 
-    def _changed(self) -> list[int]:
-        """The states since `base` that `undo` can take back, the newest first."""
-        found, at = [], self.head
+    def _changed(self, at: int) -> list[int]:
+        """The states up to `at` and since `base` that changed something, the newest first."""
+        found = []
         while at > self.base:
             found += [at] if self.views[at].changed else []
             at = self.views[at].parent
         return found
+
+    def _see(self) -> bytes:
+        """A tar of the volume in a cell that leaves no state."""
+        out: list[bytes] = []
+        err: list[bytes] = []
+        options = run_options({"volumes": (self.volume,)})
+        request, made = Request("", self.name, (), "cd /w && tar c .", False, options), self.made
+        streams = Streams(out.append, err.append)
+        outcome = running.run_in(self.engine, made, made.image(), request, streams, keep=False)
+        assert outcome.ok, err
+        return b"".join(out)
 
     @rule(kind=some.sampled_from(KINDS), path=some.sampled_from(PATHS), mode=some.sampled_from(("00", "55", "70")))
     def cell(self, kind: str, path: str, mode: str) -> None:
@@ -173,11 +205,19 @@ class Volumes(RuleBasedStateMachine):
             with pytest.raises(ChangesRefused):
                 volume_changes.apply(self.made)
             return
-        volume_changes.apply(self.made)
+        host = of_directory(self.host)
+        try:
+            volume_changes.apply(self.made)
+        except ChangesRefused:  # what an earlier `apply` wrote, before its undo, is a change of the host
+            assert self.crossed
+            assert of_directory(self.host) == host
+            volume_changes.apply(self.made, force=True)
+        self._applied()
+
+    def _applied(self) -> None:
         assert self._facts(of_directory(self.host)) == self._facts(of_directory(self.views[self.head].place))
+        self.base, self.crossed = self.head, False
         self._add(self.views[self.head].place, changed=True)
-        self.base = self.head
-        self._run("true")
 
     @precondition(lambda self: volume_changes.has_changes(self.made))
     @rule()
@@ -188,11 +228,32 @@ class Volumes(RuleBasedStateMachine):
 
     @rule(steps=some.integers(1, 3))
     def undo(self, steps: int) -> None:
-        """Undo as many cells, as far as the last `apply`."""
-        changed = self._changed()
+        """Undo as many cells, as far as to before the last `apply`: earlier states are on another directory now."""
+        changed = self._changed(self.head)
         if steps <= len(changed):
             self.made.undo(steps)
-            self.head = self.views[changed[steps - 1]].parent
+            self._undone(changed[steps - 1])
+
+    def _undone(self, state: int) -> None:
+        """Go to before a state. The one before `apply` has the changes still, and cells see the same."""
+        self.head = self.views[state].parent
+        self.crossed |= self.head == self.base > 0
+
+    @rule(steps=some.integers(1, 3))
+    def redo(self, steps: int) -> None:
+        """Redo as many cells, or be refused."""
+        ahead = self._ahead()
+        if steps > len(ahead):
+            with pytest.raises(ContainerError):
+                self.made.redo(steps)
+            return
+        self.made.redo(steps)
+        self.head = self.tip if steps == len(ahead) else self.views[ahead[steps]].parent
+
+    def _ahead(self) -> list[int]:
+        """The states that `redo` leads to, the next one first."""
+        here = set(self._line())
+        return [one for one in self._changed(self.tip) if one not in here][::-1]
 
     @precondition(lambda self: EXAMPLES > 2)
     @rule(pick=some.integers(0, 1000), path=some.sampled_from(PATHS))
@@ -211,7 +272,7 @@ class Volumes(RuleBasedStateMachine):
         if source.exists() or source.is_symlink():
             subprocess.run(["cp", "-a", source, place / path], check=True)
         self.linked = False  # which names are of one file is not in the model from here on
-        self._add(place, changed=self.made.record.volumes != before.volumes)
+        self._add(place, changed=layers_of(self.made.record.volumes) != layers_of(before.volumes))
 
     def _line(self) -> list[int]:
         """The states since `base`, the newest first."""
@@ -224,14 +285,97 @@ class Volumes(RuleBasedStateMachine):
     def _facts(self, found: Facts) -> Facts:
         return found if self.linked else {path: facts for path, facts in found.items() if not path.startswith("=")}
 
-    @precondition(lambda self: self.head > 0)
-    @rule()
-    def checkout(self) -> None:
-        """Continue in a new container in the same state; the one before stays."""
+    @rule(pick=some.integers(0, 1000))
+    def checkout(self, pick: int) -> None:
+        """Continue in a new container, in any state since `base`; the one before stays."""
+        line = [one for one in self._line() if self.views[one].number]
+        chosen = line[pick % len(line)]
         fork = f"cow-{secrets.token_hex(4)}"
-        self.made.checkout(self.made.record.head, fork)
+        self.made.checkout(self.made.state(self.views[chosen].number), fork)
         self.forks.append(self.name)
-        self.name = fork
+        self.name, self.head, self.tip = fork, chosen, chosen
+
+    @precondition(lambda self: self.forks)
+    @rule(pick=some.integers(0, 1000))
+    def remove(self, pick: int) -> None:
+        """Remove a container that others were checked out of."""
+        containers.get(self.engine, self.forks.pop(pick % len(self.forks))).remove()
+
+    @rule()
+    def prune(self) -> None:
+        """Drop what was undone: nothing can be redone then."""
+        self.engine.background.wait()
+        prune(self.engine)
+        self.tip = self.head
+
+    @rule()
+    def flatten(self) -> None:
+        """Flatten all layers of the root that can be flattened."""
+        record = self.made.record
+        Flattening(self.engine.store, self.engine.states, self.engine, record.base).all(record.head)
+
+    @rule()
+    def other(self) -> None:
+        """Another container on the same directory applies a file of its own: all states see it on the host."""
+        number, name = next(self.numbers), f"cow-{secrets.token_hex(4)}"
+        run_script(self.engine, "true")
+        made = containers.create(self.engine, self.engine.images.find("busybox"), name)
+        script = f"echo {number} > /w/z && touch -d @{number} /w/z"
+        ran = run_script(self.engine, script, name=name, volumes=(self.volume,))
+        assert ran.outcome.ok, ran.stderr
+        made = containers.get(self.engine, name)
+        volume_changes.apply(made)
+        made.remove()
+        for view in self.views:
+            subprocess.run(["cp", "-a", self.host / "z", view.place / "z"], check=True)
+
+    @precondition(lambda self: self.killed < KILLS)
+    @rule(
+        kind=some.sampled_from(("write", "move", "apply", "discard", "undo", "redo", "prune", "checkout")),
+        path=some.sampled_from(PATHS),
+        event=some.integers(1, 600),
+    )
+    def kill(self, kind: str, path: str, event: int) -> None:
+        """Another process does one of these and is killed meanwhile: all of it is done, or nothing."""
+        if kind == "undo" and not self._changed(self.head):
+            return  # it would lead to before `base`
+        self.killed += 1
+        before, host = self.made.record, of_directory(self.host)
+        place, words = self.views[self.head].place, [kind]
+        if kind in DO:
+            script = DO[kind].format(p=path, n=next(self.numbers), m="55")
+            place = self._copy(place)
+            subprocess.run(["busybox", "sh", "-c", script], cwd=place, check=False, stderr=subprocess.DEVNULL)
+            words = ["cow", f"cd /w && {{ {script}; }} 2>/dev/null; true", str(self.host)]
+        elif kind == "checkout":
+            words.append(f"cow-{secrets.token_hex(4)}")
+        self.engine.background.wait()
+        child = [sys.executable, "-m", "tests.linux.history_process"]
+        child += [str(self.engine.store.path), self.name, str(event), *words]
+        done = subprocess.run(child, capture_output=True, check=False)
+        assert done.returncode in (0, 1, -signal.SIGKILL), done.stderr
+        self.start_again()
+        self._see()  # the next use of the container
+        self._after_kill(kind, before, place)
+        if kind != "apply" or self.made.record.count == before.count:
+            assert of_directory(self.host) == host
+
+    def _after_kill(self, kind: str, before: Record, place: Path) -> None:
+        """Find out whether it was done, and move the model."""
+        record, changed, ahead = self.made.record, self._changed(self.head), self._ahead()
+        if kind == "undo" and record.head != before.head:
+            self._undone(changed[0])
+        elif kind == "redo" and record.head != before.head:
+            self.head = self.tip if len(ahead) == 1 else self.views[ahead[1]].parent
+        elif kind == "prune" and record.tip == record.head:
+            self.tip = self.head
+        elif kind not in ("undo", "redo", "prune", "checkout") and record.count > before.count:
+            if kind == "apply":
+                self._applied()
+            elif kind == "discard":
+                self._add(self._copy(self.host), changed=True)
+            else:
+                self._add(place, changed=layers_of(before.volumes) != layers_of(record.volumes))
 
     @rule()
     def start_again(self) -> None:
@@ -241,9 +385,9 @@ class Volumes(RuleBasedStateMachine):
     @invariant()
     def trees_agree(self) -> None:
         """Cells see the model's directory, and `changes` lists something if and only if it differs from the host's."""
-        seen = of_tar(self._cell("cd /w && tar c ."))
-        assert self._facts(seen) == self._facts(of_directory(self.views[self.head].place))
-        self._add(self.views[self.head].place, changed=False)
+        assert self._facts(of_tar(self._see())) == self._facts(of_directory(self.views[self.head].place))
+        assert check_containers(self.engine.store) == []
+        assert not [*self.host.rglob(".nbcontainer-*")]
         if not volume_changes.list_changes(self.made).changes:
             assert of_names(self.host) == of_names(self.views[self.head].place)
 
@@ -282,6 +426,9 @@ def test_volumes_agree_with_a_model_that_copies_the_directory(
             suppress_health_check=list(HealthCheck),
             database=None,
             print_blob=False,
+            # A failure by the moment of a kill may not come again: long runs print their steps, and look for no others.
+            verbosity=Verbosity.verbose if EXAMPLES > 2 else Verbosity.normal,
+            phases=[Phase.generate] if EXAMPLES > 2 else tuple(Phase),
         )
         run_state_machine_as_test(machine, settings=chosen)
     finally:

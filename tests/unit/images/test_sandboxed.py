@@ -11,9 +11,17 @@ import pytest
 from nbcontainer.images import sandboxed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LAYERS = [f"layer{number}" for number in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """The functions set the umask of their sandbox: the tests after these have their own again."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture

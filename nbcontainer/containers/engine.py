@@ -193,6 +193,7 @@ class Engine(Workspace):
         warm = launcher is self.launcher and storage is None and not afresh
         if warm and (found := self._warm.take(lowers, limits, template)) is not None:
             return found
+        self.ending.wait()
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image 'host' requires a user namespace", hint="remove --userns=host")

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.background import BackgroundQueue
+from nbcontainer.containers.ending import EndingContainers
 from nbcontainer.containers.history.states import States
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.errors import ContainerError, StoreError
@@ -67,6 +68,7 @@ class Workspace:
         self.images = Images(self.store, self)
         self.launcher = Launcher(self.store.path, self.idmap, preload=_SANDBOXED_MODULES)
         self.background = BackgroundQueue()
+        self.ending = EndingContainers()
         self.active: dict[str, ActiveCell] = {}
         self.doubtful: list[str] = []
         self.isolations: dict[str, tuple[StateId, Callable[[], dict[str, Any]]]] = {}
@@ -116,6 +118,7 @@ class Workspace:
         **arguments: Any,
     ) -> Any:
         """See `Runner`."""
+        self.ending.wait()
         layers = tuple(lowers)
         below = view(self.store, self.launcher, layers)
         root = Overlay(tuple(f"{layer}/diff" for layer in layers)) if below is None else below.root(layers, None)

@@ -73,14 +73,22 @@ class Leftovers:
         if self.running is not None:
             if cell is None:
                 self.running.kill()
-            if changed or self.holds_host:
-                # A mount must not become part of the layer, nor keep a volume's disk busy, nor may a published port
-                # stay in use.
-                self.running.wait()
+            self._end(self.running, changed=changed)
         if cell is not None:
             written = changed or moved or not self.container.anonymous
             with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
                 self._add(cell, changed=changed)
+
+    def _end(self, running: ContainerHandle, *, changed: bool) -> None:
+        """Let nothing of the container change its layer any more, if that has `changed`, or hold what is the host's.
+
+        A mount must not keep a volume's disk busy, nor may a published port stay in use.
+        """
+        if self.holds_host or (changed and (self.upper is None or self.upper.parts or running.ended is None)):
+            running.wait()
+        elif changed:
+            self.engine.ending.add(running)
+            self.engine.later(self.engine.ending.wait)  # before a next container is prewarmed on its layer
 
     def _add(self, cell: CellRecord, *, changed: bool) -> None:
         """Add the cell to the container, with its write layer if that has `changed`."""

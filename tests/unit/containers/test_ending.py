@@ -1,0 +1,62 @@
+"""Containers that are ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from nbcontainer.containers.ending import EndingContainers
+from nbcontainer.sandbox.handle import readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.sandbox.handle import ContainerHandle
+
+
+class _Init:
+    """A process in the place of an init."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pidfd = os.pidfd_open(process.pid)
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+
+@contextmanager
+def _init() -> Iterator[ContainerHandle]:
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    try:
+        init = _Init(process)
+        yield cast("ContainerHandle", init)
+        os.close(init.pidfd)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_waiting_ends_when_all_have_ended() -> None:
+    """An init that would live for ever is killed; when `wait` returns, it is dead."""
+    ending = EndingContainers()
+    with _init() as one, _init() as two:
+        ending.add(one)
+        ending.add(two)
+        ending.wait()
+        assert readable(one.pidfd)
+        assert readable(two.pidfd)
+
+
+def test_a_container_is_closed_before_it_has_ended() -> None:
+    """Its owner may close the handle at any time; no descriptor is left."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    ending = EndingContainers()
+    with _init() as one:
+        ending.add(one)
+    ending.wait()
+    ending.wait()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

@@ -17,7 +17,7 @@ class EndingContainers:
 
     The kernel takes two milliseconds to release the mounts of an init that ends, and no cell has to wait for that. But
     nothing mounts a layer that is still the upper directory of another overlay: what both would show is undefined
-    (Documentation/filesystems/overlayfs.rst). So whoever mounts layers calls `wait` first.
+    (Documentation/filesystems/overlayfs.rst). So all that mounts layers calls `wait` first.
     """
 
     def __init__(self) -> None:

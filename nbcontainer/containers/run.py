@@ -20,7 +20,9 @@ from nbcontainer.errors import (
     ContainerError,
     ContainerNotFound,
     ImageError,
+    ImageNotFound,
     LimitUnavailable,
+    NbcontainerError,
     NetworkUnavailable,
     SetupFailed,
     UsageError,
@@ -102,13 +104,24 @@ def _find(engine: Engine, request: Request, progress: Listener | None, notify: N
     selection, images = request.options.selection, engine.images.reporting_to(progress)
     try:
         image = images.find(request.image, pull=selection.pull, platform=selection.platform)
-    except ImageError:
+    except ImageError as error:
         assert engine.launcher.pid
+        if not request.name and _is_container(engine, request.image):
+            hint = f"'{request.image}' is a container: write `--name {request.image}` to use that"
+            raise ImageNotFound(f"there is no image '{request.image}' here ({error.message})", hint=hint) from error
         raise
     if notify is not None:
         for text in dict.fromkeys(images.notices):
             notify(f"note: {text}")
     return image
+
+
+def _is_container(engine: Engine, word: str) -> bool:
+    try:
+        containers.get(engine, word)
+    except NbcontainerError:
+        return False
+    return True
 
 
 def _check_same_image(

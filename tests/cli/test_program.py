@@ -50,6 +50,16 @@ def test_output_is_the_containers(program: Program) -> None:
     assert raw.stdout == b"\xff\x00\xc3"
 
 
+@pytest.mark.parametrize("verb", ["run", "explain", "mounts"])
+def test_a_container_in_the_place_of_an_image_is_named_as_one(program: Program, verb: str) -> None:
+    """The error says how to use the container; before, the image of that name was only said to be out of reach."""
+    assert program("run", "--name", "meant", "busybox", "true").returncode == 0
+    done = program(verb, "--pull", "never", "meant")
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "'meant' is a container: write `--name meant` to use that" in done.stderr
+
+
 def test_the_module_is_the_program(program: Program) -> None:
     """`python -m nbcontainer` does the same as the console script."""
     command = [sys.executable, "-m", "nbcontainer"]

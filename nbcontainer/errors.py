@@ -392,7 +392,7 @@ class ChangesRefused(VolumeError):
     ...         applied = box.apply()
     ...     except ChangesRefused as error:
     ...         print(error.hint)
-    mount one with -v DIR:/data:cow
+    run its next cell with -v DIR:/data:cow
     """
 
 

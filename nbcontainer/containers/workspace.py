@@ -11,8 +11,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.background import BackgroundQueue
-from nbcontainer.containers.ending import EndingContainers
 from nbcontainer.containers.history.states import States
+from nbcontainer.containers.writes.ending import EndingContainers
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.errors import ContainerError, StoreError
 from nbcontainer.images import trash

@@ -185,13 +185,17 @@ SUBJECTS = (
 )
 
 
+def _remove(tree: Path) -> None:
+    subprocess.run(["rm", "-rf", tree], check=True)  # some are too deep for shutil
+
+
 def seconds(subject: Growth, n: int, rounds: int, directory: str | None) -> float:
     """Return the shortest time of some rounds, in seconds, each on a store of size `n`."""
     times: list[float] = []
     while len(times) < rounds:
         with contextlib.ExitStack() as stack:
             place = Path(tempfile.mkdtemp(prefix="nbc-growth-", dir=directory))
-            stack.callback(subprocess.run, ["rm", "-rf", place], check=True)  # shutil has no trees as deep as these
+            stack.callback(_remove, place)
             place.chmod(0o755)
             engine = stack.enter_context(contextlib.closing(Engine(place / "store")))
             cell(engine, "true")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers import ending, lookup
+from nbcontainer.containers import lookup
 from nbcontainer.containers.diff import diff
+from nbcontainer.containers.writes import ending
 from nbcontainer.sandbox.handle import ContainerHandle, wait_readable
 from tests.running import DEADLINE
 

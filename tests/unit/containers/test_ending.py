@@ -9,7 +9,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from nbcontainer.containers.ending import EndingContainers
+from nbcontainer.containers.writes.ending import EndingContainers
 from nbcontainer.sandbox.handle import readable
 
 if TYPE_CHECKING:

@@ -76,7 +76,12 @@ class Partial:
                 # With a directory's descriptor, os.link is linkat(2), which can follow the link in /proc.
                 os.link(f"/proc/self/fd/{candidate}", self.path, src_dir_fd=candidate, follow_symlinks=True)
 
+    def _is_new_beside_stored(self, fd: int) -> bool:
+        """Return whether an empty file was made here after the process before had stored the whole blob."""
+        return os.fstat(fd).st_size == 0 and self.blob.size > 0 and self._store.blobs.path(self.blob.digest).exists()
+
     def _open(self, candidate: int | None, *, fresh: bool) -> int:
+        looked_again = fresh
         while True:
             if not fresh:
                 self._prepare(candidate)
@@ -86,7 +91,10 @@ class Partial:
                     self._tracker.pause(_RETRY)
                 with contextlib.suppress(FileNotFoundError):
                     if self.path.stat().st_ino == os.fstat(fd).st_ino:
-                        return fd
+                        if looked_again or not self._is_new_beside_stored(fd):
+                            return fd
+                        looked_again = True  # once: a blob with too many names cannot be linked
+                        self.path.unlink()
             except BaseException:
                 os.close(fd)
                 raise

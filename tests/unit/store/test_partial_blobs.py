@@ -142,6 +142,30 @@ def test_the_second_waits_for_the_first(store: Store, tracker: Tracker) -> None:
     assert found == [len(DATA)]
 
 
+def test_a_blob_stored_meanwhile_is_not_fetched_again(
+    store: Store, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stores the blob after the second has looked for it, and before that one makes its own file."""
+    first = Partial(store, BLOB, tracker)
+    first.write(DATA)
+    prepare = Partial._prepare
+    looked: list[Partial] = []
+
+    def end_first(waiting: Partial, candidate: int | None) -> None:
+        prepare(waiting, candidate)
+        if not looked:
+            first.finish()
+            with store.lock():
+                first.adopt()
+            first.close(keep=False)
+        looked.append(waiting)
+
+    monkeypatch.setattr(Partial, "_prepare", end_first)
+    second = Partial(store, BLOB, tracker)
+    assert second.have == len(DATA)
+    second.close(keep=False)
+
+
 def test_waiting_can_be_given_up(store: Store) -> None:
     """Ctrl-C while another process has the blob ends the wait."""
     first = Partial(store, BLOB, Tracker("first"))

@@ -54,6 +54,7 @@ def test_what_can_be_wrong_is_wrong_still(single: Engine) -> None:
     assert run_script(single, script).lines == ["missing", "read-only"]
 
 
+@pytest.mark.timeout(900)  # it may be the first to need Debian, which is then made
 def test_a_debian_package_installs(single: Engine, tmp_path: Path) -> None:
     """By apt and dpkg: files of other owners, a setgid one, and a script that changes owners and makes a user."""
     (tmp_path / "package").mkdir()

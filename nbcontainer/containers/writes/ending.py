@@ -30,8 +30,13 @@ class EndingContainers:
         Nothing of it runs when this returns, so that its upper directory does not change any more.
         """
         container.kill()
+        try:
+            init = os.dup(container.pidfd)
+        except OSError:  # no descriptor is left: what the cell wrote is worth two milliseconds
+            wait_readable(container.pidfd)
+            return
         with self._lock:
-            self._inits.append(os.dup(container.pidfd))
+            self._inits.append(init)
 
     def wait(self) -> None:
         """Wait until those that were added have ended."""

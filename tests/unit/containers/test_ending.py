@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from nbcontainer.sandbox.handle import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
     from nbcontainer.sandbox.handle import ContainerHandle
 
@@ -49,6 +52,20 @@ def test_waiting_ends_when_all_have_ended() -> None:
         ending.wait()
         assert readable(one.pidfd)
         assert readable(two.pidfd)
+
+
+def test_without_descriptors_the_cell_itself_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of open files nothing that a cell wrote is lost: the init has ended when it is added."""
+
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    ending = EndingContainers()
+    with _init() as one:
+        monkeypatch.setattr(os, "dup", refuse)
+        ending.add(one)
+        assert readable(one.pidfd)
+        ending.wait()
 
 
 def test_a_container_is_closed_before_it_has_ended() -> None:

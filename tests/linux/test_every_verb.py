@@ -135,19 +135,24 @@ def test_a_verb_that_reads_works_on_a_read_only_store(read_only: Path, tmp_path:
     assert not failed, "\n".join(map(str, failed))
 
 
+def trouble(engine: Engine, verb: str, words: list[str]) -> list[tuple[str, list[str], str]]:
+    """What is wrong with a verb that neither gives an answer nor one line of the package's own errors."""
+    try:
+        answer(engine, verb, words)
+    except NbcontainerError as error:
+        return [] if str(error).isprintable() else [(verb, words, repr(error))]
+    except Exception as error:
+        return [(verb, words, repr(error))]
+    return []
+
+
 def test_a_verb_that_writes_is_one_line_on_a_read_only_store(read_only: Path, tmp_path: Path) -> None:
     """It gives its answer, or one line of the package's own errors."""
     (tmp_path / "out").write_text("x")
     failed = []
     with contextlib.closing(Engine(read_only)) as engine:
         for verb, words in lines(WRITING, tmp_path):
-            try:
-                answer(engine, verb, words)
-            except NbcontainerError as error:
-                if not str(error).isprintable():
-                    failed.append((verb, words, repr(error)))
-            except Exception as error:
-                failed.append((verb, words, repr(error)))
+            failed += trouble(engine, verb, words)
     assert not failed, "\n".join(map(str, failed))
 
 
@@ -184,19 +189,13 @@ def test_a_verb_while_another_process_removes_things(engine: Engine, tmp_path: P
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
         try:
-            failed = []
+            failed: list[tuple[str, list[str], str]] = []
             with contextlib.closing(Engine(store)) as own:
                 every = [*lines(READING, tmp_path), *lines(WRITING, tmp_path)]
                 for _, (verb, words) in itertools.product(range(ROUNDS), every):
                     if verb == "doctor":  # it looks at the machine, for seconds
                         continue
-                    try:
-                        answer(own, verb, words)
-                    except NbcontainerError as error:
-                        if not str(error).isprintable():
-                            failed.append((verb, words, repr(error)))
-                    except Exception as error:
-                        failed.append((verb, words, repr(error)))
+                    failed += trouble(own, verb, words)
             assert not failed, "\n".join(map(str, failed))
             assert other.poll() is None
         finally:

@@ -93,7 +93,7 @@ def test_the_next_use_moves_back_what_a_killed_apply_wrote(
 def test_the_next_cell_sees_the_files_of_the_host_after_a_killed_apply(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cell sees its changes and no staging directory; what it changes once more is no conflict with the host."""
+    """A cell sees its changes and no staging directory; what it changes again does not conflict with the host."""
     before = killed(scene, monkeypatch, done=False)
     seen = scene.cell("cd /data; ls -A; cat a; echo once more > a")
     assert seen.lines == ["a", "link", "n", "new", "sub", "changed"]

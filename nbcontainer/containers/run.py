@@ -108,7 +108,7 @@ def _find(engine: Engine, request: Request, progress: Listener | None, notify: N
         assert engine.launcher.pid
         if not request.name and _is_container(engine, request.image):
             hint = f"'{request.image}' is a container: write `--name {request.image}` to use that"
-            raise ImageNotFound(f"there is no image '{request.image}' here ({error.message})", hint=hint) from error
+            raise ImageNotFound(f"no image '{request.image}' was found: {error.message}", hint=hint) from error
         raise
     if notify is not None:
         for text in dict.fromkeys(images.notices):

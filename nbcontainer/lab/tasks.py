@@ -137,7 +137,7 @@ TASKS = {
             Condition(
                 "grep -q old base/greeting && grep -q new change/greeting",
                 Words(
-                    "base or change is no longer as it was: start again with the cell of exercise 2.1, and delete the "
+                    "base or change was modified: start again with the cell of exercise 2.1, and delete the "
                     "file in pile only",
                     "base 或 change 被改动了：从练习 2.1 的单元格重新开始，只在 pile 里删除",
                 ),

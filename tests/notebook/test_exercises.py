@@ -70,7 +70,7 @@ def test_the_mistakes_with_an_overlay() -> None:
     lab.sh("rm pile/greeting")
     assert lab.check("overlay.hide")
     lab.sh("rm change/greeting")
-    says("overlay.hide", "no longer as it was")
+    says("overlay.hide", "was modified")
 
 
 def test_the_mistakes_with_a_volume() -> None:

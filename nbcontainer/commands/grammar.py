@@ -60,7 +60,7 @@ class Option:
     rest: bool = False
     mark: str = ""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`memory` for `-m/--memory`."""
         return self.flags[-1].lstrip("-")

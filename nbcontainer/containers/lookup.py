@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import Container
@@ -45,11 +45,11 @@ def create_anonymous(
     labels: Mapping[str, str] | None = None,
     kind: type[Container] = Container,
 ) -> Container:
-    """Return a new anonymous container, in memory."""
+    """Return a new anonymous container of an image that the store has just returned, in memory."""
     store = workspace.store
-    base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image))
+    base = store.index.recall(f"layers of {image.digest}", lambda: workspace.images.lowers(image), look=False)
     record = Record(
-        secrets.token_hex(6),
+        os.urandom(6).hex(),
         image.name,
         image.digest,
         base,

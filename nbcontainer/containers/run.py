@@ -154,7 +154,8 @@ def run_in(
     check(engine, asked)
     with contextlib.ExitStack() as stack:
         with store_errors("use a container", engine.store.path):
-            stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
+            if not container.anonymous:
+                stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
             container.flatten()
         use = None
         if keep and request.options.cache not in _NOT_CACHED:

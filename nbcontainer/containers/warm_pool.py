@@ -104,7 +104,8 @@ class WarmPool:
                 confined = warm.group is not None and warm.limits != limits
                 if confined or not self._waits(warm, lowers) or (warm.plan.compiled and not template.compiled):
                     continue
-                if (plan := warm.plan_of(template)).begins_with(warm.steps):
+                plan = warm.plan_of(template)
+                if plan is warm.plan or plan.begins_with(warm.steps):
                     self._ready.remove(warm)
                     return warm._replace(plan=plan)
         return None

@@ -292,7 +292,8 @@ class ContainerMagics(Magics):
         notice = self.notices.of(again=words.has("here"))
         self._apply_defaults(words)
         cell_values.wanted(words)
-        words.options |= {name: [plain(word) for word in words.all(name)] for name in ("in",) if words.has(name)}
+        if words.has("in"):
+            words.options["in"] = [plain(word) for word in words.all("in")]
         exchange = cell_values.exchange(words, self._names) if cell_values.given(words) else None
         captured = None if script is not None or call_site.ignores_value() else Captured()
         with exchange or contextlib.nullcontext():
@@ -351,17 +352,15 @@ class ContainerMagics(Magics):
         return python_cells.in_python(request) if words.has(python_cells.OPTION.name) else request
 
     def _run_once(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
-        with self._input(words, request, streams):
-            return run(self.engine, request, streams, progress=listener(self.shell))
-
-    def _input(self, words: Words, request: Request, streams: Streams) -> contextlib.AbstractContextManager[None]:
+        engine, progress = self.engine, listener(self.shell)
         if not (words.has("tty") or words.has("interactive")):
-            return contextlib.nullcontext()
+            return run(engine, request, streams, progress=progress)
         from nbcontainer.notebook.prompts import cell_input
 
         cell_input.check(words, request.script)
-        launcher = self.engine.launcher_for(request.options.privileges.userns)
-        return cell_input.connected(words, streams, self.shell, launcher)
+        launcher = engine.launcher_for(request.options.privileges.userns)
+        with cell_input.connected(words, streams, self.shell, launcher):
+            return run(engine, request, streams, progress=progress)
 
     def _run_live(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
         """Run a cell in a live container."""

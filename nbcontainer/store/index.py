@@ -73,12 +73,13 @@ class Index:
                 self._cached = (stamp, catalog.read(self._blobs, self._entries(), known))
             return self._cached[1]
 
-    def recall(self, question: str, find: Callable[[], Answer]) -> Answer:
+    def recall(self, question: str, find: Callable[[], Answer], *, look: bool = True) -> Answer:
         """Return what `find` returns, or what it returned to the same `question` before.
 
-        Answers are kept as long as index.json is the same file.
+        Answers are kept as long as index.json is the same file. Without `look`, the caller has just asked another
+        question, and whether it is the same file is not looked at again.
         """
-        images = self.images()
+        images = self.images() if look or self._cached is None else self._cached[1].images
         with self._mutex:
             if self._recalled[0] is not images:
                 self._recalled = (images, {})

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.request [--rounds 300]
 
 The clocks run from IPython's call of the magic until the plan has been written to the container's socket:
-`perf_counter` for the time that passes, `thread_time` for the processor's, which other programs do not lengthen. A hop
-is one function of this package that is handed the request, in whichever form it then has.
+`perf_counter` for the time that passes, `thread_time` for the processor's, which other programs do not lengthen. What a
+hop is, `tests.hops` says.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -23,24 +21,19 @@ from nbcontainer.notebook.magics import ContainerMagics
 from nbcontainer.sandbox import protocol
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.prepared import notebook
+from tests.hops import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from nbcontainer.containers.engine import Engine
-
-PACKAGE = str(Path(sys.modules["nbcontainer"].__file__ or "").parent)
-
-FORMS = frozenset(("Words", "Request", "RunOptions", "Cell", "TemplateSource", "Spec", "PlanTemplate", "Plan"))
-"""The classes that a request is, one after the other; the volume's own value is `Volume`."""
 
 
 def main() -> None:
     """Prints the quartiles of the times, and the hops."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=300)
-    parser.add_argument("--list", action="store_true", help="name the functions")
+    parser.add_argument("--list", action="store_true", help="list the hops")
     options = parser.parse_args()
     with notebook() as (place, engine, shell):
         print(machine())
@@ -51,11 +44,11 @@ def main() -> None:
                 times = _times(engine, functools.partial(_run, shell, cell), options.rounds, clock)
                 quarters = ", ".join(f"{1e3 * value:.3f} ms" for value in statistics.quantiles(times, n=4))
                 print(f"    {clock.__name__}: {quarters}")
-            hops = _hops(functools.partial(_run, shell, cell))
-            files = {file for file, _ in hops}
-            print(f"    {len(hops)} functions in {len(files)} files are handed the request")
+            seen = watch(functools.partial(_run, shell, cell))
+            files = {file for file, _ in seen.functions}
+            print(f"    {len(seen.hops)} hops; {len(seen.functions)} functions of {len(files)} modules see the request")
             if options.list:
-                print("\n".join(f"        {file.removeprefix(PACKAGE)}: {name}" for file, name in hops))
+                print("\n".join(f"        {hop.giver} -> {hop.taker}: {hop.function}" for hop in seen.hops))
 
 
 def _run(shell: Any, cell: str) -> None:
@@ -93,26 +86,6 @@ def _times(engine: Engine, cell: Callable[[], object], rounds: int, clock: Calla
     finally:
         module._send = send
         shell.magics_manager.magics["cell"]["container"] = registered
-
-
-def _hops(cell: Callable[[], object]) -> list[tuple[str, str]]:
-    """The file and the name of each function that is handed the request of one cell, in the order of their calls."""
-    found: dict[tuple[str, str], None] = {}
-
-    def profile(frame: FrameType, event: str, _: object) -> None:
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(PACKAGE):
-            count = code.co_argcount + code.co_kwonlyargcount
-            arguments = (frame.f_locals.get(name) for name in code.co_varnames[:count])
-            if any(type(value).__name__ in FORMS for value in arguments) and not code.co_name.startswith("<"):
-                found[code.co_filename, code.co_qualname] = None
-
-    sys.setprofile(profile)
-    try:
-        cell()
-    finally:
-        sys.setprofile(None)
-    return list(found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a warm cell does in the notebook, beside IPython: no import, no file, and few calls."""
+"""What a warm cell does in the notebook, beside IPython: no import, no file, few calls, and few hops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # the same for every user
 
-CALLS = 480
-"""The most calls from and of this package's functions for one warm cell: 459 on Python 3.11, half a millisecond."""
+CALLS = 465
+"""The most calls from and of this package's functions for one warm cell: 445 on Python 3.11, half a millisecond."""
 
 # An audit hook cannot be removed (sys.addaudithook), so the cells run in a process of their own. A cell that lasts is
 # written down for other processes: on a busy machine, any cell may last, so that is turned off.
@@ -27,6 +27,7 @@ import json, os, sys, threading
 import nbcontainer
 from IPython.core.interactiveshell import InteractiveShell
 from nbcontainer.sandbox import supervisor
+from tests.hops import watch
 supervisor.BRIEF = 1000
 shell = InteractiveShell.instance()
 shell.run_line_magic("load_ext", "nbcontainer")
@@ -53,24 +54,38 @@ for _ in range(6):
     cells.append([calls, events])
     engine.background.wait()
     engine.launcher.spares.collect_all()
-print(json.dumps(cells[2:]))
+named = "busybox --name named -v /usr:/usr:ro -m 64m -e NAME=value"
+hops = [watch(lambda: shell.run_cell_magic("container", line, "true\n")).hops for line in ("busybox", named)]
+print(json.dumps([cells[2:], hops]))
 engine.close()
 """
 
+Cells = list[tuple[int, list[list[str]]]]
+
+
+HOPS = 30
+"""The most hops of a request through a cell, see `tests.hops`: 22 for one that names an image, 23 with options."""
+
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, list[list[str]]]]:
-    """Of some warm cells: how many calls, and what they opened, listed and imported."""
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, list[list[list[str]]]]:
+    """Of some warm cells: how many calls, and what they opened, listed and imported; and the hops of two cells."""
     home: Path = tmp_path_factory.mktemp("warm")
     place = {**os.environ, "NBCONTAINER_HOME": str(home / "store"), "IPYTHONDIR": str(home), "PYTHONPATH": os.getcwd()}  # noqa: PTH109
     ran = subprocess.run(
         [sys.executable, "-c", NOTEBOOK], env=place, capture_output=True, text=True, timeout=DEADLINE, check=True
     )
-    found: Any = json.loads(ran.stdout.splitlines()[-1])
-    return [(calls, events) for calls, events in found]
+    cells, hops = json.loads(ran.stdout.splitlines()[-1])
+    return [(calls, events) for calls, events in cells], hops
 
 
-def test_a_warm_cell_imports_nothing_and_opens_one_device(cells: list[tuple[int, list[list[str]]]]) -> None:
+@pytest.fixture(scope="module")
+def cells(notebook: tuple[Cells, object]) -> Cells:
+    """Of some warm cells: how many calls, and what they opened, listed and imported."""
+    return notebook[0]
+
+
+def test_a_warm_cell_imports_nothing_and_opens_one_device(cells: Cells) -> None:
     """It opens /dev/null for its input, looks whether its write layer is empty, and does nothing else to files."""
     for _, events in cells:
         assert [name for name, _ in events] == ["open", "os.scandir"]
@@ -78,6 +93,14 @@ def test_a_warm_cell_imports_nothing_and_opens_one_device(cells: list[tuple[int,
         assert events[1][1].endswith("/diff")
 
 
-def test_a_warm_cell_makes_few_calls(cells: list[tuple[int, list[list[str]]]]) -> None:
+def test_a_warm_cell_makes_few_calls(cells: Cells) -> None:
     """A warm cell stays quick: what is added to its path shows here before it shows in milliseconds."""
     assert min(calls for calls, _ in cells) <= CALLS
+
+
+def test_a_request_takes_few_hops(notebook: tuple[Cells, list[list[list[str]]]]) -> None:
+    """From the magic to the sandbox and to what is kept, few modules hand the request on, with options as without."""
+    for hops in notebook[1]:
+        takers = {taker for _, taker, _ in hops}
+        assert {"/containers/run.py", "/containers/cells/cell.py", "/sandbox/handle.py"} <= takers
+        assert len(hops) <= HOPS, hops

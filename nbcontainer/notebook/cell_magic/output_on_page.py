@@ -35,7 +35,11 @@ class OutputOnPage:
         self._shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
         self._shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
         self._errors = Tail()
-        self._visible, self._visible_err = _inert(words, self._shown), _inert(words, self._shown_err)
+        self._visible: Callable[[bytes], None] = self._shown
+        self._visible_err: Callable[[bytes], None] = self._shown_err
+        if words.has(defaults.UNTRUSTED):
+            inert = _inert_sink(words)
+            self._visible, self._visible_err = inert(self._shown), inert(self._shown_err)
 
     def streams(self, notice: Callable[[str], None], captured: Captured | None) -> Streams:
         """Return the streams of the cell; a part of the output is `captured` too, if that is given."""
@@ -63,16 +67,14 @@ class OutputOnPage:
         return bytes(self._errors.data)
 
 
-def _inert(words: Words, shown: TextSink) -> Callable[[bytes], None]:
-    """Return the sink for what is shown of a cell. Raises `UsageError` for an untrusted one that is to be trusted."""
-    if not words.has(defaults.UNTRUSTED):
-        return shown
+def _inert_sink(words: Words) -> Callable[[TextSink], Callable[[bytes], None]]:
+    """Return what makes the sink for what is shown of an untrusted cell. Raises `UsageError` if it is to be trusted."""
     from nbcontainer.commands.options.untrusted import contradiction
     from nbcontainer.rendering.inert_text import InertText
 
     if words.has("trust-output"):
         raise contradiction("--trust-output")
-    return InertText(shown)
+    return InertText
 
 
 def _wants_flush(stream: Any) -> bool:

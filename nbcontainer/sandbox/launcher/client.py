@@ -134,8 +134,11 @@ class Launcher:
         for an init whose notebook cannot apply it. Raises `SandboxError`.
         """
         with self._lock:
-            self.connection.ensure()
-            done, running = self.spares.take(todo)
+            # A spare that lives shows that its launcher does. One that is killed just now is lost, as at any moment.
+            if not self.connection.is_ours or (found := self.spares.take_ready(todo)) is None:
+                self.connection.ensure()
+                found = self.spares.take(todo)
+            done, running = found
         try:
             if before is not None:
                 before(running)

@@ -127,16 +127,28 @@ class Spares:
         It is the one that has applied the most; if there is none, a new one, which applies all that it can before the
         rest is sent. Raises `SandboxError`.
         """
-        if (found := self._take_ready(todo)) is not None:
+        if (found := self.take_ready(todo)) is not None:
             return found
         suited = (order for number, order in self.ordered.items() if number >= 0 or todo.compiled)
         if not any(map(todo.begins_with, suited)):
             self.order(plan.ahead(todo), prefault=False, compiled=todo.compiled)
         while self.ordered:
             self._collect_one()
-            if (found := self._take_ready(todo)) is not None:
+            if (found := self.take_ready(todo)) is not None:
                 return found
         raise setup_failed(self._refused)
+
+    def take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
+        """Return what `take` returns, from the spares that have been started by now; None if none fits."""
+        found, most = None, -1
+        for ready in self.ready:
+            done, spare = ready
+            if len(done) > most and (todo.compiled or not isinstance(spare, HelperHandle)) and todo.begins_with(done):
+                found, most = ready, len(done)
+        if found is None:
+            return None
+        self.ready.remove(found)
+        return most, found[1]
 
     def remove(self, *prepared: tuple[Step, ...]) -> list[ContainerHandle]:
         """Return the spares that have applied one of these, for the caller to close. Waits for those being started."""
@@ -159,17 +171,6 @@ class Spares:
 
     def _find(self, prepare: tuple[Step, ...]) -> ContainerHandle | None:
         return next((spare for done, spare in self.ready if done == prepare), None)
-
-    def _take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
-        fitting = [
-            index
-            for index, (done, spare) in enumerate(self.ready)
-            if (todo.compiled or not isinstance(spare, HelperHandle)) and todo.begins_with(done)
-        ]
-        if not fitting:
-            return None
-        done, spare = self.ready.pop(max(fitting, key=lambda index: len(self.ready[index][0])))
-        return len(done), spare
 
     def _collect_one(self) -> None:
         """Take the launcher's answer to the oldest order. Raises `ContainerLost` if the launcher has ended."""

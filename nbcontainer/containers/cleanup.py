@@ -11,7 +11,7 @@ from nbcontainer.containers.cow import interrupted
 from nbcontainer.containers.history.marking import mark
 from nbcontainer.containers.history.pruning import drop_unreachable
 from nbcontainer.containers.history.states import States
-from nbcontainer.containers.record import FILES, journals_and_layers_in_use, read_record, records, save_pin
+from nbcontainer.containers.record import APPLYING, FILES, journals_and_layers_in_use, read_record, records, save_pin
 from nbcontainer.containers.removal import move_to_tmp
 from nbcontainer.errors import ContainerError, ImageError
 from nbcontainer.images import trash
@@ -47,7 +47,7 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
         note_dead(store)
         alive = store.sessions.alive()
     if not CleanMark(store.path).holds():
-        interrupted.finish_all(workspace, alive)
+        interrupted.finish_all(workspace, alive, last=not partly)
     with store.lock():
         alive = store.sessions.alive()
         unused = [path for path in (store.path / "tmp").iterdir() if path.name.partition(".")[0] not in alive]
@@ -67,14 +67,15 @@ def sweep(workspace: Workspace, partly: float = partial_blobs.KEPT) -> int:
 def _drop_anonymous(workspace: Workspace, alive: set[str]) -> list[Record] | None:
     """Remove the anonymous containers of sessions that are not `alive`; return the records of the others.
 
-    None if one of them is damaged.
+    None if one of them is damaged. One whose `apply` is not finished stays: files of the host's are in its staging
+    directory, and only the container says where they belong.
     """
     kept: list[Record] | None = []
     states = States(workspace.store.path)
     for path in (workspace.store.path / "containers").iterdir():
         try:
             record = read_record(path, states)
-            if not record.session or record.session in alive:
+            if not record.session or record.session in alive or os.path.lexists(path / APPLYING):
                 if kept is not None:
                     kept.append(record)
                 continue

@@ -156,6 +156,8 @@ class Container:
         If another cell runs in the container, `wait` is called, and this waits for the end of that cell.
         """
         if self.anonymous:
+            if self.saved:
+                self._finish_apply()
             yield
             return
         with locked(self.path, wait):
@@ -163,14 +165,19 @@ class Container:
                 self.record = read_record(self.path, self.workspace.states)
             except FileNotFoundError:
                 raise not_found(self.name) from None
-            if os.path.lexists(self.path / APPLYING):
-                self._finish_apply()
+            self._finish_apply()
             yield
 
     def _finish_apply(self) -> None:
-        """Move back what a killed `apply` wrote to the host; if that fails, a later use tries again."""
-        with contextlib.suppress(NbcontainerError, OSError):
-            self.workspace.finish_apply(self)
+        """Move back what an unfinished `apply` wrote to the host; if that fails, a later use tries again."""
+        if self.applying:
+            with contextlib.suppress(NbcontainerError, OSError):
+                self.workspace.finish_apply(self)
+
+    @property
+    def applying(self) -> bool:
+        """Whether an `apply` is not finished: some of the host's files may be in its staging directory."""
+        return os.path.lexists(self.path / APPLYING)
 
     def save(self) -> None:
         """Write the record and its states. Raises `StoreError`; then the container is on disk as it was before."""

@@ -273,13 +273,20 @@ class Engine(Workspace):
                 return
             before, self._anonymous = self._anonymous, container
         if before is not None and before is not container and before.saved:
-            self.later(before.remove)
+            self.later(lambda: _retire(before))
 
     def retain(self, container: Container) -> None:
         """Keep an anonymous container that is used again, although a later one replaces it as the last one."""
         with self._lock:
             if self._anonymous is container:
                 self._anonymous = None
+
+
+def _retire(container: Container) -> None:
+    """Remove an anonymous container, unless its `apply` cannot be finished now: a later cleanup does both."""
+    with container.use():
+        if not container.applying:
+            container.remove()
 
 
 _default: Engine | None = None

@@ -9,22 +9,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import interrupted, volume_changes
+from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import ChangesRefused, StoreError
 from tests.linux.test_cow_volumes import Scene, data, scene, shared, tree
-from tests.running import DEADLINE
+from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.sandbox.spec import Volume
 
 __all__ = ["data", "scene", "shared"]
 
@@ -173,3 +176,75 @@ def test_the_files_of_a_killed_notebook_without_a_name_come_back(scene: Scene) -
         sweep(scene.engine)
     assert tree(scene.data) == before
     assert scene.nothing_is_left()
+
+
+@pytest.fixture
+def own(shared: Engine, tmp_path: Path) -> Iterator[Engine]:
+    """An engine whose session ends in the test."""
+    assert shared
+    engine = Engine(tmp_path / "own")
+    yield engine
+    engine.close()
+
+
+def left_over(engine: Engine, data: Path, away: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
+    """Return an anonymous container whose `apply` failed and could not be moved back: the directory is away."""
+    volume = cast("Volume", parse_volume(f"{data}:/data:cow"))
+    made = run_script(engine, CHANGES, volumes=(volume,)).container
+
+    def fail(*_: object) -> None:
+        data.rename(away)
+        raise StoreError("cannot save the record", hint="free some space")
+
+    monkeypatch.setattr(volume_changes, "_settle", fail)
+    with pytest.raises(ChangesRefused, match="cannot be moved back now: cannot save the record") as caught:
+        volume_changes.apply(made)
+    monkeypatch.undo()
+    assert "the next use of the container" in caught.value.hint
+    return made
+
+
+def test_the_next_use_of_a_container_without_a_name_moves_back_what_was_left(
+    own: Engine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a named one: the host has its files again, and the next `apply` has no conflict with them."""
+    before = tree(data)
+    made = left_over(own, data, tmp_path / "away", monkeypatch)
+    (tmp_path / "away").rename(data)
+    assert volume_changes.list_changes(made).conflicts == ()
+    assert tree(data) == before
+    volume_changes.apply(made)
+    assert (data / "a").read_text() == "changed\n"
+    assert not list(data.rglob(".nbcontainer-*"))
+
+
+def test_a_container_without_a_name_stays_until_its_apply_is_finished(
+    own: Engine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the next cell nor the end of the notebook forgets the host's files that an `apply` has moved: a later
+    start moves them back, and removes the container."""
+    before = tree(data)
+    made = left_over(own, data, tmp_path / "away", monkeypatch)
+    run_script(own, "true")  # another anonymous container replaces it
+    own.close()
+    later = Engine(tmp_path / "own")
+    sweep(later)
+    assert made.path.exists()
+    (tmp_path / "away").rename(data)
+    sweep(later)
+    assert tree(data) == before
+    prune(later)
+    assert not made.path.exists()
+    later.close()
+
+
+def test_prune_forgets_an_apply_whose_directory_is_gone(
+    own: Engine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without a name that waits for a directory stays no longer than to the next `prune`."""
+    made = left_over(own, data, tmp_path / "away", monkeypatch)
+    own.close()
+    later = Engine(tmp_path / "own")
+    prune(later)
+    assert not made.path.exists()
+    later.close()

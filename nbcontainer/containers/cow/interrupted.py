@@ -17,7 +17,7 @@ from nbcontainer.containers.cow import directories
 from nbcontainer.containers.cow.attaching import note_moved_back
 from nbcontainer.containers.history.state import StateId
 from nbcontainer.containers.record import APPLYING, read_record
-from nbcontainer.errors import ContainerDamaged, NbcontainerError
+from nbcontainer.errors import ChangesRefused, ContainerDamaged, NbcontainerError
 from nbcontainer.images.cow import volume_jobs
 from nbcontainer.store.errors import store_error
 
@@ -94,12 +94,21 @@ def _volume(container: Container, state_id: str, number: int) -> VolumeState:
     return container.workspace.states.get(wanted).volumes[number]
 
 
-def finish_all(workspace: Workspace, alive: set[str]) -> None:
-    """Finish the `apply` of each container that no process uses; `alive` are the living sessions."""
+def finish_all(workspace: Workspace, alive: set[str], *, last: bool = False) -> None:
+    """Finish the `apply` of each container that no process uses; `alive` are the living sessions.
+
+    What cannot be finished is tried again by the next call. If this is the `last` try, an anonymous container whose
+    directory is not there is not looked at again.
+    """
     for path in (workspace.store.path / "containers").iterdir():
         if (path / APPLYING).is_symlink():
-            with contextlib.suppress(NbcontainerError, OSError):  # the next one tries again
+            try:
                 _finish(workspace, path, alive)
+            except ChangesRefused:
+                if last:
+                    (path / APPLYING).unlink(missing_ok=True)
+            except (NbcontainerError, OSError):
+                pass
 
 
 def _finish(workspace: Workspace, path: Path, alive: set[str]) -> None:

@@ -146,9 +146,11 @@ def _marked(container: Container, state: VolumeState) -> Iterator[None]:
     interrupted.mark(container, state)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(NbcontainerError, OSError):  # the next use of the container tries again
             interrupted.finish(container)
+        if container.applying and isinstance(error, Exception):
+            raise _left_over(state, error) from error
         raise
     with contextlib.suppress(NbcontainerError, OSError):
         interrupted.finish(container)
@@ -188,6 +190,12 @@ def _failed(state: VolumeState, number: int, path: str | None) -> ChangesRefused
     where = f" at '{path}'" if path else ""
     problem = f"cannot apply the changes to {state.source}{where}: {os.strerror(number)}"
     hint = "nothing was changed there; check its free space and its permissions, and try again"
+    return ChangesRefused(problem, hint=hint)
+
+
+def _left_over(state: VolumeState, error: Exception) -> ChangesRefused:
+    problem = f"`apply` failed, and what it has written to {state.source} cannot be moved back now: {error}"
+    hint = "the next use of the container, or the next notebook, moves it back from the directory .nbcontainer-apply-*"
     return ChangesRefused(problem, hint=hint)
 
 

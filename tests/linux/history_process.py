@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.cleanup import prune
+from nbcontainer.containers.commit import commit
 from nbcontainer.containers.copying.restoring import restore
 from nbcontainer.containers.cow import attaching, volume_changes
 from nbcontainer.containers.engine import Engine
@@ -26,6 +27,9 @@ from nbcontainer.errors import NbcontainerError
 from tests.running import run_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbcontainer.containers.container import Container
     from nbcontainer.sandbox.spec import Volume
 
 
@@ -55,26 +59,41 @@ def main(store: str, name: str, event: str, kind: str, *words: str) -> None:
     engine = Engine(Path(store))
     made = containers.get(engine, name)
     kill_at(int(event))
-    if kind == "restore":
-        restore(made, int(words[0]), words[1:])
-    elif kind == "undo":
-        made.undo()
-    elif kind == "redo":
-        made.redo()
-    elif kind == "checkout":
-        made.checkout(made.record.head, words[0])
-    elif kind in ("apply", "discard"):
-        vars(volume_changes)[kind](made)
-    elif kind == "cow":
-        volume = cast("Volume", parse_volume(f"{words[1]}:/w:cow"))
-        run_script(engine, words[0], name=name, volumes=(volume,))
-    elif kind == "prune":
-        prune(engine)
-    elif kind == "flatten":
-        flatten.Flattening(engine.store, engine.states, engine, made.record.base).all(made.record.head)
-    else:
-        run_script(engine, words[0], name=name)
+    ACTS.get(kind, _cell)(made, *words)
     engine.background.wait()
+
+
+def _checkout(made: Container, name: str, number: str = "") -> None:
+    made.checkout(made.state(int(number)) if number else made.record.head, name)
+
+
+def _flatten(made: Container) -> None:
+    engine = _engine(made)
+    flatten.Flattening(engine.store, engine.states, engine, made.record.base).all(made.record.head)
+
+
+def _cell(made: Container, script: str, directory: str = "") -> None:
+    volumes = (cast("Volume", parse_volume(f"{directory}:/w:cow")),) if directory else ()
+    run_script(_engine(made), script, name=made.name, volumes=volumes)
+
+
+def _engine(made: Container) -> Engine:
+    return cast("Engine", made.workspace)
+
+
+ACTS: dict[str, Callable[..., object]] = {
+    "apply": volume_changes.apply,
+    "checkout": _checkout,
+    "commit": commit,
+    "discard": volume_changes.discard,
+    "flatten": _flatten,
+    "prune": lambda made: prune(made.workspace),
+    "redo": lambda made: made.redo(),
+    "remove": lambda made, name: containers.get(made.workspace, name).remove(),
+    "restore": lambda made, number, path: restore(made, int(number), [path]),
+    "undo": lambda made: made.undo(),
+}
+"""What is done to the container, by its name; anything else is a cell."""
 
 
 if __name__ == "__main__":

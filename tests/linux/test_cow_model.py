@@ -9,10 +9,8 @@ import itertools
 import os
 import secrets
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 import tarfile
 from dataclasses import dataclass
 from io import BytesIO
@@ -37,7 +35,8 @@ from nbcontainer.containers.history.volume_states import layers_of
 from nbcontainer.containers.integrity.container_check import check_containers
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ChangesRefused, ContainerError
-from tests.linux.test_history_model import DO, PATHS, ROOT, Facts, copy
+from tests.linux.killed import killed
+from tests.linux.model_facts import DO, PATHS, ROOT, Facts, copy
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -328,27 +327,24 @@ class Volumes(RuleBasedStateMachine):
     @rule(
         kind=some.sampled_from(("write", "move", "apply", "discard", "undo", "redo", "prune", "checkout")),
         path=some.sampled_from(PATHS),
-        event=some.integers(1, 600),
+        moment=some.floats(0, 1),
     )
-    def kill(self, kind: str, path: str, event: int) -> None:
+    def kill(self, kind: str, path: str, moment: float) -> None:
         """Another process does one of these and is killed meanwhile: all of it is done, or nothing."""
         if kind == "undo" and not self._changed(self.head):
             return  # it would lead to before `base`
         self.killed += 1
         before, host = self.made.record, of_directory(self.host)
-        place, words = self.views[self.head].place, [kind]
+        place, words = self.views[self.head].place, list[str]()
         if kind in DO:
             script = DO[kind].format(p=path, n=next(self.numbers), m="55")
             place = self._copy(place)
             subprocess.run(["busybox", "sh", "-c", script], cwd=place, check=False, stderr=subprocess.DEVNULL)
-            words = ["cow", f"cd /w && {{ {script}; }} 2>/dev/null; true", str(self.host)]
+            words = [f"cd /w && {{ {script}; }} 2>/dev/null; true", str(self.host)]
         elif kind == "checkout":
             words.append(f"cow-{secrets.token_hex(4)}")
         self.engine.background.wait()
-        child = [sys.executable, "-m", "tests.linux.history_process"]
-        child += [str(self.engine.store.path), self.name, str(event), *words]
-        done = subprocess.run(child, capture_output=True, check=False)
-        assert done.returncode in (0, 1, -signal.SIGKILL), done.stderr
+        killed(self.engine, self.name, kind, words, moment)
         self.start_again()
         self._see()  # the next use of the container
         self._after_kill(kind, before, place)

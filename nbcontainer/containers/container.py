@@ -28,6 +28,7 @@ from nbcontainer.containers.record import (
     mark_lost,
     not_found,
     read_record,
+    save_new_record,
     save_pin,
     save_record,
     save_states,
@@ -189,13 +190,11 @@ class Container:
         elif self.saved:
             record = save_states(store, states, record)
         else:
-            save_record(store, record)
             try:
+                save_new_record(store, record)
                 record = save_states(store, states, record)
-                if record.head is not None and record.head.id.journal != record.journal:
-                    save_pin(store, record)
             except BaseException:
-                (self.path / RECORD).unlink()
+                (self.path / RECORD).unlink(missing_ok=True)
                 forget_unrecorded(self.path)
                 raise
         self.record, self.saved = record, True

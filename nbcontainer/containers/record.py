@@ -295,6 +295,23 @@ def save_record(store: Store, record: Record) -> None:
         raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
 
 
+def save_new_record(store: Store, record: Record) -> None:
+    """Write the record of a container that is not on disk, and first the link to its state if that is another's.
+
+    So it is never there in the state of its image instead. Raises `StoreError`.
+    """
+    place = store.path / "containers" / record.name
+    if not record.session:
+        forget_unrecorded(place)  # a process that was killed may have left the link of another container
+    if record.head is not None and record.head.id.journal not in ("", record.journal):
+        try:
+            keep_open(place)
+        except OSError as error:
+            raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
+        save_pin(store, record)
+    save_record(store, record)
+
+
 def forget_unrecorded(place: Path) -> None:
     """Remove a container's new directory if its first record could not be written."""
     with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.linux.model_facts import Facts, Groups, copy, inodes, linked, of_directory
+from tests.linux.model_facts import DO, Facts, Groups, copy, inodes, linked, of_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,14 @@ class Cell:
         for path, group in self.groups.items():
             names.setdefault(group, []).append(path)
         return self.tree | linked(names.values())
+
+
+def drop_attributes(top: Path) -> None:
+    """Remove the attributes of all files below a directory: `mv` of busybox copies lower layers without them."""
+    for path in top.rglob("*"):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name.startswith("user."):
+                os.removexattr(path, name, follow_symlinks=False)
 
 
 class Trees:
@@ -83,9 +91,19 @@ class Trees:
     def after(self, script: str) -> Cell:
         """The state after a script. It is not added."""
         after = self.copied()
-        was = inodes(after)
+        was, copies = inodes(after), script == DO["move"] and (after / "d").is_dir()
         subprocess.run(["busybox", "sh", "-c", script], cwd=after, check=False, stderr=subprocess.DEVNULL)
-        return self.cell(after, was)
+        if copies:
+            drop_attributes(after / "b")
+        new = self.cell(after, was)
+        if copies:
+            new.groups |= self._moved(new)
+        return new
+
+    def _moved(self, new: Cell) -> Groups:
+        """The files that were moved from `d` to `b`: they are copies, and those that were one file still are."""
+        old, count = self.now.groups, len(self.cells)
+        return {path: (count, old["d" + path[1:]]) for path in new.groups if path.startswith("b/")}
 
     def copied(self) -> Path:
         """A copy of the present tree, for the next state."""

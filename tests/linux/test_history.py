@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers import lookup as containers
+from nbcontainer.containers import record as records
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.diff import diff
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.store.layout import Store
 
 
 @pytest.fixture
@@ -241,3 +243,30 @@ def test_programs_behave_the_same_on_flattened_layers(own: Engine) -> None:
     assert plain.outcome.ok, plain.stderr
     assert flat.text == plain.text
     assert "./a" in plain.text
+
+
+def test_a_fork_is_never_on_disk_without_its_state(own: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `checkout` that is killed leaves the whole container or none, not one in the state of the image."""
+    made = deep(own, 2)
+    seen: list[bool] = []
+    save = records.save_record
+
+    def look(store: Store, record: records.Record) -> None:
+        seen.append(os.path.lexists(store.path / "containers" / record.name / records.HEAD))
+        save(store, record)
+
+    monkeypatch.setattr(records, "save_record", look)
+    made.checkout(made.state(1), "fork")
+    assert seen == [True]
+    head = containers.get(own, "fork").record.head
+    assert head is not None
+    assert head.number == 1
+
+
+def test_a_new_container_has_nothing_of_a_checkout_that_was_killed(own: Engine) -> None:
+    """What is left in a directory without a record is no part of the next container of that name."""
+    made = deep(own, 2)
+    fork = made.checkout(made.state(1), "fork")
+    (fork.path / records.RECORD).unlink()
+    containers.create(own, own.images.find("busybox"), "fork")
+    assert containers.get(own, "fork").record.head is None

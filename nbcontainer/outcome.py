@@ -24,6 +24,8 @@ class Reason(enum.StrEnum):
     INTERRUPTED = "interrupted"
     KILLED = "killed"
     """It was killed from outside the container."""
+    CONTAINER_ENDED = "container ended"
+    """It was started in a running container, and was killed when that ended."""
     OUT_OF_MEMORY = "out of memory"
     TOO_MANY_PROCESSES = "too many processes"
     STORAGE_LIMIT = "disk quota"
@@ -98,6 +100,8 @@ class Outcome:
             return f"too many processes (limit {self.limit})"
         if self.reason == Reason.STORAGE_LIMIT:
             return f"storage limit reached ({_mebibytes(self.limit)})"
+        if self.reason == Reason.CONTAINER_ENDED:
+            return "ended with its container"
         return "killed from outside the container"
 
     def as_dict(self) -> dict[str, Any]:

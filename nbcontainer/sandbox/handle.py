@@ -10,6 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import plan, protocol
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ class ContainerHandle:
     sockets, by the numbers of more processes in the container, that get the messages about them. If other processes
     can join, `began` is whether the program runs, and `network_namespace` a descriptor of the container's.
 
+    `lost` is why a process has ended of whose end init has said nothing.
+
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container runs on,
     and `kill` ends it.
     """
+
+    lost = Reason.KILLED
 
     def __init__(self, channel: socket.socket, pid: int, pidfd: int) -> None:
         self.channel = channel

@@ -9,6 +9,7 @@ import select
 import signal
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import ContainerHandle
 
@@ -26,6 +27,8 @@ class JoinedHandle(ContainerHandle):
     `container` is the handle of its container, which another thread may read. `pidfd` is init's, so the process is dead
     if it is readable.
     """
+
+    lost = Reason.CONTAINER_ENDED
 
     def __init__(self, container: ContainerHandle) -> None:
         channel, self._theirs = protocol.pair()

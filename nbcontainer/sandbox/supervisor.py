@@ -447,7 +447,7 @@ class Supervisor:
             raise setup_failed(self.running.failed)
         ended = self.running.ended
         if ended is None:
-            return from_status(None, stopped=self.stopped or Reason.KILLED, wall_time=wall_time)
+            return from_status(None, stopped=self.stopped or self.running.lost, wall_time=wall_time)
         return from_status(
             int(ended["ended"]),
             stopped=self.stopped,

@@ -74,9 +74,15 @@ def test_wait_returns_how_jobs_ended(db: Notebook) -> None:
     """`wait` blocks until the job has ended; with `--timeout` it fails in one line and the job continues."""
     db.good(JOB + "while [ ! -e /dev/shm/go ]; do sleep 0.01; done; exit 7")
     assert db.fails("%container wait db --timeout 0.05").startswith("ContainerError: container 'db' still runs")
-    db.good("%container exec db touch /dev/shm/go")
+    db.good("%container exec --no-raise-error db touch /dev/shm/go")  # the end of the job may end it too
     assert str(db.run("ended = %container wait db\nended").value) == "db: exit code 7"
     assert db.run("ended = %container wait db --json\nended").value.value["db"]["outcome"]["exit_code"] == 7
+
+
+def test_a_command_ends_with_its_container(db: Notebook) -> None:
+    """A command that runs when its job ends is killed with it, and the error says so."""
+    db.good(JOB + "while [ ! -e /dev/shm/go ]; do sleep 0.01; done")
+    assert "ended with its container" in db.fails("%container exec db sh -c 'touch /dev/shm/go; sleep 1000'")
 
 
 def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
@@ -93,7 +99,7 @@ def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
 def test_logs_follow_until_the_end(db: Notebook) -> None:
     """`logs -f` shows output as it comes and returns when the job ends; streams stay apart."""
     db.good(JOB + "echo one; while [ ! -e /dev/shm/go ]; do sleep 0.01; done; echo two; echo bad >&2")
-    threading.Timer(0.2, lambda: db.shell.run_line_magic("container", "exec db touch /dev/shm/go")).start()
+    threading.Timer(0.2, lambda: db.shell.run_line_magic("container", "exec --no-raise-error db touch /dev/shm/go")).start()
     ran = db.run("%container logs -f db")
     assert (ran.stdout, ran.stderr, ran.error) == ("one\ntwo\n", "bad\n", None)
 

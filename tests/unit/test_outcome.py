@@ -30,6 +30,7 @@ SEGV_WITH_CORE = 11 | 0x80
         (2, Reason.INTERRUPTED, Reason.INTERRUPTED, 130, 2, "interrupted"),
         (EXIT_3, Reason.INTERRUPTED, Reason.INTERRUPTED, 3, 0, "interrupted"),
         (None, None, Reason.KILLED, 137, 9, "killed from outside the container"),
+        (None, Reason.CONTAINER_ENDED, Reason.CONTAINER_ENDED, 137, 9, "ended with its container"),
         (None, Reason.INTERRUPTED, Reason.INTERRUPTED, 137, 9, "interrupted"),
         (None, Reason.TIMEOUT, Reason.TIMEOUT, 137, 9, "stopped after its time limit (2.5 s)"),
     ],

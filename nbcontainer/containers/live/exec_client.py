@@ -14,6 +14,7 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.live.exec_server import short_path
 from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, ContainerNotFound
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.pipe_locks import LockWatch
@@ -45,6 +46,8 @@ class ExecRequest:
 
 class RemoteProcess(ContainerHandle):
     """The handle of a command that a notebook runs: the messages about it come through the notebook's socket."""
+
+    lost = Reason.CONTAINER_ENDED
 
     def __init__(self, channel: socket.socket, cell: ActiveCell) -> None:
         super().__init__(channel, cell.pid, os.pidfd_open(cell.pid))

@@ -23,7 +23,7 @@ from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.flat import flattening, picking
 from nbcontainer.images.layers.limits import Limits
-from nbcontainer.images.single_files import copying, reading, writing
+from nbcontainer.images.single_files import reading, receiving, sending, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -139,17 +139,17 @@ def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int) -> No
 
 
 def send_path(files: Sequence[int], _: Progress, *, path: str, follow: bool) -> int:
-    """See `nbcontainer.images.single_files.copying.send_path`: the root is the tree, and files[0] the stream."""
+    """See `nbcontainer.images.single_files.sending.send_path`: the root is the tree, and files[0] the stream."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return copying.send_path(_root(), path, files[0], follow=follow)
+    return sending.send_path(_root(), path, files[0], follow=follow)
 
 
 def receive_path(files: Sequence[int], _: Progress, *, path: str, name: str, content: bool) -> int:
-    """Write the stream in files[0] to `path` in the root (`copying.target_in`); return the number of its files."""
+    """Write the stream in files[0] to `path` in the root (`receiving.target_in`); return the number of its files."""
     os.umask(0o022)
-    target = copying.target_in(_root(), path, name, content=content)
+    target = receiving.target_in(_root(), path, name, content=content)
     try:
-        return copying.receive(files[0], target).files
+        return receiving.receive(files[0], target).files
     except OSError as error:
         if error.errno not in _OF_THE_PATH:
             raise
@@ -166,7 +166,7 @@ def send_tar(files: Sequence[int], _: Progress, *, path: str, follow: bool) -> i
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     name = b"" if path.endswith("/.") else os.fsencode(path.rstrip("/").rpartition("/")[2])
-    top = copying.opened_top(_root(), path, follow=follow)
+    top = sending.opened_top(_root(), path, follow=follow)
     try:
         if not name and not stat.S_ISDIR(os.fstat(top).st_mode):
             raise ValueUnavailable("cannot copy the content of a file", hint="leave out the /. at the end of its path")
@@ -182,7 +182,7 @@ def receive_tar(files: Sequence[int], _: Progress, *, path: str, single_id: bool
     of `path` stay in the root, and an entry replaces a link of its name. Raises `ValueUnavailable`,
     `HostileArchive`, `OSError`.
     """
-    folder = copying.opened_folder(_root(), path)
+    folder = sending.opened_folder(_root(), path)
     try:
         unpacked = unpacking.unpack(
             folder,

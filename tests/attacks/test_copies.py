@@ -18,7 +18,7 @@ from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.copying import trees
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.errors import NbcontainerError, ValueUnavailable
-from nbcontainer.images.single_files import copying
+from nbcontainer.images.single_files import receiving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ def entry(kind: bytes, path: bytes = b"", link: bytes = b"", mode: int = 0o644) 
 END = entry(b"e", mode=0)
 
 
-def received(folder: Path, stream: bytes, *, content: bool = False) -> copying.Counts:
+def received(folder: Path, stream: bytes, *, content: bool = False) -> receiving.Counts:
     """Writes a stream to `copy` in a directory."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -149,7 +149,7 @@ def received(folder: Path, stream: bytes, *, content: bool = False) -> copying.C
     os.close(writer)
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        return copying.receive(reader, copying.Target(fd, b"copy", content))
+        return receiving.receive(reader, receiving.Target(fd, b"copy", content))
     finally:
         os.close(reader)
         os.close(fd)
@@ -233,7 +233,7 @@ def test_links_that_are_there_are_not_followed(place: Path) -> None:
 )
 def test_links_of_a_copy_stay_in_it(link: bytes, depth: int, inside: bool) -> None:
     """Up as far as the top, then down: `..` after a name could leave by another link."""
-    assert copying.leads_inside(link, depth) is inside
+    assert receiving.leads_inside(link, depth) is inside
 
 
 def test_damaged_streams_are_errors(place: Path) -> None:

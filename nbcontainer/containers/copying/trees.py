@@ -1,6 +1,6 @@
 """Files and directories out of a container, and into one, running or not: `cp`, and `put` and `get` of directories.
 
-The files are a stream in a pipe (`nbcontainer.images.single_files.copying`). On the container's side a process reads or
+The files are a stream in a pipe (`nbcontainer.images.single_files.stream`). On the container's side a process reads or
 writes them that has the container's tree as its root: a sandbox, or in a running container a copy of its init.
 """
 
@@ -19,7 +19,7 @@ from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerError, ImageError, UsageError, ValueUnavailable
 from nbcontainer.images import sandboxed, trash
-from nbcontainer.images.single_files import copying
+from nbcontainer.images.single_files import receiving, sending
 from nbcontainer.oci import timestamps
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome, Reason
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.containers.container import Container
-    from nbcontainer.images.single_files.copying import Counts
+    from nbcontainer.images.single_files.receiving import Counts
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.store.layout import Store
 
@@ -74,7 +74,7 @@ def copy_out(caller: Caller, path: str, target: HostPath, store: Store, *, follo
     path, content = check(path), path.endswith("/.")
     with _host_target(store, target, _name_of(path), content=content) as place:
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        received = _Thread(lambda: copying.receive(reader, place), lambda: os.close(reader))
+        received = _Thread(lambda: receiving.receive(reader, place), lambda: os.close(reader))
         try:
             left = _call_and_close(caller, sandboxed.send_path, writer, path=path, follow=follow)
         except BaseException as error:
@@ -83,7 +83,7 @@ def copy_out(caller: Caller, path: str, target: HostPath, store: Store, *, follo
             counts = received.join()
         except OSError as error:
             raise _failed(f"write {target.path}", error) from error
-        return copying.Counts(counts.files, left, counts.links)
+        return receiving.Counts(counts.files, left, counts.links)
 
 
 def _call_and_close(caller: Caller, function: Callable[..., Any], fd: int, **arguments: Any) -> Any:
@@ -102,7 +102,7 @@ def _raise_first(other: _Thread, error: BaseException, others: str, own: str) ->
     except OSError as cause:
         raise _failed(others, cause) from cause
     except ValueUnavailable as cause:
-        if not isinstance(error, Exception) or cause.message == copying.TOO_EARLY:
+        if not isinstance(error, Exception) or cause.message == receiving.TOO_EARLY:
             pass
         else:
             raise
@@ -112,18 +112,18 @@ def _raise_first(other: _Thread, error: BaseException, others: str, own: str) ->
 
 
 @contextlib.contextmanager
-def _host_target(store: Store, target: HostPath, name: str, *, content: bool) -> Iterator[copying.Target]:
+def _host_target(store: Store, target: HostPath, name: str, *, content: bool) -> Iterator[receiving.Target]:
     """Yield the host's place for a copy: in an existing directory under its own name, else under the target's name."""
     with contextlib.ExitStack() as stack:
         try:
             try:
                 folder = stack.enter_context(user_files.directory(store, target.path))
-                place = copying.Target(folder, os.fsencode(name), content)
+                place = receiving.Target(folder, os.fsencode(name), content)
             except (FileNotFoundError, NotADirectoryError):
                 if target.directory:
                     raise
                 folder = stack.enter_context(user_files.directory(store, target.path.parent))
-                place = copying.Target(folder, os.fsencode(target.path.name))
+                place = receiving.Target(folder, os.fsencode(target.path.name))
         except OSError as error:
             hint = f"mkdir -p {target.path if target.directory else target.path.parent}"
             raise ImageError(f"cannot write {target.path}: {error.strerror or error}", hint=hint) from error
@@ -151,7 +151,7 @@ def copy_in(caller: Caller, source: HostPath, path: str, store: Store) -> int:
     top, name = _opened(store, source)
     try:
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        sent = _Thread(lambda: copying.send(top, writer, what=str(source.path)), lambda: os.close(writer))
+        sent = _Thread(lambda: sending.send(top, writer, what=str(source.path)), lambda: os.close(writer))
         arguments = {"path": path if not directory or path == "/" else f"{path.rstrip('/')}/", "name": name}
         try:
             found = _call_and_close(caller, sandboxed.receive_path, reader, content=source.content, **arguments)

@@ -1,9 +1,4 @@
-"""Files and directories as a stream between two trees: one side sends, and the other one trusts nothing of it.
-
-Both sides hold descriptors of directories and follow no link below them (openat2(2)). The side of a container runs with
-the container's tree as its root, and nothing is imported there later. The stream has, for each entry, a head, a path,
-the target of a link, and pieces of content with their lengths.
-"""
+"""Receiving a stream (`stream`): its files are written to a directory, and nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -12,38 +7,32 @@ import errno
 import os
 import secrets
 import stat
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ValueUnavailable
-from nbcontainer.linux.files import (
-    RESOLVE_BENEATH,
-    RESOLVE_IN_ROOT,
-    RESOLVE_NO_MAGICLINKS,
-    RESOLVE_NO_SYMLINKS,
-    openat2,
+from nbcontainer.images.single_files.stream import (
+    BELOW,
+    CHUNK,
+    DIRECTORY,
+    END,
+    FOLDER,
+    HEAD,
+    INSIDE,
+    LINK,
+    NOT_THERE,
+    PIECE,
+    REGULAR,
 )
+from nbcontainer.linux.files import openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_HEAD = struct.Struct("<cIqHH")  # kind, mode, time of modification in ns, bytes of the path, bytes of a link's target
-_PIECE = struct.Struct("<I")
-_CHUNK = 1 << 16
-DIRECTORY, REGULAR, LINK, END = b"d", b"f", b"l", b"e"
-_KINDS = {stat.S_IFDIR: DIRECTORY, stat.S_IFREG: REGULAR, stat.S_IFLNK: LINK}
-
 TOO_EARLY = "the copy ended too early"
 """The problem if the other side has stopped, for a reason that it reports itself."""
 
-_INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-_BELOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -53,143 +42,6 @@ class Counts:
     files: int = 0
     special: int = 0
     links: int = 0
-
-
-# Sending
-
-
-def send_path(root: int, path: str, out: int, *, follow: bool) -> int:
-    """Send the file or directory at `path` below `root` to the descriptor `out`; return the number left out.
-
-    Raises as `opened_top`.
-    """
-    top = opened_top(root, path, follow=follow)
-    try:
-        return send(top, out, what=f"{path} in the container")
-    finally:
-        os.close(top)
-
-
-def opened_top(root: int, path: str, *, follow: bool) -> int:
-    """Return a descriptor of what is at `path` below `root`, which the caller closes; O_PATH for a link or a device.
-
-    Links on the way stay below `root`, and the last name is followed if it is a link and `follow` is true. Raises
-    `ValueUnavailable` if there is no such file, and `OSError`.
-    """
-    only = 0 if follow else os.O_NOFOLLOW
-    try:
-        top = openat2(root, path, os.O_PATH | os.O_CLOEXEC | only, resolve=_INSIDE)
-        if stat.S_IFMT(os.fstat(top).st_mode) in (stat.S_IFREG, stat.S_IFDIR):  # a pipe or a device is not opened
-            os.close(top)
-            top = openat2(root, path, _READ & ~os.O_NOFOLLOW | only, resolve=_INSIDE)
-    except OSError as error:
-        if error.errno not in _NOT_THERE:
-            raise
-        raise ValueUnavailable(f"no such file in the container: {path}", hint="check the path") from None
-    return top
-
-
-def opened_folder(root: int, path: str) -> int:
-    """Return a descriptor of the directory at `path` below `root`, which the caller closes; links stay below `root`.
-
-    Raises `ValueUnavailable` if there is none, and `OSError`.
-    """
-    try:
-        return openat2(root, path, _FOLDER, resolve=_INSIDE)
-    except OSError as error:
-        if error.errno not in _NOT_THERE:
-            raise
-        raise ValueUnavailable(f"no such directory in the container: {path}", hint="make it in a cell") from None
-
-
-def send(top: int, out: int, *, what: str) -> int:
-    """Send what the descriptor `top` leads to, and all below it; return the number of special files left out.
-
-    That of a link is O_PATH.
-
-    Raises `ValueUnavailable` if it is a special file itself, `OSError`.
-    """
-    kind = _KINDS.get(stat.S_IFMT(os.fstat(top).st_mode))
-    if kind is None:
-        hint = "copy regular files, directories and links"
-        raise ValueUnavailable(f"cannot copy {what}: it is a pipe, a socket or a device", hint=hint)
-    sender = _Sender(top, out)
-    sender.all_of(kind)
-    return sender.special
-
-
-class _Sender:
-    def __init__(self, top: int, out: int) -> None:
-        self._top = top
-        self._out = out
-        self.special = 0
-
-    def all_of(self, kind: bytes) -> None:
-        """Send the top, all below it, and the end."""
-        if kind == LINK:
-            self._head(LINK, os.fstat(self._top), b"", os.readlink(b"", dir_fd=self._top))
-        elif kind == REGULAR:
-            self._file(os.dup(self._top), b"")
-        else:
-            waiting = [b""]
-            while waiting:
-                waiting += self._directory(waiting.pop())
-        self._write(_HEAD.pack(END, 0, 0, 0, 0))
-
-    def _directory(self, path: bytes) -> list[bytes]:
-        """Send a directory and the files in it; return the paths of the directories in it, the last one first."""
-        fd = openat2(self._top, path or b".", _FOLDER, resolve=_BELOW)
-        try:
-            self._head(DIRECTORY, os.fstat(fd), path)
-            below = []
-            for name in sorted(os.fsencode(name) for name in os.listdir(fd)):  # noqa: PTH208 - of a descriptor
-                if self._entry(fd, name, inner := path + b"/" + name if path else name):
-                    below.append(inner)
-            return below[::-1]
-        finally:
-            os.close(fd)
-
-    def _entry(self, folder: int, name: bytes, path: bytes) -> bool:
-        """Send a file or a link; return whether the entry is a directory. What has just been removed is left out."""
-        try:
-            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            kind = _KINDS.get(stat.S_IFMT(facts.st_mode))
-            if kind == LINK:
-                self._head(LINK, facts, path, os.readlink(name, dir_fd=folder))
-            elif kind == REGULAR:
-                self._file(os.open(name, _READ, dir_fd=folder), path)
-            elif kind is None:
-                self.special += 1
-        except OSError as error:
-            if error.errno not in _NOT_THERE:
-                raise
-            return False
-        return kind == DIRECTORY
-
-    def _file(self, fd: int, path: bytes) -> None:
-        """Send a file, as long as it is when it is read, and close it."""
-        try:
-            facts = os.fstat(fd)
-            if not stat.S_ISREG(facts.st_mode):  # it was replaced meanwhile
-                return
-            self._head(REGULAR, facts, path)
-            while data := os.read(fd, _CHUNK):
-                self._write(_PIECE.pack(len(data)) + data)
-            self._write(_PIECE.pack(0))
-        finally:
-            os.close(fd)
-
-    def _head(self, kind: bytes, facts: os.stat_result, path: bytes, link: bytes = b"") -> None:
-        mode = stat.S_IMODE(facts.st_mode)
-        self._write(_HEAD.pack(kind, mode, facts.st_mtime_ns, len(path), len(link)) + path + link)
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._out, view) :]
-
-
-# Receiving
 
 
 @dataclass(frozen=True)
@@ -282,23 +134,23 @@ class _Receiver:
             self._base = os.dup(target.folder)
             return
         try:
-            self._base = openat2(target.folder, target.name, _FOLDER, resolve=_BELOW)
+            self._base = openat2(target.folder, target.name, FOLDER, resolve=BELOW)
         except FileNotFoundError:
             self._new = b".nbcontainer-" + secrets.token_hex(8).encode()
             os.mkdir(self._new, 0o700, dir_fd=target.folder)
-            self._base = openat2(target.folder, self._new, _FOLDER, resolve=_BELOW)
+            self._base = openat2(target.folder, self._new, FOLDER, resolve=BELOW)
             self._late.append((b"", top))
 
     def _below(self, entry: Entry) -> None:
         """Write an entry below the top."""
         above, _, name = entry.path.rpartition(b"/")
-        folder = openat2(self._base, above, _FOLDER, resolve=_BELOW) if above else os.dup(self._base)
+        folder = openat2(self._base, above, FOLDER, resolve=BELOW) if above else os.dup(self._base)
         try:
             if entry.kind == DIRECTORY:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=folder)
                     self._late.append((entry.path, entry))
-                os.close(openat2(folder, name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve=_BELOW))
+                os.close(openat2(folder, name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, resolve=BELOW))
                 self._files += 1
             else:
                 self._put(folder, name, entry, depth=entry.path.count(b"/"))
@@ -339,7 +191,7 @@ class _Receiver:
 
     def _finish(self, path: bytes, entry: Entry) -> None:
         """Give a new directory its mode and its time, after all that is in it."""
-        fd = openat2(self._base, path, _FOLDER, resolve=_BELOW) if path else os.dup(self._base)
+        fd = openat2(self._base, path, FOLDER, resolve=BELOW) if path else os.dup(self._base)
         try:
             os.fchmod(fd, self._mode(entry))
             os.utime(fd, ns=(entry.mtime, entry.mtime))
@@ -352,7 +204,7 @@ class _Receiver:
     # The stream
 
     def _next(self) -> Entry:
-        kind, mode, mtime, path, link = _HEAD.unpack(self._read(_HEAD.size))
+        kind, mode, mtime, path, link = HEAD.unpack(self._read(HEAD.size))
         entry = Entry(kind, mode, mtime, self._read(path), self._read(link))
         names = entry.path.split(b"/") if entry.path else []
         wrong = any(name in (b"", b".", b"..") or b"\0" in name for name in names)
@@ -363,8 +215,8 @@ class _Receiver:
         return entry
 
     def _pieces(self) -> Iterator[bytes]:
-        while length := _PIECE.unpack(self._read(_PIECE.size))[0]:
-            if length > _CHUNK:
+        while length := PIECE.unpack(self._read(PIECE.size))[0]:
+            if length > CHUNK:
                 raise _damaged()
             yield self._read(length)
 
@@ -395,7 +247,7 @@ def _damaged() -> ValueUnavailable:
 def _remove_tree(folder: int, name: bytes) -> None:
     """Remove a directory that this process has made, by descriptors: a link in it is removed and not followed."""
     with contextlib.suppress(OSError):
-        fd = openat2(folder, name, _FOLDER, resolve=_BELOW)
+        fd = openat2(folder, name, FOLDER, resolve=BELOW)
         try:
             for inner in os.listdir(fd):  # noqa: PTH208 - of a descriptor
                 raw = os.fsencode(inner)
@@ -415,17 +267,17 @@ def target_in(root: int, path: str, name: str, *, content: bool) -> Target:
     name of the path, whose directory must exist. Raises `ValueUnavailable`.
     """
     try:
-        return Target(openat2(root, path, _FOLDER, resolve=_INSIDE), os.fsencode(name), content, guarded=False)
+        return Target(openat2(root, path, FOLDER, resolve=INSIDE), os.fsencode(name), content, guarded=False)
     except OSError as error:
-        if error.errno not in _NOT_THERE:
+        if error.errno not in NOT_THERE:
             raise
     above, _, last = path.rpartition("/")
     if not last or last in (".", ".."):
         raise ValueUnavailable(f"no such directory in the container: {path}", hint="make it in a cell") from None
     try:
-        folder = openat2(root, above or "/", _FOLDER, resolve=_INSIDE)
+        folder = openat2(root, above or "/", FOLDER, resolve=INSIDE)
     except OSError as error:
-        if error.errno not in _NOT_THERE:
+        if error.errno not in NOT_THERE:
             raise
         raise ValueUnavailable(f"no such directory in the container: {above}", hint="make it in a cell") from None
     return Target(folder, os.fsencode(last), guarded=False)

@@ -24,6 +24,7 @@ from nbcontainer.containers.cow import attaching, volume_changes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history import flats, flatten
 from nbcontainer.errors import NbcontainerError
+from tests.linux.cell_python import python_volumes
 from tests.running import run_script
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _flatten(made: Container) -> None:
 
 
 def _cell(made: Container, script: str, directory: str = "") -> None:
-    volumes = (cast("Volume", parse_volume(f"{directory}:/w:cow")),) if directory else ()
+    volumes = (cast("Volume", parse_volume(f"{directory}:/w:cow")), *python_volumes()) if directory else ()
     run_script(_engine(made), script, name=made.name, volumes=volumes)
 
 

@@ -10,7 +10,18 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.linux.model_facts import DO, Facts, Groups, copy, inodes, linked, of_directory
+from tests.linux.model_facts import (
+    DO,
+    Facts,
+    Groups,
+    by_names,
+    copy,
+    drop_attributes,
+    followed,
+    inodes,
+    moved,
+    of_directory,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,18 +39,7 @@ class Cell:
     @property
     def facts(self) -> Facts:
         """The tree, and the names of the same file."""
-        names: dict[object, list[str]] = {}
-        for path, group in self.groups.items():
-            names.setdefault(group, []).append(path)
-        return self.tree | linked(names.values())
-
-
-def drop_attributes(top: Path) -> None:
-    """Remove the attributes of all files below a directory: `mv` of busybox copies lower layers without them."""
-    for path in top.rglob("*"):
-        for name in os.listxattr(path, follow_symlinks=False):
-            if name.startswith("user."):
-                os.removexattr(path, name, follow_symlinks=False)
+        return self.tree | by_names(self.groups)
 
 
 class Trees:
@@ -97,13 +97,8 @@ class Trees:
             drop_attributes(after / "b")
         new = self.cell(after, was)
         if copies:
-            new.groups |= self._moved(new)
+            new.groups |= moved(new.groups, self.now.groups, len(self.cells))
         return new
-
-    def _moved(self, new: Cell) -> Groups:
-        """The files that were moved from `d` to `b`: they are copies, and those that were one file still are."""
-        old, count = self.now.groups, len(self.cells)
-        return {path: (count, old["d" + path[1:]]) for path in new.groups if path.startswith("b/")}
 
     def copied(self) -> Path:
         """A copy of the present tree, for the next state."""
@@ -116,15 +111,8 @@ class Trees:
         return after
 
     def cell(self, after: Path, was: dict[str, tuple[int, int]]) -> Cell:
-        """The state with the tree `after`. A file that was not touched is still the one that it was.
-
-        overlayfs copies a file that changes, so it is not the same as its other names any more.
-        """
-        old, count = self.now.groups, len(self.cells)
-        groups = {
-            path: old[path] if was.get(path) == found and path in old else (count, found[0])
-            for path, found in inodes(after).items()
-        }
+        """The state with the tree `after`; `was` are the files before it."""
+        groups = followed(after, was, self.now.groups, len(self.cells))
         return Cell(self.head, of_directory(after), changed=False, groups=groups)
 
     def restored(self, chosen: int, path: str) -> Cell | None:

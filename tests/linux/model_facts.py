@@ -110,6 +110,39 @@ def inodes(top: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def followed(top: Path, was: dict[str, tuple[int, int]], old: Groups, number: int) -> Groups:
+    """The identities of the files below a directory that `was` so before a cell, and whose files had `old` ones.
+
+    A file that was not touched is still the one that it was. overlayfs copies a file that changes, so it is not the
+    same as its other names any more.
+    """
+    return {
+        path: old[path] if was.get(path) == found and path in old else (number, found[0])
+        for path, found in inodes(top).items()
+    }
+
+
+def moved(groups: Groups, old: Groups, number: int) -> Groups:
+    """The identities of files that busybox moved from `d` to `b`: copies, and those that were one file still are."""
+    return {path: (number, old["d" + path[1:]]) for path in groups if path.startswith("b/")}
+
+
+def drop_attributes(top: Path) -> None:
+    """Remove the attributes of a directory and all below it: `mv` of busybox copies lower layers without them."""
+    for path in (top, *top.rglob("*")):
+        for name in os.listxattr(path, follow_symlinks=False):
+            if name.startswith(("user.", "security.capability")):
+                os.removexattr(path, name, follow_symlinks=False)
+
+
+def by_names(groups: Groups) -> Facts:
+    """Facts about names of the same file, by their identities."""
+    names: dict[object, list[str]] = {}
+    for path, group in groups.items():
+        names.setdefault(group, []).append(path)
+    return linked(names.values())
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a file or tree. Names of one file become files of their own: `Groups` say which were one."""
     keep = "--preserve=mode,ownership,timestamps,xattr"

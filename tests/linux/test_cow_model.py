@@ -5,16 +5,16 @@ The length is set by NBCONTAINER_COW_EXAMPLES, NBCONTAINER_COW_STEPS and NBCONTA
 
 from __future__ import annotations
 
+import ast
 import itertools
 import os
 import secrets
+import shlex
 import shutil
-import stat
 import subprocess
-import tarfile
-from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, cast
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -35,13 +35,26 @@ from nbcontainer.containers.history.volume_states import layers_of
 from nbcontainer.containers.integrity.container_check import check_containers
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ChangesRefused, ContainerError
+from tests.linux import tree_facts
+from tests.linux.cell_python import HERE, IN_CELLS, python_volumes
 from tests.linux.killed import killed
-from tests.linux.model_facts import DO, PATHS, ROOT, Facts, copy
+from tests.linux.model_facts import (
+    DO,
+    PATHS,
+    ROOT,
+    Facts,
+    Groups,
+    copy,
+    drop_attributes,
+    followed,
+    inodes,
+    moved,
+)
+from tests.linux.tree_facts import facts_of
+from tests.linux.volume_views import CAPABILITY, CAPABLE, DO_MORE, KINDS, View, files, names, steady, without_capability
 from tests.running import run_script
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.record import Record
     from nbcontainer.sandbox.spec import Volume
@@ -52,65 +65,6 @@ STEPS = int(os.environ.get("NBCONTAINER_COW_STEPS", "12"))
 KILLS = int(os.environ.get("NBCONTAINER_COW_KILLS", "1"))
 """Processes of each example that are killed: each costs a start of the interpreter."""
 
-KINDS = sorted(DO)
-"""What cells do."""
-
-
-@dataclass
-class View:
-    """A state of the model: the one before it, the directory with what cells see, and whether its cell changed that.
-
-    `number` is that of the state in the container.
-    """
-
-    parent: int
-    place: Path
-    changed: bool
-    number: int = 0
-
-
-def of_directory(top: Path) -> Facts:
-    """The facts of all files below a directory: type, owner, mode, time, content or target.
-
-    Links have no time here: `mv` of busybox gives a link another one if it has to copy a directory of the host.
-    """
-    found: Facts = {}
-    for folder, directories, files in os.walk(top):
-        for name in (*directories, *files):
-            path = os.path.join(folder, name)  # noqa: PTH118
-            facts, key = os.lstat(path), os.path.relpath(path, top)
-            owner = (facts.st_uid, facts.st_gid) if ROOT else ()
-            if stat.S_ISLNK(facts.st_mode):
-                found[key] = ("link", owner, os.readlink(path))  # noqa: PTH115
-            elif stat.S_ISDIR(facts.st_mode):
-                found[key] = ("directory", owner, stat.S_IMODE(facts.st_mode))
-            else:
-                with open(path, "rb") as file:  # noqa: PTH123
-                    found[key] = ("file", owner, stat.S_IMODE(facts.st_mode), int(facts.st_mtime), file.read())
-    return found
-
-
-def of_tar(data: bytes) -> Facts:
-    """The facts of all files in a tar, as `of_directory` has them."""
-    found: Facts = {}
-    with tarfile.open(fileobj=BytesIO(data)) as tar:
-        for entry in tar:
-            key = entry.name.removeprefix("./").rstrip("/")
-            if key in ("", "."):
-                continue
-            owner = (entry.uid, entry.gid) if ROOT else ()
-            if entry.issym():
-                found[key] = ("link", owner, entry.linkname)
-            elif entry.isdir():
-                found[key] = ("directory", owner, entry.mode)
-            else:
-                source = tar.getmember(entry.linkname) if entry.islnk() else entry
-                content = tar.extractfile(source)
-                assert content is not None
-                owner = (source.uid, source.gid) if ROOT else ()
-                found[key] = ("file", owner, source.mode, int(source.mtime), content.read())
-    return found
-
 
 class Volumes(RuleBasedStateMachine):
     """One container with one volume, and its model.
@@ -120,6 +74,7 @@ class Volumes(RuleBasedStateMachine):
 
     engine: Engine
     scratch: Path
+    counts: ClassVar[Counter[str]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,11 +85,18 @@ class Volumes(RuleBasedStateMachine):
         (self.host / "d").mkdir(parents=True)
         (self.host / "a").write_text("of the host\n")
         (self.host / "d" / "e").write_text("of the host\n")
+        for name in ("h", "d/a"):
+            os.link(self.host / "a", self.host / name)
+        for name in ("a", "d"):
+            os.setxattr(self.host / name, "user.mine", b"of the host")
+        if ROOT:
+            os.setxattr(self.host / "d" / "e", CAPABILITY, bytes.fromhex(CAPABLE))
         run_script(self.engine, "true")
         containers.create(self.engine, self.engine.images.find("busybox"), self.name)
         self.volume = cast("Volume", parse_volume(f"{self.host}:/w:cow"))
         self.forks: list[str] = []
-        self.views = [View(-1, self._copy(self.host), changed=False)]
+        self.python = python_volumes()
+        self.views = [View(-1, self._copy(self.host), self._host_groups(), changed=False)]
         self.head = self.base = self.tip = self.killed = 0
         self.crossed = False
         self._run("true")
@@ -145,31 +107,43 @@ class Volumes(RuleBasedStateMachine):
         return containers.get(self.engine, self.name)
 
     def _copy(self, source: Path) -> Path:
-        """A copy of a directory, in which names of one file are files of their own.
-
-        overlayfs copies a file when one of its names changes, and the others keep what they had. Which names are one
-        file, the model of histories compares.
-        """
+        """A copy of a directory, in which names of one file are files of their own: `groups` say which were."""
         target = self.top / secrets.token_hex(4)
         copy(source, target)
         return target
 
+    def _host_groups(self) -> Groups:
+        return {path: ("host", found[0]) for path, found in inodes(self.host).items()}
+
     def _cell(self, script: str) -> bytes:
-        ran = run_script(self.engine, script, name=self.name, volumes=(self.volume,))
+        volumes = (self.volume, *self.python)
+        ran = run_script(self.engine, f"PY='{IN_CELLS}'; {script}", name=self.name, volumes=volumes)
         assert ran.outcome.ok, ran.stderr
         return ran.stdout
 
     def _run(self, script: str) -> None:
         """Run a script in the container, and in a copy of the model's directory."""
-        place = self._copy(self.views[self.head].place)
-        subprocess.run(["busybox", "sh", "-c", script], cwd=place, check=False, stderr=subprocess.DEVNULL)
+        place, groups = self._modelled(script)
         before = layers_of(self.made.record.volumes)
         self._cell(f"cd /w && {{ {script}; }} 2>/dev/null; true")
-        self._add(place, changed=before != layers_of(self.made.record.volumes))
+        self._add(place, groups, changed=before != layers_of(self.made.record.volumes))
 
-    def _add(self, place: Path, *, changed: bool) -> None:
+    def _modelled(self, script: str) -> tuple[Path, Groups]:
+        """What cells see after a script: a new directory, and which files in it are one."""
+        now, count = self.views[self.head], len(self.views)
+        place = self._copy(now.place)
+        was, copies = inodes(place), script == DO["move"] and (place / "d").is_dir()
+        whole = ["busybox", "sh", "-c", f"PY='{HERE}'; {script}"]
+        subprocess.run(whole, cwd=place, check=False, stderr=subprocess.DEVNULL)
+        groups = followed(place, was, now.groups, count)
+        if copies:
+            drop_attributes(place / "b")
+            groups |= moved(groups, now.groups, count)
+        return place, groups
+
+    def _add(self, place: Path, groups: Groups, *, changed: bool) -> None:
         head = self.made.record.head
-        self.views.append(View(self.head, place, changed, 0 if head is None else head.number))
+        self.views.append(View(self.head, place, groups, changed, 0 if head is None else head.number))
         self.head = self.tip = len(self.views) - 1
 
     def _changed(self, at: int) -> list[int]:
@@ -180,21 +154,22 @@ class Volumes(RuleBasedStateMachine):
             at = self.views[at].parent
         return found
 
-    def _see(self) -> bytes:
-        """A tar of the volume in a cell that leaves no state."""
+    def _see(self) -> Facts:
+        """The facts of the volume, from a cell that leaves no state."""
         out: list[bytes] = []
         err: list[bytes] = []
-        options = run_options({"volumes": (self.volume,)})
-        request, made = Request("", self.name, (), "cd /w && tar c .", False, options), self.made
+        options = run_options({"volumes": (self.volume, *self.python)})
+        script = f"cd /w && exec {IN_CELLS} -c {shlex.quote(Path(tree_facts.__file__).read_text())}"
+        request, made = Request("", self.name, (), script, False, options), self.made
         streams = Streams(out.append, err.append)
         outcome = running.run_in(self.engine, made, made.image(), request, streams, keep=False)
         assert outcome.ok, err
-        return b"".join(out)
+        return cast("Facts", ast.literal_eval(b"".join(out).decode()))
 
     @rule(kind=some.sampled_from(KINDS), path=some.sampled_from(PATHS), mode=some.sampled_from(("00", "55", "70")))
     def cell(self, kind: str, path: str, mode: str) -> None:
         """Run a cell that changes something, or nothing."""
-        self._run(DO[kind].format(p=path, n=next(self.numbers), m=mode))
+        self._run(DO_MORE[kind].format(p=path, n=next(self.numbers), m=mode))
 
     @rule()
     def apply(self) -> None:
@@ -203,26 +178,47 @@ class Volumes(RuleBasedStateMachine):
             with pytest.raises(ChangesRefused):
                 volume_changes.apply(self.made)
             return
-        host = of_directory(self.host)
+        host, was = facts_of(str(self.host)), inodes(self.host)
         try:
             volume_changes.apply(self.made)
         except ChangesRefused:  # what an earlier `apply` wrote, before its undo, is a change of the host
             assert self.crossed
-            assert of_directory(self.host) == host
+            assert facts_of(str(self.host)) == host
             volume_changes.apply(self.made, force=True)
-        self._applied()
+        self._applied(was)
 
-    def _applied(self) -> None:
-        assert of_directory(self.host) == of_directory(self.views[self.head].place)
+    def _applied(self, was: dict[str, tuple[int, int]]) -> None:
+        """The host has all facts that cells saw; `was` are its files before. Only capabilities are not written."""
+        found = facts_of(str(self.host))
+        now = inodes(self.host)
+        written = {path for path, one in now.items() if path not in was or was[path][0] != one[0]}
+        assert all(one == without_capability(one) for path, one in files(found).items() if path in written)
+        there, seen = (
+            {path: without_capability(one) for path, one in files(all_).items()} for all_ in (found, self.seen)
+        )
+        if self.crossed:  # the host has a part of it already, with times of its own
+            assert steady(there) == steady(seen)
+        else:
+            assert there == seen
+            self._compare_names(found, was)
         self.base, self.crossed = self.head, False
-        self._add(self.views[self.head].place, changed=True)
+        self._add(self._copy(self.host), self._host_groups(), changed=True)
+
+    def _compare_names(self, found: Facts, was: dict[str, tuple[int, int]]) -> None:
+        """Names of one file are that on the host. A file that no cell changed has its other names there, too."""
+        groups = [set(cast("tuple[str]", one)) for one in names(found).values()]
+        for one in names(self.seen).values():
+            assert any(group.issuperset(cast("tuple[str]", one)) for group in groups)
+        for group in groups:
+            if tuple(sorted(group)) not in names(self.seen).values():
+                assert len({was[path][0] for path in group}) == 1
 
     @precondition(lambda self: volume_changes.has_changes(self.made))
     @rule()
     def discard(self) -> None:
         """Cells see the host's directory again."""
         volume_changes.discard(self.made)
-        self._add(self._copy(self.host), changed=True)
+        self._add(self._copy(self.host), self._host_groups(), changed=True)
 
     @rule(steps=some.integers(1, 3))
     def undo(self, steps: int) -> None:
@@ -265,11 +261,15 @@ class Volumes(RuleBasedStateMachine):
         except ContainerError:
             assert self.made.record.head == before.head
             return
-        place, source = self._copy(self.views[self.head].place), old.place / path
+        now = self.views[self.head]
+        place, source, groups = self._copy(now.place), old.place / path, dict(now.groups)
         subprocess.run(["rm", "-rf", place / path], check=True)
         if source.exists() or source.is_symlink():
             copy(source, place / path)
-        self._add(place, changed=layers_of(self.made.record.volumes) != layers_of(before.volumes))
+        inside = [one for one in {*groups, *old.groups} if one == path or one.startswith(f"{path}/")]
+        groups = {one: group for one, group in groups.items() if one not in inside}
+        groups |= {one: old.groups[one] for one in inside if one in old.groups}
+        self._add(place, groups, changed=layers_of(self.made.record.volumes) != layers_of(before.volumes))
 
     def _line(self) -> list[int]:
         """The states since `base`, the newest first."""
@@ -322,6 +322,7 @@ class Volumes(RuleBasedStateMachine):
         made.remove()
         for view in self.views:
             subprocess.run(["cp", "-a", self.host / "z", view.place / "z"], check=True)
+            view.groups["z"] = ("host", number)
 
     @precondition(lambda self: self.killed < KILLS)
     @rule(
@@ -334,12 +335,12 @@ class Volumes(RuleBasedStateMachine):
         if kind == "undo" and not self._changed(self.head):
             return  # it would lead to before `base`
         self.killed += 1
-        before, host = self.made.record, of_directory(self.host)
-        place, words = self.views[self.head].place, list[str]()
+        self.counts["kills"] += 1
+        before, host, was = self.made.record, facts_of(str(self.host)), inodes(self.host)
+        new, words = (self.views[self.head].place, self.views[self.head].groups), list[str]()
         if kind in DO:
             script = DO[kind].format(p=path, n=next(self.numbers), m="55")
-            place = self._copy(place)
-            subprocess.run(["busybox", "sh", "-c", script], cwd=place, check=False, stderr=subprocess.DEVNULL)
+            new = self._modelled(script)
             words = [f"cd /w && {{ {script}; }} 2>/dev/null; true", str(self.host)]
         elif kind == "checkout":
             words.append(f"cow-{secrets.token_hex(4)}")
@@ -347,11 +348,11 @@ class Volumes(RuleBasedStateMachine):
         killed(self.engine, self.name, kind, words, moment)
         self.start_again()
         self._see()  # the next use of the container
-        self._after_kill(kind, before, place)
         if kind != "apply" or self.made.record.count == before.count:
-            assert of_directory(self.host) == host
+            assert facts_of(str(self.host)) == host
+        self._after_kill(kind, before, new, was)
 
-    def _after_kill(self, kind: str, before: Record, place: Path) -> None:
+    def _after_kill(self, kind: str, before: Record, new: tuple[Path, Groups], was: dict[str, tuple[int, int]]) -> None:
         """Find out whether it was done, and move the model."""
         record, changed, ahead = self.made.record, self._changed(self.head), self._ahead()
         if kind == "undo" and record.head != before.head:
@@ -362,11 +363,11 @@ class Volumes(RuleBasedStateMachine):
             self.tip = self.head
         elif kind not in ("undo", "redo", "prune", "checkout") and record.count > before.count:
             if kind == "apply":
-                self._applied()
+                self._applied(was)
             elif kind == "discard":
-                self._add(self._copy(self.host), changed=True)
+                self._add(self._copy(self.host), self._host_groups(), changed=True)
             else:
-                self._add(place, changed=layers_of(before.volumes) != layers_of(record.volumes))
+                self._add(*new, changed=layers_of(before.volumes) != layers_of(record.volumes))
 
     @rule()
     def start_again(self) -> None:
@@ -376,7 +377,9 @@ class Volumes(RuleBasedStateMachine):
     @invariant()
     def trees_agree(self) -> None:
         """Cells see the model's directory, and `changes` lists something if and only if it differs from the host's."""
-        assert of_tar(self._see()) == of_directory(self.views[self.head].place)
+        self.counts["steps"] += 1
+        self.seen = self._see()
+        assert steady(files(self.seen)) | names(self.seen) == self.views[self.head].facts
         assert check_containers(self.engine.store) == []
         assert not [*self.host.rglob(".nbcontainer-*")]
         if not volume_changes.list_changes(self.made).changes:
@@ -407,9 +410,9 @@ def test_volumes_agree_with_a_model_that_copies_the_directory(
     `apply`."""
     monkeypatch.setattr(attaching, "MOST_LAYERS", 3)
     assert engine
-    own = Engine(tmp_path / "store")
+    own, counts = Engine(tmp_path / "store"), Counter[str]()
     try:
-        machine = type("Bound", (Volumes,), {"engine": own, "scratch": tmp_path})
+        machine = type("Bound", (Volumes,), {"engine": own, "scratch": tmp_path, "counts": counts})
         chosen = settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
@@ -424,3 +427,4 @@ def test_volumes_agree_with_a_model_that_copies_the_directory(
         run_state_machine_as_test(machine, settings=chosen)
     finally:
         own.close()
+        print(*(f"{number} {what}" for what, number in counts.items()))

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """The facts of a file or directory of the host (stat(2)); times are in nanoseconds, ids those of the container."""
+    """The facts of a file or directory of the host (stat(2)); times are in nanoseconds, ids those of the container.
+
+    `attributes` stand for those of a directory (`nbcontainer.images.cow.attributes.mark`); 0 if they are not known.
+    """
 
     mode: int
     inode: int
@@ -20,6 +23,7 @@ class Before(NamedTuple):
     uid: int
     gid: int
     mtime: int
+    attributes: int = 0
 
     @classmethod
     def of(cls, facts: os.stat_result) -> Before:
@@ -45,6 +49,9 @@ class Before(NamedTuple):
         return stat.S_IMODE(self.mode), self.uid, self.gid
 
 
+_LENGTHS = (len(Before._fields) - 1, len(Before._fields))
+"""An older version noted no attributes."""
+
 Noted = dict[bytes, Before | None]
 """What was at each path, None for nothing."""
 
@@ -58,6 +65,6 @@ def decode(documents: Iterable[Any]) -> Noted:
         for path, fields in document.items():
             if fields is None:
                 noted.setdefault(os.fsencode(path), None)
-            elif isinstance(fields, list) and [type(one) for one in fields] == [int] * len(Before._fields):
+            elif isinstance(fields, list) and len(fields) in _LENGTHS and {type(one) for one in fields} == {int}:
                 noted.setdefault(os.fsencode(path), Before(*fields))
     return noted

@@ -9,6 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nbcontainer.images.cow import attributes
 from nbcontainer.images.cow.before import Before, Noted
 from nbcontainer.images.cow.below import join, look, names, opened, walk
 from nbcontainer.images.cow.merged import Entries, Entry, Kind, inside
@@ -20,6 +21,7 @@ STAGING = b".nbcontainer-apply-"
 """How the names of staging directories begin, which are in the host's directory while changes are applied."""
 
 _CHUNK = 1 << 20
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 MEANWHILE = "changed on the host meanwhile"
 REMOVED = "removed from the host meanwhile"
@@ -96,9 +98,7 @@ def compare(view: View, *, force: bool = False) -> Comparison:
             found.conflicts.append((path, reason))
         elif host is not None and _is_merged(view, path, entry, host):
             found.merges.append(Action(path, entry, host))
-        elif done(view, path, entry, host) and (
-            _is_linked_alike(view, entry, host) or conflict(view, path, host, force=force)
-        ):
+        elif is_same(view, path, entry, host, force=force):
             whole = path
         else:
             whole = path
@@ -179,6 +179,16 @@ def mode_of(entry: Entry) -> int:
     return stat.S_IMODE(entry.facts.st_mode) & (0o3777 if entry.is_directory else 0o1777)
 
 
+def is_same(view: View, path: bytes, entry: Entry, host: os.stat_result | None, *, force: bool = False) -> bool:
+    """Return whether nothing is to be written at a path: the host has all that the changes have there.
+
+    If the host has made the same change itself, its times and links may be others. Raises `OSError`.
+    """
+    if not done(view, path, entry, host):
+        return False
+    return _is_exact(view, path, entry) or bool(conflict(view, path, host, force=force))
+
+
 def done(view: View, path: bytes, entry: Entry, host: os.stat_result | None) -> bool:
     """Return whether the host has at `path` what the changes have there. Raises `OSError`."""
     if host is None or entry.kind == Kind.DELETED:
@@ -190,7 +200,21 @@ def done(view: View, path: bytes, entry: Entry, host: os.stat_result | None) -> 
     if stat.S_ISLNK(host.st_mode):
         with opened(view.tree, path) as there, opened(view.layers[entry.layer], path) as here:
             return os.readlink("", dir_fd=there) == os.readlink("", dir_fd=here)
-    return not entry.is_directory or _has_same_below(view, path)
+    return not entry.is_directory or (_has_attributes_of(view, path, entry) and _has_same_below(view, path))
+
+
+def _is_exact(view: View, path: bytes, entry: Entry) -> bool:
+    """Return whether the host has the same facts at a path and at all that is below it. Raises `OSError`."""
+    below = inside(view.entries, path) if entry.is_directory else []
+    return all(_has_facts_of(view, one, view.entries[one]) for one in (path, *below))
+
+
+def _has_facts_of(view: View, path: bytes, entry: Entry) -> bool:
+    """Return whether the time and the names of the same file are those of the changes."""
+    host = look(view.tree, path)
+    if host is None or entry.kind == Kind.DELETED:
+        return host is None and entry.kind == Kind.DELETED
+    return host.st_mtime_ns == entry.facts.st_mtime_ns and _is_linked_alike(view, entry, host)
 
 
 def _is_linked_alike(view: View, entry: Entry, host: os.stat_result | None) -> bool:
@@ -213,9 +237,8 @@ def _is_alike(entry: Entry, host: os.stat_result) -> bool:
 
 
 def _has_content_of(view: View, path: bytes, entry: Entry) -> bool:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with opened(view.tree, path, flags) as there, opened(view.layers[entry.layer], path, flags) as here:
-        if os.fstat(there).st_size != entry.facts.st_size:
+    with opened(view.tree, path, _READ) as there, opened(view.layers[entry.layer], path, _READ) as here:
+        if os.fstat(there).st_size != entry.facts.st_size or attributes.kept(there) != attributes.kept(here):
             return False
         offset = 0
         while data := os.pread(here, _CHUNK, offset):
@@ -223,6 +246,12 @@ def _has_content_of(view: View, path: bytes, entry: Entry) -> bool:
                 return False
             offset += len(data)
         return True
+
+
+def _has_attributes_of(view: View, path: bytes, entry: Entry) -> bool:
+    """Return whether the host's file or directory has the attributes of the changes. Raises `OSError`."""
+    with opened(view.tree, path, _READ) as there, opened(view.layers[entry.layer], path, _READ) as here:
+        return attributes.kept(there) == attributes.kept(here)
 
 
 def _has_same_below(view: View, path: bytes) -> bool:
@@ -237,7 +266,7 @@ def _has_same_below(view: View, path: bytes) -> bool:
         host = look(view.tree, below)
         if entry.is_directory:
             wanted[below] = set()
-            if host is None or not _is_alike(entry, host):
+            if host is None or not _is_alike(entry, host) or not _has_attributes_of(view, below, entry):
                 return False
         elif not done(view, below, entry, host):
             return False
@@ -250,12 +279,13 @@ def listed(view: View) -> list[tuple[str, bytes, int | None]]:
     for path, entry in view.entries.items():
         host = _seen(view, path, entry)[0]
         if host is not None and _is_merged(view, path, entry, host):
-            if path and not is_new_on_both(view, path) and not _is_alike(entry, host):
+            alike = _is_alike(entry, host) and _has_attributes_of(view, path, entry)
+            if path and not is_new_on_both(view, path) and not alike:
                 found.append(("C", path, None))
         elif entry.kind == Kind.DELETED:
             if host is not None:
                 found.append(("D", path, 0))
-        elif entry.is_directory or not done(view, path, entry, host):
+        elif entry.is_directory or not is_same(view, path, entry, host):
             size = None if entry.is_directory else entry.facts.st_size
             if host is None or entry.kind != Kind.OPAQUE or not stat.S_ISDIR(host.st_mode):
                 found.append(("A" if host is None else "C", path, size))

@@ -26,15 +26,17 @@ from nbcontainer.images.cow.below import (
     renameat2,
     walk,
 )
-from nbcontainer.images.cow.comparing import MEANWHILE, STAGING, compare, is_new_on_both, mode_of
+from nbcontainer.images.cow.comparing import MEANWHILE, STAGING, compare, is_new_on_both
 from nbcontainer.images.cow.merged import Kind
-from nbcontainer.images.cow.staging_area import StagingArea, copy_attributes, new_attributes
+from nbcontainer.images.cow.rights import ChangedMeanwhile, planned
+from nbcontainer.images.cow.staging_area import StagingArea
 from nbcontainer.linux.files import syncfs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.images.cow.comparing import Action, Comparison, View
+    from nbcontainer.images.cow.rights import Merge
 
 _CHANGED = frozenset({errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 """What a rename fails with if another program has changed the directory or the name."""
@@ -49,14 +51,6 @@ class Applied:
     written: int = 0
     conflicts: list[tuple[bytes, str]] = field(default_factory=list)
     lost: int = 0
-
-
-class _ChangedMeanwhile(Exception):
-    """The host changed a path between its comparison and its replacement."""
-
-    def __init__(self, path: bytes) -> None:
-        super().__init__()
-        self.path = path
 
 
 @dataclass(frozen=True)
@@ -110,26 +104,32 @@ def staging_area(view: View, token: bytes) -> StagingArea:
 def _write(
     view: View, found: Comparison, area: StagingArea, moved_back: dict[bytes, Before], *, force: bool
 ) -> Applied:
+    try:
+        merges = [one for action in found.merges if (one := planned(view, action, force=force)) is not None]
+    except ChangedMeanwhile as error:
+        return Applied(conflicts=[(error.path, MEANWHILE)])
     for number, action in enumerate(found.writes):
         if action.entry.kind != Kind.DELETED:
             area.fill(action, b"%d" % number)
-    area.log(found.writes, found.merges)
+    area.log(found.writes, merges, found.merges)
     syncfs(area.fd)  # new files are on disk before they get a name
     moved: list[_Moved] = []
-    merged: list[Action] = []
+    merged: list[Merge] = []
     try:
         for number, action in enumerate(found.writes):
             moved.append(_move(view, area, action, b"%d" % number, force=force))
-        changed = sum(_merge(view, action, area, merged, force=force) for action in found.merges)
+        for merge in merges:
+            merged.append(merge)
+            area.lost += merge.do(view.tree)
     except BaseException as error:
         _restore(view, area, moved, merged)
         if not force:
             moved_back |= _facts(view, [one.path for one in moved if one.before])
-        if isinstance(error, _ChangedMeanwhile):
+        if isinstance(error, ChangedMeanwhile):
             return Applied(conflicts=[(error.path, MEANWHILE)])
         raise
     syncfs(area.fd)
-    return Applied(len(moved) + changed, lost=area.lost)
+    return Applied(len(moved) + len(merged), lost=area.lost)
 
 
 def _facts(view: View, paths: Sequence[bytes]) -> dict[bytes, Before]:
@@ -178,11 +178,11 @@ def _move(view: View, area: StagingArea, action: Action, name: bytes, *, force: 
     except OSError as error:
         if error.errno not in _CHANGED:
             raise
-        raise _ChangedMeanwhile(action.path) from None
+        raise ChangedMeanwhile(action.path) from None
     moved = _Moved(action.path, name, before=True, after=after)
     if not force and not _is_what_was_compared(view, area, action, name):
         _restore(view, area, [moved], [])
-        raise _ChangedMeanwhile(action.path)
+        raise ChangedMeanwhile(action.path)
     return moved
 
 
@@ -219,12 +219,12 @@ def _is_what_was_compared(view: View, area: StagingArea, action: Action, name: b
     return (found.st_size, found.st_mtime_ns) == (host.st_size, host.st_mtime_ns)
 
 
-def _restore(view: View, area: StagingArea, moved: list[_Moved], merged: list[Action]) -> None:
+def _restore(view: View, area: StagingArea, moved: list[_Moved], merged: list[Merge]) -> None:
     """Move everything back, the last one first. Raises `OSError` if one path cannot be; then the directory stays."""
     failed: OSError | None = None
-    for action in merged:
+    for merge in merged:
         with contextlib.suppress(OSError):
-            _set_rights(view, action)
+            merge.undo(view.tree)
     for one in reversed(moved):
         try:
             _move_back(view, area, one)
@@ -243,35 +243,6 @@ def _move_back(view: View, area: StagingArea, one: _Moved) -> None:
             _rename_new(area.fd, one.name, folder, leaf)
         else:
             _rename_new(folder, leaf, area.fd, one.name)
-
-
-def _set_rights(view: View, action: Action) -> None:
-    """Give a directory the owner and the mode that the host had given it."""
-    assert action.host is not None
-    with opened(view.tree, action.path, DIRECTORY) as folder:
-        os.fchown(folder, action.host.st_uid, action.host.st_gid)
-        os.fchmod(folder, stat.S_IMODE(action.host.st_mode))
-
-
-def _merge(view: View, action: Action, area: StagingArea, merged: list[Action], *, force: bool) -> bool:
-    """Give a directory that stays what the container changed of it; return whether that was anything."""
-    noted, facts, host = view.noted.get(action.path), action.entry.facts, action.host
-    assert host is not None
-    wanted = (mode_of(action.entry), facts.st_uid, facts.st_gid)
-    now = (stat.S_IMODE(host.st_mode), host.st_uid, host.st_gid)
-    rights = wanted != now and (noted is None or wanted != noted.rights) and not is_new_on_both(view, action.path)
-    if rights and noted is not None and now != noted.rights and not force:
-        raise _ChangedMeanwhile(action.path)
-    with opened(view.layers[action.entry.layer], action.path, DIRECTORY) as source:
-        if not rights and not new_attributes(source, view.tree, action.path):
-            return False
-        with opened(view.tree, action.path, DIRECTORY) as folder:
-            merged.append(action)
-            if rights:
-                os.fchown(folder, facts.st_uid, facts.st_gid)
-                os.fchmod(folder, mode_of(action.entry))
-            area.lost += copy_attributes(source, folder)
-    return rights
 
 
 def _set_times(view: View, found: Comparison, *, undone: bool) -> None:

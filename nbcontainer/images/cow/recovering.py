@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.images.cow.before import Before
 from nbcontainer.images.cow.below import DIRECTORY, RENAME_EXCHANGE, RENAME_NOREPLACE, look, opened, parent, renameat2
+from nbcontainer.images.cow.rights import Merge
 from nbcontainer.images.cow.staging_area import LOG, lock
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from nbcontainer.images.cow.staging_area import StagingArea
 
 _LIMIT = 64 << 20  # bytes of a log
-_RIGHTS = 5
 
 
 class _Move(NamedTuple):
@@ -37,6 +37,15 @@ class _Move(NamedTuple):
     def is_of(self, facts: os.stat_result) -> bool:
         """Return whether the host's file is as it was before the move."""
         return stat.S_ISDIR(facts.st_mode) or (facts.st_size, facts.st_mtime_ns) == (self.size, self.mtime)
+
+
+@dataclass
+class _Log:
+    """What was about to be moved, which directories were about to get other rights, and the times of directories."""
+
+    moves: list[_Move] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+    times: list[tuple[bytes, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -56,23 +65,18 @@ def recover(view: View, area: StagingArea, *, done: bool = False) -> Recovered:
     try:
         with opened(view.tree, area.path, DIRECTORY) as stage:
             lock(stage)
-            moves, rights = ([], []) if done else _read(stage)
-            for number, move in reversed([*enumerate(moves)]):
+            log = _Log() if done else _read(stage)
+            for number, move in reversed([*enumerate(log.moves)]):
                 found.count += _move_back(view, stage, b"%d" % number, move, found.moved_back)
-            for one in rights if found.count else ():
-                _set_rights(view, *one)
+            for merge in log.merges:
+                with contextlib.suppress(OSError):
+                    found.count += merge.undo(view.tree)
     except FileNotFoundError:
         return found
     area.remove()
-    for path, *_, mtime in rights if found.count else ():
+    for path, mtime in log.times if found.count else ():
         _set_time(view, path, mtime)
     return found
-
-
-def _set_rights(view: View, path: bytes, mode: int, uid: int, gid: int, _: int) -> None:
-    with contextlib.suppress(OSError), opened(view.tree, path, DIRECTORY) as folder:
-        os.fchown(folder, uid, gid)
-        os.fchmod(folder, mode & 0o3777)
 
 
 def _set_time(view: View, path: bytes, mtime: int) -> None:
@@ -80,8 +84,8 @@ def _set_time(view: View, path: bytes, mtime: int) -> None:
         os.utime(folder, ns=(os.fstat(folder).st_atime_ns, mtime))
 
 
-def _read(stage: int) -> tuple[list[Any], list[Any]]:
-    """Return the moves and the rights of the log, none if there is no log or if it cannot be read."""
+def _read(stage: int) -> _Log:
+    """Return the log, an empty one if there is none or if it cannot be read."""
     try:
         with opened(stage, LOG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
             found = json.loads(os.pread(fd, _LIMIT, 0))
@@ -89,12 +93,11 @@ def _read(stage: int) -> tuple[list[Any], list[Any]]:
             _Move(os.fsencode(path), _number(old), _number(new), *map(int, facts))
             for path, old, new, *facts in found["moves"]
         ]
-        rights = [(os.fsencode(path), *map(int, facts)) for path, *facts in found["rights"]]
-        if any(len(one) != _RIGHTS for one in rights):
-            raise ValueError("it is of another version")
+        merges = [Merge.from_json(one) for one in found["merges"]]
+        times = [(os.fsencode(path), int(mtime)) for path, mtime in found["times"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        return [], []
-    return moves, rights
+        return _Log()
+    return _Log(moves, merges, times)
 
 
 def _number(value: Any) -> int | None:

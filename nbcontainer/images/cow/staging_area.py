@@ -15,6 +15,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from nbcontainer.images.cow import attributes
 from nbcontainer.images.cow.below import DIRECTORY, join, open_below, opened, parent
 from nbcontainer.images.cow.comparing import mode_of
 from nbcontainer.images.cow.merged import Kind, inside
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.cow.comparing import Action, View
     from nbcontainer.images.cow.merged import Entry
+    from nbcontainer.images.cow.rights import Merge
 
 LOG = b"log"
 """The file in the staging directory that says what is moved."""
@@ -34,8 +36,6 @@ _MAKE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _CHUNK = 1 << 20
 _PATIENCE = 2.0  # seconds
-_OVERLAY = "user.overlay."
-_KEPT = ("user.", "system.posix_acl_")
 
 
 class StagingArea:
@@ -83,8 +83,11 @@ class StagingArea:
         except FileNotFoundError:
             pass
 
-    def log(self, writes: Sequence[Action], merges: Sequence[Action]) -> None:
-        """Write down what is about to be moved, so that it can be moved back if the process is killed."""
+    def log(self, writes: Sequence[Action], merges: Sequence[Merge], stay: Sequence[Action]) -> None:
+        """Write down what is about to be done, so that it can be undone if the process is killed.
+
+        `stay` are the directories whose times are to be kept.
+        """
         moves = []
         for number, action in enumerate(writes):
             deleted = action.entry.kind == Kind.DELETED
@@ -93,14 +96,11 @@ class StagingArea:
             before = None if host is None else host.st_ino
             facts = (0, 0) if host is None else (host.st_size, host.st_mtime_ns)
             moves.append([os.fsdecode(action.path), before, after, *facts])
-        rights = [
-            [os.fsdecode(one.path), one.host.st_mode & 0o7777, one.host.st_uid, one.host.st_gid, one.host.st_mtime_ns]
-            for one in merges
-            if one.host is not None
-        ]
+        times = [(os.fsdecode(one.path), one.host.st_mtime_ns) for one in stay if one.host is not None]
+        found = {"moves": moves, "merges": [one.to_json() for one in merges], "times": times}
         target = os.open(LOG, _MAKE, 0o600, dir_fd=self.fd)
         try:
-            write_all(target, json.dumps({"moves": moves, "rights": rights}).encode())
+            write_all(target, json.dumps(found).encode())
         finally:
             os.close(target)
 
@@ -156,7 +156,7 @@ class StagingArea:
         own = os.fstat(target)
         if (own.st_uid, own.st_gid) != (entry.facts.st_uid, entry.facts.st_gid):
             os.fchown(target, entry.facts.st_uid, entry.facts.st_gid)
-        self.lost += copy_attributes(source, target)
+        self.lost += attributes.add(target, attributes.kept(source))
         os.fchmod(target, mode_of(entry))
         os.utime(target, ns=(entry.facts.st_atime_ns, entry.facts.st_mtime_ns))
 
@@ -176,32 +176,6 @@ def _make_special(entry: Entry, folder: int, leaf: bytes, above: int, name: byte
     if not stat.S_ISLNK(facts.st_mode):
         os.chmod(name, mode_of(entry), dir_fd=above)
     os.utime(name, ns=(facts.st_atime_ns, facts.st_mtime_ns), dir_fd=above, follow_symlinks=False)
-
-
-def new_attributes(source: int, tree: int, path: bytes) -> bool:
-    """Return whether a directory of a layer has attributes to keep that the host's does not have. Raises `OSError`."""
-    kept = [name for name in os.listxattr(source) if name.startswith(_KEPT) and not name.startswith(_OVERLAY)]
-    if not kept:
-        return False
-    with opened(tree, path, DIRECTORY) as folder:
-        there = set(os.listxattr(folder))
-        return any(name not in there or os.getxattr(source, name) != os.getxattr(folder, name) for name in kept)
-
-
-def copy_attributes(source: int, target: int) -> int:
-    """Copy the attributes of users, and access control lists; return how many the file system does not take."""
-    lost = 0
-    for name in os.listxattr(source):
-        if not name.startswith(_KEPT) or name.startswith(_OVERLAY):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                os.setxattr(target, name, os.getxattr(source, name))
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
-                    raise
-                lost += 1
-    return lost
 
 
 def lock(fd: int) -> None:

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nbcontainer.images.cow import (
+    attributes,
     before,
     below,
     comparing,
@@ -39,8 +40,16 @@ def note(files: Sequence[int], _: Progress) -> dict[str, list[int] | None]:
             if error.errno not in (errno.EXDEV, errno.EACCES):
                 raise
             continue
-        found[os.fsdecode(path)] = None if facts is None else list(before.Before.of(facts))
+        found[os.fsdecode(path)] = None if facts is None else list(_noted(files[0], path, before.Before.of(facts)))
     return found
+
+
+def _noted(tree: int, path: bytes, facts: before.Before) -> before.Before:
+    """Return the facts of a path, with the attributes of a directory."""
+    if facts.is_directory:
+        with contextlib.suppress(OSError), below.opened(tree, path, below.DIRECTORY) as folder:
+            return facts._replace(attributes=attributes.mark(attributes.kept(folder)))
+    return facts
 
 
 def missing(files: Sequence[int], _: Progress, *, paths: list[str]) -> list[str]:

@@ -280,22 +280,29 @@ def test_any_small_file_of_the_store(store: Store, document: Any) -> None:
     assert quiet(lambda: named_volumes.list_all(workspace))
 
 
-MOVES = json_of("moves rights") | st.fixed_dictionaries(
-    {"moves": st.lists(st.lists(TEXT | st.integers() | st.floats(), max_size=4), max_size=2), "rights": st.just([])}
+MOVES = json_of("moves merges times") | st.fixed_dictionaries(
+    {
+        "moves": st.lists(st.lists(TEXT | st.integers() | st.floats(), max_size=4), max_size=2),
+        "merges": st.just([]) | json_of("user.a user.b"),
+        "times": st.just([]) | st.lists(st.tuples(TEXT, st.integers() | st.floats()), max_size=2),
+    }
 )
+_RIGHTS = [448, 0, 0, {"user.a": "00"}]
 
 
 @FEW
 @given(document=MOVES)
-@example(document={"moves": [["a", float("inf"), 1]], "rights": []})
-@example(document={"moves": [], "rights": [["a", 1, 1, float("-inf")]]})
+@example(document={"moves": [["a", float("inf"), 1]], "merges": [], "times": []})
+@example(document={"moves": [], "merges": [["a", _RIGHTS, _RIGHTS, float("-inf")]], "times": []})
+@example(document={"moves": [], "merges": [["a", _RIGHTS, [448, 0, 0, {"user.a": "no number"}], 1]], "times": []})
+@example(document={"moves": [], "merges": [["a", _RIGHTS, [448, 0, 0, ["user.a"]], 1]], "times": [["a", 1]]})
 def test_any_log_of_an_application(tmp_path: Path, document: Any) -> None:
     """The log that a killed `apply` left beside a volume is used whole or not at all."""
     file(tmp_path, os.fsdecode(staging_area.LOG), json.dumps(document).encode())
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    moves, rights = recovering._read(fd)
+    log = recovering._read(fd)
     os.close(fd)
-    assert all(isinstance(path, bytes) for path, *_ in (*moves, *rights))
+    assert all(isinstance(path, bytes) for path, *_ in (*log.moves, *log.merges, *log.times))
 
 
 _FUZZED = {

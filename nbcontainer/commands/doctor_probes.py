@@ -107,12 +107,13 @@ class ProbeEnvironment:
 
     @property
     def init(self) -> str:
-        """Which program is the init of an ordinary cell, and why. Raises `LauncherError`."""
+        """Which program is the init of an ordinary cell, and where it is, or why it is that one. Raises `LauncherError`."""
         self.start()
         assert self._launcher is not None
-        if self._launcher.helper:
-            return "the compiled helper"
-        return f"interpreted ({self._launcher.connection.without_helper})"
+        connection = self._launcher.connection
+        if connection.helper is None:
+            return f"interpreted ({connection.without_helper})"
+        return f"compiled ({connection.helper.path or 'built for this process: no directory keeps it'})"
 
     def free(self) -> int:
         """Bytes that are free for this user where the directory is."""

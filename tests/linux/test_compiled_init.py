@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nbcontainer.commands.doctor_probes import ProbeEnvironment
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.streams import Streams
@@ -95,7 +96,7 @@ def _engine(store: Path, problem: str, switch: str) -> Iterator[Engine]:
 
 def _program() -> bytes:
     try:
-        return program.program()
+        return program.program().content
     except program.Unavailable as error:
         require("a C compiler", available=False, why=str(error))
         raise
@@ -159,6 +160,22 @@ def test_init_is_the_helper(compiled: Engine) -> None:
     for spare in spares:
         _, resident, shared, *_ = map(int, Path(f"/proc/{spare.pid}/statm").read_text().split())
         assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < 100_000
+
+
+def test_doctor_shows_which_init_runs_and_where_it_is(
+    interpreted: Engine, compiled: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the compiled one, or the reason for the other."""
+    shown = []
+    for one, switch in ((interpreted, "0"), (compiled, "1")):
+        monkeypatch.setenv(program.SWITCH, switch)
+        tried = ProbeEnvironment(one.store.path, one.launcher.idmap)
+        try:
+            tried.make()
+            shown.append(tried.init)
+        finally:
+            tried.close()
+    assert shown == ["interpreted (NBCONTAINER_HELPER=1 is not set)", f"compiled ({program.program().path})"]
 
 
 def test_a_look_into_a_container_has_an_interpreter(compiled: Engine) -> None:

@@ -17,6 +17,7 @@ from nbcontainer.sandbox.helper import operations, program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 _ANCILLARY = socket.CMSG_SPACE(8)
 _SPILLED = b"memory file"
@@ -28,10 +29,12 @@ _ABOVE = 20
 class HelperServer:
     """One server. Not thread-safe: `Launcher` has the lock. The caller closes it."""
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
+    def __init__(self, control: socket.socket, pid: int, path: Path | None) -> None:
         self._control = control
         self.pid = pid
         """The server's host pid."""
+        self.path = path
+        """The file that has the program (host); None if it is in memory only."""
         self._numbers = itertools.count(1)
 
     def order(self, flags: int, first: bytes) -> int:
@@ -73,7 +76,7 @@ def start_server(launcher: int, errors: int, namespaces: tuple[int, int], store:
     here and enters by itself: a process that has the capability to trace in the user namespace in which a program was
     executed may look into it (ptrace(2)), and inits are that program. Raises `Unavailable`, `OSError`.
     """
-    content = program.program()
+    found = program.program()
     with contextlib.ExitStack() as opened:
 
         def keep(fd: int) -> int:
@@ -84,7 +87,7 @@ def start_server(launcher: int, errors: int, namespaces: tuple[int, int], store:
             """Return a copy with a number that no descriptor of the server is to get."""
             return keep(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
 
-        binary = above(keep(program.memory_file(content)))
+        binary = above(keep(program.memory_file(found.content)))
         ours, theirs = protocol.pair()
         opened.enter_context(theirs)
         null, notebook = keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)), keep(os.pidfd_open(os.getpid()))
@@ -103,7 +106,7 @@ def start_server(launcher: int, errors: int, namespaces: tuple[int, int], store:
         except BaseException:
             ours.close()
             raise
-    server = HelperServer(ours, pid)
+    server = HelperServer(ours, pid, found.path)
     if not _began(ours):
         server.close()
         raise OSError("it cannot enter the namespaces of the launcher")

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,15 +43,23 @@ class Unavailable(Exception):
     """The program is not available on this machine; the text gives the reason, in one clause."""
 
 
-def program() -> bytes:
-    """Return the program's file. Raises `Unavailable`."""
+@dataclass(frozen=True)
+class Program:
+    """The program: the content of its file, and where that is; None if no directory keeps it."""
+
+    content: bytes
+    path: Path | None
+
+
+def program() -> Program:
+    """Return the program, built if it is not there yet. Raises `Unavailable`."""
     if os.environ.get(SWITCH, "") != "1":
         raise Unavailable(f"{SWITCH}=1 is not set")
     if machine() not in MACHINES:
         raise Unavailable(f"it is not available for {machine()}")
     for path in _places():
         if (found := _read(path)) is not None:
-            return found
+            return Program(found, path)
     return _build()
 
 
@@ -77,14 +86,13 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _build() -> bytes:
+def _build() -> Program:
     """Build the program, and keep it in the first place that takes it. Raises `Unavailable`."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise Unavailable("it is not built, and no C compiler is available")
     content = compiled([compiler])
-    _keep(content)
-    return content
+    return Program(content, _keep(content))
 
 
 def compiled(compiler: Sequence[str]) -> bytes:
@@ -106,7 +114,8 @@ def compiled(compiler: Sequence[str]) -> bytes:
         return made.read_bytes()
 
 
-def _keep(content: bytes) -> None:
+def _keep(content: bytes) -> Path | None:
+    """Write the file to the first place that takes it, and return that place; None if none does."""
     for path in _places():
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,7 +127,8 @@ def _keep(content: bytes) -> None:
             finally:
                 temporary.unlink(missing_ok=True)
             if _read(path) is not None:
-                return
+                return path
+    return None
 
 
 def memory_file(content: bytes) -> int:

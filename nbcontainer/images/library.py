@@ -15,6 +15,7 @@ from nbcontainer.errors import ImageError, ImageNotFound, RegistryError, UsageEr
 from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
 from nbcontainer.images.builtin import busybox
 from nbcontainer.images.layers.compression import Compression
+from nbcontainer.images.layers.whiteouts import is_opaque
 from nbcontainer.images.staging import StagedTree, Staging
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, platforms, reference
@@ -243,7 +244,8 @@ class Images:
     def lowers(self, image: Image) -> tuple[str, ...]:
         """Return the ids of an image's layers, from the bottom up, each once. Raises `ImageError`, `StoreError`.
 
-        An image without layers (FROM scratch) has an empty one: overlayfs needs a layer below.
+        Those below a layer that hides all of them are left out. An image without layers (FROM scratch) has an empty
+        one: overlayfs needs a layer below.
         """
         if not image.layers:
             return (self._empty_layer(),)
@@ -255,6 +257,8 @@ class Images:
                 raise ImageError(f"a layer of image {image.name} is missing from the store", hint=hint)
             # overlayfs refuses a layer on itself; the upper one of two has the effect of both.
             found.pop(known, None)
+            if is_opaque(f"{self.store.path}/layers/{known}/diff"):
+                found.clear()
             found[known] = None
         return tuple(found)
 

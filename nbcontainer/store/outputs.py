@@ -30,23 +30,33 @@ def replacing(store: Store, target: Path) -> Iterator[int]:
     null device. /dev/stdout and /dev/fd/N are this process's own descriptors: they are written to. Raises `ImageError`,
     and `LinkRefused` if a link that a container could have made leads to the directory.
     """
+    is_open = False
     try:
         if (own := user_files.own_descriptor(target)) is not None:
             with _closing(os.dup(own)) as fd:
+                is_open = True
                 yield fd
             return
         with user_files.directory(store, target.parent) as folder, _new(folder, target) as fd:
+            is_open = True
             yield fd
     except BrokenPipeError:
         raise  # the reader closed the pipe early: no error of this file
     except OSError as error:
-        hints = {
-            errno.ENOENT: f"mkdir -p {target.parent}",
-            errno.EISDIR: "name a file in it",
-            errno.ENOSPC: "free some space",
-        }
-        hint = hints.get(error.errno or 0, "check the path's permissions")
-        raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
+        raise _failed(target, error, is_open=is_open) from error
+
+
+def _failed(target: Path, error: OSError, *, is_open: bool) -> ImageError:
+    if error.errno == errno.ENOENT and is_open:  # of something that goes into the file
+        missing = f"{error.filename!r} was there and is not" if error.filename else error.strerror
+        return ImageError(f"cannot write {target}: {missing}", hint="try again when nothing changes the files")
+    hints = {
+        errno.ENOENT: f"mkdir -p {target.parent}",
+        errno.EISDIR: "name a file in it",
+        errno.ENOSPC: "free some space",
+    }
+    hint = hints.get(error.errno or 0, "check the path's permissions")
+    return ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint)
 
 
 def _new(folder: int, target: Path) -> contextlib.AbstractContextManager[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,12 @@ from nbcontainer.containers.diff import diff
 from nbcontainer.errors import ImageError, SetupFailed
 from nbcontainer.images.archives import loading
 from nbcontainer.images.archives.loading import ImportOptions
+from nbcontainer.images.builtin import busybox
+from tests.benchmarks.growth import verb
 from tests.linux.test_hostile_images import entry, image
 from tests.running import run_script
 from tests.unit.images import tars
+from tests.unit.images.image_files import LayoutFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +113,52 @@ def test_no_layers(engine: Engine, load: Load) -> None:
     assert loaded.layers == ()
     with pytest.raises(SetupFailed, match="/bin/tiny: No such file or directory"):
         run_script(engine, None, image=loaded.name)
+
+
+def layered(engine: Engine, folder: Path, *layers: bytes) -> str:
+    """Loads an image of busybox and these layers above it, and returns its name."""
+    (top, *_), name = (busybox.busybox(), f"layered-{len(layers)}-{hash(layers) % 10**8}:1")
+    files = LayoutFiles()
+    files.name(files.image(top, *layers), name).write(folder)
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        engine.images.load(fd, ImportOptions())
+    finally:
+        os.close(fd)
+    return name
+
+
+HIDING = {
+    "a whiteout in a directory that no layer below has": [(b"q/.wh.nosuch", b"q/f")],
+    "two levels of it": [(b"q/r/.wh.nosuch", b"q/r/f"), (b"other",)],
+    "a whiteout below what is a file there": [(b"q",), (b"q/.wh.nosuch", b"q/f")],
+    "a whiteout in a directory that is hidden itself": [(b"q/old",), (b".wh.q",), (b"q/.wh.old", b"q/f")],
+}
+
+
+@pytest.mark.parametrize("layers", HIDING.values(), ids=HIDING)
+def test_a_whiteout_of_nothing_hides_nothing(engine: Engine, tmp_path: Path, layers: list[tuple[bytes, ...]]) -> None:
+    """It is not a file that is listed and cannot be opened: ls, rm, export and commit work."""
+    name = layered(engine, tmp_path / "layout", *(tars.archive(*map(tars.entry, one)) for one in layers))
+    ran = run_script(engine, "ls -lR /q && rm -r /q && ls -d /q", image=name)
+    assert "nosuch" not in ran.stdout.decode()
+    assert b"old" not in ran.stdout
+    assert b" f\n" in ran.stdout
+    assert ran.stderr == b"ls: /q: No such file or directory\n"
+    verb(engine, "export", name, "-o", str(tmp_path / "root.tar"))
+    with tarfile.open(tmp_path / "root.tar") as tar:
+        assert [name for name in tar.getnames() if name.startswith("q")] in (["q", "q/f"], ["q", "q/r", "q/r/f"])
+
+
+def test_a_layer_that_hides_all_below_it(engine: Engine, tmp_path: Path) -> None:
+    """An opaque mark in the root of a layer hides the layers below (image-spec, layer.md), and not those above."""
+    marked = tars.archive(tars.entry(b".wh..wh..opq"), tars.entry(b"new"))
+    name = layered(
+        engine, tmp_path / "layout", tars.archive(tars.entry(b"old")), marked, tars.archive(tars.entry(b"top"))
+    )
+    verb(engine, "export", name, "-o", str(tmp_path / "root.tar"))
+    with tarfile.open(tmp_path / "root.tar") as tar:
+        assert sorted(tar.getnames()) == ["new", "top"]
 
 
 def test_no_end_mark(load: Load) -> None:

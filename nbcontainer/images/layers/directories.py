@@ -23,17 +23,17 @@ _REPLACED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 class Directory:
     """One directory. `member` is its entry, None without one; `mode` is what it was made with.
 
-    `recorded` says that its metadata is to be set, `opaque` that it hides what lower layers have in it.
+    `recorded` says that its metadata is to be set, `opaque` that it hides what lower layers have in it, and `hides`
+    that it has whiteouts.
     """
 
-    __slots__ = ("below", "member", "mode", "opaque", "recorded")
+    __slots__ = ("below", "hides", "member", "mode", "opaque", "recorded")
 
     def __init__(self) -> None:
         self.below: dict[bytes, Directory] | None = None
         self.member: Member | None = None
         self.mode = UNKNOWN
-        self.opaque = False
-        self.recorded = False
+        self.opaque = self.hides = self.recorded = False
 
     def record(self, member: Member | None, mode: int) -> None:
         """Note that the directory was made, or named again by another entry."""

@@ -14,7 +14,7 @@ from nbcontainer.images.layers.directories import Directories
 from nbcontainer.images.layers.limits import Limits, shown
 from nbcontainer.images.layers.metadata import UNKNOWN, Metadata, kept_xattrs
 from nbcontainer.images.layers.tree import Place, Tree, plain_parts
-from nbcontainer.images.layers.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT
+from nbcontainer.images.layers.whiteouts import OPAQUE, OPAQUE_XATTR, ORIGIN_XATTR, WHITEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +286,7 @@ class Extractor:
             mode = os.lstat(place.name, dir_fd=place.directory).st_mode
         except FileNotFoundError:
             os.mknod(place.name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=place.directory)
+            self._directories.at(place.above).hides = True
         else:
             # The archive's own entry stays; it hides only what lower layers have in it.
             if stat.S_ISDIR(mode):
@@ -300,11 +301,12 @@ class Extractor:
         self._directories.at(path).record(None, 0o755)
 
     def _finish_directory(self, parent: int, name: bytes, directory: Directory) -> None:
-        if not (directory.recorded or directory.opaque):
+        marked = directory.opaque or directory.hides
+        if not (directory.recorded or marked):
             return
         member, mode = directory.member, directory.mode
         try:
-            if mode >= 0 and self._metadata.is_done(member, mode) and not directory.opaque and not self._tree.removed:
+            if mode >= 0 and self._metadata.is_done(member, mode) and not marked and not self._tree.removed:
                 time = member.mtime if member else 0
                 os.utime(name, ns=(time, time), dir_fd=parent)
                 return
@@ -314,6 +316,9 @@ class Extractor:
         try:
             if directory.opaque:
                 os.setxattr(fd, OPAQUE_XATTR, b"y")
+            if directory.hides:
+                with contextlib.suppress(OSError):  # whiteouts work without it, on file systems without attributes
+                    os.setxattr(fd, ORIGIN_XATTR, b"")
             if member is not None:
                 self._metadata.set(fd, member, mode)
             elif directory.recorded:

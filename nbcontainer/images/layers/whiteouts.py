@@ -16,9 +16,19 @@ OPAQUE = b".wh..wh..opq"
 OPAQUE_XATTR = "user.overlay.opaque"
 """The attribute of a directory that hides what lower layers have in it; its value is `y`."""
 
+ORIGIN_XATTR = "user.overlay.origin"
+"""The attribute of a directory that was copied up; empty if nothing more is known of the one below.
 
-def is_opaque(directory: int) -> bool:
-    """Whether overlayfs hides what lower layers have in the directory of this descriptor."""
+Without it, and if no lower layer has the directory, overlayfs lists the whiteouts in it as files that cannot be opened:
+`ovl_check_origin_xattr` in fs/overlayfs/util.c.
+"""
+
+
+def is_opaque(directory: int | str) -> bool:
+    """Whether a directory, by its descriptor or its path (host), hides what lower layers have in it.
+
+    overlayfs does not look for the attribute at the root of a layer: `Images.lowers` leaves out the layers below it.
+    """
     try:
         return os.getxattr(directory, OPAQUE_XATTR) == b"y"
     except OSError:

@@ -67,6 +67,17 @@ def test_after_an_error_it_is_as_before(store: Store, tmp_path: Path) -> None:
     assert [path.read_text() for path in place.iterdir()] == ["old"]
 
 
+def test_a_missing_file_of_its_content_is_not_its_directory(store: Store, tmp_path: Path) -> None:
+    """If something that is to be written into the file is missing, the error names that, and makes no directory."""
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "inner")
+    with (
+        pytest.raises(ImageError, match="'inner' was there and is not; try") as raised,
+        replacing(store, tmp_path / "x"),
+    ):
+        raise missing
+    assert "mkdir" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

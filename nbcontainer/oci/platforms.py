@@ -24,6 +24,9 @@ _ARCHITECTURES = {
     "i686": ("386", ""),
 }
 _ARM = ("v8", "v7", "v6", "v5")
+_AMD64 = ("v4", "v3", "v2", "")
+_SAME = {("amd64", "v1"): "", ("arm64", "v8"): "", ("arm64", "8"): "", **{("arm", text[1:]): text for text in _ARM}}
+"""Variants that have another spelling (containerd, platforms: normalizeArch)."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,23 @@ def parse(text: str) -> Platform:
 
 def rank(offered: Platform, wanted: Platform) -> int:
     """Return how well an image for `offered` suits `wanted`: 0 is exactly, more is worse, -1 is not at all."""
+    offered, wanted = _normalized(offered), _normalized(wanted)
     if (offered.os, offered.architecture) != (wanted.os, wanted.architecture):
         return -1
-    if wanted.architecture == "arm":
-        # An older variant runs on a newer machine; no variant means v7 (containerd, platforms).
-        wanted_index, offered_index = (
-            _ARM.index(v or "v7") if (v or "v7") in _ARM else -1 for v in (wanted.variant, offered.variant)
-        )
-        return offered_index - wanted_index if 0 <= wanted_index <= offered_index else -1
     if offered.variant == wanted.variant:
         return 0
-    # arm64/v8 is arm64; amd64/v3 must be asked for.
-    same = {"", "v8"} if wanted.architecture == "arm64" else {""}
-    if offered.variant in same and (wanted.variant in same or wanted.architecture != "arm64"):
-        return 1
-    return -1
+    # An older variant runs on a newer machine; amd64/v3 must be asked for.
+    order = {"arm": _ARM, "amd64": _AMD64}.get(wanted.architecture, ())
+    if offered.variant in order and wanted.variant in order:
+        return max(order.index(offered.variant) - order.index(wanted.variant), -1)
+    return 1 if not offered.variant and wanted.architecture != "arm64" else -1
+
+
+def _normalized(platform: Platform) -> Platform:
+    """Return a platform with OCI's names: `x86_64` is amd64, and `arm64/v8` is arm64."""
+    architecture, variant = _ARCHITECTURES.get(platform.architecture.lower(), (platform.architecture.lower(), ""))
+    variant = platform.variant.lower() or variant or ("v7" if architecture == "arm" else "")  # as containerd has it
+    return Platform(platform.os.lower(), architecture, _SAME.get((architecture, variant), variant))
 
 
 def choose(offered: Iterable[tuple[Platform, int]], wanted: Platform) -> int | None:

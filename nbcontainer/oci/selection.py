@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NESTING = 4
 """Levels of indexes in indexes."""
+_LOOKED_AT = 10
+"""Images of an index without a platform whose configurations are read."""
 _ATTESTATION = "vnd.docker.reference.type"
 
 
@@ -50,7 +53,8 @@ def resolve(source: Documents, blob: Descriptor, platform: Platform | None) -> R
         if len(indexes) == NESTING:
             raise ImageError(f"more than {NESTING} indexes are nested")
         indexes.append(found.check(source.document(found)))
-        found = _choose_entry(oci.read_index(indexes[-1], found.media_type), platform or platforms.host())
+        entries = oci.read_index(indexes[-1], found.media_type)
+        found = _choose_entry(source, entries, platform or platforms.host())
     manifest = found.check(source.document(found))
     config, _ = oci.read_manifest(manifest, found.media_type)
     settings = config.check(source.document(config))
@@ -68,14 +72,26 @@ def is_beside(entry: IndexEntry) -> bool:
     return _ATTESTATION in entry.annotations or entry.artifact_type not in ("", *oci.CONFIGS)
 
 
-def _choose_entry(entries: Sequence[IndexEntry], wanted: Platform) -> Descriptor:
+def _choose_entry(source: Documents, entries: Sequence[IndexEntry], wanted: Platform) -> Descriptor:
     known = oci.MANIFESTS | oci.INDEXES
     images = [entry for entry in entries if entry.blob.media_type in known and not is_beside(entry)]
     if len(images) == 1 and images[0].platform is None:
         return images[0].blob
     offered = [(entry.platform, number) for number, entry in enumerate(images) if entry.platform is not None]
     number = platforms.choose(offered, wanted)
-    if number is None:
-        names = ", ".join(dict.fromkeys(str(platform) for platform, _ in offered)) or "none"
-        raise ImageNotFound(f"no image for {wanted}", hint=f"choose one of these with --platform: {names}")
-    return images[number].blob
+    if number is not None:
+        return images[number].blob
+    if (found := _by_configuration(source, images, wanted)) is not None:
+        return found
+    names = ", ".join(dict.fromkeys(str(platform) for platform, _ in offered))
+    hint = f"choose one of these with --platform: {names}" if names else "its index states no platform; name a digest"
+    raise ImageNotFound(f"no image for {wanted}", hint=hint)
+
+
+def _by_configuration(source: Documents, images: Sequence[IndexEntry], wanted: Platform) -> Descriptor | None:
+    """Return the first image without a platform in the index whose configuration has a platform that suits."""
+    unstated = [one.blob for one in images if one.platform is None and one.blob.media_type in oci.MANIFESTS]
+    for blob in unstated[:_LOOKED_AT]:
+        with contextlib.suppress(oci.NotAnImage, ImageNotFound):
+            return resolve(source, blob, wanted).blob
+    return None

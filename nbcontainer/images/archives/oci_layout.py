@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Descriptor, IndexEntry
     from nbcontainer.store.partial_blobs import Partial
 
-_MARK, _INDEX = "oci-layout", "index.json"
+_MARK, _INDEX, _BLOBS = "oci-layout", "index.json", "blobs"
 _FULL_NAME = "io.containerd.image.name"
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _CHUNK = 1 << 20
+_KINDS = 3  # media types in a message
 
 
 def is_layout(folder: UntrustedDirectory) -> bool:
-    """Whether the directory is an image layout."""
-    return folder.has(_MARK) and folder.has(_INDEX)
+    """Whether the directory is an image layout; its mark can be missing if nothing else is beside the blobs."""
+    return folder.has(_INDEX) and (
+        folder.has(_MARK) or (folder.has_only({_INDEX, _BLOBS}) and _BLOBS in folder.folders())
+    )
 
 
 class OciLayout:
@@ -39,9 +42,8 @@ class OciLayout:
         self._folder = folder
         self._private = private
         self._documents: dict[str, bytes] = {}
-        version = untrusted_json.parse(folder.read(_MARK, untrusted_json.LIMIT), _MARK).get("imageLayoutVersion")
-        if not isinstance(version, str) or not version.startswith("1."):
-            raise ImageError(f"unsupported version {str(version)[:40]!r} of the image layout: expected 1")
+        if folder.has(_MARK):
+            _check_version(folder.read(_MARK, untrusted_json.LIMIT))
 
     def candidates(self, stem: str) -> list[Candidate]:
         """Return the images of the layout; `stem` is the name of those that have only a tag. Raises `ImageError`."""
@@ -51,6 +53,10 @@ class OciLayout:
         images = [entry for entry in entries if entry.blob.media_type in oci.MANIFESTS | oci.INDEXES]
         for entry in images:
             names.setdefault(entry.blob, []).extend(_names(entry.annotations, stem))
+        if entries and not images:
+            kinds = ", ".join(sorted({repr(entry.blob.media_type[:80]) for entry in entries})[:_KINDS])
+            hint = "save it again with a current tool" if "manifest.v1+" in kinds else "name a file with an image"
+            raise ImageError(f"the file holds no image: its index has {kinds}", hint=hint)
         if len(names) > 1 and not any(names.values()) and _is_of_platforms(images):
             # One image for several platforms, whose index is index.json itself.
             whole = oci.Descriptor(oci.INDEX, oci.digest_of(data), len(data))
@@ -87,6 +93,12 @@ class OciLayout:
             return self._folder.open(_place(blob))
         except FileNotFoundError:
             raise _missing(blob) from None
+
+
+def _check_version(data: bytes) -> None:
+    version = untrusted_json.parse(data, _MARK).get("imageLayoutVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise ImageError(f"unsupported version {str(version)[:40]!r} of the image layout: expected 1")
 
 
 def copy(fd: int, partial: Partial, progress: Callable[[int], None]) -> None:

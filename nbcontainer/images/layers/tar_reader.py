@@ -156,6 +156,8 @@ class TarReader:
         second = self._stream.block()
         if second and second != tar.ZEROS[: len(second)]:
             raise HostileArchive(f"the archive is damaged: a block of zeros after {shown(self.current)}")
+        if not self._headers and not self._stream.is_zero():
+            raise _not_a_tar(b"", "it begins with zeros, as images of disks do, and has no entry")
         if self._sized and not self._stream.is_zero():
             raise ambiguity.two_readings(self._sized, "it has a size, and more than zeros follow")
 

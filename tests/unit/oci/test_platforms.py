@@ -48,6 +48,13 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
         (["linux/amd64/v3", "linux/amd64"], "linux/amd64", 1),
         (["linux/amd64/v3"], "linux/amd64", None),
         (["linux/amd64"], "linux/amd64/v3", 0),
+        (["linux/amd64/v3", "linux/amd64/v1"], "linux/amd64", 1),
+        (["linux/amd64/v1", "linux/amd64/v4", "linux/amd64/v2"], "linux/amd64/v3", 2),
+        (["linux/arm64/8"], "linux/arm64", 0),
+        (["linux/arm64/v9"], "linux/arm64", None),
+        (["linux/arm/7"], "linux/arm/v7", 0),
+        (["linux/arm"], "linux/arm/v7", 0),
+        (["linux/arm/v7"], "linux/arm64", None),
         (["linux/s390x"], "linux/amd64", None),
         ([], "linux/amd64", None),
     ],
@@ -56,3 +63,19 @@ def test_the_best_platform_is_chosen(offered: list[str], wanted: str, chosen: in
     """The exact variant comes first, then what runs on the machine; nothing else is taken."""
     pairs = [(platforms.parse(text), key) for key, text in enumerate(offered)]
     assert platforms.choose(pairs, platforms.parse(wanted)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("architecture", "variant", "wanted"),
+    [
+        ("x86_64", "", "amd64"),
+        ("X86-64", "v1", "amd64"),
+        ("aarch64", "v8", "arm64"),
+        ("armhf", "", "arm/v7"),
+        ("armel", "", "arm/v6"),
+        ("i386", "", "386"),
+    ],
+)
+def test_a_document_may_have_other_names(architecture: str, variant: str, wanted: str) -> None:
+    """An index of another tool can name the architecture as uname or Debian does: containerd takes it, too."""
+    assert platforms.rank(Platform("Linux", architecture, variant), platforms.parse(f"linux/{wanted}")) == 0

@@ -332,6 +332,35 @@ def test_a_layer_twice_in_an_image(shelf: Shelf) -> None:
     assert [shelf.store.layers.find(sha256(one)) for one in (TOP, BASE)] == list(shelf.images.lowers(image))
 
 
+@pytest.mark.parametrize(
+    "architectures", [("s390x", platforms.host().architecture), (platforms.host().architecture,) * 2]
+)
+def test_an_index_without_platforms(shelf: Shelf, architectures: tuple[str, str]) -> None:
+    """Of images without a platform in the index, the first is taken whose configuration has one that suits."""
+    files = LayoutFiles()
+    first, second = (files.image(one, architecture=arch) for one, arch in zip((BASE, TOP), architectures, strict=True))
+    files.name(files.index(first, second), "x:1")
+    (image,) = shelf.load(files.tar())
+    assert image.digest == (second if architectures[0] == "s390x" else first)["digest"]
+
+
+@pytest.mark.parametrize("where", ["archive", "directory"])
+def test_a_layout_without_its_mark(shelf: Shelf, tmp_path: Path, where: str) -> None:
+    """Without the file `oci-layout`, index.json and blobs alone are a layout: podman takes it, too."""
+    files = LayoutFiles()
+    files.name(files.image(BASE), "x:1")
+    del files.files["oci-layout"]
+    (image,) = shelf.load(files.tar()) if where == "archive" else shelf.load_directory(files.write(tmp_path / "layout"))
+    assert image.name == "x:1"
+
+
+def test_a_root_file_system_with_such_names(shelf: Shelf) -> None:
+    """With a file beside them, index.json and blobs are those of a root file system."""
+    names = (b"index.json", b"blobs/a", b"etc/passwd")
+    (image,) = shelf.load(tars.archive(*(tars.entry(name, b"{}") for name in names)))
+    assert image.name == "my-image"
+
+
 # Hostile and broken ones
 
 
@@ -379,7 +408,23 @@ def broken_layouts() -> dict[str, tuple[Callable[[LayoutFiles], object], str]]:
             "has the content sha256",
         ),
         "nested": (nested, "more than 4 indexes"),
-        "media type": (lambda f: f.entries[0].update(mediaType=f"{MANIFEST}x"), "holds no image"),
+        "media type": (
+            lambda f: f.entries[0].update(mediaType=f"{MANIFEST}x"),
+            "holds no image: its index has '.*jsonx'",
+        ),
+        "schema 1": (
+            lambda f: f.entries[0].update(mediaType="application/vnd.docker.distribution.manifest.v1+prettyjws"),
+            "holds no image: its index has .*v1.prettyjws'; save it again with a current tool",
+        ),
+        "empty index": (lambda f: f.entries.clear(), "the file holds no image$"),
+        "no platform that suits": (
+            lambda f: setattr(
+                f,
+                "entries",
+                [f.index(*(f.image(one, architecture="s390x") for one in (BASE, TOP)))],
+            ),
+            "no image for linux/.*; its index states no platform",
+        ),
         "artifact": (
             lambda f: manifest(f, config=f.blob(b"{}", "application/vnd.cncf.helm.config.v1+json")),
             "not that of an image",

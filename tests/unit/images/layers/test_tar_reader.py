@@ -217,6 +217,11 @@ def test_data_in_pieces(step: int) -> None:
 BROKEN = {
     "an empty file": (b"", "the archive is empty"),
     "less than a block": (b"x" * 100, "not a tar archive: it has only 100 bytes"),
+    "an image of a disk": (bytes(1024) + b"\x53\xef" * 512, "it begins with zeros, as images of disks do"),
+    "an image of a disk with a large hole": (
+        bytes(1 << 16) + b"_BHRfS_M",
+        "it begins with zeros, as images of disks do",
+    ),
     "garbage": (b"garbage" * 500, "not a tar archive: it does not begin with a tar header"),
     "a wrong checksum at the beginning": (tars.archive(tars.header(b"f", checksum=b"000001\0 ")), "not a tar archive"),
     "a wrong checksum later": (

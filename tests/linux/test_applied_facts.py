@@ -71,6 +71,17 @@ def test_attributes_that_the_host_gave_a_directory_stay(scene: Scene) -> None:
     assert attributes(scene.data / "sub") == {"user.mine": b"1", "user.of-the-host": b"1"}
 
 
+def test_the_directory_itself_keeps_its_attributes(scene: Scene) -> None:
+    """`apply` takes no attribute and no setgid bit from the directory that is the volume."""
+    os.setxattr(scene.data, "user.of-the-host", b"1")
+    scene.data.chmod(0o2755)
+    python(scene, "open('new', 'w').close()")
+    assert scene.changes() == ["A /data/new"]
+    assert scene.apply().written == 1
+    assert attributes(scene.data) == {"user.of-the-host": b"1"}
+    assert stat.S_IMODE(scene.data.stat().st_mode) == 0o2755
+
+
 def test_rights_of_a_directory_are_set_back_after_a_killed_apply(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nothing but the mode and the attributes of directories was written, the next use sets these back, too."""
     (scene.data / "sub").chmod(0o755)

@@ -254,6 +254,10 @@ def _has_attributes_of(view: View, path: bytes, entry: Entry) -> bool:
         return attributes.kept(there) == attributes.kept(here)
 
 
+def _is_alike_directory(view: View, path: bytes, entry: Entry, host: os.stat_result) -> bool:
+    return _is_alike(entry, host) and _has_attributes_of(view, path, entry)
+
+
 def _has_same_below(view: View, path: bytes) -> bool:
     """Return whether the host's directory has what the changes have in a directory that is made as a whole."""
     wanted: dict[bytes, set[bytes]] = {path: set()}
@@ -279,8 +283,7 @@ def listed(view: View) -> list[tuple[str, bytes, int | None]]:
     for path, entry in view.entries.items():
         host = _seen(view, path, entry)[0]
         if host is not None and _is_merged(view, path, entry, host):
-            alike = _is_alike(entry, host) and _has_attributes_of(view, path, entry)
-            if path and not is_new_on_both(view, path) and not alike:
+            if path and not is_new_on_both(view, path) and not _is_alike_directory(view, path, entry, host):
                 found.append(("C", path, None))
         elif entry.kind == Kind.DELETED:
             if host is not None:

@@ -102,19 +102,28 @@ class Merge(NamedTuple):
 
 
 def planned(view: View, action: Action, *, force: bool) -> Merge | None:
-    """Return what to do with a directory that stays, None for nothing. Raises `ChangedMeanwhile`, `OSError`."""
+    """Return what to do with a directory that stays, None for nothing. Raises `ChangedMeanwhile`, `OSError`.
+
+    The volume itself keeps what it has: its owner, mode and attributes in the layer are those that the mount gave it.
+    """
     noted, facts, host = view.noted.get(action.path), action.entry.facts, action.host
     assert host is not None
     wanted = (mode_of(action.entry), facts.st_uid, facts.st_gid)
     now = (stat.S_IMODE(host.st_mode), host.st_uid, host.st_gid)
-    changes = wanted != now and (noted is None or wanted != noted.rights) and not is_new_on_both(view, action.path)
+    changes = (
+        bool(action.path)
+        and wanted != now
+        and (noted is None or wanted != noted.rights)
+        and not is_new_on_both(view, action.path)
+    )
     if changes and noted is not None and now != noted.rights and not force:
         raise ChangedMeanwhile(action.path)
     with opened(view.layers[action.entry.layer], action.path, DIRECTORY) as source:
         new = attributes.kept(source)
     old = _attributes(view, action.path, needed=changes or bool(new))
-    if not force and (noted is None or noted.attributes != attributes.mark(old)):
-        new = old | new  # the host changed them, or it is not known
+    known = noted is not None and noted.attributes == attributes.mark(old)  # else the host changed them
+    if not action.path or not (force or known):
+        new = old | new
     before, after = Rights(*now, old), Rights(*(wanted if changes else now), new)
     return None if before == after else Merge(action.path, before, after, host.st_mtime_ns)
 

@@ -107,7 +107,7 @@ class ProbeEnvironment:
 
     @property
     def init(self) -> str:
-        """Which program is the init of an ordinary cell, and where it is, or why it is that one. Raises `LauncherError`."""
+        """Which init an ordinary cell has, and where its file is, or why it is that one. Raises `LauncherError`."""
         self.start()
         assert self._launcher is not None
         connection = self._launcher.connection

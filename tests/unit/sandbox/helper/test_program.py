@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.sandbox.helper import program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BUILT = b"\x7fELF of a test"
 

@@ -111,10 +111,14 @@ def test_a_cell_sees_the_same_of_both(interpreted: Engine, compiled: Engine, opt
 
 
 def run_script(engine: Engine, script: str, **options: Any) -> Ran:
-    """Run a cell with the keywords of `nbcontainer.run`."""
+    """Run a cell in busybox with the keywords of `nbcontainer.run`."""
+    return _run_in(engine, "busybox", script, **options)
+
+
+def _run_in(engine: Engine, image: str, script: str, **options: Any) -> Ran:
     out: list[bytes] = []
     err: list[bytes] = []
-    request = request_of_keywords("busybox", (), script, options)
+    request = request_of_keywords(image, (), script, options)
     container, outcome = run.run(engine, request, Streams(out.append, err.append))
     return Ran(container, outcome, b"".join(out), b"".join(err))
 
@@ -257,14 +261,39 @@ def test_the_file_of_init_is_sealed() -> None:
 def test_it_ends_with_its_launcher(compiled: Engine) -> None:
     """The kernel ends server and inits when the launcher is killed."""
     run_script(compiled, "true")
-    compiled.background.wait()
-    compiled.launcher.spares.collect_all()
-    spares = [os.dup(spare.pidfd) for _, spare in compiled.launcher.spares.ready]
-    assert spares
+    spares = _spares(compiled)
     os.kill(compiled.launcher.pid, signal.SIGKILL)
-    for pidfd in spares:
+    _wait_for_all(spares)
+
+
+def _spares(engine: Engine) -> list[int]:
+    """Return descriptors of the inits that wait for a cell; at least one does."""
+    engine.background.wait()
+    engine.launcher.spares.collect_all()
+    found = [os.dup(spare.pidfd) for _, spare in engine.launcher.spares.ready]
+    assert found
+    return found
+
+
+def _wait_for_all(pidfds: list[int]) -> None:
+    for pidfd in pidfds:
         wait_readable(pidfd)
         os.close(pidfd)
+
+
+def test_a_server_that_was_killed_is_replaced_with_all_that_it_had(
+    compiled: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No init of the new one begins before its launcher shows the directories of the host again."""
+    monkeypatch.setenv(program.SWITCH, "1")
+    look = "test -x /bin/sh && echo here"
+    assert _run_in(compiled, "host", look).text == "here"
+    server = compiled.launcher.connection.helper
+    assert server is not None
+    spares = _spares(compiled)
+    os.kill(server.pid, signal.SIGKILL)
+    _wait_for_all(spares)
+    assert _run_in(compiled, "host", look).text == "here"
 
 
 # The decoder. Only getpid(2) is ever called: what arrives is changed in every other place.

@@ -60,23 +60,27 @@ class Spares:
         self.ordered[number] = prepare
 
     def _order_compiled(self, prepare: tuple[Step, ...]) -> None:
-        if self._connection.unsettled:
-            self.collect_all()  # answers come in the order of the orders
-            self._connection.settle()
-        assert self._connection.helper is not None
         assert isinstance(prepare[0], CloneInit)
         remote = RemoteInit(self._expectations)
         first, flags = remote.prepare(prepare[1:]), prepare[0].flags()
         try:
-            number = -self._connection.helper.order(flags, first)
+            number = self._send_compiled(flags, first)
         except ConnectionError:
             self._connection.close()
             self._connection.ensure()
             if self._connection.helper is None:
                 self.order(prepare)
                 return
-            number = -self._connection.helper.order(flags, first)
+            number = self._send_compiled(flags, first)
         self.ordered[number], self._remotes[number] = prepare, remote
+
+    def _send_compiled(self, flags: int, first: bytes) -> int:
+        """Return the number of an order. Init begins at once, so what the launcher is to mount is there before."""
+        if self._connection.unsettled:
+            self.collect_all()  # answers come in the order of the orders
+            self._connection.settle()
+        assert self._connection.helper is not None
+        return -self._connection.helper.order(flags, first)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""

@@ -200,6 +200,38 @@ def test_verbs_that_need_no_space_work_on_a_completely_full_store(small: Path, f
         assert run_script(engine, "ls /f /g", name="box").text == "/f"
 
 
+@pytest.mark.parametrize("full", [leave_bytes, leave_inodes])
+def test_results_of_cached_cells_on_a_completely_full_store(small: Path, tmp_path: Path, full: object) -> None:
+    """`prune` and `verify --remove` remove them; `cache export` and `import`, which need space, are one line each."""
+    script = "head -c 3m /dev/urandom > /f; cat /proc/sys/kernel/random/uuid"
+    with contextlib.closing(Engine(small / "store")) as engine:
+        first = run_script(engine, script, name="box", cache="always").text
+        engine.background.wait()
+        said(engine, "cache", "export", str(tmp_path / "before"))
+        damaged = next((small / "store" / "cache").iterdir()).with_name("f" * 64)
+        damaged.write_bytes(b"damaged")
+        folder = small / "fillings"
+        folder.mkdir()
+        leave_bytes(folder, 0)
+        full(folder, 0)  # type: ignore[operator]
+        for words in (("export", "after"), ("import", "before")):  # both unpack or pack layers in the store
+            with pytest.raises(NbcontainerError, match="No space left on device; free some space: `%container prune`"):
+                said(engine, "cache", words[0], str(tmp_path / words[1]))
+        assert not (tmp_path / "after").exists()
+        assert "f" * 12 in said(engine, "verify", "--remove")
+        assert not damaged.exists()
+        said(engine, "rm", "box")
+        before = os.statvfs(small).f_bfree
+        said(engine, "prune")
+        engine.background.wait()
+        assert os.statvfs(small).f_bfree - before > (2 << 20) // 4096
+        assert list((small / "store" / "cache").iterdir()) == []
+        subprocess.run(["rm", "-r", folder], check=True)
+        said(engine, "cache", "import", str(tmp_path / "before"))
+        assert run_script(engine, script, name="box", cache="always").text == first
+        checks.verified(engine)
+
+
 @pytest.fixture
 def read_only(small: Path, tmp_path: Path) -> Iterator[Path]:
     """A store with an image and a container, seen through a read-only bind mount."""
@@ -214,6 +246,8 @@ def read_only(small: Path, tmp_path: Path) -> Iterator[Path]:
             volumes=[f"{tmp_path}/data:/data:cow"],
             engine=engine,
         )
+        job = start(engine, Request("busybox", "job", script="echo said; echo wrong >&2; exit 3"))
+        job.join()
     place = tmp_path / "read-only"
     place.mkdir()
     subprocess.run(["mount", "--bind", small / "store", place], check=True)
@@ -238,6 +272,10 @@ READING = (
     "export image -o -",
     "save image -o -",
     "volume ls",
+    "jobs",
+    "logs job",
+    "logs -f -t --tail 2 job",
+    "wait job",
 )
 
 
@@ -263,6 +301,8 @@ def test_verbs_that_read_work_on_a_read_only_store(read_only: Path) -> None:
             verb, *operands = words.replace(" -o -", f" -o {read_only.parent}/{words[:4]}.tar").split()
             assert said(engine, verb, *operands), words
         assert "D       /etc" in said(engine, "diff", "box")
+        assert "said" in said(engine, "logs", "job")
+        assert "3" in said(engine, "wait", "job")
         for words in WRITING:
             verb, *operands = words.split()
             with pytest.raises(NbcontainerError, match="Read-only file system"):

@@ -227,7 +227,103 @@ _STOPPED = {
     **_same("the stop signal is the container's", "use `kill -s SIGNAL NAME`, then `stop NAME`", "-s", "--signal"),
 }
 
+_TABLE = _same("a table has one form", "use --json for a program", "--format", "--noheading", "--sort", "--no-trunc")
+_ALL_LISTED = _same("a list has all that there is", "use --json, and choose in a program", "-f", "--filter")
+_QUIET = _same("the result is one line", _REMOVE, "-q", "--quiet")
+_PLATFORM = Answer("a name in the store has an image for one platform")
+_BY_PLATFORM = _same("an image is chosen by its platform", "use --platform OS/ARCH", "--arch", "--os", "--variant")
+_REGISTRY = {
+    **_same("a name has one tag", "write the verb once for each tag", "-a", "--all-tags"),
+    **_same("logins are those of `docker login` and `podman login`", _REMOVE, "--authfile", "--creds"),
+    "--cert-dir": Answer("certificates are those of this machine"),
+    "--disable-content-trust": Answer("signatures are not checked", "pin the image, as in NAME@sha256:…"),
+    "--tls-verify": Answer("certificates are always checked", "add the registry to registries.conf as insecure"),
+}
+
 OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
+    "commit": {
+        **_QUIET,
+        "--format": Answer("the manifest is that of OCI"),
+        "--iidfile": Answer("the digest is printed, and not written to a file", "use --json for a program"),
+        "--include-volumes": Answer("files of volumes are not in an image", "copy them with cp in a cell"),
+        "--no-pause": Answer("a running container is always paused"),
+        **_same("an image keeps its layers", "use -o FILE for one merged tree", "-s", "--squash"),
+    },
+    "diff": {**_LATEST, "--format": _TABLE["--format"]},
+    "history": {
+        **_TABLE,
+        **_same("an entry is a cell, and has no id", _REMOVE, "-q", "--quiet"),
+        **_same("sizes and times are always readable", "use --json for numbers", "-H", "--human"),
+        "--platform": _PLATFORM,
+    },
+    "images": {
+        **_TABLE,
+        **_ALL_LISTED,
+        "-n": _TABLE["--noheading"],
+        "--digests": Answer("digests are always listed"),
+        "--history": Answer("earlier names are not kept"),
+        "--tree": Answer("images of one name are for one platform", "use `%container layers NAME` for its layers"),
+    },
+    "import": {
+        **_QUIET,
+        **_BY_PLATFORM,
+        **_same("an imported image has no comment", "use `%container commit -m` later", "-m", "--message"),
+    },
+    "inspect": {
+        **_LATEST,
+        **_same("sizes are shown by `df`", "use `%container df`", "-s", "--size"),
+        **_same("a container comes before an image of its name", "write docker://NAME for the image", "-t", "--type"),
+    },
+    "load": _QUIET,
+    "prune": {
+        **_same("what nothing uses is removed, and images with a name stay", "use `%container rmi`", "-a", "--all"),
+        **_same("nothing is asked before it", _REMOVE, "-f", "--force"),
+        "--filter": Answer("all that nothing uses is removed"),
+        "--volumes": Answer("named volumes stay", "use `%container volume prune`"),
+    },
+    "ps": {
+        **_TABLE,
+        **_ALL_LISTED,
+        **_same("all containers are listed", "use --json, and choose in a program", "-l", "--latest", "-n", "--last"),
+        **_same("sizes are shown by `df`", "use `%container df`", "-s", "--size"),
+        **_same("there are no pods", _REMOVE, "-p", "--pod"),
+        **_same("the list is shown once", "use `stats` for what runs", "-w", "--watch"),
+        **_same("all containers are those of this store", _REMOVE, "--external", "--sync"),
+        "--ns": Answer("namespaces are drawn", "use `%container namespaces NAME`"),
+    },
+    "pull": {**_REGISTRY, **_BY_PLATFORM},
+    "push": {
+        **_REGISTRY,
+        **_QUIET,
+        "--compression-format": Answer("layers that are compressed stay so", "use --compress for the others"),
+        "--digestfile": Answer("the digest is printed, and not written to a file"),
+        **_same("an image keeps the form of its manifest", _REMOVE, "-f", "--format"),
+        "--platform": _PLATFORM,
+        **_same(
+            "images are not signed",
+            _REMOVE,
+            *("--remove-signatures", "--sign-by", "--sign-by-sigstore-private-key", "--sign-passphrase-file"),
+        ),
+    },
+    "rm": {
+        **_SELECTED,
+        **_same("containers have no links and no dependents", _REMOVE, "--link", "--depend"),
+        **_same("a container that does not exist is an error", _REMOVE, "-i", "--ignore"),
+        **_same("the time is an option of `stop`", "use `%container stop -t SECONDS NAME`", "-t", "--time"),
+    },
+    "rmi": {
+        **_same("images are named", "write the names: see `images -q`", "-a", "--all"),
+        **_same("images that do not exist are ignored with -f", "use -f", "-i", "--ignore"),
+        "--no-prune": Answer("an image has no parents without a name"),
+        "--platform": _PLATFORM,
+    },
+    "save": {
+        **_QUIET,
+        "--format": Answer("the name of the file chooses the form", "end the name of a directory with a slash"),
+        **_same("several images are always in one archive", _REMOVE, "-m", "--multi-image-archive"),
+        "--platform": _PLATFORM,
+        "--uncompressed": Answer("layers that are compressed stay so", "use --compress none for the others"),
+    },
     "logs": {
         **_LATEST,
         **_same("the output of one container is shown", "write one `logs` for each", "--names"),

@@ -10,7 +10,7 @@ import pytest
 
 from nbcontainer.cli import _RUN as PROGRAM_RUN
 from nbcontainer.commands.containers import VERBS, unknown
-from nbcontainer.commands.docker_answers import RUN_ANSWERS, VERB_ANSWERS, Answer
+from nbcontainer.commands.docker_answers import OPTION_ANSWERS, RUN_ANSWERS, VERB_ANSWERS, Answer
 from nbcontainer.commands.grammar import parse, similar
 from nbcontainer.commands.run import RUN
 from nbcontainer.errors import UsageError
@@ -90,10 +90,73 @@ def test_every_command_of_podman_is_there_or_answered() -> None:
     assert [name for name in names if name not in {*VERBS, "run", EXEC.name, "help", *VERB_ANSWERS}] == []
 
 
-@pytest.mark.parametrize("answer", [*RUN_ANSWERS.values(), *VERB_ANSWERS.values()])
+DOCKER_OPTIONS = {
+    "commit": "-a --author -c --change -m --message -p --pause --no-pause",
+    "cp": "-a --archive -L --follow-link -q --quiet",
+    "export": "-o --output",
+    "history": "--format -H --human --no-trunc --platform -q --quiet",
+    "images": "-a --all --digests -f --filter --format --no-trunc -q --quiet --tree",
+    "import": "-c --change -m --message --platform",
+    "inspect": "-f --format -s --size --type",
+    "kill": "-s --signal",
+    "load": "-i --input --platform -q --quiet",
+    "logs": "--details -f --follow --since -n --tail -t --timestamps --until",
+    "prune": "-a --all -f --force --filter --volumes",
+    "ps": "-a --all -f --filter --format -n --last -l --latest --no-trunc -q --quiet -s --size",
+    "pull": "-a --all-tags --disable-content-trust --platform -q --quiet",
+    "push": "-a --all-tags --disable-content-trust --platform -q --quiet",
+    "restart": "-s --signal -t --timeout --time",
+    "rm": "-f --force -l --link -v --volumes",
+    "rmi": "-f --force --no-prune --platform",
+    "save": "-o --output --platform",
+    "stats": "-a --all --format --no-stream --no-trunc",
+    "stop": "-s --signal -t --timeout --time",
+}
+"""The options of Docker's commands that have a verb here (docs.docker.com, Docker 28); `prune` is `system prune`."""
+
+
+def unanswered(verb: str, flag: str) -> str:
+    """What a verb says about an option of another program; empty if it has the option, or a true answer."""
+    command = VERBS[verb].command
+    if flag in command.spelled:
+        return ""
+    try:
+        parse(command, [f"{flag}=x"] if flag.startswith("--") else [flag, "x"])
+    except UsageError as error:
+        return "" if str(error).startswith(f"{verb}: unsupported option '{flag}': ") else str(error)
+    return "taken without a meaning"
+
+
+@pytest.mark.parametrize("verb", DOCKER_OPTIONS)
+def test_every_option_of_dockers_commands_is_taken_or_answered(verb: str) -> None:
+    """Nothing is only unknown, and nothing is taken for a misspelling of another option."""
+    assert [text for flag in DOCKER_OPTIONS[verb].split() if (text := unanswered(verb, flag))] == []
+
+
+def test_every_option_of_podmans_commands_is_taken_or_answered() -> None:
+    """Those that the podman of this machine lists for commands that have a verb here."""
+    require("podman", available=shutil.which("podman") is not None, why="podman is not installed")
+    wrong, seen = [], 0
+    for verb in VERBS:
+        text = subprocess.run(["podman", verb, "--help"], capture_output=True, text=True, check=False).stdout
+        if f"podman {verb} [" not in text:
+            continue  # podman has no such command, and shows the help of all
+        flags = {
+            flag for pair in re.findall(r"^ +(?:(-\w), )?(--[a-z0-9-]+)", text, re.MULTILINE) for flag in pair if flag
+        }
+        seen += len(flags)
+        wrong += [text for flag in sorted(flags) if (text := unanswered(verb, flag))]
+    assert seen > 100
+    assert wrong == []
+
+
+OF_VERBS = [answer for answers in OPTION_ANSWERS.values() for answer in answers.values()]
+
+
+@pytest.mark.parametrize("answer", [*RUN_ANSWERS.values(), *VERB_ANSWERS.values(), *dict.fromkeys(OF_VERBS)])
 def test_an_answer_names_what_there_is(answer: Answer) -> None:
     """Options and verbs in an answer exist, apart from those of other programs."""
-    options = {*PROGRAM_RUN.spelled, *JOB.flags, "--out", "--version"}
+    options = {*PROGRAM_RUN.spelled, *JOB.flags, "--out", "--version", "--wait-for"}
     for verb in VERBS.values():
         options |= verb.command.spelled.keys()
     for flag in re.findall(

@@ -61,6 +61,16 @@ def split_for_expansion(line: str) -> list[str]:
         raise UsageError(f"cannot parse {line!r}: {error}", hint="check its quotes") from None
 
 
+def unix_lines(cell: str) -> str:
+    r"""Return a cell with "\n" for "\r\n", if all its lines end so: it comes from a file of Windows.
+
+    IPython ends the last line with "\n" if nothing does.
+    """
+    *lines, last = cell.removesuffix("\n").split("\n")
+    whole = lines or [last]
+    return cell.replace("\r\n", "\n") if all(line.endswith("\r") for line in whole) else cell
+
+
 def _mark(text: str) -> str:
     """Return a quoted or escaped part of a line with its literal dollar signs marked."""
     if text[0] == "'":

@@ -38,7 +38,7 @@ from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
 from nbcontainer.notebook.display.progress_bar import listener
 from nbcontainer.notebook.hints import CellFacts, Hints
-from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion
+from nbcontainer.notebook.interpolation import expand, filler, plain, split_for_expansion, unix_lines
 from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
@@ -149,7 +149,7 @@ class ContainerMagics(Magics):
         """Run the cell in a container, or a verb. `%%container?` shows `HELP_TEXT` instead of this."""
         words = split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
         if cell is not None:
-            return self._do_cell(CELL, words, "", cell)
+            return self._do_cell(CELL, words, "", unix_lines(cell))
         if not words or words[0] in _HELP:
             return _show(containers.in_groups("%container ", RUN, USE, EXEC, DEBUG))
         name, *rest = words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.interpolation import expand, filler, plain, split, split_for_expansion
+from nbcontainer.notebook.interpolation import expand, filler, plain, split, split_for_expansion, unix_lines
 
 NAMES = {"data": Path("/srv/data"), "n": 3, "d": {"k": "v", "n": "data"}, "words": ["a", "b"], "x": "{n}", "c": ":"}
 
@@ -179,3 +179,21 @@ def test_what_cannot_be_expanded(word: str, message: str) -> None:
 def test_a_command_keeps_its_dollar_signs() -> None:
     """The arguments of a command for the container are as they were written."""
     assert [plain(word) for word in split_for_expansion(r"echo $n '$n' \$n")] == ["echo", "$n", "$n", "$n"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "lines"),
+    [
+        ("if true\r\nthen echo a\r\nfi\r\n", "if true\nthen echo a\nfi\n"),
+        ("a\r\nb\n", "a\nb\n"),
+        ("a\r\n\r\nb", "a\n\nb"),
+        ("a\r\n", "a\n"),
+        ("printf 'a\r\n'\necho b\n", "printf 'a\r\n'\necho b\n"),
+        ("a\rb\n", "a\rb\n"),
+        ("a\n", "a\n"),
+        ("", ""),
+    ],
+)
+def test_a_cell_of_a_file_of_windows(cell: str, lines: str) -> None:
+    """A shell reads the cell as Python reads one: without carriage returns, if all lines end with them."""
+    assert unix_lines(cell) == lines

@@ -33,3 +33,13 @@ def test_a_plain_user_runs_each_test_that_is_not_the_same_for_all() -> None:
 def test_each_test_has_a_user() -> None:
     """What root leaves out is run by the user with a range."""
     assert set(names("frontends")) <= set(names("with_range"))
+
+
+def test_root_runs_each_folder_once_and_attacks_the_compiled_init() -> None:
+    """Attacks are apart, with the switch; plain users attack the interpreted init, so that each has its attacks."""
+    runs = [line for line in PROGRAM.read_text().splitlines() if "tests/run " in line and "--set-up" not in line]
+    plain, compiled = (line for line in runs if "as_user" not in line and "su --login" not in line and "#" not in line)
+    folders = re.findall(r"tests/run ([a-z_ ]+)", plain)[0].split()
+    assert compiled.startswith("NBCONTAINER_HELPER=1 tests/run attacks ")
+    default = re.findall(r"set -- (.*)$", (PROJECT / "tests/run").read_text(), re.MULTILINE)[0].split()
+    assert sorted([*folders, "attacks"]) == sorted(default)

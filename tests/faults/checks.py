@@ -147,13 +147,15 @@ def kill(pids: Iterable[int], then: Callable[[], object] = lambda: None) -> None
         raise Damaged(f"{pids} were killed, and something goes on below")
 
 
-def wait_for_the_dead(but: set[int], seconds: float = 20) -> None:
-    """Waits until no process is below this one `but` these. Reaps what was handed to it (PR_SET_CHILD_SUBREAPER).
+def wait_for_the_dead(but: set[int] | Callable[[], set[int]], seconds: float = 20) -> None:
+    """Waits until no process is below this one `but` these, by a function those that there are then.
+
+    Reaps what was handed to it (PR_SET_CHILD_SUBREAPER).
 
     Raises `Damaged` where one goes on.
     """
     deadline = time.monotonic() + seconds
-    while found := list(_orphans(but)):
+    while found := list(_orphans(but() if callable(but) else but)):
         if time.monotonic() > deadline:
             raise Damaged(f"still there: {found}")
         time.sleep(0.002)

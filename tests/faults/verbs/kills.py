@@ -185,7 +185,7 @@ class VerbKills:
             self.times[act.name] = _KERNEL_START if act.words[0] == KERNEL else _USUAL
             if self.measured and act.words[0] != KERNEL:
                 self.times[act.name] = self._whole(act)
-        checks.wait_for_the_dead(self._others())
+        checks.wait_for_the_dead(self._others)
         self._clean(new_start=True)
         self.before = Things.of(self.bench)
 
@@ -259,7 +259,7 @@ class VerbKills:
             process.kill()
             raise Damaged("the program does not end")
         self.ends[end if process.exitcode == -signal.SIGKILL else f"{end}, exit code {process.exitcode}"] += 1
-        checks.wait_for_the_dead(self._others())
+        checks.wait_for_the_dead(self._others)
         self._check_words(process.exitcode)
         self._check(act, process.pid or 0)
 

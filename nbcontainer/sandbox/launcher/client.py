@@ -134,11 +134,8 @@ class Launcher:
         for an init whose notebook cannot apply it. Raises `SandboxError`.
         """
         with self._lock:
-            # A spare that lives shows that its launcher does. One that is killed just now is lost, as at any moment.
-            if not self.connection.is_ours or (found := self.spares.take_ready(todo)) is None:
-                self.connection.ensure()
-                found = self.spares.take(todo)
-            done, running = found
+            self.connection.ensure()
+            done, running = self.spares.take(todo)
         try:
             if before is not None:
                 before(running)

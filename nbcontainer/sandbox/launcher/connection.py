@@ -78,11 +78,6 @@ class Connection:
         """Whether there is a process to exchange messages with, as far as is known."""
         return self._control is not None
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether this process has started the launcher's: after a fork, it belongs to the parent."""
-        return self._ready and self._owner == os.getpid()
-
     def start(self) -> None:
         """Start the process unless it runs, without waiting until it is ready. Raises `LauncherError`."""
         if self.process is not None and self._owner == os.getpid() and self.process.poll() is None:

@@ -131,18 +131,18 @@ class Spares:
         It is the one that has applied the most; if there is none, a new one, which applies all that it can before the
         rest is sent. Raises `SandboxError`.
         """
-        if (found := self.take_ready(todo)) is not None:
+        if (found := self._take_ready(todo)) is not None:
             return found
         suited = (order for number, order in self.ordered.items() if number >= 0 or todo.compiled)
         if not any(map(todo.begins_with, suited)):
             self.order(plan.ahead(todo), prefault=False, compiled=todo.compiled)
         while self.ordered:
             self._collect_one()
-            if (found := self.take_ready(todo)) is not None:
+            if (found := self._take_ready(todo)) is not None:
                 return found
         raise setup_failed(self._refused)
 
-    def take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
+    def _take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
         """Return what `take` returns, from the spares that have been started by now; None if none fits."""
         found, most = None, -1
         for ready in self.ready:

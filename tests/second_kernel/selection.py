@@ -63,4 +63,4 @@ def words(user: User) -> tuple[str, ...]:
     root, ranged, _ = USERS
     if user == root:
         return (*REASONS, *VOLUMES, *CONFINEMENT)
-    return (LIMITS, *VOLUMES) if user == ranged else (*REASONS, *IDS)
+    return (f"{LIMITS}::TestEnforced", *VOLUMES) if user == ranged else (*REASONS, *IDS)

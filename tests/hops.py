@@ -76,7 +76,7 @@ def _takes_request(frame: FrameType) -> bool:
 
 
 def _asks_the_value(frame: FrameType) -> bool:
-    """Whether it is a method of a value that is handed no other. A cell is no value: it acts."""
+    """Whether it is a method of a value that is handed no other. A cell is not a value: it acts."""
     own, *others = _arguments(frame)
     kind = type(own).__name__
     is_method = kind in FORMS - {"Cell"} and frame.f_code.co_qualname.startswith(f"{kind}.")

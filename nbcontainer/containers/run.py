@@ -154,7 +154,7 @@ def run_in(
     check(engine, asked)
     with contextlib.ExitStack() as stack:
         with store_errors("use a container", engine.store.path):
-            if not container.anonymous:
+            if container.saved or not container.anonymous:  # a new one has no lock, and nothing to finish
                 stack.enter_context(container.use(wait=lambda: _announce_wait(engine, container, streams)))
             container.flatten()
         use = None

@@ -264,7 +264,7 @@ def test_a_fork_is_never_on_disk_without_its_state(own: Engine, monkeypatch: pyt
 
 
 def test_a_new_container_has_nothing_of_a_checkout_that_was_killed(own: Engine) -> None:
-    """What is left in a directory without a record is no part of the next container of that name."""
+    """What is left in a directory without a record does not belong to the next container of that name."""
     made = deep(own, 2)
     fork = made.checkout(made.state(1), "fork")
     (fork.path / records.RECORD).unlink()

@@ -98,7 +98,7 @@ def finish_all(workspace: Workspace, alive: set[str], *, last: bool = False) -> 
     """Finish the `apply` of each container that no process uses; `alive` are the living sessions.
 
     What cannot be finished is tried again by the next call. If this is the `last` try, an anonymous container whose
-    directory is not there is not looked at again.
+    directory is missing is left alone from then on.
     """
     for path in (workspace.store.path / "containers").iterdir():
         if (path / APPLYING).is_symlink():

@@ -143,7 +143,7 @@ def _used(container: Container) -> Iterator[tuple[VolumeState, ...]]:
 @contextlib.contextmanager
 def _marked(container: Container, state: VolumeState) -> Iterator[None]:
     """Write the changes of a volume inside the block. If it fails, what is on the host already is moved back."""
-    with directories.opened(container.workspace, state):  # where there is no directory, nothing begins
+    with directories.opened(container.workspace, state):  # if it is missing, nothing begins
         interrupted.mark(container, state)
     try:
         yield

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,16 +43,40 @@ class Names(Protocol):
         """Return the container paths that begin so; those of directories end with `/`."""
 
 
+class Kind(Enum):
+    """What a proposal names."""
+
+    WORD = "word"
+    """An option, a verb, or a name of the store or of the environment."""
+    PATH = "path"
+    """A file or directory of the host or of a container."""
+    VARIABLE = "variable"
+    """A variable of the notebook."""
+
+
+@dataclass(frozen=True, order=True)
+class Proposal:
+    """A text that may stand at the cursor."""
+
+    text: str
+    kind: Kind = field(default=Kind.WORD, compare=False)
+
+
 @dataclass(frozen=True)
 class Completion:
-    """What replaces the last `len(fragment)` characters of the line: one of `texts`."""
+    """What replaces the last `len(fragment)` characters of the line: one of `proposals`."""
 
     fragment: str
-    texts: tuple[str, ...]
+    proposals: tuple[Proposal, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the proposals."""
+        return tuple(one.text for one in self.proposals)
 
 
 _WORD = re.compile(r"""(?:[^\s'"\\]|\\.|'[^']*'?|"(?:[^"\\]|\\.)*"?)+""")
-_PATHS = 200
+_MOST_PATHS = 200
 """Paths of the host that are proposed at once."""
 
 _BRACE = re.compile(r"(?<!\{)\{([^\W\d]\w*)?$")
@@ -69,7 +94,7 @@ def complete(command: Command, text: str, names: Names) -> Completion:
     """Return what may stand at the end of a command's line; `text` is the line up to the cursor."""
     words, last = split(text)
     if brace := _BRACE.search(last):
-        return _matching(brace[1] or "", names.variables())
+        return _matching(brace[1] or "", _variables(names.variables()))
     line = _Line(command, words, names)
     if line.option is not None:
         return line.value(line.option, last)
@@ -77,12 +102,24 @@ def complete(command: Command, text: str, names: Names) -> Completion:
         flag, equals, value = last.partition("=")
         if equals and (option := command.spelled.get(flag)) is not None:
             return line.value(option, value)
-        return _matching(last, line.flags())
+        return _matching(last, _words(line.flags()))
     return _matching(last, line.operand(last))
 
 
-def _matching(fragment: str, candidates: Iterable[str]) -> Completion:
-    return Completion(fragment, tuple(sorted({text for text in candidates if text.startswith(fragment)})))
+def _matching(fragment: str, candidates: Iterable[Proposal]) -> Completion:
+    return Completion(fragment, tuple(sorted({one for one in candidates if one.text.startswith(fragment)})))
+
+
+def _words(texts: Iterable[str]) -> list[Proposal]:
+    return [Proposal(text) for text in texts]
+
+
+def _paths(texts: Iterable[str]) -> list[Proposal]:
+    return [Proposal(text, Kind.PATH) for text in texts]
+
+
+def _variables(texts: Iterable[str]) -> list[Proposal]:
+    return [Proposal(text, Kind.VARIABLE) for text in texts]
 
 
 class _Line:
@@ -139,27 +176,29 @@ class _Line:
         """Return the completion of an option's value."""
         names = self.names
         if option.choices:
-            return _matching(fragment, option.choices)
+            return _matching(fragment, _words(option.choices))
         if option.kind == ValueKind.VOLUME:
             _, colon, target = fragment.rpartition(":")
             if colon:
                 return _matching(target, self._container_paths(target))
-            return _matching(fragment, [*names.host_paths(fragment), *(f"{name}:" for name in names.volumes())])
+            volumes = _words(f"{name}:" for name in names.volumes())
+            return _matching(fragment, [*_paths(names.host_paths(fragment)), *volumes])
         if option.kind == ValueKind.VARIABLE:
             last = fragment.rpartition(",")[2]
-            return _matching(last, names.environment() if option.name == "env" else names.variables())
+            of_host = option.name == "env"
+            return _matching(last, _words(names.environment()) if of_host else _variables(names.variables()))
         if option.kind == ValueKind.PATH:
-            return _matching(fragment, names.host_paths(fragment))
+            return _matching(fragment, _paths(names.host_paths(fragment)))
         if option.kind == ValueKind.CONTAINER:
-            return _matching(fragment, names.containers())
+            return _matching(fragment, _words(names.containers()))
         if option.kind == ValueKind.CONTAINER_PATH:
             return _matching(fragment, self._container_paths(fragment))
-        return Completion(fragment, ())
+        return Completion(fragment)
 
-    def operand(self, beginning: str) -> Iterable[str]:
+    def operand(self, beginning: str) -> Iterable[Proposal]:
         """Return what may be the next operand: the description of the command's operands says what it is."""
         if self.in_tail and self.command.name == "volume":
-            return self.names.volumes() if self.operands[0] in ("inspect", "rm") else ()
+            return _words(self.names.volumes()) if self.operands[0] in ("inspect", "rm") else ()
         if self.in_tail:
             return self._container_paths(beginning) if beginning.startswith("/") else ()
         described = [word.strip("[]").removesuffix("...").rstrip("[") for word in self.command.operands.split()]
@@ -168,39 +207,37 @@ class _Line:
         kinds = described[min(len(self.operands), len(described) - 1)].split("|")
         if len(described) > 1 and self.command.operands.startswith("["):
             kinds += described[1].split("|")
-        found: list[str] = []
+        found: list[Proposal] = []
         for kind in kinds:
             found += self._of_kind(kind.partition("[")[0].partition("@")[0], beginning)
         return found
 
-    def _of_kind(self, kind: str, beginning: str) -> Iterable[str]:
+    def _of_kind(self, kind: str, beginning: str) -> list[Proposal]:
         if kind == "IMAGE":
-            return [
-                *self.names.images(),
-                *(self.names.host_paths(beginning) if beginning[:1] in (".", "/", "~") else ()),
-            ]
+            paths = _paths(self.names.host_paths(beginning)) if beginning[:1] in (".", "/", "~") else []
+            return _words(self.names.images()) + paths
         if kind == "CONTAINER":
-            return self.names.containers()
+            return _words(self.names.containers())
         if kind == "NAME" and self.command.name.startswith("volume"):
-            return self.names.volumes()
+            return _words(self.names.volumes())
         if kind == "PATH" and self.operands:
-            return self.names.container_paths("", self.operands[0].partition("@")[0], beginning or "/")
+            return _paths(self.names.container_paths("", self.operands[0].partition("@")[0], beginning or "/"))
         if kind in ("FILE", "DIR"):
-            return self.names.host_paths(beginning)
-        return [kind] if kind.islower() else ()
+            return _paths(self.names.host_paths(beginning))
+        return _words([kind] if kind.islower() else [])
 
-    def _container_paths(self, beginning: str) -> Iterable[str]:
+    def _container_paths(self, beginning: str) -> list[Proposal]:
         image = self.operands[0] if self.operands else ""
-        return self.names.container_paths(image, self.values.get("name", ""), beginning or "/")
+        return _paths(self.names.container_paths(image, self.values.get("name", ""), beginning or "/"))
 
 
 def verbs(text: str, known: Mapping[str, object]) -> Completion:
     """Return the completion of a verb; `known` are the verbs."""
-    return _matching(text, known)
+    return _matching(text, _words(known))
 
 
 def host_paths(beginning: str) -> list[str]:
-    """Return the host paths that begin so, as they would be written; at most _PATHS of them."""
+    """Return the host paths that begin so, as they would be written; at most _MOST_PATHS of them."""
     folder, _, name = beginning.rpartition("/")
     prefix = f"{folder}/" if "/" in beginning else ""
     found = []
@@ -211,6 +248,6 @@ def host_paths(beginning: str) -> list[str]:
         for entry in entries:
             if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
                 found.append(prefix + entry.name + ("/" if entry.is_dir() else ""))
-            if len(found) >= _PATHS:
+            if len(found) >= _MOST_PATHS:
                 break
     return found

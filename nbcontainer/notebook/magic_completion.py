@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+import types
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
 from nbcontainer.commands import completion
+from nbcontainer.commands.completion import Kind
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import named_volumes
@@ -17,9 +20,9 @@ from nbcontainer.images.layers import listing
 from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from nbcontainer.commands.completion import Completion
+    from nbcontainer.commands.completion import Completion, Proposal
     from nbcontainer.commands.grammar import Command
     from nbcontainer.containers.engine import Engine
 
@@ -49,6 +52,10 @@ class StoreNames:
     def variables(self) -> list[str]:
         """Return the notebook's variables that are not hidden."""
         return [name for name in self._namespace if not name.startswith("_")]
+
+    def value(self, variable: str) -> Any:
+        """Return the value of a variable; None if it does not exist."""
+        return self._namespace.get(variable)
 
     def environment(self) -> list[str]:
         """Return the names of the notebook's environment variables."""
@@ -98,6 +105,23 @@ def complete_line(text: str, commands: Mapping[str, Command], names: Callable[[]
     return None if command is None else completion.complete(command, rest, names())
 
 
+def _type(proposal: Proposal, names: Callable[[], StoreNames]) -> str:
+    """Return the type that a frontend shows beside a proposal: `path`, a variable's as jedi calls it, or `magic`."""
+    if proposal.kind == Kind.VARIABLE:
+        return type_of(names().value(proposal.text))
+    return "path" if proposal.kind == Kind.PATH else "magic"
+
+
+def type_of(value: object) -> str:
+    """Return the type of a variable with this value, as jedi and so IPython call it."""
+    kind = type(value)
+    if issubclass(kind, types.ModuleType):
+        return "module"
+    if issubclass(kind, type):
+        return "class"
+    return "function" if inspect.isroutine(value) else "instance"
+
+
 def matcher(commands: Mapping[str, Command], names: Callable[[], StoreNames]) -> Callable[[Any], Any]:
     """Return a matcher for IPython's completer (`IPCompleter.custom_matchers`)."""
 
@@ -106,9 +130,9 @@ def matcher(commands: Mapping[str, Command], names: Callable[[], StoreNames]) ->
         line = context.full_text.split("\n")[context.cursor_line][: context.cursor_position]
         first = context.cursor_line == 0 or not line.lstrip().startswith("%%")
         found = complete_line(line, commands, names) if first else None
-        if found is None or not found.texts:
+        if found is None or not found.proposals:
             return {"completions": [], "suppress": False}
-        completions: Iterable[SimpleCompletion] = [SimpleCompletion(text=text, type="magic") for text in found.texts]
+        completions = [SimpleCompletion(text=one.text, type=_type(one, names)) for one in found.proposals]
         return {"completions": completions, "matched_fragment": found.fragment, "suppress": True}
 
     matched: Callable[[Any], Any] = container_matcher

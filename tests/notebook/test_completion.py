@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbcontainer.containers.engine import Engine
     from tests.notebook.conftest import Notebook
     from tests.notebook.kernels import Kernel
@@ -63,11 +66,46 @@ def test_other_lines_are_pythons(notebook: Notebook) -> None:
     assert not [text for text in proposed(notebook, "%%container busybox\n--netw") if "--network" in text]
 
 
+def answered(kernel: Kernel, code: str) -> dict[str, Any]:
+    """A kernel's reply to the message that JupyterLab and the console send for completion at the end of `code`."""
+    content: dict[str, Any] = kernel.client.complete(code, len(code), reply=True, timeout=60)["content"]
+    return content
+
+
+def types(kernel: Kernel, code: str) -> dict[str, str]:
+    """The types that JupyterLab shows beside the proposals (`_jupyter_types_experimental`)."""
+    return {one["text"]: one["type"] for one in answered(kernel, code)["metadata"]["_jupyter_types_experimental"]}
+
+
 def test_a_kernel_answers_a_frontend(kernel: Kernel) -> None:
     """The message that JupyterLab and the console send has the completions, and where they begin."""
     kernel.run("%load_ext nbcontainer").good()
     code = "%%container --network pri"
-    message = kernel.client.complete(code, len(code), reply=True, timeout=60)
-    content = message["content"]
+    content = answered(kernel, code)
     assert "private" in content["matches"]
     assert code[content["cursor_start"] : content["cursor_end"]] == "pri"
+
+
+VARIABLES = """
+    import functools, io
+    mine_number, mine_class, mine_module = 1, io.StringIO, io
+    def mine_function(): pass
+    mine_builtin, mine_method, mine_partial = len, [].append, functools.partial(len)
+    mine_cached = functools.lru_cache(mine_function)
+    %config Completer.jedi_compute_type_timeout = 60000
+"""
+
+
+def test_a_frontend_shows_what_a_proposal_is(kernel: Kernel, tmp_path: Path) -> None:
+    """Paths of the host and of images have the type `path`, and variables the types that IPython gives them."""
+    kernel.run("%load_ext nbcontainer").good()
+    kernel.run(textwrap.dedent(VARIABLES)).good()
+    (tmp_path / "folder").mkdir()
+    assert types(kernel, f"%%container busybox -v {tmp_path}/fo") == {f"{tmp_path}/folder/": "path"}
+    assert types(kernel, f"%container load {tmp_path}/fo") == {f"{tmp_path}/folder/": "path"}
+    assert types(kernel, "%%container busybox /et") == {"/etc/": "path"}
+    assert types(kernel, "%%container --network pri") == {"private": "magic"}
+    of_python = types(kernel, "mine_")
+    assert set(of_python.values()) == {"instance", "class", "module", "function"}
+    for start in ("%%container busybox --in ", "%%container busybox --in x,", "%%container busybox -v {"):
+        assert types(kernel, f"{start}mine_") == of_python, start

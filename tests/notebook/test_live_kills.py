@@ -80,7 +80,7 @@ class Notebook:
     """A process that runs live cells until it is killed."""
 
     def __init__(self, store: Path, python: bool) -> None:
-        """Start it, and wait for its first cell."""
+        """Start it, and wait for its first cell; end it if that does not run."""
         words = ("host", "python", *PYTHON) if python else ("busybox", "shell", *SHELL)
         self.process = subprocess.Popen(
             [sys.executable, "-c", NOTEBOOK, str(store), *words],
@@ -89,7 +89,11 @@ class Notebook:
         )
         assert self.process.stdout is not None
         self.lines = self.process.stdout
-        assert self.next() == b"ran\n"
+        try:
+            assert self.next() == b"ran\n"
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
 
     def next(self) -> bytes:
         """What the next cell says: `ran`, or an error."""

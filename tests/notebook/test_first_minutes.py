@@ -109,10 +109,16 @@ def test_b09_arguments_of_the_script(notebook: Kernel) -> None:
 
 
 def test_b10_in_the_background(notebook: Kernel) -> None:
-    """A process that outlives its cell is ended, and one line says so."""
+    """A process that outlives its cell is ended, and one line says so; with `--bg` it runs. `--proc` has an answer."""
     ran = notebook.run("%%container host --network host\nsleep 1000 >/dev/null 2>&1 &\necho started").good()
     assert ran.stdout == "started\n"
     assert "1 process was still running when the cell ended" in hint(ran)
+    error = notebook.run("%%container host --bg --proc p\nsleep 5").error
+    assert error is not None
+    assert error["evalue"].startswith("%%container: unsupported option '--proc': a job has no process object; name it")
+    notebook.run("%%container host --bg --name b10\nsleep 1000").good()
+    assert "running" in notebook.value("str(get_ipython().run_line_magic('container', 'ps'))")
+    notebook.run("%container rm -f b10").good()
 
 
 def test_b12_error_in_a_process_pool(notebook: Kernel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nbcontainer.commands import containers
+from nbcontainer.commands.docker_answers import Answer
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.run import RUN
@@ -30,6 +31,14 @@ _CELL_OPTIONS = (
     Option(("--footer",), "", "show image, exit code, time, memory and changed files after the cell"),
 )
 
+_ANSWERS = {
+    **RUN.answers,
+    "--proc": Answer(
+        "a job has no process object", "name it: --bg --name NAME; then `%container logs NAME`, `stop NAME`"
+    ),
+}
+"""The answers of `run`, and those for the options of `%%bash` that do not exist here."""
+
 CELL = Command(
     "%%container",
     "IMAGE [COMMAND [ARG...]]",
@@ -38,7 +47,7 @@ CELL = Command(
     (*RUN.options, *_CELL_OPTIONS, _ARGUMENTS),
     most=1,
     tail=True,
-    answers=RUN.answers,
+    answers=_ANSWERS,
     examples=EXAMPLES["%%container"],
 )
 

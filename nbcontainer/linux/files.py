@@ -9,9 +9,12 @@ import fcntl
 import os
 import struct
 from ctypes import c_uint64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nbcontainer.linux.libc import check, encode, int_, libc, syscall, unsigned
+from nbcontainer.linux.libc import check, encode, int_, libc, prepared, syscall, unsigned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # <linux/openat2.h>
 RESOLVE_NO_XDEV = 0x01
@@ -42,11 +45,16 @@ def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: i
 
     The caller closes the descriptor. Raises `OSError`.
     """
+    return opener(dirfd, path, flags, mode, resolve)()
+
+
+def opener(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> Callable[[], int]:
+    """Return a function that calls `openat2` with these arguments, for a path that is opened often."""
     how = _OpenHow(flags=flags, mode=mode, resolve=resolve)
     raw = path if isinstance(path, bytes) else encode(path)
     name = path if isinstance(path, str) else path.decode("utf-8", "replace")
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    return syscall("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
+    return prepared("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
 
 
 def birth_time(fd: int) -> int:

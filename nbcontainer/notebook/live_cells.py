@@ -123,7 +123,7 @@ def run(
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
-    if joinable(engine, request.name) is not None and live_container.find(engine, request.name) is None:
+    if live_container.find(engine, request.name) is None and joinable(engine, request.name) is not None:
         hint = f"remove --live to run the cell beside it, or stop it first: `%container stop {request.name}`"
         raise ContainerBusy(f"container '{request.name}' is running as a job", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")

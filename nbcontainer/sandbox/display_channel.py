@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import ContainerError
-from nbcontainer.linux.files import RESOLVE_NO_XDEV, openat2
+from nbcontainer.linux import files
 from nbcontainer.sandbox.steps.display import CHANNEL, EXCHANGE, SHOWN
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ IN_PIPE = 60_000
 """Bytes that a pipe takes without waiting (pipe(7))."""
 
 _NOBODY_SEES = "this run has no notebook to show it in"
+
+
+def _changed(name: str) -> ContainerError:
+    return ContainerError(f"the container changed {EXCHANGE}/{name}", hint="stop the container, or restart the kernel")
 
 
 class DisplayListener(Protocol):
@@ -61,18 +65,25 @@ class DisplayChannel:
 
         Raises `ContainerError` if it is not there, or is of another kind.
         """
+        return self.opener(name, flags, is_kind, folder)()
+
+    def opener(self, name: str, flags: int, is_kind: Callable[[int], bool], folder: int = -1) -> Callable[[], int]:
+        """Return a function that does what `open` does with these arguments, for a file that is opened often."""
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        hint = "stop the container, or restart the kernel"
-        changed = ContainerError(f"the container changed {EXCHANGE}/{name}", hint=hint)
-        try:
-            # A file that a container with SYS_ADMIN has mounted there could be the kernel's, and this process be root.
-            fd = openat2(self.directory if folder < 0 else folder, name, flags, resolve=RESOLVE_NO_XDEV)
-        except OSError as error:
-            raise changed from error
-        if not is_kind(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise changed
-        return fd
+        # A file that a container with SYS_ADMIN has mounted there could be the kernel's, and this process be root.
+        call = files.opener(self.directory if folder < 0 else folder, name, flags, resolve=files.RESOLVE_NO_XDEV)
+
+        def open_it() -> int:
+            try:
+                fd = call()
+            except OSError as error:
+                raise _changed(name) from error
+            if not is_kind(os.fstat(fd).st_mode):
+                os.close(fd)
+                raise _changed(name)
+            return fd
+
+        return open_it
 
     def close(self) -> None:
         """Close the pipes. Idempotent."""

@@ -201,6 +201,22 @@ def test_commit_diff_and_export_copy_it(dev: Notebook, tmp_path: Path) -> None:
     dev.run("%container rmi live-copy")
 
 
+def test_python_remains_if_a_cell_closes_all_descriptors(dev: Notebook) -> None:
+    """A cell that closes every descriptor but the streams, and opens others, loses neither its Python nor its files."""
+    dev.good(PYTHON + "import os\nos.closerange(3, 4096)\nfiles = [open(f'/tmp/{n}', 'w+') for n in range(9)]\nx = 5")
+    assert dev.good(AGAIN + "print(x, [os.fstat(file.fileno()).st_size for file in files])") == f"5 {[0] * 9}\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_cells_of_any_length_and_kind_follow_each_other(dev: Notebook, start: str) -> None:
+    """A long cell, a short one, a script of another program and a short one run in turn, each with its own text."""
+    say = "print({})" if start is PYTHON else "echo {}"
+    long = "\n".join(["# " + "é" * 60] * 100)
+    shown = [dev.good(start + f"{long}\n{say.format(1)}"), dev.good(AGAIN + say.format(2))]
+    shown += [dev.good(AGAIN + "#!/bin/sh\necho 3"), dev.good(AGAIN + say.format(4))]
+    assert shown == ["1\n", "2\n", "3\n", "4\n"]
+
+
 def test_an_interpreter_that_ends_is_reported(dev: Notebook) -> None:
     """If the interpreter ends, the cell says how; files remain, and the next cell starts a new one."""
     dev.good(PYTHON + "x = 5; import os; open('/kept', 'w').close()")

@@ -15,7 +15,8 @@ from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.live.process import Message, ShellProcess
+    from nbcontainer.containers.live.messages import Message, Messages
+    from nbcontainer.containers.live.process import ShellProcess
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 GRACE = 3.0
@@ -42,7 +43,7 @@ class CellWatch:
         number: int,
         line: str,
         process: ShellProcess,
-        messages: queue.SimpleQueue[Message],
+        messages: Messages,
         keyboard: Keyboard | None,
         timeout: float | None,
     ) -> None:
@@ -54,6 +55,7 @@ class CellWatch:
         self._send_at: float | None = 0.0
         self.process = process
         self._messages = messages
+        messages.hurried = False
         self._prompter = None if keyboard is None else self._make_prompter(keyboard)
         self._since = processes.now()
         self._times_out = None if timeout is None else time.monotonic() + timeout
@@ -156,6 +158,7 @@ class CellWatch:
         if self._reason == Reason.EXITED:
             self._reason = reason
         self._asked_to_stop += 1
+        self._messages.hurried = True  # the cell that begins is interrupted
         if self._begun or self._stage == 0:
             self._go_further()
 

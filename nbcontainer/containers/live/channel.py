@@ -6,12 +6,16 @@ import contextlib
 import os
 import stat
 import threading
+from typing import TYPE_CHECKING
 
-from nbcontainer.containers.live.contents import ANSWER, CONTROL, INPUT, turn
+from nbcontainer.containers.live.contents import ANSWER, CELL, CONTROL, INPUT, QUESTION, turn
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox.display_channel import DisplayChannel
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.steps.display import EXCHANGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SPARE_TURNS = 3  # lines that wait on `input`: each turn reads one, and must never find the pipe empty
 
@@ -35,6 +39,9 @@ class Channel(DisplayChannel):
         self._typed = LineTerminal(terminal)
         try:
             self.control, self.input = self.open_pipe(CONTROL), self.open_pipe(INPUT)
+            self._open_cell, self._open_question = (
+                self.opener(name, os.O_WRONLY | os.O_TRUNC, stat.S_ISREG) for name in (CELL, QUESTION)
+            )
         except BaseException:
             self.close()
             raise
@@ -67,17 +74,21 @@ class Channel(DisplayChannel):
             if not self._closed:
                 os.write(fd, text.encode())
 
-    def write_file(self, name: str, text: bytes) -> bool:
-        """Write the file of a cell or a question, and close it: a file that is open for writing cannot be executed.
+    def write_cell(self, text: bytes) -> bool:
+        """Write the file of a cell; return False if the channel is closed. Raises `ContainerError`."""
+        return self._write_file(self._open_cell, text)
 
-        Returns False if the channel is closed. Raises `ContainerError`.
-        """
+    def write_question(self, text: bytes) -> bool:
+        """Write the file of a question; return False if the channel is closed. Raises `ContainerError`."""
+        return self._write_file(self._open_question, text)
+
+    def _write_file(self, open_file: Callable[[], int], text: bytes) -> bool:
+        """Write a file, and close it: a file that is open for writing cannot be executed."""
         with self._lock:
             if self._closed:
                 return False
-            fd = self.open(name, os.O_WRONLY, stat.S_ISREG)
+            fd = open_file()
         try:
-            os.ftruncate(fd, 0)
             view = memoryview(text)
             while view:
                 view = view[os.write(fd, view) :]

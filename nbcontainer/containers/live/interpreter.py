@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 class Interpreter:
     """One kind of interpreter: its name in `--live=NAME`, its name in messages, and its control directory.
 
-    With `turns`, it reads its own commands from a pipe (`contents.TURN`). `command` are the program and the arguments
-    before the script, empty for a script that has its own.
+    With `turns`, it reads its own commands from a pipe (`contents.TURN`). With `inline`, it takes a short cell in the
+    line that starts it, as JSON. `command` are the program and the arguments before the script, empty for a script that
+    has its own.
     """
 
     name: str
     noun: str
     directory: Callable[[], ControlDirectory]
     turns: bool = False
+    inline: bool = False
     command: tuple[str, ...] = ()
 
     def starting(self, request: Request, script: str = "") -> Request:
@@ -43,7 +45,7 @@ class Interpreter:
 
 
 SHELL = Interpreter("shell", "shell", contents.shell_directory, turns=True)
-PYTHON = Interpreter("python", "Python", contents.python_directory, command=("python3", DRIVER, "live"))
+PYTHON = Interpreter("python", "Python", contents.python_directory, inline=True, command=("python3", DRIVER, "live"))
 
 INTERPRETERS = {one.name: one for one in (SHELL, PYTHON)}
 """By the name in `--live=NAME`."""

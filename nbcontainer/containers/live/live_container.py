@@ -16,6 +16,7 @@ from nbcontainer.containers.live.session import ShellSession, encoded
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.linux.signals import set_handler
 from nbcontainer.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def check_options(found: LiveContainer, request: Request) -> None:
 
 def _comparable(options: RunOptions) -> RunOptions:
     """Return the options but for those of one cell: its time limit."""
-    return replace(options, timeout=None)
+    return options if options.timeout is None else replace(options, timeout=None)
 
 
 _NO_OPTIONS = RunOptions()
@@ -229,8 +230,8 @@ def _interrupting(session: ShellSession) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: session.interrupt())
+    before = set_handler(signal.SIGINT, lambda *_: session.interrupt())
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        set_handler(signal.SIGINT, before)

@@ -19,23 +19,23 @@ from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.prompts.observer import Observer
 
 if TYPE_CHECKING:
-    import queue
     from collections.abc import Callable, Iterable, Mapping
 
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.interpreter import Interpreter
+    from nbcontainer.containers.live.messages import Messages
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait
     from nbcontainer.sandbox.supervisor import Supervisor
 
-Message = tuple[str, ...]
-"""The fields of a line from the shell, or one of `_OWN`, which are never taken from the shell."""
-
 STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
+"""The messages of this package. They are never taken from the shell."""
+
+_BEGUN = "begun"
 
 
 class ShellListener(DisplayListener, Protocol):
@@ -59,7 +59,7 @@ class ShellProcess:
         image: Image,
         request: Request,
         listener: ShellListener,
-        messages: queue.SimpleQueue[Message],
+        messages: Messages,
         interpreter: Interpreter,
         text: Callable[[], str],
     ) -> None:
@@ -78,6 +78,7 @@ class ShellProcess:
         self._supervisor: Supervisor | None = None
         self._pidfd = -1
         self._killed = False
+        self._over = False
         self._outputs: list[int] = []
         self._terminal: Terminal | None = None
         self._observer = Observer(engine.launcher_for(request.options.privileges.userns))
@@ -101,6 +102,7 @@ class ShellProcess:
         finally:
             if self.channel is not None:
                 self.channel.close()
+            self._over = True
             self._messages.put((OVER,))
 
     def _on_follow(self, follow: Supervisor) -> None:
@@ -127,6 +129,9 @@ class ShellProcess:
         for word, *rest in self.channel.lines(data):
             if word == "again" and len(rest) == 1 and rest[0].isdecimal() and len(rest[0]) < 10:
                 self.channel.add_turns(int(rest[0]))
+                continue
+            if word == _BEGUN:
+                self._messages.put_quietly((word, *rest))
                 continue
             self._supervisor.take_waiting(self._outputs)
             if not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
@@ -201,6 +206,8 @@ class ShellProcess:
 
     def join(self, patience: float | None = None) -> bool:
         """Wait at most `patience` seconds until it has ended and its layer is saved; return whether it has."""
+        if patience == 0 and not self._over:  # each cell looks a few times
+            return False
         self._thread.join(patience)
         if self._thread.is_alive():
             return False

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import re
 import time
 from dataclasses import replace
+from select import PIPE_BUF
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.live import cell_watch, contents, processes
 from nbcontainer.containers.live.interpreter import SHELL
+from nbcontainer.containers.live.messages import Messages
 from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.cell_watch import CellEnd
     from nbcontainer.containers.live.channel import Channel
     from nbcontainer.containers.live.interpreter import Interpreter
-    from nbcontainer.containers.live.process import Message, ShellListener
+    from nbcontainer.containers.live.messages import Message
+    from nbcontainer.containers.live.process import ShellListener
     from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Listener as Progress
     from nbcontainer.sandbox.handle import ContainerHandle
@@ -66,7 +70,7 @@ class ShellSession:
         self.timeout = request.options.timeout
         self.interpreter = interpreter
         self._request = interpreter.starting(request, contents.boot(program) if interpreter is SHELL else "")
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._messages = Messages()
         self._process: ShellProcess | None = None
         self._number = 0
         self._busy = False
@@ -175,7 +179,7 @@ class ShellSession:
 
     def _forget(self) -> None:
         self._process = None
-        self._messages = queue.SimpleQueue()
+        self._messages = Messages()
 
     # Cells
 
@@ -185,12 +189,14 @@ class ShellSession:
         Raises `UsageError` for text that a shell cannot read, and the errors of a container that cannot start.
         """
         program = code.startswith("#!")
-        text = encoded(code, program=program)
+        text: bytes | None = encoded(code, program=program)
         self._number += 1
         self._busy = True
         self._cells.append(code)
         stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
         line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
+        if self.interpreter.inline and not program and len(whole := f"{line} {json.dumps(code)}") < PIPE_BUF:
+            line, text = whole, None
         try:
             watched = self._watch(line, text, keyboard)
             end = watched.to_end()
@@ -212,13 +218,17 @@ class ShellSession:
         notes, self._lost_note, self._notice = [self._notice, self._lost_note, end.note], "", ""
         return replace(end, note="; ".join(filter(None, notes)))
 
-    def _watch(self, line: str, text: bytes, keyboard: Keyboard | None) -> cell_watch.CellWatch:
-        """Write the cell's file for the running interpreter, or for a new one; return the cell, which is not sent."""
+    def _watch(self, line: str, text: bytes | None, keyboard: Keyboard | None) -> cell_watch.CellWatch:
+        """Write the cell's file for the running interpreter, or for a new one; return the cell, which is not sent.
+
+        Without `text`, the line has it all.
+        """
         process, channel = self._ready_shell()
-        if self._options and self.interpreter is SHELL and not text.startswith(b"#!"):
-            text = f"set -{self._options}; ".encode() + text
-        while not channel.write_file(contents.CELL, text):
-            process, channel = self._ready_shell()
+        if text is not None:
+            if self._options and self.interpreter is SHELL and not text.startswith(b"#!"):
+                text = f"set -{self._options}; ".encode() + text
+            while not channel.write_cell(text):
+                process, channel = self._ready_shell()
         return cell_watch.CellWatch(self._number, line, process, self._messages, keyboard, self.timeout)
 
     def _let_signals_pass(self, process: ShellProcess) -> bool:
@@ -241,6 +251,8 @@ class ShellSession:
 
     def _hints(self, code: str) -> str:
         """Return hints for the shells: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
+        if self.interpreter is not SHELL:
+            return "-"
         strict = "e" in self._options or _MAY_BE_STRICT.search(code)
         risky = strict or _MAY_END.search(code)
         return "".join(letter for letter, given in (("r", risky), ("e", strict), ("t", "trap" in code)) if given) or "-"
@@ -260,11 +272,11 @@ class ShellSession:
         """
         process, channel = self._ready_shell()
         if cell:
-            channel.write_file(contents.CELL, encoded(cell))
+            channel.write_cell(encoded(cell))
         self._number += 1
         number = str(self._number)
         since = processes.now()
-        channel.write_file(contents.QUESTION, encoded(script))
+        channel.write_question(encoded(script))
         deadline = time.monotonic() + _QUESTION_LIMIT
         channel.send(f"ask {number}")
         while (left := deadline - time.monotonic()) > 0:

@@ -16,6 +16,11 @@ import sys
 import traceback
 import types
 
+try:
+    from _signal import signal as set_handler  # signal.signal takes 20 times as long: it looks for enums
+except ImportError:
+    set_handler = signal.signal
+
 DIRECTORY = "/dev/nbcontainer"
 HERE = (lambda: 0).__code__.co_filename
 BUNDLE = "application/vnd.nbcontainer.bundle+json"
@@ -34,13 +39,43 @@ METHODS = (
 """IPython's display methods, and the type of what each returns."""
 
 
+class Pipe:
+    """A pipe that stays open, out of a program's way. It is opened again if a cell has closed it."""
+
+    def __init__(self, name, flags, place):
+        self.path = "{}/{}".format(DIRECTORY, name)
+        self.flags = flags | os.O_CLOEXEC
+        self.place = place
+        self.number = -1
+
+    def call(self, function, argument):
+        """Return what a function of os returns for the pipe's descriptor."""
+        try:
+            if self.number >= 0:
+                return function(self.number, argument)
+        except OSError:  # closed
+            pass
+        self.open()
+        return function(self.number, argument)
+
+    def open(self):
+        """Open it, at a high number if the limit allows one: a cell that closes all files opens others at low ones."""
+        low = os.open(self.path, self.flags)
+        try:
+            self.number = os.dup2(low, self.place, False) or self.place  # Python 3.6 returns None
+        except OSError:
+            self.number = low
+        else:
+            os.close(low)
+
+
+CHANNEL = Pipe("channel", os.O_WRONLY, 250)
+CONTROL = Pipe("control", os.O_RDONLY, 251)
+
+
 def say(line):
     """Write a line to the notebook. One write(2) of a short line is atomic (pipe(7))."""
-    target = os.open(DIRECTORY + "/channel", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(target, line.encode() + b"\n")
-    finally:
-        os.close(target)
+    CHANNEL.call(os.write, line.encode() + b"\n")
 
 
 class Display:
@@ -205,7 +240,7 @@ class Python:
     def run(self, text, name):
         """Run a cell; return its exit status. The traceback of an error goes to standard error."""
         linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-        signal.signal(signal.SIGINT, self.interrupted)
+        set_handler(signal.SIGINT, self.interrupted)
         status = self.attempt(lambda: self.execute(text, name))
         if os.getpid() != self.process:  # a copy that the cell forked comes to its end here
             flush()
@@ -301,15 +336,14 @@ def without_driver(found):
 def serve(python):
     """Run the cells that the notebook sends, until it sends `end` or goes away."""
     signal.signal(signal.SIGINT, python.interrupted)
-    control = os.open(DIRECTORY + "/control", os.O_RDONLY | os.O_CLOEXEC)
     seen, rest = 0, b""
     while True:
-        data = os.read(control, 4096)
+        data = CONTROL.call(os.read, 4096)
         if not data:
             return
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            words = line.decode("utf-8", "replace").split(" ")
+            words = line.decode("utf-8", "replace").split(" ", 5)
             if len(words) < 2 or not words[1].isdigit():
                 continue
             number = int(words[1])
@@ -322,19 +356,26 @@ def serve(python):
             elif words[0] == "run" and len(words) > 3 and number > seen:
                 seen = number
                 say("begun {} both".format(number))
-                say("done {} {}".format(number, serve_cell(python, number, words[2], words[3])))
+                say("done {} {}".format(number, serve_cell(python, number, *words[2:4], *words[5:])))
 
 
-def serve_cell(python, number, source, how):
-    """Run one cell with `source` as its standard input; return its exit status."""
+def serve_cell(python, number, source, how, text=""):
+    """Run one cell with `source` as its standard input; return its exit status.
+
+    `text` is the cell as JSON; empty if the cell is in its file.
+    """
     stdin = os.open(source, os.O_RDWR if source.endswith("keyboard") else os.O_RDONLY)
     os.dup2(stdin, 0)
     os.close(stdin)
     if how == "program":
         return subprocess.call([DIRECTORY + "/cell"]) & 255
-    with open(DIRECTORY + "/cell", encoding="utf-8", newline="") as file:
-        text = file.read()
-    return python.run(text, "<cell {}>".format(number))
+    return python.run(json.loads(text) if text else read(DIRECTORY + "/cell"), "<cell {}>".format(number))
+
+
+def read(path):
+    """Return a cell's text from its file."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
 
 
 def main():
@@ -345,10 +386,8 @@ def main():
     if mode == "live":
         serve(python)
         return 0
-    with open(path, encoding="utf-8", newline="") as file:
-        text = file.read()
     sys.argv = [path, *rest]
-    return python.run(text, path)
+    return python.run(read(path), path)
 
 
 if __name__ == "__main__":

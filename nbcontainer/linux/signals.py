@@ -1,0 +1,21 @@
+"""signal(2) without the enums of the module `signal`: its own function takes 13 µs, since it looks each handler up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+try:
+    from _signal import signal as _signal  # type: ignore[import-not-found]
+except ImportError:  # an interpreter that is not CPython
+    from signal import signal as _signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    Handler = Callable[[int, FrameType | None], object] | int | None
+
+
+def set_handler(number: int, handler: Handler) -> Handler:
+    """Set what handles a signal, and return what handled it. The main thread only. See `signal.signal`."""
+    return cast("Handler", _signal(number, handler))

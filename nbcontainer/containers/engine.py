@@ -45,6 +45,9 @@ class Live(Protocol):
     def handle(self) -> ContainerHandle | None:
         """The handle of the container while it runs."""
 
+    def wake(self) -> None:
+        """Wake what runs cells in it, if anything does: a cell is about to come."""
+
     def ask(self) -> None:
         """Ask what runs in it to end, and do not wait for that."""
 

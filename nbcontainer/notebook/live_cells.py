@@ -75,6 +75,14 @@ def joinable(engine: Engine, name: str) -> LiveContainer | Job | None:
     return job if job is not None and job.handle is not None else live_container.find(engine, name)
 
 
+def wake(engine: Engine, line: str) -> bool:
+    """Wake the live containers that a cell's first line names; return whether the cell runs in an interpreter."""
+    for name, live in list(engine.live.items()):
+        if name in line:
+            live.wake()
+    return "--live" in line
+
+
 def runs_live(engine: Engine, words: Words) -> bool:
     """Return whether a cell runs in a live container."""
     return words.has(OPTION.name) or words.one("name") in engine.live

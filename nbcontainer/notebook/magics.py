@@ -120,12 +120,12 @@ class ContainerMagics(Magics):
             self._unseen = tuple(job_cells.ends_before(engine, self.shell))
 
     def before_cell(self, info: ExecutionInfo) -> None:
-        """Wake the container for a `%%container` cell while IPython compiles it. A live cell uses none."""
+        """Wake the container for a `%%container` cell while IPython compiles it: a warm one, or that of a live cell."""
         if info.raw_cell is not None and info.raw_cell.startswith("%%container"):
             with contextlib.suppress(StoreError):
                 self._holding = self.engine
                 self._holding.background.hold()
-                if "--live" not in info.raw_cell.partition("\n")[0]:
+                if not live_cells.wake(self._holding, info.raw_cell.partition("\n")[0]):
                     self._holding.wake()
 
     def after_cell(self, _: ExecutionResult) -> None:

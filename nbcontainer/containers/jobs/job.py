@@ -207,6 +207,9 @@ class Job:
 
     # The end
 
+    def wake(self) -> None:
+        """Do nothing: its cells have processes of their own."""
+
     def ask(self) -> None:
         """Send it its stop signal."""
         self.asked = True

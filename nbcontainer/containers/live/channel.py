@@ -68,6 +68,10 @@ class Channel(DisplayChannel):
         """Write a line for the shell, which waits for one."""
         self._write(self.control, line + "\n")
 
+    def wake(self) -> None:
+        """Write an empty line, which the shell reads and ignores: the processor has its code and data then."""
+        self.send("")
+
     def _write(self, fd: int, text: str) -> None:
         # If the pipe is full, the container has filled it.
         with self._lock, contextlib.suppress(BlockingIOError):

@@ -156,6 +156,10 @@ class LiveContainer:
         """Pass the output of the container on to a listener inside the block, while another process runs in it."""
         return self._switch.to(listener)
 
+    def wake(self) -> None:
+        """Wake the interpreter for a cell that is about to come."""
+        self.session.wake()
+
     def ask(self) -> None:
         """Do nothing: `stop` asks the interpreter."""
 

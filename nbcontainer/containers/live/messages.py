@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from collections import deque
 
 Message = tuple[str, ...]
 """The fields of a line from the interpreter, or a message of this package."""
+
+
+_MOST_QUIET = 64
+"""Quiet messages that are kept, the newest ones: a container can write any number of them."""
 
 
 class Messages:
@@ -19,7 +24,7 @@ class Messages:
         self.hurried = False
         """Whether the reader must have quiet messages at once. The reader sets it."""
         self._loud: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._quiet: deque[Message] = deque()
+        self._quiet: deque[Message] = deque(maxlen=_MOST_QUIET)
         self._later: deque[Message] = deque()
 
     def put(self, message: Message) -> None:
@@ -32,20 +37,27 @@ class Messages:
         if self.hurried:  # looked at after the message is there: the reader looks for messages after it has set this
             self._loud.put(None)
 
+    def put_instead(self, message: Message) -> None:
+        """Add a message in place of the quiet ones that the reader has not taken, and wake the reader."""
+        self._quiet.clear()
+        self._loud.put(message)
+
     def get(self, timeout: float | None = None) -> Message:
         """Return the next message, quiet ones first. Raises `queue.Empty` after `timeout` seconds."""
-        message: Message | None = None
-        while message is None:
-            if self._quiet:
-                return self._quiet.popleft()
-            if self._later:
-                return self._later.popleft()
+        while True:
+            if found := self._next_here():
+                return found
             try:
                 message = self._loud.get(timeout=timeout)
             except queue.Empty:
-                if not self._quiet:
-                    raise
-        if self._quiet:  # they came first
-            self._later.append(message)
-            return self._quiet.popleft()
-        return message
+                if found := self._next_here():
+                    return found
+                raise
+            if message is not None:
+                self._later.append(message)  # quiet ones came first
+
+    def _next_here(self) -> Message | None:
+        for messages in (self._quiet, self._later):
+            with contextlib.suppress(IndexError):  # the other thread may empty the quiet ones at any moment
+                return messages.popleft()
+        return None

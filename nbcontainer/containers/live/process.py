@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
 """The messages of this package. They are never taken from the shell."""
 
-_BEGUN = "begun"
+_BEGUN, _DONE = "begun", "done"
 
 
 class ShellListener(DisplayListener, Protocol):
@@ -135,7 +135,7 @@ class ShellProcess:
                 continue
             self._supervisor.take_waiting(self._outputs)
             if not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
-                self._messages.put((word, *rest))
+                (self._messages.put_instead if word == _DONE else self._messages.put)((word, *rest))
 
     # For other threads
 

@@ -140,6 +140,11 @@ class ShellSession:
                 lambda: self.cells_text,
             )
 
+    def wake(self) -> None:
+        """Wake the interpreter, if it runs and waits, for a cell that comes within a millisecond."""
+        if self._process is not None and self._process.channel is not None:
+            self._process.channel.wake()
+
     def _ready_shell(self) -> tuple[ShellProcess, Channel]:
         """Return the running shell, or a new one, and its channel. Raises the error of a shell that cannot start."""
         while True:

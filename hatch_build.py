@@ -30,11 +30,11 @@ class CompiledInit(BuildHookInterface):
         if version == "editable" or wanted == "any":
             return
         sys.path.insert(0, self.root)
-        from nbcontainer.sandbox.helper import program
+        from nbcontainer.sandbox.helper import building, program
 
         machine = wanted or program.machine()
         try:
-            content = program.compiled(self._compiler(program, machine))
+            content = building.compiled(self._compiler(program, machine))
         except program.Unavailable:
             if wanted:
                 raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import probes
+from nbcontainer.sandbox.helper import building, program
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.network import private
 from nbcontainer.sandbox.sandboxed_call import perform
@@ -44,6 +45,7 @@ class ProbeEnvironment:
         self._store: Store | None = None
         self._launcher: Launcher | None = None
         self._unusable: LauncherError | None = None
+        self._not_built = ""
         self._memory: Path | None = None
         self._uppers = 0
 
@@ -112,8 +114,8 @@ class ProbeEnvironment:
         assert self._launcher is not None
         connection = self._launcher.connection
         if connection.helper is None:
-            return f"interpreted ({connection.without_helper})"
-        return f"compiled ({connection.helper.path or 'built for this process: no directory keeps it'})"
+            return f"interpreted ({self._not_built or connection.without_helper})"
+        return f"compiled ({connection.helper.path})"
 
     def free(self) -> int:
         """Bytes that are free for this user where the directory is."""
@@ -125,6 +127,10 @@ class ProbeEnvironment:
         if self._unusable is not None:
             raise self._unusable
         if self._launcher is None:
+            try:
+                building.built()
+            except program.Unavailable as error:  # the launcher would say that it is being built
+                self._not_built = str(error)
             self._launcher = Launcher(self.folder, self.idmap, preload=(probes.__name__,))
         try:
             assert self._launcher.pid

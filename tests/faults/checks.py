@@ -15,7 +15,7 @@ from nbcontainer.linux import procfs
 from nbcontainer.progress import Tracker
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
-from tests.running import all_dead, mounts_of, pidfds
+from tests.running import all_dead, beginners, mounts_of, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -65,9 +65,10 @@ def state(engine: Engine) -> State:
     store = engine.store.path
     launchers = [one for one in (engine.launcher, engine._host_launcher) if one is not None]
     pids = [one.pid for one in launchers]
+    begun = [pid for one in launchers for pid in beginners(one)]
     engine.launcher.collect()
     return State(
-        processes=tuple(_name(pid) for launcher in pids for pid in procfs.descendants(launcher)),
+        processes=tuple(_name(pid) for beginner in begun for pid in procfs.descendants(beginner)),
         descriptors=_descriptors(),
         launcher_descriptors=len(list(Path(f"/proc/{pids[0]}/fd").iterdir())),
         in_tmp=len(list((store / "tmp").iterdir())),

@@ -15,7 +15,7 @@ from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.process import prctl
 from tests.faults import acts, checks
 from tests.faults.notebook import points_everywhere
-from tests.faults.scene import SOMETIME, OneByOne, Round
+from tests.faults.scene import SOMETIME, OneByOne, Round, chosen_init
 from tests.faults.tape import ROLES, WAIT, WAITING, Tape
 from tests.running import DEADLINE, mounts_of
 
@@ -28,9 +28,9 @@ THE_NOTEBOOK = "notebook"
 """The victim of these rounds."""
 
 
-def live(folder: Path, *, pool: bool, channel: Connection) -> None:
+def live(folder: Path, *, pool: bool, compiled: bool, channel: Connection) -> None:
     """A notebook's life: it does the acts that it is told, until it is killed."""
-    with points_everywhere(Tape(folder / "tape")):
+    with points_everywhere(Tape(folder / "tape")), chosen_init(compiled=compiled):
         engine = (Engine if pool else OneByOne)(folder / "store")
         startup.start(engine)
         known = acts.acts(engine)
@@ -90,7 +90,7 @@ class Notebooks:
     def play(self, one: Round) -> str:
         """Plays a round: whether it was killed before it ended. Raises `Damaged`."""
         ours, theirs = self.context.Pipe()
-        arguments = {"pool": one.pool, "channel": theirs}
+        arguments = {"pool": one.pool, "compiled": one.who == SOMETIME, "channel": theirs}
         notebook = self.context.Process(target=live, args=(self.folder,), kwargs=arguments)
         notebook.start()
         theirs.close()

@@ -25,19 +25,27 @@ _LONGEST_DELAY = 800
 
 @dataclass(frozen=True)
 class Kind:
-    """`share` of all rounds; `pool` where containers are made ahead; `says` what it is."""
+    """`share` of all rounds; `pool` where containers are made ahead; `says` what it is.
+
+    The init is `compiled` where nothing of it is at a point: those are in the interpreted one.
+    """
 
     share: float
     says: str
     pool: bool = False
+    compiled: bool = False
 
 
 KINDS = {
     "errors": Kind(0.45, "ENOSPC, EMFILE, ENOMEM or EIO at one call of launcher, init, its child or the notebook"),
     "kills": Kind(0.2, "SIGKILL of launcher, init or cell at one call or after one step"),
     "pool": Kind(0.1, "the same two, with containers made ahead", pool=True),
-    "sometime": Kind(0.1, "SIGKILL of launcher, init or cell at any time, with containers made ahead", pool=True),
-    "limits": Kind(0.05, "limits of the notebook's or the launcher's process lowered: the kernel itself refuses"),
+    "sometime": Kind(
+        0.1, "SIGKILL of launcher, init or cell at any time, with containers made ahead", pool=True, compiled=True
+    ),
+    "limits": Kind(
+        0.05, "limits of the notebook's or the launcher's process lowered: the kernel itself refuses", compiled=True
+    ),
     "notebooks": Kind(0.1, "SIGKILL of the notebook at one call, after one step, or at any time"),
 }
 
@@ -83,8 +91,12 @@ class Play:
     def rounds(self, count: int, only: str = "") -> None:
         """Plays `count` of them, or that one, for no more than `limit` seconds."""
         began = time.monotonic()
-        pool, acts = KINDS[self.kind].pool, self.acts if not only else [only.split()[0]]
-        scene = Notebooks(self.folder) if self.kind == "notebooks" else Scene(self.folder, pool=pool, only=acts)
+        kind, acts = KINDS[self.kind], self.acts if not only else [only.split()[0]]
+        scene = (
+            Notebooks(self.folder)
+            if self.kind == "notebooks"
+            else Scene(self.folder, pool=kind.pool, only=acts, compiled=kind.compiled)
+        )
         try:
             with scene.opened() as opened:
                 began = time.monotonic()

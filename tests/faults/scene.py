@@ -10,11 +10,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.linux import procfs
+from nbcontainer.sandbox.helper.program import SWITCH
 from tests.faults import acts, checks, limits
 from tests.faults.notebook import points_everywhere, unnoticed
 from tests.faults.points import REMOVING
@@ -47,6 +50,14 @@ class OneByOne(Engine):
         """Makes none."""
 
 
+@contextlib.contextmanager
+def chosen_init(*, compiled: bool) -> Iterator[None]:
+    """Launchers that start meanwhile have a compiled init or an interpreted one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SWITCH, "1" if compiled else "0")
+        yield
+
+
 @dataclass(frozen=True)
 class Round:
     """One fault. `who` is the role that comes to point number `position`; `what` an errno's name, or whom to kill."""
@@ -68,10 +79,14 @@ class Round:
 
 
 class Scene:
-    """Plays rounds in `folder` (host), of all acts or `only` some. After one that did damage there is a new engine."""
+    """Plays rounds in `folder` (host), of all acts or `only` some. After one that did damage there is a new engine.
 
-    def __init__(self, folder: Path, *, pool: bool = False, only: Collection[str] = ()) -> None:
+    Its containers have a `compiled` init where that is available, or an interpreted one, in which there are points.
+    """
+
+    def __init__(self, folder: Path, *, pool: bool = False, only: Collection[str] = (), compiled: bool = False) -> None:
         self.folder = folder
+        self.compiled = compiled
         self.only = only
         self.pool = pool
         folder.mkdir(exist_ok=True)
@@ -99,7 +114,7 @@ class Scene:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Scene]:
-        with points_everywhere(self.tape):
+        with points_everywhere(self.tape), chosen_init(compiled=self.compiled):
             assert self.engine
             try:
                 yield self
@@ -260,7 +275,9 @@ class Scene:
         if one.what == "launcher":
             return found
         known = self.tape.init if one.who != SOMETIME else 0
-        inits = [known] if known else [pid for launcher in found for pid in procfs.children(launcher)]
+        # The launcher's lock is another thread's here: nothing is asked of it.
+        servers = [launcher.connection.helper.pid for launcher in launchers if launcher.connection.helper is not None]
+        inits = [known] if known else [pid for begun in (*found, *servers) for pid in procfs.children(begun)]
         return inits if one.what == "init" else [pid for init in inits for pid in procfs.children(init)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import nbcontainer
 from nbcontainer.commands.doctor_probes import ProbeEnvironment
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import run
@@ -26,7 +28,7 @@ from nbcontainer.errors import NbcontainerError
 from nbcontainer.linux.libc import number
 from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.handle import wait_readable
-from nbcontainer.sandbox.helper import operations, program
+from nbcontainer.sandbox.helper import building, operations, program
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
 from nbcontainer.sandbox.helper.operations import Kind, Operation, Outcome
 from tests.requirements import require
@@ -51,6 +53,32 @@ ls /proc/self/fd | wc -l; echo $$ $PPID
 cat /proc/interrupts /proc/kcore | wc -c; ls /sys/firmware
 """
 """What a cell can see of what its init did, but for names and numbers that differ from container to container."""
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers import run
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.engine import Engine
+from nbcontainer.sandbox.helper.building import BACKGROUND
+
+engine = Engine(Path(sys.argv[1]))
+
+def cell():
+    said = []
+    run.run(engine, request_of_keywords("busybox", (), "echo cell", {}), Streams(said.append, said.append))
+    print(engine.launcher.helper, b"".join(said).decode().strip())
+
+cell()
+Path(sys.argv[2]).write_text("go\\n")
+while not BACKGROUND.is_over():
+    time.sleep(0.01)
+cell()
+cell()
+engine.close()
+"""
+"""A notebook whose compiler waits until the first cell has ended."""
 
 SHAPES: list[dict[str, object]] = [
     {},
@@ -96,7 +124,7 @@ def _engine(store: Path, problem: str, switch: str) -> Iterator[Engine]:
 
 def _program() -> bytes:
     try:
-        return program.program().content
+        return building.built().content
     except program.Unavailable as error:
         require("a C compiler", available=False, why=str(error))
         raise
@@ -179,7 +207,27 @@ def test_doctor_shows_which_init_runs_and_where_it_is(
             shown.append(tried.init)
         finally:
             tried.close()
-    assert shown == ["interpreted (NBCONTAINER_HELPER=1 is not set)", f"compiled ({program.program().path})"]
+    assert shown == ["interpreted (NBCONTAINER_HELPER=0 is set)", f"compiled ({program.program().path})"]
+
+
+def test_a_build_is_not_waited_for(compiled: Engine, tmp_path: Path) -> None:
+    """In a checkout, the first cells have an interpreted init, and those after the build the compiled one."""
+    package = Path(nbcontainer.__file__).parent
+    shutil.copytree(package, tmp_path / "nbcontainer", ignore=shutil.ignore_patterns("helper-*", "__pycache__"))
+    os.mkfifo(tmp_path / "begun")
+    compiler = tmp_path / "bin/cc"
+    compiler.parent.mkdir()
+    compiler.write_text(f'#!/bin/sh\nread go < {tmp_path}/begun\nexec {shutil.which("cc")} "$@"\n')
+    compiler.chmod(0o700)
+    environment = os.environ | {
+        "PATH": f"{compiler.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    environment.pop(program.SWITCH, None)
+    command = [sys.executable, "-B", "-c", WAITING, str(compiled.store.path), str(tmp_path / "begun")]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stdout.splitlines() == ["False cell", "True cell", "True cell"], ran.stderr
 
 
 def test_a_look_into_a_container_has_an_interpreter(compiled: Engine) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.sandbox.helper.program import SWITCH
+from tests.requirements import require
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # the same for every user
 
-CALLS = 465
-"""The most calls from and of this package's functions for one warm cell: 445 on Python 3.11, half a millisecond."""
+CALLS = {"compiled": 870, "interpreted": 465}
+"""The most calls from and of this package's functions for one warm cell: 445 on Python 3.11, half a millisecond.
+
+With a compiled init, the last steps of the cell are done here, too.
+"""
 
 # An audit hook cannot be removed (sys.addaudithook), so the cells run in a process of their own. A cell that lasts is
 # written down for other processes: on a busy machine, any cell may last, so that is turned off.
@@ -56,7 +61,7 @@ for _ in range(6):
     engine.launcher.spares.collect_all()
 named = "busybox --name named -v /usr:/usr:ro -m 64m -e NAME=value"
 hops = [watch(lambda: shell.run_cell_magic("container", line, "true\n")).hops for line in ("busybox", named)]
-print(json.dumps([cells[2:], hops]))
+print(json.dumps([cells[2:], hops, engine.launcher.helper]))
 engine.close()
 """
 
@@ -67,15 +72,24 @@ HOPS = 30
 """The most hops of a request through a cell, see `tests.hops`: 22 for one that names an image, 23 with options."""
 
 
+@pytest.fixture(scope="module", params=["compiled", "interpreted"])
+def init(request: pytest.FixtureRequest) -> str:
+    """Which init the cells have."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def notebook(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, list[list[list[str]]]]:
+def notebook(init: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cells, list[list[list[str]]]]:
     """Of some warm cells: how many calls, and what they opened, listed and imported; and the hops of two cells."""
     home: Path = tmp_path_factory.mktemp("warm")
     place = {**os.environ, "NBCONTAINER_HOME": str(home / "store"), "IPYTHONDIR": str(home), "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    place[SWITCH] = "1" if init == "compiled" else "0"
     ran = subprocess.run(
         [sys.executable, "-c", NOTEBOOK], env=place, capture_output=True, text=True, timeout=DEADLINE, check=True
     )
-    cells, hops = json.loads(ran.stdout.splitlines()[-1])
+    cells, hops, helper = json.loads(ran.stdout.splitlines()[-1])
+    if init == "compiled":
+        require("the compiled init", available=helper, why="it is not built")
     return [(calls, events) for calls, events in cells], hops
 
 
@@ -93,14 +107,15 @@ def test_a_warm_cell_imports_nothing_and_opens_one_device(cells: Cells) -> None:
         assert events[1][1].endswith("/diff")
 
 
-def test_a_warm_cell_makes_few_calls(cells: Cells) -> None:
+def test_a_warm_cell_makes_few_calls(init: str, cells: Cells) -> None:
     """A warm cell stays quick: what is added to its path shows here before it shows in milliseconds."""
-    assert min(calls for calls, _ in cells) <= CALLS
+    assert min(calls for calls, _ in cells) <= CALLS[init]
 
 
-def test_a_request_takes_few_hops(notebook: tuple[Cells, list[list[list[str]]]]) -> None:
+def test_a_request_takes_few_hops(init: str, notebook: tuple[Cells, list[list[list[str]]]]) -> None:
     """From the magic to the sandbox and to what is kept, few modules hand the request on, with options as without."""
+    handle = "/sandbox/helper/helper_handle.py" if init == "compiled" else "/sandbox/handle.py"
     for hops in notebook[1]:
         takers = {taker for _, taker, _ in hops}
-        assert {"/containers/run.py", "/containers/cells/cell.py", "/sandbox/handle.py"} <= takers
+        assert {"/containers/run.py", "/containers/cells/cell.py", handle} <= takers
         assert len(hops) <= HOPS, hops

@@ -29,12 +29,12 @@ _ABOVE = 20
 class HelperServer:
     """One server. Not thread-safe: `Launcher` has the lock. The caller closes it."""
 
-    def __init__(self, control: socket.socket, pid: int, path: Path | None) -> None:
+    def __init__(self, control: socket.socket, pid: int, path: Path) -> None:
         self._control = control
         self.pid = pid
         """The server's host pid."""
         self.path = path
-        """The file that has the program (host); None if it is in memory only."""
+        """The file that has the program (host)."""
         self._numbers = itertools.count(1)
 
     def order(self, flags: int, first: bytes) -> int:

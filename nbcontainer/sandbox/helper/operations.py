@@ -54,10 +54,14 @@ class Flag(enum.IntFlag):
 
 @dataclass(frozen=True)
 class Block:
-    """Memory of a call: bytes, and the blocks whose addresses are put at places in them."""
+    """Memory of a call: bytes, and the blocks whose addresses are put at places in them.
+
+    `inner` are places at which the address of another place of the same bytes is put.
+    """
 
     content: bytes
     pointers: tuple[tuple[int, Block], ...] = ()
+    inner: tuple[tuple[int, int], ...] = ()
 
 
 def text_block(text: str | bytes) -> Block:
@@ -68,8 +72,13 @@ def text_block(text: str | bytes) -> Block:
 
 def array_block(texts: Iterable[str | bytes]) -> Block:
     """Return an array of strings that ends with a null pointer, as execve(2) takes it."""
-    blocks = [text_block(text) for text in texts]
-    return Block(bytes(8 * len(blocks) + 8), tuple((8 * number, block) for number, block in enumerate(blocks)))
+    raws = [text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text for text in texts]
+    pointers = 8 * len(raws) + 8
+    place, inner = pointers, []
+    for number, raw in enumerate(raws):
+        inner.append((8 * number, place))
+        place += len(raw) + 1
+    return Block(bytes(pointers) + b"\0".join([*raws, b""]), inner=tuple(inner))
 
 
 class Outcome(NamedTuple):
@@ -145,6 +154,8 @@ class _Data:
 
     def place(self, block: Block) -> int:
         where = self.add(block.content or b"\0")
+        if block.inner:
+            self.relocations += [(where + offset, where + below) for offset, below in block.inner]
         for offset, below in block.pointers:
             self.relocations.append((where + offset, self.place(below)))
         return where

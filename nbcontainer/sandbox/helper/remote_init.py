@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbcontainer.linux.process import PR_SET_PDEATHSIG
 from nbcontainer.sandbox.helper import operations
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.helper.operations import Outcome, Report
 
 _AWAITED = (signal.SIGCHLD, signal.SIGIO, *FORWARDED)
-_EXPECTATIONS = 2048
-_ENCODED = 1024
+_EXPECTATIONS = 512
+_ENCODED = 128
+"""How many are kept; each cell has some steps of its own, with names that no other one has."""
 _TEXT_LIMIT = 1 << 16
 """Bytes of one outcome; a longer one is asked for each time."""
 
@@ -91,6 +92,33 @@ class _Beginning(NamedTuple):
     after: State
 
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class _Recent(dict[_Key, _Value]):
+    """What was recalled last, `limit` of it. Thread-safe as a dictionary is; two threads may lose an entry."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def recall(self, key: _Key) -> _Value | None:
+        """Return what is kept, which is the most recent then."""
+        found = self.pop(key, None)
+        if found is not None:
+            self[key] = found
+        return found
+
+    def keep(self, key: _Key, value: _Value) -> None:
+        """Keep it in place of the one that was not recalled for longest."""
+        self.pop(key, None)
+        while len(self) >= self._limit:
+            with contextlib.suppress(StopIteration, RuntimeError):  # another thread has changed it
+                self.pop(next(iter(self)), None)
+        self[key] = value
+
+
 class Expectations:
     """What is expected of steps, and their operations. One for all inits of a launcher.
 
@@ -98,25 +126,23 @@ class Expectations:
     """
 
     def __init__(self) -> None:
-        self._likely: dict[object, dict[Place, Outcome]] = {}
-        self._encoded: dict[object, _Encoded] = {}
+        self._likely: _Recent[object, dict[Place, Outcome]] = _Recent(_EXPECTATIONS)
+        self._encoded: _Recent[object, _Encoded] = _Recent(_ENCODED)
         self._last: _Beginning | None = None
         self.version = 0
         """Counts what was learned."""
 
     def likely(self, key: object) -> dict[Place, Outcome]:
         """Return the outcomes, other than success, that are expected of a step."""
-        return self._likely.get(key, {})
+        return self._likely.recall(key) or {}
 
     def learn(self, key: object, special: dict[Place, Outcome]) -> None:
         """Expect these outcomes of the next step that is the same."""
-        if special == self._likely.get(key, {}):
+        if special == self.likely(key):
             return
         self.version += 1
-        if len(self._likely) >= _EXPECTATIONS:
-            self._likely.clear()
         if sum(len(outcome.output) for outcome in special.values()) <= _TEXT_LIMIT:
-            self._likely[key] = special
+            self._likely.keep(key, special)
 
     def forget(self, key: object) -> None:
         """Expect nothing of a step."""
@@ -149,14 +175,12 @@ class Expectations:
 
     def encoded(self, place: object, key: object) -> _Encoded | None:
         """Return the operations of a step in its place, if they are kept and still what is expected by `key`."""
-        found = self._encoded.get(place)
+        found = self._encoded.recall(place)
         return found if found is not None and found.special == self.likely(key) else None
 
     def keep(self, place: object, encoded: _Encoded) -> None:
         """Keep the operations of a step that begins in this state."""
-        if len(self._encoded) >= _ENCODED:
-            self._encoded.clear()
-        self._encoded[place] = encoded
+        self._encoded.keep(place, encoded)
 
 
 class RemoteInit:

@@ -83,6 +83,8 @@ class RemoteKernel(RemoteFiles):
         likely = None
         if self.state.name is not None:
             likely = Outcome(0, bytes(_NODE_NAME) + os.fsencode(self.state.name).ljust(_NODE_NAME, b"\0"))
+            # From here on, the states of containers with other names are the same, and so are the operations.
+            self.state = self.state._replace(name=None)
         operation = Operation(Kind.CALL, output=0, output_size=6 * _NODE_NAME, looked={(_NODE_NAME, _NODE_NAME)})
         outcome = self._call("uname", 0, operation=operation, likely=likely)
         return os.fsdecode(outcome.output[_NODE_NAME : 2 * _NODE_NAME].partition(b"\0")[0])

@@ -27,7 +27,7 @@ def spawned(
     actions: tuple[tuple[Any, ...], ...],
 ) -> bytes:
     """Return the calls of the process that becomes `path`. `defaults` are signals, `mask` those that are blocked."""
-    words = array_block(f"{name}={value}" for name, value in env.items())
+    words = array_block([f"{name}={value}" for name, value in env.items()])
     return _calls(defaults, mask, session, actions) + _call("execve", text_block(path), array_block(argv), words)
 
 

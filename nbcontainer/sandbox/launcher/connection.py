@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nbcontainer.errors import ContainerLost, LauncherError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.helper.building import BACKGROUND
 from nbcontainer.sandbox.helper.helper_server import HelperServer, start_server
-from nbcontainer.sandbox.helper.program import Unavailable
+from nbcontainer.sandbox.helper.program import NotBuilt, Unavailable
 from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.failures import launcher_failed
 from nbcontainer.sandbox.spec import ProcLevel
@@ -71,6 +72,8 @@ class Connection:
         self._stderr: int | None = None
         self._ready = False
         self._owner = 0
+        self._store: int | None = None
+        """A descriptor of the store's directory, opened in the process's namespaces, until the helper has it."""
         self._numbers = itertools.count()
 
     @property
@@ -131,6 +134,8 @@ class Connection:
         """Start the process unless it runs, and wait until it is ready. Raises `LauncherError`."""
         self.start()
         if self._ready:
+            if self._store is not None and BACKGROUND.is_over():
+                self._start_helper()
             return
         assert self._control is not None
         self._control.settimeout(_START_LIMIT)
@@ -155,13 +160,10 @@ class Connection:
             self.close()
             raise launcher_failed(message)
         self._control.settimeout(None)
-        self.namespace, self.mount_namespace, store = files
+        self.namespace, self.mount_namespace, self._store = files
         self.proc = ProcLevel(message["proc"])
         self._ready = True
-        try:
-            self._start_helper(store)
-        finally:
-            os.close(store)
+        self._start_helper(builds=True)
         self._give_what_was_lost()
 
     def _give_what_was_lost(self) -> None:
@@ -176,21 +178,35 @@ class Connection:
                 raise lost("a new launcher ended at once", detail) from None
             raise
 
-    def _start_helper(self, store: int) -> None:
+    def _start_helper(self, *, builds: bool = False) -> None:
         """Start the compiled helper in the namespaces of the process. Without it, `helper` stays None.
 
-        `store` is a descriptor of the store's directory, opened in them.
+        If it `builds`, a program that is not there yet is built in the background. `ensure` calls this again then.
         """
         assert self.process is not None
         assert self.namespace is not None
         assert self.mount_namespace is not None
         assert self._stderr is not None
+        assert self._store is not None
         namespaces = (self.namespace, self.mount_namespace)
         try:
-            self.helper = start_server(self.process.pid, self._stderr, namespaces, store)
+            self.helper = start_server(self.process.pid, self._stderr, namespaces, self._store)
             self.without_helper = ""
         except (Unavailable, OSError) as error:
             self.without_helper = str(error)
+            if builds and isinstance(error, NotBuilt) and self._build():
+                return
+        os.close(self._store)
+        self._store = None
+
+    def _build(self) -> bool:
+        """Begin to build the helper. Return whether that began."""
+        try:
+            BACKGROUND.begin(import_path())
+        except OSError as error:
+            self.without_helper = str(error)
+            return False
+        return True
 
     def settle(self) -> None:
         """Wait until the process has done all orders. All answers to earlier ones were received."""
@@ -265,11 +281,11 @@ class Connection:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        held = (self._stderr, self.namespace, self.mount_namespace)
+        held = (self._stderr, self.namespace, self.mount_namespace, self._store)
         protocol.close(fd for fd in held if fd is not None)
         for observer in self.observers:
             observer.on_closed()
-        self._control = self.process = self._stderr = self.namespace = self.mount_namespace = None
+        self._control = self.process = self._stderr = self.namespace = self.mount_namespace = self._store = None
         self.helper, self._ready, self.unsettled = None, False, False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -78,6 +79,7 @@ class SetUser(Step):
         kernel.setresuid(uid, uid, uid)
 
 
+@functools.lru_cache(16)
 def identity(user: str, passwd: str, group: str) -> tuple[int, int, tuple[int, ...], str]:
     """Uid, gid, supplementary groups and home of `user`, by the text of the image's passwd and group files.
 

@@ -1,99 +1,83 @@
-"""Where the compiled init comes from, and why there is none."""
+"""Where the compiled init is, and why there is none."""
 
 from __future__ import annotations
 
-import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from nbcontainer.sandbox.helper import program
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUILT = b"\x7fELF of a test"
 
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """Directories that stand for the package's and the cache's; the switch is on, and the compiler makes `BUILT`."""
+    """Directories that stand for the package's and the cache's; the switch is not set."""
     found = tmp_path / "package", tmp_path / "cache/nbcontainer"
-    found[0].mkdir()
-    monkeypatch.setenv(program.SWITCH, "1")
+    for folder in found:
+        folder.mkdir(parents=True)
+    monkeypatch.delenv(program.SWITCH, raising=False)
     monkeypatch.setattr(program, "SOURCE", found[0] / "helper.c")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program, "machine", lambda: "x86_64")
-    monkeypatch.setattr(program, "compiled", lambda _: BUILT)
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/cc")
     (found[0] / "helper.c").write_text("source")
     return found
 
 
-def test_it_is_built_once_and_kept_beside_its_source(
-    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", [0, 1], ids=["package", "cache"])
+@pytest.mark.parametrize("switch", [None, "1"])
+def test_it_is_found_beside_its_source_and_in_the_cache(
+    place: int, switch: str | None, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second start needs no compiler."""
+    """Without the switch, too: it is the default."""
+    if switch is not None:
+        monkeypatch.setenv(program.SWITCH, switch)
+    kept = places[place] / program.name()
+    kept.write_bytes(BUILT)
+    assert program.program() == program.Program(BUILT, kept)
+
+
+@pytest.mark.parametrize("planted", ["file", "directory"])
+def test_a_file_that_another_user_could_have_written_is_not_used(places: tuple[Path, Path], planted: str) -> None:
+    """Nor one in a directory that others can write to."""
     kept = places[0] / program.name()
-    assert program.program() == program.Program(BUILT, kept)
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert program.program() == program.Program(BUILT, kept)
-
-
-def test_where_the_package_is_not_the_users_it_is_kept_in_the_cache(places: tuple[Path, Path]) -> None:
-    """What another user can write, or a directory that takes nothing, keeps none."""
-    places[0].chmod(0o777)
-    kept = places[1] / program.name()
-    assert program.program() == program.Program(BUILT, kept)
-    assert kept.read_bytes() == BUILT
-
-
-def test_without_a_directory_it_is_built_for_one_process(places: tuple[Path, Path]) -> None:
-    """There is a program, and no path."""
-    places[0].chmod(0o777)
-    places[1].parent.write_text("a file where the cache would be")
-    assert program.program() == program.Program(BUILT, None)
-
-
-def test_a_file_that_another_user_could_have_written_is_not_used(places: tuple[Path, Path]) -> None:
-    """It is built again, and that one is used."""
-    planted = places[0] / program.name()
-    planted.write_bytes(b"planted")
-    planted.chmod(0o666)
-    assert program.program().content == BUILT
+    kept.write_bytes(b"planted")
+    (kept if planted == "file" else places[0]).chmod(0o777)
+    with pytest.raises(program.NotBuilt):
+        program.program()
 
 
 def test_another_source_has_another_file(places: tuple[Path, Path]) -> None:
     """A program that was built before an upgrade is not used after it."""
-    before = program.program().path
+    (places[0] / program.name()).write_bytes(BUILT)
     (places[0] / "helper.c").write_text("newer source")
-    assert program.program().path != before
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({program.SWITCH: "0"}, "NBCONTAINER_HELPER=1 is not set"),
-        ({"machine": "riscv64"}, "it is not available for riscv64"),
-        ({"compiler": ""}, "it is not built, and no C compiler is available"),
-    ],
-)
-def test_without_it_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, change: dict[str, str], reason: str) -> None:
-    """Doctor shows it: a checkout or an sdist without a compiler is not the same as a switch."""
-    if program.SWITCH in change:
-        monkeypatch.setenv(program.SWITCH, change[program.SWITCH])
-    if "machine" in change:
-        monkeypatch.setattr(program, "machine", lambda: change["machine"])
-    if "compiler" in change:
-        monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(program.Unavailable, match=reason):
+    with pytest.raises(program.NotBuilt):
         program.program()
 
 
-def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the one that was found; nothing is kept."""
-    monkeypatch.undo()
-    with pytest.raises(program.Unavailable, match="/bin/false does not build it"):
-        program.compiled(["/bin/false"])
-    with pytest.raises(program.Unavailable, match="does not run"):
-        program.compiled([str(tmp_path / "none")])
+def test_a_user_without_a_home_has_one_place(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pod, a user can have neither an entry in /etc/passwd nor HOME."""
+
+    def fail(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", fail)
+    assert program.places() == [places[0] / program.name()]
+
+
+@pytest.mark.parametrize(
+    ("switch", "machine", "reason"),
+    [
+        ("0", "x86_64", "NBCONTAINER_HELPER=0 is set"),
+        ("1", "riscv64", "it is not available for riscv64"),
+        ("1", "x86_64", "it is not built yet"),
+    ],
+)
+def test_without_it_there_is_a_reason(monkeypatch: pytest.MonkeyPatch, switch: str, machine: str, reason: str) -> None:
+    """A machine that cannot have it is not the same as a switch."""
+    monkeypatch.setenv(program.SWITCH, switch)
+    monkeypatch.setattr(program, "machine", lambda: machine)
+    with pytest.raises(program.Unavailable, match=reason):
+        program.program()

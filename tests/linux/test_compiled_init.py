@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -30,7 +31,9 @@ from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.helper import building, operations, program
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
+from nbcontainer.sandbox.helper.helper_server import HelperServer, start_server
 from nbcontainer.sandbox.helper.operations import Kind, Operation, Outcome
+from nbcontainer.sandbox.launcher import connection
 from tests.requirements import require
 from tests.running import Ran
 
@@ -327,6 +330,36 @@ def _wait_for_all(pidfds: list[int]) -> None:
     for pidfd in pidfds:
         wait_readable(pidfd)
         os.close(pidfd)
+
+
+def test_the_launcher_after_a_lost_one_has_it(compiled: Engine) -> None:
+    """The first cell of the new one, too: its plan is made when the launcher is known to be lost."""
+    compiled.launcher.close()
+    assert compiled.launcher.helper
+    assert run_script(compiled, "echo here").text == "here"
+
+
+@pytest.mark.parametrize(("refusals", "helper"), [(2, True), (9, False)])
+def test_a_server_that_cannot_start_is_tried_again(
+    compiled: Engine, monkeypatch: pytest.MonkeyPatch, refusals: int, helper: bool
+) -> None:
+    """There may be no free descriptor for a moment. It is not tried at each cell, and cells run meanwhile."""
+    tries = []
+
+    def start(*arguments: Any) -> HelperServer:
+        tries.append(arguments)
+        if len(tries) <= refusals:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return start_server(*arguments)
+
+    monkeypatch.setenv(program.SWITCH, "1")
+    monkeypatch.setattr(connection, "start_server", start)
+    engine = Engine(compiled.store.path)
+    try:
+        assert [run_script(engine, "echo here").text for _ in range(4)] == ["here"] * 4
+        assert (engine.launcher.helper, len(tries)) == (helper, 3)
+    finally:
+        engine.close()
 
 
 def test_a_server_that_was_killed_is_replaced_with_all_that_it_had(

@@ -64,7 +64,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> Faults:
 
 
 @pytest.fixture
-def faulty(cell: Cell, faults: Faults, tmp_path: Path) -> Iterator[Callable[[], Ran]]:
+def faulty(cell: Cell, faults: Faults, engine: Engine, tmp_path: Path) -> Iterator[Callable[[], Ran]]:
     """Runs a cell with something of everything. At its end, nothing of any cell is left."""
     (tmp_path / "data").mkdir()
     options: dict[str, Any] = {
@@ -76,6 +76,9 @@ def faulty(cell: Cell, faults: Faults, tmp_path: Path) -> Iterator[Callable[[], 
     }
     faults_at, faults.at = faults.at, -1
     assert cell("echo sound", **options).text == "sound"
+    engine.background.wait()
+    cell("true")  # the next cell finds no warm container with the plan of this one
+    engine.background.wait()
     faults.at = faults_at
     yield lambda: cell("echo sound", **options)
     assert list((tmp_path / "data").iterdir()) == []

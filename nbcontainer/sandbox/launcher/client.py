@@ -74,7 +74,10 @@ class Launcher:
     @property
     def helper(self) -> bool:
         """Whether inits can be the compiled helper. The first use waits for the launcher. Raises `LauncherError`."""
-        return self.proc is not None and self.connection.helper is not None
+        if not self.connection.is_ready:
+            with self._lock:  # it was lost: the next one has a helper, too
+                self.connection.ensure()
+        return self.connection.helper is not None
 
     def order(self, prepare: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
         """Order a spare that applies `prepare` before there is a cell, without waiting for it.

@@ -31,6 +31,9 @@ _BOOT = (
     "import sys; sys.path += sys.argv[2:]; from nbcontainer.sandbox.launcher.entry import main; main(int(sys.argv[1]))"
 )
 
+_ATTEMPTS = 3
+"""How often the helper is started: for a moment, there may be no descriptor or no memory."""
+
 _START_LIMIT = 30.0  # seconds; a start takes 0.1
 
 
@@ -66,6 +69,7 @@ class Connection:
         """The server of the compiled helper, once the process is ready; None if there is none."""
         self.without_helper = ""
         """Why there is none, in one clause."""
+        self._attempts = 0
         self.unsettled = False
         """Whether the process may still be at an order that has no answer."""
         self._control: socket.socket | None = None
@@ -80,6 +84,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether there is a process to exchange messages with, as far as is known."""
         return self._control is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether that process has said that it is ready."""
+        return self._ready
 
     def start(self) -> None:
         """Start the process unless it runs, without waiting until it is ready. Raises `LauncherError`."""
@@ -163,7 +172,8 @@ class Connection:
         self.namespace, self.mount_namespace, self._store = files
         self.proc = ProcLevel(message["proc"])
         self._ready = True
-        self._start_helper(builds=True)
+        self._attempts = 0
+        self._start_helper()
         self._give_what_was_lost()
 
     def _give_what_was_lost(self) -> None:
@@ -178,10 +188,10 @@ class Connection:
                 raise lost("a new launcher ended at once", detail) from None
             raise
 
-    def _start_helper(self, *, builds: bool = False) -> None:
+    def _start_helper(self) -> None:
         """Start the compiled helper in the namespaces of the process. Without it, `helper` stays None.
 
-        If it `builds`, a program that is not there yet is built in the background. `ensure` calls this again then.
+        `ensure` calls this again if the program is being built, or if this machine may have what is missing later.
         """
         assert self.process is not None
         assert self.namespace is not None
@@ -189,18 +199,22 @@ class Connection:
         assert self._stderr is not None
         assert self._store is not None
         namespaces = (self.namespace, self.mount_namespace)
+        self._attempts += 1
+        again = False
         try:
             self.helper = start_server(self.process.pid, self._stderr, namespaces, self._store)
             self.without_helper = ""
         except (Unavailable, OSError) as error:
             self.without_helper = str(error)
-            if builds and isinstance(error, NotBuilt) and self._build():
-                return
-        os.close(self._store)
-        self._store = None
+            again = self._build() if isinstance(error, NotBuilt) else isinstance(error, OSError)
+        if not again or self._attempts == _ATTEMPTS:
+            os.close(self._store)
+            self._store = None
 
     def _build(self) -> bool:
-        """Begin to build the helper. Return whether that began."""
+        """Begin to build the helper. Return False if it was built already and is not there, or cannot be."""
+        if self._attempts > 1:
+            return False
         try:
             BACKGROUND.begin(import_path())
         except OSError as error:

@@ -197,6 +197,14 @@ def test_init_is_the_helper(compiled: Engine) -> None:
         assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < 100_000
 
 
+def test_its_server_has_the_name_of_the_launcher(compiled: Engine) -> None:
+    """It is executed by the number of a descriptor, which ps(1) would show."""
+    assert compiled.launcher.helper
+    server = compiled.launcher.connection.helper
+    assert server is not None
+    assert Path(f"/proc/{server.pid}/comm").read_text() == "nbcontainer\n"
+
+
 def test_doctor_shows_which_init_runs_and_where_it_is(
     interpreted: Engine, compiled: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

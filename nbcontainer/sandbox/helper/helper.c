@@ -489,6 +489,7 @@ _Noreturn void serve(void) {
     uint64_t all = ~(uint64_t)0;
     char *place;
     relocate();
+    sys(PRCTL, PR_SET_NAME, (long)"nbcontainer", 0, 0, 0, 0); /* it is the number of a descriptor */
     sys(PRCTL, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
     sys(CLOSE_RANGE, CHANNEL, ~0U, 4, 0, 0, 0); /* CLOSE_RANGE_CLOEXEC */
     sys(RT_SIGACTION, SIGCHLD, (long)action, 0, 8, 0, 0);

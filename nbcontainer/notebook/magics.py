@@ -318,6 +318,7 @@ class ContainerMagics(Magics):
         page = OutputOnPage(words, engine.store, self.output_limit, trust=self._trusts(words))
         streams = page.streams(notice, captured)
         if exchange is not None:
+            exchange.later = engine.later
             cell_values.connect(exchange, request, streams)
         explained = ExplainedOnPage(lambda: Language(self.language))
         streams.on_explained = explained.take

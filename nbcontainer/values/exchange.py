@@ -15,6 +15,7 @@ from nbcontainer.sandbox.steps.values import INPUT, OUTPUT
 from nbcontainer.values import received
 from nbcontainer.values.codec import MissingPackage
 from nbcontainer.values.registry import codec_for
+from nbcontainer.values.spent_memory import SPENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -76,6 +77,9 @@ class Exchange:
         """A descriptor of `/out`, once the container has it."""
         self.trusted = True
         """Whether the files of `/out` may be shown as they are, if the user asks for that: not those of an import."""
+        self.later: Callable[[Callable[[], object]], object] = lambda task: task()
+        """Runs a task after the cell, which does not wait for it: here, the release of the memory of `/in`."""
+        self._held: list[int] = []
         self._remove: Callable[[], None] | None = None
 
     @property
@@ -96,7 +100,11 @@ class Exchange:
         Raises `UsageError` for a value that its codec cannot write, `ValueUnavailable` if there is no memory.
         """
         waiting = list(files)
+        SPENT.free()
         try:
+            if self.inputs:  # the mount lives as long as one of its files is open, and its end is the memory's
+                with contextlib.suppress(OSError):  # without a free descriptor, the cell waits for that
+                    self._held.append(os.dup(waiting[0]))
             for one in self.inputs:
                 with os.fdopen(waiting.pop(0), "wb") as file, _problems(one):
                     one.codec.write(one.value, file)
@@ -155,7 +163,11 @@ class Exchange:
         return sorted(received.names(self._opened()))
 
     def close(self) -> None:
-        """Close the descriptor of `/out`; its memory is free then. Idempotent."""
+        """Close the descriptor of `/out`; its memory is free then, and that of `/in` is `later`. Idempotent."""
+        held, self._held = self._held, []
+        if held:
+            SPENT.add(held)
+            self.later(SPENT.free)
         directory, self.directory = self.directory, None
         remove, self._remove = self._remove, None
         if directory is not None:

@@ -24,7 +24,7 @@ from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import Network, Networking, Overlay, Privileges, Program, Spec
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
 from tests.requirements import require_plain_user
-from tests.running import all_dead, descendants, pidfds, processes_of
+from tests.running import all_dead, beginners, descendants, pidfds, processes_of
 
 if TYPE_CHECKING:
     import socket
@@ -344,9 +344,12 @@ def test_a_user_with_too_many_processes(cell: Cell, engine: Engine) -> None:
     """Where no more processes may be made, the error says what to do, and the notebook goes on."""
     require_plain_user()
     assert cell("echo first").text == "first"
+    begun = beginners(engine.launcher)
     before = resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC)
-    resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, (1, before[1]))
+    for pid in begun:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, before[1]))
     with pytest.raises(SetupFailed, match=r"cannot make namespaces: Resource temporarily unavailable; .*ulimit -u"):
         cell("true", network="host")
-    resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, before)
+    for pid in begun:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, before)
     assert cell("echo next").text == "next"

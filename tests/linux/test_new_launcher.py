@@ -107,6 +107,25 @@ def test_a_launcher_that_is_killed_before_its_cell_is_sent(scene: Scene, monkeyp
     assert killed
 
 
+def test_what_a_lost_container_leaves_is_not_that_of_the_next_one(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that is sent again has new write layers, and those that the background removes are the old ones."""
+    scene = Scene(engine, tmp_path, "copy-on-write")
+    first = scene.run()
+    sent: list[int] = []
+
+    def lose_the_first(launcher: Launcher) -> None:
+        sent.append(launcher.pid)
+        if len(sent) == 1:
+            raise ContainerLost("lost")
+        engine.background.wait()
+
+    before_each(monkeypatch, Launcher, "submit", lose_the_first)
+    assert scene.run() == first
+    assert len(sent) > 1
+
+
 @pytest.mark.parametrize("method", ["submit", "plain_tree"])
 def test_volumes_of_a_notebook_that_may_not_mount(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str

@@ -136,7 +136,8 @@ class Cell:
     def release(self) -> None:
         """Release what the cell used: its write layer, its init and its group are removed in the background."""
         if self.upper is not None or self.group is not None:
-            self.engine.release(self.upper, self.running, self.group, self.cow)
+            cow = None if self.cow is None else self.cow.separated()  # the cell may run again, with other layers
+            self.engine.release(self.upper, self.running, self.group, cow)
         self.upper = self.running = self.group = None
 
     def _use_memory(self, advice: str) -> bool:

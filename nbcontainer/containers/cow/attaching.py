@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,12 @@ class CowVolumes:
                 note_moved_back(workspace, new, own)
             layers = (new,)
         return replace(state, layers=layers)
+
+    def separated(self) -> CowVolumes:
+        """Return the volumes with their write layers, to release these later. The next `begin` here makes others."""
+        other = copy(self)
+        self._attached = {target: _Attached(one.state) for target, one in self._attached.items()}
+        return other
 
     def release(self) -> None:
         """Remove the write layers that were not kept."""

@@ -171,8 +171,15 @@ class Group:
         self._inside = process
 
     def explain(self, outcome: Outcome) -> Outcome:
-        """Return the outcome with the kernel's counts: if a cell ended badly at a limit, the limit is the reason."""
-        outcome = replace(outcome, peak_memory=self._peak() or outcome.peak_memory)
+        """Return the outcome with the kernel's counts: if a cell ended badly at a limit, the limit is the reason.
+
+        A cell that was killed together with its init, which could not say how much it had used, has the group's time.
+        """
+        outcome = replace(
+            outcome,
+            peak_memory=self._peak() or outcome.peak_memory,
+            cpu_time=outcome.cpu_time or self._cpu_time(),
+        )
         if outcome.ok or outcome.reason not in (Reason.EXITED, Reason.SIGNAL, Reason.KILLED):
             return outcome
         if self.limits.memory is not None and self._oom_kills():
@@ -199,6 +206,12 @@ class Group:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 return int((self._paths["memory"] / file).read_text())
         return 0
+
+    def _cpu_time(self) -> float:
+        """Return the seconds that its processes computed: cpuacct.rst in version 1, cpu.stat in version 2."""
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return int((self._paths["cpuacct"] / "cpuacct.usage").read_text()) / 1e9
+        return max(self._count(controller, ("cpu.stat",), "usage_usec") for controller in _WORDS) / 1e6
 
     def _count(self, controller: str, files: tuple[str, ...], key: str) -> int:
         for file in files:

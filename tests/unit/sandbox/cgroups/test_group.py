@@ -138,7 +138,7 @@ class Made(Group):
 
     def __init__(self, limits: GroupLimits, place: Path, **files: str) -> None:
         self.limits = limits
-        self._paths = dict.fromkeys(ALL, place)
+        self._paths = dict.fromkeys((*ALL, "cpuacct"), place)
         for name, text in files.items():
             (place / name.replace("__", ".")).write_text(text)
 
@@ -183,6 +183,22 @@ def test_the_peak_is_the_groups(tmp_path: Path, file: str) -> None:
 def test_without_a_count_the_peak_stays(tmp_path: Path) -> None:
     """A kernel that does not tell leaves the peak of the largest process."""
     assert Made(GroupLimits(memory=1), tmp_path).explain(Outcome(Reason.EXITED, 0, peak_memory=7)).peak_memory == 7
+
+
+@pytest.mark.parametrize(
+    ("files", "told", "seconds"),
+    [
+        ({"cpu__stat": "usage_usec 250000\nuser_usec 200000\n"}, 0.0, 0.25),
+        ({"cpuacct__usage": "1500000000\n"}, 0.0, 1.5),
+        ({"cpu__stat": "usage_usec 250000\n"}, 0.125, 0.125),
+        ({"cpu__stat": "nr_periods 0\n"}, 0.0, 0.0),
+        ({}, 0.0, 0.0),
+    ],
+)
+def test_the_processors_time_is_the_groups(tmp_path: Path, files: dict[str, str], told: float, seconds: float) -> None:
+    """A cell whose init was killed before it could say what the cell used has the time that the kernel counted."""
+    ended = Outcome(Reason.TIMEOUT, 137, cpu_time=told)
+    assert Made(GroupLimits(cpus=0.5), tmp_path, **files).explain(ended).cpu_time == seconds
 
 
 def test_the_dead_are_swept_and_the_living_are_not(machine: Machine, tmp_path: Path) -> None:

@@ -68,13 +68,13 @@ def get(workspace: Workspace, name: str, kind: type[Container] = Container) -> C
     """
     _check_no_state(name)
     check_name(name)
-    path = workspace.store.path / "containers" / name
+    place = f"{workspace.store.path}/containers/{name}"
     try:
-        return kind(workspace, read_record(path, workspace.states))
+        return kind(workspace, read_record(place, workspace.states))
     except (FileNotFoundError, NotADirectoryError):
         raise not_found(name) from None
     except OSError as error:
-        raise store_error("read a container's record", path, error) from error
+        raise store_error("read a container's record", place, error) from error
 
 
 def _check_no_state(name: str) -> None:

@@ -15,6 +15,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.history.marking import mark
@@ -30,7 +31,6 @@ from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from nbcontainer.containers.history.volume_states import VolumeState
     from nbcontainer.store.layout import Store
@@ -105,10 +105,10 @@ class Record:
         """The number of cells."""
         return 0 if self.head is None else self.head.height
 
-    def named(self, name: str) -> Record:
-        """Return the record with another name: `dataclasses.replace` takes five times as long, for each cell."""
+    def but(self, **changed: Any) -> Record:
+        """Return the record with these fields changed: in a fifth of the time that `dataclasses.replace` takes."""
         made = object.__new__(Record)
-        vars(made).update(vars(self), name=name)
+        vars(made).update(vars(self), **changed)
         return made
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Record:
         for cell in cells:
             number = found.newest + 1
             state = following(found.head, StateId(self.journal, number), cell, volumes)
-            found = replace(found, head=state, tip=state, newest=number, carried=(*found.carried, state))
+            found = found.but(head=state, tip=state, newest=number, carried=(*found.carried, state))
         return found
 
     def moved_to(self, journal: str) -> Record:
@@ -141,22 +141,25 @@ class Record:
         return replace(self, journal=journal, head=head, tip=tip, carried=carried)
 
 
-def read_record(path: Path, states: States | None = None) -> Record:
-    """Return the record in a container's directory. `states` are those of its store, if they are open.
+def read_record(path: Path | str, states: States | None = None) -> Record:
+    """Return the record in a container's directory (host). `states` are those of its store, if they are open.
 
-    Raises `ContainerDamaged` if it cannot be read, and `FileNotFoundError` if there is none.
+    Raises `ContainerDamaged` if it cannot be read, and `FileNotFoundError` if there is none. A cell calls it twice, and
+    a joined `Path` costs as much as opening the file: paths are texts here.
     """
+    folder, name = os.path.split(path)
+    place = f"{folder}/{name}"
     try:
-        with (path / RECORD).open("rb") as file:
-            values = _named(json.loads(file.read()), path.name)
+        with open(f"{place}/{RECORD}", "rb", buffering=0) as file:  # noqa: PTH123
+            values = _named(json.loads(file.read()), name)
             marked = os.fstat(file.fileno()).st_mode & _LOST
-        states = states or States(path.parent.parent)
-        record = _of_old_format(values) if "cells" in values else _with_states(_facts(values), path, states)
+        states = states or States(Path(folder).parent)
+        record = _of_old_format(values) if "cells" in values else _with_states(_facts(values), place, states)
         return _with_lost_cell(record) if marked else record
     except ContainerDamaged as error:
-        raise _damaged(path, error.message) from error
+        raise _damaged(name, error.message) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(name, error) from error
 
 
 def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -164,9 +167,9 @@ def _named(values: dict[str, Any], name: str) -> dict[str, Any]:
     return {**values, "name": name} if isinstance(values["name"], str) else values
 
 
-def _damaged(path: Path, error: Exception | str) -> ContainerDamaged:
-    problem = f"cannot read the record of container '{path.name}': {error}"
-    return ContainerDamaged(problem, hint=f"remove it with `%container rm {path.name}`")
+def _damaged(name: str, error: Exception | str) -> ContainerDamaged:
+    problem = f"cannot read the record of container '{name}': {error}"
+    return ContainerDamaged(problem, hint=f"remove it with `%container rm {name}`")
 
 
 def _facts(values: dict[str, Any]) -> Record:
@@ -192,25 +195,24 @@ def _of_old_format(values: dict[str, Any]) -> Record:
     return _checked(Record(**{**left, "base": tuple(left["base"])})).after(*cells)
 
 
-def _with_states(record: Record, path: Path, states: States) -> Record:
+def _with_states(record: Record, place: str, states: States) -> Record:
     last = states.last(record.journal)
     newest = last.number if last is not None else 0
-    pin = _read_pin(path)
+    pin = _read_pin(place)
     if pin is None or newest > pin[2]:
-        return replace(record, head=last, tip=last, newest=newest)
+        return record.but(head=last, tip=last, newest=newest)
     head, tip, number = pin
-    return replace(
-        record,
+    return record.but(
         head=None if head is None else states.get(head),
         tip=None if tip is None else states.get(tip),
         newest=number,
     )
 
 
-def _read_pin(path: Path) -> tuple[StateId | None, StateId | None, int] | None:
+def _read_pin(place: str) -> tuple[StateId | None, StateId | None, int] | None:
     """Return what the link `head` says: the head, the tip, and the number up to which it is valid; None without it."""
     try:
-        text = str((path / HEAD).readlink())
+        text = os.readlink(f"{place}/{HEAD}")  # noqa: PTH115
     except FileNotFoundError:
         return None
     try:
@@ -268,13 +270,13 @@ def save_states(store: Store, states: States, record: Record) -> Record:
             _unmark(store, record)
     except OSError as error:
         raise store_error(f"save the record of container '{record.name}'", store.path, error) from error
-    return replace(record, carried=())
+    return record.but(carried=())
 
 
 def _unmark(store: Store, record: Record) -> None:
-    path = store.path / "containers" / record.name / RECORD
-    if (mode := path.stat().st_mode) & _LOST:
-        path.chmod(mode & ~_LOST)
+    path = f"{store.path}/containers/{record.name}/{RECORD}"
+    if (mode := os.stat(path).st_mode) & _LOST:  # noqa: PTH116
+        os.chmod(path, mode & ~_LOST)  # noqa: PTH101
 
 
 def save_record(store: Store, record: Record) -> None:
@@ -366,18 +368,19 @@ def not_found(name: str) -> ContainerNotFound:
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock in a container's directory. Raises `ContainerBusy`, `ContainerNotFound`.
+def locked(path: Path | str, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock in a container's directory (host). Raises `ContainerBusy`, `ContainerNotFound`.
 
     With `wait`, call that if another process or thread holds it, and wait until it is free.
     """
     try:
-        fd = lock_in_place(path / "lock", wait)
+        fd = lock_in_place(f"{path}/lock", wait)
     except (FileNotFoundError, NotADirectoryError):
-        raise not_found(path.name) from None
+        raise not_found(Path(path).name) from None
     except BlockingIOError:
-        problem = f"container '{path.name}' is running, here or in another notebook"
-        hint = f"wait for it, or stop it first: `%container stop {path.name}`"
+        name = Path(path).name
+        problem = f"container '{name}' is running, here or in another notebook"
+        hint = f"wait for it, or stop it first: `%container stop {name}`"
         raise ContainerBusy(problem, hint=hint) from None
     try:
         yield

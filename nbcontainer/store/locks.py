@@ -45,7 +45,7 @@ class StoreLock:
             os.close(fd)
 
 
-def open_lock(path: Path) -> int:
+def open_lock(path: Path | str) -> int:
     """Open a file to lock it; to read only on a read-only file system: flock(2) takes both. Raises `OSError`."""
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -64,7 +64,7 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def lock_in_place(path: Path, wait: Callable[[], None] | None = None) -> int:
+def lock_in_place(path: Path | str, wait: Callable[[], None] | None = None) -> int:
     """Lock the file at `path` (host) exclusively; return its descriptor, which the caller closes.
 
     A file that was renamed or removed before this had the lock is released, and the one at the path is locked. If
@@ -92,8 +92,8 @@ def _nothing() -> None:
     pass
 
 
-def _is_at(path: Path, fd: int) -> bool:
+def _is_at(path: Path | str, fd: int) -> bool:
     try:
-        return os.path.samestat(path.stat(), os.fstat(fd))
+        return os.path.samestat(os.stat(path), os.fstat(fd))  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return False

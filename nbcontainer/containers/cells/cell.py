@@ -213,7 +213,7 @@ class Cell:
             raise
         container = self.container
         if container.unused:
-            container.record = container.record.named(self.upper.name)
+            container.record = container.record.but(name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.plan, joinable = warm.plan, self.streams.on_began is not None
         self.running = self.launcher.submit(

@@ -257,5 +257,5 @@ def test_a_record_that_cannot_be_written(store: Store) -> None:
 def test_a_record_with_another_name_is_the_same_otherwise() -> None:
     """The name of the warm container takes the place of the first one; the old record stays as it is."""
     record = EMPTY.after(*CELLS)
-    assert record.named("other") == replace(record, name="other")
+    assert record.but(name="other") == replace(record, name="other")
     assert record.name == "dev"

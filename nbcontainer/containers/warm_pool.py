@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
+from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
 from nbcontainer.sandbox.plan import ahead, rest
-from nbcontainer.sandbox.supervisor import output_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ class WarmPool:
                 self._dismiss(warm)
 
     def output_pipe(self) -> tuple[int, int]:
-        """Return a pipe as `supervisor.output_pipe` does, a ready one if there is one. The caller closes both ends."""
+        """Return a pipe as `pipes.output_pipe` does, a ready one if there is one. The caller closes both ends."""
         with self._lock:
             if self._pipes:
                 return self._pipes.pop()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images.parallel import run_jobs
 from nbcontainer.images.sources import StoreSource
-from nbcontainer.linux.files import enlarge_pipe
+from nbcontainer.linux.pipes import enlarge_pipe
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, selection
 from nbcontainer.progress import Stopped

@@ -90,19 +90,6 @@ def keeps_attributes(path: str) -> bool:
     return True
 
 
-PIPE_SIZE = 1 << 20
-"""Bytes of an enlarged pipe: fewer switches between its writer and its reader. It is the default limit (pipe(7))."""
-
-
-def enlarge_pipe(fd: int) -> None:
-    """Make a pipe's buffer PIPE_SIZE large (F_SETPIPE_SZ, fcntl(2)).
-
-    It stays as it is if the user's pipes use as much memory as they may (pipe(7)): slower, but correct.
-    """
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-
-
 def write_once(path: str, text: str) -> None:
     """Write to an existing file with one write(2), as the kernel requires for ids and control groups.
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import array
-import contextlib
 import errno
-import fcntl
 import os
 import select
 import signal
-import termios
 import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import SandboxError
-from nbcontainer.linux.files import enlarge_pipe
+from nbcontainer.linux.pipes import waiting_in
 from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.keyboard import Keyboard
 from nbcontainer.sandbox.launcher.failures import setup_failed
 
 if TYPE_CHECKING:
@@ -128,22 +125,6 @@ class SilentObserver:
         """Do nothing."""
 
 
-def output_pipe() -> tuple[int, int]:
-    """Return a pipe for one stream: (read end, write end), close-on-exec. The caller closes both.
-
-    Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1. The pipe's owner is the
-    notebook's user, which may be missing in the container.
-    """
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        os.fchmod(writer, 0o666)
-    except OSError:
-        protocol.close((reader, writer))
-        raise
-    enlarge_pipe(writer)
-    return reader, writer
-
-
 def _error(problem: str, error: OSError) -> SandboxError:
     return SandboxError(f"{problem}: {error.strerror or error}", hint="the cell was ended: run it again")
 
@@ -177,11 +158,11 @@ class Supervisor:
         self.timeout = timeout
         self.started = time.monotonic() if started is None else started
         self.stopped: Reason | None = None
-        self._keyboard = keyboard
         self._alarm = alarm
         self._glance = glance
         self._next_glance = None if glance is None else self.started + glance
         self._poll = select.poll()
+        self._keyboard = Keyboard(self._poll, keyboard)
         self._wake: int | None = None
         self._wake_lock = threading.Lock()
         self._thread = 0
@@ -189,7 +170,6 @@ class Supervisor:
         self._init_dead = False
         self._lasting = False
         self._exchanged = False
-        self._typed = bytearray()
 
     def stop(self, reason: Reason, *, gently: bool = True) -> None:
         """End the container: send the cell SIGTERM (SIGINT if `reason` is an interrupt), and kill all after GRACE.
@@ -264,7 +244,7 @@ class Supervisor:
         """Wait for events or the next deadline, and handle what is there."""
         for fd, event in self._poll.poll(self._poll_timeout()):
             if event & select.POLLOUT:
-                self._write_typed()
+                self._keyboard.write()
             if event == select.POLLOUT:
                 continue
             if fd == self.running.pidfd:
@@ -275,8 +255,8 @@ class Supervisor:
                 os.eventfd_read(fd)
                 if fd == self._alarm:
                     self.observer.on_alarm()
-            elif fd == self._keyboard:
-                self._read_typed(fd)
+            elif fd == self._keyboard.source:
+                self._keyboard.read()
             elif fd in self.outputs and (event == select.POLLHUP or not self._take_output(fd)):
                 self._end_of_output(fd)
         self._check_deadlines(time.monotonic())
@@ -347,8 +327,7 @@ class Supervisor:
         os.set_blocking(terminal, False)
         self.observer.on_terminal(terminal)
         self._add_output(terminal)
-        if self._keyboard is not None:
-            self._poll.register(self._keyboard, select.POLLIN)
+        self._keyboard.connect(terminal)
 
     def _add_outputs(self, fds: Iterable[int]) -> None:
         for fd in fds:
@@ -383,7 +362,7 @@ class Supervisor:
     def take_waiting(self, fds: Iterable[int]) -> None:
         """Hand on what is in these pipes now: it was written before the message that has just come."""
         for fd in fds:
-            left = _waiting_in(fd)
+            left = waiting_in(fd)
             while left > 0:
                 data = os.read(fd, min(left, _CHUNK))
                 self.observer.on_output(fd, data)
@@ -391,41 +370,17 @@ class Supervisor:
 
     def _end_of_output(self, fd: int) -> None:
         self._poll.unregister(fd)
-        if fd == self.running.terminal and self._keyboard is not None:  # nothing reads the terminal any more
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(self._keyboard)
-            self._keyboard = None
+        if fd == self.running.terminal:  # nothing reads it any more
+            self._keyboard.close()
 
     @property
     def typing(self) -> bool:
         """Whether there is, or may come, something from the keyboard that the terminal has not taken."""
-        return self._keyboard is not None or bool(self._typed)
+        return self._keyboard.busy
 
     def type(self, data: bytes) -> None:
         """Type into the cell's terminal, as it takes it. Nothing happens if the cell has none. The own thread only."""
-        if self.running.terminal is not None and data:
-            self._typed += data
-            self._poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
-
-    def _read_typed(self, keyboard: int) -> None:
-        """Read from the keyboard, then not again until the terminal has taken it: a cell need not read its input."""
-        self._poll.unregister(keyboard)
-        typed = os.read(keyboard, _CHUNK)
-        if not typed:
-            self._keyboard = None
-        self._typed += typed or b"\x04"
-        assert self.running.terminal is not None
-        self._poll.modify(self.running.terminal, select.POLLIN | select.POLLOUT)
-
-    def _write_typed(self) -> None:
-        terminal = self.running.terminal
-        assert terminal is not None
-        with contextlib.suppress(BlockingIOError):
-            del self._typed[: os.write(terminal, self._typed)]
-        if not self._typed:
-            self._poll.modify(terminal, select.POLLIN)
-            if self._keyboard is not None:
-                self._poll.register(self._keyboard, select.POLLIN)
+        self._keyboard.type(data)
 
     def _drain(self) -> None:
         """Hand on what the dead cell left in its pipes.
@@ -455,13 +410,3 @@ class Supervisor:
             cpu_time=float(ended["cpu"]),
             peak_memory=int(ended["peak_memory"]),
         )
-
-
-def _waiting_in(fd: int) -> int:
-    """Return how many bytes a pipe holds (FIONREAD, pipe(7)); 0 if it is closed."""
-    count = array.array("i", [0])
-    try:
-        fcntl.ioctl(fd, termios.FIONREAD, count)
-    except OSError:
-        return 0
-    return count[0]

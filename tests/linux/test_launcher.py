@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ContainerLost, LauncherError, SetupFailed
+from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import Network, Networking, Overlay, Privileges, Program, Spec
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from tests.requirements import require_plain_user
 from tests.running import all_dead, beginners, descendants, pidfds, processes_of
 

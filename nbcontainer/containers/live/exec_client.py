@@ -14,11 +14,12 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.live.exec_server import short_path
 from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, ContainerNotFound
+from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.pipe_locks import LockWatch
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from nbcontainer.errors import HostileArchive
 from nbcontainer.images.layers.compression import Compression, Reader, write_all
 from nbcontainer.images.layers.entry_pipe import IN_PIPE, Receiver, Sender
 from nbcontainer.images.layers.tar_reader import Stream, TarReader
-from nbcontainer.linux.files import enlarge_pipe
+from nbcontainer.linux.pipes import enlarge_pipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import SandboxError, SetupFailed
+from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import ContainerHandle
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor, output_pipe
+from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,48 @@
+"""Pipes for the streams of a cell (pipe(7))."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import os
+import termios
+
+PIPE_SIZE = 1 << 20
+"""Bytes of an enlarged pipe: fewer switches between its writer and its reader. It is the default limit (pipe(7))."""
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Make a pipe's buffer PIPE_SIZE large (F_SETPIPE_SZ, fcntl(2)).
+
+    It stays as it is if the user's pipes use as much memory as they may (pipe(7)): slower, but correct.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+
+def output_pipe() -> tuple[int, int]:
+    """Return a pipe for one stream: (read end, write end), close-on-exec. The caller closes both.
+
+    Its mode lets every user of the container open /dev/stdout, which is /proc/self/fd/1. The pipe's owner is the
+    notebook's user, which may be missing in the container.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.fchmod(writer, 0o666)
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    enlarge_pipe(writer)
+    return reader, writer
+
+
+def waiting_in(fd: int) -> int:
+    """Return how many bytes a pipe holds (FIONREAD, pipe(7)); 0 if it is closed."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+    except OSError:
+        return 0
+    return count[0]

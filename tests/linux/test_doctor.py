@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from nbcontainer.sandbox.userns.idmap import range_refusal
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import MEMORY, Store
 from tests.requirements import require, require_plain_user, require_root
-from tests.running import descendants, mounts
+from tests.running import DEADLINE, descendants, mounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,8 +161,13 @@ def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> 
         groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob(f"nbcontainer-{os.getpid()}-*"))
         return files, set(tmp_path.iterdir()), memory(), descendants(os.getpid()), mounts(), descriptors, groups
 
-    before = everything()
+    before: tuple[object, ...] = ()
+    while before != (before := everything()):  # what earlier tests ended may still be dying
+        time.sleep(0.2)
     examine(store)
+    deadline = time.monotonic() + DEADLINE
+    while everything() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert everything() == before
 
 

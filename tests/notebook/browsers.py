@@ -26,10 +26,17 @@ PATIENCE = 3 * DEADLINE
 """Seconds for a server to start, and for a page to show something."""
 
 
+_PATIENT_COMPLETER = json.dumps({"providerTimeout": 60_000})
+"""Milliseconds that JupyterLab waits for completions: by default it ignores what comes after 1 s."""
+
+
 @contextlib.contextmanager
 def lab_server(home: Path, short_path: Path, store: Path) -> Iterator[Callable[[str], str]]:
     """Yield a function: the address of a notebook in `home`, by its name, in a JupyterLab of the test's own."""
     runtime = Path(tempfile.mkdtemp(prefix="lab-", dir=short_path))
+    completer = runtime / "settings" / "@jupyterlab" / "completer-extension"
+    completer.mkdir(parents=True)
+    (completer / "manager.jupyterlab-settings").write_text(_PATIENT_COMPLETER)
     env = {
         **os.environ,
         "NBCONTAINER_HOME": str(store),

@@ -35,13 +35,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "archives").mkdir()
     (path / "table.csv").write_text("city,rain\nLa Paz,15\n")
     (path / "evil.html").write_text(EVIL)
-    (path / "typed.ipynb").write_text(json.dumps(science.notebook("python3", ["%load_ext nbcontainer"])))
+    (path / "typed.ipynb").write_text(
+        json.dumps(science.notebook("python3", ["%load_ext nbcontainer", "%%container busybox\ntrue"]))
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def page(folder: Path, short_path: Path, store_path: Path, _containers_work: str) -> Iterator[Page]:
-    """A notebook in JupyterLab, in which the extension is loaded."""
+    """A notebook in JupyterLab, in which the extension is loaded and has the image busybox."""
     require("namespaces", available=not _containers_work, why=_containers_work)
     for name in ("jupyterlab", "selenium"):
         require(name, available=importlib.util.find_spec(name) is not None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytest_plugins = ["tests.hanging", "tests.retried"]
+pytest_plugins = ["tests.hanging", "tests.retried", "tests.sampling"]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,6 @@ from tests.running import run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from nbcontainer.containers.history.states import States
 
@@ -41,8 +41,8 @@ def records_read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each container's record was read, by its name."""
     read: Counter[str] = Counter()
 
-    def counting(path: Path, states: States | None = None) -> record.Record:
-        read[path.name] += 1
+    def counting(path: Path | str, states: States | None = None) -> record.Record:
+        read[Path(path).name] += 1
         return original(path, states)
 
     original = record.read_record

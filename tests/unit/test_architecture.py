@@ -52,6 +52,7 @@ def test_ruff_has_nothing_to_say(tmp_path: Path, arguments: tuple[str, ...]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it takes a minute of a processor
 def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
     """Every function has its types, and they fit, in the tests as in the package."""
     require_sources()

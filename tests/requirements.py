@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.helper import building
+from nbcontainer.sandbox.helper.program import Unavailable
 from nbcontainer.sandbox.network.private import find_tools
 from nbcontainer.sandbox.network.routes import has_ipv4_route, has_ipv6_route
 
@@ -66,3 +68,12 @@ def require_plain_user() -> None:
     """Skips the test for root: it is about plain users."""
     if os.geteuid() == 0:
         pytest.skip("is about plain users")
+
+
+def program_or_skip() -> bytes:
+    """Return the program of the compiled init, built if it is not there."""
+    try:
+        return building.built().content
+    except Unavailable as error:
+        require("a C compiler", available=False, why=str(error))
+        raise

@@ -39,8 +39,8 @@ class Kind(enum.IntEnum):
     """The supervision of the program to its end. It is the last operation of a container."""
 
 
-class Flag(enum.IntFlag):
-    """How the outcome of a call is compared."""
+class Flag:
+    """How the outcome of a call is compared. Plain numbers: each call of a cell looks at them."""
 
     ANY_RESULT = 1
     """Every outcome is the expected one."""

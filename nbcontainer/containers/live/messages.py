@@ -38,8 +38,10 @@ class Messages:
             self._loud.put(None)
 
     def put_instead(self, message: Message) -> None:
-        """Add a message in place of the quiet ones that the reader has not taken, and wake the reader."""
-        self._quiet.clear()
+        """Add a message, and wake the reader. It replaces the quiet ones if the newest is about the same cell."""
+        with contextlib.suppress(IndexError):
+            if self._quiet[-1][1:2] == message[1:2]:
+                self._quiet.clear()
         self._loud.put(message)
 
     def get(self, timeout: float | None = None) -> Message:

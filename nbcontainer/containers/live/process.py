@@ -134,8 +134,10 @@ class ShellProcess:
                 self._messages.put_quietly((word, *rest))
                 continue
             self._supervisor.take_waiting(self._outputs)
-            if not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
-                (self._messages.put_instead if word == _DONE else self._messages.put)((word, *rest))
+            if word == _DONE:
+                self._messages.put_instead((word, *rest))
+            elif not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
+                self._messages.put((word, *rest))
 
     # For other threads
 

@@ -221,7 +221,8 @@ class ShellSession:
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
         notes, self._lost_note, self._notice = [self._notice, self._lost_note, end.note], "", ""
-        return replace(end, note="; ".join(filter(None, notes)))
+        note = "; ".join(filter(None, notes))
+        return end if note == end.note else replace(end, note=note)
 
     def _watch(self, line: str, text: bytes | None, keyboard: Keyboard | None) -> cell_watch.CellWatch:
         """Write the cell's file for the running interpreter, or for a new one; return the cell, which is not sent.

@@ -66,6 +66,14 @@ def test_the_end_of_a_cell_replaces_its_beginning() -> None:
         messages.get(0)
 
 
+def test_a_forged_end_of_another_cell_replaces_nothing() -> None:
+    """A container that writes the end of a cell that does not run hides no beginning: that cell can be interrupted."""
+    messages = Messages()
+    messages.put_quietly(("begun", "2", "both"))
+    messages.put_instead(("done", "1", "0"))
+    assert [messages.get(0), messages.get(0)] == [("begun", "2", "both"), ("done", "1", "0")]
+
+
 def test_a_container_cannot_fill_the_memory_with_quiet_messages() -> None:
     """Of many quiet messages the newest are kept, and the end of the cell follows them."""
     messages = Messages()

@@ -8,6 +8,7 @@ reported, and what it and the steps after it call travels in the next batch. So 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -46,6 +47,11 @@ _BASE = 4
 """Layers, from the lowest up, that stand for an image: what a step finds in one is expected there again."""
 
 
+_HOSTNAME = "HOSTNAME="
+_LONG_NAME = 12
+"""Letters of the random names of containers; a shorter name may be part of another word by chance."""
+
+
 class _Part(NamedTuple):
     """A step, or what init does of its own, as a function of the kernel and the travelling descriptors.
 
@@ -57,7 +63,7 @@ class _Part(NamedTuple):
 
 
 class _Encoded(NamedTuple):
-    """The operations of a step from one state to the next one."""
+    """A step's operations from one state to the next one. `packed` lacks the name of the container at `name_at`."""
 
     number: int
     packed: bytes
@@ -65,6 +71,12 @@ class _Encoded(NamedTuple):
     after: State
     special: dict[Place, Outcome]
     display: DisplayWatch | None
+    name_at: int | None
+
+    def packed_for(self, name: bytes) -> bytes:
+        """Return the operations with a container's name in its place."""
+        at = self.name_at
+        return self.packed if at is None else b"".join((self.packed[:at], name, self.packed[at:]))
 
 
 @dataclass
@@ -272,10 +284,11 @@ class RemoteInit:
     def _apply(self, part: _Part, known: Sequence[Outcome]) -> tuple[int, bytes, Sequence[Outcome], bool]:
         """Return the number of operations of a part, their bytes, their outcomes, and whether that is all of it."""
         key, before = (_kind(part.name), self._base), self._state
-        place = part.name, before, self._files, self._travelling
+        same, name = _without_name(part.name)
+        place = same, before, self._files, self._travelling
         if not known and (found := self._expectations.encoded(place, key)) is not None:
             self._state, self._display = found.after, found.display
-            return found.number, found.packed, found.outcomes, True
+            return found.number, found.packed_for(name), found.outcomes, True
         kernel = RemoteKernel(before, known, self._expectations.likely(key), self._origins)
         try:
             part.apply(kernel, self._files)
@@ -289,9 +302,11 @@ class RemoteInit:
             return 0, b"", (), False
         self._state, raw = kernel.state, _packed(kernel)
         self._expectations.learn(key, kernel.special)
-        if not known:
-            made = (len(kernel.operations), raw, kernel.outcomes, kernel.state, kernel.special)
-            self._expectations.keep(place, _Encoded(*made, self._display))
+        at = raw.find(name) if name else None
+        if not known and (at is None or raw.count(name) == 1):  # else an argument has these letters, too
+            packed = raw if at is None else raw[:at] + raw[at + len(name) :]
+            made = (len(kernel.operations), packed, kernel.outcomes, kernel.state, kernel.special)
+            self._expectations.keep(place, _Encoded(*made, self._display, at))
         return len(kernel.operations), raw, kernel.outcomes, True
 
     def _watch_display(self, kernel: RemoteKernel, has_root: bool) -> None:
@@ -327,6 +342,23 @@ def _begin(kernel: RemoteKernel, _: Sequence[int]) -> None:
     kernel.umask(0o022)
     for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
         kernel.default_signal(sig)
+
+
+def _without_name(step: object) -> tuple[object, bytes]:
+    """Return what decides the operations of a step but for the container's name, and that name.
+
+    A program has it in HOSTNAME, and nothing that `Execute` does depends on it. Names of one length take one place.
+    """
+    if not isinstance(step, Execute):
+        return step, b""
+    name = next((item for item in step.env if item.startswith(_HOSTNAME)), "")
+    if len(name) < len(_HOSTNAME) + _LONG_NAME:
+        return step, b""
+    others = tuple(item for item in step.env if item is not name)
+    at = step.env.index(name)
+    return (step.argv, others, at, len(name), step.cwd, step.terminal, step.terminal_input), os.fsencode(
+        name[len(_HOSTNAME) :]
+    )
 
 
 def _kind(step: object) -> object:

@@ -6,9 +6,12 @@ import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import pytest
+
 from nbcontainer.sandbox.helper.operations import Outcome, Report
 from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
 from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.program import Execute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,3 +93,59 @@ def test_a_wrong_expectation_is_given_up() -> None:
     assert packet is not None
     assert b"/first\0" not in packet
     assert b"/second\0" in packet
+
+
+A, B = "7d9ffc81faa7", "0123456789ab"
+
+
+def started(step: Execute, expectations: Expectations) -> bytes:
+    remote = RemoteInit(expectations)
+    remote.prepare(())
+    return remote.start((), (step,), (), None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param((("sh",), (f"HOSTNAME={A}",)), (("sh",), (f"HOSTNAME={B}",)), id="another container"),
+        pytest.param((("sh",), (f"HOSTNAME={A}",)), (("sh",), (f"HOSTNAME={B}0",)), id="a longer name"),
+        pytest.param((("sh",), (f"HOSTNAME={A}",)), (("sh",), ("HOSTNAME=dev",)), id="a short name"),
+        pytest.param((("sh", A), (f"HOSTNAME={A}",)), (("sh", A), (f"HOSTNAME={B}",)), id="an argument like it"),
+        pytest.param(
+            (("sh", B), (f"HOSTNAME={A}",)), (("sh", B), (f"HOSTNAME={B}",)), id="an argument like the second"
+        ),
+        pytest.param(
+            (("sh",), (f"HOSTNAME={A}", f"X={A}")), (("sh",), (f"HOSTNAME={B}", f"X={A}")), id="a variable like it"
+        ),
+        pytest.param(
+            (("sh",), (f"HOSTNAME={A}", "X=1")), (("sh",), ("X=1", f"HOSTNAME={B}")), id="variables in another order"
+        ),
+        pytest.param((("sh",), (f"HOSTNAME={A}",)), (("ls",), (f"HOSTNAME={B}",)), id="another program"),
+        pytest.param((("sh",), (f"HOSTNAME={A}",)), (("sh",), ()), id="no name"),
+    ],
+)
+def test_a_program_is_sent_as_if_none_had_been_sent_before(
+    first: tuple[tuple[str, ...], tuple[str, ...]], second: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    """The operations that are kept for the next container have that one's name, and all else is as it is given."""
+    shared = Expectations()
+    for argv, env in (first, second, first, second):
+        step = Execute((f"/bin/{argv[0]}", *argv[1:]), ("HOME=/", *env))
+        assert started(step, shared) == started(step, Expectations())
+
+
+def test_a_program_in_the_next_container_takes_no_steps_again() -> None:
+    """Only its name differs, so the operations are not made a second time."""
+    shared = Expectations()
+    started(Execute(("/bin/sh",), ("HOME=/", f"HOSTNAME={A}")), shared)
+    made: list[str] = []
+
+    @dataclass(frozen=True)
+    class Watched(Execute):
+        def start(self, kernel: Kernel) -> int:
+            made.append(self.argv[0])
+            return super().start(kernel)
+
+    for name in (A, B):
+        started(Watched(("/bin/sh",), ("HOME=/", f"HOSTNAME={name}")), shared)
+    assert made == []

@@ -121,7 +121,7 @@ class WarmPool:
         errors.
         """
         with self._lock:
-            waiting = [warm for warm in self._ready if self._waits(warm, lowers)]
+            waiting = [warm for warm in self._ready if self._suits(warm, lowers, template)]
             alike = [warm for warm in waiting if _is_like(warm, limits, template)]
             # If nothing but the root can be done before the cell, a container is like both and counts once.
             general = [warm for warm in waiting if warm not in alike and _is_general(warm, template)]
@@ -168,6 +168,10 @@ class WarmPool:
             raise
         self._add(warm._replace(group=group))
         return True
+
+    def _suits(self, warm: WarmContainer, lowers: tuple[str, ...], template: PlanTemplate) -> bool:
+        """Return whether one waits on these layers, with the init that the next cell is to have."""
+        return warm.plan.compiled == template.compiled and self._waits(warm, lowers)
 
     def _waits(self, warm: WarmContainer, lowers: tuple[str, ...]) -> bool:
         upper = warm.upper

@@ -28,6 +28,7 @@ from nbcontainer.sandbox.helper import program
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
 from nbcontainer.sandbox.helper.helper_server import HelperServer, start_server
 from nbcontainer.sandbox.launcher import connection
+from tests import running
 from tests.requirements import program_or_skip, require
 from tests.running import Ran
 
@@ -178,6 +179,17 @@ def test_init_is_the_helper(compiled: Engine) -> None:
     for spare in spares:
         _, resident, shared, *_ = map(int, Path(f"/proc/{spare.pid}/statm").read_text().split())
         assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < 100_000
+
+
+def test_warm_containers_have_the_init_of_the_cell_before(compiled: Engine) -> None:
+    """After a cell that cannot have the compiled one, all have an interpreted one; after the next, none has."""
+    kinds = []
+    for explain in (False, True, False):
+        running.run_script(compiled, "true", explain=explain)
+        compiled.background.wait()
+        compiled.launcher.spares.collect_all()
+        kinds.append({isinstance(spare, HelperHandle) for _, spare in compiled.launcher.spares.ready})
+    assert kinds == [{True}, {False}, {True}]
 
 
 def test_its_server_has_the_name_of_the_launcher(compiled: Engine) -> None:

@@ -207,6 +207,7 @@ class Connection:
         except (Unavailable, OSError) as error:
             self.without_helper = str(error)
             again = self._build() if isinstance(error, NotBuilt) else isinstance(error, OSError)
+        again = again and self.process.poll() is None  # the next process gets a server of its own
         if not again or self._attempts == _ATTEMPTS:
             os.close(self._store)
             self._store = None

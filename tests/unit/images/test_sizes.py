@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -18,7 +19,7 @@ from tests.unit.images.archives.test_archives import Shelf
 from tests.unit.images.image_files import CONFIG, INDEX, LAYER, MANIFEST, LayoutFiles, config, layer, platform, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from nbcontainer.store.layout import Store
@@ -85,17 +86,27 @@ def only_unpacked(shelf: Shelf) -> None:
 BEFORE = {"in the store": honest, "only unpacked": only_unpacked, "not in the store": nothing}
 
 
-@pytest.mark.parametrize("with_layer", [True, False], ids=["with the layer", "without it"])
-@pytest.mark.parametrize("before", BEFORE)
-@pytest.mark.parametrize("where", ["archive", "directory"])
-@pytest.mark.parametrize("which", ["layer", "config", "manifest", "index"])
-@pytest.mark.parametrize("wrong", WRONG)
+SURROUNDINGS = tuple(itertools.product(("archive", "directory"), BEFORE, ("with the layer", "without it")))
+"""Where the size is stated, what the store has of the image, and whether the layer is there."""
+
+FEW = 3
+
+
+def cases() -> Iterator[tuple[str, str, str, str, str]]:
+    """Each wrong size of each blob, in a few surroundings; over all sizes, each blob is in each of them."""
+    blobs = ("layer", "config", "manifest", "index")
+    for (at, which), (row, wrong) in itertools.product(enumerate(blobs), enumerate(WRONG)):
+        for column in range(FEW):
+            yield (wrong, which, *SURROUNDINGS[(at + row * 5 + column * len(SURROUNDINGS) // FEW) % len(SURROUNDINGS)])
+
+
+@pytest.mark.parametrize(("wrong", "which", "where", "before", "with_layer"), list(cases()))
 def test_a_wrong_size_is_refused(
-    shelf: Shelf, tmp_path: Path, wrong: str, which: str, where: str, before: str, with_layer: object
+    shelf: Shelf, tmp_path: Path, wrong: str, which: str, where: str, before: str, with_layer: str
 ) -> None:
     """Whatever the store has of an image, a size that is not that of the bytes is refused, and nothing stays."""
     BEFORE[before](shelf)
-    files = stating(which, WRONG[wrong], with_layer=bool(with_layer))
+    files = stating(which, WRONG[wrong], with_layer=with_layer == "with the layer")
     contents = shelf.contents()
     with pytest.raises(ImageError):
         shelf.load(files.tar()) if where == "archive" else shelf.load_directory(files.write(tmp_path / "layout"))

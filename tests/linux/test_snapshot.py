@@ -14,6 +14,7 @@ import pytest
 from nbcontainer import api
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import snapshot
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.commit import commit
 from nbcontainer.containers.diff import diff
@@ -113,6 +114,7 @@ def test_a_container_that_ends_while_it_is_copied_is_read_as_it_is_then(
     )
     cell.start()
     init = init_of(mark)
+    wait_for(lambda: "ending" in running_containers(engine.store))
     original = copies.copied
 
     def ending(*words: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from tests.debian import debian_tar
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,11 @@ class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
         require("namespaces", available=not _containers_work, why=_containers_work)
         kernel = ShellKernel(short_path, store_path, ("busybox",))
         kernel.manager.start_kernel(env=kernel.env)  # the first to subscribe is the test
+        asking = kernel.manager.client()
+        asking.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+        asking.kernel_info()
+        asking.get_shell_msg(timeout=DEADLINE)  # the kernel says of itself that it starts before it can welcome anybody
+        asking.stop_channels()
         self.km, self.kc = kernel.manager, kernel.manager.client()
         yield
         self.kc.stop_channels()

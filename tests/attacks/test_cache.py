@@ -250,6 +250,7 @@ def test_an_import_takes_the_place_of_no_result_of_the_store(opened: Engine, tmp
     assert import_results(opened, tmp_path / "forged").count == 0
     ask()
     assert seen == [b"own\n", b"own\n"]
+    opened.background.wait()  # it brings the result to disk, and writes its entry again
     cache.remove(key)
     assert import_results(opened, path).count == 1
     ask()

@@ -20,8 +20,10 @@ true & wait $!
 trap 'echo trapped' TERM; kill -TERM $$
 timeout 5 true; setsid true; chroot / true
 dd if=/dev/zero of=/tmp/zeros bs=1M count=4 2> /dev/null; sync; df /tmp > /dev/null; mount > /dev/null; ps > /dev/null
-echo hello | nc -l -p 4711 &
-until nc 127.0.0.1 4711 2> /dev/null; do :; done
+exec 3<> /tmp/pipe
+nc -l -p 4711 > /tmp/heard <&3 &
+until echo hello | nc 127.0.0.1 4711 2> /dev/null; do :; done
+wait; cat /tmp/heard
 """
 
 PROGRAM = """

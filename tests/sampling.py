@@ -1,7 +1,7 @@
 """`--sample N`: of each test, at most N of its sets of parameters, so that users and cases are not multiplied.
 
 They are spread evenly, with the first and the last one, and are the same in each run. CI runs every set as root, and a
-sample as each plain user.
+sample as each plain user. Attacks are never left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     sets: dict[str, list[pytest.Item]] = {}
     for item in items:
-        sets.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        name = item.nodeid if "attacks" in item.path.parts else item.nodeid.partition("[")[0]
+        sets.setdefault(name, []).append(item)
     kept = {id(item) for ones in sets.values() for item in spread(ones, most)}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
     items[:] = [item for item in items if id(item) in kept]

@@ -30,3 +30,13 @@ def test_each_test_runs_with_some_of_its_sets(pytester: pytest.Pytester) -> None
     )
     words = ("-p", "tests.sampling", "-p", "no:cacheprovider", "--sample", "3")
     pytester.runpytest_inprocess(*words).assert_outcomes(passed=4, deselected=7)
+
+
+def test_no_attack_is_left_out(pytester: pytest.Pytester) -> None:
+    """Each set of parameters is an attack of its own."""
+    folder = pytester.mkpydir("attacks")
+    (folder / "test_many.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('n', range(10))\ndef test_many(n): pass\n"
+    )
+    words = ("-p", "tests.sampling", "-p", "no:cacheprovider", "--sample", "3")
+    pytester.runpytest_inprocess(*words).assert_outcomes(passed=10)

@@ -276,7 +276,7 @@ def save_states(store: Store, states: States, record: Record) -> Record:
 def _unmark(store: Store, record: Record) -> None:
     path = f"{store.path}/containers/{record.name}/{RECORD}"
     if (mode := os.stat(path).st_mode) & _LOST:  # noqa: PTH116
-        os.chmod(path, mode & ~_LOST)  # noqa: PTH101
+        Path(path).chmod(mode & ~_LOST)
 
 
 def save_record(store: Store, record: Record) -> None:

@@ -127,7 +127,7 @@ class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
         asking = kernel.manager.client()
         asking.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
         asking.kernel_info()
-        asking.get_shell_msg(timeout=DEADLINE)  # the kernel says of itself that it starts before it can welcome anybody
+        asking.get_shell_msg(timeout=DEADLINE)  # the kernel has sent the status `starting` then
         asking.stop_channels()
         self.km, self.kc = kernel.manager, kernel.manager.client()
         yield

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.sandbox.helper.program import SOURCE, NotBuilt, Program, Unavailable, is_own, places, program, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 FLAGS = (
     "-std=gnu11 -Os -nostdlib -ffreestanding -static-pie -fpie -fno-stack-protector -fno-asynchronous-unwind-tables "
@@ -96,10 +96,10 @@ def built() -> Program:
 def compiled(compiler: Sequence[str]) -> bytes:
     """Return the file that a compiler (host) with these first arguments makes. Raises `Unavailable`."""
     with tempfile.TemporaryDirectory(prefix="nbcontainer-") as scratch:
-        made = f"{scratch}/helper"
+        made = Path(scratch) / "helper"
         try:
             ended = subprocess.run(
-                [*compiler, *FLAGS, "-o", made, str(SOURCE)],
+                [*compiler, *FLAGS, "-o", str(made), str(SOURCE)],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_BUILD_LIMIT,
@@ -107,10 +107,9 @@ def compiled(compiler: Sequence[str]) -> bytes:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unavailable(f"{compiler[0]} does not run: {error}") from None
-        if ended.returncode != 0 or not os.path.exists(made):  # noqa: PTH110
+        if ended.returncode != 0 or not made.exists():
             raise Unavailable(f"{compiler[0]} does not build it")
-        with open(made, "rb") as file:  # noqa: PTH123
-            return file.read()
+        return made.read_bytes()
 
 
 def _place() -> Path:

@@ -49,7 +49,7 @@ _BASE = 4
 
 _HOSTNAME = "HOSTNAME="
 _LONG_NAME = 12
-"""Letters of the random names of containers; a shorter name may be part of another word by chance."""
+"""Bytes of the random names of containers; a shorter name may be part of another word by chance."""
 
 
 class _Part(NamedTuple):
@@ -347,18 +347,16 @@ def _begin(kernel: RemoteKernel, _: Sequence[int]) -> None:
 def _without_name(step: object) -> tuple[object, bytes]:
     """Return what decides the operations of a step but for the container's name, and that name.
 
-    A program has it in HOSTNAME, and nothing that `Execute` does depends on it. Names of one length take one place.
+    A program has it in HOSTNAME, and nothing that `Execute` does depends on it. Names of as many bytes take one place.
     """
     if not isinstance(step, Execute):
         return step, b""
-    name = next((item for item in step.env if item.startswith(_HOSTNAME)), "")
-    if len(name) < len(_HOSTNAME) + _LONG_NAME:
+    hosts = [item for item in step.env if item.startswith(_HOSTNAME)]
+    name = os.fsencode(hosts[0][len(_HOSTNAME) :]) if len(hosts) == 1 else b""
+    if len(name) < _LONG_NAME:
         return step, b""
-    others = tuple(item for item in step.env if item is not name)
-    at = step.env.index(name)
-    return (step.argv, others, at, len(name), step.cwd, step.terminal, step.terminal_input), os.fsencode(
-        name[len(_HOSTNAME) :]
-    )
+    env = tuple(len(name) if item is hosts[0] else item for item in step.env)
+    return (step.argv, env, step.cwd, step.terminal, step.terminal_input), name
 
 
 def _kind(step: object) -> object:

@@ -122,6 +122,12 @@ def started(step: Execute, expectations: Expectations) -> bytes:
         ),
         pytest.param((("sh",), (f"HOSTNAME={A}",)), (("ls",), (f"HOSTNAME={B}",)), id="another program"),
         pytest.param((("sh",), (f"HOSTNAME={A}",)), (("sh",), ()), id="no name"),
+        pytest.param((("sh",), ("HOSTNAME=" + "é" * 12,)), (("sh",), (f"HOSTNAME={A}",)), id="as many letters"),
+        pytest.param(
+            (("sh",), (f"HOSTNAME={A}", "".join(("HOSTNAME=", A)))),
+            (("sh",), (f"HOSTNAME={B}", f"HOSTNAME={A}")),
+            id="two names",
+        ),
     ],
 )
 def test_a_program_is_sent_as_if_none_had_been_sent_before(

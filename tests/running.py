@@ -142,6 +142,10 @@ def processes_of(launcher: Launcher) -> set[int]:
     return {pid for begun in beginners(launcher) for pid in descendants(begun)}
 
 
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
 def pidfds(pids: Iterable[int]) -> list[int]:
     """Descriptors of processes, for `all_dead`, which closes them; one that is dead already is left out."""
     found = []

@@ -78,21 +78,23 @@ class _Item:
 
     def answer(self, blobs: Mapping[str, bytes] | None) -> dict[str, Any]:
         engine = default_engine()
-        word = _IMAGES.find(engine, self._task["image"], blobs)
         with _GATE.admitted(self._on_wait, lambda: self._runs.stopped) as place:
-            result = self._run(engine, word, place)
+            result = self._run(engine, blobs, place)
         return answers.of_result(result, self._files, self._value)
 
-    def _run(self, engine: Engine, word: str, place: Place) -> Result:
+    def _run(self, engine: Engine, blobs: Mapping[str, bytes] | None, place: Place) -> Result:
+        """Run it, again while the machine has too little of something for its start; never twice once it ran."""
         while True:
-            call = self._call(engine, word)
+            call: Call | None = None
             try:
+                call = self._call(engine, _IMAGES.find(engine, self._task["image"], blobs))
                 with self._runs.holding(call), dask_worker.watching(self._key, call):
                     return call.result(check=False)
             except Cancelled:
                 raise _ended() from None
-            except NbcontainerError as error:
-                if not place.may_start_again(error):
+            except (NbcontainerError, OSError) as error:
+                ran = call is not None and call.started and not isinstance(error, SetupFailed)
+                if ran or not place.may_start_again(error):
                     raise _without_python(error, self._task) from None
 
     def _call(self, engine: Engine, word: str) -> Call:
@@ -179,7 +181,7 @@ def _ended() -> NbcontainerError:
     return WorkerLost("the item was ended before its container had started", hint="run it again")
 
 
-def _without_python(error: NbcontainerError, task: Mapping[str, Any]) -> NbcontainerError:
+def _without_python(error: NbcontainerError | OSError, task: Mapping[str, Any]) -> NbcontainerError | OSError:
     if task["function"] is not None and isinstance(error, SetupFailed) and error.step == "Execute":
         error.hint = "a function needs an image with Python: use python:3.12-slim, say, or a command"
     return error

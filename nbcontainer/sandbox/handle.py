@@ -66,6 +66,10 @@ class ContainerHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def failed_ahead(self) -> bool:
+        """Return whether this is a spare of which a step has failed. The launcher keeps no such interpreted one."""
+        return False
+
     def begin(
         self,
         todo: Plan,

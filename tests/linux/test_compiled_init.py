@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
@@ -9,8 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -21,19 +23,26 @@ from nbcontainer.containers import run
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.preview.plans import observe
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.containers.warm_pool import DEPTH
+from nbcontainer.errors import NbcontainerError, SetupFailed
 from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.helper import program
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
 from nbcontainer.sandbox.helper.helper_server import HelperServer, start_server
 from nbcontainer.sandbox.launcher import connection
+from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.steps.base import Step
 from tests import running
 from tests.requirements import program_or_skip, require
 from tests.running import Ran
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from nbcontainer.linux.kernel import Kernel
+    from nbcontainer.sandbox.spec import Directory, Overlay
+    from nbcontainer.sandbox.steps.base import Plan
 
 LOOK = r"""
 id; hostname | sed 's/^[0-9a-f]*$/anonymous/'
@@ -166,6 +175,50 @@ def test_what_fails_fails_with_the_same_words(
             run_script(one, script, **options)
         texts.append((type(caught.value), str(caught.value)))
     assert texts[1:] == texts[:1] * 2
+
+
+@dataclass(frozen=True)
+class Refused(Step):
+    """Fails as long as the directory `path` is not there; it is done where the store is the working directory."""
+
+    path: str
+
+    phrase: ClassVar[str] = "apply Refused"
+    why: ClassVar[str] = "a test refuses something for a while"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        kernel.close(kernel.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def test_what_failed_ahead_is_made_again(compiled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that were refused something before there was a cell fail no cell that comes when they are not."""
+    path = Path("tmp") / compiled.store.unique()
+    build = PlanTemplate.on
+
+    def on(template: PlanTemplate, root: Overlay | Directory, name: str = "") -> Plan:
+        sound = build(template, root, name)
+        return dataclasses.replace(sound, prepare=(*sound.prepare, Refused(str(path))))
+
+    there = compiled.store.path / path
+    there.mkdir()
+    there.chmod(0o755)
+    run_script(compiled, "true")  # its image is there afterwards
+    monkeypatch.setattr(PlanTemplate, "on", on)
+    try:
+        assert run_script(compiled, "echo here").text == "here"
+        compiled.background.wait()
+        there.rmdir()
+        for _ in range(DEPTH):  # in the place of each that waits comes one that is refused
+            assert run_script(compiled, "echo here").text == "here"
+            compiled.background.wait()
+        with pytest.raises(SetupFailed, match="apply Refused"):  # it, and the one that is made at once instead
+            run_script(compiled, "echo here")
+        there.mkdir()
+        there.chmod(0o755)
+        assert [run_script(compiled, "echo here").text for _ in range(2 * DEPTH)] == ["here"] * 2 * DEPTH
+    finally:
+        there.rmdir()
+        compiled.background.wait()
 
 
 def test_init_is_the_helper(compiled: Engine) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
 from nbcontainer.containers.warm_pool import DEPTH
 from nbcontainer.errors import SandboxError, SetupFailed
+from nbcontainer.sandbox.helper.program import SWITCH
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
 from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
@@ -34,6 +35,7 @@ class Faults:
     """Puts a fault into the plan of cells, before step number `at`; 0 is the first after the clone."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+        monkeypatch.setenv(SWITCH, "0")  # a fault is more than system calls: an interpreter does it
         engine.launcher.connection.preload += ("tests.linux.faulty",)
         self.build = PlanTemplate.on
         self.at = -1

@@ -14,7 +14,7 @@ from nbcontainer.containers import engine as engines
 from nbcontainer.containers.engine import Engine
 from nbcontainer.linux.procfs import children
 from nbcontainer.notebook.magics import ContainerMagics
-from tests.running import all_dead, descendants, pidfds
+from tests.running import all_dead, beginners, descendants, pidfds
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -29,7 +29,7 @@ def _a_store_of_the_tests(monkeypatch: pytest.MonkeyPatch, store_path: Path) -> 
 
 
 def launchers() -> set[int]:
-    """The children of this process that are launchers; theirs have the same name until they give themselves another."""
+    """The children of this process that are launchers or their servers; inits have the same name at first."""
     found = set()
     for pid in children(os.getpid()):
         with contextlib.suppress(FileNotFoundError):
@@ -131,12 +131,12 @@ def test_the_next_container_is_made_when_the_cell_is_over(
 def test_reloading_starts_anew(notebook: Notebook, engine: Engine) -> None:
     """`%reload_ext` ends the old launcher and goes on with a new one; named containers are still there."""
     notebook.good("%%container busybox --name dev\necho kept > /file")
-    others = launchers() - {engine.launcher.pid}
-    old = pidfds([engine.launcher.pid])
+    old = beginners(engine.launcher)
+    others, gone = launchers() - old, pidfds(old)
     notebook.good("%reload_ext nbcontainer")
-    assert all_dead(old)
+    assert all_dead(gone)
     assert notebook.good("%%container --name dev\ncat /file") == "kept\n"
-    assert len(launchers() - others) == 1
+    assert launchers() - others == beginners(engines.default_engine().launcher)
     notebook.good("%container rm dev")
 
 

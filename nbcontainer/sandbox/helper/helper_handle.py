@@ -40,6 +40,12 @@ class HelperHandle(ContainerHandle):
             if not self.read():
                 raise ConnectionResetError("init has ended")
 
+    def failed_ahead(self) -> bool:
+        """See `ContainerHandle.failed_ahead`. Waits until init has done its steps, or has ended."""
+        with contextlib.suppress(OSError):  # it has ended: `begin` reports that
+            self.settle(wait=True)
+        return self.failed is not None
+
     def begin(
         self,
         todo: Plan,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_ANCILLARY = socket.CMSG_SPACE(8)
+_FILES = 2
+"""Descriptors that a packet has at most."""
+
+_ANCILLARY = socket.CMSG_SPACE(_FILES * array.array("i").itemsize)
 _SPILLED = b"memory file"
 
 _ABOVE = 20
@@ -51,7 +55,7 @@ class HelperServer:
         """Return the answer to an order: init's pid, and its pidfd and channel, or a negative errno and none.
 
         The caller closes the descriptors. An interrupt may have given up an earlier order: its answer is skipped.
-        Raises `OSError` if the server has ended.
+        Raises `OSError`: with EMFILE the init ends, since nothing holds it; with any other, the server has ended.
         """
         while True:
             packet, files = receive(self._control)
@@ -138,7 +142,10 @@ def _send(channel: socket.socket, packet: bytes, files: Sequence[int]) -> None:
 
 
 def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """Return a packet with its descriptors, which the caller closes; an empty one at the end. Raises `OSError`."""
+    """Return a packet with its descriptors, which the caller closes; an empty one at the end.
+
+    Raises `OSError`, with EMFILE if this process has too many descriptors.
+    """
     size = operations.OUTPUT_LIMIT + 64
     try:
         packet, ancillary, flags, _ = channel.recvmsg(size, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
@@ -149,5 +156,7 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
         received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         protocol.close(received)
+        if flags & socket.MSG_CTRUNC and len(received) < _FILES:  # there was room for more (recvmsg(2))
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         raise OSError("a message was cut off")
     return packet, list(received)

@@ -136,9 +136,7 @@ class Launcher:
         called. If it is `joinable`, more processes can be started in it. `limit` is the cell's time limit in seconds,
         for an init whose notebook cannot apply it. Raises `SandboxError`.
         """
-        with self._lock:
-            self.connection.ensure()
-            done, running = self.spares.take(todo)
+        done, running = self._take(todo)
         try:
             if before is not None:
                 before(running)
@@ -152,6 +150,21 @@ class Launcher:
                 raise lost(_BEFORE, detail) from None
             raise
         return running
+
+    def _take(self, todo: Plan) -> tuple[int, ContainerHandle]:
+        """Return what `Spares.take` does, but no spare that failed before there was a cell.
+
+        What it was refused then may be there now: one that is ordered for this cell takes its place.
+        """
+        while True:
+            with self._lock:
+                self.connection.ensure()
+                done, running, is_new = self.spares.take(todo)
+            if is_new or not running.failed_ahead():
+                return done, running
+            with running:  # its mounts end with it: the next one has the same upper directory
+                running.kill()
+                running.wait()
 
     def help(self, running: ContainerHandle, path: str, argv: Sequence[str], files: Sequence[int]) -> int:
         """Run a program of the host for a spare, which ends with it. Returns its pidfd; the caller closes that.

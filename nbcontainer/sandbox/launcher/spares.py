@@ -6,6 +6,7 @@ A spare has applied the first steps of a plan. It takes any plan that begins wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -125,21 +126,22 @@ class Spares:
             raise lost("a container ended before its cell began")
         return spare.pid
 
-    def take(self, todo: Plan) -> tuple[int, ContainerHandle]:
-        """Return a spare for a plan and how many steps of the plan it has applied.
+    def take(self, todo: Plan) -> tuple[int, ContainerHandle, bool]:
+        """Return how many steps of a plan a spare has applied, the spare, and whether it was ordered for this plan.
 
         It is the one that has applied the most; if there is none, a new one, which applies all that it can before the
         rest is sent. Raises `SandboxError`.
         """
         if (found := self._take_ready(todo)) is not None:
-            return found
+            return (*found, False)
         suited = (order for number, order in self.ordered.items() if number >= 0 or todo.compiled)
-        if not any(map(todo.begins_with, suited)):
+        is_new = not any(map(todo.begins_with, suited))
+        if is_new:
             self.order(plan.ahead(todo), prefault=False, compiled=todo.compiled)
         while self.ordered:
             self._collect_one()
             if (found := self._take_ready(todo)) is not None:
-                return found
+                return (*found, is_new)
         raise setup_failed(self._refused)
 
     def _take_ready(self, todo: Plan) -> tuple[int, ContainerHandle] | None:
@@ -200,10 +202,12 @@ class Spares:
             if helper is None:
                 raise ConnectionResetError
             pid, files = helper.receive(-number)
-        except OSError:
-            error = self._connection.last_error()
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise
+            detail = self._connection.last_error()
             self._connection.close()
-            raise lost("the launcher ended while it started a container", error) from None
+            raise lost("the launcher ended while it started a container", detail) from None
         if pid < 0:
             self._refused = failure_of(CloneInit.__name__, OSError(-pid, os.strerror(-pid)))
             return

@@ -59,7 +59,7 @@ def spares(answers: Answers) -> Iterator[Spares]:
 def test_without_a_spare_all_that_can_be_done_ahead_is_ordered(answers: Answers, spares: Spares) -> None:
     """A cell that finds no spare gets one that has done all of its plan that needs no cell, not the root alone."""
     todo = TEMPLATE.on(Overlay(("a/diff",)))
-    done, spare = spares.take(todo)
+    done, spare, _ = spares.take(todo)
     with spare:
         assert done == len(plan.ahead(todo)) > len(todo.prepare)
     assert [message["prepare"] for message in answers.sent] == [plan.encode(plan.ahead(todo))]
@@ -69,7 +69,7 @@ def test_a_spare_with_a_root_is_taken_and_none_is_ordered(answers: Answers, spar
     """A spare that has only the root of a plan serves it, if no other one has done more."""
     todo = TEMPLATE.on(Overlay(("a/diff",)))
     spares.order(todo.prepare)
-    done, spare = spares.take(todo)
+    done, spare, _ = spares.take(todo)
     with spare:
         assert done == len(todo.prepare)
     assert len(answers.sent) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -10,17 +9,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.errors import SandboxError
-from nbcontainer.linux.pipes import waiting_in
 from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.keyboard import Keyboard
 from nbcontainer.sandbox.launcher.failures import setup_failed
+from nbcontainer.sandbox.supervision.keyboard import Keyboard
+from nbcontainer.sandbox.supervision.outputs import Outputs, lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.supervision.lending import Lending
 
 GRACE = 0.4
 """Seconds between the signal that asks a cell to end and SIGKILL."""
@@ -28,7 +27,6 @@ GRACE = 0.4
 BRIEF = 0.005
 """Seconds after which a cell counts as lasting, even if it has shown nothing: no person sees a shorter one run."""
 
-_CHUNK = 1 << 16
 _DRAIN_ROUNDS = 1000  # a terminal returns at most a page per read, and holds some dozens of pages
 
 
@@ -125,12 +123,8 @@ class SilentObserver:
         """Do nothing."""
 
 
-def _error(problem: str, error: OSError) -> SandboxError:
-    return SandboxError(f"{problem}: {error.strerror or error}", hint="the cell was ended: run it again")
-
-
 class Supervisor:
-    """The supervision of one container. Everything but `stop` runs in one thread."""
+    """The supervision of one container. Everything but `stop` and `fail` runs in one thread, or in one that borrows."""
 
     def __init__(
         self,
@@ -153,8 +147,6 @@ class Supervisor:
         """
         self.running = running
         self.observer = observer
-        self.outputs = list(outputs)
-        """The descriptors that are read, with those that came later: the terminal and the control directory's."""
         self.timeout = timeout
         self.started = time.monotonic() if started is None else started
         self.stopped: Reason | None = None
@@ -162,6 +154,8 @@ class Supervisor:
         self._glance = glance
         self._next_glance = None if glance is None else self.started + glance
         self._poll = select.poll()
+        self._outputs = Outputs(self._poll, outputs, self._hand_on)
+        self._failure: BaseException | None = None
         self._keyboard = Keyboard(self._poll, keyboard)
         self._wake: int | None = None
         self._wake_lock = threading.Lock()
@@ -170,6 +164,11 @@ class Supervisor:
         self._init_dead = False
         self._lasting = False
         self._exchanged = False
+
+    @property
+    def outputs(self) -> list[int]:
+        """The descriptors that are read, with those that came later: the terminal and the control directory's."""
+        return self._outputs.fds
 
     def stop(self, reason: Reason, *, gently: bool = True) -> None:
         """End the container: send the cell SIGTERM (SIGINT if `reason` is an interrupt), and kill all after GRACE.
@@ -185,6 +184,18 @@ class Supervisor:
         with self._wake_lock:
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
+
+    def lend(self, lending: Lending) -> None:
+        """Let another thread, when it has borrowed the outputs, hand them on by `take`. Call it in `on_start`.
+
+        The caller closes `lending` after `to_end`.
+        """
+        self._outputs.lend(lending)
+
+    def fail(self, error: BaseException) -> None:
+        """Kill the container, and raise in `to_end` what `take` has raised in another thread."""
+        self._failure = error
+        self.running.kill()
 
     def _kill_late(self) -> None:
         if self._kill_at is not None:  # else the thread has killed, or seen the end
@@ -218,12 +229,16 @@ class Supervisor:
                     self._take_events()
                 except KeyboardInterrupt:
                     self.stop(Reason.INTERRUPTED)
+            self._outputs.end_lending()
+            if self._failure is not None:
+                raise self._failure
             self._drain()
         except BaseException as error:
             self.running.kill()
+            self._outputs.end_lending()
             self.running.wait()
             if isinstance(error, OSError) and self._wake is None:
-                raise _error("cannot supervise the container", error) from error
+                raise lost("cannot supervise the container", error) from error
             raise
         finally:
             self._kill_at = None
@@ -235,7 +250,8 @@ class Supervisor:
 
     def _register(self) -> None:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        for fd in (*self.outputs, self.running.channel.fileno(), self.running.pidfd, self._wake):
+        self._outputs.register()
+        for fd in (self.running.channel.fileno(), self.running.pidfd, self._wake):
             self._poll.register(fd, select.POLLIN)
         if self._alarm is not None:
             self._poll.register(self._alarm, select.POLLIN)
@@ -257,8 +273,8 @@ class Supervisor:
                     self.observer.on_alarm()
             elif fd == self._keyboard.source:
                 self._keyboard.read()
-            elif fd in self.outputs and (event == select.POLLHUP or not self._take_output(fd)):
-                self._end_of_output(fd)
+            else:
+                self.take(fd, event)
         self._check_deadlines(time.monotonic())
 
     def _check_deadlines(self, now: float) -> None:
@@ -309,9 +325,9 @@ class Supervisor:
         if terminal is not None and not had_terminal:
             self._add_terminal(terminal)
         if control_directory and not had_control_directory:
-            self._add_outputs(self.observer.on_control_directory(*control_directory))
+            self._outputs.add(self.observer.on_control_directory(*control_directory))
         if self.running.display is not None and not had_display:
-            self._add_outputs(self.observer.on_display(self.running.display, self))
+            self._outputs.add(self.observer.on_display(self.running.display, self))
         if self.running.values is not None and not self._exchanged:
             self._exchange(self.running.values)
         if self.running.began and not had_begun:
@@ -326,50 +342,33 @@ class Supervisor:
     def _add_terminal(self, terminal: int) -> None:
         os.set_blocking(terminal, False)
         self.observer.on_terminal(terminal)
-        self._add_output(terminal)
+        self._outputs.add((terminal,))
         self._keyboard.connect(terminal)
-
-    def _add_outputs(self, fds: Iterable[int]) -> None:
-        for fd in fds:
-            self._add_output(fd)
-
-    def _add_output(self, fd: int) -> None:
-        self.outputs.append(fd)
-        self._poll.register(fd, select.POLLIN)
 
     def _read_message(self) -> bool:
         try:
             return self.running.read()
         except OSError as error:
-            raise _error("lost contact with the container", error) from error
+            raise lost("lost contact with the container", error) from error
 
-    def _take_output(self, fd: int) -> bool:
-        """Hand on what can be read now. Returns False at the end of the output."""
-        try:
-            data = os.read(fd, _CHUNK)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno == errno.EIO and os.isatty(fd):  # a terminal whose other end is closed
-                return False
-            raise _error("cannot read the cell's output", error) from error
-        if data:
-            if not self._lasting:
-                self._report_lasting()
-            self.observer.on_output(fd, data)
-        return bool(data)
+    def take(self, fd: int, event: int) -> None:
+        """Hand on what can be read of an output now, for its event (poll(2))."""
+        if self._outputs.stands_for_lent(fd):
+            self._outputs.take_lent(self._end_of_output)
+        elif fd in self.outputs and not self._outputs.take(fd, event):
+            self._end_of_output(fd)
 
     def take_waiting(self, fds: Iterable[int]) -> None:
         """Hand on what is in these pipes now: it was written before the message that has just come."""
-        for fd in fds:
-            left = waiting_in(fd)
-            while left > 0:
-                data = os.read(fd, min(left, _CHUNK))
-                self.observer.on_output(fd, data)
-                left -= len(data)
+        self._outputs.take_waiting(fds)
+
+    def _hand_on(self, fd: int, data: bytes) -> None:
+        if not self._lasting:
+            self._report_lasting()
+        self.observer.on_output(fd, data)
 
     def _end_of_output(self, fd: int) -> None:
-        self._poll.unregister(fd)
+        self._outputs.remove(fd)
         if fd == self.running.terminal:  # nothing reads it any more
             self._keyboard.close()
 
@@ -389,12 +388,17 @@ class Supervisor:
         """
         channel = self.running.channel.fileno()
         for _ in range(_DRAIN_ROUNDS):
-            ready = [fd for fd, _ in self._poll.poll(0) if fd in self.outputs or fd == channel]
+            ready = [(fd, event) for fd, event in self._poll.poll(0) if fd == channel or self._is_output(fd)]
             if not ready:
                 return
-            for fd in ready:
-                if not (self._read_message() if fd == channel else self._take_output(fd)):
+            for fd, event in ready:
+                if fd != channel:
+                    self.take(fd, event)
+                elif not self._read_message():
                     self._poll.unregister(fd)
+
+    def _is_output(self, fd: int) -> bool:
+        return fd in self.outputs or self._outputs.stands_for_lent(fd)
 
     def _outcome(self) -> Outcome:
         wall_time = time.monotonic() - self.started

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.live import processes
-from nbcontainer.containers.live.process import INTERRUPT, OVER
+from nbcontainer.containers.live.messages import INTERRUPT, OVER
 from nbcontainer.linux.procfs import descendants
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.live.messages import Message, Messages
+    from nbcontainer.containers.live.messages import Message
     from nbcontainer.containers.live.process import ShellProcess
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
@@ -43,7 +42,6 @@ class CellWatch:
         number: int,
         line: str,
         process: ShellProcess,
-        messages: Messages,
         keyboard: Keyboard | None,
         timeout: float | None,
     ) -> None:
@@ -54,8 +52,6 @@ class CellWatch:
         self._line = line
         self._send_at: float | None = 0.0
         self.process = process
-        self._messages = messages
-        messages.hurried = False
         self._prompter = None if keyboard is None else self._make_prompter(keyboard)
         self._since = processes.now()
         self._times_out = None if timeout is None else time.monotonic() + timeout
@@ -77,14 +73,18 @@ class CellWatch:
 
     def to_end(self) -> CellEnd:
         """Send the cell, and return how it ended."""
-        self._send()
-        while self._end is None:
-            try:
-                message = self._messages.get(timeout=self._patience())
-            except queue.Empty:
-                self._look_around()
-            else:
-                self._take(message)
+        if self._prompter is None:  # which waits for the person, while output comes
+            self.process.borrow()
+        try:
+            self._send()
+            while self._end is None:
+                message = self.process.next_message(self._patience())
+                if message is None:
+                    self._look_around()
+                else:
+                    self._take(message)
+        finally:
+            self.process.give_back()
         return self._end
 
     def _send(self) -> None:
@@ -158,7 +158,6 @@ class CellWatch:
         if self._reason == Reason.EXITED:
             self._reason = reason
         self._asked_to_stop += 1
-        self._messages.hurried = True  # the cell that begins is interrupted
         if self._begun or self._stage == 0:
             self._go_further()
 

@@ -1,65 +1,65 @@
-"""The messages of an interpreter, from the thread that reads them to the thread that runs its cells."""
+"""The messages of an interpreter, and those of this package, for the thread that runs its cells."""
 
 from __future__ import annotations
 
-import contextlib
 import queue
-from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Message = tuple[str, ...]
 """The fields of a line from the interpreter, or a message of this package."""
 
+STARTED, OVER, INTERRUPT = OWN = "started", "over", "interrupt"
+"""The messages of this package. They are never taken from the interpreter."""
 
-_MOST_QUIET = 64
-"""Quiet messages that are kept, the newest ones: a container can write any number of them."""
+MOST = 1000
+"""Messages of the interpreter that are kept, the newest ones: a container can write any number of them."""
 
 
 class Messages:
-    """A queue with messages that its reader finds when it wakes, and that wake it only if it is `hurried`.
+    """A queue of messages. One thread reads it.
 
-    Each waking takes the interpreter's lock from the thread that reads the next message. One thread reads.
+    `waker` is called after each message while it is set: the reader waits for something else then.
     """
 
     def __init__(self) -> None:
-        self.hurried = False
-        """Whether the reader must have quiet messages at once. The reader sets it."""
-        self._loud: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._quiet: deque[Message] = deque(maxlen=_MOST_QUIET)
-        self._later: deque[Message] = deque()
+        self.waker: Callable[[], None] | None = None
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
 
     def put(self, message: Message) -> None:
-        """Add a message, and wake the reader."""
-        self._loud.put(message)
+        """Add a message, and wake the reader. From any thread or signal handler."""
+        self._queue.put(message)
+        waker = self.waker
+        if waker is not None:
+            waker()
 
-    def put_quietly(self, message: Message) -> None:
-        """Add a message. If the reader waits, it waits for another one, unless it is hurried."""
-        self._quiet.append(message)
-        if self.hurried:  # looked at after the message is there: the reader looks for messages after it has set this
-            self._loud.put(None)
+    def put_received(self, message: Message) -> None:
+        """Add a message of the interpreter. If there are too many, the oldest one is lost."""
+        while self._queue.qsize() >= MOST and not self._lose_oldest():
+            pass
+        self.put(message)
 
-    def put_instead(self, message: Message) -> None:
-        """Add a message, and wake the reader. It replaces the quiet ones if the newest is about the same cell."""
-        with contextlib.suppress(IndexError):
-            if self._quiet[-1][1:2] == message[1:2]:
-                self._quiet.clear()
-        self._loud.put(message)
+    def _lose_oldest(self) -> bool:
+        """Remove the oldest message, or put it at the end if it is one of this package, which are few."""
+        oldest = self.next()
+        if oldest is not None and oldest[0] in OWN:
+            self._queue.put(oldest)
+            return False
+        return True
 
     def get(self, timeout: float | None = None) -> Message:
-        """Return the next message, quiet ones first. Raises `queue.Empty` after `timeout` seconds."""
-        while True:
-            if found := self._next_here():
-                return found
-            try:
-                message = self._loud.get(timeout=timeout)
-            except queue.Empty:
-                if found := self._next_here():
-                    return found
-                raise
-            if message is not None:
-                self._later.append(message)  # quiet ones came first
+        """Return the next message. Raises `queue.Empty` after `timeout` seconds."""
+        return self._queue.get(timeout=timeout)
 
-    def _next_here(self) -> Message | None:
-        for messages in (self._quiet, self._later):
-            with contextlib.suppress(IndexError):  # the other thread may empty the quiet ones at any moment
-                return messages.popleft()
-        return None
+    def next(self) -> Message | None:
+        """Return the next message; None if there is none now."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return None
+
+    def empty(self) -> bool:
+        """Return whether there is no message now."""
+        return self._queue.empty()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import threading
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cells.streams import Lasting, Streams
 from nbcontainer.containers.live.channel import Channel
+from nbcontainer.containers.live.messages import OVER, OWN, STARTED
 from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
 from nbcontainer.linux.procfs import children
@@ -17,6 +19,7 @@ from nbcontainer.sandbox.display_channel import DisplayListener
 from nbcontainer.sandbox.handle import readable
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
 from nbcontainer.sandbox.prompts.observer import Observer
+from nbcontainer.sandbox.supervision.lending import Lending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,21 +28,16 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.live.interpreter import Interpreter
-    from nbcontainer.containers.live.messages import Messages
+    from nbcontainer.containers.live.messages import Message, Messages
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait
     from nbcontainer.sandbox.supervisor import Supervisor
 
-STARTED, OVER, INTERRUPT = _OWN = "started", "over", "interrupt"
-"""The messages of this package. They are never taken from the shell."""
-
-_BEGUN, _DONE = "begun", "done"
-
 
 class ShellListener(DisplayListener, Protocol):
-    """Receives the output of cells, from the thread of the shell process, as it comes."""
+    """Receives the output of cells as it comes: from the thread that waits for the cell, or that of the process."""
 
     def stdout(self, data: bytes) -> None:
         """Receive standard output, and output to the terminal."""
@@ -47,6 +45,8 @@ class ShellListener(DisplayListener, Protocol):
 
 class ShellProcess:
     """An interpreter in its container, run by a thread of its own. Its messages go to `messages`, in order.
+
+    The thread reads what comes from the container, unless the one that runs cells has borrowed that (`borrow`).
 
     The listener has all output of a cell before the message that the cell is done. `text` returns the text of the cells
     so far, for the history.
@@ -76,10 +76,12 @@ class ShellProcess:
         self._interpreter = interpreter
         self._text = text
         self._supervisor: Supervisor | None = None
+        self._lending: Lending | None = None
         self._pidfd = -1
         self._killed = False
         self._over = False
         self._outputs: list[int] = []
+        self._borrowed = False
         self._terminal: Terminal | None = None
         self._observer = Observer(engine.launcher_for(request.options.privileges.userns))
         self._thread = threading.Thread(target=self._run, name="nbcontainer-shell", daemon=True)
@@ -109,6 +111,9 @@ class ShellProcess:
         self._supervisor = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the thread closes the other one at its end
         self._outputs = list(follow.outputs)
+        with contextlib.suppress(OSError):  # too many open files: the thread alone reads then
+            self._lending = Lending()
+            follow.lend(self._lending)
         if self._killed:
             follow.running.kill()
 
@@ -121,7 +126,7 @@ class ShellProcess:
             terminal: lambda data: self._listener.stdout(channel.without_echo(data)),
         }
 
-    # Messages of the shell, in its thread
+    # Messages of the shell, in the thread that reads them
 
     def _on_messages(self, data: bytes) -> None:
         assert self.channel is not None
@@ -130,14 +135,57 @@ class ShellProcess:
             if word == "again" and len(rest) == 1 and rest[0].isdecimal() and len(rest[0]) < 10:
                 self.channel.add_turns(int(rest[0]))
                 continue
-            if word == _BEGUN:
-                self._messages.put_quietly((word, *rest))
-                continue
-            self._supervisor.take_waiting(self._outputs)
-            if word == _DONE:
-                self._messages.put_instead((word, *rest))
-            elif not self.channel.serve([word, *rest], self._listener) and word not in _OWN:
-                self._messages.put((word, *rest))
+            if word != "begun":
+                self._supervisor.take_waiting(self._outputs)
+            if word not in OWN and not self.channel.serve([word, *rest], self._listener):
+                self._messages.put_received((word, *rest))
+
+    # For the thread that runs cells
+
+    def borrow(self) -> bool:
+        """Read what comes from the container in `next_message` from now on; return False if that is not possible.
+
+        Then, and after `give_back`, the thread of the process reads it.
+        """
+        self._borrowed = self._lending is not None and self._lending.borrow()
+        return self._borrowed
+
+    def give_back(self) -> None:
+        """Let the thread of the process read again. Idempotent."""
+        if self._borrowed:
+            assert self._lending is not None
+            self._borrowed = False
+            self._lending.give_back()
+
+    def next_message(self, patience: float | None) -> Message | None:
+        """Return the next message; None if there is none within `patience` seconds, or earlier."""
+        if not self._borrowed:
+            with contextlib.suppress(queue.Empty):
+                return self._messages.get(timeout=patience)
+            return None
+        message = self._messages.next()
+        if message is None:
+            self._read(patience)
+            message = self._messages.next()
+        return message
+
+    def _read(self, patience: float | None) -> None:
+        """Hand on what comes from the container within that time, or wait until there is a message."""
+        assert self._lending is not None
+        assert self._supervisor is not None
+        self._messages.waker = self._lending.ring
+        try:
+            ready = self._lending.ready(patience if self._messages.empty() else 0)
+        finally:
+            self._messages.waker = None
+        try:
+            for fd, event in ready:
+                self._supervisor.take(fd, event)
+        except Exception as error:  # what ends the thread of the process there, too
+            self._supervisor.fail(error)
+            self.give_back()
+        if self._lending.over:
+            self.give_back()
 
     # For other threads
 
@@ -214,6 +262,8 @@ class ShellProcess:
         if self._thread.is_alive():
             return False
         self._observer.close()
+        if self._lending is not None:
+            self._lending.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

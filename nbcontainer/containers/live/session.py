@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.live import cell_watch, contents, processes
 from nbcontainer.containers.live.interpreter import SHELL
-from nbcontainer.containers.live.messages import Messages
-from nbcontainer.containers.live.process import INTERRUPT, OVER, STARTED, ShellProcess
+from nbcontainer.containers.live.messages import INTERRUPT, OVER, STARTED, Messages
+from nbcontainer.containers.live.process import ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
@@ -235,7 +235,7 @@ class ShellSession:
                 text = f"set -{self._options}; ".encode() + text
             while not channel.write_cell(text):
                 process, channel = self._ready_shell()
-        return cell_watch.CellWatch(self._number, line, process, self._messages, keyboard, self.timeout)
+        return cell_watch.CellWatch(self._number, line, process, keyboard, self.timeout)
 
     def _let_signals_pass(self, process: ShellProcess) -> bool:
         """Wait until the shell has handled an interrupt's signals, which would end the next cell; False if it ended.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from nbcontainer.sandbox.keyboard import Keyboard
+from nbcontainer.sandbox.supervision.keyboard import Keyboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -266,7 +266,7 @@ def test_doctor_shows_which_init_runs_and_where_it_is(
             shown.append(tried.init)
         finally:
             tried.close()
-    assert shown == ["interpreted (NBCONTAINER_HELPER=1 is not set)", f"compiled ({program.program().path})"]
+    assert shown == ["interpreted (NBCONTAINER_HELPER=0 is set)", f"compiled ({program.program().path})"]
 
 
 def test_a_build_is_not_waited_for(compiled: Engine, tmp_path: Path) -> None:
@@ -282,8 +282,8 @@ def test_a_build_is_not_waited_for(compiled: Engine, tmp_path: Path) -> None:
         "PATH": f"{compiler.parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(tmp_path),
         "XDG_CACHE_HOME": str(tmp_path),
-        program.SWITCH: "1",
     }
+    environment.pop(program.SWITCH, None)
     command = [sys.executable, "-B", "-c", WAITING, str(compiled.store.path), str(tmp_path / "begun")]
     ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.stdout.splitlines() == ["False cell", "True cell", "True cell"], ran.stderr
@@ -388,9 +388,8 @@ def _wait_for_all(pidfds: list[int]) -> None:
         os.close(pidfd)
 
 
-def test_the_launcher_after_a_lost_one_has_it(compiled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_launcher_after_a_lost_one_has_it(compiled: Engine) -> None:
     """The first cell of the new one, too: its plan is made when the launcher is known to be lost."""
-    monkeypatch.setenv(program.SWITCH, "1")
     compiled.launcher.close()
     assert compiled.launcher.helper
     assert run_script(compiled, "echo here").text == "here"

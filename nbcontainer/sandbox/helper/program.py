@@ -16,7 +16,7 @@ from nbcontainer.linux.libc import machine
 
 SOURCE = Path(__file__).with_name("helper.c")
 SWITCH = "NBCONTAINER_HELPER"
-"""Environment variable: 1 for the compiled init where it is available; without it, the interpreted one."""
+"""Environment variable: 0 for the interpreted init; without it, the compiled one where it is available."""
 
 MACHINES = ("x86_64", "aarch64")
 
@@ -42,8 +42,8 @@ class Program:
 
 def program() -> Program:
     """Return the program. Raises `NotBuilt` if a compiler could make it, else `Unavailable`."""
-    if os.environ.get(SWITCH) != "1":
-        raise Unavailable(f"{SWITCH}=1 is not set")
+    if os.environ.get(SWITCH) == "0":
+        raise Unavailable(f"{SWITCH}=0 is set")
     if machine() not in MACHINES:
         raise Unavailable(f"it is not available for {machine()}")
     for path in places():

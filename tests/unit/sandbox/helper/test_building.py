@@ -28,7 +28,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     """Directories that stand for the package's and the cache's; the compiler makes `BUILT`."""
     found = tmp_path / "package", tmp_path / "cache/nbcontainer"
     found[0].mkdir()
-    monkeypatch.setenv(program.SWITCH, "1")
+    monkeypatch.delenv(program.SWITCH, raising=False)
     monkeypatch.setattr(program, "SOURCE", found[0] / "helper.c")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program, "machine", lambda: "x86_64")
@@ -70,10 +70,10 @@ def test_without_a_compiler_there_is_a_reason(places: tuple[Path, Path], monkeyp
         building.built()
 
 
-def test_without_the_switch_nothing_is_built(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody needs the program."""
-    monkeypatch.delenv(program.SWITCH)
-    with pytest.raises(program.Unavailable, match="NBCONTAINER_HELPER=1 is not set"):
+def test_the_switch_prevents_a_build(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever set it does not need the program."""
+    monkeypatch.setenv(program.SWITCH, "0")
+    with pytest.raises(program.Unavailable, match="NBCONTAINER_HELPER=0 is set"):
         building.built()
     assert not (places[0] / program.name()).exists()
 
@@ -101,7 +101,6 @@ def test_processes_that_start_together_build_it_once(tmp_path: Path) -> None:
         "PYTHONPATH": str(tmp_path),
         "BUILDS": str(tmp_path / "builds"),
         "XDG_CACHE_HOME": str(tmp_path),
-        program.SWITCH: "1",
     }
     command = [sys.executable, "-B", "-m", building.__name__]
     begun = [

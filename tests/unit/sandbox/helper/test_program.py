@@ -13,11 +13,11 @@ BUILT = b"\x7fELF of a test"
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """Directories that stand for the package's and the cache's; the switch is set."""
+    """Directories that stand for the package's and the cache's; the switch is not set."""
     found = tmp_path / "package", tmp_path / "cache/nbcontainer"
     for folder in found:
         folder.mkdir(parents=True)
-    monkeypatch.setenv(program.SWITCH, "1")
+    monkeypatch.delenv(program.SWITCH, raising=False)
     monkeypatch.setattr(program, "SOURCE", found[0] / "helper.c")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(program, "machine", lambda: "x86_64")
@@ -26,8 +26,13 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["package", "cache"])
-def test_it_is_found_beside_its_source_and_in_the_cache(place: int, places: tuple[Path, Path]) -> None:
-    """A second process needs no compiler."""
+@pytest.mark.parametrize("switch", [None, "1"])
+def test_it_is_found_beside_its_source_and_in_the_cache(
+    place: int, switch: str | None, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the switch, too: it is the default."""
+    if switch is not None:
+        monkeypatch.setenv(program.SWITCH, switch)
     kept = places[place] / program.name()
     kept.write_bytes(BUILT)
     assert program.program() == program.Program(BUILT, kept)
@@ -65,7 +70,7 @@ def test_a_user_without_a_home_has_one_place(places: tuple[Path, Path], monkeypa
 @pytest.mark.parametrize(
     ("switch", "machine", "reason"),
     [
-        ("0", "x86_64", "NBCONTAINER_HELPER=1 is not set"),
+        ("0", "x86_64", "NBCONTAINER_HELPER=0 is set"),
         ("1", "riscv64", "it is not available for riscv64"),
         ("1", "x86_64", "it is not built yet"),
     ],

@@ -62,6 +62,13 @@ def _ipv6_addresses(scope: str) -> list[ipaddress.IPv6Address]:
     return [ipaddress.IPv6Address(int(row[0], 16)) for row in rows if row[3] == scope]
 
 
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port that nobody has now, on any address of this machine's."""
+    with socket.socket(socket.AF_INET6 if Path("/proc/net/if_inet6").exists() else socket.AF_INET, kind) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
 def greeting(address: str) -> contextlib.AbstractContextManager[int]:
     """A server on an address of this machine's that says hello by HTTP to each who comes: its port."""
 

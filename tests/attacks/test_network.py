@@ -18,7 +18,7 @@ from nbcontainer.sandbox.network import carrier
 from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syn, syns
-from tests.networks import own_address, telling
+from tests.networks import free_port, own_address, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def secret() -> Iterator[int]:
     """A server on this machine's loopback, as a notebook's is, that tells a secret to each who comes: its port."""
-    with telling("127.0.0.1") as port:
+    with telling("127.0.0.1", free_port()) as port:
         yield port
 
 

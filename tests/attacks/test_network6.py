@@ -13,7 +13,7 @@ from nbcontainer.sandbox.network import carrier
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syns
 from tests.attacks.test_network import weaken
-from tests.networks import own_ipv6_address, own_link_addresses, telling
+from tests.networks import free_port, own_ipv6_address, own_link_addresses, telling
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def secret() -> Iterator[int]:
 
     One socket is at ::1, and one at 127.0.0.1 for what is mapped.
     """
-    with telling("::1") as port, telling("127.0.0.1", port):
+    port = free_port()
+    with telling("::1", port), telling("127.0.0.1", port):
         yield port
 
 
@@ -83,8 +84,8 @@ def test_no_datagram_gets_to_the_hosts_loopback_by_ipv6(
             stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             for family in (socket.AF_INET6, socket.AF_INET, socket.AF_INET6)
         )
-        inner.bind(("::1", 0))
-        port = inner.getsockname()[1]
+        port = free_port(socket.SOCK_DGRAM)
+        inner.bind(("::1", port))
         mapped.bind(("127.0.0.1", port))
         outer.bind((address, port))
         outer.settimeout(DEADLINE)

@@ -27,6 +27,7 @@ from nbcontainer.images.layers.compression import Compression
 from nbcontainer.oci import reference
 from tests.benchmarks.archives import build_tree, run, sync
 from tests.benchmarks.measuring import Subject, arguments, interleave, machine, report
+from tests.networks import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +56,7 @@ def main() -> None:
 def registry(place: Path) -> Iterator[str]:
     """docker-registry on a free port of loopback, with its data in `place`: its address."""
     place.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (place / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\n"
         f"http: {{addr: {address}}}\n"

@@ -19,6 +19,7 @@ from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
 from nbcontainer.containers.engine import Engine
 from nbcontainer.images.builtin import busybox
+from tests.networks import free_port
 from tests.requirements import require, require_root
 from tests.running import DEADLINE
 
@@ -121,8 +122,7 @@ class Registry:
 def _serve(place: Path, extra: str = "") -> tuple[subprocess.Popen[bytes], str]:
     """Starts docker-registry on a free port of loopback, and waits until it listens."""
     require("docker-registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (place / "config.yml").write_text(
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\n"
         f"http: {{addr: {address}}}\n{extra}"

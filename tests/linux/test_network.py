@@ -28,7 +28,7 @@ from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.network import carrier, private
 from nbcontainer.sandbox.network.carrier import Tool
 from tests.attacks.attacker import Attacker
-from tests.networks import asking, greeting, own_address
+from tests.networks import asking, free_port, greeting, own_address
 from tests.requirements import require, require_root
 from tests.running import (
     DEADLINE,
@@ -54,13 +54,6 @@ PRIVATE = {"network": "private"}
 
 PROGRAMS = {"pasta", "passt", "passt.avx2", "slirp4netns"}
 """What the programs call themselves (proc_pid_comm(5)): pasta runs itself anew as what the processor can do best."""
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody listens on now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
 
 
 def helpers(of: int = 0) -> list[int]:

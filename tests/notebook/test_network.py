@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers import engine as engines
+from tests.networks import free_port
 from tests.notebook.provisioned import ProvisionedKernel
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require_private_network
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _private_networks() -> None:
     require_private_network()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def fetch(port: int) -> str:

@@ -348,7 +348,9 @@ _TEXTS: Mapping[str, Callable[..., list[str]]] = {
     "readlink": lambda path: _text("readlink", path),
     "read_text": _read_text,
     "listdir": _listdir,
-    "sendfile": lambda out, source, offset, count: _text("sendfile", out, source, Raw(f"[{offset}]"), count),
+    "sendfile": lambda out, source, offset, count: _text(
+        "sendfile", out, source, Raw("NULL" if offset is None else f"[{offset}]"), count
+    ),
     "setsid": lambda: _text("setsid"),
     "setgroups": lambda groups: _text("setgroups", len(groups), groups),
     "setresgid": lambda *ids: _text("setresgid", *ids),

@@ -61,6 +61,7 @@ class RecordingKernel(Kernel):
         self.leads = dict(leads or {})
         self.content = content
         self.paths: dict[int, str] = {}
+        self._positions: dict[int, int] = {}
         self.left_open: set[int] = set()
         self._next = FIRST_DESCRIPTOR
         self._failures: list[tuple[Callable[[int, Call], bool], int]] = []
@@ -171,8 +172,12 @@ class RecordingKernel(Kernel):
         place = self.paths[int(path.rpartition("/")[2])]
         return self.leads.get(place, f"/store/{place}")
 
-    def _sendfile(self, out: int, source: int, offset: int, count: int) -> int:
-        return max(0, min(count, self.content - offset))
+    def _sendfile(self, out: int, source: int, offset: int | None, count: int) -> int:
+        start = self._positions.get(source, 0) if offset is None else offset
+        sent = max(0, min(count, self.content - start))
+        if offset is None:
+            self._positions[source] = start + sent
+        return sent
 
     def _fsopen(self, fstype: str) -> int:
         return self._descriptor(fstype)

@@ -177,6 +177,13 @@ def test_what_fails_fails_with_the_same_words(
     assert texts[1:] == texts[:1] * 2
 
 
+def test_a_body_that_does_not_fit_fails_with_the_same_words(interpreted: Engine, compiled: Engine) -> None:
+    """/dev has 64 MiB; a body of another size is written as it is, before and after."""
+    assert run_script(compiled, "echo here # and there").text == "here"
+    test_what_fails_fails_with_the_same_words(interpreted, compiled, "true #" + "x" * (65 << 20), {})
+    assert run_script(compiled, "echo here").text == "here"
+
+
 @dataclass(frozen=True)
 class Refused(Step):
     """Fails as long as the directory `path` is not there; it is done where the store is the working directory."""
@@ -206,19 +213,26 @@ def test_what_failed_ahead_is_made_again(compiled: Engine, monkeypatch: pytest.M
     monkeypatch.setattr(PlanTemplate, "on", on)
     try:
         assert run_script(compiled, "echo here").text == "here"
-        compiled.background.wait()
+        assert _failed_ahead(compiled) == [False] * (DEPTH + 1)
         there.rmdir()
-        for _ in range(DEPTH):  # in the place of each that waits comes one that is refused
+        for refused in range(DEPTH + 1):  # in the place of each that waits comes one that is refused
             assert run_script(compiled, "echo here").text == "here"
-            compiled.background.wait()
+            assert _failed_ahead(compiled).count(True) == refused + 1
         with pytest.raises(SetupFailed, match="apply Refused"):  # it, and the one that is made at once instead
             run_script(compiled, "echo here")
         there.mkdir()
         there.chmod(0o755)
         assert [run_script(compiled, "echo here").text for _ in range(2 * DEPTH)] == ["here"] * 2 * DEPTH
+        assert True not in _failed_ahead(compiled)
     finally:
         there.rmdir()
-        compiled.background.wait()
+
+
+def _failed_ahead(engine: Engine) -> list[bool]:
+    """Of each container that waits for a cell, when it has done all that it can: whether a step has failed."""
+    engine.background.wait()
+    engine.launcher.spares.collect_all()
+    return [spare.failed_ahead() for _, spare in engine.launcher.spares.ready]
 
 
 def test_init_is_the_helper(compiled: Engine) -> None:

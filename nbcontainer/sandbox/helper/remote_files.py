@@ -74,12 +74,21 @@ class RemoteFiles(RemoteCalls):
     def write(self, fd: int, data: bytes) -> int:
         return self._call("write", fd, Block(data), len(data), likely=Outcome(len(data))).result
 
-    def sendfile(self, out: int, source: int, offset: int, count: int) -> int:
+    def sendfile(self, out: int, source: int, offset: int | None, count: int) -> int:
+        """Copy; without `offset` from where the file is.
+
+        The size of a travelling file is then in no operation, so that those for files of all sizes are the same: all of
+        it is taken to be copied, and the next call, which finds nothing more, shows if it was not.
+        """
         origin = self._origins.get(source)
-        likely = None
-        if origin is not None:
-            likely = Outcome(max(0, min(count, origin.size - offset)))
-        return self._call("sendfile", out, source, Block(struct.pack("=q", offset)), count, likely=likely).result
+        if offset is not None:
+            likely = None if origin is None else Outcome(max(0, min(count, origin.size - offset)))
+            return self._call("sendfile", out, source, Block(struct.pack("=q", offset)), count, likely=likely).result
+        if origin is None or origin.size == 0:
+            return self._call("sendfile", out, source, None, count).result
+        self._origins[source] = origin._replace(size=0)
+        first = Operation(Kind.CALL, flags=Flag.ANY_RESULT)
+        return self._call("sendfile", out, source, None, count, operation=first, likely=Outcome(origin.size)).result
 
     def dup2(self, fd: int, other: int) -> int:
         self._call("dup3", fd, other, 0, likely=Outcome(other))

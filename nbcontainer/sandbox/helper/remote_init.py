@@ -237,7 +237,9 @@ class RemoteInit:
             numbers.append(lowest)
             self._origins[lowest] = Origin.of(fd)
         self._state = self._state._replace(open=first)
-        self._files, self._limit, self._travelling = tuple(numbers), limit, tuple(self._origins.values())
+        self._files, self._limit = tuple(numbers), limit
+        # Few operations for a file differ by its size, and init compares what they give.
+        self._travelling = tuple(origin._replace(size=min(origin.size, 1)) for origin in self._origins.values())
         last = enter[-1]
         assert isinstance(last, Execute)
         parts = [_Part(step, step.apply) for step in (*setup, *enter[:-1])]

@@ -113,9 +113,11 @@ class Spares:
             self._collect_one()
 
     def has(self, prepare: tuple[Step, ...]) -> bool:
-        """Return whether a living spare has applied `prepare`, or one is being started."""
+        """Return whether a living spare has applied `prepare`, as far as is known, or one is being started."""
         spare = self._find(prepare)
-        return prepare in self.ordered.values() if spare is None else not readable(spare.pidfd)
+        if spare is None:
+            return prepare in self.ordered.values()
+        return spare.failed is None and not readable(spare.pidfd)
 
     def pid_of(self, prepare: tuple[Step, ...]) -> int:
         """Return the host pid of the spare that applies `prepare`; wait for it. Raises `ContainerLost`."""

@@ -37,7 +37,7 @@ CLOSED_ROOT = "the container's root directory is closed to this user: as root, `
 class WriteScript(Step):
     """The cell's body as a file, never as standard input: a `read` in it must not eat its next line.
 
-    `source` is the number of the travelling descriptor that holds it.
+    `source` is the number of the travelling descriptor that holds it, which is at its beginning.
     """
 
     source: int
@@ -65,9 +65,8 @@ class WriteScript(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Copies it to the file in /dev that is there for it, and closes that to writing."""
         target = kernel.open(SCRIPT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        offset = 0
-        while sent := kernel.sendfile(target, files[self.source], offset, 1 << 30):
-            offset += sent
+        while kernel.sendfile(target, files[self.source], None, 1 << 30):
+            pass
         kernel.close(target)
         kernel.chmod(SCRIPT, 0o555)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.helper.operations import Outcome, Report
 from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
 from nbcontainer.sandbox.steps.base import Step
-from nbcontainer.sandbox.steps.program import Execute
+from nbcontainer.sandbox.steps.program import Execute, WriteScript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,3 +157,32 @@ def test_a_program_in_the_next_container_takes_no_steps_again() -> None:
     for name in (A, B):
         started(Watched(("/bin/sh",), ("HOME=/", f"HOSTNAME={name}")), shared)
     assert made == []
+
+
+def test_bodies_of_all_sizes_are_sent_by_the_same_operations() -> None:
+    """The next cell has another body: its operations are those of the last one, unless one of the two is empty."""
+    shared = Expectations()
+    packets = []
+    for size in (5, 5000, 1, 0):
+        body = protocol.memory_file("body", bytes(size))
+        try:
+            remote = RemoteInit(shared)
+            remote.prepare(())
+            packets.append(remote.start((), (WriteScript(0), Execute(("/bin/sh",), ())), [body], None))
+        finally:
+            os.close(body)
+    assert packets[0] == packets[1] == packets[2] != packets[3]
+
+
+def test_a_body_that_is_not_copied_whole_fails_as_its_step() -> None:
+    """The second call says so, whatever the first one copied."""
+    body = protocol.memory_file("body", bytes(500))
+    try:
+        remote = RemoteInit(Expectations())
+        remote.prepare(())
+        remote.start((), (WriteScript(0), Execute(("/bin/sh",), ())), [body], None)
+        remote.answer(Report(2, Outcome(-errno.ENOSPC)))
+    finally:
+        os.close(body)
+    assert remote.failed is not None
+    assert (remote.failed["step"], remote.failed["errno"]) == ("WriteScript", errno.ENOSPC)

@@ -44,9 +44,7 @@ def test_the_body_is_copied_to_its_file() -> None:
     target = FIRST_DESCRIPTOR
     assert kernel.calls == [
         call("open", "/dev/cell", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC),
-        call("sendfile", target, 13, 0, 1 << 30),
-        call("sendfile", target, 13, 1 << 30, 1 << 30),
-        call("sendfile", target, 13, (1 << 30) + 5, 1 << 30),
+        *[call("sendfile", target, 13, None, 1 << 30)] * 3,
         call("close", target),
         call("chmod", "/dev/cell", 0o555),
     ]

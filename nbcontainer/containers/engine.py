@@ -299,6 +299,9 @@ _default_lock = threading.Lock()
 
 def default_engine() -> Engine:
     """Return this process's engine on the user's store, opened at its first use, and again after a fork or a close."""
+    found = _default
+    if found is not None and not found.closed and _default_pid == os.getpid():
+        return found
     with _default_lock:
         if _default is None or _default.closed or _default_pid != os.getpid():
             set_default_engine(Engine())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import fcntl
 import os
+import sys
 import termios
 
 PIPE_SIZE = 1 << 20
@@ -40,9 +40,7 @@ def output_pipe() -> tuple[int, int]:
 
 def waiting_in(fd: int) -> int:
     """Return how many bytes a pipe holds (FIONREAD, pipe(7)); 0 if it is closed."""
-    count = array.array("i", [0])
     try:
-        fcntl.ioctl(fd, termios.FIONREAD, count)
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"), sys.byteorder)
     except OSError:
         return 0
-    return count[0]

@@ -66,7 +66,7 @@ def _expression_length(text: str) -> int:
 
 def given(words: Words) -> bool:
     """Return whether the arguments have one of the options."""
-    return any(words.has(name) for name in ("in", "get", "show"))
+    return words.has("in") or words.has("get") or words.has("show")
 
 
 def exchange(words: Words, namespace: Mapping[str, Any]) -> Exchange:

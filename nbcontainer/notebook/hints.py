@@ -66,7 +66,8 @@ class CellFacts:
     @property
     def body(self) -> str:
         """The text of the cell, or its command."""
-        return " ".join((*self.request.command, self.request.script or ""))
+        request = self.request
+        return " ".join((*request.command, request.script or "")) if request.command else request.script or ""
 
 
 class Hints:
@@ -78,7 +79,7 @@ class Hints:
 
     def after(self, cell: CellFacts) -> list[str]:
         """Return the new hints after a cell, one line each."""
-        if not (cell.failed or cell.ended.get("killed") or cell.layer or "$" in cell.body):
+        if not (cell.failed or (cell.ended and cell.ended.get("killed")) or cell.layer or "$" in cell.body):
             return []
         return [text for kind, text in self._found(cell) if self._is_new(kind)]
 

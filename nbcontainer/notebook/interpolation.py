@@ -66,6 +66,8 @@ def unix_lines(cell: str) -> str:
 
     IPython ends the last line with "\n" if nothing does.
     """
+    if "\r\n" not in cell:
+        return cell
     *lines, last = cell.removesuffix("\n").split("\n")
     whole = lines or [last]
     return cell.replace("\r\n", "\n") if all(line.endswith("\r") for line in whole) else cell

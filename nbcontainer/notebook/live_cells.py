@@ -110,7 +110,7 @@ def run(
 
     `shell` is IPython's. With `-i`, its frontend answers prompts.
     """
-    from nbcontainer.containers.live import live_container
+    from nbcontainer.containers.live.live_container import LiveContainer, find, open_live
 
     if streams.values is not None:
         refuse_values()
@@ -122,7 +122,7 @@ def run(
     if not words.has(OPTION.name) and (found := joinable(engine, request.name)) is not None:
         from nbcontainer.containers.live.joining import run_inside
 
-        beside = found.beside(output) if isinstance(found, live_container.LiveContainer) else contextlib.nullcontext()
+        beside = found.beside(output) if isinstance(found, LiveContainer) else contextlib.nullcontext()
         with beside:
             return found.container, run_inside(found, request, streams)
     if not words.has(OPTION.name):  # it has ended meanwhile
@@ -131,11 +131,11 @@ def run(
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
-    if live_container.find(engine, request.name) is None and joinable(engine, request.name) is not None:
+    if find(engine, request.name) is None and joinable(engine, request.name) is not None:
         hint = f"remove --live to run the cell beside it, or stop it first: `%container stop {request.name}`"
         raise ContainerBusy(f"container '{request.name}' is running as a job", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
-    live = live_container.open_live(engine, request, word)
+    live = open_live(engine, request, word)
     with _keyboard(words, shell) as keyboard:
         outcome, note = live.run(
             request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=progress

@@ -32,6 +32,7 @@ from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, li
 from nbcontainer.notebook.cell_magic.explained_on_page import ExplainedOnPage
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
+from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, arguments
 from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, Settings, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
 from nbcontainer.notebook.defaults import USE
@@ -61,9 +62,6 @@ if TYPE_CHECKING:
 
 _HELP = ("-h", "--help", "help")
 
-_FILLED = frozenset("{}$\0")
-"""Characters of arguments in which something is replaced."""
-
 
 @magics_class
 class ContainerMagics(Magics):
@@ -88,6 +86,7 @@ class ContainerMagics(Magics):
         self.given_hints = Hints()
         self.notices = Notices()
         self._settings = Settings(self)
+        self._lines = ParsedLines()
 
     _engine: Engine | None = None
     _holding: Engine | None = None
@@ -147,14 +146,14 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Run the cell in a container, or a verb. `%%container?` shows `HELP_TEXT` instead of this."""
-        words = split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
         if cell is not None:
-            return self._do_cell(CELL, words, "", unix_lines(cell))
+            return self._do_cell(CELL, self._lines.of(line, self._fill), "", unix_lines(cell))
+        words = arguments(line)
         if not words or words[0] in _HELP:
             return _show(containers.in_groups("%container ", RUN, USE, EXEC, DEBUG))
         name, *rest = words
         if name == RUN.name:
-            return self._do_cell(RUN_LINE, rest, "%container ", None)
+            return self._do_cell(RUN_LINE, parse(RUN_LINE, rest, fill=self._fill), "%container ", None)
         if name == USE.name:
             return self._use(rest)
         if name == EXEC.name:
@@ -215,8 +214,7 @@ class ContainerMagics(Magics):
             return replace(view, language=Language(self.language))
         return view
 
-    def _do_cell(self, command: Command, words: Sequence[str], prefix: str, script: str | None) -> Result | Job | None:
-        parsed = parse(command, words, fill=self._fill)
+    def _do_cell(self, command: Command, parsed: Words, prefix: str, script: str | None) -> Result | Job | None:
         if parsed.has("help"):
             _show(command.describe(prefix))
             return None
@@ -277,7 +275,7 @@ class ContainerMagics(Magics):
 
     def _fill(self, word: str) -> str:
         """Return a word of the line with the values of its expressions and variables."""
-        if _FILLED.isdisjoint(word):
+        if FILLED.isdisjoint(word):
             return word
         names = self._names
         return filler(names)(expand(word, names))

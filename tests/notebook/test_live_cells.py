@@ -75,6 +75,31 @@ def test_a_live_cell_wakes_no_warm_container(dev: Notebook, engine: Engine, monk
     assert woken == ["woken"]
 
 
+@pytest.mark.parametrize("begin", [SHELL, PYTHON], ids=["shell", "python"])
+def test_a_short_cell_after_a_long_one_is_all_that_runs(dev: Notebook, begin: str) -> None:
+    """Nothing of a cell's text is left in the next one, which is shorter or begins with `#!`."""
+    rest = "print(2)\n" * 1000 if begin == PYTHON else "echo 2\n" * 1000
+    first = "print(1)\n" if begin == PYTHON else "echo 1\n"
+    assert dev.good(begin + rest) == "2\n" * 1000
+    assert dev.good(AGAIN + first) == "1\n"
+    assert dev.good(AGAIN + "#!/bin/sh\necho 3\n") == "3\n"
+    assert dev.good(AGAIN + first) == "1\n"
+
+
+@pytest.mark.parametrize("begin", [SHELL, PYTHON], ids=["shell", "python"])
+def test_an_interpreter_that_is_woken_changes_nothing(dev: Notebook, engine: Engine, begin: str) -> None:
+    """A wake for a cell, which rehearses one, writes nothing and leaves the names and the last status as they are."""
+    names = "print(sorted(globals()))" if begin == PYTHON else "set | sed -n 's/^\\([a-z][a-z_]*\\)=.*/\\1/p'"
+    dev.good(begin + "value = 5" if begin == PYTHON else begin + "value=5")
+    before = dev.good(AGAIN + names)
+    assert "value" in before
+    dev.run(AGAIN + ("value\nraise SystemExit(3)" if begin == PYTHON else "(exit 3)"))
+    for _ in range(50):
+        engine.live["dev"].wake()
+    assert dev.good(AGAIN + ("print(value)" if begin == PYTHON else "echo $?")) == ("5\n" if begin == PYTHON else "3\n")
+    assert dev.good(AGAIN + names) == before
+
+
 def test_background_processes_continue(dev: Notebook) -> None:
     """A process that a cell starts in the background runs on after the cell, and its output comes with a later cell."""
     seconds = marker()

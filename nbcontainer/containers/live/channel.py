@@ -40,7 +40,7 @@ class Channel(DisplayChannel):
         try:
             self.control, self.input = self.open_pipe(CONTROL), self.open_pipe(INPUT)
             self._open_cell, self._open_question = (
-                self.opener(name, os.O_WRONLY | os.O_TRUNC, stat.S_ISREG) for name in (CELL, QUESTION)
+                self.opener(name, os.O_WRONLY, stat.S_ISREG) for name in (CELL, QUESTION)
             )
         except BaseException:
             self.close()
@@ -96,6 +96,7 @@ class Channel(DisplayChannel):
             view = memoryview(text)
             while view:
                 view = view[os.write(fd, view) :]
+            os.ftruncate(fd, len(text))
         except OSError as error:
             raise ContainerError(
                 f"cannot write the cell to the container: {error.strerror}", hint="make it smaller: /dev holds 64 MiB"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.live.cell_watch import CellEnd
     from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.containers.live.process import ShellListener
     from nbcontainer.oci.documents import Image
@@ -49,20 +50,32 @@ class Switch:
         self._kept: deque[Callable[[ShellListener], None]] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
 
-    @contextlib.contextmanager
-    def to(self, listener: ShellListener) -> Iterator[None]:
-        """Pass on to this listener inside the block. Raises what the listener has raised."""
+    def begin(self, listener: ShellListener) -> None:
+        """Pass on to this listener from now on."""
         with self._lock:
             self._listener, self.error = listener, None
             while self._kept:
                 self._kept.popleft()(listener)
+
+    def end(self) -> None:
+        """Pass on to it no more."""
+        with self._lock:
+            self._listener = None
+
+    def check(self) -> None:
+        """Raise what the listener has raised."""
+        if self.error is not None:
+            raise self.error
+
+    @contextlib.contextmanager
+    def to(self, listener: ShellListener) -> Iterator[None]:
+        """Pass on to this listener inside the block. Raises what the listener has raised."""
+        self.begin(listener)
         try:
             yield
         finally:
-            with self._lock:
-                self._listener = None
-        if self.error is not None:
-            raise self.error
+            self.end()
+        self.check()
 
     def _pass(self, event: Callable[[ShellListener], None]) -> None:
         with self._lock:
@@ -141,15 +154,16 @@ class LiveContainer:
         exec_server.serve(self.engine)
         session.timeout = timeout
         began = time.monotonic()
-        with self._switch.to(listener):
-            self.engine.live[self.name] = self
-            try:
-                session.begin(progress)
-                with _interrupting(session):
-                    end = session.run(code, keyboard)
-            finally:
-                if not session.running:
-                    self.engine.live.pop(self.name, None)
+        self._switch.begin(listener)
+        self.engine.live[self.name] = self
+        try:
+            session.begin(progress)
+            end = _interruptible(session, code, keyboard)
+        finally:
+            self._switch.end()
+            if not session.running:
+                self.engine.live.pop(self.name, None)
+        self._switch.check()
         return Outcome(end.reason, end.status, wall_time=time.monotonic() - began), end.note
 
     def beside(self, listener: ShellListener) -> contextlib.AbstractContextManager[None]:
@@ -228,14 +242,12 @@ def _interpreter(word: str) -> Interpreter | None:
     return INTERPRETERS.get(word)
 
 
-@contextlib.contextmanager
-def _interrupting(session: ShellSession) -> Iterator[None]:
-    """Make SIGINT end the session's cell inside the block, if this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _interruptible(session: ShellSession, code: str, keyboard: Keyboard | None) -> CellEnd:
+    """Run a cell. SIGINT ends it meanwhile, if this is the main thread."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return session.run(code, keyboard)
     before = set_handler(signal.SIGINT, lambda *_: session.interrupt())
     try:
-        yield
+        return session.run(code, keyboard)
     finally:
         set_handler(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,9 @@ class Messages:
 
     def next(self) -> Message | None:
         """Return the next message; None if there is none now."""
-        try:
-            return self._queue.get_nowait()
-        except queue.Empty:
-            return None
+        with contextlib.suppress(queue.Empty):  # another thread can take the message: that of `put_received`
+            return None if self._queue.empty() else self._queue.get_nowait()
+        return None
 
     def empty(self) -> bool:
         """Return whether there is no message now."""

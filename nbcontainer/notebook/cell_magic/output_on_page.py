@@ -9,7 +9,7 @@ from nbcontainer.commands.failing_line import Tail
 from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.notebook import defaults
-from nbcontainer.notebook.cell_outputs import Destination, both
+from nbcontainer.notebook.cell_outputs import Destination
 from nbcontainer.notebook.notices import write
 from nbcontainer.notebook.shown_data import CellOutput
 
@@ -17,36 +17,71 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.commands.grammar import Words
+    from nbcontainer.commands.output import Writable
     from nbcontainer.notebook.cell_outputs import Captured
     from nbcontainer.store.layout import Store
+
+
+class _Sinks:
+    """The sinks of a cell that has some output: `out` and `err` write to two streams, `inert` text if that is given."""
+
+    def __init__(
+        self, out: Writable, err: Writable, gate: FloodGate, inert: Callable[[TextSink], Callable[[bytes], None]] | None
+    ) -> None:
+        self._texts = [TextSink(stream, flush=_wants_flush(stream)) for stream in (out, err)]
+        self._gate = gate
+        visible: list[Callable[[bytes], None]] = [*self._texts] if inert is None else [*map(inert, self._texts)]
+        self._visible, visible_err = visible
+        self.out, self.err = gate.through(self._visible), gate.through(visible_err)
+
+    def finish(self) -> None:
+        """Show what is left."""
+        self._gate.finish(self._visible)
+        for text in self._texts:
+            text.finish()
 
 
 class OutputOnPage:
     """The output of one cell. `limit` are the bytes to show; all of it goes to a file of `store` if it has more.
 
     With `trust`, data that the cell shows is displayed as it is. Raises `UsageError` for an untrusted cell that is to
-    be trusted. The owner calls `finish` when the cell has ended.
+    be trusted. The owner calls `finish` when the cell has ended. Most of it is made with the first output.
     """
 
     def __init__(self, words: Words, store: Store, limit: int, *, trust: bool) -> None:
         self._trust = trust
-        self._gate = FloodGate(limit, lambda: store.path / "tmp" / store.unique())
+        self._store = store
+        self._limit = limit
         self._out, self._err = Destination(words.one("out")), Destination(words.one("err"))
-        self._shown = TextSink(sys.stdout, flush=_wants_flush(sys.stdout))
-        self._shown_err = TextSink(sys.stderr, flush=_wants_flush(sys.stderr))
-        self._errors = Tail()
-        self._visible: Callable[[bytes], None] = self._shown
-        self._visible_err: Callable[[bytes], None] = self._shown_err
-        if words.has(defaults.UNTRUSTED):
-            inert = _inert_sink(words)
-            self._visible, self._visible_err = inert(self._shown), inert(self._shown_err)
+        self._streams = sys.stdout, sys.stderr
+        self._inert = _inert_sink(words) if words.has(defaults.UNTRUSTED) else None
+        self._made: _Sinks | None = None
+        self._errors: Tail | None = None
+        self._err_sink = self._err.sink(self._show_error)
+
+    @property
+    def _sinks(self) -> _Sinks:
+        """The sinks. One thread at a time has output."""
+        if self._made is None:
+            gate = FloodGate(self._limit, lambda: self._store.path / "tmp" / self._store.unique())
+            self._made = _Sinks(*self._streams, gate, self._inert)
+        return self._made
+
+    def _show(self, data: bytes) -> None:
+        self._sinks.out(data)
+
+    def _show_error(self, data: bytes) -> None:
+        self._sinks.err(data)
+
+    def _take_error(self, data: bytes) -> None:
+        self._errors = self._errors or Tail()
+        self._errors(data)
+        self._err_sink(data)
 
     def streams(self, notice: Callable[[str], None], captured: Captured | None) -> Streams:
         """Return the streams of the cell; a part of the output is `captured` too, if that is given."""
-        gate = self._gate
-        errors = both(self._errors, self._err.sink(gate.through(self._visible_err)))
         streams = Streams(
-            self._out.sink(gate.through(self._visible)), errors, on_notice=notice, on_wait=write, on_cached=write
+            self._out.sink(self._show), self._take_error, on_notice=notice, on_wait=write, on_cached=write
         )
         if captured is not None:
             captured.take_part(streams)
@@ -55,16 +90,15 @@ class OutputOnPage:
 
     def finish(self, namespace: dict[str, Any]) -> None:
         """Show what is left, and set the variables of `--out` and `--err`."""
-        self._gate.finish(self._visible)
-        self._shown.finish()
-        self._shown_err.finish()
+        if self._made is not None:
+            self._made.finish()
         self._out.fill(namespace)
         self._err.fill(namespace)
 
     @property
     def last_errors(self) -> bytes:
         """The end of what the cell wrote to standard error."""
-        return bytes(self._errors.data)
+        return b"" if self._errors is None else bytes(self._errors.data)
 
 
 def _inert_sink(words: Words) -> Callable[[TextSink], Callable[[bytes], None]]:

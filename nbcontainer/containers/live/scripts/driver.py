@@ -345,6 +345,8 @@ def serve(python):
         for line in lines:
             words = line.decode("utf-8", "replace").split(" ", 5)
             if len(words) < 2 or not words[1].isdigit():
+                if not line:
+                    rehearse(python)
                 continue
             number = int(words[1])
             if words[0] == "end":
@@ -357,6 +359,13 @@ def serve(python):
                 seen = number
                 say("begun {} both".format(number))
                 say("done {} {}".format(number, serve_cell(python, number, *words[2:4], *words[5:])))
+
+
+def rehearse(python):
+    """Do what a cell does, for a cell that comes within a millisecond: its code and data are in the cache then."""
+    tree = compile(json.loads('"0"'), "<cell>", "exec", ast.PyCF_ONLY_AST | AWAIT, True)
+    eval(compile(ast.Expression(tree.body.pop().value), "<cell>", "eval", AWAIT, True), {})
+    set_handler(signal.SIGINT, python.interrupted)
 
 
 def serve_cell(python, number, source, how, text=""):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nbcontainer.linux.process import PR_SET_PDEATHSIG
 from nbcontainer.sandbox.helper import operations
+from nbcontainer.sandbox.helper.blanks import Filling, fill, name_with_blank, with_blanks
 from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, Place, State, Stop
 from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 from nbcontainer.sandbox.spec import FORWARDED
@@ -47,11 +48,6 @@ _BASE = 4
 """Layers, from the lowest up, that stand for an image: what a step finds in one is expected there again."""
 
 
-_HOSTNAME = "HOSTNAME="
-_LONG_NAME = 12
-"""Bytes of the random names of containers; a shorter name may be part of another word by chance."""
-
-
 class _Part(NamedTuple):
     """A step, or what init does of its own, as a function of the kernel and the travelling descriptors.
 
@@ -63,7 +59,7 @@ class _Part(NamedTuple):
 
 
 class _Encoded(NamedTuple):
-    """A step's operations from one state to the next one. `packed` lacks the name of the container at `name_at`."""
+    """A step's operations from one state to the next one. There are blanks in them (`blanks`), and in the outcomes."""
 
     number: int
     packed: bytes
@@ -71,19 +67,13 @@ class _Encoded(NamedTuple):
     after: State
     special: dict[Place, Outcome]
     display: DisplayWatch | None
-    name_at: int | None
-
-    def packed_for(self, name: bytes) -> bytes:
-        """Return the operations with a container's name in its place."""
-        at = self.name_at
-        return self.packed if at is None else b"".join((self.packed[:at], name, self.packed[at:]))
 
 
 @dataclass
 class _Made:
     """A part whose operations are in the batch: the first of them, the state before, and all outcomes.
 
-    `known` is how many of the outcomes init had reported before.
+    `known` is how many of the outcomes init had reported before. `filling` is for the blanks in them.
     """
 
     part: int
@@ -91,6 +81,17 @@ class _Made:
     before: State
     known: int
     outcomes: Sequence[Outcome]
+    filling: Filling
+
+
+class _Applied(NamedTuple):
+    """A part's operations, whose outcomes have the blanks of `filling`; and whether that is all of it."""
+
+    number: int
+    packed: bytes
+    outcomes: Sequence[Outcome]
+    filling: Filling
+    whole: bool
 
 
 class _Beginning(NamedTuple):
@@ -257,7 +258,8 @@ class RemoteInit:
             self.settled = True
             return None
         call = made.known + report.sequence - made.first
-        known = [*made.outcomes[:call], report.outcome]
+        before = [outcome._replace(output=fill(outcome.output, made.filling)) for outcome in made.outcomes[:call]]
+        known = [*before, report.outcome]
         self._state = made.before
         return self._continue(made.part, known)
 
@@ -273,43 +275,59 @@ class RemoteInit:
             self._state, first = found.after, len(found.made)
         for number in range(first, len(self._parts)):
             before = self._state
-            count, raw, outcomes, whole = self._apply(self._parts[number], known if number == first else ())
-            self._made.append(_Made(number, self._count, before, len(known) if number == first else 0, outcomes))
-            self._count += count
-            packed.append(raw)
-            if not whole:
+            reported = known if number == first else ()
+            done = self._apply(self._parts[number], reported)
+            self._made.append(_Made(number, self._count, before, len(reported), done.outcomes, done.filling))
+            self._count += done.number
+            packed.append(done.packed)
+            if not done.whole:
                 break
         if len(packed) == len(self._parts) and not self._files:
             self._expectations.keep_beginning(self._parts, self._made, packed, self._count)
         return operations.batch(self._count, b"".join(packed))
 
-    def _apply(self, part: _Part, known: Sequence[Outcome]) -> tuple[int, bytes, Sequence[Outcome], bool]:
-        """Return the number of operations of a part, their bytes, their outcomes, and whether that is all of it."""
-        key, before = (_kind(part.name), self._base), self._state
-        same, name = _without_name(part.name)
-        place = same, before, self._files, self._travelling
-        if not known and (found := self._expectations.encoded(place, key)) is not None:
-            self._state, self._display = found.after, found.display
-            return found.number, found.packed_for(name), found.outcomes, True
-        kernel = RemoteKernel(before, known, self._expectations.likely(key), self._origins)
+    def _apply(self, part: _Part, known: Sequence[Outcome]) -> _Applied:
+        """Return what a part does, of which the first outcomes may be known: in general if they are not."""
+        if known:
+            return self._apply_exactly(part, known)
+        general, filling = with_blanks(part.name)
+        name, more = name_with_blank(self._state.name)
+        filling = (*filling, *more)
+        place = general, self._state._replace(name=name), self._files, self._travelling
+        key = (_kind(part.name), self._base)
+        if (found := self._expectations.encoded(place, key)) is None:
+            origins = self._origins.copy()
+            kernel = RemoteKernel(place[1], (), self._expectations.likely(key), origins)
+            try:
+                (general.apply if isinstance(general, Step) else part.apply)(kernel.as_kernel(), self._files)
+            except (Stop, Exception):  # what it found or was refused is its own
+                return self._apply_exactly(part, known)
+            made = len(kernel.operations), _packed(kernel), kernel.outcomes, kernel.state, kernel.special
+            found = _Encoded(*made, self._display)
+            self._origins = origins
+            self._expectations.learn(key, found.special)
+            self._expectations.keep(place, found)
+        after = found.after.name and os.fsdecode(fill(os.fsencode(found.after.name), filling))
+        self._state, self._display = found.after._replace(name=after), found.display
+        return _Applied(found.number, fill(found.packed, filling), found.outcomes, filling, whole=True)
+
+    def _apply_exactly(self, part: _Part, known: Sequence[Outcome]) -> _Applied:
+        key = (_kind(part.name), self._base)
+        origins = self._origins.copy()
+        kernel = RemoteKernel(self._state, known, self._expectations.likely(key), origins)
         try:
             part.apply(kernel, self._files)
         except Stop:
-            return len(kernel.operations), _packed(kernel), kernel.outcomes, False
+            return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes, (), whole=False)
         except Exception as error:
             if kernel.guessed:  # by an outcome that init has not reported: it is asked for all of them
                 self._expectations.forget(key)
-                return self._apply(part, known)
+                return self._apply_exactly(part, known)
             self.failed = failure_in(part.name, error) if isinstance(part.name, Step) else failure_of("", error)
-            return 0, b"", (), False
-        self._state, raw = kernel.state, _packed(kernel)
+            return _Applied(0, b"", (), (), whole=False)
+        self._state, self._origins = kernel.state, origins
         self._expectations.learn(key, kernel.special)
-        at = raw.find(name) if name else None
-        if not known and (at is None or raw.count(name) == 1):  # else an argument has these letters, too
-            packed = raw if at is None else raw[:at] + raw[at + len(name) :]
-            made = (len(kernel.operations), packed, kernel.outcomes, kernel.state, kernel.special)
-            self._expectations.keep(place, _Encoded(*made, self._display, at))
-        return len(kernel.operations), raw, kernel.outcomes, True
+        return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes, (), whole=True)
 
     def _watch_display(self, kernel: RemoteKernel, has_root: bool) -> None:
         self._display = None
@@ -344,21 +362,6 @@ def _begin(kernel: RemoteKernel, _: Sequence[int]) -> None:
     kernel.umask(0o022)
     for sig in FORWARDED:  # whatever the notebook was started with: nohup(1) has it ignore one
         kernel.default_signal(sig)
-
-
-def _without_name(step: object) -> tuple[object, bytes]:
-    """Return what decides the operations of a step but for the container's name, and that name.
-
-    A program has it in HOSTNAME, and nothing that `Execute` does depends on it. Names of as many bytes take one place.
-    """
-    if not isinstance(step, Execute):
-        return step, b""
-    hosts = [item for item in step.env if item.startswith(_HOSTNAME)]
-    name = os.fsencode(hosts[0][len(_HOSTNAME) :]) if len(hosts) == 1 else b""
-    if len(name) < _LONG_NAME:
-        return step, b""
-    env = tuple(len(name) if item is hosts[0] else item for item in step.env)
-    return (step.argv, env, step.cwd, step.terminal, step.terminal_input), name
 
 
 def _kind(step: object) -> object:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.helper import blanks
 from nbcontainer.sandbox.helper.operations import Outcome, Report
 from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
+from nbcontainer.sandbox.plan import PlanTemplate, ahead
+from nbcontainer.sandbox.spec import Networking, Overlay, Program, Spec
 from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.namespaces import SetHostname
+from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute, WriteScript
+from nbcontainer.sandbox.userns.idmap import host_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +154,6 @@ def test_a_program_is_sent_as_if_none_had_been_sent_before(
 def test_a_program_in_the_next_container_takes_no_steps_again() -> None:
     """Only its name differs, so the operations are not made a second time."""
     shared = Expectations()
-    started(Execute(("/bin/sh",), ("HOME=/", f"HOSTNAME={A}")), shared)
     made: list[str] = []
 
     @dataclass(frozen=True)
@@ -156,7 +164,7 @@ def test_a_program_in_the_next_container_takes_no_steps_again() -> None:
 
     for name in (A, B):
         started(Watched(("/bin/sh",), ("HOME=/", f"HOSTNAME={name}")), shared)
-    assert made == []
+    assert made == ["/bin/sh"]
 
 
 def test_bodies_of_all_sizes_are_sent_by_the_same_operations() -> None:
@@ -186,3 +194,70 @@ def test_a_body_that_is_not_copied_whole_fails_as_its_step() -> None:
         os.close(body)
     assert remote.failed is not None
     assert (remote.failed["step"], remote.failed["errno"]) == ("WriteScript", errno.ENOSPC)
+
+
+NAMES = ["7d9ffc81faa7", "0123456789ab", "production-db-1", "dev"]
+
+
+def sent(name: str, expectations: Expectations) -> bytes:
+    """What an init with that name, and a write layer named after it, gets before there is a cell, and after that."""
+    spec = Spec(
+        Program(("/bin/sh",), (f"HOSTNAME={name}", f"X={NAMES[0]}")),
+        name,
+        networking=Networking(hosts=(("db", "10.0.0.1"),)),
+    )
+    root = Overlay(("layer",), f"../tmp/{name}/upper", f"../tmp/{name}/work")
+    plan = PlanTemplate(spec, host_map(), compiled=True).on(root)
+    remote = RemoteInit(expectations)
+    first = remote.prepare(ahead(plan)[1:])
+    rest = [*plan.setup, *plan.enter][len(ahead(plan)) - len(plan.prepare) :]
+    return first + remote.start((), rest, (), None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_init_gets_its_own_words(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of other containers has this one's name and directories, as if no blank had ever been filled."""
+    shared = Expectations()
+    for other in NAMES:
+        sent(other, shared)
+    kept, fresh = sent(name, shared), sent(name, Expectations())
+    monkeypatch.setattr(blanks, "_SHORTEST", 1 << 30)
+    assert kept == fresh == sent(name, Expectations())
+
+
+def test_what_is_reported_later_finds_the_name_of_the_container() -> None:
+    """A step that is done again has the outcomes of its first calls with this container's words, not with blanks."""
+
+    @dataclass(frozen=True)
+    class Named(Step):
+        """Makes a directory that may be there, and one that has the container's name."""
+
+        phrase: ClassVar[str] = "make directories"
+
+        def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+            name = kernel.nodename()
+            with contextlib.suppress(FileExistsError):
+                kernel.mkdir("/first", 0o755)
+            kernel.mkdir(f"/{name}", 0o755)
+
+    shared = Expectations()
+    for name in (A, B):
+        remote = RemoteInit(shared)
+        packet = remote.prepare((SetHostname(name), Named()))
+        assert f"/{name}\0".encode() in packet
+        again = remote.answer(Report(own_calls() + 2, Outcome(-errno.EEXIST)))
+        assert again is not None
+        assert f"/{name}\0".encode() in again
+
+
+def test_blanks_are_as_long_as_words_and_in_no_other_text() -> None:
+    """They are random: those of another process are others."""
+    step = MountOverlay(("layer",), "../tmp/0123/upper", "../tmp/0123/work")
+    general, filling = blanks.with_blanks(step)
+    assert isinstance(general, MountOverlay)
+    assert [(len(blank), word) for blank, word in filling] == [(17, b"../tmp/0123/upper"), (16, b"../tmp/0123/work")]
+    assert [general.upper, general.work] == [blank.decode() for blank, _ in filling]
+    assert len({blank for blank, _ in filling}) == 2
+    program = "from nbcontainer.sandbox.helper import blanks; print(blanks._blank('upper', 17))"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    assert other != general.upper

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.commands.command import Invocation, View
+    from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
 
 
@@ -141,12 +142,20 @@ def _commit(call: Invocation) -> View:
     return Note("\n".join(lines))
 
 
-def _remove(call: Invocation, name: str) -> None:
+def _remove(call: Invocation, name: str) -> bool:
+    """Remove the container of that name; return False if there is none and --force ignores that."""
     try:
-        container = container_of(call.engine, name)
+        _drop(call, container_of(call.engine, name), name)
     except ContainerDamaged:
         containers.remove_damaged(call.engine, name)
-        return
+    except ContainerNotFound:
+        if not call.words.has("force"):
+            raise
+        return False
+    return True
+
+
+def _drop(call: Invocation, container: Container, name: str) -> None:
     if call.words.has("force"):
         end(call.engine, container.name)
     elif any(volume.layers for volume in container.record.volumes):
@@ -161,9 +170,8 @@ def _remove(call: Invocation, name: str) -> None:
 
 def _rm(call: Invocation) -> View:
     with call.engine.background.held():  # what the containers may share with others is looked at once, for all
-        for name in call.words.operands:
-            _remove(call, name)
-    return Note(f"removed {', '.join(call.words.operands)}")
+        removed = [name for name in call.words.operands if _remove(call, name)]
+    return Note(f"removed {', '.join(removed)}" if removed else "nothing to remove")
 
 
 def _rename(call: Invocation) -> View:
@@ -256,7 +264,9 @@ VERBS: dict[str, Verb] = {
                 "Remove containers; named volumes stay.",
                 (
                     Option(
-                        ("-f", "--force"), "", "stop it if it runs, and drop changes to volumes that are not applied"
+                        ("-f", "--force"),
+                        "",
+                        "stop it if it runs, drop changes to volumes that are not applied, ignore missing containers",
                     ),
                     Option(("-v", "--volumes"), "", "accepted for Docker's sake: its own volumes are always removed"),
                 ),

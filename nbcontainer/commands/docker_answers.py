@@ -308,7 +308,7 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     "rm": {
         **_SELECTED,
         **_same("containers have no links and no dependents", _REMOVE, "--link", "--depend"),
-        **_same("a container that does not exist is an error", _REMOVE, "-i", "--ignore"),
+        **_same("containers that do not exist are ignored with -f", "use -f", "-i", "--ignore"),
         **_same("the time is an option of `stop`", "use `%container stop -t SECONDS NAME`", "-t", "--time"),
     },
     "rmi": {

@@ -207,7 +207,10 @@ class Cache:
         replace_file(self.folder / entry.key, temporary, replace(entry, boot=boot_id()).to_bytes(), sync=False)
 
     def settle(self, entry: Entry, temporary: Path) -> None:
-        """Record that a result and its layer are on disk, if it is still there. Raises `OSError`."""
+        """Record that a result and its layer are on disk, if it is still there. Raises `OSError`.
+
+        The caller holds the store's lock (shared), so that no process removes the result in between.
+        """
         found = self.read(entry.key)
         if found is not None and found.result == entry.result:
             replace_file(self.folder / entry.key, temporary, replace(found, boot="").to_bytes())

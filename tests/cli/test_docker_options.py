@@ -111,6 +111,16 @@ def test_lists_for_scripts(program: Program, name: str) -> None:
     assert "no image" in program.fails(1, "rmi", f"{name}:1")
 
 
+def test_what_is_missing_is_ignored_with_force(program: Program, name: str) -> None:
+    """`rm -f`, `rmi -f` and `volume rm -f` of a missing name exit 0 and remove the others (docker/cli#2678)."""
+    program.good("run", "--name", name, "busybox", "true")
+    assert "no such container" in program.fails(1, "rm", f"{name}-missing")
+    assert program.good("rm", "-f", f"{name}-missing", name) == f"removed {name}\n"
+    for verb in (["rm"], ["rmi"], ["volume", "rm"]):
+        assert program.good(*verb, "-f", name) == "nothing to remove\n"
+    program.fails(2, "rm", "-f", "a name")
+
+
 def test_fields_of_inspect(program: Program, name: str) -> None:
     """One line for each name; an unknown field lists those that there are."""
     program.good("run", "--name", name, "--label", "a.b=c", "busybox", "true")

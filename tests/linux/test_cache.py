@@ -6,6 +6,7 @@ import itertools
 import os
 import time
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,12 +15,14 @@ from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.cached import outputs
+from nbcontainer.containers.cached.transfer import problems
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import StandardInput, run_options
+from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.values.exchange import Exchange
 from tests.requirements import require
@@ -451,6 +454,31 @@ def test_prune_keeps_results_that_containers_have(own: Cells) -> None:
     own.engine.background.wait()
     prune(own.engine)
     assert Cache(own.engine.store.path).names() == []
+
+
+def test_a_result_that_is_pruned_while_it_is_settled_stays_away(own: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`prune` begins in another thread when the result has been read, and waits until it is written."""
+    pruned: list[int] = []
+
+    def remove_all() -> None:
+        own.get("gone").remove()
+        pruned.append(prune(own.engine))
+
+    other = Thread(target=remove_all)
+
+    def prune_first(*words: Any, **options: Any) -> None:
+        if "sync" not in options:  # the second write, by `settle`
+            other.start()
+            other.join(1)
+        replace_file(*words, **options)
+
+    monkeypatch.setattr("nbcontainer.store.cache_entries.replace_file", prune_first)
+    own(f"{CLOCK} | tee /made", name="gone")
+    own.engine.background.wait()
+    other.join()
+    assert pruned
+    assert Cache(own.engine.store.path).names() == []
+    assert problems(own.engine, remove=False) == []
 
 
 def test_a_result_survives_its_container(cells: Cells) -> None:

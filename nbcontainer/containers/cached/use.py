@@ -179,7 +179,8 @@ def settle(engine: Engine, entry: Entry) -> None:
         syncfs(fd)
     finally:
         os.close(fd)
-    Cache(store.path).settle(entry, store.path / "tmp" / store.unique())
+    with store.lock(shared=True):  # a result that `prune` removes now would come back without its layer
+        Cache(store.path).settle(entry, store.path / "tmp" / store.unique())
 
 
 def described(entry: Entry) -> str:

@@ -13,7 +13,7 @@ from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.cells.request import Request
@@ -104,13 +104,19 @@ def refuse_values() -> NoReturn:
 
 
 def run(
-    engine: Engine, request: Request, streams: Streams, *, words: Words, shell: Any, progress: Listener | None
+    engine: Engine,
+    request: Request,
+    streams: Streams,
+    *,
+    words: Words,
+    shell: Any,
+    progress: Callable[[], Listener | None],
 ) -> tuple[Container, Outcome]:
     """Return the container of a live cell, and the cell's outcome. Raises this package's errors.
 
-    `shell` is IPython's. With `-i`, its frontend answers prompts.
+    `shell` is IPython's. With `-i`, its frontend answers prompts. `progress` makes what shows that an image is fetched.
     """
-    from nbcontainer.containers.live.live_container import LiveContainer, find, open_live
+    from nbcontainer.containers.live.live_container import LiveContainer, find, reopen
 
     if streams.values is not None:
         refuse_values()
@@ -126,19 +132,21 @@ def run(
         with beside:
             return found.container, run_inside(found, request, streams)
     if not words.has(OPTION.name):  # it has ended meanwhile
-        return run_afresh(engine, request, streams, progress=progress)
+        return run_afresh(engine, request, streams, progress=progress())
     _check_input(words)
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
         raise UsageError("--live runs the cell's body", hint=hint)
-    if find(engine, request.name) is None and joinable(engine, request.name) is not None:
+    running = find(engine, request.name)
+    if running is None and joinable(engine, request.name) is not None:
         hint = f"remove --live to run the cell beside it, or stop it first: `%container stop {request.name}`"
         raise ContainerBusy(f"container '{request.name}' is running as a job", hint=hint)
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
-    live = open_live(engine, request, word)
+    live = reopen(engine, request, word, running)
+    listener = None if live.chosen else progress()
     with _keyboard(words, shell) as keyboard:
         outcome, note = live.run(
-            request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=progress
+            request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=listener
         )
     if note:
         streams.notify(note)

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome
+    from nbcontainer.progress import Listener
     from nbcontainer.runs.results import Result
     from nbcontainer.values.exchange import Exchange
 
@@ -313,7 +314,7 @@ class ContainerMagics(Magics):
         engine = self.engine
         live = live_cells.runs_live(engine, words)
         request = self._request(words, script, exchange, prompts=not live)
-        page = OutputOnPage(words, engine.store, self.output_limit, trust=self._trusts(words))
+        page = OutputOnPage(words, engine.store, lambda: self.output_limit, trust=self._trusts(words))
         streams = page.streams(notice, captured)
         if exchange is not None:
             exchange.later = engine.later
@@ -363,7 +364,10 @@ class ContainerMagics(Magics):
 
     def _run_live(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
         """Run a cell in a live container."""
-        progress = listener(self.shell)
+
+        def progress() -> Listener | None:
+            return listener(self.shell)
+
         return live_cells.run(self.engine, request, streams, words=words, shell=self.shell, progress=progress)
 
     def _trusts(self, words: Words) -> bool:

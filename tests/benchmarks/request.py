@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.request [--rounds 300]
 
-The clocks run from IPython's call of the magic until the plan has been written to the container's socket:
+The clocks run from IPython's call of the magic until the plan has been written to the socket of the container's init,
+the compiled one or, with `NBCONTAINER_HELPER=0`, the interpreted one:
 `perf_counter` for the time that passes, `thread_time` for the processor's, which other programs do not lengthen. What a
 hop is, `tests.hops` says.
 """
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbcontainer.notebook.magics import ContainerMagics
-from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.helper.helper_handle import HelperHandle
 from tests.benchmarks.measuring import machine
 from tests.benchmarks.prepared import notebook
 from tests.hops import watch
@@ -59,32 +61,32 @@ def _times(engine: Engine, cell: Callable[[], object], rounds: int, clock: Calla
     """Seconds by `clock` from the call of the magic until its plan is sent, for each of some cells."""
     began, sent = [0.0], [0.0]
     magic: Any = ContainerMagics.container
-    module: Any = protocol
-    send = module._send
+    begins: dict[Any, Any] = {kind: kind.begin for kind in (ContainerHandle, HelperHandle)}
 
     def container(self: ContainerMagics, line: str, body: str | None = None) -> Any:
         began[0], sent[0] = clock(), 0.0
         return magic(self, line, body)
 
-    def timed(*arguments: Any) -> None:
-        send(*arguments)
-        if began[0] and not sent[0]:
-            sent[0] = clock()
+    def timed(handle: Any, *arguments: Any, **keywords: Any) -> None:
+        begins[type(handle)](handle, *arguments, **keywords)
+        sent[0] = clock()
 
     shell: Any = InteractiveShell.instance()
     registered = shell.magics_manager.magics["cell"]["container"]
     magics = registered.__self__
     shell.magics_manager.magics["cell"]["container"] = lambda line, body: container(magics, line, body)
-    module._send = timed
+    for kind in begins:
+        kind.begin = timed
     try:
         for _ in range(rounds):
             cell()
+            assert sent[0]
             yield sent[0] - began[0]
-            began[0] = 0.0
             engine.background.wait()
             time.sleep(0.01)
     finally:
-        module._send = send
+        for kind, begin in begins.items():
+            kind.begin = begin
         shell.magics_manager.magics["cell"]["container"] = registered
 
 

@@ -117,6 +117,11 @@ class LiveContainer:
         self.session = ShellSession(engine, request, self._switch, interpreter=interpreter)
 
     @property
+    def chosen(self) -> bool:
+        """Whether the container has been chosen: then it needs no image any more."""
+        return self.session.container is not None
+
+    @property
     def container(self) -> Container:
         """The container, which has been chosen."""
         return self.session.opened
@@ -192,7 +197,12 @@ def find(engine: Engine, name: str) -> LiveContainer | None:
 
 
 def open_live(engine: Engine, request: Request, word: str) -> LiveContainer:
-    """Return the live container of a request, which starts with its first cell.
+    """Return the live container of a request, as `reopen` does with the one that runs."""
+    return reopen(engine, request, word, find(engine, request.name) if request.name else None)
+
+
+def reopen(engine: Engine, request: Request, word: str, found: LiveContainer | None) -> LiveContainer:
+    """Return the live container of a request: `found`, which runs under its name, or one that starts with a cell.
 
     `word` names the interpreter; empty for the one that runs, or else the shell. Raises `UsageError` for a request that
     the container cannot fulfil, and `ContainerError` if it runs with another interpreter or other options.
@@ -203,7 +213,6 @@ def open_live(engine: Engine, request: Request, word: str) -> LiveContainer:
     if request.remove:
         hint = f"end and remove it with `%container rm -f {request.name}`"
         raise UsageError("--rm cannot be used with --live", hint=hint)
-    found = find(engine, request.name)
     if found is None:
         return LiveContainer(engine, request, interpreter or SHELL)
     check_image(found, request)

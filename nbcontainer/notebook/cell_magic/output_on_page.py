@@ -42,13 +42,13 @@ class _Sinks:
 
 
 class OutputOnPage:
-    """The output of one cell. `limit` are the bytes to show; all of it goes to a file of `store` if it has more.
+    """The output of one cell. `limit` returns the bytes to show; all of it goes to a file of `store` if it has more.
 
     With `trust`, data that the cell shows is displayed as it is. Raises `UsageError` for an untrusted cell that is to
     be trusted. The owner calls `finish` when the cell has ended. Most of it is made with the first output.
     """
 
-    def __init__(self, words: Words, store: Store, limit: int, *, trust: bool) -> None:
+    def __init__(self, words: Words, store: Store, limit: Callable[[], int], *, trust: bool) -> None:
         self._trust = trust
         self._store = store
         self._limit = limit
@@ -63,7 +63,7 @@ class OutputOnPage:
     def _sinks(self) -> _Sinks:
         """The sinks. One thread at a time has output."""
         if self._made is None:
-            gate = FloodGate(self._limit, lambda: self._store.path / "tmp" / self._store.unique())
+            gate = FloodGate(self._limit(), lambda: self._store.path / "tmp" / self._store.unique())
             self._made = _Sinks(*self._streams, gate, self._inert)
         return self._made
 

@@ -10,7 +10,7 @@ from nbcontainer.errors import ContainerIncomplete
 from nbcontainer.images import sandboxed
 from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.linux.files import syncfs
-from nbcontainer.oci import config_changes, reference, timestamps
+from nbcontainer.oci import config_changes, descriptors, reference, timestamps
 from nbcontainer.oci import documents as oci
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.outputs import replacing
@@ -139,7 +139,7 @@ def _packed(
 
 
 def _layer_record(packed: Mapping[str, Any]) -> LayerRecord:
-    descriptor = oci.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
+    descriptor = descriptors.Descriptor(oci.LAYER, packed["diff_id"], packed["blob_size"])
     return oci.LayerRecord(descriptor, packed["diff_id"])
 
 

@@ -19,7 +19,8 @@ from nbcontainer.oci import signals
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, PROCESSES
-from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Network, Networking, Privileges, Userns
+from nbcontainer.sandbox.networking import Network, Networking
+from nbcontainer.sandbox.spec import DEFAULT_PATH, FORWARDED, Mounts, Privileges, Userns
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.store import user_files, writable
 

@@ -18,8 +18,7 @@ from nbcontainer.errors import HostileArchive, ImageError
 from nbcontainer.images.parallel import run_jobs
 from nbcontainer.images.sources import StoreSource
 from nbcontainer.linux.pipes import enlarge_pipe
-from nbcontainer.oci import documents as oci
-from nbcontainer.oci import names, selection
+from nbcontainer.oci import descriptors, names, selection
 from nbcontainer.progress import Stopped
 from nbcontainer.store import durability
 from nbcontainer.store.errors import store_error
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.sources import Source
     from nbcontainer.images.staging import StagedTree, Staging
-    from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image, LayerRecord
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.selection import ResolvedImage
     from nbcontainer.progress import Part, Tracker
@@ -167,7 +167,7 @@ class Ingest:
         with _Pump(partial, count_unpacked) as pump:
             fetch.start()
             try:
-                algorithm = oci.algorithm_of(layer.diff_id)
+                algorithm = descriptors.algorithm_of(layer.diff_id)
                 tree = stack.enter_context(self._staging.unpacked([pump.fd], whiteouts=True, algorithm=algorithm))
             except Exception as error:
                 fetch.join()
@@ -221,7 +221,7 @@ def _check_sizes(store: Store, image: Image) -> None:
 
 def _is_whole(store: Store, blob: Descriptor) -> bool:
     with store.blobs.path(blob.digest).open("rb") as file:
-        algorithm = oci.algorithm_of(blob.digest)
+        algorithm = descriptors.algorithm_of(blob.digest)
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}" == blob.digest
 
 
@@ -281,7 +281,7 @@ def restore(staging: Staging, image: Image) -> Image:
     Raises `ImageError` if a blob is missing or damaged, and `StoreError`.
     """
     store = staging.store
-    blob = oci.Descriptor(image.media_type, image.digest, len(store.blobs.read(image.digest)))
+    blob = descriptors.Descriptor(image.media_type, image.digest, len(store.blobs.read(image.digest)))
     with staging.tracker(f"unpack {image.name}") as tracker:
         Ingest(staging, StoreSource(store), tracker).run(blob, ())
     return image

@@ -17,8 +17,8 @@ from nbcontainer.images.builtin import busybox
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.whiteouts import is_opaque
 from nbcontainer.images.staging import StagedTree, Staging
+from nbcontainer.oci import descriptors, names, platforms, reference
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import names, platforms, reference
 from nbcontainer.oci.timestamps import timestamp
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.runner import Runner
     from nbcontainer.images.verify import Problem
-    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import ImageFile, Reference
     from nbcontainer.progress import Listener, Tracker
@@ -39,7 +40,7 @@ PULL = (ALWAYS, MISSING, NEVER)
 """The values of `--pull`: ask the registry each time, only for images that the store does not have, or never."""
 
 
-_NO_FILES = oci.digest_of(b"")
+_NO_FILES = descriptors.digest_of(b"")
 """The diff_id of a layer of 0 bytes."""
 
 
@@ -266,7 +267,7 @@ class Images:
         """Return the id of the layer without files, which is made if the store has none."""
         if known := self.store.layers.find(_NO_FILES):
             return known
-        nothing = oci.Descriptor(oci.LAYER, _NO_FILES, 0)
+        nothing = descriptors.Descriptor(oci.LAYER, _NO_FILES, 0)
         with self._staging.scratch() as tree, self.store.lock():
             StagedTree(tree, nothing, _NO_FILES).adopt(self.store)
             found = self.store.layers.find(_NO_FILES)

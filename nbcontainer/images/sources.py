@@ -11,7 +11,7 @@ from nbcontainer.oci.selection import Documents
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.descriptors import Descriptor
     from nbcontainer.store.layout import Store
     from nbcontainer.store.partial_blobs import Partial
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.images import sandboxed
 from nbcontainer.images.trash import discard
-from nbcontainer.oci import documents as oci
+from nbcontainer.oci import descriptors
 from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class StagedTree:
     """
 
     tree: Path
-    blob: oci.Descriptor
+    blob: descriptors.Descriptor
     diff_id: str
     notes: tuple[str, ...] = ()
 
@@ -82,7 +82,7 @@ class Staging:
                 whiteouts=whiteouts,
                 algorithm=algorithm,
             )
-            blob = oci.Descriptor(fields["media_type"], fields["blob_digest"], fields["blob_size"])
+            blob = descriptors.Descriptor(fields["media_type"], fields["blob_digest"], fields["blob_size"])
             yield StagedTree(tree, blob, fields["diff_id"], tuple(fields["notes"]))
 
     @contextlib.contextmanager

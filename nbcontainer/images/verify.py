@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.errors import ImageError
 from nbcontainer.images.archives.prepare import read_blob
 from nbcontainer.images.parallel import run_jobs
+from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def verify(store: Store, tracker: Tracker) -> list[Problem]:
     return [problem for problem in problems if problem.image in there]
 
 
-def _blobs(store: Store, image: Image) -> list[oci.Descriptor]:
+def _blobs(store: Store, image: Image) -> list[descriptors.Descriptor]:
     """Return all blobs of an image: its manifest, its configuration and its layers; none if it was just removed."""
     try:
         manifest = store.blobs.read(image.digest)
@@ -69,10 +70,10 @@ def _blobs(store: Store, image: Image) -> list[oci.Descriptor]:
         if image.name in store.index.images():
             raise
         return []
-    return [oci.Descriptor(image.media_type, image.digest, len(manifest)), config, *layers]
+    return [descriptors.Descriptor(image.media_type, image.digest, len(manifest)), config, *layers]
 
 
-def _check(store: Store, blob: oci.Descriptor, part: Part) -> str:
+def _check(store: Store, blob: descriptors.Descriptor, part: Part) -> str:
     """Return the problem of a blob; empty for none."""
     path = store.blobs.path(blob.digest)
     if not path.exists():
@@ -88,6 +89,6 @@ def _check(store: Store, blob: oci.Descriptor, part: Part) -> str:
     return ""
 
 
-def _existing_path(store: Store, blob: oci.Descriptor) -> Path | None:
+def _existing_path(store: Store, blob: descriptors.Descriptor) -> Path | None:
     path = store.blobs.path(blob.digest)
     return path if path.exists() else None

@@ -11,7 +11,8 @@ from nbcontainer.images.ingest import Ingest
 from nbcontainer.images.staging import Staging
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
-from nbcontainer.oci.documents import Descriptor, Image
+from nbcontainer.oci.descriptors import Descriptor
+from nbcontainer.oci.documents import Image
 from nbcontainer.progress import Tracker
 from nbcontainer.store.layout import Store
 from nbcontainer.store.partial_blobs import Partial

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.images.builtin import host
 from nbcontainer.notebook import hint_words
 from nbcontainer.notebook.layer_files import LayerTree
-from nbcontainer.sandbox.spec import Network
+from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

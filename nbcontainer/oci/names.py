@@ -10,8 +10,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
+from nbcontainer.oci import descriptors, reference
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import reference
 from nbcontainer.oci.selection import NESTING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def check_claims(names: Iterable[str]) -> None:
             raise ImageError(f"the file names an image {name!r}, which is a name of nbcontainer's own", hint=_HINT)
 
 
-def entry_of(image: oci.Image, blob: oci.Descriptor, name: str) -> dict[str, Any]:
+def entry_of(image: oci.Image, blob: descriptors.Descriptor, name: str) -> dict[str, Any]:
     """Return the entry of index.json for an image and its manifest `blob`."""
     annotations = {oci.REF_NAME: name, **({_CHOSEN_FROM: image.index} if image.index else {})}
     return {**blob.as_json(), "annotations": annotations}

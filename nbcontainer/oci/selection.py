@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import ImageError, ImageNotFound
+from nbcontainer.oci import descriptors, platforms
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import platforms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nbcontainer.oci.documents import Descriptor, IndexEntry
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import IndexEntry
     from nbcontainer.oci.platforms import Platform
 
 NESTING = 4
@@ -62,8 +63,8 @@ def resolve(source: Documents, blob: Descriptor, platform: Platform | None) -> R
     if platform is not None and platforms.rank(image.platform, platform) < 0:
         raise ImageNotFound(f"the image is for {image.platform}, not for {platform}", hint="leave out --platform")
     # The store has a manifest by its sha256 digest; an index that lists it by another one cannot be compared with it.
-    own = oci.Descriptor(found.media_type, image.digest, found.size)
-    index = blob.digest if indexes and own == found and oci.algorithm_of(blob.digest) == "sha256" else ""
+    own = descriptors.Descriptor(found.media_type, image.digest, found.size)
+    index = blob.digest if indexes and own == found and descriptors.algorithm_of(blob.digest) == "sha256" else ""
     return ResolvedImage(own, image, (*indexes, manifest, settings), index)
 
 

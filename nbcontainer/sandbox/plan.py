@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, Network, ProcLevel, Program, Work
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, ProcLevel, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropBounding, DropCapabilities, NoNewPrivileges

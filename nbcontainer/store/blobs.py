@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.oci import documents as oci
+from nbcontainer.oci import descriptors
 from nbcontainer.store.atomic_files import sync_directory
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class Blobs:
                 data = file.read(limit + 1)
         except FileNotFoundError:
             raise ImageError(f"blob {digest} is missing from the store", hint="pull or load the image again") from None
-        if len(data) > limit or oci.digest_of(data, oci.algorithm_of(digest)) != digest:
+        if len(data) > limit or descriptors.digest_of(data, descriptors.algorithm_of(digest)) != digest:
             hint = "remove the image, then pull or load it again"
             raise ImageError(f"blob {digest} in the store is damaged", hint=hint)
         return data
 
-    def document(self, blob: oci.Descriptor) -> bytes:
+    def document(self, blob: descriptors.Descriptor) -> bytes:
         """See `nbcontainer.oci.selection.Documents`."""
         return self.read(blob.digest)
 
@@ -55,7 +55,7 @@ class Blobs:
 
     def write(self, data: bytes, algorithm: str = "sha256") -> str:
         """Add a document and return its digest. Raises `StoreError`."""
-        digest = oci.digest_of(data, algorithm)
+        digest = descriptors.digest_of(data, algorithm)
         if not self.path(digest).exists():
             self.path(digest).parent.mkdir(mode=0o755, exist_ok=True)
             self._write_file(f"blobs/{digest.replace(':', '/', 1)}", data)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
+from nbcontainer.oci import descriptors, names
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import names
 from nbcontainer.oci.selection import resolve
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _listed(blobs: Blobs, entry: dict[str, Any], known: oci.Image | None) -> Lis
 
 
 def _image(blobs: Blobs, entry: dict[str, Any]) -> oci.Image:
-    blob = oci.descriptor(entry)
+    blob = descriptors.descriptor(entry)
     if blob.media_type in oci.INDEXES:  # another tool wrote this entry
         chosen = resolve(blobs, blob, None)
         return replace(chosen.image, index=chosen.index)

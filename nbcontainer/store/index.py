@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci import names, reference
+from nbcontainer.oci.descriptors import Descriptor, algorithm_of, canonical, digest_of
 from nbcontainer.store import catalog
 
 if TYPE_CHECKING:
@@ -133,14 +134,14 @@ class Index:
         Return the image under that name. Raises `ImageError`, `StoreError`.
         """
         config = image.config_document()
-        manifest = image.manifest_document(oci.Descriptor(oci.CONFIG, oci.digest_of(config), len(config)))
+        manifest = image.manifest_document(Descriptor(oci.CONFIG, digest_of(config), len(config)))
         return self.put_image(
-            oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), [config, manifest], name
+            Descriptor(oci.MANIFEST, digest_of(manifest), len(manifest)),
+            [config, manifest],
+            name,
         )
 
-    def put_image(
-        self, manifest: oci.Descriptor, documents: Sequence[bytes], name: str, *, index: str = ""
-    ) -> oci.Image:
+    def put_image(self, manifest: Descriptor, documents: Sequence[bytes], name: str, *, index: str = "") -> oci.Image:
         """Add an image by its documents, byte for byte, and name it as `tag` does.
 
         The blobs of its layers are in the store. `index` is the digest of the index that the manifest was chosen from,
@@ -155,12 +156,12 @@ class Index:
             image = replace(self.read_image(manifest.digest, manifest.media_type), index=index)
             return self.tag(image, name)
 
-    def _write_config(self, manifest: oci.Descriptor, documents: Sequence[bytes]) -> None:
+    def _write_config(self, manifest: Descriptor, documents: Sequence[bytes]) -> None:
         """Write the configuration by the digest that the manifest states, if that is not a sha256 one."""
         config, _ = oci.read_manifest(self._blobs.read(manifest.digest), manifest.media_type)
-        algorithm = oci.algorithm_of(config.digest)
+        algorithm = algorithm_of(config.digest)
         for document in documents if algorithm != "sha256" else ():
-            if oci.digest_of(document, algorithm) == config.digest:
+            if digest_of(document, algorithm) == config.digest:
                 self._blobs.write(document, algorithm)
 
     def tag(self, image: oci.Image, name: str) -> oci.Image:
@@ -175,7 +176,7 @@ class Index:
             if not self._blobs.path(image.digest).exists():
                 problem = f"image '{image.name or image.digest}' was removed in another process"
                 raise ImageNotFound(problem, hint="see `%container images`")
-            blob = oci.Descriptor(image.media_type, image.digest, len(self._blobs.read(image.digest)))
+            blob = Descriptor(image.media_type, image.digest, len(self._blobs.read(image.digest)))
             others = [entry for entry in self._entries() if names.stated(entry) != name]
             self._write_index([*others, names.entry_of(image, blob, name)])
         return image.named(name)
@@ -206,4 +207,4 @@ class Index:
 
     def _write_index(self, entries: list[dict[str, Any]], *, freeing: bool = False) -> None:
         document = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries}
-        self._write_file("index.json", oci.canonical(document), freeing=freeing)
+        self._write_file("index.json", canonical(document), freeing=freeing)

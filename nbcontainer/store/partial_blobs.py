@@ -15,14 +15,14 @@ import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
-from nbcontainer.oci.documents import algorithm_of
+from nbcontainer.oci.descriptors import algorithm_of
 from nbcontainer.store.locks import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.descriptors import Descriptor
     from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
 

@@ -23,7 +23,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.notebook.shown_data import CellOutput
-from nbcontainer.oci.documents import digest_of
+from nbcontainer.oci.descriptors import digest_of
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.cache_entries import FILE, SHOWN, STDOUT, Cache, Entry, Event
 from nbcontainer.values.exchange import Exchange

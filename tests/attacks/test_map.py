@@ -11,6 +11,7 @@ from nbcontainer import ImageError, Result, ValueUnavailable
 from nbcontainer.containers.engine import set_default_engine
 from nbcontainer.mapping import worker
 from nbcontainer.mapping.portable_image import BlobSource
+from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def test_sizes_names_and_depth_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_blobs_that_come_with_a_task_are_checked() -> None:
     """A document with another digest is refused; layers are hashed when they enter the store."""
-    blob = oci.Descriptor(oci.MANIFEST, oci.digest_of(b"good"), 4)
+    blob = descriptors.Descriptor(oci.MANIFEST, descriptors.digest_of(b"good"), 4)
     assert BlobSource({blob.digest: b"good"}).document(blob) == b"good"
     with pytest.raises(ImageError, match="has the digest"):
         BlobSource({blob.digest: b"evil"}).document(blob)

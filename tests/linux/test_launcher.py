@@ -21,8 +21,9 @@ from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
+from nbcontainer.sandbox.networking import Network, Networking
 from nbcontainer.sandbox.plan import PlanTemplate
-from nbcontainer.sandbox.spec import Network, Networking, Overlay, Privileges, Program, Spec
+from nbcontainer.sandbox.spec import Overlay, Privileges, Program, Spec
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from tests.requirements import require_plain_user
 from tests.running import all_dead, beginners, descendants, pidfds, processes_of

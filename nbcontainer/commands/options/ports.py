@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.spec import Port
+from nbcontainer.sandbox.networking import Port
 
 LOOPBACK = "127.0.0.1"
 """The address of a port that is published without one: only the host itself reaches it."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED
-from nbcontainer.sandbox.spec import Network, Tmpfs
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import Tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

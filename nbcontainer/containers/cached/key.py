@@ -17,7 +17,8 @@ from nbcontainer.containers.cached.volume_content import Unreadable, content_of
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import UsageError
 from nbcontainer.oci.reference import HOST
-from nbcontainer.sandbox.spec import CACHE_LABEL, Mounts, Network
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import CACHE_LABEL, Mounts
 from nbcontainer.store.cache_entries import VERSION
 
 if TYPE_CHECKING:

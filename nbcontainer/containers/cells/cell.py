@@ -24,7 +24,8 @@ from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
 from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.cgroups.group import Group
-from nbcontainer.sandbox.spec import Network, ProcLevel
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.supervisor import Supervisor

@@ -10,7 +10,7 @@ from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.cells.template import SCRIPT_FILE, Attached
 from nbcontainer.containers.mounts import idmapped, writable_directories
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.spec import Network
+from nbcontainer.sandbox.networking import Network
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:

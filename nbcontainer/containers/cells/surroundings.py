@@ -22,7 +22,8 @@ from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.cgroups.group import GroupLimits
 from nbcontainer.sandbox.defaults import PROCESSES, Limit
 from nbcontainer.sandbox.diagnosis import Machine
-from nbcontainer.sandbox.spec import CopyOnWrite, Network, Volume
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import CopyOnWrite, Volume
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
 from nbcontainer.sandbox.steps.toolbox import TOOLBOX
 

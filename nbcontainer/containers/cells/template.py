@@ -9,8 +9,9 @@ from nbcontainer.containers.options import command_line, environment
 from nbcontainer.images.builtin.host_variables import host_variables
 from nbcontainer.oci.reference import HOST
 from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.plan import PlanTemplate, compilable
-from nbcontainer.sandbox.spec import SHM_SIZE, Network, Program, Spec
+from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.steps.display import PROGRAMS
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.oci.documents import Image
-    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, Networking, ProcLevel, Values
+    from nbcontainer.sandbox.networking import Networking
+    from nbcontainer.sandbox.spec import ControlDirectory, Mounts, ProcLevel, Values
     from nbcontainer.sandbox.userns.idmap import IdMap
 
 SCRIPT_FILE = 3

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.sandbox.spec import Network, Userns
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import Userns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

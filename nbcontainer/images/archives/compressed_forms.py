@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import StoreError
 from nbcontainer.images.layers.unpack import media_type
-from nbcontainer.oci.documents import Descriptor
+from nbcontainer.oci.descriptors import Descriptor
 
 if TYPE_CHECKING:
     from nbcontainer.images.layers.compression import Compression

@@ -16,15 +16,15 @@ from nbcontainer.images.layers import compression
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.unpack import media_type
 from nbcontainer.images.sources import Candidate
+from nbcontainer.oci import descriptors, reference, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import reference, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.descriptors import Descriptor
     from nbcontainer.store.partial_blobs import Partial
 
     Decompress = Callable[[int], tuple[Path, Descriptor]]
@@ -76,14 +76,14 @@ class DockerArchive:
 
     def claims(self) -> dict[str, tuple[str, ...]]:
         """Return the names of the archive's images by the digest of their configuration. No layer is read."""
-        return {oci.digest_of(config): names for config, _, names in self._images()}
+        return {descriptors.digest_of(config): names for config, _, names in self._images()}
 
     def without(self, configs: Collection[str]) -> list[Candidate]:
         """Return the images whose configurations have other digests than these."""
         return [
             self._candidate(config, item, names)
             for config, item, names in self._images()
-            if oci.digest_of(config) not in configs
+            if descriptors.digest_of(config) not in configs
         ]
 
     def _images(self) -> Iterator[tuple[bytes, dict[str, Any], tuple[str, ...]]]:
@@ -97,17 +97,17 @@ class DockerArchive:
 
     def _add(self, config: bytes, layers: Sequence[Descriptor], names: tuple[str, ...]) -> Candidate:
         """Make the manifest of an image, and return the image."""
-        manifest = oci.canonical(
+        manifest = descriptors.canonical(
             {
                 "schemaVersion": 2,
                 "mediaType": oci.MANIFEST,
-                "config": oci.Descriptor(oci.CONFIG, oci.digest_of(config), len(config)).as_json(),
+                "config": descriptors.Descriptor(oci.CONFIG, descriptors.digest_of(config), len(config)).as_json(),
                 "layers": [layer.as_json() for layer in layers],
             }
         )
         for data in (config, manifest):
-            self._documents[oci.digest_of(data)] = data
-        return Candidate(oci.Descriptor(oci.MANIFEST, oci.digest_of(manifest), len(manifest)), names)
+            self._documents[descriptors.digest_of(data)] = data
+        return Candidate(descriptors.Descriptor(oci.MANIFEST, descriptors.digest_of(manifest), len(manifest)), names)
 
     def _read(self, path: str) -> bytes:
         try:
@@ -128,7 +128,7 @@ class DockerArchive:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             size = os.fstat(fd).st_size
         self._files[digest] = path
-        return oci.Descriptor(media_type(kind), digest, size)
+        return descriptors.Descriptor(media_type(kind), digest, size)
 
     def _open(self, path: str | Path) -> int:
         if not isinstance(path, str):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.descriptors import Descriptor
 
 _INDEX, _VERSION = "index.json", "oci-layout"
 

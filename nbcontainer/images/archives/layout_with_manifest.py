@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbcontainer.images.archives.docker_archive import DockerArchive
     from nbcontainer.images.archives.oci_layout import OciLayout
     from nbcontainer.images.sources import Candidate
-    from nbcontainer.oci.documents import Descriptor
+    from nbcontainer.oci.descriptors import Descriptor
     from nbcontainer.store.partial_blobs import Partial
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.sources import Candidate
     from nbcontainer.images.staging import StagedTree, Staging
-    from nbcontainer.oci.documents import Descriptor, Image, ImageConfig
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image, ImageConfig
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError, UsageError
 from nbcontainer.images.sources import Candidate
+from nbcontainer.oci import descriptors, reference, selection, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import reference, selection, untrusted_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
-    from nbcontainer.oci.documents import Descriptor, IndexEntry
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import IndexEntry
     from nbcontainer.store.partial_blobs import Partial
 
 _MARK, _INDEX, _BLOBS = "oci-layout", "index.json", "blobs"
@@ -59,7 +60,7 @@ class OciLayout:
             raise ImageError(f"the file holds no image: its index has {kinds}", hint=hint)
         if len(names) > 1 and not any(names.values()) and _is_of_platforms(images):
             # One image for several platforms, whose index is index.json itself.
-            whole = oci.Descriptor(oci.INDEX, oci.digest_of(data), len(data))
+            whole = descriptors.Descriptor(oci.INDEX, descriptors.digest_of(data), len(data))
             self._documents[whole.digest] = data
             return [Candidate(whole)]
         return [Candidate(blob, tuple(dict.fromkeys(found))) for blob, found in names.items()]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ImageError
 from nbcontainer.images.archives.docker_archive import MANIFEST, DockerArchive, familiar_names
+from nbcontainer.oci import descriptors, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import untrusted_json
 
 if TYPE_CHECKING:
     from nbcontainer.images.archives.untrusted_directory import UntrustedDirectory
@@ -85,7 +85,7 @@ class OldDockerArchive(DockerArchive):
         config: dict[str, Any] = {key: newest[key] for key in _KEPT if key in newest}
         config["rootfs"] = {"type": "layers", "diff_ids": [layer.digest for layer in layers]}
         config["history"] = [_history(document) for _, document in chain]
-        return self._add(oci.canonical(config), layers, names)
+        return self._add(descriptors.canonical(config), layers, names)
 
     def _chain(self, top: str) -> list[tuple[str, dict[str, Any]]]:
         """Return the layers of an image and their documents, from the bottom up. Raises `ImageError`."""

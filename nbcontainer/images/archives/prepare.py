@@ -13,6 +13,7 @@ from nbcontainer.images.builtin.host import is_of_this_machine
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.pigz import compressor
 from nbcontainer.images.layers.unpack import media_type
+from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 from nbcontainer.store.errors import store_error
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from nbcontainer.oci.documents import Descriptor, Image, LayerRecord
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image, LayerRecord
     from nbcontainer.progress import Part
     from nbcontainer.store.layout import Store
 
@@ -71,7 +73,7 @@ def _prepare(store: Store, image: Image, compressing: _Compressing) -> PreparedI
     config = store.blobs.read(described.digest)
     plain = oci.PLAIN_LAYERS if compressing.compression is not Compression.NONE else frozenset()
     if not any(blob.media_type in plain for blob in blobs):
-        manifest = oci.Descriptor(image.media_type, image.digest, len(data))
+        manifest = descriptors.Descriptor(image.media_type, image.digest, len(data))
         layers = tuple((blob, store.blobs.path(blob.digest)) for blob in dict.fromkeys(blobs))
         return PreparedImage(manifest, ((described, config), (manifest, data)), layers)
     prepared: dict[Descriptor, tuple[Descriptor, Path | None]] = {}
@@ -81,7 +83,7 @@ def _prepare(store: Store, image: Image, compressing: _Compressing) -> PreparedI
     records = tuple(replace(layer, blob=prepared[layer.blob][0]) for layer in image.layers)
     settings = replace(described, media_type=oci.CONFIG)
     data = replace(image, layers=records).manifest_document(settings)
-    manifest = oci.Descriptor(oci.MANIFEST, oci.digest_of(data), len(data))
+    manifest = descriptors.Descriptor(oci.MANIFEST, descriptors.digest_of(data), len(data))
     layers = tuple((blob, path) for blob, path in prepared.values() if path is not None)
     return PreparedImage(manifest, ((settings, config), (manifest, data)), layers)
 
@@ -107,7 +109,7 @@ class _Compressing:
         with compressor(fd, self.compression) as out:
             for data in read_blob(self.store.blobs.path(layer.blob.digest), layer.blob, self.part):
                 out.write(data)
-        blob = oci.Descriptor(media_type(self.compression), out.digest, out.size)
+        blob = descriptors.Descriptor(media_type(self.compression), out.digest, out.size)
         compressed_forms.remember(self.store, layer.diff_id, self.compression, blob)
         return blob, path
 
@@ -117,7 +119,7 @@ def read_blob(path: Path, blob: Descriptor, part: Part) -> Iterator[bytes]:
 
     Raises `ImageError` if they differ from `blob`, and `OSError`, `Stopped`.
     """
-    algorithm = oci.algorithm_of(blob.digest)
+    algorithm = descriptors.algorithm_of(blob.digest)
     digest = hashlib.new(algorithm)
     size = 0
     hint = "run `%container verify`"

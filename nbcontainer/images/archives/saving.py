@@ -14,8 +14,8 @@ from nbcontainer.images.archives.prepare import PreparedImage, prepare, read_blo
 from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import Compression, compression_of
 from nbcontainer.images.layers.tar_writer import TarWriter
+from nbcontainer.oci import descriptors, names, reference
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import names, reference
 from nbcontainer.store import user_files
 from nbcontainer.store.outputs import replacing
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nbcontainer.images.archives.layout_directory import LayoutFolder
-    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image
     from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
 
@@ -71,7 +72,7 @@ def save_directory(
                 for image, one in zip(images, outgoing, strict=True):
                     new = _entry(image, one, images)
                     entries = [old for old in entries if _key(old) != _key(new)] + [new]
-                layout.finish(oci.canonical(_index(entries)))
+                layout.finish(descriptors.canonical(_index(entries)))
         except OSError as error:
             hint = "check the path's permissions and the free space"
             raise ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint) from error
@@ -124,8 +125,8 @@ def _files(images: Sequence[Image], outgoing: Sequence[PreparedImage]) -> dict[s
         for one in outgoing
     }
     return {
-        "index.json": oci.canonical(_index([_entry(image, one, images) for image, one in pairs])),
-        "manifest.json": oci.canonical(list(described.values())),
+        "index.json": descriptors.canonical(_index([_entry(image, one, images) for image, one in pairs])),
+        "manifest.json": descriptors.canonical(list(described.values())),
         "oci-layout": _LAYOUT,
     }
 

@@ -24,8 +24,8 @@ from nbcontainer.images.layers import tar_format as tar
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.tar_writer import TarWriter
 from nbcontainer.images.layers.whiteouts import OPAQUE, WHITEOUT
+from nbcontainer.oci import descriptors, reference, timestamps
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import reference, timestamps
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def write_beside(store: Store, layer: str, found: Sequence[str]) -> None:
 
 def beside(found: Sequence[str]) -> bytes:
     """Return the content of the file beside a layer."""
-    return oci.canonical({"directories": list(found)})
+    return descriptors.canonical({"directories": list(found)})
 
 
 def merge_parts(store: Store, runner: Runner, place: str, parts: Sequence[tuple[str, str]], hiding: str) -> None:

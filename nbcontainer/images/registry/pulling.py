@@ -11,8 +11,8 @@ from nbcontainer.images.ingest import Ingest
 from nbcontainer.images.registry.bodies import Pace, read_document
 from nbcontainer.images.registry.client import Client, StatusError, Transient
 from nbcontainer.images.registry.endpoints import endpoints
+from nbcontainer.oci import descriptors, platforms, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import platforms, untrusted_json
 from nbcontainer.store.partial_blobs import WrongBytes
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.registry.endpoints import Endpoint
     from nbcontainer.images.staging import Staging
-    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.oci.reference import Reference
     from nbcontainer.store.partial_blobs import Partial
@@ -88,7 +89,7 @@ class RegistrySource:
         def ask() -> tuple[Descriptor, bytes]:
             with self._client.request("GET", f"manifests/{wanted}", _ACCEPT) as response:
                 data = read_document(response, untrusted_json.LIMIT, self._client.patience)
-                return oci.Descriptor(_type_of(response, data), oci.digest_of(data), len(data)), data
+                return descriptors.Descriptor(_type_of(response, data), descriptors.digest_of(data), len(data)), data
 
         try:
             blob, data = self._client.patiently(ask)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from nbcontainer.images.registry.connections import Patience
     from nbcontainer.images.staging import Staging
-    from nbcontainer.oci.documents import Descriptor, Image
+    from nbcontainer.oci.descriptors import Descriptor
+    from nbcontainer.oci.documents import Image
     from nbcontainer.oci.reference import Reference
     from nbcontainer.progress import Part
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.diagnosis import Machine
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.spec import Port
+    from nbcontainer.sandbox.networking import Port
 
 ADDRESS, GATEWAY, RESOLVER = "10.0.2.100", "10.0.2.2", "10.0.2.3"
 ADDRESS6, GATEWAY6, RESOLVER6 = "fd00::100", "fd00::2", "fd00::3"

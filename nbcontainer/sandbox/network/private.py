@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.network.carrier import Carrier
-    from nbcontainer.sandbox.spec import Port
+    from nbcontainer.sandbox.networking import Port
 
 INSTALL = "install pasta (package passt) or slirp4netns"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.sandbox.network.carrier import Connection, Tool
-    from nbcontainer.sandbox.spec import Port
+    from nbcontainer.sandbox.networking import Port
 
 _SOCKET = "api"  # in a directory of its own
 

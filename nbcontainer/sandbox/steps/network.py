@@ -301,3 +301,36 @@ def _file(kernel: Kernel, path: str) -> int:
         return make_target(kernel, path, directory=False)
     except FileExistsError:
         return open_in_root(kernel, path, os.O_PATH | os.O_NOFOLLOW)
+
+
+@dataclass(frozen=True)
+class AllowPing(Step):
+    """Lets every group of the container open ICMP sockets in the container's network (icmp(7)).
+
+    `last` is the highest group id of the container: both ends of the range must be mapped (net/ipv4/ping.c).
+    """
+
+    last: int
+
+    phrase: ClassVar[str] = "allow ping"
+    why: ClassVar[str] = "programs send echo requests without a raw socket, which the container does not have"
+    risk: ClassVar[str] = "nothing; ping would need a raw socket, which the container does not have"
+    chinese: ClassVar[Chinese] = Chinese(
+        "允许容器的用户组使用 ping",
+        "程序不用原始套接字就能发送回显请求",
+        "没有危险，但 ping 就需要容器没有的原始套接字",
+    )
+
+    @classmethod
+    def describe(cls, arguments: Mapping[str, Any]) -> str:
+        """Return what the step does with these arguments."""
+        return f"{cls.phrase} to the groups 0 to {arguments['last']}"
+
+    def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+        """Writes the range of the container's network namespace; where that is refused, ping does not work."""
+        with contextlib.suppress(OSError):
+            setting = kernel.open(f"{STAGE}/proc/sys/net/ipv4/ping_group_range", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                kernel.write(setting, f"0 {self.last}".encode())
+            finally:
+                kernel.close(setting)

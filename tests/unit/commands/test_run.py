@@ -17,7 +17,8 @@ from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, GroupLimits
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, DEFAULT_LIMITS, Limit
-from nbcontainer.sandbox.spec import NamedVolume, Port, Tmpfs, Volume
+from nbcontainer.sandbox.networking import Port
+from nbcontainer.sandbox.spec import NamedVolume, Tmpfs, Volume
 
 if TYPE_CHECKING:
     from pathlib import Path

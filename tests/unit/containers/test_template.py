@@ -13,7 +13,8 @@ from nbcontainer.containers.cells.template import Attached, make_template
 from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.oci.documents import Image, ImageConfig
 from nbcontainer.oci.reference import HOST
-from nbcontainer.sandbox.spec import Mounts, Network, ProcLevel, Tmpfs, Values
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import Mounts, ProcLevel, Tmpfs, Values
 from nbcontainer.sandbox.userns.idmap import IdMap, MapKind, Range
 
 if TYPE_CHECKING:

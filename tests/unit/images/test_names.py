@@ -18,8 +18,8 @@ from nbcontainer.images.archives.saving import save_archive, save_directory
 from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.library import Images
 from nbcontainer.images.verify import verify
+from nbcontainer.oci import descriptors, platforms, reference
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import platforms, reference
 from nbcontainer.progress import Tracker
 from nbcontainer.store.layout import Store
 from tests.unit.images.archives.test_archives import Shelf
@@ -136,7 +136,7 @@ def test_no_caller_gives_a_false_name(shelf: Shelf, name: str) -> None:
         name = reference.parse(name).familiar
     (image,) = shelf.load(docker_archive((["good:1"], [GOOD])))
     before = shelf.contents()
-    manifest = oci.Descriptor(image.media_type, image.digest, 1)
+    manifest = descriptors.Descriptor(image.media_type, image.digest, 1)
     gifts: list[Callable[[], object]] = [
         lambda: shelf.store.index.tag(image, name),
         lambda: shelf.store.index.add_image(replace(image, author="me"), name),
@@ -192,7 +192,7 @@ def write_index(store: Store, *entries: dict[str, Any]) -> None:
 
 def index_entry(store: Store, image: Image, name: str, **annotations: str) -> dict[str, Any]:
     """An entry of index.json."""
-    blob = oci.Descriptor(image.media_type, image.digest, len(store.blobs.read(image.digest)))
+    blob = descriptors.Descriptor(image.media_type, image.digest, len(store.blobs.read(image.digest)))
     return {**blob.as_json(), "annotations": {oci.REF_NAME: name, **annotations}}
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.errors import ImageError
+from nbcontainer.oci import descriptors, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import untrusted_json
 from nbcontainer.progress import Tracker
 from nbcontainer.store.partial_blobs import Partial, WrongBytes
 from tests.unit.images.archives.test_archives import Shelf
@@ -182,13 +182,13 @@ class Waiting(Tracker):
 @pytest.mark.parametrize("size", [len(BASE) - 1, len(BASE) + 1, 1 << 61])
 def test_a_wrong_size_does_not_spoil_another_transfer(store: Store, size: int) -> None:
     """Of two transfers of one blob the second waits, and with a wrong size it fails and leaves the blob as it is."""
-    right = oci.Descriptor(LAYER, sha256(BASE), len(BASE))
+    right = descriptors.Descriptor(LAYER, sha256(BASE), len(BASE))
     first = Partial(store, right, Tracker("first"))
     first.write(BASE[:10])
     second_tracker, failed = Waiting("second"), []
 
     def lie() -> None:
-        second = Partial(store, oci.Descriptor(LAYER, right.digest, size), second_tracker)
+        second = Partial(store, descriptors.Descriptor(LAYER, right.digest, size), second_tracker)
         try:
             second.write(BASE)
             second.finish()

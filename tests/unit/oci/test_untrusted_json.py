@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nbcontainer.errors import ImageError
+from nbcontainer.oci import descriptors, untrusted_json
 from nbcontainer.oci import documents as oci
-from nbcontainer.oci import untrusted_json
 from nbcontainer.oci.platforms import Platform
 
 HEX = "0123456789abcdef" * 4
@@ -30,7 +30,7 @@ def config_document(**changes: Any) -> bytes:
 
 def manifest_document(config: bytes, /, **changes: Any) -> bytes:
     """A manifest of that configuration, with one layer."""
-    blob = oci.Descriptor(oci.CONFIG, oci.digest_of(config), len(config))
+    blob = descriptors.Descriptor(oci.CONFIG, descriptors.digest_of(config), len(config))
     document = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": blob.as_json(), "layers": [BLOB]}
     return json.dumps(document | changes).encode()
 
@@ -55,7 +55,7 @@ def test_docker_types_become_oci_in_a_new_manifest() -> None:
     manifest = manifest_document(config, layers=[docker], mediaType=oci.DOCKER_MANIFEST)
     image = oci.read_image(manifest, config, oci.DOCKER_MANIFEST)
     assert image.media_type == oci.DOCKER_MANIFEST
-    made = json.loads(image.manifest_document(oci.Descriptor(oci.CONFIG, f"sha256:{HEX}", 3)))
+    made = json.loads(image.manifest_document(descriptors.Descriptor(oci.CONFIG, f"sha256:{HEX}", 3)))
     assert made["layers"] == [BLOB]
 
 

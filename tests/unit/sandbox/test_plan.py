@@ -13,12 +13,12 @@ import pytest
 
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES, Limit
+from nbcontainer.sandbox.networking import Networking
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import (
     Directory,
     HostLower,
     Mounts,
-    Networking,
     Overlay,
     Privileges,
     ProcLevel,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 from nbcontainer.progress import Stopped, Tracker
 from nbcontainer.store import partial_blobs
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 DATA = b"0123456789" * 1000
-BLOB = oci.Descriptor(oci.LAYER, oci.digest_of(DATA), len(DATA))
+BLOB = descriptors.Descriptor(oci.LAYER, descriptors.digest_of(DATA), len(DATA))
 
 
 @pytest.fixture

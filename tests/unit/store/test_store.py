@@ -20,6 +20,7 @@ from nbcontainer.errors import ImageError, ImageNotFound, StoreError
 from nbcontainer.images.archives.loading import ImportOptions, load
 from nbcontainer.images.staging import Staging
 from nbcontainer.images.trash import discard
+from nbcontainer.oci import descriptors
 from nbcontainer.oci import documents as oci
 from nbcontainer.store import blobs, errors, sessions
 from nbcontainer.store.layout import Store, default_path
@@ -116,7 +117,7 @@ def test_an_image_is_whole_blobs_and_a_name(store: Store) -> None:
     """Every blob is named by its digest, the index names the manifest, and the layer's files are beside them."""
     image = bring(store)
     for path in (store.path / "blobs" / "sha256").iterdir():
-        assert oci.digest_of(path.read_bytes()) == f"sha256:{path.name}"
+        assert descriptors.digest_of(path.read_bytes()) == f"sha256:{path.name}"
     (entry,) = json.loads((store.path / "index.json").read_text())["manifests"]
     assert (entry["digest"], entry["annotations"][oci.REF_NAME]) == (image.digest, "tree")
     layer = store.layers.find(image.layers[0].diff_id)
@@ -362,7 +363,7 @@ def test_many_blobs_are_one_wait_for_the_disk(store: Store, monkeypatch: pytest.
     for data in (b"one", b"two", b"three"):
         path = store.path / "tmp" / store.unique()
         path.write_bytes(data)
-        files.append((path, oci.digest_of(data)))
+        files.append((path, descriptors.digest_of(data)))
     before = len(list(folder.iterdir()))
     store.blobs.adopt_all(files)
     assert synced == [before + 3]

@@ -19,7 +19,7 @@ from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.notebook.kernel.specs.freeze import RUN_WORDS, run_words
 from nbcontainer.notebook.kernel.specs.kernelspec import NOTEBOOKS, Notebooks
 from nbcontainer.oci import reference
-from nbcontainer.sandbox.spec import Network
+from nbcontainer.sandbox.networking import Network
 from nbcontainer.store import user_files
 from nbcontainer.store.layout import default_path
 

@@ -9,7 +9,7 @@ import pytest
 from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.spec import Port
+from nbcontainer.sandbox.networking import Port
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.option_fields import fields_of_keywords
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.errors import UsageError
-from nbcontainer.sandbox.spec import Network, Tmpfs
+from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.spec import Tmpfs
 
 if TYPE_CHECKING:
     from nbcontainer.containers.options import RunOptions

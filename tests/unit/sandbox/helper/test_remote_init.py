@@ -16,8 +16,9 @@ from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.helper import blanks
 from nbcontainer.sandbox.helper.operations import Outcome, Report
 from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
+from nbcontainer.sandbox.networking import Networking
 from nbcontainer.sandbox.plan import PlanTemplate, ahead
-from nbcontainer.sandbox.spec import Networking, Overlay, Program, Spec
+from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.namespaces import SetHostname
 from nbcontainer.sandbox.steps.overlay import MountOverlay

@@ -10,20 +10,9 @@ from typing import Any
 import pytest
 
 from nbcontainer.sandbox.defaults import DEFAULT_LIMITS
+from nbcontainer.sandbox.networking import Network, Networking
 from nbcontainer.sandbox.plan import PlanTemplate
-from nbcontainer.sandbox.spec import (
-    ControlDirectory,
-    HostLower,
-    Mounts,
-    Network,
-    Networking,
-    Overlay,
-    Program,
-    Spec,
-    Tmpfs,
-    Volume,
-    Work,
-)
+from nbcontainer.sandbox.spec import ControlDirectory, HostLower, Mounts, Overlay, Program, Spec, Tmpfs, Volume, Work
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.network import AddAddress
 from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay

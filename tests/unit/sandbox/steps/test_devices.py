@@ -27,7 +27,6 @@ from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox.steps.devices import (
     DEVICES,
     MASKED,
-    AllowPing,
     BindDevice,
     LinkStreams,
     MaskPaths,
@@ -38,7 +37,7 @@ from nbcontainer.sandbox.steps.devices import (
     ReserveScript,
     device_steps,
 )
-from nbcontainer.sandbox.steps.network import RaiseLoopback
+from nbcontainer.sandbox.steps.network import AllowPing, RaiseLoopback
 from nbcontainer.sandbox.steps.proc import MountProc
 
 NOTHING_GOES = MS_NOSUID | MS_NODEV | MS_NOEXEC

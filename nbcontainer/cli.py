@@ -129,7 +129,7 @@ def _main(arguments: Sequence[str]) -> int:
     except StoreError:
         if name != "doctor":
             raise
-        from nbcontainer.commands.doctor import answer
+        from nbcontainer.commands.doctor.examination import answer
 
         return _show(answer(words, store), top)  # it says so, and what else there is to say
     with contextlib.closing(opened) as engine:

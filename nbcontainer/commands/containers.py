@@ -213,7 +213,7 @@ def _prune(call: Invocation) -> View:
 
 
 def _doctor(call: Invocation) -> View:
-    from nbcontainer.commands.doctor import answer
+    from nbcontainer.commands.doctor.examination import answer
 
     return answer(call.words, call.engine)
 

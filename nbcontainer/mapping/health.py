@@ -6,7 +6,8 @@ import concurrent.futures
 from dataclasses import dataclass
 from typing import Any
 
-from nbcontainer.commands.doctor import LIMITED, MISSING, OK, examine
+from nbcontainer.commands.doctor.examination import examine
+from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import StoreError
 from nbcontainer.mapping.submitting import is_dask

@@ -193,7 +193,7 @@ class ContainerMagics(Magics):
         except StoreError:
             if name != "doctor":
                 raise
-            from nbcontainer.commands.doctor import answer
+            from nbcontainer.commands.doctor.examination import answer
 
             # It says so, and what else there is to say.
             return answer(parsed, host_path(self.store) if self.store else None)

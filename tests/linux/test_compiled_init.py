@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 import nbcontainer
-from nbcontainer.commands.doctor_probes import ProbeEnvironment
+from nbcontainer.commands.doctor.probe_environment import ProbeEnvironment
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.streams import Streams

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.commands.doctor import LIMITED, MISSING, OK, PROBES, examine
+from nbcontainer.commands.doctor.checks import PROBES
+from nbcontainer.commands.doctor.examination import examine
+from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.images.builtin.busybox import static_busybox
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import ProcLevel
@@ -40,7 +42,7 @@ import json, sys
 from pathlib import Path
 from nbcontainer.containers import run
 from nbcontainer.containers.commit import commit
-from nbcontainer.commands.doctor import examine
+from nbcontainer.commands.doctor.examination import examine
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import run_options
 from nbcontainer.containers.cleanup import prune

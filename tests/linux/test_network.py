@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nbcontainer
-from nbcontainer.commands.doctor import LIMITED, OK, Check, examine
+from nbcontainer.commands.doctor.examination import examine
+from nbcontainer.commands.doctor.report import LIMITED, OK, Check
 from nbcontainer.commands.options.ports import parse_port
 from nbcontainer.containers.lookup import get
 from nbcontainer.errors import LauncherError, NetworkUnavailable, UsageError

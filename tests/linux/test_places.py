@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from nbcontainer.commands.doctor import examine
+from nbcontainer.commands.doctor.examination import examine
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.engine import Engine

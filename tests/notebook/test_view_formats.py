@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbconvert.exporters import HTMLExporter, LatexExporter
 
-from nbcontainer.commands.doctor import Check, Report
+from nbcontainer.commands.doctor.report import Check, Report
 from nbcontainer.commands.views import CellRow, Changes, ContainerRow, ImageRow, UsageRow, listings
 from nbcontainer.containers.diff import Change
 from nbcontainer.outcome import Outcome, Reason

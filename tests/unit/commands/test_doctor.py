@@ -14,19 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.commands.doctor import (
-    LIMITED,
-    MISSING,
-    OK,
-    PATIENCE,
-    PROBES,
-    Check,
-    ProbeContext,
-    Report,
-    diagnose,
-    look_at_busybox,
-    look_at_volumes,
-)
+from nbcontainer.commands.doctor.checks import PROBES, ProbeContext, look_at_busybox, look_at_volumes
+from nbcontainer.commands.doctor.examination import PATIENCE, diagnose
+from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK, Check, Report
 from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.builtin.busybox import INSTALL_BUSYBOX
 from nbcontainer.linux.procfs import Mount

@@ -1,4 +1,4 @@
-"""`doctor`: checks what this machine supports by trying it, and says how to fix what it does not support.
+"""The checks of `doctor`: what is tried on this machine, in the order of the report.
 
 The texts are those of a cell that cannot start: they come from the steps (`nbcontainer.sandbox.steps.base`) and from
 `nbcontainer.sandbox.diagnosis`.
@@ -6,105 +6,35 @@ The texts are those of a cell that cannot start: they come from the steps (`nbco
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
-import threading
-import time
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from nbcontainer.commands.doctor_probes import ProbeEnvironment
-from nbcontainer.commands.views.simple import Lines
-from nbcontainer.containers.engine import Engine
+from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.containers.mounts import NOT_ADMIN, UNMAPPED
-from nbcontainer.errors import ContainerError, NbcontainerError, NetworkUnavailable, SetupFailed, StoreError
+from nbcontainer.errors import ContainerError, NetworkUnavailable, SetupFailed, StoreError
 from nbcontainer.images.builtin import busybox
-from nbcontainer.rendering.fields import Sign, State
 from nbcontainer.rendering.quantities import size
-from nbcontainer.rendering.table import Table
-from nbcontainer.rendering.text import columns
 from nbcontainer.sandbox import diagnosis as machines
-from nbcontainer.sandbox.apparmor import profile
 from nbcontainer.sandbox.cgroups import hierarchy
-from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.overlay import UPPER_ADVICE, upper_refused
 from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.store.errors import FREE_SPACE
-from nbcontainer.store.layout import default_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from nbcontainer.commands.grammar import Words
+    from nbcontainer.sandbox.diagnosis import Machine
     from nbcontainer.sandbox.userns.idmap import IdMap
-
-_T = TypeVar("_T")
-
-OK, LIMITED, MISSING = "ok", "limited", "missing"
-"""A check's states: it works; it works with a limit that is named; it does not work."""
-
-_SIGNS = {OK: Sign.GOOD, LIMITED: Sign.WARN, MISSING: Sign.BAD}
-
-PATIENCE = 10.0
-"""Seconds for the whole examination, which takes a fraction of one: a dead file system may never answer."""
 
 _LITTLE = 200_000_000  # bytes; an image of a distribution
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: its state, what was found, and the one thing to do about it (empty where it is ok)."""
-
-    name: str
-    state: str
-    found: str
-    advice: str = ""
-
-    @property
-    def field(self) -> State:
-        """The state, with its sign."""
-        return State(self.state, _SIGNS[self.state])
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an examination found, in the order in which things depend on each other."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything works here, be it with limits."""
-        return all(check.state != MISSING for check in self.checks)
-
-    def __str__(self) -> str:
-        lines = []
-        for check in self.checks:
-            lines.append((check.field.text, check.name, check.found))
-            if check.advice:
-                lines.append(("", "", f"→ {check.advice}"))
-        return columns(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = tuple((check.field, check.name, check.found, check.advice) for check in self.checks)
-        return Table(("state", "check", "found", "what to do"), rows)._repr_html_()
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report for JSON: `ok`, and `checks` with their fields."""
-        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
-
-    as_json = as_dict
-
-
 class ProbeRunner(Protocol):
-    """Tries things: `nbcontainer.commands.doctor_probes.ProbeEnvironment`, or a test's simulated machine."""
+    """Tries things: `nbcontainer.commands.doctor.probe_environment.ProbeEnvironment`, or a test's simulated machine."""
 
     @property
     def has_busybox(self) -> bool:
@@ -342,82 +272,3 @@ PROBES = (
     Probe("busybox", look_at_busybox),
 )
 """Every check, in the order of the report: a thing comes after what it needs."""
-
-
-def answer(words: Words, store: Engine | Path | None) -> Report | Lines:
-    """Return the report for a store, or the AppArmor profile if the arguments ask for it. Raises `UsageError`."""
-    return Lines(tuple(profile().splitlines())) if words.has("apparmor-profile") else examine(store)
-
-
-def examine(store: Engine | Path | None = None, machine: Machine | None = None) -> Report:
-    """Examines this machine for the store of an engine, or at a path (host), by default the user's.
-
-    Everything is tried in throw-away containers and directories, of which nothing stays. It ends within `PATIENCE`.
-    """
-    machine = machine or Machine()
-    path = store.store.path if isinstance(store, Engine) else store or default_path()
-    bench = ProbeEnvironment(path.absolute(), idmap.choose(machine))
-    end = time.monotonic() + PATIENCE
-    try:
-        refused = _make(bench, end)
-        return diagnose(ProbeContext(machine, bench.path, bench.folder, bench, bench.idmap, refused), end)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            _within(end, bench.close)
-
-
-def _make(bench: ProbeEnvironment, end: float) -> StoreError | None:
-    """Makes the bench; why it is not where the store is, None where it is."""
-    try:
-        _within(end - PATIENCE / 2, bench.make)
-    except StoreError as error:
-        refused = error
-    except TimeoutError:
-        refused = StoreError(f"{bench.path} does not answer", hint=UPPER_ADVICE)
-    else:
-        return None
-    with contextlib.suppress(OSError):  # no launcher starts there either, and says so
-        bench.make_elsewhere()
-    return refused
-
-
-def diagnose(patient: ProbeContext, end: float) -> Report:
-    """The report of all probes. None is asked for longer than until `end` (time.monotonic())."""
-    checks: list[Check] = []
-    failures: dict[str, str] = {}
-    for probe in PROBES:
-        try:
-            finding = _within(end, functools.partial(probe.look, patient))
-        except TimeoutError:
-            finding = Finding(MISSING, f"no answer in {PATIENCE:.0f} s")
-        except NbcontainerError as error:
-            finding = Finding(MISSING, error.message, error.hint)
-        except OSError as error:
-            finding = Finding(MISSING, str(error))
-        if finding.state == MISSING:
-            # What fails for the same reason needs no other cure.
-            cause = failures.setdefault(finding.found, probe.name)
-            if cause != probe.name:
-                finding = Finding(MISSING, f"not without {cause}")
-        checks.append(Check(probe.name, *finding))
-    return Report(tuple(checks))
-
-
-def _within(end: float, do: Callable[[], _T]) -> _T:
-    """What `do` returns or raises, or TimeoutError at `end`: a thread that waits for a dead disk is left behind."""
-    answers: list[Future[_T]] = []
-
-    def work() -> None:
-        answer: Future[_T] = Future()
-        try:
-            answer.set_result(do())
-        except BaseException as error:
-            answer.set_exception(error)
-        answers.append(answer)
-
-    thread = threading.Thread(target=work, name="nbcontainer-doctor", daemon=True)
-    thread.start()
-    thread.join(max(end - time.monotonic(), 0.1))
-    if not answers:
-        raise TimeoutError
-    return answers[0].result()

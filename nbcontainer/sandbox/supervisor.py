@@ -13,7 +13,7 @@ from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.supervision.keyboard import Keyboard
-from nbcontainer.sandbox.supervision.outputs import Outputs, lost
+from nbcontainer.sandbox.supervision.lent_outputs import Outputs, lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -102,6 +102,12 @@ SHAPES: list[dict[str, object]] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher that a test starts anew has the compiled one, whatever the other tests have."""
+    monkeypatch.setenv(program.SWITCH, "1")
+
+
 @pytest.fixture(scope="module")
 def compiled(store_path: Path, _containers_work: str) -> Iterator[Engine]:
     """An engine whose containers have a compiled init."""
@@ -422,7 +428,6 @@ def test_a_server_that_cannot_start_is_tried_again(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return start_server(*arguments)
 
-    monkeypatch.setenv(program.SWITCH, "1")
     monkeypatch.setattr(connection, "start_server", start)
     engine = Engine(compiled.store.path)
     try:
@@ -432,11 +437,8 @@ def test_a_server_that_cannot_start_is_tried_again(
         engine.close()
 
 
-def test_a_server_that_was_killed_is_replaced_with_all_that_it_had(
-    compiled: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_was_killed_is_replaced_with_all_that_it_had(compiled: Engine) -> None:
     """No init of the new one begins before its launcher shows the directories of the host again."""
-    monkeypatch.setenv(program.SWITCH, "1")
     look = "test -x /bin/sh && echo here"
     assert _run_in(compiled, "host", look).text == "here"
     server = compiled.launcher.connection.helper

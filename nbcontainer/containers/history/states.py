@@ -25,12 +25,11 @@ class States:
     def __init__(self, store: Path) -> None:
         self.journals = Journals(store / JOURNALS)
         self.flats = Flats(store)
-        self._known: dict[str, dict[int, State]] = {}
-        self._count = 0
+        self._known: dict[StateId, State] = {}
 
     def get(self, wanted: StateId) -> State:
         """Return a state by its id. Raises `ContainerDamaged` if it is missing or cannot be read, `OSError`."""
-        if (known := self._recall(wanted.journal, wanted.number)) is not None:
+        if (known := self._known.get(wanted)) is not None:
             return known
         try:
             line = self.journals.line(wanted.journal, wanted.number)
@@ -43,8 +42,7 @@ class States:
     def find(self, wanted: StateId) -> State | None:
         """Return a state by its id, None if its journal does not have it. Raises `ContainerDamaged`, `OSError`."""
         try:
-            known = self._recall(wanted.journal, wanted.number)
-            there = known is not None or self.journals.line(wanted.journal, wanted.number) is not None
+            there = wanted in self._known or self.journals.line(wanted.journal, wanted.number) is not None
         except ValueError as error:
             raise _damaged(wanted, error) from error
         return self.get(wanted) if there else None
@@ -55,7 +53,7 @@ class States:
         if line is None:
             return None
         try:
-            if (known := self._recall(journal, number_of(line))) is not None:
+            if (known := self._known.get(StateId(journal, number_of(line)))) is not None:
                 return known
             return self._keep(State.from_line(journal, line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -66,7 +64,7 @@ class States:
         found = []
         for line in self.journals.lines(journal):
             try:
-                state = self._recall(journal, number_of(line))
+                state = self._known.get(StateId(journal, number_of(line)))
                 found.append(state or self._keep(State.from_line(journal, line)))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise _damaged(StateId(journal, -1), error) from error
@@ -85,13 +83,13 @@ class States:
 
     def forget(self, journal: str) -> None:
         """Forget the states of a journal that are in memory: some were dropped from it."""
-        self._count -= len(self._known.pop(journal, ()))
+        for known in [state for state in self._known if state.journal == journal]:
+            del self._known[known]
 
     def drop(self, journal: str) -> None:
         """Remove a journal. No state follows from those in it. Raises `OSError`."""
         self.journals.remove(journal)
         self.flats.files.remove(journal)
-        self.forget(journal)
 
     def drop_all_but(self, used: set[str], sessions: set[str]) -> int:
         """Remove the journals that are not `used`; return how many. Call with the store's exclusive lock held.
@@ -105,15 +103,10 @@ class States:
         return len(unused)
 
     def _keep(self, state: State) -> State:
-        if self._count >= _KEPT:
-            self._known, self._count = {}, 0
-        kept = self._known.setdefault(state.id.journal, {})
-        self._count += state.id.number not in kept
-        kept[state.id.number] = state
+        if len(self._known) >= _KEPT:
+            self._known.clear()
+        self._known[state.id] = state
         return state
-
-    def _recall(self, journal: str, number: int) -> State | None:
-        return self._known.get(journal, {}).get(number)
 
 
 def _damaged(state: StateId, error: Exception) -> ContainerDamaged:

@@ -26,8 +26,12 @@ _ADVICE = {
 
 
 def store_error(do: str, path: Path | str, error: OSError) -> StoreError:
-    """Return the `StoreError` for an `OSError`, with a hint by its number. `do` is the operation that failed."""
-    return StoreError(f"cannot {do} at {path}: {error.strerror or error}", hint=_ADVICE.get(error.errno or 0, ""))
+    """Return the `StoreError` for an `OSError`, with a hint by its number.
+
+    `do` is the operation that failed, `path` (host) what it failed on, empty if that is not known.
+    """
+    place = f" at {path}" if str(path) else ""
+    return StoreError(f"cannot {do}{place}: {error.strerror or error}", hint=_ADVICE.get(error.errno or 0, ""))
 
 
 class store_errors:  # noqa: N801 - a context manager like those of contextlib; each cell uses it a few times

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from nbcontainer.errors import SetupFailed, StoreError
-from nbcontainer.mapping import worker
+from nbcontainer.mapping import answers, worker
 from nbcontainer.mapping.lifeline import Runs
 
 if TYPE_CHECKING:
@@ -77,3 +78,14 @@ def test_an_item_that_ran_is_not_run_twice(monkeypatch: pytest.MonkeyPatch, erro
     with pytest.raises(type(error)):
         _run(monkeypatch, calls)
     assert len(calls) == 1
+
+
+def test_an_error_without_a_file_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what failed and why, and what to do."""
+
+    def answer(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(worker._Item, "answer", answer)
+    error = answers.error_of(worker.perform({}, runs=Runs())["error"])
+    assert str(error) == "cannot run an item of a map: Too many open files; raise the limit on open files (ulimit -n)"

@@ -63,7 +63,7 @@ def _ipv6_addresses(scope: str) -> list[ipaddress.IPv6Address]:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody has now, on any address of this machine's."""
+    """A port that is free on each address of this machine."""
     with socket.socket(socket.AF_INET6 if Path("/proc/net/if_inet6").exists() else socket.AF_INET, kind) as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])

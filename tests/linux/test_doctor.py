@@ -29,7 +29,7 @@ from nbcontainer.sandbox.userns.idmap import range_refusal
 from nbcontainer.store.errors import FREE_SPACE
 from nbcontainer.store.layout import MEMORY, Store
 from tests.requirements import require, require_plain_user, require_root
-from tests.running import DEADLINE, descendants, mounts
+from tests.running import DEADLINE, descendants, mounts, open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,7 +159,7 @@ def test_nothing_is_left_behind(engine: Engine, tmp_path: Path, there: bool) -> 
     def everything() -> tuple[object, ...]:
         folder = engine.store.path
         files = {str(path.relative_to(folder)) for name in ("", "tmp", "layers") for path in (folder / name).iterdir()}
-        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        descriptors = open_descriptors()
         groups = sum(1 for _ in Path("/sys/fs/cgroup").rglob(f"nbcontainer-{os.getpid()}-*"))
         own = [line for line in mounts() if str(folder) in line or str(tmp_path) in line]  # other tests mount, too
         return files, set(tmp_path.iterdir()), memory(), descendants(os.getpid()), own, descriptors, groups

@@ -38,6 +38,7 @@ from tests.running import (
     descendants,
     init_of,
     marker,
+    open_descriptors,
     pidfds,
     processes_with,
     run_script,
@@ -312,7 +313,7 @@ def test_many_cells_leave_nothing(engine: Engine, cell: Cell, tool: str) -> None
         spares.collect_all()
         launcher = len(list(Path(f"/proc/{engine.launcher.pid}/fd").iterdir())) if os.geteuid() == 0 else 0
         waiting = len(spares.ready)  # each is a pidfd and a socket here, and a pidfd in the launcher
-        return helpers(), len(list(Path("/proc/self/fd").iterdir())) - 2 * waiting, max(0, launcher - waiting)
+        return helpers(), open_descriptors() - 2 * waiting, max(0, launcher - waiting)
 
     def is_within(after: tuple[list[int], int, int], before: tuple[list[int], int, int]) -> bool:
         return after[0] == [] and after[1] <= before[1] and after[2] <= before[2]

@@ -24,7 +24,7 @@ from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES
 from tests.requirements import require, require_root
-from tests.running import all_dead, pidfds, run_script
+from tests.running import all_dead, open_descriptors, pidfds, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def test_no_more_files_is_one_line(cell: Cell, engine: Engine) -> None:
     said = set()
     try:
         for more in range(40):
-            here = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+            here = open_descriptors()
             resource.setrlimit(resource.RLIMIT_NOFILE, (here + more, hard))
             try:
                 assert cell("echo works").text == "works"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from nbcontainer.containers.writes.ending import EndingContainers
 from nbcontainer.sandbox.handle import readable
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,10 +71,10 @@ def test_without_descriptors_the_cell_itself_waits(monkeypatch: pytest.MonkeyPat
 
 def test_a_container_is_closed_before_it_has_ended() -> None:
     """Its owner may close the handle at any time; no descriptor is left."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = open_descriptors()
     ending = EndingContainers()
     with _init() as one:
         ending.add(one)
     ending.wait()
     ending.wait()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_descriptors() == before

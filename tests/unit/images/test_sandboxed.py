@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.images import sandboxed
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LAYERS = [f"layer{number}" for number in range(20)]
 
@@ -46,10 +47,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_descriptors_are_closed(root: Path, do: Callable[[], object]) -> None:
     """After a function on many layers, as many descriptors are open as before."""
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = open_descriptors()
     do()
     assert root.exists()
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert open_descriptors() == before
 
 
 def test_layers_are_listed_one_by_one(root: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nbcontainer.linux.paths import LINKS_MAX, resolve, resolve_existing
+from tests.running import open_descriptors
 
 
 @pytest.fixture
@@ -95,10 +96,10 @@ def test_no_more_links_than_in_the_kernel(tmp_path: Path) -> None:
 def test_what_is_not_there(path: str, top: Path) -> None:
     """A missing name, and a name below a file, are the kernel's errors; nothing stays open."""
     (top / "dangling").symlink_to("nowhere")
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = open_descriptors()
     with pytest.raises((FileNotFoundError, NotADirectoryError)):
         resolve(top / path)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_descriptors() == before
 
 
 def test_a_descriptor_leads_to_what_was_found(top: Path) -> None:
@@ -135,7 +136,7 @@ def test_what_is_there_of_a_path(top: Path) -> None:
 
 
 def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return open_descriptors()
 
 
 def test_a_failing_call_leaves_no_descriptor(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:

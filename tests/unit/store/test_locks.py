@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.store.locks import lock_in_place, open_lock, try_lock
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +35,10 @@ def is_locked(path: Path) -> bool:
 def test_a_lock_that_is_held_is_an_error_or_awaited(lock: Path) -> None:
     """Without a function to call before the wait, it is an error, and no descriptor stays open."""
     held = lock_in_place(lock)
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = open_descriptors()
     with pytest.raises(BlockingIOError):
         lock_in_place(lock)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert open_descriptors() == before
     os.close(lock_in_place(lock, wait=lambda: os.close(held)))
 
 

@@ -27,6 +27,7 @@ from nbcontainer.images.layers.pack import Packed, pack_layer, pack_tree
 from nbcontainer.images.layers.unpack import unpack
 from tests.fuzzing import examples
 from tests.requirements import require, require_root
+from tests.running import open_descriptors
 from tests.unit.images.in_process import ROOT, opened
 from tests.unit.images.tars import snapshot
 
@@ -592,7 +593,7 @@ def test_deep_and_wide_trees_with_few_descriptors(place: Path) -> None:
     for number in range(100):
         (place / "tree" / f"w{number}").mkdir()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(list(Path("/proc/self/fd").iterdir()))
+    used = open_descriptors()
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, limit[1]))
     try:
         packed = pack(place / "tree", place / "tar")

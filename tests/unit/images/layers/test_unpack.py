@@ -25,6 +25,7 @@ from nbcontainer.images.layers.compression import Compression
 from nbcontainer.images.layers.limits import Limits
 from nbcontainer.images.layers.unpack import media_type
 from tests.requirements import require
+from tests.running import open_descriptors
 from tests.unit.images import tars
 
 if sys.version_info >= (3, 14):
@@ -238,7 +239,7 @@ def test_no_process_and_no_descriptor_is_left(unpacker: Unpacker) -> None:
 
     def state() -> tuple[int, str]:
         children = Path(f"/proc/self/task/{os.getpid()}/children")
-        return len(list(Path("/proc/self/fd").iterdir())), children.read_text() if children.exists() else ""
+        return open_descriptors(), children.read_text() if children.exists() else ""
 
     before = state()
     unpacker(SMALL)

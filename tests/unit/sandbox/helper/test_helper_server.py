@@ -15,7 +15,7 @@ from tests.running import open_descriptors
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_too_many_descriptors_are_an_error_that_says_so(room: int) -> None:
-    """An answer whose descriptors this process may not have is no lost server; those that came are closed."""
+    """Descriptors that this process may not have are EMFILE, and the server goes on; those that came are closed."""
     ours, theirs = protocol.pair()
     with ours, theirs:
         helper_server.send(theirs, b"answer", [0, 1])

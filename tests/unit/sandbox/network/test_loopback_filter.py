@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from nbcontainer.errors import NetworkUnavailable
 from nbcontainer.linux import netdevice
 from nbcontainer.linux.bpf import BpfProgram
 from nbcontainer.sandbox.network.loopback_filter import FILTER, guard
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +98,8 @@ def test_who_may_not_trace_the_program_has_no_network(monkeypatch: pytest.Monkey
 def test_a_program_without_a_tap_has_no_network() -> None:
     """A process with descriptors and none of a tap, as this one, is refused, and leaves none behind here."""
     pidfd = os.pidfd_open(os.getpid())
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     with pytest.raises(NetworkUnavailable, match="no such interface"):
         guard(pidfd, "eth0")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_descriptors() == before
     os.close(pidfd)

@@ -13,7 +13,7 @@ import pytest
 
 from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.handle import ContainerHandle, readable
 from nbcontainer.sandbox.supervision.lending import Lending
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 from tests.running import DEADLINE
@@ -104,7 +104,8 @@ def test_the_borrower_hands_on_what_comes_while_it_has_the_outputs(supervised: S
     """Output comes from the borrower's thread alone until it gives the outputs back, and from the supervisor's then."""
     assert supervised.lending.borrow()
     supervised.write(b"one")
-    time.sleep(0.05)
+    assert readable(supervised.reader)
+    assert not readable(supervised.lending.gate)  # which the supervisor polls
     assert supervised.taken == []
     supervised.take()
     supervised.lending.give_back()
@@ -181,11 +182,13 @@ def test_an_error_of_the_borrower_is_that_of_the_supervision(supervised: Supervi
 def test_a_closed_bell_can_be_rung(supervised: Supervised) -> None:
     """A late ring does nothing: it writes to no descriptor that has the number now."""
     supervised.end()
-    supervised.lending.close()
     reader, writer = os.pipe2(os.O_NONBLOCK)
+    number = supervised.lending._bell
+    supervised.lending.close()
+    os.dup2(writer, number)
     try:
         supervised.lending.ring()
         with pytest.raises(BlockingIOError):
             os.read(reader, 8)
     finally:
-        protocol.close((reader, writer))
+        protocol.close((reader, writer, number))

@@ -61,5 +61,5 @@ class Messages:
         return None
 
     def empty(self) -> bool:
-        """Return whether there is no message now."""
+        """Return whether it has no message."""
         return self._queue.empty()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _AWAITED = (signal.SIGCHLD, signal.SIGIO, *FORWARDED)
 _EXPECTATIONS = 512
 _ENCODED = 128
-"""How many are kept; each cell has some steps of its own, with names that no other one has."""
+"""How many are kept; a cell with volumes, say, has steps that no other one has."""
 _TEXT_LIMIT = 1 << 16
 """Bytes of one outcome; a longer one is asked for each time."""
 

@@ -1,1 +1,1 @@
-"""The parts of the supervision of a container: what is reported of it, its keyboard, and its lent outputs."""
+"""The parts of the supervision of a container: its keyboard, and its outputs, which it lends."""

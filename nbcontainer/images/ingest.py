@@ -22,7 +22,7 @@ from nbcontainer.oci import descriptors, names, selection
 from nbcontainer.progress import Stopped
 from nbcontainer.store import durability
 from nbcontainer.store.errors import store_error
-from nbcontainer.store.partial_blobs import Partial, WrongBytes
+from nbcontainer.store.partial_blobs import Partial, WrongBytes, lock_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,10 +46,6 @@ class _Fetched:
 
     partial: Partial
     staged: StagedTree
-
-
-class _ResumedWrong(WrongBytes):
-    """The bytes of a blob are wrong, and the first of them are from an earlier attempt."""
 
 
 class Ingest:
@@ -114,8 +110,9 @@ class Ingest:
     def _layers(self, layers: Sequence[LayerRecord]) -> Iterator[list[_Fetched]]:
         """Fetch and unpack layers, a few at once. Layers that were not adopted are removed at the end."""
         stacks = [contextlib.ExitStack() for _ in layers]
-        jobs = [functools.partial(self._bring, *pair) for pair in zip(layers, stacks, strict=True)]
         try:
+            partials = self._locked(layers, stacks)
+            jobs = [functools.partial(self._bring, *one) for one in zip(layers, partials, stacks, strict=True)]
             yield run_jobs(jobs, self._tracker, threads=_AT_ONCE, name="layer", abort=self._source.abort)
         except OSError as error:
             raise store_error("bring an image into the store", self._store.path, error) from error
@@ -123,31 +120,14 @@ class Ingest:
             for stack in stacks:
                 stack.close()
 
-    # One layer, in a thread of its own
-
-    def _bring(self, layer: LayerRecord, stack: contextlib.ExitStack) -> _Fetched:
-        """Fetch and unpack one layer. If bytes of an earlier attempt were wrong, they are dropped and fetched again."""
-        part = self._tracker.part()
-        try:
-            fetched = self._attempt(layer, part, stack)
-        except _ResumedWrong:
-            fetched = self._attempt(layer, part, stack)
-        part.finish()
-        self._staging.notices.extend(f"layer {layer.blob.digest[:19]}…: {note}" for note in fetched.staged.notes)
-        return fetched
-
-    def _attempt(self, layer: LayerRecord, part: Part, stack: contextlib.ExitStack) -> _Fetched:
-        self._tracker.check()
-        with contextlib.ExitStack() as attempt:
+    def _locked(self, layers: Sequence[LayerRecord], stacks: Sequence[contextlib.ExitStack]) -> list[Partial]:
+        """Lock the blob of each layer, until its stack is closed. Waits for transfers that have some of them."""
+        partials: dict[str, Partial] = {}
+        for layer, stack in sorted(zip(layers, stacks, strict=True), key=lambda pair: lock_order(pair[0].blob)):
             partial = self._open(layer)
-            attempt.callback(partial.close, keep=self._source.remote)
-            try:
-                tree = self._fetch_and_unpack(layer, partial, part, attempt)
-            except WrongBytes as error:
-                partial.close(keep=False)
-                raise _ResumedWrong(error.message) if partial.resumed else error from None
-            stack.push(attempt.pop_all())
-        return _Fetched(partial, tree)
+            partials[layer.blob.digest] = partial
+            stack.callback(partial.close, keep=self._source.remote)
+        return [partials[layer.blob.digest] for layer in layers]
 
     def _open(self, layer: LayerRecord) -> Partial:
         candidate = self._source.candidate(layer.blob)
@@ -156,6 +136,34 @@ class Ingest:
         finally:
             if candidate is not None:
                 os.close(candidate)
+
+    # One layer, in a thread of its own
+
+    def _bring(self, layer: LayerRecord, partial: Partial, stack: contextlib.ExitStack) -> _Fetched:
+        """Fetch and unpack one layer. If bytes of an earlier attempt were wrong, they are dropped and fetched again."""
+        part = self._tracker.part()
+        partial.resume()
+        try:
+            try:
+                tree = self._attempt(layer, partial, part, stack)
+            except WrongBytes:
+                if not partial.resumed:
+                    raise
+                partial.restart()
+                tree = self._attempt(layer, partial, part, stack)
+        except WrongBytes:
+            partial.close(keep=False)
+            raise
+        part.finish()
+        self._staging.notices.extend(f"layer {layer.blob.digest[:19]}…: {note}" for note in tree.notes)
+        return _Fetched(partial, tree)
+
+    def _attempt(self, layer: LayerRecord, partial: Partial, part: Part, stack: contextlib.ExitStack) -> StagedTree:
+        self._tracker.check()
+        with contextlib.ExitStack() as attempt:
+            tree = self._fetch_and_unpack(layer, partial, part, attempt)
+            stack.push(attempt.pop_all())
+        return tree
 
     def _fetch_and_unpack(
         self, layer: LayerRecord, partial: Partial, part: Part, stack: contextlib.ExitStack

@@ -1,13 +1,14 @@
 """Blobs that are being transferred, in the store's `partial`: hashed as they come, and kept for the next attempt.
 
 One process at a time holds each of them, with flock(2) on the file; a process that waited for the lock finds the blob
-done. A file without a lock is left from an interrupted transfer: the next transfer resumes it, and a cleanup removes it
-after a day.
+done. A transfer locks all its blobs first, in the order of `lock_order`, so that no two wait for each other. A file
+without a lock is left from an interrupted transfer: the next transfer resumes it, and a cleanup removes it after a day.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import threading
@@ -33,6 +34,11 @@ _CHUNK = 1 << 20
 _RETRY = 0.05  # seconds between two attempts to lock a file
 
 
+def lock_order(blob: Descriptor) -> str:
+    """Return the key by which a transfer sorts blobs before it makes a `Partial` of each: the name of its file."""
+    return blob.digest.partition(":")[2]
+
+
 class WrongBytes(ImageError):
     """The bytes of a blob differ from its descriptor: another digest or size."""
 
@@ -40,27 +46,22 @@ class WrongBytes(ImageError):
 class Partial:
     """One blob of `blob.size` bytes, of which the file has `have`. Writer and followers may be different threads.
 
-    The bytes that the file has at first are hashed too, so that `finish` checks all of them; `resumed` says whether
-    there were any. `candidate` is a descriptor of a private file that can become the blob; the caller closes it.
-    `fd` reads and writes the file until `close`. Raises `Stopped`, `OSError`.
+    It is locked until `close`, and empty until `resume`. `candidate` is a descriptor of a private file that can become
+    the blob; the caller closes it. `fd` reads and writes the file until `close`. Raises `Stopped`, `OSError`.
     """
 
     def __init__(self, store: Store, blob: Descriptor, tracker: Tracker, candidate: int | None = None) -> None:
         self.blob = blob
-        self.path = store.path / "partial" / blob.digest.partition(":")[2]
+        self.path = store.path / "partial" / lock_order(blob)
         self._store = store
         self._tracker = tracker
         self._grown = threading.Condition()
         self._failed = False
         self._hash = hashlib.new(algorithm_of(self.blob.digest))
         self.have = 0
-        self.fd = self._open(candidate, fresh=False)
-        try:
-            self._hash_existing()
-        except BaseException:
-            os.close(self.fd)
-            raise
-        self.resumed = self.have > 0
+        self.resumed = False
+        """Whether there were bytes at first."""
+        self.fd = self._open(candidate)
 
     def _prepare(self, candidate: int | None) -> None:
         """Link a whole file to the path: the store's blob or the candidate. Does nothing if the path exists."""
@@ -80,14 +81,14 @@ class Partial:
         """Return whether an empty file was made here after the process before had stored the whole blob."""
         return os.fstat(fd).st_size == 0 and self.blob.size > 0 and self._store.blobs.path(self.blob.digest).exists()
 
-    def _open(self, candidate: int | None, *, fresh: bool) -> int:
-        looked_again = fresh
+    def _open(self, candidate: int | None) -> int:
+        looked_again = False
         while True:
-            if not fresh:
-                self._prepare(candidate)
+            self._prepare(candidate)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 while not try_lock(fd):
+                    self._tracker.show()
                     self._tracker.pause(_RETRY)
                 with contextlib.suppress(FileNotFoundError):
                     if self.path.stat().st_ino == os.fstat(fd).st_ino:
@@ -100,23 +101,33 @@ class Partial:
                 raise
             os.close(fd)  # the process that had it locked has moved it to the blobs, or removed it
 
-    def _hash_existing(self) -> None:
+    def resume(self) -> None:
+        """Hash the bytes that the file has at first, so that `finish` checks all; wrong ones are dropped.
+
+        Raises `Stopped`, `OSError`.
+        """
         if os.fstat(self.fd).st_size > self.blob.size:
-            self._restart()
+            self.restart()
         while data := os.pread(self.fd, _CHUNK, self.have):
             self._tracker.check()
             self._hash.update(data)
             self.have += len(data)
         if self.complete and not self._matches:
-            self._restart()
+            self.restart()
+        self.resumed = self.have > 0
 
-    def _restart(self) -> None:
-        """Begin with a new file: the old one may be another name of a blob."""
-        self.path.unlink()
+    def restart(self) -> None:
+        """Begin with an empty file: the old one may be another name of a blob. The blob stays locked.
+
+        Nothing may follow the blob meanwhile. Raises `OSError`.
+        """
+        with self._store.incoming() as (path, made):
+            try_lock(made)  # nothing else has this file
+            path.rename(self.path)
+            fresh = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC)  # the lock is that of both (flock(2))
         os.close(self.fd)
-        self.fd = self._open(None, fresh=True)
+        self.fd, self.have, self.resumed, self._failed = fresh, 0, False, False
         self._hash = hashlib.new(algorithm_of(self.blob.digest))
-        self.have = 0
 
     @property
     def complete(self) -> bool:

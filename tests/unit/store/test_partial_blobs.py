@@ -23,6 +23,13 @@ DATA = b"0123456789" * 1000
 BLOB = descriptors.Descriptor(oci.LAYER, descriptors.digest_of(DATA), len(DATA))
 
 
+def resumed(store: Store, blob: descriptors.Descriptor, tracker: Tracker, candidate: int | None = None) -> Partial:
+    """A partial blob that is locked, with the bytes that are there."""
+    begun = Partial(store, blob, tracker, candidate)
+    begun.resume()
+    return begun
+
+
 @pytest.fixture
 def tracker() -> Tracker:
     """The count of one piece of work."""
@@ -31,10 +38,10 @@ def tracker() -> Tracker:
 
 def test_a_blob_comes_in_parts(store: Store, tracker: Tracker) -> None:
     """What one try has written the next goes on from, and the whole is checked."""
-    first = Partial(store, BLOB, tracker)
+    first = resumed(store, BLOB, tracker)
     first.write(DATA[:4000])
     first.close(keep=True)
-    second = Partial(store, BLOB, tracker)
+    second = resumed(store, BLOB, tracker)
     assert (second.have, second.resumed) == (4000, True)
     second.write(DATA[4000:])
     second.finish()
@@ -48,7 +55,7 @@ def test_a_blob_comes_in_parts(store: Store, tracker: Tracker) -> None:
 def test_what_nobody_wants_is_not_kept(store: Store, tracker: Tracker) -> None:
     """A partial blob that is not worth keeping, and one without a byte, are gone when they are closed."""
     for keep, data in ((False, DATA[:10]), (True, b"")):
-        begun = Partial(store, BLOB, tracker)
+        begun = resumed(store, BLOB, tracker)
         begun.write(data)
         begun.close(keep=keep)
         assert list((store.path / "partial").iterdir()) == []
@@ -57,7 +64,7 @@ def test_what_nobody_wants_is_not_kept(store: Store, tracker: Tracker) -> None:
 @pytest.mark.parametrize("data", [DATA[:-1] + b"x", DATA[:-1]], ids=["other bytes", "too few"])
 def test_wrong_bytes_are_refused(store: Store, tracker: Tracker, data: bytes) -> None:
     """A blob with another digest, or fewer bytes, does not finish."""
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     begun.write(data)
     with pytest.raises(WrongBytes):
         begun.finish()
@@ -66,7 +73,7 @@ def test_wrong_bytes_are_refused(store: Store, tracker: Tracker, data: bytes) ->
 
 def test_more_bytes_than_promised_are_refused_at_once(store: Store, tracker: Tracker) -> None:
     """The first byte too many is an error: no disk is filled by a blob without an end."""
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     begun.write(DATA)
     with pytest.raises(WrongBytes, match="has more than the expected"):
         begun.write(b"x")
@@ -77,7 +84,7 @@ def test_more_bytes_than_promised_are_refused_at_once(store: Store, tracker: Tra
 def test_a_wrong_rest_is_thrown_away(store: Store, tracker: Tracker, left: bytes) -> None:
     """What cannot be the beginning of the blob is not gone on from."""
     (store.path / "partial" / BLOB.digest[7:]).write_bytes(left)
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     assert begun.have == 0
     begun.close(keep=False)
 
@@ -86,7 +93,7 @@ def test_a_damaged_blob_is_replaced(store: Store, tracker: Tracker) -> None:
     """A blob of the store that is no longer right is brought in again, in another file."""
     damaged = b"y" * len(DATA)
     store.blobs.path(BLOB.digest).write_bytes(damaged)
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     assert begun.have == 0
     begun.write(DATA)
     assert store.blobs.path(BLOB.digest).read_bytes() == damaged
@@ -100,7 +107,7 @@ def test_a_damaged_blob_is_replaced(store: Store, tracker: Tracker) -> None:
 def test_a_blob_of_the_store_need_not_come_again(store: Store, tracker: Tracker) -> None:
     """A blob that the store has is whole at once, and stays where it is."""
     store.blobs.path(BLOB.digest).write_bytes(DATA)
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     assert begun.complete
     begun.finish()
     begun.close(keep=False)
@@ -112,7 +119,7 @@ def test_a_file_is_taken_over(store: Store, tracker: Tracker, tmp_path: Path) ->
     path = tmp_path / "file"
     path.write_bytes(DATA)
     fd = os.open(path, os.O_RDONLY)
-    begun = Partial(store, BLOB, tracker, fd)
+    begun = resumed(store, BLOB, tracker, fd)
     os.close(fd)
     assert begun.complete
     with store.lock():
@@ -123,12 +130,12 @@ def test_a_file_is_taken_over(store: Store, tracker: Tracker, tmp_path: Path) ->
 
 def test_the_second_waits_for_the_first(store: Store, tracker: Tracker) -> None:
     """Who wants a blob that another is bringing in waits, and then finds it in the store."""
-    first = Partial(store, BLOB, tracker)
+    first = resumed(store, BLOB, tracker)
     first.write(DATA)
     found: list[int] = []
 
     def second() -> None:
-        waited = Partial(store, BLOB, tracker)
+        waited = resumed(store, BLOB, tracker)
         found.append(waited.have)
         waited.close(keep=False)
 
@@ -147,7 +154,7 @@ def test_a_blob_stored_meanwhile_is_not_fetched_again(
     store: Store, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first stores the blob after the second has looked for it, and before that one makes its own file."""
-    first = Partial(store, BLOB, tracker)
+    first = resumed(store, BLOB, tracker)
     first.write(DATA)
     prepare = Partial._prepare
     looked: list[Partial] = []
@@ -162,9 +169,26 @@ def test_a_blob_stored_meanwhile_is_not_fetched_again(
         looked.append(waiting)
 
     monkeypatch.setattr(Partial, "_prepare", end_first)
-    second = Partial(store, BLOB, tracker)
+    second = resumed(store, BLOB, tracker)
     assert second.have == len(DATA)
     second.close(keep=False)
+
+
+def test_a_blob_that_begins_again_stays_locked(store: Store, tracker: Tracker) -> None:
+    """While one drops wrong bytes, no other gets the blob: it waits, and finds the new file when that is released."""
+    begun = resumed(store, BLOB, tracker)
+    begun.write(DATA[:10])
+    begun.restart()
+    assert (begun.have, begun.path.stat().st_size) == (0, 0)
+    given_up = Tracker("second")
+    given_up.stop()
+    with pytest.raises(Stopped):
+        Partial(store, BLOB, given_up)
+    begun.write(DATA)
+    begun.finish()
+    begun.close(keep=True)
+    assert resumed(store, BLOB, tracker).complete
+    assert list((store.path / "tmp").iterdir()) == []
 
 
 def test_waiting_can_be_given_up(store: Store) -> None:
@@ -179,7 +203,7 @@ def test_waiting_can_be_given_up(store: Store) -> None:
 
 def test_followers_see_what_has_come(store: Store, tracker: Tracker) -> None:
     """Who follows a blob gets its length as it grows, and is told when no more will come."""
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     seen: list[int] = []
     saw = threading.Event()
 
@@ -200,7 +224,7 @@ def test_followers_see_what_has_come(store: Store, tracker: Tracker) -> None:
 
 def test_left_overs_are_swept_when_they_are_old(store: Store, tracker: Tracker) -> None:
     """What an interrupted transfer left is found once it is old, and never while somebody holds it."""
-    begun = Partial(store, BLOB, tracker)
+    begun = resumed(store, BLOB, tracker)
     begun.write(DATA[:10])
     assert partial_blobs.left_over(store, 0) == []
     begun.close(keep=True)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import jupyter_kernel_test
 import pytest
+import zmq
 
 from tests.debian import debian_tar
+from tests.notebook.shell_cells import wait_for
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require
 from tests.running import DEADLINE
@@ -15,6 +17,8 @@ from tests.running import DEADLINE
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from jupyter_client.manager import KernelManager
 
 
 class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
@@ -106,6 +110,28 @@ class TestDash(_Suite):
     shell = "dash"
 
 
+def wait_until_idle(manager: KernelManager) -> None:
+    """Returns when a kernel that was just started has sent all that it has: the status of a request comes last.
+
+    It subscribes to the topics of kernels, and not to all: the kernel welcomes the first that subscribes to a topic.
+    """
+    asking = manager.client()
+    asking.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
+    with asking.context.socket(zmq.SUB) as topics:
+        topics.subscribe(b"kernel")
+        topics.connect(asking._make_url("iopub"))
+        asked = ""
+        while True:
+            assert topics.poll(DEADLINE * 1000)
+            _, parts = asking.session.feed_identities(topics.recv_multipart())
+            message = asking.session.deserialize(parts)
+            if message["msg_type"] == "iopub_welcome":  # what is sent from now on arrives
+                asked = asking.kernel_info()
+            if message["parent_header"].get("msg_id") == asked and message["content"] == {"execution_state": "idle"}:
+                break
+    asking.stop_channels()
+
+
 class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
     """A frontend that subscribes is welcomed."""
 
@@ -124,12 +150,9 @@ class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
         require("namespaces", available=not _containers_work, why=_containers_work)
         kernel = ShellKernel(short_path, store_path, ("busybox",))
         kernel.manager.start_kernel(env=kernel.env)  # the first to subscribe is the test
-        asking = kernel.manager.client()
-        asking.start_channels(shell=True, iopub=False, stdin=False, hb=False, control=False)
-        asking.kernel_info()
-        asking.get_shell_msg(timeout=DEADLINE)  # the kernel has sent the status `starting` then
-        asking.stop_channels()
+        wait_until_idle(kernel.manager)
         self.km, self.kc = kernel.manager, kernel.manager.client()
         yield
+        wait_for(self.kc.hb_channel.is_beating)  # one that is stopped before it has begun never ends
         self.kc.stop_channels()
         kernel.manager.shutdown_kernel(now=True)

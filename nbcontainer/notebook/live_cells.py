@@ -13,7 +13,7 @@ from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from nbcontainer.commands.grammar import Words
     from nbcontainer.containers.cells.request import Request
@@ -144,7 +144,7 @@ def run(
     word = words.one(OPTION.name) or ("python" if words.has(python_cells.OPTION.name) else "")
     live = reopen(engine, request, word, running)
     listener = None if live.chosen else progress()
-    with _keyboard(words, shell) as keyboard:
+    with _keyboard(shell) if words.has("interactive") else _NO_KEYBOARD as keyboard:
         outcome, note = live.run(
             request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=listener
         )
@@ -159,12 +159,10 @@ def _check_input(words: Words) -> None:
             raise UsageError(f"{flag} cannot be used in a live container", hint=f"remove {flag}, or use -i")
 
 
-@contextlib.contextmanager
-def _keyboard(words: Words, shell: Any) -> Iterator[Keyboard | None]:
-    if not words.has("interactive"):
-        yield None
-        return
+def _keyboard(shell: Any) -> contextlib.AbstractContextManager[Keyboard]:
     from nbcontainer.notebook.prompts.keyboards import keyboard_of
 
-    with keyboard_of(shell) as keyboard:
-        yield keyboard
+    return keyboard_of(shell)
+
+
+_NO_KEYBOARD = contextlib.nullcontext()

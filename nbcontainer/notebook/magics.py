@@ -323,7 +323,7 @@ class ContainerMagics(Magics):
         streams.on_explained = explained.take
         streams.on_follow = watch = Watch()
         try:
-            container, outcome = (self._run_live if live else self._run_once)(words, request, streams)
+            container, outcome = (self._run_live if live else self._run_once)(engine, words, request, streams)
         except KeyboardInterrupt:  # before the container ran, or when it was being put away
             raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         except SetupFailed as error:
@@ -351,8 +351,8 @@ class ContainerMagics(Magics):
         request = request_of(words, script=script, prompts=prompts, unset_env=unset)
         return python_cells.in_python(request) if words.has(python_cells.OPTION.name) else request
 
-    def _run_once(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
-        engine, progress = self.engine, listener(self.shell)
+    def _run_once(self, engine: Engine, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+        progress = listener(self.shell)
         if not (words.has("tty") or words.has("interactive")):
             return run(engine, request, streams, progress=progress)
         from nbcontainer.notebook.prompts import cell_input
@@ -362,13 +362,13 @@ class ContainerMagics(Magics):
         with cell_input.connected(words, streams, self.shell, launcher):
             return run(engine, request, streams, progress=progress)
 
-    def _run_live(self, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+    def _run_live(self, engine: Engine, words: Words, request: Request, streams: Streams) -> tuple[Container, Outcome]:
         """Run a cell in a live container."""
 
         def progress() -> Listener | None:
             return listener(self.shell)
 
-        return live_cells.run(self.engine, request, streams, words=words, shell=self.shell, progress=progress)
+        return live_cells.run(engine, request, streams, words=words, shell=self.shell, progress=progress)
 
     def _trusts(self, words: Words) -> bool:
         """Return whether the output of a cell is shown as it is."""

@@ -6,6 +6,10 @@ import contextlib
 import os
 import select
 import threading
+import time
+
+_SOON = 150e-6
+"""Seconds for which `ready` looks again and again before it sleeps: to fall asleep and be woken takes half of them."""
 
 
 class Lending:
@@ -20,6 +24,7 @@ class Lending:
         self.over = False
         """Whether the supervisor has them for good. A borrower gives them back then."""
         self._fds: list[int] = []
+        self._soon = _SOON if len(os.sched_getaffinity(0)) > 1 else 0.0  # what writes needs a processor, too
         self._lock = threading.Lock()
         self._bell_lock = threading.RLock()  # a signal handler rings, too
         with contextlib.ExitStack() as stack:
@@ -55,12 +60,20 @@ class Lending:
         that was written before it, and would wait for output that is already taken. The result is empty after that
         time, or if `ring` was called. Only the thread that has the descriptors calls it.
         """
-        found = dict(self._all.poll(patience))
+        found = dict(self._poll(patience))
         if found.pop(self._bell, None):
             os.eventfd_read(self._bell)
         if len(found) < 2:
             return list(found.items())
         return [(fd, found[fd]) for fd in self._fds if fd in found]
+
+    def _poll(self, patience: float | None) -> list[tuple[int, int]]:
+        if self._soon and (patience is None or patience > self._soon):
+            until = time.monotonic() + self._soon
+            while time.monotonic() < until:
+                if found := self._all.poll(0):
+                    return found
+        return self._all.poll(patience)
 
     # The supervisor
 

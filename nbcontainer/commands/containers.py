@@ -13,6 +13,7 @@ from nbcontainer.commands.examples import grouped
 from nbcontainer.commands.explain import EXPLAIN
 from nbcontainer.commands.grammar import Command, Option, similar
 from nbcontainer.commands.images import CHANGE, IMAGE_VERBS, describe
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.verbs.cache_verbs import CACHE
 from nbcontainer.commands.verbs.copying_verb import CP
 from nbcontainer.commands.verbs.diff_verbs import DIFF
@@ -170,8 +171,10 @@ def _drop(call: Invocation, container: Container, name: str) -> None:
 
 def _rm(call: Invocation) -> View:
     with call.engine.background.held():  # what the containers may share with others is looked at once, for all
-        removed = [name for name in call.words.operands if _remove(call, name)]
-    return Note(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+        done, errors = tried(call.words.operands, lambda name: _remove(call, name))
+    removed = ", ".join(name for name, was_there in done if was_there)
+    raise_first(errors, f"removed {removed}" if removed else "")
+    return Note(f"removed {removed}" if removed else "nothing to remove")
 
 
 def _rename(call: Invocation) -> View:

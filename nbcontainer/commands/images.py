@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views import ImageRow, Lines, Note, ProblemRow, StepRow, UsageRow, listings, short, size
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.snapshot import held
@@ -185,18 +186,15 @@ def _tag(call: Invocation) -> View:
 
 
 def _rmi(call: Invocation) -> View:
-    store, gone = call.engine.store, []
-    for word in call.words.operands:
-        try:
-            names = _names_to_drop(call, word)
-        except ImageNotFound:
-            if not call.words.has("force"):
-                raise
-            continue
-        gone += names
-    store.index.drop_images(gone)  # one new index.json for all of them
+    done, errors = tried(call.words.operands, lambda word: _names_to_drop(call, word))
+    gone = list(dict.fromkeys(name for _, names in done for name in names))
+    call.engine.store.index.drop_images(gone)  # one new index.json for all of them
     call.engine.later(lambda: sweep(call.engine))
-    return Note(f"removed {', '.join(gone)}" if gone else "nothing to remove")
+    removed = f"removed {', '.join(gone)}" if gone else ""
+    if call.words.has("force"):
+        errors = [error for error in errors if not isinstance(error, ImageNotFound)]
+    raise_first(errors, removed)
+    return Note(removed or "nothing to remove")
 
 
 def _names_to_drop(call: Invocation, word: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb, count
 from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views import Document, Lines, Note, VolumeRow, listings
 from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.errors import UsageError, VolumeNotFound
@@ -47,16 +48,12 @@ def _inspect(call: Invocation, words: Words) -> View:
 
 
 def _rm(call: Invocation, words: Words) -> View:
-    removed = []
-    for name in words.operands:
-        try:
-            volumes.remove(call.engine, name)
-        except VolumeNotFound:
-            if not words.has("force"):
-                raise
-            continue
-        removed.append(name)
-    return Note(f"removed {', '.join(removed)}" if removed else "nothing to remove")
+    done, errors = tried(words.operands, lambda name: volumes.remove(call.engine, name))
+    removed = f"removed {', '.join(name for name, _ in done)}" if done else ""
+    if words.has("force"):
+        errors = [error for error in errors if not isinstance(error, VolumeNotFound)]
+    raise_first(errors, removed)
+    return Note(removed or "nothing to remove")
 
 
 def _prune(call: Invocation, words: Words) -> View:

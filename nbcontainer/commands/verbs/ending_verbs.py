@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb
 from nbcontainer.commands.grammar import Command, Option
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.verbs.targets import container_of, not_running
 from nbcontainer.commands.views import Lines, Note
 from nbcontainer.containers.active import running_containers, signal_running, stop_running
@@ -23,12 +24,16 @@ _GRACE = Option(("-t", "--timeout", "--time"), "SECONDS", "kill what still runs 
 
 
 def _stop(call: Invocation) -> View:
-    words = []
     grace = _grace(call.words.one("time", "2"))
-    for name in call.words.operands:
+
+    def stop(name: str) -> bool:
         if name not in running_containers(call.engine.store):
             container_of(call.engine, name)  # raises if the container does not exist
-        words.append(f"{name} stopped" if end(call.engine, name, grace) else f"{name} was not running")
+        return end(call.engine, name, grace)
+
+    done, errors = tried(call.words.operands, stop)
+    words = [f"{name} stopped" if ended else f"{name} was not running" for name, ended in done]
+    raise_first(errors, ", ".join(words))
     return Note("\n".join(words))
 
 
@@ -48,13 +53,17 @@ def _grace(text: str) -> float:
 
 def _kill(call: Invocation) -> View:
     engine, number = call.engine, _signal(call.words.one("signal", "SIGKILL"))
-    for name in call.words.operands:
+
+    def kill(name: str) -> None:
         if name not in running_containers(engine.store):
             raise not_running(engine, name)
         if number != signal.SIGKILL or not _killed_here(engine, name):
             signal_running(engine.store, name, number)
-    what = signal.Signals(number).name
-    return Note("\n".join(f"{name} got {what}" for name in call.words.operands))
+
+    done, errors = tried(call.words.operands, kill)
+    words = [f"{name} got {signal.Signals(number).name}" for name, _ in done]
+    raise_first(errors, ", ".join(words))
+    return Note("\n".join(words))
 
 
 def _killed_here(engine: Engine, name: str) -> bool:
@@ -81,14 +90,19 @@ def _signal(text: str) -> int:
 
 def _restart(call: Invocation) -> View:
     grace = _grace(call.words.one("time", "2"))
-    for name in call.words.operands:
+
+    def restart(name: str) -> None:
         job = own_job(call.engine, name)
         if job is None:
             container_of(call.engine, name)  # raises if the container does not exist
             hint = "restart it in the notebook that started it, or run its cell again"
             raise ContainerError(f"container '{name}' has no job of this notebook", hint=hint)
         job.restart(grace)
-    return Note("\n".join(f"{name} restarted" for name in call.words.operands))
+
+    done, errors = tried(call.words.operands, restart)
+    words = [f"{name} restarted" for name, _ in done]
+    raise_first(errors, ", ".join(words))
+    return Note("\n".join(words))
 
 
 def _port(call: Invocation) -> View:

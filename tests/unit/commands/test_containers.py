@@ -26,6 +26,7 @@ from nbcontainer.errors import (
     ImageNotFound,
     NbcontainerError,
     UsageError,
+    VolumeNotFound,
 )
 from nbcontainer.outcome import Outcome, Reason
 from tests.unit.images.in_process import InProcess
@@ -171,6 +172,33 @@ def test_rm_takes_the_container_and_what_only_it_has(verbs: Verbs, dev: Containe
     assert not (store.path / "layers" / layer).exists()
     assert str(verbs("ps")) == "no containers"
     assert store.index.image("base").name == "base"
+
+
+@pytest.mark.usefixtures("dev")
+@pytest.mark.parametrize("line", ["rm nope dev", "rm dev nope", "rmi nope base"])
+def test_what_is_missing_keeps_nothing_else_from_being_removed(verbs: Verbs, line: str) -> None:
+    """`rm` and `rmi` of several remove those that are there, and the error says so; with --force it is none."""
+    removed = line.split()[1] if line.endswith("nope") else line.split()[2]
+    with pytest.raises((ContainerNotFound, ImageNotFound), match=f"'?nope'?.*; removed {removed}"):
+        verbs(line)
+    assert str(verbs(f"{line.replace(' ', ' -f ', 1)}")) == "nothing to remove"
+
+
+@pytest.mark.usefixtures("dev")
+def test_volumes_that_are_there_are_removed(verbs: Verbs) -> None:
+    """`volume rm` of several removes those that are there, and the error says so."""
+    verbs("volume create data")
+    with pytest.raises(VolumeNotFound, match=r"'nope'.*; removed data"):
+        verbs("volume rm nope data")
+    assert str(verbs("volume rm -f nope data")) == "nothing to remove"
+
+
+@pytest.mark.usefixtures("dev")
+@pytest.mark.parametrize("verb", ["stop", "kill", "restart"])
+def test_each_container_is_tried(verbs: Verbs, verb: str) -> None:
+    """`stop`, `kill` and `restart` go on after a container that does not exist, and the error names all that failed."""
+    with pytest.raises(ContainerError, match=r"'nope'.*dev"):
+        verbs(f"{verb} nope dev")
 
 
 def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:

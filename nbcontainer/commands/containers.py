@@ -294,7 +294,7 @@ VERBS: dict[str, Verb] = {
                 "inspect",
                 "[CONTAINER|IMAGE|VOLUME...]",
                 "Show all details, as JSON.",
-                (Option(("-f", "--format"), "PATH.TO.FIELD", "show one value, as in -f config.config.Env"),),
+                (Option(("-f", "--format"), "PATH.TO.FIELD", "show one value, as in -f Config.Env"),),
                 most=999,
             ),
             _inspect,

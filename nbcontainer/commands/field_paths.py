@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from nbcontainer.commands.docker_fields import in_dockers_shape
 from nbcontainer.errors import UsageError
 
 _TEMPLATE = re.compile(r"\{\{\s*(json\s+)?\.?([^{}\s]*)\s*\}\}")
@@ -15,16 +16,29 @@ _SHOWN = 12  # names in a hint
 def rendered(document: Any, path: str) -> str:
     """Return the value at `path` as text.
 
-    The path is `config.Env` or `layers.0`, or as Docker writes it, `{{.config.Env}}` and `{{json .config}}`. Text is
-    shown as it is, other values as JSON. Upper and lower case may differ. Raises `UsageError`.
+    The path is `config.Env` or `layers.0`, or as Docker writes it, `{{.Config.Env}}` and `{{json .Config}}`. Text is
+    shown as it is, other values as JSON. Upper and lower case may differ. A path that begins with a
+    capital, as Docker's do, is looked for in Docker's document first. Raises `UsageError`.
     """
     found = _TEMPLATE.fullmatch(path.strip())
     if found is None and "{{" in path:
-        hint = "write one field, as in -f config.Env or -f '{{.config.Env}}'"
+        hint = "write one field, as in -f Config.Env or -f '{{.Config.Env}}'"
         raise UsageError(f"unsupported template {path!r} for --format", hint=hint)
     names, as_json = (found[2], bool(found[1])) if found else (path.strip().removeprefix("."), False)
-    value = _value(document, names, path)
+    value = _in_either(document, in_dockers_shape(document), names, path)
     return value if isinstance(value, str) and not as_json else json.dumps(value)
+
+
+def _in_either(document: Any, dockers: dict[str, Any], names: str, path: str) -> Any:
+    """Return the value in Docker's document if the path begins as there, or else in ours; then in the other one."""
+    places = (dockers, document) if names.partition(".")[0] in dockers else (document, dockers)
+    try:
+        return _value(places[0], names, path)
+    except UsageError as error:
+        try:
+            return _value(places[1], names, path)
+        except UsageError:
+            raise error from None
 
 
 def _value(document: Any, names: str, path: str) -> Any:

@@ -161,6 +161,9 @@ def test_inspect_shows_containers_and_images(verbs: Verbs, dev: Container) -> No
     image = verbs("inspect base").as_json()
     assert image["manifest"]["schemaVersion"] == 2
     assert [one["name"] for one in json.loads(str(verbs("inspect dev base")))] == ["dev", "base"]
+    assert str(verbs("inspect -f {{.State.Status}} dev")) == "exited"
+    assert str(verbs("inspect -f {{.Config.Image}} dev")) == "base"
+    assert json.loads(str(verbs("inspect -f RootFS.Layers base"))) == image["config"]["rootfs"]["diff_ids"]
 
 
 def test_rm_takes_the_container_and_what_only_it_has(verbs: Verbs, dev: Container) -> None:

@@ -56,3 +56,58 @@ def test_a_field_that_is_not_there(path: str, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         rendered(DOCUMENT, path)
     assert str(raised.value).startswith(message)
+
+
+IMAGE = {
+    "name": "app:1",
+    "digest": "sha256:m",
+    "manifest": {"config": {"digest": "sha256:c"}},
+    "config": {"os": "linux", "config": {"Cmd": ["sh"], "Labels": {"a.b": "c"}}, "rootfs": {"diff_ids": ["sha256:d"]}},
+    "layers": [],
+}
+CELL = {"outcome": {"exit_code": 3}}
+CONTAINER = {"name": "dev", "created": "now", "image": "app", "image_digest": "sha256:m", "labels": {"k": "v"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("{{.Id}}", "sha256:c"),
+        ("{{.RepoTags}}", '["app:1"]'),
+        ("{{.Config.Cmd}}", '["sh"]'),
+        ("{{index .Config.Cmd}}", None),
+        ("Config.Labels.a.b", "c"),
+        ("Config.Entrypoint", "null"),
+        ("{{.Config.WorkingDir}}", ""),
+        ("RootFS.Layers.0", "sha256:d"),
+        ("Os", "linux"),
+        ("config.os", "linux"),
+        ("config.Cmd", '["sh"]'),
+        ("Config.os", "linux"),
+        ("config.config.Cmd.0", "sh"),
+        ("Config.Nope", None),
+    ],
+)
+def test_dockers_paths_find_what_an_image_has(path: str, text: str | None) -> None:
+    """A path that begins with a capital is one of Docker's document, where that has it; ours has the rest."""
+    if text is None:
+        with pytest.raises(UsageError):
+            rendered(IMAGE, path)
+    else:
+        assert rendered(IMAGE, path) == text
+
+
+@pytest.mark.parametrize(
+    ("running", "cells", "state"),
+    [
+        (None, [], '{"Status": "created", "Running": false, "ExitCode": 0}'),
+        (None, [CELL], '{"Status": "exited", "Running": false, "ExitCode": 3}'),
+        ({"pid": 5}, [CELL], '{"Status": "running", "Running": true, "ExitCode": 3}'),
+    ],
+)
+def test_dockers_paths_find_the_state_of_a_container(running: object, cells: list[object], state: str) -> None:
+    """The status has Docker's words, and the exit code is that of the last cell."""
+    document = {**CONTAINER, "running": running, "cells": cells}
+    assert rendered(document, "{{json .State}}") == state
+    assert rendered(document, "{{.Config.Labels.k}}") == "v"
+    assert rendered(document, "Image") == "sha256:m"

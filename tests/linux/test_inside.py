@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.errors import SetupFailed
+from nbcontainer import api
+from nbcontainer.errors import SetupFailed, UsageError
 from nbcontainer.linux.process import CAPABILITIES, capability_mask, last_capability
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.spec import Tmpfs
@@ -341,6 +342,28 @@ def test_the_hosts_limits_are_lowered(cell: Cell) -> None:
     """No core file is written into a layer, and the number of open files is the usual one."""
     ran = cell("ulimit -c; ulimit -n")
     assert ran.lines == ["0", "1024"]
+
+
+@pytest.mark.parametrize("count", [0, 20])
+@pytest.mark.parametrize("name", ["nofile", "ofile"])
+def test_a_limit_on_open_files_starts_the_program_or_is_refused(
+    engine: Engine, tmp_path: Path, name: str, count: int
+) -> None:
+    """What is too low for init and its volumes is refused with the lowest limit, with which the program runs."""
+    volumes = [f"{tmp_path}:/volumes/{number}" for number in range(count)]
+
+    def limited(number: int) -> list[str]:
+        script = "ulimit -n; ls / >/dev/null && echo ok"
+        ran = api.run("busybox", script=script, ulimits={name: number}, volumes=volumes, engine=engine)
+        return ran.text.splitlines()
+
+    with pytest.raises(UsageError, match=rf"^--ulimit {name}=0 is too low to start the program; write \d+") as caught:
+        limited(0)
+    least = int(caught.value.hint.split()[1])
+    assert least <= 20 + count
+    assert limited(least) == [str(least), "ok"]
+    with pytest.raises(UsageError, match="too low"):
+        limited(least - 1)
 
 
 def test_the_oom_score_is_the_one_that_was_asked_for(cell: Cell) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.cells.template import SCRIPT_FILE, Attached
 from nbcontainer.containers.mounts import idmapped, writable_directories
+from nbcontainer.errors import UsageError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.store import writable
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.spec import Mounts
+
+
+_INIT_DESCRIPTORS = 16
+"""What init has open, or opens for a moment, beside the descriptors that travel to it. It has the cell's own limits."""
 
 
 class CellFiles:
@@ -104,7 +109,18 @@ class CellFiles:
             self._send(protocol.memory_file("cell", encode(body)))
         if joined := request.options.networking.joined:
             network, namespace = self._join(joined)
-        return Attached(self._mounts(), network, namespace)
+        attached = Attached(self._mounts(), network, namespace)
+        self._check_limits()
+        return attached
+
+    def _check_limits(self) -> None:
+        """Raise `UsageError` if the cell's limit on open files leaves init too few to start the program."""
+        least = _INIT_DESCRIPTORS + len(self.travelling)
+        for limit in self._request.options.resources.ulimits:
+            if limit.name in ("nofile", "ofile") and 0 <= limit.soft < least:
+                problem = f"--ulimit {limit.name}={limit.soft} is too low to start the program"
+                hint = f"write {least} or more; the program itself can lower it: `ulimit -n {limit.soft}`"
+                raise UsageError(problem, hint=hint)
 
     def _send(self, fd: int) -> None:
         self._sent.append(fd)

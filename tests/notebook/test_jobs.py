@@ -96,12 +96,11 @@ def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
     assert output(db, "up", name) == "up"
 
 
-def test_logs_follow_until_the_end(db: Notebook) -> None:
+def test_logs_follow_until_the_end(db: Notebook, tmp_path: Path) -> None:
     """`logs -f` shows output as it comes and returns when the job ends; streams stay apart."""
-    db.good(JOB + "echo one; while [ ! -e /dev/shm/go ]; do sleep 0.01; done; echo two; echo bad >&2")
-    threading.Timer(
-        0.2, lambda: db.shell.run_line_magic("container", "exec --no-raise-error db touch /dev/shm/go")
-    ).start()
+    job = JOB.replace("\n", f" -v {tmp_path}:/shared\n")
+    db.good(job + "echo one; while [ ! -e /shared/go ]; do sleep 0.01; done; echo two; echo bad >&2")
+    threading.Timer(0.2, (tmp_path / "go").touch).start()
     ran = db.run("%container logs -f db")
     assert (ran.stdout, ran.stderr, ran.error) == ("one\ntwo\n", "bad\n", None)
 

@@ -116,23 +116,41 @@ def run(
 
     `shell` is IPython's. With `-i`, its frontend answers prompts. `progress` makes what shows that an image is fetched.
     """
-    from nbcontainer.containers.live.live_container import LiveContainer, find, reopen
-
     if streams.values is not None:
         refuse_values()
     if request.options.cache not in ("", "off"):
         from nbcontainer.containers.cached.use import note as note_once
 
         note_once(engine, streams, "it runs in a live container")
-    output = cast("CellOutput", streams.display)
-    if not words.has(OPTION.name) and (found := joinable(engine, request.name)) is not None:
-        from nbcontainer.containers.live.joining import run_inside
-
-        beside = found.beside(output) if isinstance(found, LiveContainer) else contextlib.nullcontext()
-        with beside:
-            return found.container, run_inside(found, request, streams)
-    if not words.has(OPTION.name):  # it has ended meanwhile
+    if words.has(OPTION.name):
+        return _in_interpreter(engine, request, streams, words, shell, progress)
+    found = joinable(engine, request.name)
+    if found is None:  # it has ended meanwhile
         return run_afresh(engine, request, streams, progress=progress())
+    return _beside(found, request, streams)
+
+
+def _beside(found: LiveContainer | Job, request: Request, streams: Streams) -> tuple[Container, Outcome]:
+    """Run a cell by a new process in a running container."""
+    from nbcontainer.containers.live.joining import run_inside
+    from nbcontainer.containers.live.live_container import LiveContainer
+
+    output = cast("CellOutput", streams.display)
+    with found.beside(output) if isinstance(found, LiveContainer) else contextlib.nullcontext():
+        return found.container, run_inside(found, request, streams)
+
+
+def _in_interpreter(
+    engine: Engine,
+    request: Request,
+    streams: Streams,
+    words: Words,
+    shell: Any,
+    progress: Callable[[], Listener | None],
+) -> tuple[Container, Outcome]:
+    """Run a cell in the interpreter of its container, which is started if it does not run."""
+    from nbcontainer.containers.live.live_container import find, reopen
+
     _check_input(words)
     if request.script is None or request.command:
         hint = "write the cell below `%%container`, without a command"
@@ -146,7 +164,11 @@ def run(
     listener = None if live.chosen else progress()
     with _keyboard(shell) if words.has("interactive") else _NO_KEYBOARD as keyboard:
         outcome, note = live.run(
-            request.script, output, keyboard=keyboard, timeout=request.options.timeout, progress=listener
+            request.script,
+            cast("CellOutput", streams.display),
+            keyboard=keyboard,
+            timeout=request.options.timeout,
+            progress=listener,
         )
     if note:
         streams.notify(note)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.store.layout import Store
 
+_LONGEST = (1 << 31) - 1  # milliseconds: the longest wait of poll(2)
 _SETTLE_TRIES, _SETTLE_PAUSE = 500, 0.01  # checks whether a stopped container is free, and seconds between them
 
 
@@ -254,7 +255,7 @@ def _end(pidfd: int, number: int, grace: float) -> None:
     poll.register(pidfd, select.POLLIN)
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
-        if not poll.poll(grace * 1000):
+        if not poll.poll(min(grace * 1000, _LONGEST)):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             poll.poll()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from nbcontainer.runs.results import Result, failure
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
@@ -53,14 +54,22 @@ class Data:
     @property
     def wanted(self) -> dict[str, str]:
         """The names of `get` with their paths in `/out`; an empty path is for the file NAME.*. Raises `UsageError`."""
-        if hasattr(self.get, "items"):
+        if isinstance(self.get, Mapping):
             from nbcontainer.values.exchange import path_in_output
 
+            strings("get", self.get.values())
             return {name: path_in_output(path, f"get={{{name!r}: …}}") for name, path in self.get.items()}
         return dict.fromkeys(strings("get", self.get), "")
 
     def exchange(self) -> Exchange | None:
-        """Return the exchange of a run with these values, which the caller closes; None for none."""
+        """Return the exchange of a run with these values, which the caller closes; None for none.
+
+        Raises `UsageError`, and `TypeError` if `inputs` is not a mapping.
+        """
+        if not isinstance(self.inputs, Mapping):
+            raise TypeError(
+                f'inputs must be a mapping, not {type(self.inputs).__name__}: write inputs={{"name": value}}'
+            )
         if not self.inputs and not self.get and not self.output:
             return None
         from nbcontainer.values.exchange import Exchange

@@ -27,6 +27,7 @@ GRACE = 0.4
 BRIEF = 0.005
 """Seconds after which a cell counts as lasting, even if it has shown nothing: no person sees a shorter one run."""
 
+_LONGEST = 3600.0  # seconds of one wait: poll(2) takes 24 days at most
 _DRAIN_ROUNDS = 1000  # a terminal returns at most a page per read, and holds some dozens of pages
 
 
@@ -295,7 +296,7 @@ class Supervisor:
             self.observer.on_glance()
 
     def _poll_timeout(self) -> float | None:
-        """Return the milliseconds until the next deadline; None if there is none."""
+        """Return the milliseconds until the next deadline, or fewer; None if there is none."""
         deadlines = [] if self._kill_at is None else [self._kill_at]
         if not self._lasting:
             deadlines.append(self.started + BRIEF)
@@ -303,7 +304,10 @@ class Supervisor:
             deadlines.append(self.started + self.timeout)
         if self._next_glance is not None:
             deadlines.append(self._next_glance)
-        return max(0.0, (min(deadlines) - time.monotonic()) * 1000) + 1 if deadlines else None
+        if not deadlines:
+            return None
+        left = min(deadlines) - time.monotonic()
+        return min(max(0.0, left), _LONGEST) * 1000 + 1
 
     def _report_lasting(self) -> None:
         if not self._lasting and self.running.ended is None:

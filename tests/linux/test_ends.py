@@ -196,9 +196,10 @@ def test_nothing_outlives_a_timeout(cell: Cell, leave: str) -> None:
     assert processes_with(seconds) == []
 
 
-def test_a_cell_that_is_in_time_is_not_stopped(cell: Cell) -> None:
-    """A limit that is not reached changes nothing."""
-    assert cell("exit 3", timeout=60).outcome.reason == "exited"
+@pytest.mark.parametrize("limit", [60, 3e6, 1e9], ids=["a minute", "longer than poll(2) waits", "the longest"])
+def test_a_cell_that_is_in_time_is_not_stopped(cell: Cell, limit: float) -> None:
+    """A limit that is not reached changes nothing, however long it is."""
+    assert cell("sleep 0.1; exit 3", timeout=limit).outcome.reason == "exited"
 
 
 def test_init_killed_from_outside(cell: Cell) -> None:

@@ -178,6 +178,7 @@ def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> N
     ran = dev.run("%%container --name dev --live --timeout 0.2\ntime.sleep(60)")
     assert failure(ran).startswith("CellFailed: stopped after its time limit (0.")
     assert dev.good(AGAIN + "time.sleep(0.3); print(x)") == "5\n"
+    assert dev.good("%%container --name dev --live --timeout 3e6\ntime.sleep(0.3); print(x)") == "5\n"
 
 
 @pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])

@@ -13,6 +13,7 @@ _LEAST_MEMORY = 6 << 20  # Docker's minimum; a shell and init have to start
 _LEAST_STORAGE = 1 << 20  # overlay's own directories, and what is made on the way to the program
 _NAMES = {name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_")}
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+_MOST_SECONDS = 1e9  # thirty years: the kernel and Python take no times without end
 
 
 def group_limits(
@@ -103,20 +104,23 @@ def parse_seconds(text: str) -> float | None:
         return None
     number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
     try:
-        return seconds(float(number) * _UNITS[unit])
-    except (ValueError, UsageError):
-        raise _invalid_time(text) from None
+        found = float(number) * _UNITS[unit]
+    except ValueError:
+        found = 0.0
+    return _checked(found, text)
 
 
 def seconds(number: float) -> float:
-    """Return a time limit in seconds. Raises `UsageError` if it is not above 0, or endless."""
-    if not 0 < number < float("inf"):
-        raise _invalid_time(f"{number:g}")
-    return float(number)
+    """Return a time limit in seconds. Raises `UsageError` if it is not above 0, or above `_MOST_SECONDS`."""
+    return _checked(float(number), f"{number:g}")
 
 
-def _invalid_time(text: str) -> UsageError:
-    return UsageError(f"invalid time limit '{text}' for --timeout", hint="write seconds, or 90s, 5m, 1h")
+def _checked(number: float, text: str) -> float:
+    if 0 < number <= _MOST_SECONDS:
+        return number
+    too_long = _MOST_SECONDS < number < float("inf")
+    hint = f"write {_MOST_SECONDS:.0f} or less, or leave it out" if too_long else "write seconds, or 90s, 5m, 1h"
+    raise UsageError(f"invalid time limit '{text}' for --timeout", hint=hint)
 
 
 def parse_ulimit(text: str) -> Limit:

@@ -23,6 +23,7 @@ GRACE = 3.0
 _INSIST = 0.1  # seconds until an interrupt is sent again to the processes that missed it
 REPEAT = 0.25  # seconds until a line that the shell has not answered is sent again
 LAST_GRACE = 1.0  # seconds from there until the shell is killed
+_LONGEST = 3600.0  # seconds of one wait: epoll_wait(2) takes 24 days at most
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class CellWatch:
         moments = [
             moment for moment in (self._deadline, self._times_out, self._insist, self._send_at) if moment is not None
         ]
-        wait = max(0.0, min(moments) - time.monotonic()) if moments else None
+        wait = min(max(0.0, min(moments) - time.monotonic()), _LONGEST) if moments else None
         if self._prompter is not None:
             wait = GLANCE if wait is None else min(wait, GLANCE)
         return wait

@@ -258,6 +258,14 @@ def test_what_is_no_time_limit(text: str) -> None:
     assert str(raised.value) == f"invalid time limit '{text}' for --timeout; write seconds, or 90s, 5m, 1h"
 
 
+@pytest.mark.parametrize("text", ["1000000001", "1e30", "300000h"])
+def test_a_time_limit_has_a_limit(text: str) -> None:
+    """The kernel and Python take no times without end."""
+    with pytest.raises(UsageError) as raised:
+        parse_seconds(text)
+    assert str(raised.value) == f"invalid time limit '{text}' for --timeout; write 1000000000 or less, or leave it out"
+
+
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from nbcontainer.commands.options.run_option import string
 from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import lookup
@@ -149,7 +150,7 @@ def create(image: str | Image, name: str = "", *, engine: Engine | None = None) 
     """
     used = engine or default_engine()
     found = used.images.find(image_word(image))
-    if not name:
+    if not string("name", name):
         return cast("Container", lookup.create_anonymous(used, found, kind=Container))
     return cast("Container", lookup.create(used, found, name, kind=Container))
 
@@ -162,7 +163,7 @@ def get(name: str, *, engine: Engine | None = None) -> Container:
     'busybox'
     >>> get("dev").remove()
     """
-    return cast("Container", lookup.get(engine or default_engine(), name, Container))
+    return cast("Container", lookup.get(engine or default_engine(), string("name", name), Container))
 
 
 def list_containers(*, engine: Engine | None = None) -> list[Container]:
@@ -194,5 +195,8 @@ def commit(
     'mine'
     >>> remove_image("mine")
     """
+    if not isinstance(container, base.Container):
+        hint = "nbcontainer.get(name) returns the one of a name"
+        raise TypeError(f"container must be a Container, not {type(container).__name__}: {hint}")
     owner = container if isinstance(container, Container) else Container(container.workspace, container.record)
     return owner.commit(image, output=output, message=message, changes=changes, force=force)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.commands.options.run_option import strings
+from nbcontainer.commands.options.run_option import string, strings
 from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
@@ -228,6 +228,8 @@ def request_in(
     Raises `TypeError`, `UsageError`, `ContainerError`.
     """
     words = tuple(strings("command", command))
+    if script is not None:
+        string("script", script)
     if data.stdin is not None and words and script is not None:
         raise UsageError("both `script` and `input` are the command's standard input", hint="leave out one of them")
     exchange = data.exchange() if variables else None

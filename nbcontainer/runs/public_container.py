@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from nbcontainer.commands.options.run_option import strings
+from nbcontainer.commands.options.run_option import string, strings
 from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import commit as committing
 from nbcontainer.containers import container as base
@@ -25,10 +25,11 @@ from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.live import joining
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.containers.workspace import Workspace
-from nbcontainer.errors import ContainerBusy, ContainerError, ValueUnavailable
+from nbcontainer.errors import ContainerBusy, ContainerError, UsageError, ValueUnavailable
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
@@ -112,6 +113,53 @@ class Container(base.Container):
         self._background = BackgroundRun(cast("Engine", self.workspace), self, request, data, self._run)
         return self
 
+    def exec(
+        self,
+        command: Sequence[str] = (),
+        *,
+        script: str | None = None,
+        input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+        env: Sequence[str] | Mapping[str, str] = (),
+        workdir: str = "",
+        timeout: float | str | None = None,
+        check: bool = True,
+        stdout: Callable[[bytes], None] | None = None,
+        stderr: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        """Run a command or a script by a new process in this container while it runs, as `docker exec` does.
+
+        It has the namespaces, the user and the limits of what runs there, its environment with `env` added, and its
+        working directory unless `workdir` names another. Arguments, result and errors are those of `run`; values in
+        `/in` and `/out` are not available. Raises `ContainerError` if nothing runs in the container in this process.
+
+        >>> with create("busybox").start(["sleep", "1000"]) as box:
+        ...     box.exec(["cat", "/proc/1/comm"]).text
+        'nbcontainer-ini\\n'
+        """
+        if not command and script is None:
+            raise UsageError("exec: missing command", hint='write it as in exec(["ls", "/"])')
+        found = self._joinable()
+        given = {"env": env, "workdir": workdir, "timeout": timeout}
+        data = Data(input)
+        request = request_in("", command, script, data, {key: value for key, value in given.items() if value})
+
+        def run_there(_: Engine, request: Request, streams: Streams, __: object) -> tuple[base.Container, Outcome]:
+            return self, joining.run_inside(found, request, streams, streams.on_follow)
+
+        engine = cast("Engine", self.workspace)
+        call = Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_there)
+        return call.result(check=check)
+
+    def _joinable(self) -> joining.Joinable:
+        """Return what runs in it: the run that `start` began, or a job or a live container of this process."""
+        live = cast("Engine", self.workspace).live.get(self.name)
+        if self._background is not None and self._background.running:
+            return self._background.job
+        if live is not None and live.handle is not None:
+            return cast("joining.Joinable", live)
+        hint = "start something in it with `start`, or use `run`"
+        raise ContainerError(f"nothing runs in container '{self.name}' in this process", hint=hint)
+
     def _started(self) -> BackgroundRun:
         if self._background is None:
             hint = "start one with `start`"
@@ -162,6 +210,7 @@ class Container(base.Container):
         ...     box.get("/srv/made", "made.txt")
         b'made\\n'
         """
+        string("path", path)
         with self._now() as now:
             try:
                 data = read_file(now, path)
@@ -189,9 +238,10 @@ class Container(base.Container):
         'hello\\n'
         """
         engine = cast("Engine", self.workspace)
+        string("path", path)
         with self._alone():
             engine.retain(self)
-            if not isinstance(source, bytes | bytearray) and host_path(str(source)).is_dir():
+            if not isinstance(source, bytes | bytearray) and os.path.isdir(host_path(str(source))):  # noqa: PTH112 - no errors
                 into = trees.into_stopped(self, f"put {path}")
                 trees.copy_in(into, trees.HostPath.of(str(source)), path, self.workspace.store)
                 return
@@ -306,6 +356,7 @@ class Container(base.Container):
         'hello\\n'
         >>> remove_image("greeting")
         """
+        string("image", image)
         with self._now() as now:
             made = committing.commit(now, image, message=message, changes=strings("changes", changes), force=force)
             if output is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nbcontainer.commands.options.run_option import string
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.snapshot import held
@@ -36,7 +37,7 @@ def find_image(name: str, *, pull: str = library.MISSING, platform: str = "", en
     >>> run(image, ["echo", "found"]).text
     'found\\n'
     """
-    return (engine or default_engine()).images.find(name, pull=pull, platform=platform)
+    return (engine or default_engine()).images.find(string("name", name), pull=pull, platform=platform)
 
 
 def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Image:
@@ -50,7 +51,7 @@ def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Imag
     ...     print("not reached")
     not reached
     """
-    if reference.is_path(name):
+    if reference.is_path(string("name", name)):
         raise UsageError(f"'{name}' is a file, not the name of an image", hint=f"write load({name!r})")
     return find_image(name, pull=library.ALWAYS, platform=platform, engine=engine)
 
@@ -95,7 +96,7 @@ def save(image: str, path: str | Path, *, engine: Engine | None = None) -> None:
     True
     """
     used = engine or default_engine()
-    found = find_image(image, pull=library.NEVER, engine=used)
+    found = find_image(string("image", image), pull=library.NEVER, engine=used)
     with held(used, found.name, found.digest, ()):
         used.images.save([found], reference.host_path(str(path)))
 
@@ -110,6 +111,7 @@ def remove_image(name: str, *, engine: Engine | None = None) -> None:
     False
     """
     used = engine or default_engine()
+    string("name", name)
     image = used.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
     used.store.index.drop_image(image.name)
     used.later(lambda: sweep(used))

@@ -70,6 +70,13 @@ class RunOption(Option):
         return strings(self.keyword, value)
 
 
+def string(keyword: str, value: Any) -> str:
+    """Return a Python caller's string. Raises `TypeError` for another thing."""
+    if not isinstance(value, str):
+        raise TypeError(f"{keyword} must be a string, not {type(value).__name__}")
+    return value
+
+
 def strings(keyword: str, value: Any) -> list[str]:
     """Return a Python caller's list of strings. Raises `TypeError` for one string, and for other things in the list."""
     if isinstance(value, str | bytes):

@@ -72,12 +72,15 @@ def check_image(live: Joinable, request: Request) -> None:
         choose_container(live.engine, request)
 
 
-def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
+def run_inside(
+    live: Joinable, request: Request, streams: Streams, on_follow: Callable[[Supervisor], None] | None = None
+) -> Outcome:
     """Return the outcome of a request that a new process runs in a live container.
 
     It has the namespaces, the user, the capabilities, the filter and the limits of the container, its environment and
     its working directory; the request may add variables, and name another directory. What it starts in the background
-    runs on until the container stops. Raises `UsageError`, `ContainerError`, `SetupFailed`.
+    runs on until the container stops. `on_follow` gets the supervisor of the process, whose `stop` ends that alone.
+    Raises `UsageError`, `ContainerError`, `SetupFailed`.
     """
     check_image(live, request)
     _check(live, request.options)
@@ -95,7 +98,7 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
         with JoinedHandle(container) as joined:
             watch.enter_context(LockWatch(joined, kept[:2], container.kill))
             execute, path = program_of(live, request, joined.number)
-            files = [_input(request, sent), *kept[2:]]
+            files = [_input(request, streams, sent), *kept[2:]]
             if path:
                 sent.append(protocol.memory_file("cell", encode(request.script or "")))
                 files.append(sent[-1])
@@ -104,7 +107,10 @@ def run_inside(live: Joinable, request: Request, streams: Streams) -> Outcome:
             while sent:
                 os.close(sent.pop())
             observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)))
-            return Supervisor(joined, observer, kept[:2], timeout=timeout, started=started).to_end()
+            supervisor = Supervisor(joined, observer, kept[:2], timeout=timeout, started=started)
+            if on_follow is not None:
+                on_follow(supervisor)
+            return supervisor.to_end()
     except OSError as error:
         if error.errno not in _ENDED:
             raise
@@ -155,7 +161,10 @@ def _nowhere(_: bytes) -> None:
     pass
 
 
-def _input(request: Request, sent: list[int]) -> int:
+def _input(request: Request, streams: Streams, sent: list[int]) -> int:
+    """Return the descriptor of the standard input; what is opened for it is added to `sent`."""
+    if streams.stdin is not None:
+        return streams.stdin
     if request.command and request.script is not None:
         sent.append(protocol.memory_file("stdin", encode(request.script)))
     else:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nbcontainer
-from nbcontainer import CellFailed, ContainerError, UsageError, ValueUnavailable
+from nbcontainer import CellFailed, ContainerError, ImageError, UsageError, ValueUnavailable
 from nbcontainer.outcome import Reason
 from nbcontainer.runs import output_stream
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nbcontainer.containers.engine import Engine
@@ -224,3 +225,36 @@ def test_a_stream_can_be_stopped_before_it_starts(engine: Engine) -> None:
     deadline = time.monotonic() + DEADLINE
     while threading.active_count() > before + 1:  # the background queue may have begun
         assert time.monotonic() < deadline
+
+
+API: Any = nbcontainer
+"""The package, for calls that a type checker would refuse."""
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda box: API.create("busybox", 3), "name must be a string, not int"),
+        (lambda box: API.get(None), "name must be a string, not NoneType"),
+        (lambda box: API.find_image(b"busybox"), "name must be a string, not bytes"),
+        (lambda box: API.pull(["busybox"]), "name must be a string, not list"),
+        (lambda box: API.remove_image(3), "name must be a string, not int"),
+        (lambda box: API.save(None, "x.tar"), "image must be a string, not NoneType"),
+        (lambda box: API.commit("dev", "image"), "container must be a Container, not str: nbcontainer.get"),
+        (lambda box: box.commit(3), "image must be a string, not int"),
+        (lambda box: box.put(b"", 3), "path must be a string, not int"),
+        (lambda box: box.get(b"/etc"), "path must be a string, not bytes"),
+        (lambda box: box.run(script=b"ls"), "script must be a string, not bytes"),
+        (lambda box: API.run("busybox", script=["ls"]), "script must be a string, not list"),
+    ],
+)
+def test_another_type_is_a_type_error(engine: Engine, call: Callable[[Any], object], message: str) -> None:
+    """What must be text is checked where it is given, and the error names the argument."""
+    with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(TypeError, match=message):
+        call(box)
+
+
+def test_a_host_path_that_cannot_be_is_an_error_of_the_package(engine: Engine) -> None:
+    """`put` from a name that is too long for the file system says so in one line."""
+    with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(ImageError, match="File name too long"):
+        box.put("x" * 300, "/file")

@@ -154,7 +154,7 @@ def test_a_command_is_a_list() -> None:
     [
         ({"timeout": 0}, "invalid time limit '0' for --timeout"),
         ({"timeout": float("inf")}, "invalid time limit 'inf' for --timeout"),
-        ({"timeout": 10**30}, "invalid time limit '1e+30' for --timeout; write 1000000000 or less"),
+        ({"timeout": 10**30}, r"invalid time limit '1e\+30' for --timeout; write 1000000000 or less"),
         ({"cpus": 0.001}, "invalid number of processors '0.001' for --cpus"),
         ({"pids_limit": 1.5}, "invalid number of processes '1.5' for --pids-limit"),
         ({"oom_score_adj": 1.5}, "invalid value '1.5' for --oom-score-adj"),

@@ -185,7 +185,7 @@ class Partial:
         if self.fd < 0:
             return
         self.fail()
-        if not keep or self.have == 0:
+        if not keep or os.fstat(self.fd).st_size == 0:  # `have` is 0 until `resume`
             with contextlib.suppress(FileNotFoundError):
                 if self.path.stat().st_ino == os.fstat(self.fd).st_ino:
                     self.path.unlink()

@@ -61,6 +61,15 @@ def test_what_nobody_wants_is_not_kept(store: Store, tracker: Tracker) -> None:
         assert list((store.path / "partial").iterdir()) == []
 
 
+def test_what_was_kept_stays_when_a_transfer_ends_before_its_turn(store: Store, tracker: Tracker) -> None:
+    """A transfer locks all its blobs at first: one that it has not come to keeps the bytes of an earlier attempt."""
+    first = resumed(store, BLOB, tracker)
+    first.write(DATA[:4000])
+    first.close(keep=True)
+    Partial(store, BLOB, tracker).close(keep=True)
+    assert resumed(store, BLOB, tracker).have == 4000
+
+
 @pytest.mark.parametrize("data", [DATA[:-1] + b"x", DATA[:-1]], ids=["other bytes", "too few"])
 def test_wrong_bytes_are_refused(store: Store, tracker: Tracker, data: bytes) -> None:
     """A blob with another digest, or fewer bytes, does not finish."""

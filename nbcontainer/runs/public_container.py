@@ -39,6 +39,9 @@ from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.results import Result
 from nbcontainer.store.outputs import replacing
 
+_TURN = 0.005
+"""Seconds between two looks at a run of another thread that has begun, and that can be stopped in a moment."""
+
 
 class Container(base.Container):
     """A container: its files stay from run to run. `create` makes one, and `get` returns a named one.
@@ -197,7 +200,11 @@ class Container(base.Container):
         if self._background is not None and self._background.running:
             self._background.stop()
             return True
-        return super().stop()
+        while not super().stop():
+            if self._free.acquire(timeout=_TURN):
+                self._free.release()
+                return False
+        return True
 
     def get(self, path: str, target: str | Path | None = None) -> bytes:
         """Return the content of a regular file, by its absolute path in the container; while it runs, the present one.

@@ -9,6 +9,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer import ContainerBusy, ContainerNotFound
+from nbcontainer.sandbox import supervisor
 from tests.running import all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
@@ -32,6 +33,23 @@ def test_files_stay_from_run_to_run(engine: Engine, name: str, named: bool) -> N
     if named:
         assert nbcontainer.get(name, engine=engine).run(["cat", "/kept"]).text == "1\n"
         assert [one.name for one in nbcontainer.list_containers(engine=engine) if one.name == name] == [name]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_has_just_begun_is_ended(
+    engine: Engine, name: str, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stop` ends a run of another thread, whose program runs, before it is noted that it lasts."""
+    monkeypatch.setattr(supervisor, "BRIEF", 0.5)
+    mark = marker()
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        thread = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+        thread.start()
+        fds = pidfds(appear(mark, 1))
+        assert box.stop()
+        assert all_dead(fds)
+        thread.join()
+        assert not box.stop()
 
 
 def test_a_result_goes_on_in_its_container(engine: Engine) -> None:

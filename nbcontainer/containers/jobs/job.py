@@ -228,8 +228,9 @@ class Job:
 
     def join(self, seconds: float | None = None) -> bool:
         """Wait until it has ended and its layer is saved, `seconds` at most; return whether it has."""
+        limit = None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self.ended), seconds)
+            return self._changed.wait_for(lambda: bool(self.ended), limit)
 
     def stop(self, grace: float) -> None:
         """Ask it to end, kill what still runs after `grace` seconds, and wait for its end."""

@@ -118,6 +118,12 @@ def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
         assert not box.stop()
 
 
+def test_a_wait_may_be_as_long_as_one_likes(engine: Engine) -> None:
+    """A time that Python's own waits refuse is like none."""
+    with nbcontainer.create("busybox", engine=engine).start(script="sleep 0.1; exit 3") as box:
+        assert box.wait(timeout=1e30).exit_code == 3
+
+
 def test_the_end_of_the_block_ends_a_started_run(engine: Engine, name: str) -> None:
     """After the block nothing of it runs."""
     mark = marker()

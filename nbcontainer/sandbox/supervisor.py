@@ -319,10 +319,6 @@ class Supervisor:
         had_display, had_begun = self.running.display is not None, self.running.began
         if not self._read_message():
             self._poll.unregister(fd)
-        if (explained := self.running.explained) is not None:
-            self.running.explained = None
-            self.observer.on_explained(explained)
-            return
         terminal, control_directory = self.running.terminal, self.running.control_directory
         if terminal is not None or control_directory:
             self._report_lasting()
@@ -350,10 +346,15 @@ class Supervisor:
         self._keyboard.connect(terminal)
 
     def _read_message(self) -> bool:
+        """Read one message, and hand on what init called; return False at the end."""
         try:
-            return self.running.read()
+            more = self.running.read()
         except OSError as error:
             raise lost("lost contact with the container", error) from error
+        if (explained := self.running.explained) is not None:
+            self.running.explained = None
+            self.observer.on_explained(explained)
+        return more
 
     def take(self, fd: int, event: int) -> None:
         """Hand on what can be read of an output now, for its event (poll(2))."""

@@ -39,6 +39,9 @@ class Log(SilentObserver):
         self.events.append("lasting")
         self._lasting()
 
+    def on_explained(self, notes: str) -> None:
+        self.events.append(notes)
+
 
 class Init:
     """A stand-in for init: a process that waits to be killed, and the far end of its channel."""
@@ -103,6 +106,19 @@ def test_words_that_an_init_left_are_heard(init: Init) -> None:
     init.process.wait()
     init.channel.close()
     assert Supervisor(init.running, SilentObserver()).to_end().ok
+
+
+def test_what_a_dead_init_called_is_handed_on(init: Init) -> None:
+    """All parts of the explanation are handed on, also those that are read after init is dead."""
+    for notes in ("ahead", "then", "last"):
+        init.say(explained=notes)
+    init.say(ended=0, cpu=0, peak_memory=0)
+    init.process.kill()
+    init.process.wait()
+    init.channel.close()
+    log = Log()
+    assert Supervisor(init.running, log).to_end().ok
+    assert log.events == ["ahead", "then", "last"]
 
 
 def test_a_failure_is_raised(init: Init) -> None:

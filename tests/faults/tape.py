@@ -29,7 +29,9 @@ _FORMAT = struct.Struct("=iiiiiI5I")  # state, role, position, action, times, in
 _NAME = _FORMAT.size
 _NAME_SIZE = 64
 _LOG = 1024
-_SIZE = 1 << 17
+_LOG_SIZE = 1 << 16
+"""Of each role: the processes write at the same time, without a lock."""
+_SIZE = _LOG + len(ROLES) * _LOG_SIZE
 
 
 class Tape:
@@ -64,7 +66,8 @@ class Tape:
     def record(self) -> None:
         """Writes down every point that is passed from now on."""
         _FORMAT.pack_into(self._map, 0, OFF, 0, 0, 0, 0, 0, *[0] * 5)
-        struct.pack_into("=I", self._map, _LOG, 0)
+        for role in range(len(ROLES)):
+            struct.pack_into("=I", self._map, _log(role), 0)
         self._set(0, RECORDING)
 
     def off(self) -> None:
@@ -87,9 +90,9 @@ class Tape:
 
     def points(self, role: int) -> list[str]:
         """The names of the points that a role passed while it was recorded."""
-        (length,) = struct.unpack_from("=I", self._map, _LOG)
-        lines = self._map[_LOG + 4 : _LOG + 4 + length].decode().splitlines()
-        return [line.partition(" ")[2] for line in lines if line.partition(" ")[0] == str(role)]
+        (length,) = struct.unpack_from("=I", self._map, _log(role))
+        start = _log(role) + 4
+        return self._map[start : start + length].decode().splitlines()
 
     # The side of whoever comes to a point
 
@@ -102,7 +105,7 @@ class Tape:
         if state in (OFF, WAITING):
             return 0
         if state == RECORDING:
-            self._write_down(f"{role} {name}\n".encode())
+            self._write_down(role, f"{name}\n".encode())
             return 0
         number = self._get(6 + role)
         self._set(6 + role, number + 1)
@@ -123,9 +126,15 @@ class Tape:
         """Says where it fired."""
         self._map[_NAME : _NAME + _NAME_SIZE] = name.encode()[:_NAME_SIZE].ljust(_NAME_SIZE, b"\0")
 
-    def _write_down(self, line: bytes) -> None:
-        (length,) = struct.unpack_from("=I", self._map, _LOG)
-        start = _LOG + 4 + length
-        if start + len(line) < _SIZE:
+    def _write_down(self, role: int, line: bytes) -> None:
+        log = _log(role)
+        (length,) = struct.unpack_from("=I", self._map, log)
+        start = log + 4 + length
+        if start + len(line) < log + _LOG_SIZE:
             self._map[start : start + len(line)] = line
-            struct.pack_into("=I", self._map, _LOG, length + len(line))
+            struct.pack_into("=I", self._map, log, length + len(line))
+
+
+def _log(role: int) -> int:
+    """Return where the log of a role is: its length, and a line for each point."""
+    return _LOG + role * _LOG_SIZE

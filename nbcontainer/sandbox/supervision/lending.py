@@ -73,6 +73,7 @@ class Lending:
             while time.monotonic() < until:
                 if found := self._all.poll(0):
                     return found
+                os.sched_yield()  # what writes may have to wait for this processor
         return self._all.poll(patience)
 
     # The supervisor

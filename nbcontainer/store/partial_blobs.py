@@ -123,8 +123,12 @@ class Partial:
         """
         with self._store.incoming() as (path, made):
             try_lock(made)  # nothing else has this file
-            path.rename(self.path)
             fresh = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC)  # the lock is that of both (flock(2))
+            try:
+                path.rename(self.path)
+            except BaseException:
+                os.close(fresh)
+                raise
         os.close(self.fd)
         self.fd, self.have, self.resumed, self._failed = fresh, 0, False, False
         self._hash = hashlib.new(algorithm_of(self.blob.digest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from nbcontainer.oci import documents as oci
 from nbcontainer.progress import Stopped, Tracker
 from nbcontainer.store import partial_blobs
 from nbcontainer.store.partial_blobs import Partial, WrongBytes
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,6 +200,27 @@ def test_a_blob_that_begins_again_stays_locked(store: Store, tracker: Tracker) -
     begun.close(keep=True)
     assert resumed(store, BLOB, tracker).complete
     assert list((store.path / "tmp").iterdir()) == []
+
+
+def test_a_blob_that_cannot_begin_again_stays_as_it_is(
+    store: Store, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If there is no new file, the old one stays locked, and no descriptor and no file is left."""
+    begun = resumed(store, BLOB, tracker)
+    begun.write(DATA[:10])
+
+    def full(_: Path, __: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(begun.path), "rename", full)
+        with pytest.raises(OSError, match="No space left"):
+            begun.restart()
+    assert open_descriptors() == before
+    assert list((store.path / "tmp").iterdir()) == []
+    assert begun.path.read_bytes() == DATA[:10]
+    begun.close(keep=False)
 
 
 def test_waiting_can_be_given_up(store: Store) -> None:

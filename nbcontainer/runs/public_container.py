@@ -142,9 +142,13 @@ class Container(base.Container):
         if not command and script is None:
             raise UsageError("exec: missing command", hint='write it as in exec(["ls", "/"])')
         found = self._joinable()
-        given = {"env": env, "workdir": workdir, "timeout": timeout}
+        given: dict[str, Any] = {"env": env}
+        if workdir != "":
+            given["workdir"] = workdir
+        if timeout is not None:
+            given["timeout"] = timeout
         data = Data(input)
-        request = request_in("", command, script, data, {key: value for key, value in given.items() if value})
+        request = request_in("", command, script, data, given)
 
         def run_there(_: Engine, request: Request, streams: Streams, __: object) -> tuple[base.Container, Outcome]:
             return self, joining.run_inside(found, request, streams, streams.on_follow)

@@ -67,6 +67,9 @@ def test_it_fails_as_a_run_does(box: nbcontainer.Container) -> None:
         ({"command": ["ls"], "input": 3}, TypeError, "input must be bytes or a string"),
         ({"command": ["ls"], "env": "A=1"}, TypeError, "env must be a list of strings"),
         ({"command": ["ls"], "timeout": "soon"}, UsageError, "invalid time limit 'soon'"),
+        ({"command": ["ls"], "timeout": 0}, UsageError, "invalid time limit '0'"),
+        ({"command": ["ls"], "env": ""}, TypeError, "env must be a list of strings"),
+        ({"command": ["ls"], "workdir": 0}, TypeError, "workdir must be a string"),
     ],
 )
 def test_bad_arguments(

@@ -10,21 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.linux.process import PR_SET_PDEATHSIG
 from nbcontainer.sandbox.helper import operations
 from nbcontainer.sandbox.helper.blanks import Filling, fill, name_with_blank, with_blanks
-from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, Place, State, Stop
+from nbcontainer.sandbox.helper.expectations import Encoded, Expectations, Made
+from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, State, Stop
 from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 from nbcontainer.sandbox.spec import FORWARDED
 from nbcontainer.sandbox.step_failure import failure_in, failure_of
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
 from nbcontainer.sandbox.steps.display import DisplayWatch
-from nbcontainer.sandbox.steps.network import StageHosts
-from nbcontainer.sandbox.steps.overlay import MountOverlay, ShowHost
+from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.rootfs import AttachStaged, PivotRoot
 from nbcontainer.sandbox.steps.user import SetUser
@@ -35,14 +34,6 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.helper.operations import Outcome, Report
 
 _AWAITED = (signal.SIGCHLD, signal.SIGIO, *FORWARDED)
-_EXPECTATIONS = 512
-_ENCODED = 128
-"""How many are kept; a cell with volumes, say, has steps that no other one has."""
-_TEXT_LIMIT = 1 << 16
-"""Bytes of one outcome; a longer one is asked for each time."""
-
-_OF_A_ROOT = (ShowHost, StageHosts, MountOverlay)
-"""The steps with which containers begin to differ."""
 
 _BASE = 4
 """Layers, from the lowest up, that stand for an image: what a step finds in one is expected there again."""
@@ -58,142 +49,18 @@ class _Part(NamedTuple):
     apply: Callable[[Any, Sequence[int]], None]
 
 
-class _Encoded(NamedTuple):
-    """A step's operations from one state to the next one. There are blanks in them (`blanks`), and in the outcomes."""
-
-    number: int
-    packed: bytes
-    outcomes: Sequence[Outcome]
-    after: State
-    special: dict[Place, Outcome]
-    display: DisplayWatch | None
-
-
-@dataclass
-class _Made:
-    """A part whose operations are in the batch: the first of them, the state before, and all outcomes.
-
-    `known` is how many of the outcomes init had reported before. `filling` is for the blanks in them.
-    """
-
-    part: int
-    first: int
-    before: State
-    known: int
-    outcomes: Sequence[Outcome]
-    filling: Filling
-
-
 class _Applied(NamedTuple):
-    """A part's operations, whose outcomes have the blanks of `filling`; and whether that is all of it."""
+    """A part's operations, whose outcomes have the blanks of `filling`; and whether that is all of it.
+
+    `general` says whether they are those of another container, but for the blanks.
+    """
 
     number: int
     packed: bytes
     outcomes: Sequence[Outcome]
-    filling: Filling
-    whole: bool
-
-
-class _Beginning(NamedTuple):
-    """The first parts of an init by their names, which are the same objects in each plan, and their operations."""
-
-    names: list[object]
-    version: int
-    made: list[_Made]
-    packed: bytes
-    number: int
-    after: State
-
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-class _Recent(dict[_Key, _Value]):
-    """What was recalled last, `limit` of it. Thread-safe as a dictionary is; two threads may lose an entry."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def recall(self, key: _Key) -> _Value | None:
-        """Return what is kept, which is the most recent then."""
-        found = self.pop(key, None)
-        if found is not None:
-            self[key] = found
-        return found
-
-    def keep(self, key: _Key, value: _Value) -> None:
-        """Keep it in place of the one that was not recalled for longest."""
-        self.pop(key, None)
-        while len(self) >= self._limit:
-            with contextlib.suppress(StopIteration, RuntimeError):  # another thread has changed it
-                self.pop(next(iter(self)), None)
-        self[key] = value
-
-
-class Expectations:
-    """What is expected of steps, and their operations. One for all inits of a launcher.
-
-    It has no lock: a lost or doubled entry costs one message, since init compares every outcome.
-    """
-
-    def __init__(self) -> None:
-        self._likely: _Recent[object, dict[Place, Outcome]] = _Recent(_EXPECTATIONS)
-        self._encoded: _Recent[object, _Encoded] = _Recent(_ENCODED)
-        self._last: _Beginning | None = None
-        self.version = 0
-        """Counts what was learned."""
-
-    def likely(self, key: object) -> dict[Place, Outcome]:
-        """Return the outcomes, other than success, that are expected of a step."""
-        return self._likely.recall(key) or {}
-
-    def learn(self, key: object, special: dict[Place, Outcome]) -> None:
-        """Expect these outcomes of the next step that is the same."""
-        if special == self.likely(key):
-            return
-        self.version += 1
-        if sum(len(outcome.output) for outcome in special.values()) <= _TEXT_LIMIT:
-            self._likely.keep(key, special)
-
-    def forget(self, key: object) -> None:
-        """Expect nothing of a step."""
-        self.version += 1
-        self._likely.pop(key, None)
-
-    def beginning(self, parts: Sequence[_Part]) -> _Beginning | None:
-        """Return the first operations of the init that was ordered last, if these parts begin as that one's did."""
-        found = self._last
-        same = found is not None and found.version == self.version and len(found.names) <= len(parts)
-        if (
-            found is None
-            or not same
-            or any(part.name is not name for part, name in zip(parts, found.names, strict=False))
-        ):
-            return None
-        return found
-
-    def keep_beginning(
-        self, parts: Sequence[_Part], made: Sequence[_Made], packed: Sequence[bytes], count: int
-    ) -> None:
-        """Keep the operations of the first parts, up to what differs for each container."""
-        size = next((number for number, part in enumerate(parts) if isinstance(part.name, _OF_A_ROOT)), 0)
-        if 0 < size < len(made):
-            names = [part.name for part in parts[:size]]
-            after = made[size]
-            self._last = _Beginning(
-                names, self.version, list(made[:size]), b"".join(packed[:size]), after.first, after.before
-            )
-
-    def encoded(self, place: object, key: object) -> _Encoded | None:
-        """Return the operations of a step in its place, if they are kept and still what is expected by `key`."""
-        found = self._encoded.recall(place)
-        return found if found is not None and found.special == self.likely(key) else None
-
-    def keep(self, place: object, encoded: _Encoded) -> None:
-        """Keep the operations of a step that begins in this state."""
-        self._encoded.keep(place, encoded)
+    filling: Filling = ()
+    whole: bool = True
+    general: bool = False
 
 
 class RemoteInit:
@@ -208,7 +75,8 @@ class RemoteInit:
         """Whether init has reported that all of the last batch went as expected."""
         self._expectations = expectations
         self._parts: list[_Part] = []
-        self._made: list[_Made] = []
+        self._made: Sequence[Made] = ()
+        self._filling: Filling = ()
         self._state = State()
         self._files: tuple[int, ...] = ()
         self._count = 0
@@ -231,16 +99,16 @@ class RemoteInit:
     def start(self, setup: Sequence[Step], enter: Sequence[Step], files: Sequence[int], limit: float | None) -> bytes:
         """Return the batch with the rest of the plan. Init gets copies of `files` with it."""
         first = self._state.open
-        numbers = []
+        numbers, travelling = [], []
         for fd in files:
             lowest = (~first & (first + 1)).bit_length() - 1
             first |= 1 << lowest
             numbers.append(lowest)
-            self._origins[lowest] = Origin.of(fd)
-        self._state = self._state._replace(open=first)
-        self._files, self._limit = tuple(numbers), limit
-        # Few operations for a file differ by its size, and init compares what they give.
-        self._travelling = tuple(origin._replace(size=min(origin.size, 1)) for origin in self._origins.values())
+            origin = self._origins[lowest] = Origin.of(fd)
+            # Few operations for a file differ by its size, and init compares what they give.
+            travelling.append(Origin(origin.mode, origin.device, min(origin.size, 1)))
+        self._state = State(first, self._state.uid, self._state.name)
+        self._files, self._travelling, self._limit = tuple(numbers), tuple(travelling), limit
         last = enter[-1]
         assert isinstance(last, Execute)
         parts = [_Part(step, step.apply) for step in (*setup, *enter[:-1])]
@@ -258,33 +126,64 @@ class RemoteInit:
             self.settled = True
             return None
         call = made.known + report.sequence - made.first
-        before = [outcome._replace(output=fill(outcome.output, made.filling)) for outcome in made.outcomes[:call]]
-        known = [*before, report.outcome]
-        self._state = made.before
-        return self._continue(made.part, known)
+        filling = (*made.filling, *self._filling)
+        before = [outcome._replace(output=fill(outcome.output, filling)) for outcome in made.outcomes[:call]]
+        self._state = _filled(made.before, filling)
+        return self._packet(self._apply_from(made.part, [*before, report.outcome]))
 
     def _begin(self, parts: list[_Part]) -> bytes:
+        """Return the batch of all parts: the one that was kept of another container, if they are the same."""
         self._parts, self.settled = parts, False
-        return self._continue(0, [])
+        key, filling = self._general()
+        found = None if key is None else self._expectations.batch(key)
+        if found is None:
+            applied = self._apply_from(0, ())
+            if key is not None and len(applied) == len(parts) and all(done.general for done in applied):
+                self._keep(key, applied)
+            return self._packet(applied)
+        self._made, self._count, self._filling = found.made, found.number, filling
+        self._state, self._display = _filled(found.after, filling), found.display
+        return fill(found.packet, filling)
 
-    def _continue(self, first: int, known: Sequence[Outcome]) -> bytes:
-        """Return the batch of the parts from `first` on, of which the first has these outcomes already."""
-        self._made, self._count, packed = [], 0, []
-        if first == 0 and not known and not self._files and (found := self._expectations.beginning(self._parts)):
-            self._made, self._count, packed = found.made.copy(), found.number, [found.packed]
-            self._state, first = found.after, len(found.made)
+    def _general(self) -> tuple[object, Filling]:
+        """Return what determines the batch of all parts, with blanks, and what to fill them with.
+
+        The first is None if one blank stands for several texts.
+        """
+        name, more = name_with_blank(self._state.name)
+        texts, generals = dict(more), []
+        for part in self._parts:
+            general, filling = with_blanks(part.name)
+            generals.append(general)
+            for blank, text in filling:
+                if texts.setdefault(blank, text) != text:
+                    return None, ()
+        state = self._state.open, self._state.uid, name
+        return (tuple(generals), state, self._files, self._travelling, self._base), tuple(texts.items())
+
+    def _keep(self, key: object, applied: Sequence[_Applied]) -> None:
+        """Keep the batch of all parts for the next container."""
+        made = [part._replace(before=_blanked(part.before), filling=()) for part in self._made]
+        packet = operations.batch(self._count, b"".join(done.packed for done in applied))
+        self._expectations.keep_batch(key, packet, made, self._count, _blanked(self._state), self._display)
+
+    def _packet(self, applied: Sequence[_Applied]) -> bytes:
+        return operations.batch(self._count, b"".join(fill(done.packed, done.filling) for done in applied))
+
+    def _apply_from(self, first: int, known: Sequence[Outcome]) -> list[_Applied]:
+        """Return the operations of the parts from `first` on, of which the first has these outcomes already."""
+        made, applied = list[Made](), list[_Applied]()
+        self._made, self._count, self._filling = made, 0, ()
         for number in range(first, len(self._parts)):
             before = self._state
             reported = known if number == first else ()
             done = self._apply(self._parts[number], reported)
-            self._made.append(_Made(number, self._count, before, len(reported), done.outcomes, done.filling))
+            made.append(Made(number, self._count, before, len(reported), done.outcomes, done.filling))
+            applied.append(done)
             self._count += done.number
-            packed.append(done.packed)
             if not done.whole:
                 break
-        if len(packed) == len(self._parts) and not self._files:
-            self._expectations.keep_beginning(self._parts, self._made, packed, self._count)
-        return operations.batch(self._count, b"".join(packed))
+        return applied
 
     def _apply(self, part: _Part, known: Sequence[Outcome]) -> _Applied:
         """Return what a part does, of which the first outcomes may be known: in general if they are not."""
@@ -303,13 +202,12 @@ class RemoteInit:
             except (Stop, Exception):  # what it found or was refused is its own
                 return self._apply_exactly(part, known)
             made = len(kernel.operations), _packed(kernel), kernel.outcomes, kernel.state, kernel.special
-            found = _Encoded(*made, self._display)
+            found = Encoded(*made, self._display)
             self._origins = origins
             self._expectations.learn(key, found.special)
             self._expectations.keep(place, found)
-        after = found.after.name and os.fsdecode(fill(os.fsencode(found.after.name), filling))
-        self._state, self._display = found.after._replace(name=after), found.display
-        return _Applied(found.number, fill(found.packed, filling), found.outcomes, filling, whole=True)
+        self._state, self._display = _filled(found.after, filling), found.display
+        return _Applied(found.number, found.packed, found.outcomes, filling, general=True)
 
     def _apply_exactly(self, part: _Part, known: Sequence[Outcome]) -> _Applied:
         key = (_kind(part.name), self._base)
@@ -318,16 +216,16 @@ class RemoteInit:
         try:
             part.apply(kernel, self._files)
         except Stop:
-            return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes, (), whole=False)
+            return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes, whole=False)
         except Exception as error:
             if kernel.guessed:  # by an outcome that init has not reported: it is asked for all of them
                 self._expectations.forget(key)
                 return self._apply_exactly(part, known)
             self.failed = failure_in(part.name, error) if isinstance(part.name, Step) else failure_of("", error)
-            return _Applied(0, b"", (), (), whole=False)
+            return _Applied(0, b"", (), whole=False)
         self._state, self._origins = kernel.state, origins
         self._expectations.learn(key, kernel.special)
-        return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes, (), whole=True)
+        return _Applied(len(kernel.operations), _packed(kernel), kernel.outcomes)
 
     def _watch_display(self, kernel: RemoteKernel, has_root: bool) -> None:
         self._display = None
@@ -370,6 +268,18 @@ def _kind(step: object) -> object:
         return step
     found = tuple(item for item in step.env if item.startswith(("PATH=", "HOME=")))
     return step.argv[0], step.cwd, found, step.terminal, step.terminal_input
+
+
+def _blanked(state: State) -> State:
+    """Return a state with a blank in it."""
+    return state._replace(name=name_with_blank(state.name)[0])
+
+
+def _filled(state: State, filling: Filling) -> State:
+    """Return a state in which the blanks are filled."""
+    if state.name is None:
+        return state
+    return state._replace(name=os.fsdecode(fill(os.fsencode(state.name), filling)))
 
 
 def _packed(kernel: RemoteKernel) -> bytes:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import ContainerHandle, readable
+from nbcontainer.sandbox.helper.expectations import Expectations
 from nbcontainer.sandbox.helper.helper_handle import HelperHandle
-from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
+from nbcontainer.sandbox.helper.remote_init import RemoteInit
 from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.connection import import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed

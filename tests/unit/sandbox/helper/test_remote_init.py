@@ -14,8 +14,9 @@ import pytest
 
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.helper import blanks
+from nbcontainer.sandbox.helper.expectations import Encoded, Expectations
 from nbcontainer.sandbox.helper.operations import Outcome, Report
-from nbcontainer.sandbox.helper.remote_init import Expectations, RemoteInit
+from nbcontainer.sandbox.helper.remote_init import RemoteInit
 from nbcontainer.sandbox.networking import Networking
 from nbcontainer.sandbox.plan import PlanTemplate, ahead
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
@@ -242,13 +243,44 @@ def test_what_is_reported_later_finds_the_name_of_the_container() -> None:
             kernel.mkdir(f"/{name}", 0o755)
 
     shared = Expectations()
-    for name in (A, B):
+    for name in (B, A, A, B):  # what was kept of one is used for the next, until one reports
+        assert f"/{name}\0".encode() in RemoteInit(shared).prepare((SetHostname(name), Named()))
         remote = RemoteInit(shared)
         packet = remote.prepare((SetHostname(name), Named()))
         assert f"/{name}\0".encode() in packet
         again = remote.answer(Report(own_calls() + 2, Outcome(-errno.EEXIST)))
         assert again is not None
         assert f"/{name}\0".encode() in again
+
+
+def test_the_next_container_with_the_same_plan_is_sent_the_same_packet() -> None:
+    """No step is looked at again: only the blanks in the packet are filled. After a report, all of them are."""
+
+    class Watched(Expectations):
+        asked = 0
+
+        def encoded(self, place: object, key: object) -> Encoded | None:
+            self.asked += 1
+            return super().encoded(place, key)
+
+    shared = Watched()
+    first = RemoteInit(shared).prepare((SetHostname(A), Tolerant()))
+    before = shared.asked
+    remote = RemoteInit(shared)
+    assert remote.prepare((SetHostname(B), Tolerant())) == first.replace(A.encode(), B.encode())
+    assert shared.asked == before
+    remote.answer(Report(own_calls() + 1, Outcome(-errno.EEXIST)))
+    after = shared.asked
+    assert RemoteInit(shared).prepare((SetHostname(A), Tolerant())) != first
+    assert shared.asked > after
+
+
+def test_one_blank_with_two_texts_is_filled_in_each_step() -> None:
+    """A plan that names its container twice, with names of one length, is not sent as a kept packet."""
+    shared = Expectations()
+    for names in ((A, B), (B, A), (A, A), (A, B)):
+        steps = [SetHostname(name) for name in names]
+        assert RemoteInit(shared).prepare(steps) == RemoteInit(Expectations()).prepare(steps)
 
 
 def test_blanks_are_as_long_as_words_and_in_no_other_text() -> None:

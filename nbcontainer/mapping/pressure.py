@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import resource
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.errors import SetupFailed
 from nbcontainer.rendering.quantities import size
@@ -31,6 +33,20 @@ _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errn
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+_MOST = 1 << 20
+"""Containers for which there is room if nothing is known."""
+
+_VALID = 0.05
+"""Seconds for which what was found is believed: a look takes longer than the start of a container in Python."""
+
+
+class Room(NamedTuple):
+    """How many more containers a machine can take, and of what it has the least, as a phrase."""
+
+    containers: int
+    least: str
 
 
 @dataclass(frozen=True)
@@ -77,18 +93,18 @@ class Machine:
             path = path.parent
         return left
 
-    def lacks(self) -> str:
-        """Return what is too little for one more container, as a phrase; empty if nothing is."""
-        memory = self.memory()
-        if memory is not None and memory < _RESERVE + _MEMORY:
-            return f"memory ({size(max(0, memory))} available)"
-        processes = self.processes()
-        if processes is not None and processes < _PROCESSES:
-            return f"processes ({max(0, processes)} left)"
-        descriptors = self.descriptors()
-        if descriptors is not None and descriptors < _DESCRIPTORS:
-            return f"file descriptors ({max(0, descriptors)} left, ulimit -n)"
-        return ""
+    def room(self) -> Room:
+        """Return how many more containers this machine can take."""
+        memory, processes, descriptors = self.memory(), self.processes(), self.descriptors()
+        rooms = []
+        if memory is not None:
+            rooms.append(Room((memory - _RESERVE) // _MEMORY, f"memory ({size(max(0, memory))} available)"))
+        if processes is not None:
+            rooms.append(Room(processes // _PROCESSES, f"processes ({max(0, processes)} left)"))
+        if descriptors is not None:
+            text = f"file descriptors ({max(0, descriptors)} left, ulimit -n)"
+            rooms.append(Room(descriptors // _DESCRIPTORS, text))
+        return min(rooms, key=lambda room: room.containers, default=Room(_MOST, ""))
 
 
 def _text(path: Path) -> str:
@@ -112,13 +128,17 @@ class Gate:
     """Lets the containers of one process start. Thread-safe.
 
     A start waits while the machine lacks something and another container of this gate runs: with none, it is the only
-    one, and its own error says what is wrong.
+    one, and its own error says what is wrong. The machine is looked at when the starts have used up what room there
+    was, and when that was found too long ago.
     """
 
-    def __init__(self, machine: Machine | None = None) -> None:
+    def __init__(self, machine: Machine | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._machine = machine or Machine()
         self._changed = threading.Condition()
         self._running = 0
+        self._clock = clock
+        self._room = 0
+        self._looked = -math.inf
         self._ended = 0
         self._refused = 0  # of those that run, how many wait for the end of another
 
@@ -141,12 +161,23 @@ class Gate:
 
     def _wait_for_machine(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         waited = False
-        while self._running and not stopped() and (lacking := self._machine.lacks()):
+        while self._running and not stopped() and (lacking := self._lacks()):
             waited = True
             on_wait(lacking)
             self._changed.wait(_AGAIN)
         if waited:
             on_wait("")
+
+    def _lacks(self) -> str:
+        """Return what is too little for one more container, as a phrase; empty if nothing is."""
+        now = self._clock()
+        if self._room <= 0 or now - self._looked >= _VALID:
+            self._room, least = self._machine.room()
+            self._looked = now
+            if self._room <= 0:
+                return least
+        self._room -= 1
+        return ""
 
     def wait_for_other(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
         """Wait until another container ends; return False at once if none runs that does not wait here, too."""

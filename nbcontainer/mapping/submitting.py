@@ -64,6 +64,7 @@ class ThreadSubmitter:
         if executor is None:
             count = workers or len(os.sched_getaffinity(0))
             self._own = executor = concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix="nbcontainer-map")
+            workers = None  # the threads are the limit
         self._executor = executor
         self.window = workers or _workers_of(executor)
         self._runs = Runs()

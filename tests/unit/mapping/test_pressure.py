@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbcontainer.errors import ContainerError, LauncherError, SetupFailed
-from nbcontainer.mapping.pressure import Gate, Machine, is_short
+from nbcontainer.mapping.pressure import Gate, Machine, Room, is_short
 from tests.running import DEADLINE
 
 
@@ -35,19 +37,28 @@ def machine(
     return Machine(place / "proc", place / "cgroup")
 
 
-def test_a_machine_with_enough_lacks_nothing(tmp_path: Path) -> None:
-    """With memory, processes and descriptors left, nothing is lacking; nor is it where nothing is known."""
-    assert machine(tmp_path).lacks() == ""
-    assert Machine(Path("/nonexistent"), Path("/nonexistent")).lacks() == ""
-    assert Machine().lacks() == ""
+def test_there_is_room_for_what_the_scarcest_allows(tmp_path: Path) -> None:
+    """It is what the least of memory, processes and descriptors is enough for; a lot, where nothing is known."""
+    assert machine(tmp_path, threads=4920).room() == (10, "processes (80 left)")
+    assert machine(tmp_path, memory=144 << 20).room().containers == 10
+    assert Machine(Path("/nonexistent"), Path("/nonexistent")).room().containers >= 1 << 20
+    assert Machine().room().containers > 0
 
 
-def test_each_shortage_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("facts", "least"),
+    [
+        ({"memory": 10 << 20}, "memory (10.5 MB available)"),
+        ({"limit": str(1 << 30), "used": (1 << 30) - 4096}, "memory (4.1 kB available)"),
+        ({"threads": 4999}, "processes (1 left)"),
+        ({"pids": "12"}, "processes (2 left)"),
+    ],
+)
+def test_each_shortage_is_named(tmp_path: Path, facts: dict[str, Any], least: str) -> None:
     """Memory of the machine and of a group above, processes of both: each is named with what is left."""
-    assert machine(tmp_path, memory=10 << 20).lacks() == "memory (10.5 MB available)"
-    assert machine(tmp_path, limit=str(1 << 30), used=(1 << 30) - 4096).lacks() == "memory (4.1 kB available)"
-    assert machine(tmp_path, threads=4999).lacks() == "processes (1 left)"
-    assert machine(tmp_path, pids="12").lacks() == "processes (2 left)"
+    room = machine(tmp_path, **facts).room()
+    assert room.containers <= 0
+    assert room.least == least
 
 
 def test_too_many_descriptors_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +67,42 @@ def test_too_many_descriptors_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     found = machine(tmp_path)
     for number in range(20):
         (tmp_path / "proc/self/fd" / str(number)).touch()
-    assert found.lacks() == "file descriptors (10 left, ulimit -n)"
+    assert found.room() == (0, "file descriptors (10 left, ulimit -n)")
+
+
+class Counted(Machine):
+    """A machine with room for some containers, which counts how often it is looked at."""
+
+    def __init__(self, *rooms: int) -> None:
+        super().__init__()
+        vars(self)["rooms"], vars(self)["looks"] = list(rooms), 0
+
+    def room(self) -> Room:
+        vars(self)["looks"] += 1
+        return Room(vars(self)["rooms"].pop(0), "memory")
+
+
+def test_a_machine_is_looked_at_again_when_its_room_is_used_up() -> None:
+    """Of starts that come at once, as many are let in as there was room for; then another look decides."""
+    found, said = Counted(3, 0, 1), list[str]()
+    gate = Gate(found, clock=lambda: 0.0)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):  # the first one is let in without a look
+            stack.enter_context(gate.admitted(said.append, lambda: False))
+        assert (vars(found)["looks"], said) == (1, [])
+        stack.enter_context(gate.admitted(said.append, lambda: False))
+    assert (vars(found)["looks"], said) == (3, ["memory", ""])
+
+
+def test_what_was_found_is_believed_for_a_moment() -> None:
+    """A look is repeated when it is too old: other programs take what there was."""
+    found, now = Counted(100, 0, 5), [0.0]
+    gate, said = Gate(found, clock=lambda: now[0]), list[str]()
+    with contextlib.ExitStack() as stack:
+        for moment in (0.0, 0.01, 0.02, 1.0):
+            now[0] = moment
+            stack.enter_context(gate.admitted(said.append, lambda: False))
+    assert (vars(found)["looks"], said) == (3, ["memory", ""])
 
 
 def test_a_start_waits_until_another_container_ends(tmp_path: Path) -> None:

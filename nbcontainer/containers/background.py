@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import resource
 import sys
 import threading
 import time
@@ -18,6 +19,13 @@ _QUIET = 0.004
 """Seconds the thread waits before its first task, so that it does not take the interpreter from the caller."""
 
 
+_FEW, _MOST = 32, 512
+"""Tasks that may wait when a cell begins: always, and where this process may open many files."""
+
+_SHARE = 8
+"""The part of the descriptors that waiting tasks may hold: 1/8. The removal of what a cell left holds two."""
+
+
 class BackgroundQueue:
     """Runs tasks in order, in a daemon thread that the first task starts. Thread-safe."""
 
@@ -27,6 +35,9 @@ class BackgroundQueue:
         self._held: list[Callable[[], object]] | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._shrunk = threading.Condition()
+        self._delayed = 0
+        """How many threads are in `keep_pace`."""
 
     def add(self, task: Callable[[], object]) -> None:
         """Queue a task. `OSError` and this package's errors in it are dropped: the next cell meets the same cause."""
@@ -40,6 +51,27 @@ class BackgroundQueue:
                 self._thread = threading.Thread(target=self._run, name="nbcontainer-background", daemon=True)
                 self._thread.start()
             self._tasks.put(task)
+
+    def keep_pace(self) -> None:
+        """Wait while too many tasks are queued.
+
+        Many threads that run cells leave this queue's thread too little of the interpreter. Call it before a cell, and
+        without a lock that a task takes.
+        """
+        if self._tasks.qsize() < _FEW:
+            return
+        with self._shrunk:
+            self._delayed += 1
+            try:
+                self._shrunk.wait_for(self._keeps_pace)
+            finally:
+                self._delayed -= 1
+
+    def _keeps_pace(self) -> bool:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MOST if limit == resource.RLIM_INFINITY else max(_FEW, min(_MOST, limit // _SHARE))
+        thread = self._thread  # in a fork(2) of this process, it is not there
+        return self._tasks.qsize() < most or thread is None or not thread.is_alive()
 
     def hold(self) -> None:
         """Hold new tasks until `release`: they would slow down a cell that is about to end."""
@@ -92,3 +124,6 @@ class BackgroundQueue:
             except Exception:  # a mistake of this package: it is shown, and later tasks run
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             busy = not self._tasks.empty()
+            if self._delayed:
+                with self._shrunk:
+                    self._shrunk.notify()

@@ -108,6 +108,8 @@ class Engine(Workspace):
         self._groups: list[Group] = []
         self._allocated = 0
         """How many containers cells have taken so far."""
+        self._prewarmed = 0
+        """How often `prewarm` was called."""
         self._warm = WarmPool(self.store, self, self.launcher, lambda path: trash.discard(self.store, self, [path]))
         atexit.register(self.close)
 
@@ -225,7 +227,14 @@ class Engine(Workspace):
         before = self._allocated
         if self._ending:
             return
-        self.later(lambda: self._warm.prepare(lowers, limits, template, hurried=self._allocated != before))
+        self._prewarmed = number = self._prewarmed + 1
+
+        def prepare() -> None:
+            hurried = self._allocated != before
+            if not hurried or self._prewarmed == number:
+                self._warm.prepare(lowers, limits, template, hurried=hurried)
+
+        self.later(prepare)
 
     # The end of a cell
 

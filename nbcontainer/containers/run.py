@@ -149,6 +149,7 @@ def run_in(
     In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything; if
     not `keep`, it is discarded, and the container has no cell more.
     """
+    engine.background.keep_pace()
     request = surrounded(engine, request, image, streams)
     asked = request.options
     check(engine, asked)

@@ -8,6 +8,8 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from nbcontainer.commands.command import Invocation
 from nbcontainer.commands.containers import VERBS
 from nbcontainer.commands.grammar import parse
@@ -17,9 +19,7 @@ from nbcontainer.containers.engine import Engine
 from tests.running import run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pytest
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.sandbox.steps.base import Step
 
@@ -131,10 +131,9 @@ def test_nothing_is_left_of_an_engine_that_closes_at_once(store_path: Path) -> N
         assert [path for path in (store_path / "tmp").iterdir() if path.name.startswith(own.store.session)] == []
 
 
-def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them(
-    store_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If the next cell has come before its containers are made, only those are made, and none of them prefaults."""
+@pytest.fixture
+def orders(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Engine, list[bool]]]:
+    """An engine, and for each container that it orders ahead whether that prefaults."""
     with contextlib.closing(Engine(store_path)) as engine:
         orders: list[bool] = []
         order = engine.launcher.order
@@ -144,8 +143,30 @@ def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them
             order(steps, prefault=prefault, compiled=compiled)
 
         monkeypatch.setattr(engine.launcher, "order", note)
-        with engine.background.held():
-            run_script(engine, "true")
-            run_script(engine, "true")
+        yield engine, orders
+
+
+def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them(
+    orders: tuple[Engine, list[bool]],
+) -> None:
+    """If the next cell has come before its containers are made, only those are made, and none of them prefaults."""
+    engine, made = orders
+
+    def release(_: bytes) -> None:
         engine.background.wait()
-        assert orders == [False, False, True]
+        assert made == [False, False]
+
+    engine.background.hold()
+    run_script(engine, "true")
+    assert run_script(engine, "echo x", stdout=hear_once(release)).outcome.ok
+    assert made == [False, False]
+
+
+def test_what_the_last_cell_asks_for_takes_the_place_of_the_rest(orders: tuple[Engine, list[bool]]) -> None:
+    """If several cells have ended before containers are made for the next, they are made once."""
+    engine, made = orders
+    with engine.background.held():
+        for _ in range(5):
+            run_script(engine, "true")
+    engine.background.wait()
+    assert made == [True, True, True]

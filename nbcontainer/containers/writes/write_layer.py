@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What overlay makes in a work directory (fs/overlayfs/super.c): directories of mode 0 and a file.
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
-_REMOVED = (*reversed(_WORK), "/index", "")
+_REMOVED = (*reversed(_WORK), "")
 
 
 class WriteView:
@@ -253,6 +253,8 @@ class WriteLayer(WriteView):
                     os.rmdir(f"{home}/diff{suffix}")
         with contextlib.suppress(OSError):
             os.rmdir(home)
+            if not (self.in_memory or self._aside):
+                return True
         if self.in_memory:
             self._remove_links()
         return not self.left
@@ -284,11 +286,22 @@ def _is_gone(path: Path) -> bool:
 
 def _remove_work(work: str) -> None:
     """Remove a work directory (host) as far as it is empty but for what overlay makes in it."""
-    for name in _WORK:
-        with contextlib.suppress(OSError):
-            os.chmod(f"{work}{name}", 0o700)
-    with contextlib.suppress(OSError):
-        os.unlink(f"{work}{_DIRTY}")
-    for name in _REMOVED:
-        with contextlib.suppress(OSError):
-            os.rmdir(f"{work}{name}")
+    try:
+        _remove_made(work)
+    except PermissionError:  # this process may not look into directories of mode 0
+        for name in _WORK:
+            with contextlib.suppress(OSError):
+                os.chmod(f"{work}{name}", 0o700)
+        with contextlib.suppress(PermissionError):
+            _remove_made(work)
+
+
+def _remove_made(work: str) -> None:
+    """Remove what overlay makes in a work directory, and that. Raises `PermissionError`."""
+    for name, remove in ((_DIRTY, os.unlink), *((name, os.rmdir) for name in _REMOVED)):
+        try:
+            remove(f"{work}{name}")
+        except PermissionError:
+            raise
+        except OSError:  # it is not there, or has a cell's files
+            pass

@@ -6,10 +6,13 @@ import asyncio
 import gc
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +24,7 @@ from nbcontainer.runs import output_stream
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.engine import Engine
 
@@ -258,3 +260,24 @@ def test_a_host_path_that_cannot_be_is_an_error_of_the_package(engine: Engine) -
     """`put` from a name that is too long for the file system says so in one line."""
     with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(ImageError, match="File name too long"):
         box.put("x" * 300, "/file")
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    """Let this process have 200 descriptors more than now; return how many it has."""
+    limits, count = resource.getrlimit(resource.RLIMIT_NOFILE), len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 200, limits[1]))
+    yield count
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_many_runs_in_threads_hold_few_descriptors(engine: Engine, few_descriptors: int, remove: bool) -> None:
+    """Threads that start containers one after the other wait for the removal of the last ones: it keeps pace."""
+    with ThreadPoolExecutor(8) as pool:
+        for result in pool.map(
+            lambda _: nbcontainer.run("busybox", ["true"], engine=engine, remove=remove), range(500)
+        ):
+            assert result.ok
+    engine.background.wait()
+    assert len(list(Path("/proc/self/fd").iterdir())) < few_descriptors + 40

@@ -39,18 +39,22 @@ class BackgroundQueue:
         self._delayed = 0
         """How many threads are in `keep_pace`."""
 
-    def add(self, task: Callable[[], object]) -> None:
-        """Queue a task. `OSError` and this package's errors in it are dropped: the next cell meets the same cause."""
+    def add(self, task: Callable[[], object]) -> bool:
+        """Queue a task; return False if the queue is closed, and drop it.
+
+        `OSError` and this package's errors in it are dropped: the next cell meets the same cause.
+        """
         with self._lock:
             if self._closed:
-                return
+                return False
             if self._held is not None:
                 self._held.append(task)
-                return
+                return True
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="nbcontainer-background", daemon=True)
                 self._thread.start()
             self._tasks.put(task)
+        return True
 
     def keep_pace(self) -> None:
         """Wait while too many tasks are queued.

@@ -245,8 +245,14 @@ class Engine(Workspace):
         group: Group | None = None,
         cow: CowVolumes | None = None,
     ) -> None:
-        """Remove what a cell leaves, in the background, once its mounts are gone."""
-        self.later(lambda: self._remove_remains(upper, running, group, cow))
+        """Remove what a cell leaves, in the background, once its mounts are gone; at once if the engine is closed."""
+
+        def remove() -> None:
+            self._remove_remains(upper, running, group, cow)
+
+        if not self.background.add(remove):  # a cell of another thread, which ended with the engine
+            with contextlib.suppress(OSError, NbcontainerError):
+                remove()
 
     def _remove_remains(
         self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None, cow: CowVolumes | None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tarfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.engine import Engine
-from tests.running import run_script
+from nbcontainer.errors import NbcontainerError
+from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,3 +173,22 @@ def test_what_the_last_cell_asks_for_takes_the_place_of_the_rest(orders: tuple[E
             run_script(engine, "true")
     engine.background.wait()
     assert made == [True, True, True]
+
+
+def test_a_cell_of_another_thread_holds_nothing_after_the_engine_is_closed(store_path: Path) -> None:
+    """The cell ends with its engine, and then no descriptor of it is open, though the background has ended."""
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+    own, begun = Engine(store_path), threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(NbcontainerError):
+            run_script(own, "echo up; sleep 1000", stdout=lambda _: begun.set())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(DEADLINE)
+    own.close()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
+    gc.collect()
+    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before

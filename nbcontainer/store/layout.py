@@ -47,7 +47,7 @@ from nbcontainer.store.errors import store_error
 from nbcontainer.store.index import Index
 from nbcontainer.store.layers import Layers
 from nbcontainer.store.locks import StoreLock
-from nbcontainer.store.modes import keep_open, make_open
+from nbcontainer.store.modes import keep_open, make_open, spread
 from nbcontainer.store.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class Store:
         for name in _DIRECTORIES:
             for part in reversed([Path(name), *Path(name).parents[:-1]]):
                 keep_open(self.path / part)
+        spread(self.path / "tmp")
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
             self._make_below()

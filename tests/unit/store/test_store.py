@@ -550,3 +550,16 @@ def test_every_errno_is_worded() -> None:
         assert errors.store_error("write", Path("/s"), OSError(code, os.strerror(code))).hint
     error = errors.store_error("write", Path("/s"), OSError(errno.EIO, os.strerror(errno.EIO)))
     assert str(error) == "cannot write at /s: Input/output error"
+
+
+def test_ext4_places_write_layers_apart(tmp_path: Path) -> None:
+    """The directory in which cells make theirs has the flag that spreads them, also in a store of an older version."""
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    if subprocess.run(["chattr", "+T", probe], capture_output=True, check=False).returncode:
+        pytest.skip("this file system does not have the flag")
+    for _ in range(2):
+        Store(tmp_path / "store", (os.geteuid(), os.getegid())).close()
+        flags = subprocess.run(["lsattr", "-d", tmp_path / "store/tmp"], capture_output=True, text=True, check=True)
+        assert "T" in flags.stdout.split()[0]
+        subprocess.run(["chattr", "-T", tmp_path / "store/tmp"], check=True)

@@ -11,6 +11,9 @@ from nbcontainer.sandbox.prompts.waits import Terminal
 
 _TIOCGPTPEER = 0x5441
 
+_MOST = 1 << 16
+"""Bytes of output that may come before an echo: what a terminal's buffer holds (drivers/tty/tty_buffer.c)."""
+
 
 @dataclass(frozen=True)
 class TerminalMode:
@@ -30,8 +33,9 @@ class LineTerminal:
 
     def __init__(self, terminal: int) -> None:
         self.terminal = terminal
-        self._expected = b""
+        self._expected: list[bytes] = []
         self._held = b""
+        self._passed = 0
 
     @property
     def mode(self) -> TerminalMode:
@@ -61,31 +65,35 @@ class LineTerminal:
         data = text.encode("utf-8", "surrogateescape")
         if "\x04" not in text:
             data += b"\n" if mode.canonical else b"\r"
-        self._expected = _echo_of(data) if mode.echo else b""
+        if mode.echo and (echo := _echo_of(data)):
+            self._expected.append(echo)
         return data
 
     def without_echo(self, data: bytes) -> bytes:
-        """Return the terminal's output without the echo of the line that was typed.
+        """Return the terminal's output without the echo of the lines that were typed.
 
-        The echo comes before all that the program writes in answer, so only the output that comes next is searched.
+        An echo comes before all that the program writes in answer, but output from before, and the echo of an earlier
+        line, may be read after a line was typed. What has not come after `_MOST` bytes never will.
         """
-        if not self._expected:
-            return data
         data, self._held = self._held + data, b""
-        before, found, after = data.partition(self._expected)
-        if found:
-            self._expected = b""
-            return before + after
-        begun = next((n for n in range(len(self._expected) - 1, 0, -1) if data.endswith(self._expected[:n])), 0)
-        if not begun:
-            self._expected = b""
-            return data
-        self._held = data[-begun:]
-        return data[:-begun]
+        shown = []
+        while found := min((echo for echo in self._expected if echo in data), key=data.find, default=b""):
+            before, _, data = data.partition(found)
+            shown.append(before)
+            del self._expected[: self._expected.index(found) + 1]
+            self._passed = 0
+        if self._expected:
+            first = self._expected[0]
+            begun = next((n for n in range(len(first) - 1, 0, -1) if data.endswith(first[:n])), 0)
+            data, self._held = data[: len(data) - begun], data[len(data) - begun :]
+            self._passed += len(data)
+            if self._passed > _MOST:
+                data += self.rest()
+        return b"".join((*shown, data))
 
     def rest(self) -> bytes:
         """Return output that was held because it looked like the beginning of an echo."""
-        held, self._held, self._expected = self._held, b"", b""
+        held, self._held, self._expected, self._passed = self._held, b"", [], 0
         return held
 
 

@@ -83,7 +83,8 @@ def test_enter_is_the_key_where_lines_are_not_edited(ends: tuple[int, int]) -> N
         ([b"ye", b"s\r\nafter"], b"after"),
         ([b"y", b"es\r", b"\nafter"], b"after"),
         ([b"y", b"yes\r\n"], b"y"),
-        ([b"other", b"yes\r\n"], b"otheryes\r\n"),
+        ([b"other", b"yes\r\n", b"yes\r\n"], b"otheryes\r\n"),
+        ([b"a" * 70_000, b"yes\r\n"], b"a" * 70_000 + b"yes\r\n"),
         ([b"ye"], b"ye"),
     ],
 )
@@ -92,3 +93,20 @@ def test_the_echo_is_removed_once(ends: tuple[int, int], chunks: list[bytes], sh
     line = LineTerminal(ends[0])
     line.keys("yes")
     assert b"".join(map(line.without_echo, chunks)) + line.rest() == shown
+
+
+@pytest.mark.parametrize("chunks", [[b"one\r\nAtwo\r\nB"], [b"one\r", b"\nAt", b"wo\r\nB"], [b"one\r\nA", b"two\r\nB"]])
+def test_echoes_that_are_read_late_are_removed_in_their_order(ends: tuple[int, int], chunks: list[bytes]) -> None:
+    """A person, or a program, types the next line before the echo of the last one was read; ^D has none."""
+    line = LineTerminal(ends[0])
+    for text in ("one", "two", "\x04"):
+        line.keys(text)
+    assert b"".join(map(line.without_echo, chunks)) + line.rest() == b"AB"
+
+
+def test_a_line_without_an_echo_does_not_keep_that_of_the_next(ends: tuple[int, int]) -> None:
+    """A program turned the echo off after the first line was typed, and on again before the second."""
+    line = LineTerminal(ends[0])
+    line.keys("one")
+    line.keys("two")
+    assert line.without_echo(b"two\r\none\r\n") == b"one\r\n"

@@ -56,8 +56,8 @@ class BackgroundQueue:
             self._tasks.put(task)
         return True
 
-    def keep_pace(self) -> None:
-        """Wait while too many tasks are queued.
+    def keep_pace(self, patience: float = 5.0) -> None:
+        """Wait while too many tasks are queued, `patience` seconds at most: one of them may be held up.
 
         Many threads that run cells leave this queue's thread too little of the interpreter. Call it before a cell, and
         without a lock that a task takes.
@@ -67,7 +67,7 @@ class BackgroundQueue:
         with self._shrunk:
             self._delayed += 1
             try:
-                self._shrunk.wait_for(self._keeps_pace)
+                self._shrunk.wait_for(self._keeps_pace, patience)
             finally:
                 self._delayed -= 1
 

@@ -55,6 +55,16 @@ def test_a_cell_waits_while_too_many_tasks_are_queued() -> None:
     tasks.close()
 
 
+def test_a_task_that_is_held_up_holds_up_no_cell_for_long() -> None:
+    """A process in a dead network file system, say, cannot be ended: cells are late, and go on."""
+    tasks, goes_on = BackgroundQueue(), threading.Event()
+    for _ in range(1000):
+        tasks.add(lambda: goes_on.wait(DEADLINE))
+    tasks.keep_pace(patience=0.05)
+    goes_on.set()
+    tasks.close()
+
+
 def test_a_fork_does_not_wait_for_the_thread_of_its_parent() -> None:
     """In a fork(2), nothing does the tasks that were queued before it."""
     tasks, goes_on = BackgroundQueue(), threading.Event()

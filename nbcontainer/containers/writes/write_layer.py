@@ -118,7 +118,6 @@ class WriteLayer(WriteView):
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
-        self._made = 0
         self._kept = False
         self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
@@ -172,18 +171,12 @@ class WriteLayer(WriteView):
     def _match_lower(self) -> None:
         facts = os.stat(self.lower)
         self._like("diff", facts)
-        self._made = root_directory.match(f"{self._home}/diff", self.lower, facts)
+        root_directory.match(f"{self._home}/diff", self.lower, facts)
         self._match_owner(facts)
 
     def _match_owner(self, facts: os.stat_result) -> None:
         if (facts.st_uid, facts.st_gid) != self.store.owner:
             self.root = replace(self.root, give=True)
-
-    def _root_changed(self) -> bool:
-        with contextlib.suppress(OSError):
-            if os.stat(f"{self._home}/diff").st_ctime_ns == self._made:
-                return False
-        return super()._root_changed()
 
     def _like(self, name: str, facts: os.stat_result) -> None:
         """Give a new directory the mode of another one (host)."""

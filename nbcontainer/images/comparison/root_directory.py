@@ -7,8 +7,8 @@ import os
 import stat
 
 
-def match(upper: str, lower: str, facts: os.stat_result) -> int:
-    """Give a new directory the time and the attributes of `lower`, whose `facts` are given; return its ctime (ns).
+def match(upper: str, lower: str, facts: os.stat_result) -> None:
+    """Give a new directory the time and the attributes of `lower`, whose `facts` are given.
 
     Raises `OSError` if it is not there.
     """
@@ -16,7 +16,6 @@ def match(upper: str, lower: str, facts: os.stat_result) -> int:
         for name in _kept_names(lower):
             os.setxattr(upper, name, os.getxattr(lower, name))
     os.utime(upper, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    return os.stat(upper).st_ctime_ns
 
 
 def travelling_attributes(lower: str) -> tuple[tuple[str, str], ...]:

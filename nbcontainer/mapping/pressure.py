@@ -39,7 +39,7 @@ _MOST = 1 << 20
 """Containers for which there is room if nothing is known."""
 
 _VALID = 0.05
-"""Seconds for which what was found is believed: a look takes longer than the start of a container in Python."""
+"""Seconds for which a room that was found counts. A look takes a tenth of the time of a run."""
 
 
 class Room(NamedTuple):

@@ -86,7 +86,7 @@ KNOWN = {
         Layers.find Layers.name Layers.adopt Layers.begin Layers.finish Layers.is_unfinished Layers.share
         Layers.is_private Store._make Store._check_layout Store._make_below Store._check_is_store_or_empty
         Store._close_to_others Store.incoming Store.new_directory Store.use_memory open_lock _is_at make_open keep_open
-        Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
+        spread Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
         CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive
         Sessions.states remember forget
     """,
@@ -94,7 +94,7 @@ KNOWN = {
         LimitedWriteLayer.keep LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used
         WriteLayer._make WriteLayer._like WriteLayer.remove_mount_points WriteLayer.keep WriteLayer._strip
         WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work WriteView.examine
-        LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower WriteLayer._root_changed
+        LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower
         match changed _attributes _kept_names
     """,
     PROC: """

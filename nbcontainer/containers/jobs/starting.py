@@ -49,33 +49,38 @@ def start(
     if request.name and streams.values is None:
         job.again = lambda: start(engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for)
 
-    def perform() -> Outcome:
-        try:
-            with _idle_pipe() if idle_input else contextlib.nullcontext(streams.stdin) as stdin:
-                streams.stdin = stdin
-                job.attach(streams)
-                return run_in(engine, container, image, request, streams)
-        finally:
-            if request.remove:
-                container.remove()
-
-    try:
-        job.begin(perform)
+    with _ended_by_errors(job, keep=request.remove or container.name in before):
+        job.begin(lambda: _perform(job, streams, idle_input=idle_input))
         if awaited is not None:
             wait_until_ready(job, awaited)
-    except ContainerError:
-        job.kill()
-        job.join()
-        raise  # its log says why
-    except BaseException:
-        job.kill()
-        job.join()
-        if not request.remove and container.name not in before:
-            container.remove()
-        raise
     if not container.anonymous:
         engine.replace_last(container)
     return job
+
+
+def _perform(job: Job, streams: Streams, *, idle_input: bool) -> Outcome:
+    """Run a job to its end, in the thread that is its own."""
+    try:
+        with _idle_pipe() if idle_input else contextlib.nullcontext(streams.stdin) as stdin:
+            streams.stdin = stdin
+            job.attach(streams)
+            return run_in(job.engine, job.container, job.image, job.request, streams)
+    finally:
+        if job.request.remove:
+            job.container.remove()
+
+
+@contextlib.contextmanager
+def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
+    """End a job if the block raises. Its container is removed unless `keep`, or its log says why it ended."""
+    try:
+        yield
+    except BaseException as error:
+        job.kill()
+        job.join()
+        if not keep and not isinstance(error, ContainerError):
+            job.container.remove()
+        raise
 
 
 @contextlib.contextmanager

@@ -425,12 +425,12 @@ def test_a_running_container_keeps_its_name(verbs: Verbs, dev: Container) -> Non
 )
 def test_what_history_cannot_do(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:
     """Unknown states, names in use and too many steps are one line with the next step, and change nothing."""
-    before = str(verbs("ps")), str(verbs("history dev"))
+    before = verbs("ps").as_json(), verbs("history dev").as_json()  # ages change
     with pytest.raises(error) as raised:
         verbs(line)
     assert str(raised.value).startswith(message)
     assert raised.value.hint
-    assert (str(verbs("ps")), str(verbs("history dev"))) == before
+    assert (verbs("ps").as_json(), verbs("history dev").as_json()) == before
 
 
 def test_the_tree_has_each_state_once(verbs: Verbs, dev: Container) -> None:

@@ -10,7 +10,7 @@ from nbcontainer.errors import ERRNO_ADVICE, FREE_SPACE, StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FREE_SPACE", "store_error", "store_errors"]
+__all__ = ["FREE_SPACE", "path_advice", "store_error", "store_errors"]
 
 _OWN = "set NBCONTAINER_HOME to a directory of your own"
 _DIRECTORY = "set NBCONTAINER_HOME to a directory"
@@ -23,6 +23,25 @@ _ADVICE = {
     errno.ENOENT: _DIRECTORY,
     errno.EEXIST: _DIRECTORY,
 }
+
+
+_OF_PATHS = {
+    **ERRNO_ADVICE,
+    errno.EACCES: "check the path's permissions",
+    errno.EPERM: "check the path's permissions",
+    errno.EROFS: "choose a path on a writable file system",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ELOOP: "check the path: its symbolic links lead in a circle",
+    errno.ENOTDIR: "check the path: a part of it is not a directory",
+    errno.EISDIR: "check the path: it is a directory",
+    errno.ENXIO: "check the path: it is a socket, or a device that is not there",
+    errno.EIO: "check the disk",
+}
+
+
+def path_advice(error: OSError) -> str:
+    """Return the one thing to do if a host path of the caller's cannot be used."""
+    return _OF_PATHS.get(error.errno or 0, "check the path")
 
 
 def store_error(do: str, path: Path | str, error: OSError) -> StoreError:

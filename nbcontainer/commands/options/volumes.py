@@ -11,6 +11,7 @@ from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.paths import resolve, resolve_existing
 from nbcontainer.oci.reference import host_path
 from nbcontainer.sandbox.spec import CACHE_LABEL, CopyOnWrite, NamedVolume, Tmpfs, Volume, check_volume_name
+from nbcontainer.store.errors import path_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +165,7 @@ def bind(source: str, target: str, **fields: Any) -> Volume:
         raise ContainerError(f"the volume's source '{found}' does not exist", hint=f"`mkdir -p {found}`") from None
     except OSError as error:
         raise ContainerError(
-            f"cannot use the volume's source '{path}': {error.strerror}", hint="check the path's permissions"
+            f"cannot use the volume's source '{path}': {error.strerror}", hint=path_advice(error)
         ) from error
     with place:
         if "cow" in fields and not stat.S_ISDIR(place.mode):

@@ -27,6 +27,7 @@ from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.joined import JoinedHandle
 from nbcontainer.sandbox.steps.program import CallFunction
 from nbcontainer.store import user_files, writable
+from nbcontainer.store.errors import path_advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ def _name_of(path: str) -> str:
 
 
 def _failed(do: str, error: OSError) -> ImageError:
-    return ImageError(f"cannot {do}: {error.strerror or error}", hint="check the path and its permissions")
+    return ImageError(f"cannot {do}: {error.strerror or error}", hint=path_advice(error))
 
 
 # In

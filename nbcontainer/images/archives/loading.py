@@ -28,7 +28,7 @@ from nbcontainer.oci import platforms, reference
 from nbcontainer.oci.names import check_claims
 from nbcontainer.oci.timestamps import timestamp
 from nbcontainer.store import durability, user_files, writable
-from nbcontainer.store.errors import store_error
+from nbcontainer.store.errors import path_advice, store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +94,7 @@ def open_file(store: Store, path: Path) -> int:
     except FileNotFoundError:
         raise ImageNotFound(f"no file {path}", hint="check the path") from None
     except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}", hint="check its permissions") from error
+        raise ImageError(f"cannot read {path}: {error.strerror}", hint=path_advice(error)) from error
     try:
         writable.check(store, links)
     except BaseException:

@@ -513,6 +513,12 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
         ("export base", UsageError, "export: missing output file; write `export NAME -o FILE.tar`"),
         ("rmi nope", ImageNotFound, "no image 'nope' in the store"),
         ("import /no/such.tar", ImageNotFound, "no file /no/such.tar; check the path"),
+        (f"import /{'x' * 300}", ImageError, f"cannot read /{'x' * 300}: File name too long; choose a shorter path"),
+        (
+            "import /etc/passwd/x",
+            ImageError,
+            "cannot read /etc/passwd/x: Not a directory; check the path: a part of it",
+        ),
         ("import -", UsageError, "import: missing image name"),
         ("import / base", ImageError, ""),
         ("commit dev Upper", UsageError, "invalid image name 'Upper'"),

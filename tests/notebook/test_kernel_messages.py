@@ -210,8 +210,10 @@ def test_what_is_not_what_it_says_is_an_error_in_words(shell_kernel: ShellKernel
 
 def test_a_failing_cell_stops_what_was_sent_after_it(shell_kernel: ShellKernel) -> None:
     """Its error is one short line, and Run All stops there."""
-    failing = shell_kernel.send("echo said; exit 3")
+    failing = shell_kernel.send("echo said; read x; exit 3")
     following = shell_kernel.send("echo not")
+    asked(shell_kernel)
+    shell_kernel.client.input("x")  # the kernel has what was sent long before
     failing.end()
     assert failing.status == "error"
     assert failing.error is not None

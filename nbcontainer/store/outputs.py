@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ImageError
 from nbcontainer.store import user_files
+from nbcontainer.store.errors import path_advice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +54,8 @@ def _failed(target: Path, error: OSError, *, is_open: bool) -> ImageError:
     hints = {
         errno.ENOENT: f"mkdir -p {target.parent}",
         errno.EISDIR: "name a file in it",
-        errno.ENOSPC: "free some space",
     }
-    hint = hints.get(error.errno or 0, "check the path's permissions")
+    hint = hints.get(error.errno or 0) or path_advice(error)
     return ImageError(f"cannot write {target}: {error.strerror or error}", hint=hint)
 
 

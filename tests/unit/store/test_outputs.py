@@ -86,8 +86,9 @@ def test_a_missing_file_of_its_content_is_not_its_directory(store: Store, tmp_pa
         ("folder/", "Is a directory; name a file in it"),
         ("folder/..", "Is a directory; name a file in it"),
         ("pipe", "it is a pipe, a socket or a device; name another file, or redirect"),
-        ("file/x.tar", "Not a directory"),
-        ("loop/x.tar", "Too many levels"),
+        ("file/x.tar", "Not a directory; check the path: a part of it is not a directory"),
+        ("loop/x.tar", "Too many levels of symbolic links; check the path: its symbolic links lead in a circle"),
+        ("x" * 300, "File name too long; choose a shorter path"),
     ],
 )
 def test_what_cannot_be_written(name: str, words: str, store: Store, tmp_path: Path) -> None:

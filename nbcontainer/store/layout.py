@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nbcontainer.errors import StoreError
+from nbcontainer.linux import files
 from nbcontainer.oci import reference
 from nbcontainer.store import reserve
 from nbcontainer.store.atomic_files import replace_file, sync_directory
@@ -47,7 +48,7 @@ from nbcontainer.store.errors import store_error
 from nbcontainer.store.index import Index
 from nbcontainer.store.layers import Layers
 from nbcontainer.store.locks import StoreLock
-from nbcontainer.store.modes import keep_open, make_open, spread
+from nbcontainer.store.modes import keep_open, make_open
 from nbcontainer.store.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Store:
         for name in _DIRECTORIES:
             for part in reversed([Path(name), *Path(name).parents[:-1]]):
                 keep_open(self.path / part)
-        spread(self.path / "tmp")
+        self._spread_write_layers()
         (self.path / "lock").touch(mode=0o600)
         with self.lock():
             self._make_below()
@@ -160,6 +161,15 @@ class Store:
                 self.write_file("oci-layout", json.dumps(_LAYOUT).encode())
             self.index.create()
         self._check_layout()
+
+    def _spread_write_layers(self) -> None:
+        """Keep the time of a cell independent of how many there were before, on ext4.
+
+        A cell makes and removes seven inodes in `tmp`. ext4 does not use inodes that were freed lately (minutes), and
+        looks at each of them in the block group first (recently_deleted() in fs/ext4/ialloc.c).
+        """
+        with contextlib.suppress(OSError):  # other file systems do not have that cost
+            files.spread(str(self.path / "tmp"))
 
     def _check_layout(self) -> None:
         try:

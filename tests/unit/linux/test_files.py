@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.linux import files
 from nbcontainer.linux.files import (
     RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
@@ -125,3 +127,27 @@ def test_proc_keeps_none() -> None:
     """A file system that has none says so."""
     require_root()
     assert not keeps_attributes("/proc")
+
+
+@pytest.mark.parametrize(("flags", "calls"), [(0x81000, [0x40086602]), (0xA1000, [])], ids=["set", "is there"])
+def test_the_flag_that_spreads_is_added_to_the_others(tmp_path: Path, flags: int, calls: list[int]) -> None:
+    """The flags that a directory has stay; nothing is written if it has this one."""
+    written: list[tuple[int, int]] = []
+
+    def call(_: int, request: int, argument: bytes) -> bytes:
+        if request == 0x80086601:
+            return flags.to_bytes(4, sys.byteorder)
+        written.append((request, int.from_bytes(argument, sys.byteorder)))
+        return argument
+
+    files.spread(str(tmp_path), call)
+    assert written == [(request, flags | 0x20000) for request in calls]
+
+
+def test_nothing_but_a_directory_is_spread(tmp_path: Path) -> None:
+    """A link is not followed, and a file is not changed."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
+    for name in ("link", "file", "missing"):
+        with pytest.raises(OSError, match=name):
+            files.spread(str(tmp_path / name))

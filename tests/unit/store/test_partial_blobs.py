@@ -205,7 +205,7 @@ def test_a_blob_that_begins_again_stays_locked(store: Store, tracker: Tracker) -
 def test_a_blob_that_cannot_begin_again_stays_as_it_is(
     store: Store, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If there is no new file, the old one stays locked, and no descriptor and no file is left."""
+    """If the new file cannot be made, the old one stays locked, and nothing new is left."""
     begun = resumed(store, BLOB, tracker)
     begun.write(DATA[:10])
 

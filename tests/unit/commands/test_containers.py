@@ -519,6 +519,8 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
             ImageError,
             "cannot read /etc/passwd/x: Not a directory; check the path: a part of it",
         ),
+        (f"save base -o /{'x' * 300}", ImageError, f"cannot write /{'x' * 300}: File name too long; choose a"),
+        (f"export base -o /{'x' * 300}", ImageError, f"cannot write /{'x' * 300}: File name too long; choose a"),
         ("import -", UsageError, "import: missing image name"),
         ("import / base", ImageError, ""),
         ("commit dev Upper", UsageError, "invalid image name 'Upper'"),

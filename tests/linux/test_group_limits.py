@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import nbcontainer
 from nbcontainer.containers import warm_pool
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
-from nbcontainer.sandbox.cgroups import hierarchy
+from nbcontainer.sandbox.cgroups import group, hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
 from tests.requirements import require
 from tests.running import all_dead, descendants, pidfds, processes_of
@@ -225,6 +226,25 @@ def test_nothing_is_no_number_of_processors(engine: Engine) -> None:
     own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     found = run(engine, "sed -n 's/^Max processes *//p' /proc/self/limits", pids_limit=0).text.split()[0]
     assert found == ("unlimited" if own == resource.RLIM_INFINITY else str(own))
+
+
+@pytest.mark.usefixtures("enforced")
+def test_a_notebook_that_starts_disturbs_no_limit() -> None:
+    """While another one sweeps, this one finds what it can limit: the group by which it tries that is not swept."""
+    over = threading.Event()
+
+    def start_again() -> None:
+        while not over.is_set():
+            group.sweep(Machine())
+
+    other = threading.Thread(target=start_again)
+    other.start()
+    try:
+        found = [hierarchy.look(Machine()).usable(hierarchy.can_make_group) for _ in range(200)]
+    finally:
+        over.set()
+        other.join()
+    assert set(found) == {USABLE}
 
 
 def test_limits_of_each_process(engine: Engine) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+from nbcontainer.linux.procfs import birth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -127,14 +130,16 @@ def _text(path: Path) -> str:
 def can_make_group(parent: Path) -> bool:
     """Return whether a group can be made below `parent` and processes can be moved to it. Tries it, and cleans up.
 
-    To move a process, this user must be able to write to the common ancestor of both groups.
+    To move a process, this user must be able to write to the common ancestor of both groups. The name is that of a
+    living process, as `group.sweep` of another notebook asks.
     """
-    path = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    path = parent / f"{PREFIX}{os.getpid()}-{birth(os.getpid())}-{secrets.token_hex(4)}"
     if not os.access(parent / "cgroup.procs", os.W_OK):
         return False
     try:
         path.mkdir()
-        path.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # a notebook that does not see this process has removed it
+            path.rmdir()
     except OSError:
         return False
     return True

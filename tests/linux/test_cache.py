@@ -187,7 +187,7 @@ def test_the_parent_is_in_the_key(cells: Cells) -> None:
 
 def test_a_state_without_a_key_is_known_by_its_content(cells: Cells) -> None:
     """A cell without --cache gives a state that is compared by the files of its layer."""
-    write = "echo same > /made; touch -d '2020-01-01' /made /"
+    write = "echo same > /made; touch -d @1577836800 /made /"
     for name in ("a", "b"):
         cells(write, name=name, cache="")
     cells("echo other > /made", name="c", cache="")

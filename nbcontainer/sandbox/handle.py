@@ -58,6 +58,8 @@ class ContainerHandle:
         self.ended: dict[str, Any] | None = None
         self.failed: dict[str, Any] | None = None
         self.answer: dict[str, Any] | None = None
+        self.killed_at: float | None = None
+        """When `kill` was called first (time.monotonic()); None before."""
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -178,6 +180,7 @@ class ContainerHandle:
 
     def kill(self) -> None:
         """Kill every process of the container: they end with pid 1 (pid_namespaces(7))."""
+        self.killed_at = time.monotonic() if self.killed_at is None else self.killed_at
         self.signal(signal.SIGKILL)
 
     def wait(self) -> None:

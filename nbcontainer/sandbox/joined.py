@@ -87,7 +87,7 @@ class JoinedHandle(ContainerHandle):
     def wait(self) -> None:
         """Wait until the process has ended."""
         with contextlib.suppress(OSError):
-            while self.ended is None and self.failed is None and self.read():
+            while self.ended is None and self.failed is None and self.read_or_end():
                 pass
 
     def close(self) -> None:

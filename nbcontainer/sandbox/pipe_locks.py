@@ -1,8 +1,11 @@
-"""A watch over the pipes of a process that joins a container: another process of the container can lock them.
+"""A watch over a process that joins a container: another process of the container can lock its pipes, or stop it.
 
 A process that waits in sendfile(2), splice(2), tee(2) or vmsplice(2) locks the pipe that it writes to. A thread that
 reads or closes that pipe waits uninterruptibly (`nbcontainer.sandbox.launcher.notebook_watch`). The end of a process
 that joined ends no other process of its container, so it frees no lock.
+
+Init waits for a process that it starts until that is the program (vfork(2)). One that is stopped before holds init up,
+and with it the signals that are to end the process: no signal of the container continues what another one stops again.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ INTERVAL = 0.25
 """Seconds between two looks at the thread. A process that ends sooner causes none."""
 
 PATIENCE = 3.0
-"""Seconds from the first look that finds the thread waiting for a lock until the whole container is ended."""
+"""Seconds until the whole container is ended: since the first look that finds the thread waiting for a lock, or since
+init, which is held up, was asked to kill the process."""
 
 _WAITS = re.compile(rb"^State:\s+D", re.MULTILINE)
 
@@ -45,7 +49,8 @@ class LockWatch:
     """Watches the thread that makes it, in another thread, from `__enter__` to `__exit__`.
 
     If the thread waits for a pipe whose process has ended, or has an interrupt that it cannot take, the processes that
-    lock the pipe are killed. If that does not help, `end` is called, which is to end the container.
+    lock the pipe are killed. If that does not help, or init is held up when it is to kill the process, `end` is called,
+    which is to end the container.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class LockWatch:
         self._now = now
         self._pipes = {_identity(os.fstat(fd)) for fd in pipes}
         self._status = Path(f"/proc/self/task/{threading.get_native_id()}/status")
+        self._init_status = Path(f"/proc/{joined.pid}/status")
         self._over = threading.Event()
         self._since: float | None = None
         self.ended_container = False
@@ -83,17 +89,35 @@ class LockWatch:
 
     def _look(self) -> None:
         """Free the pipe from the second look on that finds the thread waiting, and end the container at a late one."""
-        if not self._is_held_up():
-            self._since = self._since if self._has_ended() else None
-            return
         now = self._now()
-        if self._since is None:
+        if self._is_stuck(now):
+            self._end_container()
+        elif not self._is_held_up():
+            self._since = self._since if self._has_ended() else None
+        elif self._since is None:
             self._since = now
         elif now - self._since < PATIENCE:
             self._free()
-        elif not self.ended_container:
+        else:
+            self._end_container()
+
+    def _end_container(self) -> None:
+        if not self.ended_container:
             self.ended_container = True
             self._end()
+
+    def _is_stuck(self, now: float) -> bool:
+        """Return whether the process was to be killed, and init, which does that, waits in the kernel.
+
+        A process may take long to die, on a slow disk for example. That does not hold up init.
+        """
+        killed_at = self._joined.killed_at
+        if killed_at is None or now - killed_at < PATIENCE or self._has_ended():
+            return False
+        try:
+            return bool(_WAITS.search(self._init_status.read_bytes()))
+        except OSError:  # this user does not see it (hidepid in proc(5)), or it has just ended
+            return True
 
     def _is_held_up(self) -> bool:
         """Return whether the thread waits in the kernel, and nothing but the lock can end the wait."""

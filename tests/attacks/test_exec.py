@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.live.exec_client import ExecRequest, run_there
 from nbcontainer.containers.options import run_options
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.errors import ContainerError, NbcontainerError
 from nbcontainer.sandbox import protocol
 from tests.attacks.test_joining import FACTS
 
@@ -128,6 +129,24 @@ def test_a_request_of_another_form_is_refused(engine: Engine, jobs: list[Job], m
 
 
 def test_another_user_cannot_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_the_job_stops_holds_up_no_terminal(engine: Engine, jobs: list[Job]) -> None:
+    """Stopped before it is its program, it holds up init: the time limit of the command ends the job then, and both."""
+    job = attacked(engine, jobs, "( while [ ! -e /dev/shm/go ]; do :; done; while :; do kill -STOP -1; done ) & true")
+    run(engine, "touch", "/dev/shm/go")
+    began, request = time.monotonic(), ExecRequest("attacker", ("true",))
+    for _ in range(20):
+        try:
+            run_there(engine, request, Streams(_ignored, _ignored), timeout=0.2)
+        except ContainerError:  # it has ended
+            break
+    assert time.monotonic() - began < 60
+    assert job.join(10)
+
+
+def _ignored(_: bytes) -> None:
+    pass
+
+
     """The kernel reports the user of a connection: one of another user is refused, root's is not."""
     if os.getuid() == 0:
         os.seteuid(12345)  # the kernel notes the effective user who makes the pair

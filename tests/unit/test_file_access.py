@@ -99,8 +99,8 @@ KNOWN = {
     """,
     PROC: """
         _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number LockWatch._is_held_up
-        _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll Standstill._seize
-        boot_id _boot_in
+        LockWatch._is_stuck _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll
+        Standstill._seize boot_id _boot_in
     """,
     USERS: """
         host_paths machine_like _nodes _has _save _verify _of_file _input _certificates _plain beside in_home

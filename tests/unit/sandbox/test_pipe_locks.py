@@ -32,7 +32,10 @@ class Scene:
         self.status = folder / "status"
         self.handle = ContainerHandle(ours, 0, os.open(os.devnull, os.O_RDONLY))
         self.watch = LockWatch(self.handle, (), lambda: self.done.append("end"), lambda: self.now)
+        self.init = folder / "init"
+        self.init.write_bytes(ALIVE)
         monkeypatch.setattr(self.watch, "_status", self.status)
+        monkeypatch.setattr(self.watch, "_init_status", self.init)
         monkeypatch.setattr(self.watch, "_free", lambda: self.done.append("free"))
 
     def look(self, *statuses: bytes) -> list[str]:
@@ -87,3 +90,26 @@ def test_a_closed_channel_is_an_end(scene: Scene) -> None:
     """The last look may come after the handle was closed, while the thread closes the pipe."""
     scene.handle.channel.close()
     assert scene.look(WAITS, WAITS) == ["free"]
+
+
+@pytest.mark.parametrize(
+    ("init", "ended", "done"),
+    [
+        (WAITS, False, ["end"]),
+        (None, False, ["end"]),
+        (ALIVE, False, []),
+        (WAITS, True, []),
+    ],
+)
+def test_an_init_that_is_held_up_is_ended(scene: Scene, init: bytes | None, ended: bool, done: list[str]) -> None:
+    """Three seconds after the kill, the container is ended if init waits in the kernel, or cannot be seen; once."""
+    if init is None:
+        scene.init.unlink()
+    else:
+        scene.init.write_bytes(init)
+    assert scene.look(*[ALIVE] * 40) == []
+    scene.handle.killed_at = scene.now
+    assert scene.look(*[ALIVE] * 11) == []
+    if ended:
+        scene.handle.ended = {}
+    assert scene.look(*[ALIVE] * 20) == done

@@ -333,11 +333,6 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     "exec": {
         **_LATEST,
         **_same("a command ends with the cell or the terminal that runs it", _REMOVE, "-d", "--detach"),
-        **_same(
-            "a command has the user of the container's program",
-            "use `su USER -c COMMAND` if that is root, or start the container with --user",
-            *("-u", "--user"),
-        ),
         "--privileged": Answer("a command has the capabilities of the container", "start that with --cap-add"),
         "--detach-keys": Answer("a command is not detached"),
         "--preserve-fds": Answer("no descriptor of this process reaches a container", "use -i"),

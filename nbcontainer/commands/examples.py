@@ -36,7 +36,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "top": ("top db",),
     "stats": ("stats", "stats --no-stream db"),
     "cp": ("cp db:/var/log/db.log .", "cp ./data db:/srv"),
-    "exec": ("exec db ls /", "exec -w /srv db sh -c 'ls -l'"),
+    "exec": ("exec db ls /", "exec -u postgres -w /srv db sh -c 'ls -l'"),
     "logs": ("logs db", "logs -f db", "logs --tail 20 -t db"),
     "wait": ("wait db", "wait --timeout 5m db web"),
     "diff": ("diff", "diff dev", "diff dev@0 dev@2 --text", "diff python:3.12 python:3.13"),

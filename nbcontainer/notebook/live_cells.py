@@ -42,7 +42,7 @@ EXEC = Command(
     "NAME COMMAND [ARG...]",
     "Run a command by a new process in a container of this notebook that runs: a job (--bg), or one with --live.",
     (
-        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "workdir", "timeout")),
+        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "user", "workdir", "timeout")),
         Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
         Option(("--err",), "VAR", "store standard error in this variable"),
         Option(("--no-raise-error",), "", "do not fail if the command fails"),

@@ -123,6 +123,7 @@ class Container(base.Container):
         script: str | None = None,
         input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
         env: Sequence[str] | Mapping[str, str] = (),
+        user: str = "",
         workdir: str = "",
         timeout: float | str | None = None,
         check: bool = True,
@@ -131,9 +132,10 @@ class Container(base.Container):
     ) -> Result:
         """Run a command or a script by a new process in this container while it runs, as `docker exec` does.
 
-        It has the namespaces, the user and the limits of what runs there, its environment with `env` added, and its
-        working directory unless `workdir` names another. Arguments, result and errors are those of `run`; values in
-        `/in` and `/out` are not available. Raises `ContainerError` if nothing runs in the container in this process.
+        It has the namespaces and the limits of what runs there, its environment with `env` added, and its user and its
+        working directory unless `user` and `workdir` name others. Arguments, result and errors are those of `run`;
+        values in `/in` and `/out` are not available. Raises `ContainerError` if nothing runs in the container in this
+        process.
 
         >>> with create("busybox").start(["sleep", "1000"]) as box:
         ...     box.exec(["cat", "/proc/1/comm"]).text
@@ -143,8 +145,9 @@ class Container(base.Container):
             raise UsageError("exec: missing command", hint='write it as in exec(["ls", "/"])')
         found = self._joinable()
         given: dict[str, Any] = {"env": env}
-        if workdir != "":
-            given["workdir"] = workdir
+        for name, value in (("user", user), ("workdir", workdir)):
+            if value != "":
+                given[name] = value
         if timeout is not None:
             given["timeout"] = timeout
         data = Data(input)

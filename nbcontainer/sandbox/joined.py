@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.sandbox.steps.program import CallFunction, Execute
+    from nbcontainer.sandbox.steps.user import SetUser
 
 _numbers = itertools.count(1)
 
@@ -43,16 +44,19 @@ class JoinedHandle(ContainerHandle):
         files: Sequence[int],
         script: str = "",
         *,
+        user: SetUser | None = None,
         terminal: int = 0,
         limit: float | None = None,
     ) -> None:
         """Have init start the process, with copies of `files`: its streams, and the body of its script if it has one.
 
-        `script` is the container path of that. The first `terminal` streams are a new terminal. `limit` is in seconds;
-        init applies it if the notebook cannot. Raises `OSError` if init has ended.
+        `script` is the container path of that. `user` is another user than the container's. The first `terminal`
+        streams are a new terminal. `limit` is in seconds; init applies it if the notebook cannot. Raises `OSError` if
+        init has ended.
         """
         (step,) = plan.encode((execute,))
-        self._send({"execute": step, "script": script, "terminal": terminal, "limit": limit}, files)
+        other = None if user is None else plan.encode((user,))[0]
+        self._send({"execute": step, "script": script, "user": other, "terminal": terminal, "limit": limit}, files)
 
     def call(self, step: CallFunction, files: Sequence[int]) -> None:
         """Have a copy of init call a function of this package; its answer is `answer`. Raises as `start`."""
@@ -85,7 +89,7 @@ class JoinedHandle(ContainerHandle):
                 self._send({"signal": int(number)})
 
     def wait(self) -> None:
-        """Wait until the process has ended."""
+        """Wait until the process has ended, or init."""
         with contextlib.suppress(OSError):
             while self.ended is None and self.failed is None and self.read_or_end():
                 pass

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps.base import Step
 
 
+class FailedStep(Exception):
+    """A step that failed in another process, and what that process has said of it."""
+
+    def __init__(self, failure: dict[str, Any]) -> None:
+        super().__init__(failure["error"])
+        self.failure = failure
+
+
 def failure_in(step: Step, error: Exception) -> dict[str, Any]:
     """Return what there is to say of a step that failed."""
     return failure_of(type(step).__name__, error)
@@ -16,6 +24,8 @@ def failure_in(step: Step, error: Exception) -> dict[str, Any]:
 
 def failure_of(step: str, error: Exception) -> dict[str, Any]:
     """Return what there is to say of a failure in the step of that name."""
+    if isinstance(error, FailedStep):
+        return error.failure
     if not isinstance(error, OSError):
         return {"step": step, "errno": 0, "error": str(error) or type(error).__name__, "path": ""}
     return {

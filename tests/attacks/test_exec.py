@@ -109,7 +109,8 @@ def test_a_terminal_that_the_container_replaced_is_refused(engine: Engine, jobs:
         {},
         {"name": "attacker"},
         {"name": "attacker", "command": [], "env": [], "workdir": "", "terminal": 0},
-        {"name": "attacker", "command": ["true"], "env": ["x"], "workdir": "x", "terminal": 0},
+        {"name": "attacker", "command": ["true"], "env": ["x"], "workdir": "x", "user": "", "terminal": 0},
+        {"name": "attacker", "command": ["true"], "env": [], "workdir": "", "user": "root:x:y\n", "terminal": 0},
         {"name": "attacker", "command": ["true"], "env": [], "workdir": "", "terminal": 9},
         {"name": "../x", "command": ["true"], "env": [], "workdir": "", "terminal": 0},
         {"name": "attacker", "command": "true", "env": None, "workdir": 1, "terminal": "x"},
@@ -128,7 +129,6 @@ def test_a_request_of_another_form_is_refused(engine: Engine, jobs: list[Job], m
     assert run(engine, "echo", "again") == "again\n"
 
 
-def test_another_user_cannot_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_command_that_the_job_stops_holds_up_no_terminal(engine: Engine, jobs: list[Job]) -> None:
     """Stopped before it is its program, it holds up init: the time limit of the command ends the job then, and both."""
     job = attacked(engine, jobs, "( while [ ! -e /dev/shm/go ]; do :; done; while :; do kill -STOP -1; done ) & true")
@@ -147,6 +147,7 @@ def _ignored(_: bytes) -> None:
     pass
 
 
+def test_another_user_cannot_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel reports the user of a connection: one of another user is refused, root's is not."""
     if os.getuid() == 0:
         os.seteuid(12345)  # the kernel notes the effective user who makes the pair

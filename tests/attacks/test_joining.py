@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import nbcontainer
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.live.live_container import LiveContainer, open_live
 from nbcontainer.containers.options import run_options
-from nbcontainer.errors import NbcontainerError
+from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +89,55 @@ def test_a_joined_process_has_all_of_the_containers_isolation(target: Target) ->
     assert "Seccomp:\t2" in own
 
 
+def test_another_user_in_a_running_container_has_less_and_nothing_more(target: Target) -> None:
+    """With a user of its own, it has no capability left, and the rest of the container's isolation."""
+    target.cell("true")
+    if target.live.options.process.user or target.live.engine.single_id:
+        with pytest.raises(NbcontainerError, match="cannot become the user"):
+            target.join("true", user="7:7")
+        return
+    own, other = (text.splitlines() for text in (target.cell(FACTS), target.join("sh", "-c", FACTS, user="1000:7")))
+    differing = {line.partition(":")[0] for line in set(own) ^ set(other)}
+    assert differing == {"Uid", "Gid", "CapPrm", "CapEff"}
+    facts = dict(line.partition(":")[::2] for line in other)
+    assert facts["Uid"].split() == ["1000"] * 4
+    assert facts["Gid"].split() == ["7"] * 4
+    assert facts["Groups"].split() == []
+    assert {facts[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert target.join("sh", "-c", "ls /proc/$$/fd; true", user="1000:7") == "0\n1\n2\n"
+
+
+STOPS = "echo up; while :; do kill -STOP -1; done"
+
+
+def _exec_often(box: nbcontainer.Container, user: str = "") -> None:
+    for _ in range(20):
+        box.exec(["true"], user=user, timeout=0.2, check=False)
+
+
+def test_a_process_that_the_container_stops_holds_up_nothing(engine: Engine) -> None:
+    """Stopped before it is its program, it holds up init; the time limit ends the container then, and the call."""
+    with nbcontainer.create("busybox", engine=engine).start(script=STOPS) as box:
+        while not box.logs():
+            pass
+        began = time.monotonic()
+        with pytest.raises(ContainerError):
+            _exec_often(box)
+        assert time.monotonic() - began < 60
+
+
+def test_a_process_that_is_stopped_before_it_is_another_user_fails(engine: Engine) -> None:
+    """Init waits for it for 5 s, kills it, and says so; what runs in the container goes on."""
+    if engine.single_id:
+        pytest.skip("a single id has one user")
+    with nbcontainer.create("busybox", engine=engine).start(script=STOPS) as box:
+        while not box.logs():
+            pass
+        with pytest.raises(SetupFailed, match="a process of the container has stopped it"):
+            _exec_often(box, user="1000")
+        assert box.stop()
+
+
 def test_a_joined_process_brings_nothing_along(target: Target) -> None:
     """It has three descriptors and no file of the host's; its directory is in the container (CVE-2024-21626)."""
     target.cell("true")
@@ -109,10 +160,13 @@ def test_a_container_that_watches_sees_nothing_of_the_host(target: Target) -> No
     )
     target.cell("mkdir -p /tmp; chmod 1777 /tmp; " if target.live.options.process.user == "" else "true")
     target.cell(watch)
-    for _ in range(30):
-        target.join("true")
-        target.join(script="true")
-    seen = set(target.cell("touch /tmp/stop; wait; sort -u /tmp/seen").splitlines())
+    others = [""] if target.live.options.process.user or target.live.engine.single_id else ["", "1000", "nobody"]
+    if len(others) > 1:  # a watcher that is the user which the processes become
+        target.join("sh", "-c", f"exec >/dev/null 2>&1; {watch}".replace("/tmp/seen", "/tmp/more"), user="1000")
+    for number in range(30):
+        target.join("true", user=others[number % len(others)])
+        target.join(script="true", user=others[number % len(others)])
+    seen = set(target.cell("touch /tmp/stop; wait; cat /tmp/seen /tmp/more 2>/dev/null | sort -u").splitlines())
     assert "/bin/busybox" in seen
     out = [one for one in seen if "python" in one or "socket:" in one or "pidfd" in one or str(Path.cwd()) in one]
     assert out == []

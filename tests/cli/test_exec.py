@@ -42,12 +42,15 @@ def test_a_command_runs_beside_the_job(program: Program, job: Job) -> None:
     assert program.good("exec", "-i", "there", "cat", stdin="typed\n") == "typed\n"
     done = program("exec", "-e", "Y=2", "-w", "/etc", "there", "sh", "-c", "echo $Y; pwd >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "2\n", "/etc\n")
+    user = "0" if job.engine.single_id else "1000"
+    assert program.good("exec", "-u", user, "there", "id", "-u") == f"{user}\n"
     assert job.running
 
 
 def test_a_command_that_fails_is_one_line(program: Program, job: Job) -> None:
     """A missing program, a missing container, one that does not run, and a missing command have their own codes."""
     assert program.fails(127, "exec", "there", "no-such").startswith("cannot run no-such: No such file or directory")
+    assert program.fails(125, "exec", "-u", "nobody-at-all", "there", "true").startswith("cannot become the user at")
     assert program.fails(1, "exec", "missing", "true").startswith("no such container: 'missing'")
     assert program.fails(2, "exec", "there").startswith("exec: missing command; write `nbcontainer exec there")
     assert program.fails(2, "exec", "-it", "there", "sh", stdin="").startswith("-it requires a terminal")

@@ -110,7 +110,6 @@ def test_port_shows_what_is_published(db: Notebook) -> None:
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("exec -u root db true", "a command has the user of the container's program; use `su USER -c COMMAND`"),
         ("exec -d db true", "a command ends with the cell or the terminal that runs it"),
         ("logs --details db", "a log has no attributes"),
         ("stop -s INT db", "the stop signal is the container's; use `kill -s SIGNAL NAME`"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.engine import Engine, default_engine
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
@@ -170,6 +170,10 @@ def test_a_cell_and_exec_join_a_job(db: Notebook) -> None:
     assert db.good("%container exec db cat /tmp5") == "5\n"
     assert db.good("%%container --name db\ncat /proc/2/cmdline | tr '\\0' ' '; echo; exit 0") == "sleep 1000 \n"
     assert db.fails("%container exec db sh -c 'exit 4'") == "CellFailed: exit code 4"
+    user = "0" if default_engine().single_id else "1000"
+    assert db.good(f"%container exec -u {user} db id -u") == f"{user}\n"
+    assert db.good(f"%%container --name db -u {user}\nid -u") == f"{user}\n"
+    assert "no user nobody-at-all in the image" in db.fails("%container exec -u nobody-at-all db true")
     assert "cannot run no-such" in db.fails("%container exec db no-such")
 
 

@@ -338,6 +338,7 @@ _OWN = {
     "sandbox/explanation.py": "this process has written it",
     "sandbox/launcher/client.py": "the launcher sends it",
     "sandbox/launcher/entry.py": "the notebook sends it",
+    "sandbox/launcher/exec_as_user.py": "a copy of init sends it, which no process of the container can look into",
     "sandbox/launcher/function_calls.py": "the notebook sends it",
     "sandbox/network/slirp4netns.py": "the helper of the host sends it",
     "sandbox/prompts/observer.py": "a process of this package sends it",

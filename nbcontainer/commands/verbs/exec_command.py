@@ -22,7 +22,7 @@ PROGRAM_EXEC = Command(
     (
         Option(("-i", "--interactive"), "", "pass standard input on to the command"),
         Option(("-t", "--tty"), "", "give the command a terminal"),
-        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "workdir", "timeout")),
+        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "user", "workdir", "timeout")),
     ),
     least=1,
     most=1,
@@ -43,6 +43,7 @@ def exec_request(words: Words) -> tuple[ExecRequest, float | None]:
         tuple(words.tail),
         fields.get("env", ()),
         fields.get("workdir", ""),
+        fields.get("user", ""),
         3 if words.has("tty") else 0,
     )
     return request, fields.get("timeout")

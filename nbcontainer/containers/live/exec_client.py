@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExecRequest:
-    """A command for a running container. `env` are NAME=value strings; `terminal` is how many streams are one."""
+    """A command for a running container. `env` are NAME=value strings; `terminal` is how many streams are one.
+
+    `user` is another user than the container's, as `--user` takes it; "" for that one.
+    """
 
     name: str
     command: tuple[str, ...]
     env: tuple[str, ...] = ()
     workdir: str = ""
+    user: str = ""
     terminal: int = 0
 
     def as_message(self) -> dict[str, Any]:

@@ -110,10 +110,11 @@ class ExecServer:
         command = tuple(map(str, message["command"]))
         if len(files) != 3 or terminal not in (0, 1, 3) or not command:
             raise ValueError("not a request")
-        options = run_options({"env": tuple(map(str, message["env"])), "workdir": str(message["workdir"])})
+        fields = {"env": tuple(map(str, message["env"])), "workdir": str(message["workdir"])}
+        options = run_options({**fields, "user": str(message["user"])})
         request = Request(name=live.name, command=command, options=options)
-        execute, _ = program_of(live, request, joined.number, terminal)
-        joined.start(execute, files, terminal=terminal)
+        program = program_of(live, request, joined.number, terminal)
+        joined.start(program.execute, files, user=program.user, terminal=terminal)
 
 
 class _Relay:

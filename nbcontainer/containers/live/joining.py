@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.cells.streams import Streams
@@ -22,6 +22,7 @@ from nbcontainer.sandbox.spec import Directory
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.display import DRIVER
 from nbcontainer.sandbox.steps.program import Execute
+from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def run_inside(
     """Return the outcome of a request that a new process runs in a live container.
 
     It has the namespaces, the user, the capabilities, the filter and the limits of the container, its environment and
-    its working directory; the request may add variables, and name another directory. What it starts in the background
-    runs on until the container stops. `on_follow` gets the supervisor of the process, whose `stop` ends that alone.
-    Raises `UsageError`, `ContainerError`, `SetupFailed`.
+    its working directory; the request may add variables, and name another directory and another user. A process that
+    it leaves behind runs on until the container stops. `on_follow` gets the supervisor of the process, whose `stop`
+    ends that alone. Raises `UsageError`, `ContainerError`, `SetupFailed`.
     """
     check_image(live, request)
     _check(live, request.options)
@@ -97,13 +98,13 @@ def run_inside(
             kept.append(writer)
         with JoinedHandle(container) as joined:
             watch.enter_context(LockWatch(joined, kept[:2], container.kill))
-            execute, path = program_of(live, request, joined.number)
+            program = program_of(live, request, joined.number)
             files = [_input(request, streams, sent), *kept[2:]]
-            if path:
+            if program.script:
                 sent.append(protocol.memory_file("cell", encode(request.script or "")))
                 files.append(sent[-1])
             started, timeout = time.monotonic(), request.options.timeout
-            joined.start(execute, files, path, limit=timeout)
+            joined.start(program.execute, files, program.script, user=program.user, limit=timeout)
             while sent:
                 os.close(sent.pop())
             observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)))
@@ -122,39 +123,59 @@ def run_inside(
 
 def _check(live: Joinable, options: RunOptions) -> None:
     """Raise `ContainerError` for options of a container that the running one does not have."""
-    plain = replace(options.process, env=(), unset_env=(), workdir="")
-    asked = replace(options, process=plain, timeout=None)
-    had = replace(live.options, process=replace(live.options.process, env=(), unset_env=(), workdir=""), timeout=None)
+    asked, had = map(_without_own, (options, live.options))
     if asked not in (type(options)(), had):
         hint = f"remove the options, or stop it first: `%container stop {live.name}`"
         raise ContainerError(f"container '{live.name}' runs with other options", hint=hint)
 
 
-def program_of(live: Joinable, request: Request, number: int, terminal: int = 0) -> tuple[Execute, str]:
-    """Return the step that starts a process in a running container, and the container path of its script.
+def _without_own(options: RunOptions) -> RunOptions:
+    """Return options without what a process in a running container has of its own."""
+    process = replace(options.process, env=(), unset_env=(), workdir="", user="")
+    return replace(options, process=process, timeout=None)
 
-    That is empty without a script. `number` is that of the process, `terminal` the number of its streams that are one.
+
+class JoiningProgram(NamedTuple):
+    """The step that starts a process in a running container, and the container path of its script; "" without one.
+
+    `user` is the step of another user than the container's, None for that one.
     """
-    process = live.options.process
-    env = (*process.env, *request.options.process.env)
-    workdir = request.options.process.workdir or process.workdir
-    process = replace(process, env=env, workdir=workdir, terminal=terminal == 3, terminal_input=terminal == 1)
+
+    execute: Execute
+    script: str
+    user: SetUser | None
+
+
+def program_of(live: Joinable, request: Request, number: int, terminal: int = 0) -> JoiningProgram:
+    """Return the program of a request. `number` is that of its process, `terminal` how many of its streams are one."""
+    process, asked = live.options.process, request.options.process
+    process = replace(
+        process,
+        env=(*process.env, *asked.env),
+        workdir=asked.workdir or process.workdir,
+        user=asked.user or process.user,
+        terminal=terminal == 3,
+        terminal_input=terminal == 1,
+    )
     if request.command:
         process = replace(process, entrypoint="")  # the command is the whole one, as with `docker exec`
     options = replace(live.options, process=process)
     whole = replace(request, options=options, image=live.image.name)
     attached = Attached(replace(options.mounts, volumes=(), named=()))
     template = make_template(live.engine, whole, live.image, Streams(_nowhere, _nowhere), attached, live.name)
-    execute = template.on(Directory("")).enter[-1]
+    enter = template.on(Directory("")).enter
+    execute, user = enter[-1], None
     assert isinstance(execute, Execute)
+    if process.user != live.options.process.user:
+        user = next(step for step in enter if isinstance(step, SetUser))
     if request.script is None or request.command:
-        return execute, ""
+        return JoiningProgram(execute, "", user)
     path = script_path(number)
     argv: list[str] = []
     for word in execute.argv:
         # The file of the driver is there only beside a live Python.
         argv += ["-c", request.driver] if word == DRIVER else [path if word == SCRIPT else word]
-    return replace(execute, argv=tuple(argv)), path
+    return JoiningProgram(replace(execute, argv=tuple(argv)), path, user)
 
 
 def _nowhere(_: bytes) -> None:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import plan, protocol
+from nbcontainer.sandbox.launcher.exec_as_user import start_as
 from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.launcher.notebook_watch import TimeLimit
 from nbcontainer.sandbox.steps.display import EXCHANGE
 from nbcontainer.sandbox.steps.program import CallFunction, ConnectStreams, Execute, open_terminal
+from nbcontainer.sandbox.steps.user import SetUser
 
 if TYPE_CHECKING:
     import resource
@@ -41,7 +43,9 @@ class JoinedProcesses:
         self._limits: dict[int, TimeLimit] = {}
 
     def start(self, request: dict[str, Any], files: list[int]) -> int | None:
-        """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`.
+        """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`, `FailedStep`.
+
+        With `user`, the step of another user than the container's, it becomes that user first.
 
         The first three `files` are its streams. The fourth one is the body of its script, which becomes a file: the
         argument `script` of the request is its path. All are closed. Of these streams, the first ones are a new
@@ -58,12 +62,10 @@ class JoinedProcesses:
                 control, terminal = map(self._moved, open_terminal(self._kernel, ""))
                 moved[:streams] = [self._replaced(fd, terminal) for fd in moved[:streams]]
                 self._kernel.close(terminal)
-            (step,) = plan.decode([request["execute"]])
-            assert isinstance(step, Execute)
             if path:
                 self._write(path, moved[_STREAMS])
             ConnectStreams().apply(self._kernel, moved)
-            pid = step.start(self._kernel)
+            pid = self._started(request)
         except BaseException:
             self._remove(path)
             if control is not None:
@@ -79,6 +81,16 @@ class JoinedProcesses:
         self._numbers[pid], self._scripts[pid] = number, path
         self._limits[pid] = TimeLimit(request.get("limit"))
         return control
+
+    def _started(self, request: dict[str, Any]) -> int:
+        """Return the pid of the process of a request, whose streams are those of this process."""
+        (execute,) = plan.decode([request["execute"]])
+        assert isinstance(execute, Execute)
+        if request.get("user") is None:
+            return execute.start(self._kernel)
+        (user,) = plan.decode([request["user"]])
+        assert isinstance(user, SetUser)
+        return start_as(self._kernel, user, execute)
 
     def _use(self, effective: int) -> None:
         """Make these capabilities effective, of those of the container's programs. Init holds them only for a start.

@@ -18,7 +18,7 @@ from nbcontainer.sandbox.steps.rootfs import ROOT
 from nbcontainer.sandbox.steps.user import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -267,8 +267,8 @@ class Execute(Step):
             return _CONTROLLING_TERMINAL
         return _CONTROLLING_INPUT if self.terminal_input else ()
 
-    def start(self, kernel: Kernel) -> int:
-        """chdir(2) and posix_spawn(3) along PATH: the pid. Raises `OSError`.
+    def start(self, kernel: Kernel, spawn: Callable[..., int] | None = None) -> int:
+        """chdir(2) and posix_spawn(3), or `spawn` in its place, along PATH: the pid. Raises `OSError`.
 
         The program is what the steps before have made this process, in a session of its own and with the signals as
         the kernel made them. posix_spawn is a vfork(2): no interpreter's memory is copied, or taken down, for it.
@@ -279,13 +279,14 @@ class Execute(Step):
         kernel.chdir(self.cwd)
         name = self.argv[0]
         folders = env.get("PATH", "").split(":")
+        spawn = kernel.posix_spawn if spawn is None else spawn
         candidates = [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in folders]
         denied: OSError | None = None
         for candidate in candidates:
             try:
                 if candidate != name:
                     _check_program(kernel, candidate)
-                return kernel.posix_spawn(
+                return spawn(
                     candidate,
                     self.argv,
                     env,

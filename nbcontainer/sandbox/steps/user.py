@@ -48,6 +48,8 @@ class SetUser(Step):
         errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
         "in a container",
         errno.ENOENT: "the image has no such user or group: give a number instead",
+        errno.EPERM: "only root of a container, with the capabilities SETUID and SETGID, can become another user: "
+        "start the container without --user",
     }
 
     @classmethod
@@ -59,6 +61,13 @@ class SetUser(Step):
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """setgroups(2), setresgid(2), setresuid(2), by the image's /etc/passwd and /etc/group."""
+        self.become(kernel, SCRIPT, files[0] if self.terminal else None)
+
+    def become(self, kernel: Kernel, script: str, terminal: int | None) -> None:
+        """Make this process one of the user. The file at `script` (container path; "" for none) becomes the user's.
+
+        So does the terminal of the descriptor `terminal`. Raises `OSError`.
+        """
         try:
             group = kernel.read_text("/etc/group")
             uid, gid, groups, _ = identity(self.user, kernel.read_text("/etc/passwd"), group)
@@ -71,10 +80,10 @@ class SetUser(Step):
         kernel.prctl(PR_SET_KEEPCAPS, 0)
         if self.drop_groups:
             kernel.setgroups(list(groups))
-        if uid != 0:
-            kernel.chown(SCRIPT, uid, gid)
-        if self.terminal:
-            kernel.fchown(files[0], uid, -1)
+        if uid != 0 and script:
+            kernel.chown(script, uid, gid)
+        if terminal is not None:
+            kernel.fchown(terminal, uid, -1)
         kernel.setresgid(gid, gid, gid)
         kernel.setresuid(uid, uid, uid)
 

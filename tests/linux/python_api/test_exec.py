@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -47,6 +47,51 @@ def test_its_input_and_its_streams_are_its_own(box: nbcontainer.Container) -> No
     assert box.logs() == b""
 
 
+def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
+    """`user` is a name or numbers, as at the start: its ids, home, streams and rights are those of that user alone."""
+    facts = "id -u; id -g; echo $HOME; echo to >/dev/stdout; echo own >/tmp/own; : >/root/x"
+    if cast("Engine", box.workspace).single_id:
+        with pytest.raises(SetupFailed, match=r"cannot become the user at 1000:0: .*that id is not mapped"):
+            box.exec(["true"], user="1000")
+        assert box.exec(script=facts, user="0").text == "0\n0\n/root\nto\n"
+        return
+    box.exec(["chmod", "1777", "/tmp"])
+    ran = box.exec(script=facts, user="1000:7", check=False)
+    assert (ran.text, ran.exit_code) == ("1000\n7\n/\nto\n", 1)
+    assert b"/root/x: Permission denied" in ran.stderr
+    assert box.exec(["stat", "-c", "%u:%g", "/tmp/own"]).text == "1000:7\n"
+    assert box.exec(["grep", "^CapEff", "/proc/self/status"], user="nobody").text == "CapEff:\t0000000000000000\n"
+    assert box.exec(["id", "-u"]).text == "0\n"
+    assert box.exec(["sh", "-c", "exit 3"], user="1000", check=False).exit_code == 3
+    assert box.exec(["sleep", "1000"], user="1000", timeout=0.2, check=False).outcome.reason == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("command", "user", "message"),
+    [
+        ("true", "missing", r"cannot become the user at /etc/passwd: no user missing in the image; .*give a number"),
+        ("true", ":missing", r"cannot become the user at /etc/passwd: no group missing in the image"),
+        ("true", "9999999999", "cannot become the user at 9999999999:0: Invalid argument; that id is not mapped"),
+        ("nope", "0:0", "cannot run nope: No such file or directory; the image has no such program"),
+    ],
+)
+def test_a_user_that_cannot_be(box: nbcontainer.Container, command: str, user: str, message: str) -> None:
+    """The error is that of a start, and what runs there goes on."""
+    with pytest.raises(SetupFailed, match=message):
+        box.exec([command], user=user)
+    assert box.exec(["echo", "works"]).text == "works\n"
+
+
+def test_only_root_becomes_another_user(engine: Engine) -> None:
+    """A container of another user, or one without the capability, keeps its user; the error says why."""
+    for options in ({"cap_drop": ["SETUID"]}, *(() if engine.single_id else ({"user": "1000"},))):
+        with nbcontainer.create("busybox", engine=engine).start(["sleep", "1000"], **options) as box:
+            own = options.get("user", "0")
+            assert box.exec(["id", "-u"], user=str(own)).text == f"{own}\n"
+            with pytest.raises(SetupFailed, match="only root of a container, with the capabilities SETUID and SETGID"):
+                box.exec(["true"], user="7:7")
+
+
 def test_it_fails_as_a_run_does(box: nbcontainer.Container) -> None:
     """A bad exit is `CellFailed`, unless it is not checked; the program that runs there goes on."""
     with pytest.raises(CellFailed, match="exit code 3: bad"):
@@ -69,6 +114,7 @@ def test_it_fails_as_a_run_does(box: nbcontainer.Container) -> None:
         ({"command": ["ls"], "timeout": "soon"}, UsageError, "invalid time limit 'soon'"),
         ({"command": ["ls"], "timeout": 0}, UsageError, "invalid time limit '0'"),
         ({"command": ["ls"], "env": ""}, TypeError, "env must be a list of strings"),
+        ({"command": ["ls"], "user": 0}, TypeError, "user must be a string"),
         ({"command": ["ls"], "workdir": 0}, TypeError, "workdir must be a string"),
     ],
 )

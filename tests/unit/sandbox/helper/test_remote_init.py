@@ -27,7 +27,7 @@ from nbcontainer.sandbox.steps.program import Execute, WriteScript
 from nbcontainer.sandbox.userns.idmap import host_map
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -160,9 +160,9 @@ def test_a_program_in_the_next_container_takes_no_steps_again() -> None:
 
     @dataclass(frozen=True)
     class Watched(Execute):
-        def start(self, kernel: Kernel) -> int:
+        def start(self, kernel: Kernel, spawn: Callable[..., int] | None = None) -> int:
             made.append(self.argv[0])
-            return super().start(kernel)
+            return super().start(kernel, spawn)
 
     for name in (A, B):
         started(Watched(("/bin/sh",), ("HOME=/", f"HOSTNAME={name}")), shared)

@@ -151,7 +151,8 @@ _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 def check_volume_name(name: str) -> str:
     """Return `name` if it is valid as a volume's name. Raises `UsageError`."""
     if not _VOLUME_NAME.fullmatch(name):
-        hint = f"use letters, digits, '_', '.' and '-'; for a directory of this machine, write ./{name}"
+        directory = "add type=bind" if name.startswith("/") else f"write ./{name}"
+        hint = f"use up to 128 letters, digits, '_', '.' and '-'; for a directory of this machine, {directory}"
         raise UsageError(f"invalid volume name {name!r}", hint=hint)
     return name
 

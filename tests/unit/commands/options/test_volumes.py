@@ -338,6 +338,9 @@ def test_a_bind_mount(tmp_path: Path, keys: str, fields: dict[str, bool]) -> Non
     assert parse_mount(f"type=bind,source={tmp_path},target=/d{keys}") == same
 
 
+NAMES = "use up to 128 letters, digits, '_', '.' and '-'; for a directory of this machine"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -366,7 +369,9 @@ def test_a_bind_mount(tmp_path: Path, keys: str, fields: dict[str, bool]) -> Non
         ("source=d,target=/d,volume-opt=type=nfs", "unsupported key 'volume-opt'"),
         ("source=d,target=/d,volume-subpath=../x", "invalid volume-subpath '../x'"),
         ("source=d,target=/d,volume-subpath=/x", "invalid volume-subpath '/x'"),
-        ("source=/tmp,target=/d", "invalid volume name '/tmp'; use letters"),
+        ("source=/tmp,target=/d", f"invalid volume name '/tmp'; {NAMES}, add type=bind"),
+        ("source=a/b,target=/d", f"invalid volume name 'a/b'; {NAMES}, write ./a/b"),
+        (f"source={'a' * 129},target=/d", f"invalid volume name '{'a' * 129}'; use up to 128 letters"),
         ("source=d,target=/d,nosuch=1", "unknown key 'nosuch' in --mount; the keys are bind-nonrecursive"),
     ],
 )

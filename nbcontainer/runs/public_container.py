@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,6 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.copying import trees
-from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
 from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
 from nbcontainer.containers.diff import Change
@@ -29,15 +27,15 @@ from nbcontainer.containers.live import joining
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.snapshot import frozen_copy, held
 from nbcontainer.containers.workspace import Workspace
-from nbcontainer.errors import ContainerBusy, ContainerError, UsageError, ValueUnavailable
+from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
+from nbcontainer.runs import container_files
 from nbcontainer.runs.background_run import BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.results import Result
-from nbcontainer.store.outputs import replacing
 
 _TURN = 0.005
 """Seconds between two looks at a run of another thread that has begun, and that can be stopped in a moment."""
@@ -161,14 +159,18 @@ class Container(base.Container):
         return call.result(check=check)
 
     def _joinable(self) -> joining.Joinable:
-        """Return what runs in it: the run that `start` began, or a job or a live container of this process."""
+        """Return what runs in it and can be joined. Raises `ContainerError` if nothing does."""
+        if (found := self._running()) is not None:
+            return found
+        hint = "start something in it with `start`, or use `run`"
+        raise ContainerError(f"nothing runs in container '{self.name}' in this process", hint=hint)
+
+    def _running(self) -> joining.Joinable | None:
+        """Return the run that `start` began, or a job or a live container of this process; None without one."""
         live = cast("Engine", self.workspace).live.get(self.name)
         if self._background is not None and self._background.running:
             return self._background.job
-        if live is not None and live.handle is not None:
-            return cast("joining.Joinable", live)
-        hint = "start something in it with `start`, or use `run`"
-        raise ContainerError(f"nothing runs in container '{self.name}' in this process", hint=hint)
+        return cast("joining.Joinable", live) if live is not None and live.handle is not None else None
 
     def _started(self) -> BackgroundRun:
         if self._background is None:
@@ -226,25 +228,15 @@ class Container(base.Container):
         """
         string("path", path)
         with self._now() as now:
-            try:
-                data = read_file(now, path)
-            except ValueUnavailable:
-                if target is None:
-                    raise
-                place = trees.HostPath.of(str(target))
-                trees.copy_out(trees.of_stopped(now), path, place, self.workspace.store)
-                return b""
-        if target is not None:
-            with replacing(self.workspace.store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
-                file.write(data)
-        return data
+            return container_files.get(now, path, target)
 
     def put(self, source: bytes | str | Path, path: str) -> None:
         """Write bytes, or a file or directory of the host by its path, to an absolute path in the container.
 
-        The container must not run. A directory is copied as `%container cp` does it. The file belongs to root there,
-        and the change is part of `diff` and `commit`. Raises `ContainerBusy`,
-        `ValueUnavailable`, `UsageError`, `ImageError`.
+        A directory is copied as `%container cp` does it. The file belongs to root there, and the change is part of
+        `diff` and `commit`. Into what `start` began, or a job or a live container of this process, it is written while
+        that runs, with the rights of what runs. Raises `ContainerBusy` for any other run, `ValueUnavailable`,
+        `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
         ...     box.put(b"echo hello", "/srv/greet.sh")
@@ -253,27 +245,12 @@ class Container(base.Container):
         """
         engine = cast("Engine", self.workspace)
         string("path", path)
+        if (running := self._running()) is not None and running.handle is not None:
+            container_files.put(engine.store, trees.of_running(running.handle, self.name), source, path)
+            return
         with self._alone():
             engine.retain(self)
-            if not isinstance(source, bytes | bytearray) and os.path.isdir(host_path(str(source))):  # noqa: PTH112 - no errors
-                into = trees.into_stopped(self, f"put {path}")
-                trees.copy_in(into, trees.HostPath.of(str(source)), path, self.workspace.store)
-                return
-            fd, mode = self._opened(source)
-            try:
-                write_file(self, path, fd, mode)
-            finally:
-                os.close(fd)
-
-    def _opened(self, source: bytes | str | Path) -> tuple[int, int]:
-        """Return a descriptor of bytes, or of a file of the host, and its mode. Raises `ImageError`, `LinkRefused`."""
-        if isinstance(source, bytes | bytearray):
-            return copy_of(bytes(source)), 0o644
-        from nbcontainer.images.archives.loading import open_file
-
-        path = host_path(str(source))
-        fd = open_file(self.workspace.store, path)
-        return fd, os.fstat(fd).st_mode
+            container_files.put(engine.store, trees.into_stopped(self, f"put {path}"), source, path)
 
     def _run(
         self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]

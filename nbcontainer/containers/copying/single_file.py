@@ -1,23 +1,18 @@
-"""One file out of a container, or into it: in a sandbox whose root is the container's tree."""
+"""One file out of a container, or into it: by a process whose root is the container's tree."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-import time
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.record import CellRecord
-from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.containers.writes.write_layer import WriteLayer
-from nbcontainer.errors import UsageError, ValueUnavailable
-from nbcontainer.images import sandboxed, trash
-from nbcontainer.oci import timestamps
-from nbcontainer.outcome import Outcome, Reason
-from nbcontainer.sandbox import sandboxed_call
+from nbcontainer.errors import ImageError, UsageError, ValueUnavailable
+from nbcontainer.images import sandboxed
+from nbcontainer.store.errors import path_advice
 
 if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
+    from nbcontainer.containers.copying.trees import Caller
 
 LIMIT = 1 << 30
 """Bytes of a file that is copied out: it is in memory."""
@@ -40,33 +35,19 @@ def read_file(container: Container, path: str) -> bytes:
         return file.read()
 
 
-def write_file(container: Container, path: str, source: int, mode: int) -> None:
-    """Write what the descriptor `source` reads to the absolute `path` in a container, as a change like a cell's.
+def write_file(caller: Caller, path: str, source: int, mode: int) -> None:
+    """Write what the descriptor `source` reads to the absolute `path` in a container, whole or not at all.
 
-    Directories on the way are made. A file there is replaced; a link with that name is, too, and not followed. The
-    file belongs to root in the container. Raises `ContainerBusy`, `ValueUnavailable`, `StoreError`, `SandboxError`.
+    `caller` calls a function on the container's side (`nbcontainer.containers.copying.trees`). Directories on the way
+    are made. A file there is replaced; a link with that name is, too, and not followed. The file belongs to the user
+    of that side: root, or the user of the running container. Raises `ValueUnavailable`, `ImageError`, and as `caller`.
     """
     _check(path)
-    workspace, store = container.workspace, container.workspace.store
-    with container.use():
-        lowers = container.lowers
-        upper = WriteLayer(store, workspace, lowers, view(store, workspace.launcher, lowers))
-        upper.make()
-        try:
-            sandboxed_call.call(
-                workspace.launcher, sandboxed.write_file, upper.root, [source], path=path, mode=mode & 0o777
-            )
-            with store.lock(shared=True):
-                layer = upper.keep(workspace)
-                now = timestamps.timestamp(time.time())
-                try:
-                    container.add_cell(CellRecord(layer, f"put {path}", now, Outcome(Reason.EXITED, 0)))
-                except BaseException:
-                    workspace.discard_later([store.path / "layers" / layer])
-                    raise
-        finally:
-            if not upper.remove():
-                trash.discard(store, workspace, upper.left)
+    try:
+        caller(sandboxed.write_file, [source], path=path, mode=mode & 0o777)
+    except OSError as error:
+        problem = f"cannot write {path} in the container: {error.strerror or error}"
+        raise ImageError(problem, hint=path_advice(error)) from error
 
 
 def _check(path: str) -> None:

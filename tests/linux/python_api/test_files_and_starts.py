@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -97,8 +98,52 @@ def test_directories_are_copied_in_and_out(engine: Engine, tmp_path: Path) -> No
             box.get("/srv/source")
 
 
+@pytest.mark.parametrize("user", ["", "1000"])
+def test_files_go_into_a_running_container(engine: Engine, name: str, tmp_path: Path, user: str) -> None:
+    """What runs sees them at once; they belong to its user, and it cannot lead them out of the container by links."""
+    if user and engine.single_id:
+        pytest.skip("a single id has one user")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/file").write_text("text")
+    (tmp_path / "tool").write_text("#!/bin/sh\necho tool\n")
+    (tmp_path / "tool").chmod(0o755)
+    script = f"cd /dev/shm; ln -s {tmp_path} out; ln -s {tmp_path}/secret link; until [ -e go ]; do :; done; sh tool"
+    options: dict[str, Any] = {"user": user} if user else {}
+    with nbcontainer.create("busybox", name, engine=engine).start(script=script, **options) as box:
+        box.put(tmp_path / "tool", "/dev/shm/tool")
+        box.put(tmp_path / "source", "/dev/shm")
+        box.put(b"mine", "/dev/shm/link")
+        with pytest.raises(ValueUnavailable, match="cannot write /dev/shm/source in the container: Is a directory"):
+            box.put(b"x", "/dev/shm/source")
+        with pytest.raises(ImageNotFound, match="no file"):
+            box.put(tmp_path / "missing", "/dev/shm/x")
+        if user:
+            with pytest.raises(ImageError, match="cannot write /srv/x in the container: Permission denied"):
+                box.put(b"x", "/srv/x")
+        else:
+            box.put(b"kept", "/srv/kept")
+        box.put(b"", "/dev/shm/go")
+        assert box.wait(timeout=60).exit_code == 0
+        assert box.logs() == b"tool\n"
+        assert [one.name for one in tmp_path.iterdir()] == ["source", "tool"]
+        assert [str(change) for change in box.diff()] == ([] if user else ["C /srv", "A /srv/kept"])
+
+
+def test_a_run_of_another_kind_takes_no_files(engine: Engine) -> None:
+    """While `run` runs in another thread, the container is busy."""
+    mark = marker()
+    with nbcontainer.create("busybox", engine=engine) as box:
+        other = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+        other.start()
+        appear(mark, 1)
+        with pytest.raises(ContainerBusy, match="is running in another thread"):
+            box.put(b"x", "/x")
+        box.stop()
+        other.join()
+
+
 def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
-    """The output is there while it runs; files can be read, and not written, until it has ended."""
+    """The output and the files are there while it runs, and nothing else can be started in it."""
     mark = marker()
     with nbcontainer.create("busybox", engine=engine) as box:
         box.start(script=f"echo made > /made; echo up; echo err >&2; sleep {mark}; exit 3")
@@ -107,8 +152,6 @@ def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
             pass
         assert sorted(box.logs().splitlines()) == [b"err", b"up"]
         assert box.get("/made") == b"made\n"
-        with pytest.raises(ContainerBusy):
-            box.put(b"x", "/x")
         with pytest.raises(ContainerBusy):
             box.start(["true"])
         with pytest.raises(ContainerError, match=r"still runs after 0\.05 s"):

@@ -109,7 +109,7 @@ class Group:
         parents = groups.parents(limits.controllers, can_make)
         if not parents:
             raise _unavailable(limits, machine, groups, groups.usable(can_make))
-        name = f"{hierarchy.PREFIX}{os.getpid()}-{birth(os.getpid())}-{next(_numbers)}"
+        name = hierarchy.name_of(next(_numbers))
         try:
             for parent, controllers in parents.items():
                 unified = parent not in groups.legacy.values()
@@ -238,8 +238,7 @@ def sweep(machine: Machine) -> None:
     for parent in hierarchy.look(machine).places():
         with contextlib.suppress(OSError):
             for path in parent.glob(f"{hierarchy.PREFIX}*-*"):
-                pid, _, born = path.name.removeprefix(hierarchy.PREFIX).partition("-")
-                if pid.isdecimal() and birth(int(pid)) != born.partition("-")[0]:
+                if hierarchy.is_left(path.name):
                     with contextlib.suppress(OSError):
                         path.rmdir()
 

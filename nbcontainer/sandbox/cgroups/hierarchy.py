@@ -127,18 +127,37 @@ def _text(path: Path) -> str:
         return ""
 
 
+def name_of(group: object) -> str:
+    """Return the name of a group of this process: it has the pid, when that began, and the pid namespace it is in."""
+    return f"{PREFIX}{os.getpid()}-{birth(os.getpid())}.{_pid_namespace()}-{group}"
+
+
+def is_left(name: str) -> bool:
+    """Return whether a group has the name of a dead process. One of another pid namespace may be alive."""
+    pid, _, rest = name.removeprefix(PREFIX).partition("-")
+    born, _, namespace = rest.partition("-")[0].partition(".")
+    seen = namespace in ("", str(_pid_namespace()))  # an older version gave no namespace
+    return name.startswith(PREFIX) and pid.isdecimal() and seen and birth(int(pid)) != born
+
+
+def _pid_namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # an outer /proc does not show it
+        return 0
+
+
 def can_make_group(parent: Path) -> bool:
     """Return whether a group can be made below `parent` and processes can be moved to it. Tries it, and cleans up.
 
-    To move a process, this user must be able to write to the common ancestor of both groups. The name is that of a
-    living process, as `group.sweep` of another notebook asks.
+    To move a process, this user must be able to write to the common ancestor of both groups.
     """
-    path = parent / f"{PREFIX}{os.getpid()}-{birth(os.getpid())}-{secrets.token_hex(4)}"
+    path = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"  # not a name that `is_left` spares
     if not os.access(parent / "cgroup.procs", os.W_OK):
         return False
     try:
         path.mkdir()
-        with contextlib.suppress(FileNotFoundError):  # a notebook that does not see this process has removed it
+        with contextlib.suppress(FileNotFoundError):  # a notebook that started just now has swept it
             path.rmdir()
     except OSError:
         return False

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from nbcontainer.errors import LimitUnavailable
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.cgroups.group import UNLIMITED, Group, GroupLimits, sweep
-from nbcontainer.sandbox.cgroups.hierarchy import Cgroups
+from nbcontainer.sandbox.cgroups.hierarchy import Cgroups, name_of
 from nbcontainer.sandbox.diagnosis import Machine
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ALL = ("cpu", "memory", "pids")
 
@@ -202,12 +199,16 @@ def test_the_processors_time_is_the_groups(tmp_path: Path, files: dict[str, str]
 
 
 def test_the_dead_are_swept_and_the_living_are_not(machine: Machine, tmp_path: Path) -> None:
-    """A group goes when the process in its name is dead, or its number is another's; others' groups stay."""
+    """A group goes when the process in its name is dead, or its number is another's; others' groups stay.
+
+    Whether a process of another pid namespace is alive cannot be seen here.
+    """
     from nbcontainer.linux.procfs import birth
 
-    top = tmp_path / "cgroup"
+    top, here = tmp_path / "cgroup", Path("/proc/self/ns/pid").stat().st_ino
     names = {"nbcontainer-1-0-1": False, "nbcontainer-99999999-5-1": False, f"nbcontainer-1-{birth(1)}-2": True}
-    names |= {"nbcontainer-x-1-1": True, "system.slice": True}
+    names |= {"nbcontainer-x-1-1": True, "system.slice": True, name_of(3): True, f"nbcontainer-1-0.{here}-1": False}
+    names |= {f"nbcontainer-1-0.{here + 1}-1": True, "nbcontainer-99999999-5.7-1": True}
     for name in names:
         (top / name).mkdir()
     sweep(machine)

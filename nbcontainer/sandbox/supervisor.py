@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.outcome import Outcome, Reason, from_status
-from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.supervision.keyboard import Keyboard
 from nbcontainer.sandbox.supervision.lent_outputs import Outputs, lost
@@ -82,46 +81,6 @@ class CellObserver(Protocol):
 
     def on_glance(self) -> None:
         """`glance` seconds have passed since the last call, and all output that was there has been handed on."""
-
-
-class SilentObserver:
-    """A `CellObserver` that does nothing: the base of observers that need only some of the events."""
-
-    def on_start(self, supervisor: Supervisor) -> None:
-        """Do nothing."""
-
-    def on_output(self, descriptor: int, data: bytes) -> None:
-        """Do nothing."""
-
-    def on_terminal(self, terminal: int) -> None:
-        """Do nothing."""
-
-    def on_control_directory(self, directory: int, terminal: int) -> Iterable[int]:
-        """Return no descriptors."""
-        return ()
-
-    def on_display(self, directory: int, supervisor: Supervisor) -> Iterable[int]:
-        """Return no descriptors."""
-        return ()
-
-    def on_values(self, values: Sequence[int]) -> None:
-        """Close the descriptors."""
-        protocol.close(values)
-
-    def on_lasting(self) -> None:
-        """Do nothing."""
-
-    def on_began(self) -> None:
-        """Do nothing."""
-
-    def on_explained(self, notes: str) -> None:
-        """Do nothing."""
-
-    def on_alarm(self) -> None:
-        """Do nothing."""
-
-    def on_glance(self) -> None:
-        """Do nothing."""
 
 
 class Supervisor:

@@ -23,8 +23,9 @@ from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.networking import Network, Networking
 from nbcontainer.sandbox.plan import PlanTemplate
+from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.spec import Overlay, Privileges, Program, Spec
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+from nbcontainer.sandbox.supervisor import Supervisor
 from tests.requirements import require_plain_user
 from tests.running import all_dead, beginners, descendants, pidfds, processes_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbcontainer.sandbox.supervisor import SilentObserver
+from nbcontainer.sandbox.silent_observer import SilentObserver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -19,7 +19,8 @@ from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.pipe_locks import LockWatch
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+from nbcontainer.sandbox.silent_observer import SilentObserver
+from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

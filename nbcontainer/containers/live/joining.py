@@ -18,12 +18,13 @@ from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.joined import JoinedHandle
 from nbcontainer.sandbox.launcher.joining import script_path
 from nbcontainer.sandbox.pipe_locks import LockWatch
+from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.spec import Directory
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.display import DRIVER
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.user import SetUser
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,8 @@ from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import ContainerHandle
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+from nbcontainer.sandbox.silent_observer import SilentObserver
+from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,9 @@ import pytest
 from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import ContainerHandle, readable
+from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.supervision.lending import Lending
-from nbcontainer.sandbox.supervisor import SilentObserver, Supervisor
+from nbcontainer.sandbox.supervisor import Supervisor
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:

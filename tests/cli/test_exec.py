@@ -100,24 +100,30 @@ def test_an_interrupt_ends_the_command(program: Program, job: Job) -> None:
     assert job.running
 
 
-def test_a_shell_on_a_terminal(program: Program, job: Job) -> None:
-    """`exec -it` has a terminal of the container's own, as large as this one."""
+@pytest.mark.parametrize(("options", "user", "sign"), [((), "0", "#"), (("-u", "1000"), "1000", "$")])
+def test_a_shell_on_a_terminal(program: Program, job: Job, options: tuple[str, ...], user: str, sign: str) -> None:
+    """`exec -it` has a terminal of the container's own, as large as this one, which belongs to its user."""
     require("pexpect", available=importlib.util.find_spec("pexpect") is not None)
     import pexpect
+
+    if options and job.engine.single_id:
+        pytest.skip("a single id has one user")
 
     name, *words = PROGRAM
     child = pexpect.spawn(
         name,
-        [*words, "exec", "-it", "there", "sh"],
+        [*words, "exec", "-it", *options, "there", "sh"],
         env=program.env,
         encoding="utf-8",
         timeout=DEADLINE,
         dimensions=(33, 99),
     )
-    child.expect_exact("/ # ")
-    child.sendline("stty size; tty; echo $TERM; cat /file")
-    for text in ("33 99\r\n", "/dev/pts/0\r\n", "xterm-256color\r\n", "secret\r\n"):
+    child.expect_exact(f"/ {sign} ")
+    child.sendline("stty size; tty; echo $TERM; cat /file; stat -c %u $(tty); echo ours >/dev/tty; sleep 1000")
+    for text in ("33 99\r\n", "/dev/pts/0\r\n", "xterm-256color\r\n", "secret\r\n", f"{user}\r\n", "ours\r\n"):
         child.expect_exact(text)
+    child.sendintr()
+    child.expect_exact(f"/ {sign} ")
     child.sendline("exit 7")
     child.expect(pexpect.EOF)
     child.close()

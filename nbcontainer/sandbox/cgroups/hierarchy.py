@@ -157,7 +157,7 @@ def can_make_group(parent: Path) -> bool:
         return False
     try:
         path.mkdir()
-        with contextlib.suppress(FileNotFoundError):  # a notebook that started just now has swept it
+        with contextlib.suppress(FileNotFoundError):  # a notebook that started just now has removed it
             path.rmdir()
     except OSError:
         return False

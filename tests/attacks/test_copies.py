@@ -6,9 +6,12 @@ import contextlib
 import io
 import os
 import random
+import signal
 import struct
 import sys
 import tarfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ from nbcontainer.containers.copying import trees
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.errors import NbcontainerError, ValueUnavailable
 from nbcontainer.images.single_files import receiving
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +99,46 @@ def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
         assert b"host" not in (tmp_path / "out.tar").read_bytes()
     assert sorted(path.name for path in secret.iterdir()) == ["file"]
     assert (secret / "file").read_text() == "host"
+
+
+BIG = 1 << 30
+"""Bytes of a sparse file: its copy lasts longer than the moment before the interrupt."""
+
+
+@pytest.mark.parametrize("way", ["in", "out", "tar out"])
+def test_a_copy_that_the_container_stops_ends_with_an_interrupt(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path, way: str
+) -> None:
+    """The process of the copy is stopped, with its end of the pipe; one interrupt ends it and the copy."""
+    job = attacked_by_stops(attack)
+    assert job.handle is not None
+    side = trees.of_running(job.handle, "attacker")
+    (tmp_path / "big").mkdir()
+    with (tmp_path / "big/file").open("wb") as file:
+        file.truncate(BIG)
+    copies: dict[str, Callable[[], object]] = {
+        "in": lambda: trees.copy_in(side, trees.HostPath.of(str(tmp_path / "big")), "/srv", engine.store),
+        "out": lambda: trees.copy_out(side, "/srv/big", trees.HostPath.of(str(tmp_path / "out")), engine.store),
+        "tar out": lambda: _tar_out(side, tmp_path / "out.tar", "/srv/big"),
+    }
+    interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    interrupt.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            copies[way]()
+    finally:
+        interrupt.join()
+    assert time.monotonic() - began < DEADLINE
+    assert job.running
+
+
+def attacked_by_stops(attack: Callable[[str], Job]) -> Job:
+    """A job that has a big file in /srv/big, and stops each process of its container, again and again."""
+    job = attack(f"mkdir /srv/big; truncate -s {BIG} /srv/big/file; echo up; while :; do kill -STOP -1; done")
+    while b"up" not in job.log_path.read_bytes():
+        pass
+    return job
 
 
 def test_nothing_of_the_container_is_loaded_for_a_copy(

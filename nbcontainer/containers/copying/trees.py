@@ -306,9 +306,13 @@ def of_running(handle: ContainerHandle, name: str) -> Caller:
         step = CallFunction(function.__module__, function.__name__, json.dumps(arguments))
         with JoinedHandle(handle) as joined:
             joined.call(step, files)
-            while joined.answer is None and joined.ended is None and joined.failed is None:
-                if not joined.read_or_end():
-                    raise ContainerError(f"container '{name}' has just ended", hint="copy it again")
+            try:
+                while joined.answer is None and joined.ended is None and joined.failed is None:
+                    if not joined.read_or_end():
+                        raise ContainerError(f"container '{name}' has just ended", hint="copy it again")
+            except BaseException:
+                joined.kill()  # the container may have stopped it, with an end of the pipe of the copy
+                raise
             return sandboxed_call.answer_of(joined, function.__name__)
 
     return call

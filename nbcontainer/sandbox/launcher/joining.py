@@ -117,6 +117,8 @@ class JoinedProcesses:
                 protocol.send(channel, {"join": int(request["join"]), "answer": answer(step, files, _no_progress)})
             finally:
                 os._exit(0)
+        with contextlib.suppress(OSError):  # it has done so itself, or has ended
+            os.setpgid(pid, pid)
         while files:
             self._kernel.close(files.pop())
         self._numbers[pid], self._scripts[pid] = int(request["join"]), ""

@@ -51,7 +51,7 @@ def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
     """`user` is a name or numbers, as at the start: its ids, home, streams and rights are those of that user alone."""
     facts = "id -u; id -g; echo $HOME; echo to >/dev/stdout; echo own >/tmp/own; : >/root/x"
     if cast("Engine", box.workspace).single_id:
-        with pytest.raises(SetupFailed, match=r"cannot become the user at 1000:0: .*that id is not mapped"):
+        with pytest.raises(SetupFailed, match=r"cannot become the user: .*that id is not mapped"):
             box.exec(["true"], user="1000")
         assert box.exec(script=facts, user="0").text == "0\n0\n/root\nto\n"
         return
@@ -84,7 +84,9 @@ def test_a_user_that_cannot_be(box: nbcontainer.Container, command: str, user: s
 
 def test_only_root_becomes_another_user(engine: Engine) -> None:
     """A container of another user, or one without the capability, keeps its user; the error says why."""
-    for options in ({"cap_drop": ["SETUID"]}, *(() if engine.single_id else ({"user": "1000"},))):
+    if engine.single_id:
+        pytest.skip("a single id has one user")
+    for options in ({"cap_drop": ["SETUID"]}, {"user": "1000"}):
         with nbcontainer.create("busybox", engine=engine).start(["sleep", "1000"], **options) as box:
             own = options.get("user", "0")
             assert box.exec(["id", "-u"], user=str(own)).text == f"{own}\n"

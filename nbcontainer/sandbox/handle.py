@@ -68,6 +68,11 @@ class ContainerHandle:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the handle is closed: its descriptors may be others'."""
+        return self._closed
+
     def failed_ahead(self) -> bool:
         """Return whether this is a spare of which a step has failed. The launcher keeps no such interpreted one."""
         return False

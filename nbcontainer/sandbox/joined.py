@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import select
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.steps.program import CallFunction, Execute
     from nbcontainer.sandbox.steps.user import SetUser
 
+ENDED = (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ESRCH)
+"""The errors of messages to a container whose init is dead, and whose handle may be closed."""
+
 _numbers = itertools.count(1)
 
 
@@ -32,6 +36,9 @@ class JoinedHandle(ContainerHandle):
     lost = Reason.CONTAINER_ENDED
 
     def __init__(self, container: ContainerHandle) -> None:
+        """Join the container of a handle. Raises `OSError` if that is closed."""
+        if container.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         channel, self._theirs = protocol.pair()
         self.container = container
         self.number = next(_numbers)

@@ -33,8 +33,8 @@ INTERVAL = 0.25
 """Seconds between two looks at the thread. A process that ends sooner causes none."""
 
 PATIENCE = 3.0
-"""Seconds until the whole container is ended: since the first look that finds the thread waiting for a lock, or since
-init, which is held up, was asked to kill the process."""
+"""Seconds until the whole container is ended: since the first look that finds the thread waiting for a lock, or that
+finds init held up after it was asked to kill the process."""
 
 _WAITS = re.compile(rb"^State:\s+D", re.MULTILINE)
 
@@ -69,6 +69,7 @@ class LockWatch:
         self._init_status = Path(f"/proc/{joined.pid}/status")
         self._over = threading.Event()
         self._since: float | None = None
+        self._init_since: float | None = None
         self.ended_container = False
         """Whether the container was ended."""
 
@@ -90,7 +91,11 @@ class LockWatch:
     def _look(self) -> None:
         """Free the pipe from the second look on that finds the thread waiting, and end the container at a late one."""
         now = self._now()
-        if self._is_stuck(now):
+        if self._init_is_held_up():
+            self._init_since = now if self._init_since is None else self._init_since
+        else:
+            self._init_since = None
+        if self._init_since is not None and now - self._init_since >= PATIENCE:
             self._end_container()
         elif not self._is_held_up():
             self._since = self._since if self._has_ended() else None
@@ -106,13 +111,12 @@ class LockWatch:
             self.ended_container = True
             self._end()
 
-    def _is_stuck(self, now: float) -> bool:
+    def _init_is_held_up(self) -> bool:
         """Return whether the process was to be killed, and init, which does that, waits in the kernel.
 
         A process may take long to die, on a slow disk for example. That does not hold up init.
         """
-        killed_at = self._joined.killed_at
-        if killed_at is None or now - killed_at < PATIENCE or self._has_ended():
+        if self._joined.killed_at is None or self._has_ended():
             return False
         try:
             return bool(_WAITS.search(self._init_status.read_bytes()))

@@ -132,15 +132,25 @@ def test_a_request_of_another_form_is_refused(engine: Engine, jobs: list[Job], m
 def test_a_command_that_the_job_stops_holds_up_no_terminal(engine: Engine, jobs: list[Job]) -> None:
     """Stopped before it is its program, it holds up init: the time limit of the command ends the job then, and both."""
     job = attacked(engine, jobs, "( while [ ! -e /dev/shm/go ]; do :; done; while :; do kill -STOP -1; done ) & true")
-    run(engine, "touch", "/dev/shm/go")
-    began, request = time.monotonic(), ExecRequest("attacker", ("true",))
+    began, request = time.monotonic(), ExecRequest("attacker", ("touch", "/dev/shm/go"))
     for _ in range(20):
         try:
-            run_there(engine, request, Streams(_ignored, _ignored), timeout=0.2)
+            run_there(engine, request, Streams(_ignored, _ignored), timeout=0.5)
         except ContainerError:  # it has ended
             break
     assert time.monotonic() - began < 60
     assert job.join(10)
+
+
+def test_a_terminal_of_another_user_needs_no_capability_to_give_it_away(engine: Engine, jobs: list[Job]) -> None:
+    """Without CHOWN the terminal stays root's, and the command has it open nevertheless."""
+    if engine.single_id:
+        pytest.skip("a single id has one user")
+    attacked(engine, jobs, "true", capabilities=("SETUID", "SETGID"))
+    out: list[bytes] = []
+    request = ExecRequest("attacker", ("sh", "-c", "id -u; stat -c %u $(tty)"), user="1000", terminal=3)
+    run_there(engine, request, Streams(out.append, out.append))
+    assert b"".join(out).split() == [b"1000", b"0"]
 
 
 def _ignored(_: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from nbcontainer.containers.cells.template import Attached, make_template
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.joined import JoinedHandle
+from nbcontainer.sandbox.joined import ENDED, JoinedHandle
 from nbcontainer.sandbox.launcher.joining import script_path
 from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.silent_observer import SilentObserver
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-
-
-_ENDED = (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ESRCH)
-"""The errors of messages to a container whose init is dead, and whose handle may be closed."""
 
 
 class Joinable(Protocol):
@@ -114,7 +109,7 @@ def run_inside(
                 on_follow(supervisor)
             return supervisor.to_end()
     except OSError as error:
-        if error.errno not in _ENDED:
+        if error.errno not in ENDED:
             raise
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
     finally:
@@ -167,7 +162,7 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
     enter = template.on(Directory("")).enter
     execute, user = enter[-1], None
     assert isinstance(execute, Execute)
-    if process.user != live.options.process.user:
+    if process.user not in (live.options.process.user, live.options.process.user or live.image.config.user):
         user = next(step for step in enter if isinstance(step, SetUser))
     if request.script is None or request.command:
         return JoiningProgram(execute, "", user)

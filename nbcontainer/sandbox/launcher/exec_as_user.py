@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0
 """Seconds for the copy to be the program: a process of the same user may stop it (SIGSTOP) before it is."""
 
+_TOO_LATE = f"it is not the program after {_PATIENCE:.0f} s: a process of the container may have stopped it"
+
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by an interpreter
 
 
@@ -36,21 +38,22 @@ def start_as(kernel: Kernel, user: SetUser, execute: Execute) -> int:
     """Return the pid of a copy of this process that has become `user`, and the program of `execute`.
 
     Its streams are the descriptors 0 to 2. This process needs the capabilities of the change (SETUID, SETGID). Raises
-    `FailedStep` if the copy could not do it; nothing is left of it then.
+    `FailedStep` if the copy could not do it; it is killed then.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = os.fork()
-        if pid == 0:
-            _become(kernel, user, execute, writer)
-        kernel.close(writer)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(kernel, user, execute, writer)
+        finally:
+            kernel.close(writer)
         failure = _failure(reader, execute)
     finally:
         kernel.close(reader)
     if failure is None:
         return pid
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    os.kill(pid, signal.SIGKILL)  # init reaps it, as it does every process
     raise FailedStep(failure)
 
 
@@ -64,7 +67,7 @@ def _failure(reader: int, execute: Execute) -> dict[str, Any] | None:
             said: dict[str, Any] | None = json.loads(report) if report else None
             return said
         report += read
-    return failure_in(execute, OSError(errno.ETIMEDOUT, "a process of the container has stopped it"))
+    return failure_in(execute, OSError(errno.ETIMEDOUT, _TOO_LATE))
 
 
 def _become(kernel: Kernel, user: SetUser, execute: Execute, writer: int) -> NoReturn:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import resource
-import select
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,7 +23,7 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
 from nbcontainer.sandbox.launcher.applying import apply_steps, begin_step, end_step, in_words
 from nbcontainer.sandbox.launcher.function_calls import answer
-from nbcontainer.sandbox.launcher.joining import JoinedProcesses
+from nbcontainer.sandbox.launcher.joining import JoinedProcesses, is_readable
 from nbcontainer.sandbox.launcher.notebook_watch import INTERVAL, NotebookWatch, end_with
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
@@ -137,7 +136,7 @@ class _Init:
                 self.display = DisplayWatch(self.kernel, switched=prefault.switched(prepare))
         self._harden(CloseInit())  # whether the cell may gain privileges, its plan says
         self.done = prepare
-        if prefaults and not _is_readable(self.channel.fileno()):  # else a cell waits already
+        if prefaults and not is_readable(self.channel.fileno()):  # else a cell waits already
             self.prefault(idle_kernel())
         if self._begin(failure):
             status, usage = self._outlive()
@@ -220,6 +219,8 @@ class _Init:
                 protocol.send(self.channel, message)
             if pid:
                 continue
+            for message in () if self.joined is None else self.joined.dead():
+                protocol.send(self.channel, message)
             if (taken := signal.sigtimedwait(_AWAITED, INTERVAL)) is None:
                 self._end_if_due(watch)
             elif taken.si_signo != signal.SIGCHLD:
@@ -250,7 +251,7 @@ class _Init:
 
     def _take_requests(self, joined: JoinedProcesses) -> None:
         """Do what the notebook asks for in a container that other processes can join. Any process may send SIGIO."""
-        while _is_readable(self.channel.fileno()):
+        while is_readable(self.channel.fileno()):
             files: list[int] = []
             request = protocol.receive(self.channel, files)
             if request is None:  # the notebook has gone: the launcher ends this container
@@ -368,13 +369,6 @@ class _Init:
         """Reports to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
         with contextlib.suppress(OSError):
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
-
-
-def _is_readable(fd: int) -> bool:
-    """Return whether a message has come or the other end is closed; of a process, whether it has ended."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _end_everything() -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import plan, protocol
@@ -41,6 +42,8 @@ class JoinedProcesses:
         self._numbers: dict[int, int] = {}
         self._scripts: dict[int, str] = {}
         self._limits: dict[int, TimeLimit] = {}
+        self._killed: dict[int, int] = {}
+        """By the pids of processes that were killed: a pidfd of each."""
 
     def start(self, request: dict[str, Any], files: list[int]) -> int | None:
         """Start the process of a request: `join` is its number, `execute` its step. Raises `OSError`, `FailedStep`.
@@ -106,22 +109,28 @@ class JoinedProcesses:
         It has the container's root, user, filter and limits, and the capabilities of its programs. The container cannot
         look into it, as it cannot look into init. All `files` are closed. Raises `OSError`.
         """
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setpgid(0, 0)
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                self._kernel.capset(self.capabilities, self.capabilities, 0)
-                (step,) = plan.decode([request["call"]])
-                assert isinstance(step, CallFunction)
-                protocol.send(channel, {"join": int(request["join"]), "answer": answer(step, files, _no_progress)})
-            finally:
-                os._exit(0)
-        with contextlib.suppress(OSError):  # it has done so itself, or has ended
-            os.setpgid(pid, pid)
-        while files:
-            self._kernel.close(files.pop())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._answer(request, files, channel)
+            with contextlib.suppress(OSError):  # it has done so itself, or has ended
+                os.setpgid(pid, pid)
+        finally:
+            while files:
+                self._kernel.close(files.pop())
         self._numbers[pid], self._scripts[pid] = int(request["join"]), ""
+
+    def _answer(self, request: dict[str, Any], files: list[int], channel: socket.socket) -> NoReturn:
+        """Be the copy: call the function of a request, send its answer, and end."""
+        try:
+            os.setpgid(0, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            self._kernel.capset(self.capabilities, self.capabilities, 0)
+            (step,) = plan.decode([request["call"]])
+            assert isinstance(step, CallFunction)
+            protocol.send(channel, {"join": int(request["join"]), "answer": answer(step, files, _no_progress)})
+        finally:
+            os._exit(0)
 
     def _moved(self, fd: int) -> int:
         """Return a descriptor of the same, above those of the streams."""
@@ -151,25 +160,41 @@ class JoinedProcesses:
         """Send each process group that should have ended the signal that it is due."""
         for pid, limit in self._limits.items():
             if (number := limit.due()) is not None:
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, number)
+                self._send(pid, number)
 
     def signal(self, number: int, sent: int) -> None:
         """Send a signal to the process group of a process; one that has ended is ignored."""
         for pid, known in self._numbers.items():
             if known == number:
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, sent)
+                self._send(pid, sent)
+
+    def _send(self, pid: int, number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, number)
+            if number == signal.SIGKILL and pid not in self._killed:
+                self._killed[pid] = os.pidfd_open(pid)
+
+    def dead(self) -> list[dict[str, Any]]:
+        """Return the messages that processes have ended which were killed, and which nothing here can reap.
+
+        Another process of the container traces such a one, and does not wait for it (ptrace(2)).
+        """
+        gone = [pid for pid, pidfd in self._killed.items() if is_readable(pidfd)]
+        return [message for pid in gone if (message := self._ended(pid, signal.SIGKILL, 0.0, 0))]
 
     def ended(self, pid: int, status: int, usage: resource.struct_rusage) -> dict[str, Any] | None:
         """Return the message that a process has ended, None for the pid of any other process."""
+        return self._ended(pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+    def _ended(self, pid: int, status: int, cpu_time: float, peak_memory: int) -> dict[str, Any] | None:
         number = self._numbers.pop(pid, None)
         if number is None:
             return None
         self._remove(self._scripts.pop(pid, ""))
         self._limits.pop(pid, None)
-        cpu_time = usage.ru_utime + usage.ru_stime
-        return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
+        if (pidfd := self._killed.pop(pid, None)) is not None:
+            self._kernel.close(pidfd)
+        return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": peak_memory}
 
 
 def _no_progress(_: int) -> None:
@@ -179,3 +204,10 @@ def _no_progress(_: int) -> None:
 def script_path(number: int) -> str:
     """Return the container path for the script of a process: every user of the container may make files there."""
     return f"{EXCHANGE}/shown/cell.{number}"
+
+
+def is_readable(fd: int) -> bool:
+    """Return whether a message has come or the other end is closed; of a process, whether it has ended."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

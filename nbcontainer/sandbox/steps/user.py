@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -49,7 +50,7 @@ class SetUser(Step):
         "in a container",
         errno.ENOENT: "the image has no such user or group: give a number instead",
         errno.EPERM: "only root of a container, with the capabilities SETUID and SETGID, can become another user: "
-        "start the container without --user",
+        "start the container with --user root",
     }
 
     @classmethod
@@ -83,7 +84,8 @@ class SetUser(Step):
         if uid != 0 and script:
             kernel.chown(script, uid, gid)
         if terminal is not None:
-            kernel.fchown(terminal, uid, -1)
+            with contextlib.suppress(PermissionError):  # a container without CHOWN: the user has it open nevertheless
+                kernel.fchown(terminal, uid, -1)
         kernel.setresgid(gid, gid, gid)
         kernel.setresuid(uid, uid, uid)
 

@@ -76,7 +76,7 @@ def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
     ],
 )
 def test_a_user_that_cannot_be(box: nbcontainer.Container, command: str, user: str, message: str) -> None:
-    """The error is that of a start, and what runs there goes on."""
+    """The error is that of a start, and what runs there continues."""
     with pytest.raises(SetupFailed, match=message):
         box.exec([command], user=user)
     assert box.exec(["echo", "works"]).text == "works\n"
@@ -92,6 +92,19 @@ def test_only_root_becomes_another_user(engine: Engine) -> None:
             assert box.exec(["id", "-u"], user=str(own)).text == f"{own}\n"
             with pytest.raises(SetupFailed, match="only root of a container, with the capabilities SETUID and SETGID"):
                 box.exec(["true"], user="7:7")
+
+
+def test_the_user_of_the_image_is_the_containers(engine: Engine, name: str) -> None:
+    """Its name is no other user; the hint for another one says how to start as root."""
+    if engine.single_id:
+        pytest.skip("a single id has one user")
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(["true"])
+        box.commit(name, changes=["USER nobody"])
+    with nbcontainer.create(name, engine=engine).start(["sleep", "1000"]) as box:
+        assert box.exec(["id", "-un"], user="nobody").text == "nobody\n"
+        with pytest.raises(SetupFailed, match="start the container with --user root"):
+            box.exec(["id"], user="root")
 
 
 def test_it_fails_as_a_run_does(box: nbcontainer.Container) -> None:

@@ -12,7 +12,7 @@ from nbcontainer.linux.idle import idle_kernel
 from nbcontainer.linux.libc import check, libc
 from nbcontainer.linux.recording import RecordingKernel
 from nbcontainer.sandbox import plan, protocol
-from nbcontainer.sandbox.launcher import applying, init, prefault
+from nbcontainer.sandbox.launcher import applying, init, joining, prefault
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.userns.idmap import host_map
@@ -100,6 +100,6 @@ def test_a_message_that_waits_and_a_closed_end_are_seen() -> None:
     """An init looks whether a cell waits before it goes through one: a message and the end of the notebook count."""
     ours, theirs = protocol.pair()
     with ours:
-        assert not init._is_readable(ours.fileno())
+        assert not joining.is_readable(ours.fileno())
         theirs.close()
-        assert init._is_readable(ours.fileno())
+        assert joining.is_readable(ours.fileno())

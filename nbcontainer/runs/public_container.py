@@ -235,8 +235,8 @@ class Container(base.Container):
 
         A directory is copied as `%container cp` does it. The file belongs to root there, and the change is part of
         `diff` and `commit`. Into what `start` began, or a job or a live container of this process, it is written while
-        that runs, with the rights of what runs. Raises `ContainerBusy` for any other run, `ValueUnavailable`,
-        `UsageError`, `ImageError`.
+        that runs, with the rights of what runs. Raises `ContainerBusy` for any other run, `ContainerError` if that has
+        just ended, `ValueUnavailable`, `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
         ...     box.put(b"echo hello", "/srv/greet.sh")
@@ -245,8 +245,10 @@ class Container(base.Container):
         """
         engine = cast("Engine", self.workspace)
         string("path", path)
-        if (running := self._running()) is not None and running.handle is not None:
-            container_files.put(engine.store, trees.of_running(running.handle, self.name), source, path)
+        running = self._running()
+        handle = None if running is None else running.handle
+        if handle is not None:
+            container_files.put(engine.store, trees.of_running(handle, self.name), source, path)
             return
         with self._alone():
             engine.retain(self)

@@ -101,11 +101,11 @@ def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
     assert (secret / "file").read_text() == "host"
 
 
-BIG = 1 << 30
+BIG = 8 << 30
 """Bytes of a sparse file: its copy lasts longer than the moment before the interrupt."""
 
 
-@pytest.mark.parametrize("way", ["in", "out", "tar out"])
+@pytest.mark.parametrize("way", ["in", "out"])
 def test_a_copy_that_the_container_stops_ends_with_an_interrupt(
     engine: Engine, attack: Callable[[str], Job], tmp_path: Path, way: str
 ) -> None:
@@ -119,7 +119,6 @@ def test_a_copy_that_the_container_stops_ends_with_an_interrupt(
     copies: dict[str, Callable[[], object]] = {
         "in": lambda: trees.copy_in(side, trees.HostPath.of(str(tmp_path / "big")), "/srv", engine.store),
         "out": lambda: trees.copy_out(side, "/srv/big", trees.HostPath.of(str(tmp_path / "out")), engine.store),
-        "tar out": lambda: _tar_out(side, tmp_path / "out.tar", "/srv/big"),
     }
     interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     interrupt.start()

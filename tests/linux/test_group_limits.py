@@ -16,11 +16,11 @@ import pytest
 import nbcontainer
 from nbcontainer.containers import warm_pool
 from nbcontainer.containers.cleanup import sweep
-from nbcontainer.errors import LimitUnavailable, NbcontainerError, UsageError
+from nbcontainer.errors import LimitUnavailable, NbcontainerError, SetupFailed, UsageError
 from nbcontainer.sandbox.cgroups import group, hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
 from tests.requirements import require
-from tests.running import all_dead, descendants, pidfds, processes_of
+from tests.running import all_dead, appear, descendants, init_of, marker, pidfds, processes_of
 
 if TYPE_CHECKING:
     from nbcontainer.api import Result
@@ -175,6 +175,24 @@ class TestEnforced:
         assert all_dead(watched)
         script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max"
         assert int(run(engine, script, memory="64m").text) == 64 << 20
+
+    def test_what_cannot_join_at_the_limit_of_processes_leaves_nothing(self, engine: Engine, tmp_path: Path) -> None:
+        """A copy and a command of another user fail at once where init can start no process, and init keeps no file."""
+        mark = marker()
+        (tmp_path / "source").mkdir()
+        script = f"for i in 1 2 3; do sleep {mark} & done; wait"
+        with nbcontainer.create("busybox", engine=engine).start(script=script, pids_limit=5) as box:
+            appear(mark, 3)
+            kept = Path(f"/proc/{init_of(mark)}/fd")
+            files: list[list[Path]] = []
+            for _ in range(3):
+                with pytest.raises(SetupFailed, match="too many processes are running"):
+                    box.put(tmp_path / "source", "/srv")
+                with pytest.raises(SetupFailed, match="too many processes are running"):
+                    box.exec(["true"], user="0:0")
+                if os.geteuid() == 0:  # init cannot be looked into
+                    files.append(sorted(kept.iterdir()))
+            assert files == files[:1] * len(files)
 
     def test_what_a_dead_notebook_left_is_swept(self, engine: Engine) -> None:
         """kill -9 of the notebook leaves its cell's group; the next start takes it away."""

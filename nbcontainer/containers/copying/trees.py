@@ -7,8 +7,10 @@ writes them that has the container's tree as its root: a sandbox, or in a runnin
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -24,8 +26,11 @@ from nbcontainer.oci import timestamps
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox import sandboxed_call
-from nbcontainer.sandbox.joined import JoinedHandle
+from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.joined import ENDED, JoinedHandle
+from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.steps.program import CallFunction
+from nbcontainer.sandbox.supervisor import GRACE
 from nbcontainer.store import user_files, writable
 from nbcontainer.store.errors import path_advice
 
@@ -304,15 +309,33 @@ def of_running(handle: ContainerHandle, name: str) -> Caller:
 
     def call(function: Callable[..., Any], files: list[int], **arguments: Any) -> Any:
         step = CallFunction(function.__module__, function.__name__, json.dumps(arguments))
-        with JoinedHandle(handle) as joined:
-            joined.call(step, files)
-            try:
-                while joined.answer is None and joined.ended is None and joined.failed is None:
-                    if not joined.read_or_end():
-                        raise ContainerError(f"container '{name}' has just ended", hint="copy it again")
-            except BaseException:
-                joined.kill()  # the container may have stopped it, with an end of the pipe of the copy
+        try:
+            with JoinedHandle(handle) as joined, LockWatch(joined, (), handle.kill):
+                _call(joined, step, files)
+        except OSError as error:
+            if error.errno not in ENDED:
                 raise
-            return sandboxed_call.answer_of(joined, function.__name__)
+            raise ContainerError(f"container '{name}' has just ended", hint="copy it again") from error
+        return sandboxed_call.answer_of(joined, step.function)
 
     return call
+
+
+def _call(joined: JoinedHandle, step: CallFunction, files: list[int]) -> None:
+    """Have a process of a running container call a function, and wait for its answer. Raises `OSError`.
+
+    An error here ends that process first: the container may have stopped it, with an end of the pipe of the copy.
+    """
+    try:
+        joined.call(step, files)
+        while joined.answer is None and joined.ended is None and joined.failed is None:
+            if not joined.read_or_end():
+                raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+    except BaseException:
+        try:
+            joined.signal(signal.SIGINT)  # it removes what it has not finished
+            readable(joined.channel.fileno(), GRACE * 1000)
+        finally:
+            joined.kill()
+            joined.wait()
+        raise

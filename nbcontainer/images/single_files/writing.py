@@ -13,15 +13,15 @@ from nbcontainer.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, open
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _INSIDE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_TEMPORARY = ".nbcontainer-put"
+_TEMPORARY = ".nbcontainer-put-"
 _CHUNK = 1 << 20
 
 
 def write_file(root: int, path: str, source: int, mode: int) -> None:
     """Write what `source` reads to `path` (absolute) below `root`, whole or not at all.
 
-    Links on the way stay in the tree. Raises `ValueUnavailable` if a part of the path is not a directory, or if the
-    path is one, and `OSError`.
+    If this process is killed meanwhile, a file with another name may stay beside it. Links on the way stay in the tree.
+    Raises `ValueUnavailable` if a part of the path is not a directory, or if the path is one, and `OSError`.
     """
     above, _, name = path.rpartition("/")
     try:
@@ -57,7 +57,8 @@ def _write(folder: int, name: str, source: int, mode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    fd = os.open(_TEMPORARY, _NEW, 0o600, dir_fd=folder)
+    temporary = _TEMPORARY + os.urandom(8).hex()  # another one may be written, or be left of one that was killed
+    fd = os.open(temporary, _NEW, 0o600, dir_fd=folder)
     try:
         try:
             while data := os.read(source, _CHUNK):
@@ -67,7 +68,7 @@ def _write(folder: int, name: str, source: int, mode: int) -> None:
             os.fchmod(fd, mode)
         finally:
             os.close(fd)
-        os.rename(_TEMPORARY, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        os.unlink(_TEMPORARY, dir_fd=folder)
+        os.unlink(temporary, dir_fd=folder)
         raise

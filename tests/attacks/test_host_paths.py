@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ROUNDS = int(os.environ.get("NBCONTAINER_RACE_ROUNDS", "250"))
 """Volumes that are made while a container exchanges what they are made of."""
 
+MOST = 40 * ROUNDS
+"""Volumes until each end of the race was seen: which one is rare depends on the machine."""
+
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_link_of_a_cells_leads_a_volume_elsewhere(way: Way, scene: Scene) -> None:
@@ -119,7 +122,8 @@ def test_a_race_for_a_volumes_source_is_not_won(attack: Attacker, scene: Scene) 
     try:
         while not (scene.data / "ready").exists():
             assert swapper.is_alive()
-        for _ in range(ROUNDS):
+        while shown + refused < ROUNDS or not (shown and refused):
+            assert shown + refused < MOST
             try:
                 found = scene.cell("ls -a /x", f"{scene.data}/target:/x")
             except (LinkRefused, ContainerError, SetupFailed):
@@ -131,5 +135,4 @@ def test_a_race_for_a_volumes_source_is_not_won(attack: Attacker, scene: Scene) 
         (scene.data / "stop").touch()
         swapper.join()
     assert swapped[0] > ROUNDS
-    assert min(shown, refused) > 0  # how often each is depends on the machine
     assert scene.untouched

@@ -24,6 +24,9 @@ WHILE = -3
 FLAG = "tmp/fault"
 """From the store: while it is there, a WHILE is refused, and notes that in it."""
 
+PASSED = "tmp/passed"
+"""From the store: each WHILE that is not refused notes that in it, if it is there."""
+
 
 @dataclass(frozen=True)
 class Fault(Step):
@@ -48,6 +51,9 @@ class Fault(Step):
             with Path(FLAG).open("a") as flag:
                 flag.write("refused\n")
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), "/fault")
+        if Path(PASSED).exists():
+            with Path(PASSED).open("a") as passed:
+                passed.write("passed\n")
 
 
 def answer(files: Sequence[int], progress: Callable[[int], None], *, value: object) -> object:

@@ -17,7 +17,7 @@ from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox.helper.program import SWITCH
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Plan, Step
-from tests.linux.faulty import DIE, FLAG, WAIT, WHILE, Fault
+from tests.linux.faulty import DIE, FLAG, PASSED, WAIT, WHILE, Fault
 from tests.running import all_dead, beginners, descendants, mounts_of, pidfds, processes_of
 
 if TYPE_CHECKING:
@@ -162,24 +162,33 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
     nothing_is_left(engine, faults)
 
 
+def _note(path: Path) -> None:
+    """Make an empty file to which every init may add a line."""
+    path.touch()
+    path.chmod(0o666)
+
+
 def test_what_failed_ahead_is_made_again(faulty: Callable[[], Ran], faults: Faults, cell: Cell, engine: Engine) -> None:
     """A container that was made when the kernel refused it something fails no cell that comes when it does not."""
     faults.at, faults.code = 0, WHILE
-    store, flag = engine.store.path, engine.store.path / FLAG
-    assert faulty().text == "sound"
-    engine.background.wait()
-    while len(list(store.glob("tmp/*/work/work"))) < DEPTH + 1:  # they wait, mounted, and one for any other cell
-        time.sleep(0.001)
-    flag.touch()
-    flag.chmod(0o666)
-    for refused in range(DEPTH):  # in the place of each that waits comes one that is refused
+    flag, passed = engine.store.path / FLAG, engine.store.path / PASSED
+    try:
+        _note(passed)
         assert faulty().text == "sound"
-        engine.background.wait()
-        while flag.read_text().count("\n") <= refused:
+        while passed.read_text().count("\n") < 1 + DEPTH + 1:  # it, those that wait, and one for any other cell
             time.sleep(0.001)
-    with pytest.raises(SetupFailed):  # it, and the one that is made at once instead
-        faulty()
-    flag.unlink()
+        engine.background.wait()
+        _note(flag)
+        for refused in range(DEPTH):  # in the place of each that waits comes one that is refused
+            assert faulty().text == "sound"
+            engine.background.wait()
+            while flag.read_text().count("\n") <= refused:
+                time.sleep(0.001)
+        with pytest.raises(SetupFailed):  # it, and the one that is made at once instead
+            faulty()
+    finally:
+        for note in (flag, passed):
+            note.unlink(missing_ok=True)
     assert faulty().text == "sound"
     assert cell("echo next").text == "next"
     nothing_is_left(engine, faults)

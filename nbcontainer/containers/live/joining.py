@@ -162,7 +162,7 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
     enter = template.on(Directory("")).enter
     execute, user = enter[-1], None
     assert isinstance(execute, Execute)
-    if process.user not in (live.options.process.user, live.options.process.user or live.image.config.user):
+    if asked.user not in ("", live.options.process.user or live.image.config.user):
         user = next(step for step in enter if isinstance(step, SetUser))
     if request.script is None or request.command:
         return JoiningProgram(execute, "", user)

@@ -95,7 +95,7 @@ def test_only_root_becomes_another_user(engine: Engine) -> None:
 
 
 def test_the_user_of_the_image_is_the_containers(engine: Engine, name: str) -> None:
-    """Its name is no other user; the hint for another one says how to start as root."""
+    """A command that names it stays what it is; the hint for another user says how to start as root."""
     if engine.single_id:
         pytest.skip("a single id has one user")
     with nbcontainer.create("busybox", engine=engine) as box:

@@ -192,7 +192,8 @@ class WarmPool:
         try:
             plan = template.on(upper.root, upper.name)
             steps = beginning(plan)
-            self._launcher.order(steps, prefault=prefault, compiled=plan.compiled)
+            likely = plan if beginning is ahead else None
+            self._launcher.order(steps, prefault=prefault, compiled=plan.compiled, likely=likely)
         except BaseException:
             upper.remove()
             raise

@@ -309,8 +309,8 @@ def _work_enter(work: Work) -> tuple[Step, ...]:
 
 def rest(todo: Plan, done: int) -> dict[str, Any]:
     """Return the message with the steps of a plan after the first `done` ones, which contain all of `prepare`."""
-    done -= len(todo.prepare)
-    return {"setup": encode(todo.setup[done:]), "enter": encode(todo.enter[max(0, done - len(todo.setup)) :])}
+    setup, enter = todo.rest(done)
+    return {"setup": encode(setup), "enter": encode(enter)}
 
 
 def encode(steps: Iterable[Step]) -> list[Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.sandbox.helper.blanks import Filling
     from nbcontainer.sandbox.helper.operations import Outcome
-    from nbcontainer.sandbox.helper.remote_calls import Place, State
+    from nbcontainer.sandbox.helper.remote_calls import Origin, Place, State
     from nbcontainer.sandbox.steps.display import DisplayWatch
 
 _EXPECTATIONS = 512
@@ -87,8 +87,10 @@ class Expectations:
         self._likely: _Kept[object, dict[Place, Outcome]] = _Kept(_EXPECTATIONS)
         self._encoded: _Kept[object, Encoded] = _Kept(_ENCODED)
         self._batches: _Kept[object, Batch] = _Kept(_BATCHES)
-        self._version = 0
+        self.version = 0
         """Counts what was learned."""
+        self.started: tuple[tuple[Origin, ...], float | None] | None = None
+        """The files and the time limit of the last start; None if there was none."""
 
     def likely(self, key: object) -> dict[Place, Outcome]:
         """Return the outcomes, other than success, that are expected of a step."""
@@ -98,13 +100,13 @@ class Expectations:
         """Expect these outcomes of the next step that is the same."""
         if special == self.likely(key):
             return
-        self._version += 1
+        self.version += 1
         if sum(len(outcome.output) for outcome in special.values()) <= _TEXT_LIMIT:
             self._likely.keep(key, special)
 
     def forget(self, key: object) -> None:
         """Expect nothing of a step."""
-        self._version += 1
+        self.version += 1
         self._likely.pop(key, None)
 
     def encoded(self, place: object, key: object) -> Encoded | None:
@@ -119,10 +121,10 @@ class Expectations:
     def batch(self, key: object) -> Batch | None:
         """Return the packet of these parts, if nothing was learned since it was made."""
         found = self._batches.get(key)
-        return found if found is not None and found.version == self._version else None
+        return found if found is not None and found.version == self.version else None
 
     def keep_batch(
         self, key: object, packet: bytes, made: Sequence[Made], number: int, after: State, display: DisplayWatch | None
     ) -> None:
         """Keep the packet of parts that begin in one state."""
-        self._batches.keep(key, Batch(self._version, packet, made, number, after, display))
+        self._batches.keep(key, Batch(self.version, packet, made, number, after, display))

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 
 
 class HelperHandle(ContainerHandle):
-    """See `ContainerHandle`. `remote` has the steps of this init; its first batch was sent with its order."""
+    """See `ContainerHandle`. `remote` has the steps of this init; its first batch was sent with its order.
 
-    def __init__(self, channel: socket.socket, pid: int, pidfd: int, remote: RemoteInit) -> None:
+    `likely` is the plan that it will probably run, None if that is not known.
+    """
+
+    def __init__(
+        self, channel: socket.socket, pid: int, pidfd: int, remote: RemoteInit, likely: Plan | None = None
+    ) -> None:
         super().__init__(channel, pid, pidfd)
         self._remote = remote
+        self._likely = likely
         self.failed = remote.failed
 
     def wake(self) -> None:
@@ -39,6 +45,12 @@ class HelperHandle(ContainerHandle):
         while not self._remote.settled and self.failed is None and (wait or readable(self.channel.fileno())):
             if not self.read():
                 raise ConnectionResetError("init has ended")
+
+    def expect(self, done: int) -> None:
+        """Make the message that `begin` will probably send; `done` steps of the plan have been applied."""
+        if self._likely is not None and self._remote.settled and self.failed is None:
+            likely, self._likely = self._likely, None
+            self._remote.expect(*likely.rest(done))
 
     def failed_ahead(self) -> bool:
         """See `ContainerHandle.failed_ahead`. Waits until init has done its steps, or has ended."""
@@ -62,9 +74,7 @@ class HelperHandle(ContainerHandle):
         self.settle(wait=True)
         if self.failed is not None:
             return
-        done -= len(todo.prepare)
-        setup, enter = todo.setup[done:], todo.enter[max(0, done - len(todo.setup)) :]
-        self._send(self._remote.start(setup, enter, files, limit), files)
+        self._send(self._remote.start(*todo.rest(done), files, limit), files)
 
     def _send(self, packet: bytes | None, files: Sequence[int] = ()) -> None:
         """Send the next batch, or take note of a failure, which ends init."""

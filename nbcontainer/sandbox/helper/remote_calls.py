@@ -90,7 +90,10 @@ class Facts:
 
 
 class Origin(NamedTuple):
-    """What is expected of a travelling descriptor: its file's mode, device and size."""
+    """What is expected of a travelling descriptor: its file's mode, device and size.
+
+    The size is 1 for all files with content: few operations differ by it, and init compares what they give.
+    """
 
     mode: int
     device: int
@@ -100,7 +103,7 @@ class Origin(NamedTuple):
     def of(cls, fd: int) -> Origin:
         """Return the facts of a descriptor of this process. Raises `OSError`."""
         found = os.fstat(fd)
-        return cls(found.st_mode, found.st_rdev, found.st_size)
+        return cls(found.st_mode, found.st_rdev, 1 if found.st_size else 0)
 
     def as_statx(self) -> bytes:
         """Return what statx(2) would write; what is not known is 0, and so is not what init finds."""

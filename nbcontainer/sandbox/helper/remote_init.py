@@ -63,6 +63,18 @@ class _Applied(NamedTuple):
     general: bool = False
 
 
+class _Expected(NamedTuple):
+    """A batch that was made before it is asked for, and the attributes that its init has then.
+
+    `question` is what it is for, and `version` that of the expectations.
+    """
+
+    question: object
+    version: int
+    packet: bytes
+    after: dict[str, Any]
+
+
 class RemoteInit:
     """One init, from its order to the start of the program.
 
@@ -85,6 +97,7 @@ class RemoteInit:
         self._base: tuple[str, ...] = ()
         self._display: DisplayWatch | None = None
         self._limit: float | None = None
+        self._expected: _Expected | None = None
 
     def prepare(self, steps: Sequence[Step]) -> bytes:
         """Return the first batch: what an init does before there is a cell. `CloneInit` is not among the steps."""
@@ -98,17 +111,43 @@ class RemoteInit:
 
     def start(self, setup: Sequence[Step], enter: Sequence[Step], files: Sequence[int], limit: float | None) -> bytes:
         """Return the batch with the rest of the plan. Init gets copies of `files` with it."""
+        travelling = tuple(map(Origin.of, files))
+        expected, self._expected = self._expected, None
+        question, version = (setup, enter, travelling, limit), self._expectations.version
+        if expected is not None and (expected.question, expected.version) == (question, version):
+            vars(self).update(expected.after)
+            packet = expected.packet
+        else:
+            packet = self._start(setup, enter, travelling, limit)
+        self._expectations.started = travelling, limit
+        return packet
+
+    def expect(self, setup: Sequence[Step], enter: Sequence[Step]) -> None:
+        """Make the batch that `start` returns if the files and the limit are like those of the last cell."""
+        if self._expectations.started is None:
+            return
+        before = vars(self).copy()
+        self._origins = self._origins.copy()
+        travelling, limit = self._expectations.started
+        packet = self._start(setup, enter, travelling, limit)
+        after = vars(self).copy()
+        vars(self).update(before)
+        if after["failed"] is None:
+            question = (setup, enter, travelling, limit)
+            self._expected = _Expected(question, self._expectations.version, packet, after)
+
+    def _start(
+        self, setup: Sequence[Step], enter: Sequence[Step], travelling: tuple[Origin, ...], limit: float | None
+    ) -> bytes:
         first = self._state.open
-        numbers, travelling = [], []
-        for fd in files:
+        numbers = []
+        for origin in travelling:
             lowest = (~first & (first + 1)).bit_length() - 1
             first |= 1 << lowest
             numbers.append(lowest)
-            origin = self._origins[lowest] = Origin.of(fd)
-            # Few operations for a file differ by its size, and init compares what they give.
-            travelling.append(Origin(origin.mode, origin.device, min(origin.size, 1)))
+            self._origins[lowest] = origin
         self._state = State(first, self._state.uid, self._state.name)
-        self._files, self._travelling, self._limit = tuple(numbers), tuple(travelling), limit
+        self._files, self._travelling, self._limit = tuple(numbers), travelling, limit
         last = enter[-1]
         assert isinstance(last, Execute)
         parts = [_Part(step, step.apply) for step in (*setup, *enter[:-1])]

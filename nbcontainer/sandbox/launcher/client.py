@@ -79,16 +79,24 @@ class Launcher:
                 self.connection.ensure()
         return self.connection.helper is not None
 
-    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
+    def order(
+        self,
+        prepare: tuple[Step, ...],
+        *,
+        prefault: bool = True,
+        compiled: bool = False,
+        likely: Plan | None = None,
+    ) -> None:
         """Order a spare that applies `prepare` before there is a cell, without waiting for it.
 
         `submit` of a plan that begins with `prepare` uses it; `dismiss` ends it. With `prefault`, it goes through the
         rest of a plain plan, so that its cell starts sooner. If it is `compiled`, its init is the helper, where there
-        is one. Raises `LauncherError`.
+        is one. `likely` is the plan that will probably take it: what that sends is made ahead, by `collect`. Raises
+        `LauncherError`.
         """
         with self._lock:
             self.connection.ensure()
-            self.spares.order(prepare, prefault=prefault, compiled=compiled)
+            self.spares.order(prepare, prefault=prefault, compiled=compiled, likely=likely)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""

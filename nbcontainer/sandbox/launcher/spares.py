@@ -39,17 +39,28 @@ class Spares:
         self._connection = connection
         self._refused: dict[str, Any] = {}
         self._expectations = Expectations()
-        self._remotes: dict[int, RemoteInit] = {}
-        """By the number of the order: inits that the helper's server starts. These numbers are negative."""
+        self._remotes: dict[int, tuple[RemoteInit, Plan | None]] = {}
+        """By the number of the order: inits that the helper's server starts, and their likely plans.
+
+        These numbers are negative.
+        """
         connection.observers.append(self)
 
-    def order(self, prepare: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
+    def order(
+        self,
+        prepare: tuple[Step, ...],
+        *,
+        prefault: bool = True,
+        compiled: bool = False,
+        likely: Plan | None = None,
+    ) -> None:
         """Order a spare that applies `prepare`, and prefaults, without waiting for it. Raises `LauncherError`.
 
-        If it is `compiled`, its init is the helper, where there is one.
+        If it is `compiled`, its init is the helper, where there is one. `likely` is the plan that will probably take
+        it.
         """
         if compiled and self._connection.helper is not None:
-            self._order_compiled(prepare)
+            self._order_compiled(prepare, likely)
             return
         number = self._connection.number()
         message = {"prepare": plan.encode(prepare), "order": number, "prefault": prefault}
@@ -61,7 +72,7 @@ class Spares:
             self._connection.send(message)
         self.ordered[number] = prepare
 
-    def _order_compiled(self, prepare: tuple[Step, ...]) -> None:
+    def _order_compiled(self, prepare: tuple[Step, ...], likely: Plan | None) -> None:
         assert isinstance(prepare[0], CloneInit)
         remote = RemoteInit(self._expectations)
         first, flags = remote.prepare(prepare[1:]), prepare[0].flags()
@@ -74,7 +85,7 @@ class Spares:
                 self.order(prepare)
                 return
             number = self._send_compiled(flags, first)
-        self.ordered[number], self._remotes[number] = prepare, remote
+        self.ordered[number], self._remotes[number] = prepare, (remote, likely)
 
     def _send_compiled(self, flags: int, first: bytes) -> int:
         """Return the number of an order. Init begins at once, so what the launcher is to mount is there before."""
@@ -97,10 +108,11 @@ class Spares:
         """Take over the spares that are started by now."""
         while self.ordered and self._has_answer():
             self._collect_one()
-        for _, spare in self.ready:
+        for done, spare in self.ready:
             if isinstance(spare, HelperHandle):
                 with contextlib.suppress(OSError):  # it has died: the cell that takes it reports that
                     spare.settle(wait=False)
+                    spare.expect(len(done))
 
     def _has_answer(self) -> bool:
         helper = self._connection.helper
@@ -200,7 +212,7 @@ class Spares:
         self.ready.append((prepare, spare))
 
     def _collect_compiled(self, number: int, prepare: tuple[Step, ...]) -> None:
-        remote, helper = self._remotes.pop(number), self._connection.helper
+        (remote, likely), helper = self._remotes.pop(number), self._connection.helper
         try:
             if helper is None:
                 raise ConnectionResetError
@@ -215,7 +227,7 @@ class Spares:
             self._refused = failure_of(CloneInit.__name__, OSError(-pid, os.strerror(-pid)))
             return
         pidfd, channel = files
-        self.ready.append((prepare, HelperHandle(socket.socket(fileno=channel), pid, pidfd, remote)))
+        self.ready.append((prepare, HelperHandle(socket.socket(fileno=channel), pid, pidfd, remote, likely)))
 
 
 def _mount_proc(spare: ContainerHandle) -> None:

@@ -181,6 +181,11 @@ class Plan:
         """Return this plan with another last step, which calls a function: its init is an interpreter."""
         return dataclasses.replace(self, enter=(*self.enter[:-1], last), compiled=False)
 
+    def rest(self, done: int) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Return the rest of `setup` and of `enter` after the first `done` steps, which contain all of `prepare`."""
+        done -= len(self.prepare)
+        return self.setup[done:], self.enter[max(0, done - len(self.setup)) :]
+
     def begins_with(self, done: tuple[Step, ...]) -> bool:
         """Return whether `done` are the first steps, and contain all of `prepare`."""
         return len(done) >= len(self.prepare) and self.steps[: len(done)] == done

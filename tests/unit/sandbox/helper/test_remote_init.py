@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.helper import blanks
-from nbcontainer.sandbox.helper.expectations import Encoded, Expectations
+from nbcontainer.sandbox.helper.expectations import Batch, Encoded, Expectations
 from nbcontainer.sandbox.helper.operations import Outcome, Report
 from nbcontainer.sandbox.helper.remote_init import RemoteInit
 from nbcontainer.sandbox.networking import Networking
@@ -27,7 +27,7 @@ from nbcontainer.sandbox.steps.program import Execute, WriteScript
 from nbcontainer.sandbox.userns.idmap import host_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from nbcontainer.linux.kernel import Kernel
 
@@ -196,6 +196,89 @@ def test_a_body_that_is_not_copied_whole_fails_as_its_step() -> None:
         os.close(body)
     assert remote.failed is not None
     assert (remote.failed["step"], remote.failed["errno"]) == ("WriteScript", errno.ENOSPC)
+
+
+SCRIPT = (WriteScript(0), Execute(("/bin/sh",), ()))
+
+
+@contextlib.contextmanager
+def bodies(*sizes: int) -> Iterator[list[int]]:
+    """Memory files of these sizes."""
+    with contextlib.ExitStack() as stack:
+        found = [protocol.memory_file("body", bytes(size)) for size in sizes]
+        for fd in found:
+            stack.callback(os.close, fd)
+        yield found
+
+
+def waiting(shared: Expectations, *steps: Step) -> RemoteInit:
+    """An init that waits for its cell, where another cell with a body of a byte has begun before."""
+    with bodies(1) as files:
+        before = RemoteInit(shared)
+        before.prepare(steps)
+        before.start((), SCRIPT, files, None)
+    remote = RemoteInit(shared)
+    remote.prepare(steps)
+    return remote
+
+
+def test_a_start_like_the_last_one_is_made_before_it_is_asked_for() -> None:
+    """Then no step is looked at for the cell."""
+
+    class Watched(Expectations):
+        asked = 0
+
+        def batch(self, key: object) -> Batch | None:
+            self.asked += 1
+            return super().batch(key)
+
+    shared = Watched()
+    remote = waiting(shared)
+    remote.expect((), SCRIPT)
+    before = shared.asked
+    with bodies(2000) as files:
+        packet = remote.start((), SCRIPT, files, None)
+        assert shared.asked == before
+        assert packet == waiting(Expectations()).start((), SCRIPT, files, None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "argv"),
+    [
+        pytest.param((7,), None, ("/bin/sh",), id="like the last one"),
+        pytest.param((0,), None, ("/bin/sh",), id="an empty body"),
+        pytest.param((1, 1), None, ("/bin/sh",), id="another file"),
+        pytest.param((1,), 2.5, ("/bin/sh",), id="a time limit"),
+        pytest.param((1,), None, ("/bin/ls",), id="another program"),
+    ],
+)
+@pytest.mark.parametrize("learned", [False, True])
+def test_what_was_expected_changes_no_start(
+    sizes: tuple[int, ...], limit: float | None, argv: tuple[str, ...], learned: bool
+) -> None:
+    """An init that expected another cell is sent the same, and answers a report in the same way."""
+    shared, enter = Expectations(), (WriteScript(0), Execute(argv, ()))
+    expecting, other = waiting(shared, Tolerant()), waiting(shared, Tolerant())
+    expecting.expect((), SCRIPT)
+    if learned:
+        waiting(shared, Tolerant()).answer(Report(own_calls(), Outcome(-errno.EEXIST)))
+    with bodies(*sizes) as files:
+        assert expecting.start((), enter, files, limit) == other.start((), enter, files, limit)
+    for number in range(4):
+        report = Report(number, Outcome(-errno.ENOENT))
+        assert expecting.answer(report) == other.answer(report)
+        assert expecting.failed == other.failed
+
+
+def test_an_init_that_expects_a_cell_still_answers_for_its_own_steps() -> None:
+    """What was made ahead is put aside: a late report leads to the step that made the call."""
+    shared = Expectations()
+    expecting, other = waiting(shared, Tolerant()), waiting(shared, Tolerant())
+    expecting.expect((), SCRIPT)
+    report = Report(own_calls(), Outcome(-errno.EROFS))
+    assert expecting.answer(report) == other.answer(report)
+    assert expecting.failed == other.failed
+    assert expecting.failed is not None
 
 
 NAMES = ["7d9ffc81faa7", "0123456789ab", "production-db-1", "dev"]

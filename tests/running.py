@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import select
@@ -145,6 +146,13 @@ def processes_of(launcher: Launcher) -> set[int]:
 def open_descriptors() -> int:
     """How many descriptors this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def limit_with_room(room: int) -> int:
+    """The limit on open files (RLIMIT_NOFILE) at which this process can open `room` more: its numbers have gaps."""
+    names = [int(link.name) for link in Path("/proc/self/fd").iterdir()]
+    there = {number for number in names if os.path.lexists(f"/proc/self/fd/{number}")}  # not that of the listing
+    return next(itertools.islice((number for number in itertools.count() if number not in there), room, None))
 
 
 def pidfds(pids: Iterable[int]) -> list[int]:

@@ -137,11 +137,12 @@ class Container:
     @property
     def lowers(self) -> tuple[str, ...]:
         """The layers that the next cell sees, the topmost first: few, because flattened ones stand for many."""
-        return self.history.lowers() + self.record.base[::-1]
+        return self.lowers_of(self.record.head)
 
     def lowers_of(self, state: State | None) -> tuple[str, ...]:
         """Return the layers of a state of this container, None for the image, the topmost first."""
-        return History(self.workspace.states, state, self.record.carried).lowers() + self.record.base[::-1]
+        base = self.record.base[::-1]
+        return base if state is None else History(self.workspace.states, state, self.record.carried).lowers() + base
 
     @property
     def seen(self) -> tuple[str, ...]:

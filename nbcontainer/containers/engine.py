@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.containers.cleanup import end_session
-from nbcontainer.containers.warm_pool import WarmContainer, WarmPool
+from nbcontainer.containers.warm.warm_pool import WarmContainer, WarmPool
 from nbcontainer.containers.workspace import Workspace
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.options import RunOptions
+    from nbcontainer.containers.warm.warm_files import WarmFiles
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
@@ -214,9 +215,10 @@ class Engine(Workspace):
         """Wake the warm container that the next cell is most likely to use. Call it before the cell is parsed."""
         self._warm.wake()
 
-    def output_pipe(self) -> tuple[int, int]:
-        """Return a pipe for one stream of a cell: (read end, write end). The caller closes both."""
-        return self._warm.output_pipe()
+    @property
+    def files(self) -> WarmFiles:
+        """The files of the next cells: what is taken of them, the caller closes."""
+        return self._warm.files
 
     def prewarm(self, lowers: tuple[str, ...], limits: GroupLimits, template: PlanTemplate) -> None:
         """Make warm containers for a next cell that is like `template`, in the background.

@@ -185,7 +185,7 @@ def compilable(spec: Spec, idmap: IdMap, proc: ProcLevel) -> bool:
 
 def ahead(todo: Plan) -> tuple[Step, ...]:
     """Return the beginning of a plan that can be done before its cell is there."""
-    return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, (*todo.setup, *todo.enter)))
+    return (*todo.prepare, *itertools.takewhile(lambda step: step.ahead, todo.steps[len(todo.prepare) :]))
 
 
 def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[Step]:

@@ -123,7 +123,16 @@ def _message(data: bytes, received: array.array[int]) -> dict[str, Any] | None:
 
 def memory_file(name: str, data: bytes) -> int:
     """Return a sealed memory file (memfd_create(2)) with `data`, at offset 0. The caller closes it."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    return fill_memory_file(empty_memory_file(name), data)
+
+
+def empty_memory_file(name: str) -> int:
+    """Return a memory file for `fill_memory_file`. The caller closes it."""
+    return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
+def fill_memory_file(fd: int, data: bytes) -> int:
+    """Write `data` to an empty memory file and seal it; return it, at offset 0. It is closed if that fails."""
     try:
         view = memoryview(data)
         offset = 0

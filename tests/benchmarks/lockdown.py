@@ -26,7 +26,7 @@ from tests.benchmarks.measuring import Subject, interleave, machine, report
 from tests.running import run_script
 
 if TYPE_CHECKING:
-    from nbcontainer.containers.warm_pool import WarmContainer
+    from nbcontainer.containers.warm.warm_pool import WarmContainer
     from nbcontainer.sandbox.cgroups.group import GroupLimits
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.spec import Directory, Overlay

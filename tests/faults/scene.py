@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.containers.cleanup import prune, sweep
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.warm_pool import DEPTH
+from nbcontainer.containers.warm.warm_pool import DEPTH
 from nbcontainer.errors import NbcontainerError, SandboxError
 from nbcontainer.linux import procfs
 from nbcontainer.sandbox.helper.program import SWITCH

@@ -23,7 +23,7 @@ from nbcontainer.containers import run
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.preview.plans import observe
-from nbcontainer.containers.warm_pool import DEPTH
+from nbcontainer.containers.warm.warm_pool import DEPTH
 from nbcontainer.errors import NbcontainerError, SetupFailed
 from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.handle import wait_readable

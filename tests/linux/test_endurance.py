@@ -14,7 +14,7 @@ import pytest
 
 from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
-from nbcontainer.containers.warm_pool import DEPTH
+from nbcontainer.containers.warm.warm_pool import DEPTH
 from tests.running import all_dead, beginners, pidfds, processes_of, run_script
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import os
 import tarfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -141,9 +141,9 @@ def orders(store_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
         orders: list[bool] = []
         order = engine.launcher.order
 
-        def note(steps: tuple[Step, ...], *, prefault: bool = True, compiled: bool = False) -> None:
+        def note(steps: tuple[Step, ...], *, prefault: bool = True, **more: Any) -> None:
             orders.append(prefault)
-            order(steps, prefault=prefault, compiled=compiled)
+            order(steps, prefault=prefault, **more)
 
         monkeypatch.setattr(engine.launcher, "order", note)
         yield engine, orders

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.commands.options.volumes import parse_tmpfs, parse_volume
-from nbcontainer.containers.warm_pool import DEPTH
+from nbcontainer.containers.warm.warm_pool import DEPTH
 from nbcontainer.errors import SandboxError, SetupFailed
 from nbcontainer.sandbox.helper.program import SWITCH
 from nbcontainer.sandbox.plan import PlanTemplate

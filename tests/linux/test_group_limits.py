@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
-from nbcontainer.containers import warm_pool
 from nbcontainer.containers.cleanup import sweep
+from nbcontainer.containers.warm import warm_pool
 from nbcontainer.errors import LimitUnavailable, NbcontainerError, SetupFailed, UsageError
 from nbcontainer.sandbox.cgroups import group, hierarchy
 from nbcontainer.sandbox.diagnosis import Machine

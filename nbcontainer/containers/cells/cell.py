@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.containers.warm_pool import WarmContainer
+    from nbcontainer.containers.warm.warm_pool import WarmContainer
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome

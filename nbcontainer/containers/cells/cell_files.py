@@ -67,7 +67,7 @@ class CellFiles:
     def open_streams(self) -> None:
         """Open the cell's input, output and errors. Raises `OSError`, `UsageError`, `LinkRefused`."""
         for _ in range(2):
-            reader, writer = self._engine.output_pipe()
+            reader, writer = self._engine.files.output_pipe()
             self.outputs.append(reader)
             self._kept.append(writer)
         writers = self._kept[:2]
@@ -75,10 +75,11 @@ class CellFiles:
 
     def open_null_streams(self) -> None:
         """Open /dev/null as the streams of a process that is only looked at. Raises `OSError`."""
-        self.travelling += [self._null(os.O_RDWR)] * SCRIPT_FILE
+        self._sent.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        self.travelling += [self._sent[-1]] * SCRIPT_FILE
 
-    def _null(self, flags: int = os.O_RDONLY) -> int:
-        self._sent.append(os.open(os.devnull, flags | os.O_CLOEXEC))
+    def _null(self) -> int:
+        self._sent.append(self._engine.files.null_input())
         return self._sent[-1]
 
     def _input(self) -> int:
@@ -106,7 +107,7 @@ class CellFiles:
         """
         request, network, namespace = self._request, "", None
         if (body := request.body) is not None:
-            self._send(protocol.memory_file("cell", encode(body)))
+            self._send(self._engine.files.memory_file(encode(body)))
         if joined := request.options.networking.joined:
             network, namespace = self._join(joined)
         attached = Attached(self._mounts(), network, namespace)

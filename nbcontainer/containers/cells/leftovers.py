@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.oci import timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
@@ -45,8 +43,12 @@ class Leftovers:
         """
         if self.mounts_values and self.running is not None and self.upper is not None:
             self._remove_mount_points(self.running, self.upper, killed=cell is None)
-        with self._noting_loss(cell):
+        try:
             self._keep(cell)
+        except BaseException:
+            if cell is not None and self._changes:
+                self.container.lose_cell(cell.kept("", _now()))
+            raise
 
     def _remove_mount_points(self, running: ContainerHandle, upper: WriteLayer, *, killed: bool) -> None:
         """Remove the directories that `/in` and `/out` were mounted on: the cell did not make them."""
@@ -54,16 +56,6 @@ class Leftovers:
             running.kill()
         running.wait()
         upper.remove_mount_points(self.engine)
-
-    @contextlib.contextmanager
-    def _noting_loss(self, cell: CellRecord | None) -> Iterator[None]:
-        """If what the cell changed cannot be kept, note in the container that it is lost."""
-        try:
-            yield
-        except BaseException:
-            if cell is not None and self._changes:
-                self.container.lose_cell(replace(cell, created=_now()))
-            raise
 
     def _keep(self, cell: CellRecord | None) -> None:
         self._changes = cell is not None and self.upper is not None  # unless it is known that there are none
@@ -95,7 +87,7 @@ class Leftovers:
         layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
         owner = self.container if self.cow is None else self.cow
         try:
-            owner.add_cell(replace(cell, layer=layer, created=_now()))
+            owner.add_cell(cell.kept(layer, _now()))
         except BaseException:
             self.engine.drop_layer(layer)
             raise

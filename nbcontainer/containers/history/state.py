@@ -83,6 +83,12 @@ class CellRecord:
         """Whether the cell changed something, be it lost or not."""
         return bool(self.layer) or self.lost
 
+    def kept(self, layer: str, created: str) -> CellRecord:
+        """Return the cell with its layer and the time of its end: each cell does, and `dataclasses.replace` is slow."""
+        made = object.__new__(CellRecord)
+        vars(made).update(vars(self), layer=layer, created=created)
+        return made
+
     def to_json(self) -> dict[str, Any]:
         """Return the cell as JSON values."""
         return {

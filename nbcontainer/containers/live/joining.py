@@ -89,7 +89,7 @@ def run_inside(
     watch = contextlib.ExitStack()
     try:
         for number in range(2):
-            reader, writer = live.engine.output_pipe()
+            reader, writer = live.engine.files.output_pipe()
             kept.insert(number, reader)
             kept.append(writer)
         with JoinedHandle(container) as joined:

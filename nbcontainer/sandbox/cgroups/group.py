@@ -7,6 +7,7 @@ it before the cell begins, so that nothing of the cell is ever outside. All that
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -46,7 +47,7 @@ class GroupLimits:
     cpus: float | None = None
     pids: int | None = None
 
-    @property
+    @functools.cached_property
     def controllers(self) -> tuple[str, ...]:
         """The controllers that these limits need."""
         needed = {

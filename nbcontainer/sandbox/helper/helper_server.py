@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_CUT_OFF = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+"""The flags of a message that was cut off. Operations on flags that are enums take longer than the message."""
+
 _FILES = 2
 """Descriptors that a packet has at most."""
 
@@ -154,7 +157,7 @@ def receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     received = array.array("i")
     for _, _, payload in ancillary:
         received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & _CUT_OFF:
         protocol.close(received)
         if flags & socket.MSG_CTRUNC and len(received) < _FILES:  # there was room for more (recvmsg(2))
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

@@ -91,7 +91,7 @@ class Launcher:
 
         `submit` of a plan that begins with `prepare` uses it; `dismiss` ends it. With `prefault`, it goes through the
         rest of a plain plan, so that its cell starts sooner. If it is `compiled`, its init is the helper, where there
-        is one. `likely` is the plan that will probably take it: what that sends is made ahead, by `collect`. Raises
+        is one. `likely` is the plan that will probably take it: `collect` makes what that sends. Raises
         `LauncherError`.
         """
         with self._lock:

@@ -1,4 +1,4 @@
-"""The warm pool: containers that are started, and pipes that are made, before a cell needs them."""
+"""The warm pool: containers that are started before a cell needs them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbcontainer.containers.warm.warm_files import WarmFiles
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
 from nbcontainer.sandbox.plan import ahead, rest
@@ -65,26 +65,18 @@ class WarmPool:
         self._discard = discard
         self._lock = threading.Lock()
         self._ready: list[WarmContainer] = []
-        self._pipes: list[tuple[int, int]] = []
+        self.files = WarmFiles()
 
     def close(self) -> None:
-        """Close the pipes and end the containers that wait."""
+        """Close the files and end the containers that wait."""
         with self._lock:
-            pipes, self._pipes = self._pipes, []
             ready, self._ready = self._ready, []
-        protocol.close(end for pipe in pipes for end in pipe)
+        self.files.close()
         with contextlib.suppress(NbcontainerError, OSError):
             self._launcher.dismiss(*(warm.steps for warm in ready))  # all at once: each takes a moment to die
         for warm in ready:
             with contextlib.suppress(NbcontainerError, OSError):
                 self._dismiss(warm)
-
-    def output_pipe(self) -> tuple[int, int]:
-        """Return a pipe as `pipes.output_pipe` does, a ready one if there is one. The caller closes both ends."""
-        with self._lock:
-            if self._pipes:
-                return self._pipes.pop()
-        return output_pipe()
 
     def wake(self) -> None:
         """Wake the container that the next cell is most likely to use."""
@@ -107,7 +99,7 @@ class WarmPool:
                 plan = warm.plan_of(template)
                 if plan is warm.plan or plan.begins_with(warm.steps):
                     self._ready.remove(warm)
-                    return warm._replace(plan=plan)
+                    return warm if plan is warm.plan else warm._replace(plan=plan)
         return None
 
     def prepare(
@@ -133,10 +125,7 @@ class WarmPool:
             self._make(lowers, limits, template, ahead, prefault=not hurried)
         if not general and not hurried:
             self._make(lowers, GroupLimits(), template, lambda plan: plan.prepare)
-        for _ in range(2 * DEPTH - len(self._pipes)):
-            pipe = output_pipe()
-            with self._lock:
-                self._pipes.append(pipe)
+        self.files.prepare(DEPTH)
         while self._confine_one():
             pass
 

@@ -1,0 +1,1 @@
+"""What is made before a cell needs it: started containers, and open files."""

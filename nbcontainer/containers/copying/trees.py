@@ -27,8 +27,8 @@ from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox import sandboxed_call
 from nbcontainer.sandbox.handle import readable
+from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.joined import ENDED, JoinedHandle
-from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.steps.program import CallFunction
 from nbcontainer.sandbox.supervisor import GRACE
 from nbcontainer.store import user_files, writable
@@ -310,7 +310,7 @@ def of_running(handle: ContainerHandle, name: str) -> Caller:
     def call(function: Callable[..., Any], files: list[int], **arguments: Any) -> Any:
         step = CallFunction(function.__module__, function.__name__, json.dumps(arguments))
         try:
-            with JoinedHandle(handle) as joined, LockWatch(joined, (), handle.kill):
+            with JoinedHandle(handle) as joined, JoinWatch(joined, (), handle.kill):
                 _call(joined, step, files)
         except OSError as error:
             if error.errno not in ENDED:

@@ -18,7 +18,7 @@ from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
-from nbcontainer.sandbox.pipe_locks import LockWatch
+from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.supervisor import Supervisor
 
@@ -104,7 +104,7 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
             kept.append(writer)
         started = time.monotonic()
         with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
-            watch.enter_context(LockWatch(remote, kept[:2], remote.kill_container))
+            watch.enter_context(JoinWatch(remote, kept[:2], remote.kill_container))
             protocol.send(remote.channel, request.as_message(), (stdin, *kept[2:]))
             protocol.close(sent)
             sent.clear()

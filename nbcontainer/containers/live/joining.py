@@ -14,9 +14,9 @@ from nbcontainer.containers.cells.template import Attached, make_template
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.joined import ENDED, JoinedHandle
 from nbcontainer.sandbox.launcher.joining import script_path
-from nbcontainer.sandbox.pipe_locks import LockWatch
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.spec import Directory
 from nbcontainer.sandbox.steps.devices import SCRIPT
@@ -93,7 +93,7 @@ def run_inside(
             kept.insert(number, reader)
             kept.append(writer)
         with JoinedHandle(container) as joined:
-            watch.enter_context(LockWatch(joined, kept[:2], container.kill))
+            watch.enter_context(JoinWatch(joined, kept[:2], container.kill))
             program = program_of(live, request, joined.number)
             files = [_input(request, streams, sent), *kept[2:]]
             if program.script:

@@ -45,7 +45,7 @@ _WRITES = {
 """For splice, sendfile, tee and vmsplice (syscalls(2)): which argument is the descriptor that it writes to."""
 
 
-class LockWatch:
+class JoinWatch:
     """Watches the thread that makes it, in another thread, from `__enter__` to `__exit__`.
 
     If the thread waits for a pipe whose process has ended, or has an interrupt that it cannot take, the processes that
@@ -74,7 +74,7 @@ class LockWatch:
         """Whether the container was ended."""
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._watch, name="nbcontainer-locks", daemon=True).start()
+        threading.Thread(target=self._watch, name="nbcontainer-join", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

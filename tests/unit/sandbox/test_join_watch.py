@@ -1,4 +1,4 @@
-"""When the watch over the pipes of a joined process acts."""
+"""When the watch over a process that joined a container acts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.sandbox.handle import ContainerHandle
-from nbcontainer.sandbox.pipe_locks import INTERVAL, PATIENCE, LockWatch
+from nbcontainer.sandbox.join_watch import INTERVAL, PATIENCE, JoinWatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Scene:
         self.now = 100.0
         self.status = folder / "status"
         self.handle = ContainerHandle(ours, 0, os.open(os.devnull, os.O_RDONLY))
-        self.watch = LockWatch(self.handle, (), lambda: self.done.append("end"), lambda: self.now)
+        self.watch = JoinWatch(self.handle, (), lambda: self.done.append("end"), lambda: self.now)
         self.init = folder / "init"
         self.init.write_bytes(ALIVE)
         monkeypatch.setattr(self.watch, "_status", self.status)

@@ -29,11 +29,12 @@ from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.notebook import call_site, cell_values, defaults, job_cells, live_cells, python_cells
+from nbcontainer.notebook.cell_magic.cell_defaults import CellDefaults
 from nbcontainer.notebook.cell_magic.explained_on_page import ExplainedOnPage
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
 from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, arguments
-from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, Settings, trait
+from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
@@ -86,12 +87,11 @@ class ContainerMagics(Magics):
         super().__init__(**kwargs)
         self.given_hints = Hints()
         self.notices = Notices()
-        self._settings = Settings(self)
+        self._defaults = CellDefaults(self)
         self._lines = ParsedLines()
 
     _engine: Engine | None = None
     _holding: Engine | None = None
-    _used: Words | None = None
     _unseen: tuple[str, ...] = ()
 
     @property
@@ -248,25 +248,17 @@ class ContainerMagics(Magics):
         if parsed.has("help"):
             return _show(USE.describe("%container "))
         if parsed.options.pop("reset", None) is not None:
-            self._used = None
+            self._defaults.forget()
         if parsed.operands or parsed.options:
             defaults.check(parsed, self.image)
             options = request_of(defaults.copied(parsed)).options
-            self._used = parsed
+            self._defaults.use(parsed)
             self.notices.forget()
             if options.here:
                 with_directory(self.engine.store, options, Streams(_nowhere, _nowhere, on_notice=self.notices.show))
         elif not words:
-            self._show_used()
+            _show(self._defaults.describe())
         return None
-
-    def _show_used(self) -> None:
-        words = Words()
-        try:
-            self._apply_defaults(words)
-        except UsageError:
-            return _show("nothing is set: each cell names an image or a container; `%container use IMAGE` sets one")
-        return _show("\n".join((defaults.describe(words), *defaults.sources(words, self._used))))
 
     @property
     def _namespace(self) -> dict[str, Any]:
@@ -289,7 +281,7 @@ class ContainerMagics(Magics):
     def _run(self, words: Words, script: str | None) -> Result | Job | None:
         words.tail = [plain(word) for word in words.tail]
         notice = self.notices.of(again=words.has("here"))
-        self._apply_defaults(words)
+        self._defaults.apply(words)
         cell_values.wanted(words)
         if words.has("in"):
             words.options["in"] = [plain(word) for word in words.all("in")]
@@ -398,17 +390,6 @@ class ContainerMagics(Magics):
             with contextlib.suppress(NbcontainerError, OSError):  # another process removed what a hint looks at
                 for text in self.given_hints.after(cell):
                     show(self.shell, hint_box(text))
-
-    def _apply_defaults(self, words: Words) -> None:
-        if self._used is not None and not defaults.names_a_container(words):
-            defaults.add(words, self._used)
-        if not defaults.names_a_container(words):
-            if not self.image:
-                hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
-                raise UsageError("missing image", hint=hint)
-            words.operands.append(self.image)
-        for option, value in self._settings:
-            defaults.add_setting(words, option, (option.alone or "") if value is True else value)
 
 
 ContainerMagics.container.__doc__ = HELP_TEXT

@@ -19,7 +19,7 @@ def magics() -> ContainerMagics:
 def defaults_of(magics: ContainerMagics) -> dict[str, list[str]]:
     """Return the options that a cell without arguments has."""
     words = Words()
-    magics._apply_defaults(words)
+    magics._defaults.apply(words)
     return words.options
 
 

@@ -13,8 +13,8 @@ _LATEST = 253402300799  # the last second of the year 9999: RFC 3339 has four di
 
 def source_date_epoch() -> int | None:
     """Return SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, or None. Raises `ImageError` if it is invalid."""
-    # Each cell asks, and inside of `get` a name that is missing is an exception.
-    if "SOURCE_DATE_EPOCH" not in os.environ or not (text := os.environ["SOURCE_DATE_EPOCH"]):
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= _LATEST):
         raise ImageError(f"invalid SOURCE_DATE_EPOCH {text!r}", hint="set it to seconds since 1970, or unset it")

@@ -31,7 +31,8 @@ class _Stock(Generic[Made]):
     def fill(self, number: int) -> None:
         """Make them until so many are ready."""
         while len(self._ready) < number:
-            self._ready.append(self._make())
+            made = self._make()  # before the list is looked up: `empty` replaces it
+            self._ready.append(made)
 
     def empty(self) -> list[Made]:
         """Return all that are ready. They are the caller's."""

@@ -10,11 +10,12 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from nbcontainer.sandbox.helper.blanks import Filling
     from nbcontainer.sandbox.helper.operations import Outcome
     from nbcontainer.sandbox.helper.remote_calls import Origin, Place, State
+    from nbcontainer.sandbox.steps.base import Step
     from nbcontainer.sandbox.steps.display import DisplayWatch
 
 _EXPECTATIONS = 512
@@ -23,6 +24,9 @@ _ENCODED = 128
 _BATCHES = 32
 _TEXT_LIMIT = 1 << 16
 """Bytes of one outcome; a longer one is asked for each time."""
+
+Start = tuple[tuple["Origin", ...], "float | None"]
+"""The files and the time limit with which a plan has started."""
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -89,8 +93,7 @@ class Expectations:
         self._batches: _Kept[object, Batch] = _Kept(_BATCHES)
         self.version = 0
         """Counts what was learned."""
-        self.started: tuple[tuple[Origin, ...], float | None] | None = None
-        """The files and the time limit of the last start; None if there was none."""
+        self._starts: _Kept[object, Start] = _Kept(_BATCHES)
 
     def likely(self, key: object) -> dict[Place, Outcome]:
         """Return the outcomes, other than success, that are expected of a step."""
@@ -117,6 +120,16 @@ class Expectations:
     def keep(self, place: object, encoded: Encoded) -> None:
         """Keep the operations of a step that begins in this state."""
         self._encoded.keep(place, encoded)
+
+    def note_start(self, steps: Iterable[Sequence[Step]], travelling: tuple[Origin, ...], limit: float | None) -> None:
+        """Note with which files and which limit a plan has started, of which these steps were left."""
+        kinds = tuple(type(step) for part in steps for step in part)
+        if self._starts.get(kinds) != (travelling, limit):
+            self._starts.keep(kinds, (travelling, limit))
+
+    def last_start(self, steps: Iterable[Sequence[Step]]) -> Start | None:
+        """Return with what the last plan with steps of these kinds has started; None if there was none."""
+        return self._starts.get(tuple(type(step) for part in steps for step in part))
 
     def batch(self, key: object) -> Batch | None:
         """Return the packet of these parts, if nothing was learned since it was made."""

@@ -50,8 +50,7 @@ class HelperHandle(ContainerHandle):
     def expect(self, done: int) -> None:
         """Make the message that `begin` will probably send; `done` steps of the plan have been applied."""
         if self._likely is not None and self._remote.settled and self.failed is None:
-            likely, self._likely = self._likely, None
-            self._remote.expect(*likely.rest(done))
+            self._remote.expect(*self._likely.rest(done))
 
     def failed_ahead(self) -> bool:
         """See `ContainerHandle.failed_ahead`. Waits until init has done its steps, or has ended."""

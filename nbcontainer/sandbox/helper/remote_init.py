@@ -66,11 +66,12 @@ class _Applied(NamedTuple):
 class _Expected(NamedTuple):
     """A batch that was made before it is asked for, and the attributes that its init has then.
 
-    `question` is what it is for, and `version` that of the expectations.
+    `question` is what it is for, `version` that of the expectations, and `like` the start that it was made after.
     """
 
     question: object
     version: int
+    like: object
     packet: bytes
     after: dict[str, Any]
 
@@ -119,22 +120,28 @@ class RemoteInit:
             packet = expected.packet
         else:
             packet = self._start(setup, enter, travelling, limit)
-        self._expectations.started = travelling, limit
+        self._expectations.note_start((setup, enter), travelling, limit)
         return packet
 
     def expect(self, setup: Sequence[Step], enter: Sequence[Step]) -> None:
-        """Make the batch that `start` returns if the files and the limit are like those of the last cell."""
-        if self._expectations.started is None:
+        """Make the batch that `start` returns if files and limit are those of the last start with such steps.
+
+        Call it when init has settled; again, it makes the batch anew if something was learned.
+        """
+        like = self._expectations.last_start((setup, enter))
+        known = self._expected
+        if like is None or (known and (known.like, known.version) == (like, self._expectations.version)):
             return
         before = vars(self).copy()
-        self._origins = self._origins.copy()
-        travelling, limit = self._expectations.started
-        packet = self._start(setup, enter, travelling, limit)
-        after = vars(self).copy()
-        vars(self).update(before)
+        self._expected, self._origins = None, self._origins.copy()
+        try:
+            packet = self._start(setup, enter, *like)
+            after = vars(self).copy()
+        finally:  # whatever happens, init has not been started
+            vars(self).update(before)
+            self._expected = None
         if after["failed"] is None:
-            question = (setup, enter, travelling, limit)
-            self._expected = _Expected(question, self._expectations.version, packet, after)
+            self._expected = _Expected((setup, enter, *like), self._expectations.version, like, packet, after)
 
     def _start(
         self, setup: Sequence[Step], enter: Sequence[Step], travelling: tuple[Origin, ...], limit: float | None
@@ -160,6 +167,7 @@ class RemoteInit:
 
     def answer(self, report: Report) -> bytes | None:
         """Return the batch that follows a report; None if there is none: all is done, or a step has failed."""
+        self._expected = None
         made = next((made for made in reversed(self._made) if made.first <= report.sequence), None)
         if made is None or report.sequence >= self._count:
             self.settled = True
@@ -278,8 +286,7 @@ class RemoteInit:
             raise ProcessLookupError("the launcher ended while it started a container")
         step.apply(kernel.as_kernel(), ())
         if self._display is not None:
-            self._display.use(kernel.as_kernel())
-            self._display.watch()
+            self._display.watch(kernel.as_kernel())
 
     def _let_go(self, kernel: RemoteKernel, _: Sequence[int]) -> None:
         """Keeps nothing that was for the start, or is the cell's; and supervises."""

@@ -79,14 +79,14 @@ class DisplayWatch:
         self.blind = not _notified(kernel, self.files[0])
         """Whether this kernel sends no signals for a directory: it was built without CONFIG_DNOTIFY."""
 
-    def use(self, kernel: Kernel) -> None:
-        """Make the calls through this kernel from now on."""
-        self._kernel = kernel
+    def watch(self, kernel: Kernel | None = None) -> None:
+        """Have the kernel send this process SIGIO (fcntl(2), F_SETOWN). Again after a change of user.
 
-    def watch(self) -> None:
-        """Have the kernel send this process SIGIO (fcntl(2), F_SETOWN). Again after a change of user."""
+        `kernel` makes the calls: by default the one that opened the directory.
+        """
+        kernel = kernel or self._kernel
         if self.files:
-            self._kernel.fcntl(self.files[0], fcntl.F_SETOWN, self._kernel.getpid())
+            kernel.fcntl(self.files[0], fcntl.F_SETOWN, kernel.getpid())
 
     def take(self) -> int | None:
         """Return the directory's descriptor, which the caller closes, the first time; None afterwards.

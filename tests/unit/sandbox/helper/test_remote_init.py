@@ -252,16 +252,11 @@ def test_a_start_like_the_last_one_is_made_before_it_is_asked_for() -> None:
         pytest.param((1,), None, ("/bin/ls",), id="another program"),
     ],
 )
-@pytest.mark.parametrize("learned", [False, True])
-def test_what_was_expected_changes_no_start(
-    sizes: tuple[int, ...], limit: float | None, argv: tuple[str, ...], learned: bool
-) -> None:
+def test_what_was_expected_changes_no_start(sizes: tuple[int, ...], limit: float | None, argv: tuple[str, ...]) -> None:
     """An init that expected another cell is sent the same, and answers a report in the same way."""
     shared, enter = Expectations(), (WriteScript(0), Execute(argv, ()))
-    expecting, other = waiting(shared, Tolerant()), waiting(shared, Tolerant())
+    expecting, other = waiting(shared), waiting(shared)
     expecting.expect((), SCRIPT)
-    if learned:
-        waiting(shared, Tolerant()).answer(Report(own_calls(), Outcome(-errno.EEXIST)))
     with bodies(*sizes) as files:
         assert expecting.start((), enter, files, limit) == other.start((), enter, files, limit)
     for number in range(4):
@@ -270,15 +265,58 @@ def test_what_was_expected_changes_no_start(
         assert expecting.failed == other.failed
 
 
-def test_an_init_that_expects_a_cell_still_answers_for_its_own_steps() -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_learned_after_that_is_in_the_start(again: bool) -> None:
+    """A batch that was made before another init reported is made anew: by the next call, or when it is needed."""
+    shared, setup, enter = Expectations(), (Tolerant(),), (Execute(("/bin/sh",), ()),)
+    before = RemoteInit(shared)
+    before.prepare(())
+    before.start(setup, enter, (), None)
+    expecting = RemoteInit(shared)
+    expecting.prepare(())
+    expecting.expect(setup, enter)
+    before.answer(Report(0, Outcome(-errno.EEXIST)))
+    if again:
+        expecting.expect(setup, enter)
+    assert expecting.start(setup, enter, (), None).count(b"/first\0") == 2
+
+
+@pytest.mark.parametrize("result", [errno.EROFS, errno.EEXIST])
+def test_an_init_that_expects_a_cell_still_answers_for_its_own_steps(result: int) -> None:
     """What was made ahead is put aside: a late report leads to the step that made the call."""
     shared = Expectations()
     expecting, other = waiting(shared, Tolerant()), waiting(shared, Tolerant())
     expecting.expect((), SCRIPT)
-    report = Report(own_calls(), Outcome(-errno.EROFS))
+    report = Report(own_calls(), Outcome(-result))
     assert expecting.answer(report) == other.answer(report)
     assert expecting.failed == other.failed
-    assert expecting.failed is not None
+    if expecting.failed is None:
+        with bodies(1) as files:
+            assert expecting.start((), SCRIPT, files, None) == other.start((), SCRIPT, files, None)
+
+
+def test_an_interrupt_while_a_start_is_expected_changes_nothing() -> None:
+    """The init is as if no start had been expected: it does not wait for a report that never comes."""
+
+    @dataclass(frozen=True)
+    class Interrupted(Step):
+        """The person who waits interrupts it."""
+
+        phrase: ClassVar[str] = "be interrupted"
+
+        def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
+            raise KeyboardInterrupt
+
+    shared = Expectations()
+    expecting, other = waiting(shared), waiting(shared)
+    for init in (expecting, other):
+        assert init.answer(Report(99, Outcome(0))) is None
+    shared.note_start(((Interrupted(),), SCRIPT), (), None)
+    with pytest.raises(KeyboardInterrupt):
+        expecting.expect((Interrupted(),), SCRIPT)
+    assert expecting.settled
+    with bodies(1) as files:
+        assert expecting.start((), SCRIPT, files, None) == other.start((), SCRIPT, files, None)
 
 
 NAMES = ["7d9ffc81faa7", "0123456789ab", "production-db-1", "dev"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +16,7 @@ from nbcontainer.containers import named_volumes as volumes
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import LinkRefused, NbcontainerError, VolumeError
 from nbcontainer.sandbox.spec import NamedVolume, Volume
-from tests.running import run_script
+from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,20 +62,22 @@ def test_a_race_in_a_volume_of_the_store_is_not_won(scene: Scene) -> None:
     """While one container exchanges a directory of the volume for a link, another one gets that directory or an error,
     and never what the link leads to."""
     swap = "mv -T /v/a /v/c && mv -T /v/b /v/a && mv -T /v/c /v/b"
-    script = f"mkdir /v/a; ln -s {scene.secret} /v/b; echo ready; while {swap}; do :; done"
+    script = f"mkdir /v/a; ln -s {scene.secret} /v/b; echo ready; while [ ! -e /v/stop ] && {swap}; do :; done"
     begun = threading.Event()
-    options = {"named": WHOLE, "timeout": 3.0, "stdout": lambda _: begun.set()}
+    options = {"named": WHOLE, "stdout": lambda _: begun.set()}
     exchanging = threading.Thread(target=run_script, args=(scene.engine, script), kwargs=options)
     exchanging.start()
-    begun.wait(20)
-    other = Engine(scene.engine.store.path)
-    tried = 0
-    while exchanging.is_alive():
-        with contextlib.suppress(NbcontainerError):
-            assert run_script(other, "cat /p/key", named=(NamedVolume(NAME, "/p", subpath="a"),)).text == ""
-        tried += 1
-    other.close()
-    assert tried > 3
+    assert begun.wait(DEADLINE)
+    with contextlib.closing(Engine(scene.engine.store.path)) as other:
+        began = time.monotonic()
+        for tried in itertools.count():
+            with contextlib.suppress(NbcontainerError):
+                assert run_script(other, "cat /p/key", named=(NamedVolume(NAME, "/p", subpath="a"),)).text == ""
+            if tried >= 4 and time.monotonic() - began > 3:
+                break
+        assert exchanging.is_alive()
+        run_script(other, "touch /p/stop", named=(NamedVolume(NAME, "/p"),))
+    exchanging.join(DEADLINE)
     assert scene.untouched
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
@@ -120,7 +121,12 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
 
 def guards(pid: int) -> list[int]:
     """The guards of pauses that a process has asked for."""
-    return [one for one in children(pid) if b"standstill" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    found = []
+    for one in children(pid):
+        with contextlib.suppress(OSError):  # it has just ended
+            if b"standstill" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
 
 
 WAYS: dict[str, Callable[[subprocess.Popen[bytes]], None]] = {

@@ -112,13 +112,13 @@ class Notebook:
         wait_until(lambda: self._is_locked(locks))
         self.below = descendants(self.process.pid)
         self.fds = pidfds(self.below)
-        with contextlib.suppress(BrokenPipeError):  # the cell has been ended already, and the notebook with it
-            self.process.stdin.write(b"\n")
-            self.process.stdin.flush()
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def _is_locked(self, number: int) -> bool:
-        """Whether that many processes hold locks, or the time limit has ended all of it."""
-        return sum(map(copies, descendants(self.process.pid))) >= number or self.process.poll() is not None
+        """Whether that many processes hold locks. An end before that is no lock."""
+        assert self.process.poll() is None
+        return sum(map(copies, descendants(self.process.pid))) >= number
 
     def rest(self) -> list[bytes]:
         """The lines that it writes until it ends, by itself."""

@@ -89,6 +89,7 @@ def test_ctrl_c_is_for_the_program_inside(terminal: Callable[..., pexpect.spawn[
     assert all_dead(sleeping)
     child.sendline("echo $?")
     child.expect_exact("130\r\n")
+    child.expect_exact(PROMPT)  # before it, ^D is for no line that the shell edits
     child.sendcontrol("d")
     assert ended(child) == 0
 
@@ -97,13 +98,15 @@ def test_jobs_can_be_controlled(terminal: Callable[..., pexpect.spawn[str]]) -> 
     """Ctrl-Z stops the program inside, and `fg` goes on with it."""
     child = terminal("run", "-it", "busybox", "sh")
     child.expect_exact(PROMPT)
-    child.sendline("cat")
+    child.sendline("sh -c 'echo beg''un; exec cat'")
+    child.expect_exact("begun\r\n")  # the shell no longer edits what is typed
     child.sendline("one")
     child.expect_exact("one\r\none\r\n")
     child.sendcontrol("z")
     child.expect("Stopped")
     child.expect_exact(PROMPT)
     child.sendline("fg")
+    child.expect(r"exec cat.\r\n")  # the job's name, once it has the terminal
     child.sendline("two")
     child.expect_exact("two\r\ntwo\r\n")
     child.sendcontrol("d")

@@ -15,7 +15,7 @@ from nbcontainer.linux import procfs
 from nbcontainer.progress import Tracker
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.diagnosis import Machine
-from tests.running import all_dead, beginners, mounts_of, pidfds
+from tests.running import DEADLINE, all_dead, beginners, mounts_of, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -148,7 +148,7 @@ def kill(pids: Iterable[int], then: Callable[[], object] = lambda: None) -> None
         raise Damaged(f"{pids} were killed, and something goes on below")
 
 
-def wait_for_the_dead(but: set[int] | Callable[[], set[int]], seconds: float = 20) -> None:
+def wait_for_the_dead(but: set[int] | Callable[[], set[int]], seconds: float = DEADLINE) -> None:
     """Waits until no process is below this one `but` these, by a function those that there are then.
 
     Reaps what was handed to it (PR_SET_CHILD_SUBREAPER).

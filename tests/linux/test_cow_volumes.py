@@ -28,7 +28,7 @@ from nbcontainer.containers.integrity.container_check import check_containers
 from nbcontainer.errors import ChangesRefused, ContainerBusy, ContainerError, UsageError
 from nbcontainer.sandbox.userns import idmap
 from tests.requirements import require, require_plain_user, require_root
-from tests.running import run_script
+from tests.running import all_dead, descendants, pidfds, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -551,7 +551,9 @@ def test_a_killed_notebook_leaves_a_directory_that_apply_completes(scene: Scene)
         while notebook.poll() is None and not [*scene.data.glob(".nbcontainer-*")]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 notebook.wait(0.002)
+        below = pidfds(descendants(notebook.pid))
         notebook.kill()
+    assert all_dead(below)  # a sandbox may write for a moment more
     scene.made.rename(f"{scene.name}-again")
     scene.name += "-again"
     if volume_changes.has_changes(scene.made):

@@ -158,6 +158,7 @@ def test_cells_that_come_without_a_pause_have_no_container_beside_those_for_them
     def release(_: bytes) -> None:
         engine.background.wait()
         assert made == [False, False]
+        engine.background.hold()  # after this cell there is a pause, and a container with only a root is made
 
     engine.background.hold()
     run_script(engine, "true")
@@ -177,6 +178,7 @@ def test_what_the_last_cell_asks_for_takes_the_place_of_the_rest(orders: tuple[E
 
 def test_a_cell_of_another_thread_holds_nothing_after_the_engine_is_closed(store_path: Path) -> None:
     """The cell ends with its engine, and then no descriptor of it is open, though the background has ended."""
+    gc.collect()
     before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
     own, begun = Engine(store_path), threading.Event()
 

@@ -111,7 +111,8 @@ def _runner(user: int, home: Path, code: Path) -> Iterator[subprocess.Popen[str]
     """Run `_RUNNER` as a user whose home (host) is `home`, with the packages in `code`; end it."""
     # The interpreter of root's environment may be in a directory that others cannot enter.
     for package in (Path(nbcontainer.__file__).parent, Path(backports.zstd.__file__).parent.parent):
-        shutil.copytree(package, code / package.name)
+        # Other tests compile modules and build the helper meanwhile, and rename what they have written.
+        shutil.copytree(package, code / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.lock", "*.new"))
     home.mkdir()
     os.chown(home, user, user)
     for above in home.parents:
@@ -159,7 +160,10 @@ def test_ten_cells_make_the_calls_that_explain_shows(user: int, tmp_path: Path) 
                 runner.stdin.flush()
                 explained.append(json.loads(runner.stdout.readline()))
             runner.stdin.close()
-            runner.wait(DEADLINE)
+            try:
+                runner.wait(DEADLINE)
+            finally:
+                runner.kill()  # the tracer ends with it
     traced = _traced(log)
     for sample, calls in zip(SAMPLES, explained, strict=True):
         _compare(sample, calls, traced)

@@ -79,7 +79,7 @@ def test_nothing_of_many_jobs_outlives_their_notebook(
     """No process, mount or directory is left; at an orderly end, what named containers wrote is saved."""
     mark = marker()
     process = notebook(mark)
-    appear(mark, JOBS)
+    appear(mark, JOBS + 1)  # the notebook has it in its arguments, too
     fds = pidfds(descendants(process.pid))
     assert len(fds) >= 2 * JOBS
     began = time.monotonic()

@@ -434,6 +434,7 @@ def test_where_no_process_can_be_made_nothing_has_run(engine: Engine, cell: Cell
     """The launcher says why, and goes on for the next one."""
     cell("true", **PRIVATE)
     engine.background.wait()  # a container waits, and needs no more than the program
+    engine.launcher.spares.collect_all()
     before = resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC)
     resource.prlimit(engine.launcher.pid, resource.RLIMIT_NPROC, (1, before[1]))
     try:

@@ -20,11 +20,12 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import NbcontainerError, StoreError
 from nbcontainer.images.trash import discard
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox import supervisor
 from nbcontainer.sandbox.supervisor import GRACE
 from tests.faults.scene import OneByOne, Round, Scene
 from tests.faults.tape import ROLES
 from tests.requirements import require, require_root
-from tests.running import all_dead, limit_with_room, pidfds, run_script
+from tests.running import DEADLINE, all_dead, limit_with_room, pidfds, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,9 +193,10 @@ def test_a_tree_of_a_store_behind_a_closed_directory_is_removed(
         own.close()
 
 
-def test_a_cell_can_be_stopped_as_it_starts(store_path: Path, engine: Engine) -> None:
+def test_a_cell_can_be_stopped_as_it_starts(store_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM to an init that was cloned a moment ago reaches the cell: it ends without waiting for the grace."""
     assert engine
+    monkeypatch.setattr(supervisor, "GRACE", DEADLINE)
     own = OneByOne(store_path)
     try:
         own.images.find("busybox")

@@ -319,9 +319,10 @@ def test_a_running_container_is_compared_but_not_restored(own: Engine, do: Any, 
             with pytest.raises(ContainerBusy) as failed:
                 do("restore", "dev@0", "/a")
             seen.append(str(failed.value))
+            raise KeyboardInterrupt
 
     assert tmp_path
-    run_script(own, "echo 2 > /b; echo ready; sleep 0.2", name="dev", stdout=look)
+    run_script(own, "echo 2 > /b; echo ready; sleep 1000", name="dev", stdout=look)
     assert seen[0] == ["A /b"]
     assert "stop it first: `%container stop dev`" in seen[1]
 

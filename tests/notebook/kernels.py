@@ -34,7 +34,10 @@ class Kernel:
             **env,
         }
         self.manager = KernelManager(
-            kernel_name="python3", transport="ipc", connection_file=str(folder / f"{os.urandom(4).hex()}.json")
+            kernel_name="python3",
+            transport="ipc",
+            connection_file=str(folder / f"{os.urandom(4).hex()}.json"),
+            shutdown_wait_time=DEADLINE,
         )
         self.client: BlockingKernelClient
 

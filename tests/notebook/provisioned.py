@@ -14,6 +14,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from tests.notebook.kernels import Kernel
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,5 +69,7 @@ class ProvisionedKernel(Kernel):
         }
         (specs / "inside" / "kernel.json").write_text(json.dumps(spec))
         self.manager = KernelManager(
-            kernel_name="inside", kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)])
+            kernel_name="inside",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)]),
+            shutdown_wait_time=DEADLINE,
         )

@@ -17,6 +17,7 @@ from jupyter_client.manager import KernelManager
 
 from nbcontainer.notebook.kernel.specs import kernelspec
 from tests.notebook.kernels import Kernel
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,4 +74,5 @@ class ShellKernel(Kernel):
             transport="ipc",
             connection_file=self.manager.connection_file,
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)]),
+            shutdown_wait_time=DEADLINE,
         )

@@ -146,7 +146,7 @@ def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
     """Variables, values, limits of time, `--rm`, an idle input and a terminal work as in a cell."""
     db["greeting"] = "hello"
     db.good(
-        "%%container busybox --bg --name db --in greeting -e X=5 --timeout 0.3\ncat /in/greeting.txt; echo $X; sleep 99"
+        "%%container busybox --bg --name db --in greeting -e X=5 --timeout 3\ncat /in/greeting.txt; echo $X; sleep 99"
     )
     assert "time limit" in str(db.run("ended = %container wait db\nended").value)
     assert output(db, "5") == "hello5"
@@ -245,4 +245,5 @@ def test_the_next_kernel_shows_once_which_jobs_ended(short_path: Path, store_pat
     what = "killed" if kill else "ended"
     saved = ", and what they wrote is not saved" if kill else ""
     assert shown == [f"nbcontainer: {what} with the notebook before this one{saved}: first, second\n", "", "", ""]
-    assert not (store_path / "ended-jobs").exists()
+    kept = store_path / "ended-jobs"  # other tests may have left some there
+    assert not kept.exists() or mine["JPY_SESSION_NAME"] not in kept.read_text()

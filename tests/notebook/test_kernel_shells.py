@@ -281,7 +281,7 @@ def test_what_is_asked_is_answered_by_the_shell_itself(cells: Cells) -> None:
 
 def test_a_question_that_takes_too_long_has_no_answer(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ended, and not begun again: the shell is what it was, and answers at once."""
-    monkeypatch.setattr("nbcontainer.containers.live.session._QUESTION_LIMIT", 0.2)
+    monkeypatch.setattr("nbcontainer.containers.live.session._QUESTION_LIMIT", 2.0)
     cells.good("x=1")
     assert cells.shell.ask("echo a; echo asked >>/asked; sleep 60") == ""
     assert cells.good("echo $x; cat /asked") == "1\nasked\n"

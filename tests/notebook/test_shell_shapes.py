@@ -18,7 +18,10 @@ SHAPES = {
         "a 2\n$HOME {a}\ntab\n",
     ),
     "a trap": ("trap 'echo bye' EXIT\necho hi\n", "hi\nbye\n"),
-    "background processes": ("for i in 3 1 2; do (sleep 0.$i; echo $i) & done; wait; echo done\n", "1\n2\n3\ndone\n"),
+    "background processes": (
+        "for i in 3 1 2; do (echo $i >/out$i) & done; wait; cat /out?; echo done\n",
+        "1\n2\n3\ndone\n",
+    ),
     "the status of one": ("(exit 4) & wait $!; echo $?\nsleep 9 & kill $!; wait $!; echo $?\n", "4\n143\n"),
     "a loop that reads": (
         'printf "a b\\nlast" | while read -r x y || [ "$x" ]; do echo "$y-$x"; done\n',

@@ -142,9 +142,10 @@ def test_a_copy_of_a_running_container_has_no_values(engine: Engine, notebook: N
     def copied(_: bytes) -> None:
         with frozen_copy(engine, "dev") as copy:
             seen.append(commit(copy, "made"))
+        raise KeyboardInterrupt  # the cell has run long enough
 
     streams = Streams(copied, copied, values=Values(("x.txt",), output=True))
-    running.run(engine, Request("busybox", "dev", script="echo > /file; echo seen; sleep 0.01"), streams)
+    running.run(engine, Request("busybox", "dev", script="echo > /file; echo seen; sleep 1000"), streams)
     assert seen
     assert run_script(engine, "ls -d /file /in /out 2>/dev/null; true", image="made").text == "/file"
     notebook.good("%container rm dev")

@@ -157,6 +157,7 @@ class VerbKills:
     def opened(self) -> Iterator[VerbKills]:
         """Make the bench, with what orphans a kill leaves as children of this process."""
         self.folder.mkdir(exist_ok=True)
+        self.stayed = checks.below()  # what tests before this one have left, a pool's workers for example
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.faults.verbs.kills", "nbcontainer.notebook.kernel.app"])
         prctl(checks.PR_SET_CHILD_SUBREAPER, 1)
@@ -203,8 +204,9 @@ class VerbKills:
         return took
 
     def _others(self) -> set[int]:
-        """The processes below this one that stay: the launcher, the live cell, and the fork server."""
-        return self.bench_processes() | {os.getpid()}
+        """The processes below this one that stay: the launcher, the live cell, the fork server, and what was there."""
+        stayed = {lower for pid in self.stayed for lower in procfs.descendants(pid)} | self.stayed
+        return self.bench_processes() | stayed | {os.getpid()}
 
     def bench_processes(self) -> set[int]:
         """Return the processes below this one that are not a program's."""

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _leave(number: int, _frame: object) -> NoReturn:
-    """Ends the program in good order, and what runs in containers with it; a second signal ends it at once."""
+    """End the program in good order, and what runs in containers with it; a second signal ends it at once."""
     signal.signal(number, signal.SIG_DFL)
     sys.exit(128 + number)
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import enum
 import os
 import signal
+from collections.abc import Mapping  # noqa: TC003 - typing.get_type_hints reads it
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbcontainer.rendering.fields import Sign, State
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Reason(enum.StrEnum):

@@ -1,4 +1,4 @@
-"""The options and verbs of Docker and podman that do not exist here, each with its answer: what is so, and what to do.
+"""The options and verbs of Docker and podman that do not exist here, each with the reason, and what to do instead.
 
 A test compares the options with those of `docker run` and `podman run`.
 """
@@ -108,7 +108,7 @@ _RUN_ANSWERS: dict[str, Answer] = {
     # podman
     **_same("an image is chosen by its platform", "use --platform OS/ARCH", "--arch", "--os", "--variant"),
     **_same("logins are those of `docker login` and `podman login`", _REMOVE, "--authfile", "--creds"),
-    "--tls-verify": Answer("certificates are always checked", "add the registry to registries.conf as insecure"),
+    "--tls-verify": Answer("registries.conf says which registries need no certificate", "mark it there as insecure"),
     "--chrootdirs": Answer("files of the host are not managed in other roots"),
     **_same("variables are passed one by one", "use -e NAME or --env-file", "--env-host", "--http-proxy"),
     "--env-merge": Answer("variables are not combined", "use -e NAME=value"),
@@ -132,8 +132,8 @@ _RUN_ANSWERS: dict[str, Answer] = {
     **_same("there are no pods", "use --name", "--pod", "--pod-id-file", "--requires"),
     "--preserve-fds": Answer("no descriptor of the notebook reaches a container", "use -v, or standard input"),
     "--read-only-tmpfs": Answer("only what you name can be written", "use --tmpfs /tmp and --tmpfs /run"),
-    "--rmi": Answer("images stay", "use `%container rmi IMAGE`"),
-    "--rootfs": Answer("the root is an image", "name a tar as the image: `%container import FILE NAME`"),
+    "--rmi": Answer("a run does not remove its image", "use `%container rmi IMAGE`"),
+    "--rootfs": Answer("a directory cannot be the root", "name a tar as the image: `%container import FILE NAME`"),
     "--sdnotify": Answer("there is no service manager"),
     "--systemd": Answer("systemd does not run in a container here", "start the program itself"),
     "--secret": Answer("secrets are not supported", "use -v FILE:/run/secrets/NAME:ro"),
@@ -237,7 +237,7 @@ _REGISTRY = {
     **_same("logins are those of `docker login` and `podman login`", _REMOVE, "--authfile", "--creds"),
     "--cert-dir": Answer("certificates are those of this machine"),
     "--disable-content-trust": Answer("signatures are not checked", "pin the image, as in NAME@sha256:…"),
-    "--tls-verify": Answer("certificates are always checked", "add the registry to registries.conf as insecure"),
+    "--tls-verify": Answer("registries.conf says which registries need no certificate", "mark it there as insecure"),
 }
 
 OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
@@ -261,7 +261,7 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
         **_ALL_LISTED,
         "-n": _TABLE["--noheading"],
         "--digests": Answer("digests are always listed"),
-        "--history": Answer("earlier names are not kept"),
+        "--history": Answer("earlier names of images are not stored"),
         "--tree": Answer("images of one name are for one platform", "use `%container layers NAME` for its layers"),
     },
     "import": {
@@ -289,7 +289,7 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
         **_same("there are no pods", _REMOVE, "-p", "--pod"),
         **_same("the list is shown once", "use `stats` for what runs", "-w", "--watch"),
         **_same("all containers are those of this store", _REMOVE, "--external", "--sync"),
-        "--ns": Answer("namespaces are drawn", "use `%container namespaces NAME`"),
+        "--ns": Answer("`ps` does not list namespaces", "use `%container namespaces NAME`"),
     },
     "pull": {**_REGISTRY, **_BY_PLATFORM},
     "push": {
@@ -314,7 +314,7 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     "rmi": {
         **_same("images are named", "write the names: see `images -q`", "-a", "--all"),
         **_same("images that do not exist are ignored with -f", "use -f", "-i", "--ignore"),
-        "--no-prune": Answer("an image has no parents without a name"),
+        "--no-prune": Answer("images have no untagged parents"),
         "--platform": _PLATFORM,
     },
     "save": {

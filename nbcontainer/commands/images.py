@@ -256,7 +256,7 @@ IMAGE_VERBS = (
             "List the images in the store, or those of one name.",
             (
                 Option(("-q", "--quiet"), "", "show the digests alone"),
-                Option(("-a", "--all"), "", "accepted for Docker's sake: all images are listed"),
+                Option(("-a", "--all"), "", "accepted, as in Docker: all images are listed"),
                 Option(("--no-trunc",), "", "show whole digests"),
             ),
             most=1,

@@ -1,4 +1,4 @@
-"""A cell's output on its way to people: decoded as it comes, and kept from drowning the page."""
+"""A cell's output for display: decoded as it comes, and limited in size."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Writable(Protocol):
     """What text is written to: a file, or a notebook's stream."""
 
     def write(self, text: str, /) -> object:
-        """Takes some text."""
+        """Take some text."""
 
     def flush(self) -> object:
-        """Shows what was taken."""
+        """Show what was taken."""
 
 
 _Decoder = codecs.getincrementaldecoder("utf-8")
@@ -37,11 +37,11 @@ class TextSink:
         self._decoder = _Decoder("replace")
 
     def __call__(self, data: bytes) -> None:
-        """Writes what is whole of `data`."""
+        """Write what is whole of `data`."""
         self._write(self._decoder.decode(data))
 
     def finish(self) -> None:
-        """Writes what is left of a character that never became whole."""
+        """Write what is left of a character that never became whole."""
         self._write(self._decoder.decode(b"", final=True))
 
     def _write(self, text: str) -> None:
@@ -152,7 +152,7 @@ class FloodGate:
             self.path.unlink(missing_ok=True)
 
     def finish(self, sink: Callable[[bytes], None]) -> None:
-        """Closes the file, and shows the end of a flood."""
+        """Close the file, and show the end of a flood."""
         if self._file is not None and not self._problem:
             try:
                 self._file.close()

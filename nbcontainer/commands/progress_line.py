@@ -39,7 +39,7 @@ class TerminalLine:
         self._drawn = False
 
     def __call__(self, state: State) -> None:
-        """Draws the state."""
+        """Draw the state."""
         if state.finished:
             if self._drawn:
                 self._write(_CLEAR)

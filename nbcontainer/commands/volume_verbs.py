@@ -63,7 +63,7 @@ def _prune(call: Invocation, words: Words) -> View:
     return Note(f"removed {count(len(removed), 'volume')}" + (f": {', '.join(removed)}" if removed else ""))
 
 
-_FORCE = Option(("-f", "--force"), "", "accepted for Docker's sake: there is no question")
+_FORCE = Option(("-f", "--force"), "", "accepted, as in Docker: there is no question")
 
 _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
     command.name.partition(" ")[2]: (command, function)
@@ -75,7 +75,7 @@ _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
                 "Make a volume, with a random name if none is given.",
                 (
                     Option(("--label",), "NAME[=VALUE]", "label the volume"),
-                    Option(("-d", "--driver"), "local", "accepted for Docker's sake"),
+                    Option(("-d", "--driver"), "local", "accepted, as in Docker"),
                 ),
                 most=1,
             ),

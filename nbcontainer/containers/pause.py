@@ -47,7 +47,7 @@ def wake(store: Store, init: int, upper: str) -> None:
 
 @contextlib.contextmanager
 def paused(init: int, path: Path) -> Iterator[None]:
-    """Holds the processes below a container's init still; see `nbcontainer.sandbox.standstill`.
+    """Hold the processes below a container's init still; see `nbcontainer.sandbox.standstill`.
 
     What was stopped already stays so. `path` is for `pause_path`: another pause of the same container is waited for.
     Raises `ContainerBusy` where that lasts, `ContainerError`, `OSError`.
@@ -60,14 +60,14 @@ def paused(init: int, path: Path) -> Iterator[None]:
             yield
             ours.shutdown(socket.SHUT_WR)
             if ours.recv(1) != LET_GO:
-                raise ContainerError("the container went on while it was copied", hint="copy it again")
+                raise ContainerError("the container continued while it was copied", hint="copy it again")
         finally:
             ours.close()
             _end(guard)
 
 
 def _start(channel: socket.socket, init: int, path: Path) -> subprocess.Popen[bytes]:
-    """Starts the guard, at the other end of `channel`, which is closed here."""
+    """Start the guard, at the other end of `channel`, which is closed here."""
     this = os.pidfd_open(os.getpid())
     words = [str(channel.fileno()), str(this), str(init), str(path), str(_OTHERS), *import_path()]
     try:
@@ -95,7 +95,7 @@ def _check_held(answer: bytes) -> None:
 
 
 def _end(guard: subprocess.Popen[bytes]) -> None:
-    """Waits until the guard has ended, and what it held continues."""
+    """Wait until the guard has ended, and what it held continues."""
     try:
         guard.wait(_END)
     except subprocess.TimeoutExpired:

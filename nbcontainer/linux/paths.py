@@ -58,11 +58,11 @@ class Place:
         return self.nodes[-1]
 
     def open(self, flags: int) -> int:
-        """Opens this very file or directory by its descriptor, and nothing that has its name now (proc_pid_fd(5))."""
+        """Open this very file or directory by its descriptor, and nothing that has its name now (proc_pid_fd(5))."""
         return os.open(f"/proc/self/fd/{self.fd}", flags | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Closes the descriptor. Idempotent."""
+        """Close the descriptor. Idempotent."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -77,7 +77,7 @@ class Place:
 
 
 def resolve(path: str | Path) -> Place:
-    """Returns what `path` leads to, relative to the working directory; links are followed, the last one too.
+    """Return what `path` leads to, relative to the working directory; links are followed, the last one too.
 
     No call follows a link by itself: each name is opened without, in the descriptor of the directory before it.
     The caller closes it. Raises `OSError`.
@@ -94,7 +94,7 @@ def resolve(path: str | Path) -> Place:
 
 
 def resolve_existing(path: str | Path) -> tuple[Place, tuple[str, ...]]:
-    """Returns what is there of a path, and the names after it that are not. Raises `OSError`."""
+    """Return what is there of a path, and the names after it that are not. Raises `OSError`."""
     whole, missing = Path(path), list[str]()
     while True:
         try:
@@ -115,11 +115,11 @@ class _Walk:
         self.links: list[Link] = []
 
     def start(self) -> None:
-        """Takes down the root, where it stands."""
+        """Take down the root, where it stands."""
         self.nodes.append(_node("/", self.fd))
 
     def go(self, path: str) -> None:
-        """Walks to the end of an absolute path."""
+        """Walk to the end of an absolute path."""
         waiting = path.split("/")[::-1]
         while waiting:
             name = waiting.pop()
@@ -129,7 +129,7 @@ class _Walk:
                 waiting += reversed(self._step(name))
 
     def _step(self, name: str) -> list[str]:
-        """Goes to `name`; if it is a link, stays where it starts from and returns the names to go by instead."""
+        """Go to `name`; if it is a link, stay where it starts from and return the names to go by instead."""
         path = f"{self.nodes[-1].path.rstrip('/')}/{name}"
         below = os.open(name, _STEP, dir_fd=self.fd)
         try:

@@ -99,7 +99,7 @@ def born_below(pid: int) -> dict[int, str]:
 
 
 def send_signal(pid: int, born: str, number: signal.Signals) -> None:
-    """Sends a signal to the process of that number and `birth`, if it lives and may be sent one by this user."""
+    """Send a signal to the process of that number and `birth`, if it lives and may be sent one by this user."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         pidfd = os.pidfd_open(pid)
         try:

@@ -16,7 +16,7 @@ libc.ptrace.restype = c_long
 
 
 def seize(tid: int) -> None:
-    """Makes the calling thread the tracer of `tid`, which runs on (PTRACE_SEIZE, Linux 3.4).
+    """Make the calling thread the tracer of `tid`, which runs on (PTRACE_SEIZE, Linux 3.4).
 
     EPERM: it is dead, has a tracer already, or is not ours to trace.
     """
@@ -24,10 +24,10 @@ def seize(tid: int) -> None:
 
 
 def interrupt(tid: int) -> None:
-    """Stops a thread that was seized; it stops a moment later (PTRACE_INTERRUPT)."""
+    """Stop a thread that was seized; it stops a moment later (PTRACE_INTERRUPT)."""
     check(libc.ptrace(PTRACE_INTERRUPT, tid, None, None), "ptrace")
 
 
 def detach(tid: int) -> None:
-    """Lets a thread continue that has been seized and has stopped (PTRACE_DETACH)."""
+    """Let a thread continue that has been seized and has stopped (PTRACE_DETACH)."""
     check(libc.ptrace(PTRACE_DETACH, tid, None, None), "ptrace")

@@ -55,6 +55,8 @@ def map(  # noqa: A001 - as in concurrent.futures
     >>> [result.value for result in map("host", square, range(4))]
     [0, 1, 4, 9]
     """
+    if isinstance(inputs, str | bytes):
+        raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{inputs!r}]")
     _check(workers, timeout, retries)
     words, function = command_of(command)
     engine = default_engine()

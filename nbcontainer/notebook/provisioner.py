@@ -114,7 +114,7 @@ class ContainerProcess:
         return None if self._thread.is_alive() else self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits for its end; the exit code. Raises `subprocess.TimeoutExpired`."""
+        """Wait for its end, and return the exit code. Raises `subprocess.TimeoutExpired`."""
         self._thread.join(timeout)
         if self._thread.is_alive():
             raise subprocess.TimeoutExpired("kernel", timeout or 0.0)
@@ -130,11 +130,11 @@ class ContainerProcess:
             signal.pidfd_send_signal(self._pidfd, signal.Signals(number))
 
     def terminate(self) -> None:
-        """Asks it to end."""
+        """Ask it to end."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it and everything else in the container."""
+        """End it and everything else in the container."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -172,7 +172,7 @@ class ContainerProvisioner(LocalProvisioner):
         return found
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
-        """Starts the container. Raises this package's errors."""
+        """Start the container. Raises this package's errors."""
         try:
             request = self._request(cmd, kwargs.get("env") or {})
             engine, output = default_engine(), _writer(kwargs.get("stderr"))
@@ -219,7 +219,7 @@ class ContainerProvisioner(LocalProvisioner):
         self._sockets = None
 
     async def send_signal(self, signum: int) -> None:
-        """Hands a signal to init, which hands it on."""
+        """Hand a signal to init, which hands it on."""
         if self.process is not None:
             self.process.send_signal(signum)
 
@@ -244,7 +244,7 @@ class ContainerProvisioner(LocalProvisioner):
 
 
 async def _start(engine: Engine, request: Request, output: Callable[[bytes], None]) -> ContainerProcess:
-    """Starts a container in a thread, since an image may have to come first, and a server has others to serve."""
+    """Start a container in a thread, since an image may have to come first, and a server has others to serve."""
     # A launcher dies with the thread that starts it, and the server's own is the main one.
     for launcher in (engine.launcher, engine.launcher_for(request.options.privileges.userns)):
         launcher.start()

@@ -27,7 +27,7 @@ class PauseFile:
 
     @classmethod
     def take(cls, path: Path) -> PauseFile | None:
-        """Makes the file if it is not there, and locks it; None while another process has it. Raises `OSError`."""
+        """Make the file if it is not there, and lock it; return None while another process has it. Raises `OSError`."""
         while True:
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
@@ -42,11 +42,11 @@ class PauseFile:
             os.close(fd)
 
     def note(self, pid: int, born: str) -> None:
-        """Writes down a process before it is stopped by a signal. Raises `OSError`."""
+        """Write down a process before it is stopped by a signal. Raises `OSError`."""
         os.write(self._fd, f"{pid} {born}\n".encode())
 
     def resume(self, init: int) -> None:
-        """Continues what an earlier pause left stopped: the processes in the file, and all where all are stopped."""
+        """Continue what an earlier pause left stopped: the processes in the file, and all where all are stopped."""
         with open(self._fd, closefd=False) as file:
             noted = [line.split() for line in file]
         left = [(int(words[0]), words[1]) for words in noted if len(words) == 2]
@@ -56,13 +56,13 @@ class PauseFile:
         os.ftruncate(self._fd, 0)
 
     def remove(self) -> None:
-        """Removes the file and its lock."""
+        """Remove the file and its lock."""
         with contextlib.suppress(OSError):
             self._path.unlink()
         self.close()
 
     def close(self) -> None:
-        """Gives up the lock alone, as the end of a process does."""
+        """Give up the lock alone, as the end of a process does."""
         os.close(self._fd)
 
 
@@ -77,7 +77,7 @@ def all_stopped(init: int) -> bool:
 
 
 def resume_left(init: int, path: Path) -> None:
-    """Continues what a pause left stopped whose processes were killed; a pause that lasts is left alone.
+    """Continue what a pause left stopped whose processes were killed; a pause that lasts is left alone.
 
     `path` is the pause's file. Raises `OSError`.
     """

@@ -40,7 +40,7 @@ HOSTNAME = "nbcontainer-doctor"
 
 
 def make_lower(layers: Path) -> list[Path]:
-    """Makes the layer in a directory of layers (host); what was made, for its owner to be set."""
+    """Make the layer in a directory of layers (host); return what was made, for its owner to be set."""
     top = layers / LOWER / "diff"
     made = [top.parent, top, top / "kept", top / "gone", top / "moved"]
     for folder in made:
@@ -83,18 +83,18 @@ def nothing(_files: Sequence[int], _: Progress) -> None:
 
 
 def open_terminal(_files: Sequence[int], _: Progress) -> None:
-    """Opens a terminal of the staged devpts."""
+    """Open a terminal of the staged devpts."""
     os.close(os.open(f"{STAGE}/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
 
 
 def tell_hostname(_files: Sequence[int], _: Progress) -> None:
-    """Raises `OSError` where the host name is not the one that was set."""
+    """Raise `OSError` where the host name is not the one that was set."""
     if os.uname().nodename != HOSTNAME:
         raise PermissionError(errno.EPERM, "the host name stays this machine's")
 
 
 def change_lower(_files: Sequence[int], _: Progress) -> None:
-    """Writes to, removes and renames what is in the lower layer, which is the root here. Raises `OSError`.
+    """Write to, remove and rename what is in the lower layer, which is the root here. Raises `OSError`.
 
     Without `userxattr` the last two are EIO in a user namespace; ENOTSUP where the upper's file system cannot keep what
     they take. EXDEV is how overlay has a program copy a directory instead of renaming it
@@ -137,7 +137,7 @@ TRIALS = {
 
 
 def discard(folder: Path) -> None:
-    """Removes a directory of probes. Overlay leaves directories in it that no user may enter, their owner neither."""
+    """Remove a directory of probes. Overlay leaves directories in it that no user may enter, their owner neither."""
     import shutil
 
     for top, names, _ in os.walk(folder):

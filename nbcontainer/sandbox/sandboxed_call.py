@@ -31,7 +31,7 @@ def call(
     progress: Callable[[int], None] | None = None,
     **arguments: Any,
 ) -> Any:
-    """Runs `function(files, progress, **arguments)` with `root` as its root directory; returns what it returns.
+    """Run `function(files, progress, **arguments)` with `root` as its root directory; return what it returns.
 
     The function is one at the top of a module that the launcher has loaded ahead, its arguments and its result are
     JSON values, and the descriptors in `files` are all it has from outside. What it raises of this package's errors,
@@ -50,7 +50,7 @@ def perform(
     progress: Callable[[int], None] | None = None,
     before: Callable[[ContainerHandle], None] | None = None,
 ) -> Any:
-    """Runs a plan that ends in a `CallFunction`, and returns what the function returns; see `call`.
+    """Run a plan that ends in a `CallFunction`, and return what the function returns; see `call`.
 
     `before` is as in `Launcher.submit`.
     """

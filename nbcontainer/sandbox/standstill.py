@@ -61,7 +61,7 @@ class Standstill:
         """By pid, the birth of a process that a signal stopped; empty for one that stood already."""
 
     def hold(self) -> None:
-        """Holds everything. One that is created meanwhile is found by the next look, until a look finds nothing."""
+        """Hold everything. One that is created meanwhile is found by the next look, until a look finds nothing."""
         while found := self._unheld():
             refused = self._seize(found)
             if refused:
@@ -84,7 +84,7 @@ class Standstill:
         return now not in STANDING
 
     def _seize(self, found: Sequence[tuple[int, int]]) -> set[int]:
-        """Holds threads; the processes of those that cannot be traced."""
+        """Hold threads; return the processes of those that cannot be traced."""
         seized, refused = [], set()
         for pid, tid in found:
             try:
@@ -108,7 +108,7 @@ class Standstill:
         return refused
 
     def _let_go(self, tid: int) -> None:
-        """Lets go of a thread that is not of this container."""
+        """Let go of a thread that is not of this container."""
         with contextlib.suppress(ProcessLookupError):  # it is dead, and will be reaped
             tracing.interrupt(tid)
             self._wait_until_still([(tid, tid)])
@@ -116,7 +116,7 @@ class Standstill:
             del self._held[tid]
 
     def _stop(self, pids: set[int]) -> None:
-        """Stops processes by a signal, but those that stand already: their tracers, in the container too, do by now."""
+        """Stop processes by a signal, but those that stand already: their tracers, in the container too, do by now."""
         born = born_below(self._init)
         for pid in pids:
             standing = all(state(pid, tid) in STANDING for tid in threads(pid))
@@ -127,7 +127,7 @@ class Standstill:
         self._wait_until_still([(pid, tid) for pid in pids for tid in threads(pid)])
 
     def _wait_until_still(self, wanted: Sequence[tuple[int, int]]) -> None:
-        """Waits until these threads stand: one that is in a call has more to do before.
+        """Wait until these threads stand: one that is in a call has more to do before.
 
         One that the kernel does not let go of, a parent in vfork(2), say, is not waited for beyond `_PATIENCE`.
         """
@@ -140,7 +140,7 @@ class Standstill:
             time.sleep(0.001)
 
     def reap(self) -> None:
-        """Takes note of the dead among what is held: until then they are not dead to their parents (ptrace(2))."""
+        """Take note of the dead among what is held: until then they are not dead to their parents (ptrace(2))."""
         for tid, pid in list(self._held.items()):
             # Only the dead are waited for. A signal that has stopped a thread would be lost by waiting for the stop.
             if state(pid, tid) in "ZX":
@@ -150,7 +150,7 @@ class Standstill:
                 del self._held[tid]
 
     def resume(self) -> None:
-        """Continues what a signal stopped. The kernel does so with the rest when the thread that holds it ends."""
+        """Continue what a signal stopped. The kernel does so with the rest when the thread that holds it ends."""
         for pid, born in list(self._stopped.items()):
             if born:
                 send_signal(pid, born, signal.SIGCONT)
@@ -183,12 +183,12 @@ class Guard:
         return file
 
     def say(self, word: bytes) -> None:
-        """Reports to the requester, if it is there."""
+        """Report to the requester, if it is there."""
         with contextlib.suppress(OSError):
             self._channel.send(word, socket.MSG_NOSIGNAL)
 
     def hold(self, standstill: Standstill) -> None:
-        """Holds everything still until the requester ends the pause, or itself."""
+        """Hold everything still until the requester ends the pause, or itself."""
         _listen(on=False)  # a thread inherits it
         threading.Thread(target=self._hold, args=(standstill,), daemon=True).start()
         deadline = time.monotonic() + _LIMIT
@@ -220,7 +220,7 @@ class Guard:
 
 
 def _listen(*, on: bool) -> None:
-    """Has this thread get a signal for changes in what is held, or not: there may be thousands at a time."""
+    """Have this thread get a signal for changes in what is held, or not: there may be thousands at a time."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK if on else signal.SIG_BLOCK, {signal.SIGCHLD})
 
 

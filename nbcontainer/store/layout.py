@@ -131,7 +131,7 @@ class Store:
         return sessions
 
     def _is_read_only(self) -> bool:
-        """Whether there is a store on a file system that is mounted read-only: it can be read all the same."""
+        """Whether there is a store on a file system that is mounted read-only: it can still be read."""
         try:
             return bool(os.statvfs(self.path / "oci-layout").f_flag & os.ST_RDONLY)
         except FileNotFoundError:

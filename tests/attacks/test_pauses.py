@@ -326,7 +326,7 @@ def test_a_copy_whose_guard_is_killed_fails(engine: Engine, tmp_path: Path) -> N
         (guard,) = guards(os.getpid())
         os.kill(guard, signal.SIGKILL)
         wait_for(lambda: not victim.stands)
-        with pytest.raises(ContainerError, match="went on while it was copied"):
+        with pytest.raises(ContainerError, match="continued while it was copied"):
             pause.__exit__(None, None, None)
 
     while_it_runs(engine, "echo ready; while :; do sleep 0.1; done", look)

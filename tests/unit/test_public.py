@@ -91,9 +91,12 @@ def test_type_hints_can_be_read(name: str) -> None:
     value = getattr(nbcontainer, name)
     typing.get_type_hints(value)
     if inspect.isclass(value):
-        members = [member for key, member in vars(value).items() if not key.startswith("_") or key == "__init__"]
-        for member in members:
-            if inspect.isfunction(member):
+        for key, member in inspect.getmembers_static(value):  # inherited ones, too
+            if key.startswith("_") and key != "__init__":
+                continue
+            if isinstance(member, classmethod | staticmethod):
+                typing.get_type_hints(member.__func__)
+            elif inspect.isfunction(member):
                 typing.get_type_hints(member)
             elif isinstance(member, property):
                 typing.get_type_hints(member.fget)

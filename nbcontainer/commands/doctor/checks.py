@@ -52,19 +52,19 @@ class ProbeRunner(Protocol):
         ...
 
     def run(self, name: str) -> None:
-        """Tries a part of the plan. Raises `SandboxError` or `OSError`."""
+        """Try a part of the plan. Raises `SandboxError` or `OSError`."""
         ...
 
     def connect(self) -> str:
-        """Gives a container a private network; the name of the program. Raises `SandboxError` or `OSError`."""
+        """Give a container a private network; return the name of the program. Raises `SandboxError` or `OSError`."""
         ...
 
     def use_memory(self) -> None:
-        """Puts the write layers of the later probes into memory. Raises `OSError`."""
+        """Put the write layers of the later probes into memory. Raises `OSError`."""
         ...
 
     def map_volume(self) -> None:
-        """Makes an idmapped mount. Raises `ContainerError`."""
+        """Make an idmapped mount. Raises `ContainerError`."""
         ...
 
     def free(self) -> int:
@@ -186,7 +186,7 @@ def look_at_container(patient: ProbeContext) -> Finding:
 
 
 def _limit(patient: ProbeContext, name: str) -> str:
-    """Tries it; returns what fails where write layers are, or nothing. Raises as the probe for anything else."""
+    """Try it; return what fails where write layers are, or nothing. Raises as the probe for anything else."""
     try:
         patient.trials.run(name)
     except OSError as error:

@@ -39,9 +39,9 @@ def answer(words: Words, store: Engine | Path | None) -> Report | Lines:
 
 
 def examine(store: Engine | Path | None = None, machine: Machine | None = None) -> Report:
-    """Examines this machine for the store of an engine, or at a path (host), by default the user's.
+    """Examine this machine for the store of an engine, or at a path (host), by default the user's.
 
-    Everything is tried in throw-away containers and directories, of which nothing stays. It ends within `PATIENCE`.
+    Everything is tried in temporary containers and directories, which are removed. It ends within `PATIENCE`.
     """
     machine = machine or Machine()
     path = store.store.path if isinstance(store, Engine) else store or default_path()
@@ -56,7 +56,7 @@ def examine(store: Engine | Path | None = None, machine: Machine | None = None) 
 
 
 def _make(bench: ProbeEnvironment, end: float) -> StoreError | None:
-    """Makes the bench; why it is not where the store is, None where it is."""
+    """Make the bench; return why it is not where the store is, None if it is."""
     try:
         _within(end - PATIENCE / 2, bench.make)
     except StoreError as error:

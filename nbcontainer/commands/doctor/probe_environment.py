@@ -1,4 +1,4 @@
-"""A place to try things in: a throw-away directory on the store's file system, and a launcher of its own."""
+"""A place to try things in: a temporary directory on the store's file system, and a launcher of its own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ProbeEnvironment:
         self._uppers = 0
 
     def make(self) -> None:
-        """Makes the directory, in the store's `tmp` or, as long as there is no store, where it would be made.
+        """Make the directory, in the store's `tmp` or, as long as there is no store, where it would be made.
 
         Raises `StoreError`.
         """
@@ -68,7 +68,7 @@ class ProbeEnvironment:
         return self.path / "tmp" / self._store.unique()
 
     def make_elsewhere(self) -> None:
-        """Makes it in the directory for temporary files: what has nothing to do with the store can be tried there."""
+        """Make it in the directory for temporary files: what has nothing to do with the store can be tried there."""
         self._fill(Path(tempfile.gettempdir()) / f"nbcontainer-doctor-{secrets.token_hex(4)}")
 
     def _fill(self, place: Path) -> None:
@@ -123,7 +123,7 @@ class ProbeEnvironment:
         return facts.f_bavail * facts.f_frsize
 
     def start(self) -> None:
-        """Starts the launcher, in the user namespace of containers. Raises `LauncherError`."""
+        """Start the launcher, in the user namespace of containers. Raises `LauncherError`."""
         if self._unusable is not None:
             raise self._unusable
         if self._launcher is None:
@@ -139,7 +139,7 @@ class ProbeEnvironment:
             raise
 
     def connect(self) -> str:
-        """Gives a container a private network; the name of the program. Raises `SandboxError` or `OSError`."""
+        """Give a container a private network; return the name of the program. Raises `SandboxError` or `OSError`."""
         found: list[str] = []
 
         def connect(running: ContainerHandle) -> None:
@@ -150,7 +150,7 @@ class ProbeEnvironment:
         return found[-1]
 
     def run(self, name: str, *, before: Callable[[ContainerHandle], None] | None = None) -> None:
-        """Runs a probe (`nbcontainer.sandbox.probes`). Raises `SandboxError` or `OSError`."""
+        """Run a probe (`nbcontainer.sandbox.probes`). Raises `SandboxError` or `OSError`."""
         self.start()
         assert self._launcher is not None
         self._uppers += 1
@@ -168,12 +168,12 @@ class ProbeEnvironment:
             os.close(null)
 
     def use_memory(self) -> None:
-        """Puts the write layers of the later probes into memory, as those of cells. Raises `OSError`."""
+        """Put the write layers of the later probes into memory, as those of cells. Raises `OSError`."""
         self._memory = Path(tempfile.mkdtemp(prefix="nbcontainer-doctor-", dir=MEMORY))
         self._close_to_others(self._memory)
 
     def map_volume(self) -> None:
-        """Makes an idmapped mount of the directory, as a volume of root's is. Raises `ContainerError`."""
+        """Make an idmapped mount of the directory, as a volume of root's is. Raises `ContainerError`."""
         self.start()
         assert self._launcher is not None
         facts = self.folder.stat()
@@ -189,7 +189,7 @@ class ProbeEnvironment:
             os.close(namespace)
 
     def close(self) -> None:
-        """Ends the launcher and what it runs, and removes the directory."""
+        """End the launcher and what it runs, and remove the directory."""
         if self._launcher is not None:
             self._launcher.close()
         probes.discard(self.folder)

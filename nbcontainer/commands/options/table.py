@@ -349,7 +349,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
     RunOption(
         flags=("--init",),
-        help="accepted for Docker's sake: an init always reaps processes and forwards signals",
+        help="accepted, as in Docker: an init always reaps processes and forwards signals",
         field="",
     ),
     RunOption(

@@ -42,7 +42,7 @@ def lookup(engine: Engine, container: Container, request: Request, streams: Stre
         for reason in why_never(request, streams):
             raise NotCached(reason)
         for reason in () if always else why_not(container, request):
-            raise NotCached(f"{reason}; `--cache=always` caches it all the same")
+            raise NotCached(f"{reason}; `--cache=always` caches it anyway")
         return Use(engine, container, request, streams, key_of(container, request, streams, digests_of(engine)))
     except NotCached as error:
         note(engine, streams, str(error))

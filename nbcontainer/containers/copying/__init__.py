@@ -1,1 +1,1 @@
-"""Copying single files between the host and a container that does not run."""
+"""Copying files and directories between the host and a container, running or not, and from an earlier state of it."""

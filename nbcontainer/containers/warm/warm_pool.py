@@ -138,7 +138,7 @@ class WarmPool:
             warm.group.remove()
 
     def _confine_one(self) -> bool:
-        """Moves one that waits without its limits into a group with them; False where there is none.
+        """Move one that waits without its limits into a group with them; return False if there is none.
 
         No cell may take it meanwhile. Raises `LimitUnavailable`; the container is gone then.
         """

@@ -214,7 +214,7 @@ def old_sparse_entries(data: bytes) -> Sparse:
 
 
 def check_sparse(sparse: Sparse, *, stored: int, size: int) -> None:
-    """Raises `HostileArchive` unless the map is in order, fits `size` and accounts for `stored` bytes."""
+    """Raise `HostileArchive` unless the map is in order, fits `size` and accounts for `stored` bytes."""
     end = total = 0
     for offset, length in sparse:
         if offset < end or length < 0:

@@ -241,7 +241,7 @@ def leads_inside(link: bytes, depth: int) -> bool:
 
 
 def _damaged() -> ValueUnavailable:
-    return ValueUnavailable("the copy does not have the form of one", hint="copy it again")
+    return ValueUnavailable("the copy is damaged", hint="copy it again")
 
 
 def _remove_tree(folder: int, name: bytes) -> None:

@@ -35,11 +35,11 @@ class ContainerKernelApp(IPKernelApp):
     ).tag(config=True)
 
     def init_control(self, context: Any) -> None:
-        """Makes the control channel; and no subshells, since one shell runs one cell at a time."""
+        """Make the control channel; and no subshells, since one shell runs one cell at a time."""
         super().init_control(context)  # type: ignore[no-untyped-call]
         self.shell_channel_thread = None
 
 
 def main() -> None:
-    """Runs the kernel until a frontend shuts it down."""
+    """Run the kernel until a frontend shuts it down."""
     ContainerKernelApp.launch_instance()

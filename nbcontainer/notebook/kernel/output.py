@@ -23,10 +23,10 @@ class Frontends(Protocol):
     """The frontends of a kernel."""
 
     def publish(self, kind: str, content: dict[str, Any], parent: dict[str, Any]) -> None:
-        """Sends a message that belongs to the request `parent`. From any thread."""
+        """Send a message that belongs to the request `parent`. From any thread."""
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
-        """Has a thread of its own call it then. From any thread."""
+        """Have a thread of its own call it then. From any thread."""
 
 
 class Outputs:
@@ -64,7 +64,7 @@ class Outputs:
             self._parent, self._silent = parent, silent
 
     def finish(self) -> None:
-        """Sends all there is, the end of a flood too."""
+        """Send all there is, the end of a flood too."""
         with self._lock:
             self._gate.finish(self._sinks[STDOUT])
             for sink in self._sinks.values():
@@ -73,11 +73,11 @@ class Outputs:
             self._open()
 
     def stdout(self, data: bytes) -> None:
-        """Takes some standard output."""
+        """Take some standard output."""
         self._take(STDOUT, data)
 
     def stderr(self, data: bytes) -> None:
-        """Takes some standard error."""
+        """Take some standard error."""
         self.errors(data)
         self._take(STDERR, data)
 
@@ -86,7 +86,7 @@ class Outputs:
             self._takers[name](data)
 
     def write(self, name: str, text: str) -> None:
-        """Takes text for a stream, to be sent soon."""
+        """Take text for a stream, to be sent soon."""
         with self._lock:
             if self._silent:
                 return
@@ -98,7 +98,7 @@ class Outputs:
                 self._frontends.call_later(INTERVAL, self.flush)
 
     def flush(self) -> None:
-        """Sends what was taken."""
+        """Send what was taken."""
         with self._lock:
             texts, self._texts = self._texts, []
             self._waiting = False
@@ -106,7 +106,7 @@ class Outputs:
                 self._publish("stream", {"name": name, "text": "".join(parts)})
 
     def shown(self, mime: str, data: bytes) -> None:
-        """Shows something; what is not what its type says is an error on standard error."""
+        """Show something; what is not what its type says is an error on standard error."""
         with self._lock:
             try:
                 content = bundle(mime, data, trust=self._trust)
@@ -120,7 +120,7 @@ class Outputs:
             self._publish("display_data", {"data": content, "metadata": {}, "transient": {}})
 
     def cleared(self, wait: bool) -> None:
-        """Clears the cell's output."""
+        """Clear the cell's output."""
         with self._lock:
             self.flush()
             self._publish("clear_output", {"wait": wait})

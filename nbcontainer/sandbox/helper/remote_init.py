@@ -280,7 +280,7 @@ class RemoteInit:
             self._display = DisplayWatch(kernel.as_kernel(), switched=has_root)
 
     def _harden(self, kernel: RemoteKernel, step: HardenInit) -> None:
-        """Lets no process look into init, and has it end with the server: a change of user undoes both."""
+        """Let no process look into init, and have it end with the server: a change of user undoes both."""
         kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if kernel.has_ended(PARENT):
             raise ProcessLookupError("the launcher ended while it started a container")
@@ -289,7 +289,7 @@ class RemoteInit:
             self._display.watch(kernel.as_kernel())
 
     def _let_go(self, kernel: RemoteKernel, _: Sequence[int]) -> None:
-        """Keeps nothing that was for the start, or is the cell's; and supervises."""
+        """Keep nothing that was for the start, or is the cell's; and supervise."""
         with contextlib.suppress(OSError):  # the container may have closed its root
             kernel.chdir("/")
         DropCapabilities(("KILL",)).apply(kernel.as_kernel(), ())

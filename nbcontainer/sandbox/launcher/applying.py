@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def apply_steps(kernel: Kernel, todo: Iterable[Step], files: Sequence[int]) -> dict[str, Any] | None:
-    """Applies steps in order; None, or what there is to say of the first that failed."""
+    """Apply steps in order; return None, or what there is to say of the first that failed."""
     for step in todo:
         try:
             begin_step(kernel, step)

@@ -28,7 +28,7 @@ _ENTERED = "NBCONTAINER_ENTERED"
 
 
 def main(descriptor: int) -> None:
-    """Runs the launcher until the notebook ends. `descriptor` is the socket to it; nothing else is kept open."""
+    """Run the launcher until the notebook ends. `descriptor` is the socket to it; nothing else is kept open."""
     control = socket.socket(fileno=descriptor)
     close_all_but((descriptor,))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a notebook that was begun with it ignored would leave none to reap
@@ -56,7 +56,7 @@ def is_exposed(idmap: dict[str, Any]) -> bool:
 
 
 def close_interpreter(kernel: Kernel) -> None:
-    """Mounts this interpreter's file read-only over itself, in this mount namespace. Raises `OSError`."""
+    """Mount this interpreter's file read-only over itself, in this mount namespace. Raises `OSError`."""
     path = os.readlink(_INTERPRETER)  # noqa: PTH115 - what is behind it may not be resolved again
     kernel.mount(path, path, None, MS_BIND, None)
     kernel.mount_setattr(AT_FDCWD, path, 0, attr_set=MOUNT_ATTR_RDONLY)

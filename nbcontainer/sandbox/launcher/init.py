@@ -87,7 +87,7 @@ def main(
 
 
 def specialize(launcher: int) -> None:
-    """Goes through the life of a plain init, does nothing of it, and reads no file: each init has this memory too.
+    """Go through the life of a plain init, do nothing of it, and read no file: each init has this memory too.
 
     In the launcher, some times: the interpreter has then specialized this code (PEP 659), and an init copies less.
     """
@@ -117,7 +117,7 @@ class _Init:
         self.explained = b""  # what it did ahead, ready to be sent
 
     def live(self, prepare: Sequence[Step], cloned: int, prefaults: bool, *, asks: bool = False) -> None:
-        """Applies the part for a warm container, waits for the rest of the plan, applies that, and outlives the cell.
+        """Apply the part for a warm container, wait for the rest of the plan, apply that, and outlive the cell.
 
         If `asks` is true, the notebook mounts /proc.
         """
@@ -148,7 +148,7 @@ class _Init:
                 self._say_ended(status, usage, facts)
 
     def prefault(self, idle: Kernel) -> None:
-        """Goes through all that is left of a cell but its program, with a kernel that does nothing."""
+        """Go through all that is left of a cell but its program, with a kernel that does nothing."""
         prefault.look_up_likely(self.kernel, self.done)
         with prefault.plain_request(self.done) as channel:
             double = _Init(idle, channel, self.launcher)
@@ -159,7 +159,7 @@ class _Init:
             self.explained = protocol.encode({"explained": self.watched.take_json()})
 
     def _begin(self, failure: dict[str, Any] | None) -> bool:
-        """Waits for the rest of the plan and starts the cell by it; False where no cell is to be, or can be.
+        """Wait for the rest of the plan and start the cell by it; return False if no cell is to be, or can be.
 
         `failure` is of the part for a warm container.
         """
@@ -196,7 +196,7 @@ class _Init:
         return True
 
     def _show_network(self) -> None:
-        """Hands out its network namespace: no other process can open it by this one, which cannot be looked into."""
+        """Hand out its network namespace: no other process can open it by this one, which cannot be looked into."""
         namespace = self.kernel.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         protocol.send(self.channel, {"network": True}, [namespace])
         self.kernel.close(namespace)
@@ -207,7 +207,7 @@ class _Init:
         protocol.send(self.channel, {**facts, **ended} if facts else ended)
 
     def _outlive(self) -> tuple[int, resource.struct_rusage]:
-        """Reaps every child and hands signals to the cell, until its end: its wait status and resource usage."""
+        """Reap every child and hand signals to the cell, until its end; return its wait status and resource usage."""
         watch = NotebookWatch(self.notebook, self.limit)
         if self.display is not None and self.display.blind:
             self._take_signal(signal.SIGIO)
@@ -302,7 +302,7 @@ class _Init:
             os._exit(0)
 
     def _start(self, enter: Sequence[Step]) -> dict[str, Any] | None:
-        """Starts the cell; None, or what there is to say of the step that failed."""
+        """Start the cell; return None, or what there is to say of the step that failed."""
         last = enter[-1]
         if isinstance(last, CallFunction):
             # What it gives up is its own: init needs no less than the most privileged to end whatever it leaves.
@@ -324,14 +324,14 @@ class _Init:
         return None
 
     def _harden(self, step: HardenInit) -> None:
-        """Lets no process look into this one, and has it end with the launcher: a change of user undoes both."""
+        """Let no process look into this one, and have it end with the launcher: a change of user undoes both."""
         end_with(self.kernel, self.launcher)
         step.apply(self.kernel, ())
         if self.display is not None:
             self.display.watch()
 
     def _let_go(self, enter: Sequence[Step]) -> None:
-        """Keeps nothing that was for the start, or is the cell's."""
+        """Keep nothing that was for the start, or is the cell's."""
         with contextlib.suppress(OSError):  # the cell may have closed the root, or the container did in an earlier cell
             self.kernel.chdir("/")
         if self.joined is None:
@@ -366,7 +366,7 @@ class _Init:
             os._exit(127)
 
     def _progress(self, done: int) -> None:
-        """Reports to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
+        """Report to the notebook how far a function is, in bytes; a full channel loses it rather than waits."""
         with contextlib.suppress(OSError):
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 

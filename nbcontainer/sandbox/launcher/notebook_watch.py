@@ -65,7 +65,7 @@ def state_in(status: bytes) -> Notebook:
 
 
 def end_with(kernel: Kernel, launcher: int) -> None:
-    """Has the kernel end this process with the launcher; if that has ended before it was asked, ends it now."""
+    """Have the kernel end this process with the launcher; if that has ended before it was asked, end it now."""
     kernel.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     poll = select.poll()
     poll.register(launcher, select.POLLIN)

@@ -46,7 +46,7 @@ _ROUNDS = 20
 
 
 def main(control: socket.socket, *, entered: bool) -> None:
-    """Runs until the notebook ends. `control` is the socket to it, whose first message is the settings.
+    """Run until the notebook ends. `control` is the socket to it, whose first message is the settings.
 
     `entered` says that this process is in namespaces of its own already (`sandbox.launcher.entry`).
     """
@@ -116,7 +116,7 @@ class ForkServer:
         self.poll = select.poll()
 
     def serve(self) -> None:
-        """Serves until the notebook closes its end or is gone. What runs then dies with this process."""
+        """Serve until the notebook closes its end or is gone. What runs then dies with this process."""
         self.poll.register(self.control, select.POLLIN)
         self.poll.register(self.parent, select.POLLIN)
         rounds = 0
@@ -165,7 +165,7 @@ class ForkServer:
         return True
 
     def _show(self, first: int, trees: list[int]) -> None:
-        """Puts detached mounts of the host's directories at `host/N` of the store, N from `first` on."""
+        """Put detached mounts of the host's directories at `host/N` of the store, N from `first` on."""
         os.fchdir(self.store)
         try:
             if first == 0:
@@ -181,7 +181,7 @@ class ForkServer:
             protocol.close(trees)
 
     def _limit(self, path: str, size: int, directories: list[list[Any]]) -> None:
-        """Mounts a tmpfs of `size` bytes at `path` of the store, with directories in it (`DirectoryLike`)."""
+        """Mount a tmpfs of `size` bytes at `path` of the store, with directories in it (`DirectoryLike`)."""
         os.fchdir(self.store)
         try:
             options = f"mode=755,size={size},nr_inodes={max(1024, size // 4096)}"
@@ -248,7 +248,7 @@ class ForkServer:
                 gate.close()
 
     def _help(self, order: dict[str, Any], files: list[int]) -> None:
-        """Runs a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""
+        """Run a program for an init; the answer is its pidfd, or why there is none: "" for a dead init."""
         owner = next((pidfd for pidfd, pid in self.children.items() if pid == order["help"]), None)
         answer: dict[str, Any] = {"order": order["order"]}
         pidfds: list[int] = []
@@ -282,7 +282,7 @@ class ForkServer:
             os._exit(127)
 
     def _configure(self, todo: list[Any], files: list[int]) -> None:
-        """Applies steps in the network namespace `files[0]`, and says at `files[1]` what failed.
+        """Apply steps in the network namespace `files[0]`, and say at `files[1]` what failed.
 
         This process might not be able to come back from there: another one goes, for a thousandth of a second.
         """
@@ -316,7 +316,7 @@ class ForkServer:
         return pidfd
 
     def _reap(self, pidfd: int) -> None:
-        """Lets go of a child that is dead; the helper of an init dies with it."""
+        """Let go of a child that is dead; the helper of an init dies with it."""
         if (helper := self.helpers.pop(pidfd, None)) is not None:
             signal.pidfd_send_signal(helper, signal.SIGKILL)
         self.helpers = {owner: helper for owner, helper in self.helpers.items() if helper != pidfd}

@@ -46,7 +46,7 @@ _HINT = "kernel.yama.ptrace_scope must be below 3, and an outer container must l
 
 
 def guard(pidfd: int, interface: str) -> None:
-    """Puts the filter on the tap of a program that carries a network, before a cell is there to send anything.
+    """Put the filter on the tap of a program that carries a network, before a cell is there to send anything.
 
     `interface` is its name in the container. Raises `NetworkUnavailable` where that cannot be done.
     """

@@ -54,7 +54,7 @@ class MakeControlDirectory(Step):
         return f"make in the directory {EXCHANGE}: {listed(names)}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Makes them. Every user of the container may write to the pipes (fifo(7))."""
+        """Make them. Every user of the container may write to the pipes (fifo(7))."""
         top = ROOT + EXCHANGE
         for name, mode in (("", 0o755), *self.directories):
             path = f"{top}/{name}".rstrip("/")

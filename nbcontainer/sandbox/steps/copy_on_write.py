@@ -80,7 +80,7 @@ class MountCopyOnWrite(Step):
         return f"mount the directory {places}, with a writable layer on top"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts the overlay on the stage and moves it to its target. The directory below has no other place left."""
+        """Mount the overlay on the stage and move it to its target. The directory below has no other place left."""
         below, place = f"{STAGE}/below-{self.number}", f"{STAGE}/changes-{self.number}"
         for path in (below, place):
             kernel.mkdir(path, 0o755)

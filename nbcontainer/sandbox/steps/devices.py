@@ -99,7 +99,7 @@ class MountSys(Step):
         return f"mount {source}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage."""
+        """Mount it on the stage."""
         target = f"{STAGE}/sys"
         if not self.host_network:
             with contextlib.suppress(PermissionError):
@@ -124,7 +124,7 @@ class MountDev(Step):
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts a tmpfs on the stage, with the usual links."""
+        """Mount a tmpfs on the stage, with the usual links."""
         kernel.mount("tmpfs", f"{STAGE}/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k")
         for name, target in _LINKS.items():
             kernel.symlink(target, f"{STAGE}/dev/{name}")
@@ -162,7 +162,7 @@ class BindDevice(Step):
         return f"bind the host's device {quoted('/dev/' + arguments['name'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Binds it on the stage. Raises `OSError` (ENODEV) where the host's file is another device, or none."""
+        """Bind it on the stage. Raises `OSError` (ENODEV) where the host's file is another device, or none."""
         source, target = f"/dev/{self.name}", f"{STAGE}/dev/{self.name}"
         found = kernel.stat(source, follow_symlinks=False)
         if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(self.major, self.minor):
@@ -196,7 +196,7 @@ class MountDevDirectory(Step):
         return f"mount {quoted('/dev/' + arguments['name'])} as {arguments['fstype']!r}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage."""
+        """Mount it on the stage."""
         target = f"{STAGE}/dev/{self.name}"
         kernel.mkdir(target, 0o755)
         flags = MS_NOSUID | MS_NOEXEC | (0 if self.fstype == "devpts" else MS_NODEV)
@@ -222,7 +222,7 @@ class ReserveScript(Step):
         return f"make an empty file at {SCRIPT} for the cell's body"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Makes it on the stage, executable: the kernel reads the body's `#!` line."""
+        """Make it on the stage, executable: the kernel reads the body's `#!` line."""
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         kernel.close(kernel.open(STAGE + SCRIPT, flags, 0o755))
 
@@ -248,7 +248,7 @@ class LinkStreams(Step):
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts a tmpfs over it on the stage, with three links, and makes it read-only."""
+        """Mount a tmpfs over it on the stage, with three links, and make it read-only."""
         target = f"{STAGE}/proc/1/fd"
         flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
         kernel.mount("tmpfs", target, "tmpfs", flags, "mode=555,size=4k,nr_inodes=4")
@@ -281,7 +281,7 @@ class MaskPaths(Step):
         return f"hide: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Puts the staged null device over each file and one empty, read-only tmpfs over each directory."""
+        """Put the staged null device over each file and one empty, read-only tmpfs over each directory."""
         empty = ""
         for target in self._targets(kernel):
             try:
@@ -331,7 +331,7 @@ class ReadOnlyPaths(Step):
         return f"make read-only: {listed('/' + path for path in arguments['paths'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Binds each on itself, read-only."""
+        """Bind each on itself, read-only."""
         for path in self.paths:
             target = f"{STAGE}/{path}"
             try:

@@ -91,7 +91,7 @@ class CloneInit(Step):
         return f"start init in new namespaces: {listed(arguments['namespaces'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Clones and throws the pid away: for explaining. The launcher calls `flags`."""
+        """Clone and throw the pid away: for explaining. The launcher calls `flags`."""
         kernel.clone(self.flags())
 
     def flags(self) -> int:

@@ -1,8 +1,4 @@
-"""IPv6 in a private network by slirp4netns(1), which has a container wait for a router's advertisement (RFC 4861).
-
-By that, it would have its address some seconds after its cell has begun: a router is asked a second after the link's
-own address is known to be free (RFC 4862), which takes a second too. So it is given one, as pasta does.
-"""
+"""Steps that give a container its network: loopback, an address, /etc/resolv.conf, /etc/hosts and ping."""
 
 from __future__ import annotations
 
@@ -37,7 +33,9 @@ if TYPE_CHECKING:
 class AddAddress(Step):
     """An interface's IPv6 address in a network of 64 bits, and the gateway there to everything else.
 
-    It is applied in the container's network namespace alone, and in no plan: `Launcher.configure`.
+    It is applied in the container's network namespace alone, and in no plan: `Launcher.configure`. slirp4netns(1) has
+    a container wait for a router's advertisement (RFC 4861), which comes some seconds after its cell has begun: a
+    router is asked a second after the link's own address is known to be free (RFC 4862). pasta gives the address.
     """
 
     interface: str
@@ -115,7 +113,7 @@ class BindResolver(Step):
         return f"bind the host's {_RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Binds what the host's link, if it is one, points to; a host without one is left alone."""
+        """Bind what the host's link, if it is one, points to; a host without one is left alone."""
         try:
             tree = kernel.open_tree(AT_FDCWD, _RESOLVER, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         except FileNotFoundError:
@@ -145,7 +143,7 @@ class MakeResolver(Step):
         return f"write the container's own {_RESOLVER}, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Writes it on the stage, and mounts it over the image's."""
+        """Write it on the stage, and mount it over the image's."""
         name = f"{STAGE}/resolv.conf"
         file = kernel.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
         kernel.write(file, self.text.encode())
@@ -272,7 +270,7 @@ class ExtendHosts(MakeHosts):
     ahead: ClassVar[bool] = False
 
     def _begin(self, kernel: Kernel, file: int) -> None:
-        """Copies the host's file (sendfile(2)); a host without one has no lines."""
+        """Copy the host's file (sendfile(2)); a host without one has no lines."""
         with contextlib.suppress(FileNotFoundError):
             source = kernel.open(_HOSTS, os.O_RDONLY | os.O_CLOEXEC)
             kernel.sendfile(file, source, 0, _HOSTS_LIMIT)
@@ -281,7 +279,7 @@ class ExtendHosts(MakeHosts):
 
 
 def _attach_file(kernel: Kernel, tree: int, path: str) -> None:
-    """Puts a detached mount of a file, which is closed then, in the place of the root's own at `path`."""
+    """Put a detached mount of a file, which is closed then, in the place of the root's own at `path`."""
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=attributes)
     target = _file(kernel, path)
@@ -293,7 +291,7 @@ def _attach_file(kernel: Kernel, tree: int, path: str) -> None:
 
 
 def _file(kernel: Kernel, path: str) -> int:
-    """Returns a descriptor of the file at `path` in the root, or of a link there that leads nowhere.
+    """Return a descriptor of the file at `path` in the root, or of a link there that leads nowhere.
 
     systemd-resolved's is such a link without its /run. The caller closes it.
     """
@@ -327,7 +325,7 @@ class AllowPing(Step):
         return f"{cls.phrase} to the groups 0 to {arguments['last']}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Writes the range of the container's network namespace; where that is refused, ping does not work."""
+        """Write the range of the container's network namespace; where that is refused, ping does not work."""
         with contextlib.suppress(OSError):
             setting = kernel.open(f"{STAGE}/proc/sys/net/ipv4/ping_group_range", os.O_WRONLY | os.O_CLOEXEC)
             try:

@@ -69,7 +69,7 @@ class ShowHost(Step):
         return f"show the host's directory {quoted(arguments['source'])} as a file system of its own, read-only"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it."""
+        """Mount it."""
         empty = f"{STAGE}/{self.name}-empty"
         for path in (empty, f"{STAGE}/{self.name}"):
             kernel.mkdir(path, 0o755)
@@ -132,7 +132,7 @@ class MountOverlay(Step):
         return options
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
+        """Mount it on the stage's root; a part is mounted beside it, and moved to a real directory in it."""
         if self.target == "/":
             self.mount_at(kernel, ROOT)
             return
@@ -144,7 +144,7 @@ class MountOverlay(Step):
         kernel.close(target)
 
     def mount_at(self, kernel: Kernel, place: str) -> None:
-        """Mounts it on `place`, relative to init's working directory: by one mount(2) if the options fit a page."""
+        """Mount it on `place`, relative to init's working directory: by one mount(2) if the options fit a page."""
         kernel.chdir(LAYERS)
         if self.upper is None and len(self.lowers) == 1:
             bind_read_only(kernel, self.lowers[0], f"../{place}")  # overlay needs an upper or two lowers
@@ -207,7 +207,7 @@ class GiveRoot(Step):
         return f"give the root directory the owner that it has in layer {quoted(arguments['lower'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Sets it. An owner that has no id in the container stays what it is: the container's root.
+        """Set it. An owner that has no id in the container stays what it is: the container's root.
 
         The kernel refuses such an id with EINVAL, and any owner with EPERM if the launcher lacks CAP_CHOWN (chown(2)).
         """

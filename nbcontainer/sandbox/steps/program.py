@@ -63,7 +63,7 @@ class WriteScript(Step):
         return f"write the cell's body to {SCRIPT}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Copies it to the file in /dev that is there for it, and closes that to writing."""
+        """Copy it to the file in /dev that is there for it, and close that to writing."""
         target = kernel.open(SCRIPT, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         while kernel.sendfile(target, files[self.source], None, 1 << 30):
             pass
@@ -134,7 +134,7 @@ class ImportModule(Step):
         return f"load the module {quoted(arguments['module'])}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Imports it, from the launcher's memory where it was loaded ahead."""
+        """Import it, from the launcher's memory where it was loaded ahead."""
         importlib.import_module(self.module)
 
 
@@ -259,7 +259,7 @@ class Execute(Step):
         return {**super().shown(), "env": [item.partition("=")[0] for item in self.env]}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Starts it and throws the pid away: for explaining. Init calls `start`."""
+        """Start it and throw the pid away: for explaining. Init calls `start`."""
         self.start(kernel)
 
     def _file_actions(self) -> tuple[tuple[Any, ...], ...]:
@@ -372,5 +372,5 @@ class CloseDescriptors(Step):
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Marks every other descriptor close-on-exec (close_range(2), Linux 5.11): a failed exec can still report."""
+        """Mark every other descriptor close-on-exec (close_range(2), Linux 5.11): a failed exec can still report."""
         kernel.cloexec_from(3)

@@ -66,7 +66,7 @@ class SlaveMounts(Step):
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Makes every mount a slave."""
+        """Make every mount a slave."""
         kernel.mount(None, "/", None, MS_REC | MS_SLAVE, None)
 
 
@@ -85,7 +85,7 @@ class MountStage(Step):
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it and makes the directories for the root, /proc, /dev and /sys."""
+        """Mount it and make the directories for the root, /proc, /dev and /sys."""
         kernel.mount("tmpfs", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
         for name in ("root", "proc", "dev", "sys"):
             kernel.mkdir(f"{STAGE}/{name}", 0o755)
@@ -114,7 +114,7 @@ class BindRoot(Step):
         return f"use the store's directory {quoted(arguments['source'])} as the root{access}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Binds it on the stage's root."""
+        """Bind it on the stage's root."""
         if self.read_only:
             bind_read_only(kernel, self.source, ROOT)
         else:
@@ -122,7 +122,7 @@ class BindRoot(Step):
 
 
 def bind_read_only(kernel: Kernel, source: str, target: str) -> None:
-    """Binds a directory so that nothing can be written by it."""
+    """Bind a directory so that nothing can be written by it."""
     kernel.mount(source, target, None, MS_BIND, None)
     # A remount would have to name every flag that the host's mount has, noexec for one (mount_namespaces(7)).
     attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
@@ -215,7 +215,7 @@ class AttachStaged(Step):
         return f"put {quoted('/' + arguments['name'])} in its place"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Attaches it; a missing directory is made."""
+        """Attach it; a missing directory is made."""
         flags = os.O_PATH | os.O_DIRECTORY
         try:
             target = open_in_root(kernel, f"/{self.name}", flags, RESOLVE_NO_SYMLINKS)
@@ -241,7 +241,7 @@ class ReadOnlyRoot(Step):
     ahead: ClassVar[bool] = True
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Makes the root mount itself, not those below it, read-only."""
+        """Make the root mount itself, not those below it, read-only."""
         kernel.mount_setattr(AT_FDCWD, ROOT, 0, attr_set=MOUNT_ATTR_RDONLY)
 
 
@@ -264,7 +264,7 @@ class PivotRoot(Step):
     }
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Stacks the old root on the new one and detaches it: no directory for it is needed (pivot_root(2))."""
+        """Stack the old root on the new one and detach it: no directory for it is needed (pivot_root(2))."""
         kernel.chdir(ROOT)
         kernel.pivot_root(".", ".")
         kernel.umount2(".", MNT_DETACH)
@@ -298,7 +298,7 @@ class MakeWorkdir(Step):
         return f"make the working directory {quoted(arguments['path'])} if the image lacks it"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Looks it up, or makes it, without following a link out of the root (CVE-2024-21626)."""
+        """Look it up, or make it, without following a link out of the root (CVE-2024-21626)."""
         kernel.close(make_target(kernel, self.path, directory=True))
 
 
@@ -332,7 +332,7 @@ class StoreAsHost(Step):
         return f"show the store's directory {quoted(arguments['name'])} as if the host's root owned its files"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Puts an idmapped copy of the layers' mount over the directory."""
+        """Put an idmapped copy of the layers' mount over the directory."""
         tree = kernel.open_tree(AT_FDCWD, self.name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
         namespace = kernel.user_namespace(self.ranges)
         kernel.mount_setattr(tree, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=namespace)

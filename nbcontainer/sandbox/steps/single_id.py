@@ -38,7 +38,7 @@ class WriteAptConfig(Step):
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Writes it on the stage."""
+        """Write it on the stage."""
         fd = kernel.open(STAGE + APT_CONFIG, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o444)
         try:
             kernel.write(fd, _SETTINGS)

@@ -129,7 +129,7 @@ class BindVolume(Step):
         return f"mount the volume {quoted(arguments['source'])} at {quoted(arguments['target'])}, {access}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Attaches the mount to the very directory or file that the target was found to be."""
+        """Attach the mount to the very directory or file that the target was found to be."""
         tree = self._clone(kernel) if self.tree is None else files[self.tree]
         attributes = self._attributes(kernel, tree)
         more = {"propagation": MS_PRIVATE} if self.private else {}
@@ -189,7 +189,7 @@ class MountTmpfs(Step):
         return f"mount a tmpfs of at most {size} at {quoted(arguments['target'])}{flags}"
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
-        """Mounts it on the stage, and moves it to the target it found inside the root."""
+        """Mount it on the stage, and move it to the target it found inside the root."""
         name = f"{STAGE}/tmpfs"
         with contextlib.suppress(FileExistsError):
             kernel.mkdir(name, 0o755)

@@ -20,7 +20,7 @@ CHANGED_ADVICE = "a container that can write above it may have changed it: end t
 
 
 def clone_tree(kernel: Kernel, source: str, identity: tuple[int, int] | None, *, recursive: bool) -> int:
-    """Returns a detached copy of the mount at `source` (absolute, without links), to be closed by the caller.
+    """Return a detached copy of the mount at `source` (absolute, without links), to be closed by the caller.
 
     It clones the descriptor that was looked at: no link is followed, and `identity`, (device, inode) as they
     were when the path was checked, must be those of what is there. Raises `OSError`: `STALE`, `CHANGED`, the kernel's.

@@ -183,6 +183,14 @@ def test_bad_arguments_are_refused_at_once(arguments: list[Any], options: dict[s
 
 
 @pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("inputs", ["abc", b"abc"])
+def test_one_string_is_refused_as_inputs(inputs: Any) -> None:
+    """Its letters are hardly what was meant."""
+    with pytest.raises(TypeError, match=r"inputs must be an iterable, not one (str|bytes): write inputs="):
+        nbcontainer.map("busybox", ["cat"], inputs)
+
+
+@pytest.mark.usefixtures("default")
 def test_a_bad_input_is_an_error_in_its_place() -> None:
     """An input that a command cannot read, or that cannot be pickled, loses no other item."""
     found = list(nbcontainer.map("busybox", ["cat"], ["a", 5, "\ud800", b"b"]))

@@ -332,6 +332,11 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     },
     "exec": {
         **_LATEST,
+        **_same(
+            "a command of a notebook has no terminal and no input",
+            "use `nbcontainer exec -it NAME COMMAND` in a terminal, or a cell with --name NAME",
+            *("-i", "--interactive", "-t", "--tty"),
+        ),
         **_same("a command ends with the cell or the terminal that runs it", _REMOVE, "-d", "--detach"),
         "--privileged": Answer("a command has the capabilities of the container", "start that with --cap-add"),
         "--detach-keys": Answer("a command is not detached"),

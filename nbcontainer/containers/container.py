@@ -45,6 +45,7 @@ from nbcontainer.errors import (
 from nbcontainer.oci.documents import Image
 from nbcontainer.store.atomic_files import sync_directory
 from nbcontainer.store.errors import store_error, store_errors
+from nbcontainer.store.locks import Wait
 
 
 class Container:
@@ -157,10 +158,11 @@ class Container:
         return index.recall(f"image {digest}", lambda: index.read_image(digest)).named(self.record.image)
 
     @contextlib.contextmanager
-    def use(self, *, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    def use(self, *, wait: Wait | None = None) -> Iterator[None]:
         """Hold the container's lock, and read its newest record. Raises `ContainerBusy`, `ContainerNotFound`.
 
-        If another cell runs in the container, `wait` is called, and this waits for the end of that cell.
+        If another cell runs in the container, `wait` is called, and this waits for the end of that cell, as
+        `lock_in_place` does.
         """
         if self.anonymous:
             if self.saved:

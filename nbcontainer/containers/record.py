@@ -30,10 +30,11 @@ from nbcontainer.store.locks import lock_in_place
 from nbcontainer.store.modes import keep_open
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from nbcontainer.containers.history.volume_states import VolumeState
     from nbcontainer.store.layout import Store
+    from nbcontainer.store.locks import Wait
 
 __all__ = ["CellRecord", "Record"]
 
@@ -368,10 +369,10 @@ def not_found(name: str) -> ContainerNotFound:
 
 
 @contextlib.contextmanager
-def locked(path: Path | str, wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(path: Path | str, wait: Wait | None = None) -> Iterator[None]:
     """Hold the lock in a container's directory (host). Raises `ContainerBusy`, `ContainerNotFound`.
 
-    With `wait`, call that if another process or thread holds it, and wait until it is free.
+    With `wait`, call that if another process or thread holds it, and wait until it is free, as `lock_in_place` does.
     """
     try:
         fd = lock_in_place(f"{path}/lock", wait)

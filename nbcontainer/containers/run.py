@@ -225,8 +225,8 @@ def _copy_on_write(engine: Engine, container: Container, request: Request) -> Co
     return CowVolumes(engine, container, volumes, own_ids=not options.host_userns)
 
 
-def _announce_wait(engine: Engine, container: Container, streams: Streams) -> None:
-    """Say that the cell waits for the one that runs in its container.
+def _announce_wait(engine: Engine, container: Container, streams: Streams) -> Callable[[], None] | None:
+    """Say that the cell waits for the one that runs in its container; return what ends the wait (`Streams`).
 
     Raises `ContainerBusy` if that is a kernel, a live container or a job, which may run until it is stopped.
     """
@@ -236,6 +236,7 @@ def _announce_wait(engine: Engine, container: Container, streams: Streams) -> No
         raise ContainerBusy(problem, hint=f"stop it first: `%container stop {container.name}`")
     say = streams.on_wait or streams.notify
     say(f"waiting for the cell that runs in container '{container.name}', here or in another notebook")
+    return streams.check_wait
 
 
 def _prewarm_like(engine: Engine, container: Container, cell: Cell) -> None:

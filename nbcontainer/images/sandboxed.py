@@ -133,6 +133,15 @@ def copy_files(
     return reading.copy_files(_root(), paths, files[0], limit)
 
 
+def is_directory(files: Sequence[int], _: Progress, *, path: str) -> bool:
+    """Return whether there is a directory at `path` in the root. Raises `ValueUnavailable` if there is nothing."""
+    top = sending.opened_top(_root(), path, follow=True)
+    try:
+        return stat.S_ISDIR(os.fstat(top).st_mode)
+    finally:
+        os.close(top)
+
+
 def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int) -> None:
     """See `nbcontainer.images.single_files.writing.write_file`: the root is the tree, and files[0] the source."""
     writing.write_file(_root(), path, files[0], mode)

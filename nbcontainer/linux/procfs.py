@@ -203,13 +203,24 @@ _LISTEN = "0A"
 """The state of a socket that listens, in hexadecimal (include/net/tcp_states.h)."""
 
 
-def listening_ports(pid: int) -> set[int]:
-    """Return the TCP ports on which programs listen in the network of a process (proc_pid_net(5))."""
-    found = set()
+def listening_sockets(pid: int) -> dict[int, set[int]]:
+    """Return the inodes of the sockets that listen in the network of a process, by TCP port (proc_pid_net(5))."""
+    found: dict[int, set[int]] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTEN:
-                    found.add(int(fields[1].rpartition(":")[2], 16))
+                    found.setdefault(int(fields[1].rpartition(":")[2], 16), set()).add(int(fields[9]))
+    return found
+
+
+def sockets_of(pid: int) -> set[int]:
+    """Return the inodes of the sockets that a process has open (proc_pid_fd(5)). Raises `OSError`."""
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names are enough
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115
+            if target.startswith("socket:["):
+                found.add(int(target[8:-1]))
     return found

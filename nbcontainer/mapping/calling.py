@@ -13,7 +13,7 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
 from nbcontainer.mapping import portable_image, progress_report
 from nbcontainer.mapping.mapped import Mapped
-from nbcontainer.mapping.submitting import submitter
+from nbcontainer.mapping.submitting import check_executor, submitter
 from nbcontainer.mapping.tasks import Work, command_of
 from nbcontainer.oci.documents import Image
 from nbcontainer.runs.calls import image_word
@@ -57,6 +57,7 @@ def map(  # noqa: A001 - as in concurrent.futures
     """
     if isinstance(inputs, str | bytes):
         raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{inputs!r}]")
+    check_executor(executor)
     _check(workers, timeout, retries)
     words, function = command_of(command)
     engine = default_engine()

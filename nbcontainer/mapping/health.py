@@ -10,7 +10,7 @@ from nbcontainer.commands.doctor.examination import examine
 from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import StoreError
-from nbcontainer.mapping.submitting import is_dask
+from nbcontainer.mapping.submitting import check_executor, is_dask
 from nbcontainer.mapping.worker import describe
 from nbcontainer.rendering.fields import Sign, State
 from nbcontainer.rendering.table import Table
@@ -54,6 +54,7 @@ def doctor(executor: concurrent.futures.Executor | None = None) -> Table:
     >>> doctor(ProcessPoolExecutor(1)).ok
     True
     """
+    check_executor(executor)
     found = {"this machine": examine_worker()} if executor is None else _of_workers(executor)
     ours = describe()
     checks = [check for worker, facts in found.items() for check in _checks(worker, facts, ours)]

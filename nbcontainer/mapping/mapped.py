@@ -112,6 +112,10 @@ class Mapped(Iterator[Answer]):
             self.close()
             raise
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else self._report.line(len(self._on_way), "")
+        return f"<Mapped: {state}>"
+
     def __iter__(self) -> Mapped:
         return self
 

@@ -99,7 +99,8 @@ class ThreadSubmitter:
         if self._own is not None:
             self._own.shutdown(wait=True, cancel_futures=True)
         else:
-            concurrent.futures.wait(futures)
+            # One that was cancelled ends when a thread of the pool comes to it, which others may keep busy.
+            concurrent.futures.wait([one for one in futures if not one.cancelled()])
 
 
 class ProcessSubmitter:
@@ -179,6 +180,15 @@ class DaskSubmitter(ProcessSubmitter):
         self._scattered.clear()
         if self._client.status == "running":
             self._client.unsubscribe_topic(topic(self.lifeline))
+
+
+def check_executor(executor: object) -> None:
+    """Raise `TypeError` if this is not an executor; None, which is a pool of threads, is one."""
+    if executor is None or isinstance(executor, concurrent.futures.Executor):
+        return
+    name = f"the class {executor.__name__}" if isinstance(executor, type) else type(executor).__name__
+    advice = ": write executor=client.get_executor()" if hasattr(executor, "get_executor") else ""
+    raise TypeError(f"executor must be a concurrent.futures.Executor, not {name}{advice}")
 
 
 def submitter(executor: concurrent.futures.Executor | None, workers: int | None) -> Submitter:

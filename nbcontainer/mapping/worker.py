@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer._version import __version__
@@ -105,6 +106,9 @@ class _Item:
         else:
             data, command = Data(None, function_inputs(task), output=True), function_command(word)
         request = request_in(word, command, None, data, options, variables=False)
+        if task["function"] is not None:  # the image's entrypoint is for its own program
+            process = replace(request.options.process, entrypoint="")
+            request = replace(request, options=replace(request.options, process=process))
         kept = _Output()
         return Call(
             request,
@@ -137,7 +141,7 @@ class _Item:
             self._value = exchange.raw("value", FILES_LIMIT)
         for path in filter(_in_output, self._task["files"]):
             try:
-                self._files[path] = exchange.bytes_of(path, FILES_LIMIT)
+                self._files |= exchange.files_at(path, FILES_LIMIT)
             except ValueUnavailable:
                 if outcome.ok:
                     raise
@@ -158,7 +162,7 @@ class _Output:
 
 
 def _in_output(path: str) -> bool:
-    return path.startswith("/out/")
+    return path == "/out" or path.startswith("/out/")
 
 
 def _files_of(container: Container, paths: list[str], *, needed: bool) -> dict[str, bytes]:

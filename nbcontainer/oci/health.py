@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import ImageConfig
 
 _BILLION = 10**9
-_MOST = 10**7 * _BILLION
+_LEAST, _MOST = 10**6, 10**7 * _BILLION
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|ms|s|m|h)", re.ASCII)
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": _BILLION, "m": 60 * _BILLION, "h": 3600 * _BILLION}
 _TIMES = {
@@ -70,23 +70,29 @@ def check_of(config: ImageConfig) -> HealthCheck | None:
 
 def _seconds(values: dict[str, Any], name: str, default: float) -> float:
     number = values.get(name)
-    return number / _BILLION if type(number) is int and 10**6 <= number <= _MOST else default
+    return number / _BILLION if type(number) is int and _LEAST <= number <= _MOST else default
 
 
 def with_check(config: ImageConfig, text: str) -> dict[str, Any]:
     """Return the field Healthcheck after HEALTHCHECK with this text. Raises `UsageError`."""
-    if text.upper() == "NONE":
+    if text.strip().upper() == "NONE":
         return {"Test": ["NONE"]}
     values: dict[str, Any] = {}
-    head, _, rest = text.partition(" ")
+    head, rest = _first_word(text)
     while head.startswith("--"):
         name, _, value = head.partition("=")
         values[_TIMES.get(name, "Retries")] = _retries(value) if name == "--retries" else _nanoseconds(name, value)
-        head, _, rest = rest.strip().partition(" ")
+        head, rest = _first_word(rest)
     if head.upper() != "CMD" or not rest.strip():
         hint = "write HEALTHCHECK [--interval=30s] CMD COMMAND, or HEALTHCHECK NONE"
         raise UsageError(f"invalid HEALTHCHECK {text!r}", hint=hint)
     return {"Test": _test(rest.strip()), **values}
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """Return the first word of a text, and the rest."""
+    head, *rest = text.split(maxsplit=1) or [""]
+    return head, rest[0] if rest else ""
 
 
 def _test(text: str) -> list[str]:
@@ -111,7 +117,16 @@ def _nanoseconds(name: str, text: str) -> int:
     if name not in _TIMES:
         hint = f"use one of {', '.join(_TIMES)}, --retries"
         raise UsageError(f"unknown option {name!r} in HEALTHCHECK", hint=hint)
+    if (found := nanoseconds(text)) is None:
+        raise UsageError(f"invalid time {text!r} for {name} in HEALTHCHECK", hint="write it as in 30s or 1m30s")
+    if 0 < found < _LEAST:
+        raise UsageError(f"invalid time {text!r} for {name} in HEALTHCHECK", hint="write 1ms or more")
+    return min(_MOST, found)
+
+
+def nanoseconds(text: str) -> int | None:
+    """Return a duration as Go writes it, as in `1m30s` or `500ms`, in nanoseconds; None for anything else."""
     parts = [(float(number), unit) for number, unit in _DURATION.findall(text)]
     if not parts or "".join(found[0] for found in _DURATION.finditer(text)) != text:
-        raise UsageError(f"invalid time {text!r} for {name} in HEALTHCHECK", hint="write it as in 30s or 1m30s")
-    return min(_MOST, round(sum(number * _UNITS[unit] for number, unit in parts)))
+        return None
+    return round(sum(number * _UNITS[unit] for number, unit in parts))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from nbcontainer.runs.calls import Runner
     from nbcontainer.runs.results import Result
 
-_GRACE = 2.0  # seconds for it to end by its stop signal, as with `%container stop`
+STOP_GRACE = 2.0
+"""Seconds for it to end by its stop signal, as with `%container stop`."""
 
 
 class BackgroundRun:
@@ -51,8 +52,3 @@ class BackgroundRun:
         self.job.wait(timeout)
         assert self._result is not None
         return self._result
-
-    def stop(self) -> None:
-        """End it, and wait for its end."""
-        if self.running:
-            self.job.stop(_GRACE)

@@ -127,6 +127,10 @@ class Call:
         self.on_start: Callable[[], None] | None = None
         self._lock = threading.RLock()  # a finalizer may call `stop` inside one of these methods
 
+    def describe(self) -> str:
+        """Return where it runs, as a phrase."""
+        return f"a run in {self._request.name or self._request.image}"
+
     def _collector(self, parts: list[bytes]) -> Sink:
         limit = self._limit
         if limit is None:
@@ -157,7 +161,7 @@ class Call:
             return Result(container, outcome, out, err, values)
 
     def _connect(self, streams: Streams, exchange: Exchange | None) -> None:
-        streams.on_follow = self._watch
+        streams.on_follow, streams.check_wait = self._watch, self._check_wait
         if exchange is not None:
             mounts = self._request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
@@ -175,6 +179,10 @@ class Call:
 
     def _check(self, _: State) -> None:
         """Take a state of a transfer, which ends here if the run was stopped."""
+        if self._stopped:
+            raise Cancelled
+
+    def _check_wait(self) -> None:
         if self._stopped:
             raise Cancelled
 

@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.copying import trees
-from nbcontainer.containers.copying.single_file import copy_of, read_file, write_file
+from nbcontainer.containers.copying.single_file import LIMIT, copy_of, read_file, write_file
 from nbcontainer.errors import ValueUnavailable
+from nbcontainer.images import sandboxed
 from nbcontainer.oci.reference import host_path
 from nbcontainer.store.outputs import replacing
 
@@ -33,9 +34,49 @@ def get(container: Container, path: str, target: str | Path | None) -> bytes:
         trees.copy_out(trees.of_stopped(container), path, trees.HostPath.of(str(target)), store)
         return b""
     if target is not None:
-        with replacing(store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
-            file.write(data)
+        _write(store, data, target)
     return data
+
+
+def get_from_running(store: Store, caller: Caller, name: str, path: str, target: str | Path | None) -> bytes:
+    """Do what `get` does with the container `name` that runs: `caller` calls a function inside.
+
+    The container may keep what it is given, so it is given a pipe, as by `cp`, and no file of the host. Raises as `get`
+    and `caller`.
+    """
+    if caller(sandboxed.is_directory, [], path=trees.check(path)):
+        if target is None:
+            hint = "name a file, or give a target for the directory"
+            raise ValueUnavailable(f"{path} in container '{name}' is a directory", hint=hint)
+        trees.copy_out(caller, path, trees.HostPath.of(str(target)), store)
+        return b""
+    place = store.path / "tmp" / store.unique()
+    try:
+        trees.copy_out(caller, path, trees.HostPath(place), store, follow=True)
+        data = _content(place, f"{path} in container '{name}'")
+    finally:
+        place.unlink(missing_ok=True)
+    if target is not None:
+        _write(store, data, target)
+    return data
+
+
+def _content(place: Path, what: str) -> bytes:
+    """Return the content of a copy. Raises `ValueUnavailable` if it is not that of a file, or too large."""
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise ValueUnavailable(f"{what} is not a regular file", hint="check the path") from None
+    with os.fdopen(fd, "rb") as file:
+        data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise ValueUnavailable(f"{what} has more than {LIMIT >> 20} MiB", hint="give a target, or use a volume")
+    return data
+
+
+def _write(store: Store, data: bytes, target: str | Path) -> None:
+    with replacing(store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
+        file.write(data)
 
 
 def put(store: Store, caller: Caller, source: bytes | str | Path, path: str) -> None:

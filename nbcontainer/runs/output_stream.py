@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from nbcontainer.errors import CellFailed, ContainerError
-from nbcontainer.runs.calls import Call
+from nbcontainer.runs.calls import Call, Cancelled
 from nbcontainer.runs.results import Result
 
 Sink = Callable[[bytes], None]
@@ -68,6 +68,9 @@ class OutputStream:
             target=_work, args=(self._call, self._queue, check), name="nbcontainer-run", daemon=True
         )
         self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<OutputStream of {self._call.describe()}: {self._queue.describe()}>"
 
     def __iter__(self) -> OutputStream:
         return self
@@ -153,11 +156,19 @@ class _Queue:
             self.result, self._error, self._ended = result, error, True
             self._changed.notify_all()
 
+    def describe(self) -> str:
+        """Return the state of the run as a phrase."""
+        if self._closed:
+            return "closed"
+        if not self._ended:
+            return "running"
+        return "failed" if self.result is None else self.result.outcome.describe()
+
     def take_error(self) -> BaseException | None:
         """Return the error that ended the run, once; None if there is none, or if the stream was closed."""
         with self._changed:
             error, self._error = self._error, None
-            return None if self._closed and isinstance(error, CellFailed) else error
+            return None if self._closed and isinstance(error, CellFailed | Cancelled) else error
 
     def close(self) -> None:
         """Discard all events, those to come too."""

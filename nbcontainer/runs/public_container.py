@@ -23,6 +23,7 @@ from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.jobs import following
 from nbcontainer.containers.live import joining
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.snapshot import frozen_copy, held
@@ -33,7 +34,7 @@ from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
 from nbcontainer.runs import container_files
-from nbcontainer.runs.background_run import BackgroundRun
+from nbcontainer.runs.background_run import STOP_GRACE, BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.results import Result
 
@@ -172,42 +173,62 @@ class Container(base.Container):
             return self._background.job
         return cast("joining.Joinable", live) if live is not None and live.handle is not None else None
 
-    def _started(self) -> BackgroundRun:
-        if self._background is None:
-            hint = "start one with `start`"
-            raise ContainerError(f"nothing was started in container '{self.name}' by this object", hint=hint)
-        return self._background
-
     def logs(self) -> bytes:
-        """Return what the started run has written so far, to both streams; the newest 16 MiB. Raises `ContainerError`.
+        """Return what the last job has written so far, to both streams; the newest 16 MiB.
+
+        That is the run that `start` began, or a job of any process in this container. Raises `ContainerError` if there
+        was none.
 
         >>> with create("busybox").start(["echo", "hello"]) as box:
         ...     result = box.wait()
         ...     box.logs()
         b'hello\\n'
         """
-        return self._started().logs()
+        if self._background is not None:
+            return self._background.logs()
+        self._check_has_job()
+        with following.open_log(cast("Engine", self.workspace), self.name) as log:
+            return b"".join(record.data for record in log.records())
 
     def wait(self, timeout: float | None = None) -> Result:
-        """Wait for the end of the started run, and return its result, whose output is in `logs`.
+        """Wait for the end of the last job, and return its result, whose output is in `logs`.
 
-        Raises `ContainerError` if it still runs after `timeout` seconds.
+        That is the run that `start` began, or a job of any process in this container. Raises `ContainerError` if it
+        still runs after `timeout` seconds, or if there was none.
 
         >>> with create("busybox").start(script="exit 3") as box:
         ...     box.wait(timeout=60).exit_code
         3
         """
-        return self._started().wait(timeout)
+        if self._background is not None:
+            return self._background.wait(timeout)
+        self._check_has_job()
+        end = following.wait(cast("Engine", self.workspace), self.name, timeout)
+        if end.outcome is None:
+            raise ContainerError(f"the job in container '{self.name}' {end.describe()}", hint="see `logs`")
+        return Result(self, end.outcome, b"", b"")
 
-    def stop(self) -> bool:
+    def _check_has_job(self) -> None:
+        """Raise `ContainerError` for an anonymous container in which nothing was started: it is in no store."""
+        if self.anonymous and following.own_job(cast("Engine", self.workspace), self.name) is None:
+            hint = "start a job with `start`"
+            raise ContainerError(f"nothing was started in container '{self.name}'", hint=hint)
+
+    def stop(self, timeout: float = STOP_GRACE) -> bool:
         """End what runs in it, in any process; return False if nothing does. Raises `StoreError`.
+
+        What `start` began, or a job of this process, gets its stop signal, and is killed after `timeout` seconds.
 
         >>> with create("busybox") as box:
         ...     box.stop()
         False
         """
-        if self._background is not None and self._background.running:
-            self._background.stop()
+        engine = cast("Engine", self.workspace)
+        if not isinstance(timeout, int | float) or not timeout >= 0:
+            raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+        job = engine.jobs.get(self.name) if self._background is None else self._background.job
+        if job is not None and job.join(0) is False:
+            job.stop(timeout)
             return True
         while not super().stop():
             if self._free.acquire(timeout=_TURN):
@@ -218,6 +239,8 @@ class Container(base.Container):
     def get(self, path: str, target: str | Path | None = None) -> bytes:
         """Return the content of a regular file, by its absolute path in the container; while it runs, the present one.
 
+        Of what `start` began, or a job or a live container of this process, it also reads volumes and tmpfs.
+
         With `target` (host path), the file is also written there, and a directory is copied there, as `%container cp`
         does it, with empty bytes as the value. Raises `ValueUnavailable`, `UsageError`, `ImageError`.
 
@@ -227,6 +250,11 @@ class Container(base.Container):
         b'made\\n'
         """
         string("path", path)
+        running = self._running()
+        handle = None if running is None else running.handle
+        if handle is not None:
+            caller = trees.of_running(handle, self.name)
+            return container_files.get_from_running(self.workspace.store, caller, self.name, path, target)
         with self._now() as now:
             return container_files.get(now, path, target)
 

@@ -7,11 +7,19 @@ import errno
 import fcntl
 import os
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+Wait = Callable[[], Callable[[], None] | None]
+"""Called before a wait; what it returns is called meanwhile, and may end the wait by an error."""
+
+
+_TURN = 0.02  # seconds between two attempts of a wait that can be ended
 
 
 class StoreLock:
@@ -64,28 +72,38 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def lock_in_place(path: Path | str, wait: Callable[[], None] | None = None) -> int:
+def lock_in_place(path: Path | str, wait: Wait | None = None) -> int:
     """Lock the file at `path` (host) exclusively; return its descriptor, which the caller closes.
 
     A file that was renamed or removed before this had the lock is released, and the one at the path is locked. If
     another descriptor has it locked, `wait` is called once, and this waits; without `wait`, that is a
-    `BlockingIOError`. Raises `OSError`.
+    `BlockingIOError`. If `wait` returns a function, that is called again and again meanwhile, and ends the wait by an
+    error. Raises `OSError`.
     """
+    check = None
     while True:
         fd = open_lock(path)
         try:
             if not try_lock(fd):
                 if wait is None:
                     raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(path))
-                wait()
-                wait = _nothing
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                check, wait = wait() or check, _nothing
+                _wait_for(fd, check)
             if _is_at(path, fd):
                 return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _wait_for(fd: int, check: Callable[[], None] | None) -> None:
+    if check is None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return
+    while not try_lock(fd):
+        check()
+        time.sleep(_TURN)
 
 
 def _nothing() -> None:

@@ -148,10 +148,14 @@ class Exchange:
         with received.open_file(self._opened(), found, limit) as file:
             return found.partition(".")[2], file.read(limit)
 
-    def bytes_of(self, path: str, limit: int) -> bytes:
-        """Return the bytes (at most `limit`) of a file in `/out`. Raises `ValueUnavailable`, `UsageError`."""
-        with received.open_file(self._opened(), path_in_output(path, "files"), limit) as file:
-            return file.read(limit)
+    def files_at(self, path: str, limit: int) -> dict[str, bytes]:
+        """Return a file in `/out`, or all regular files below a directory there, by their paths in the container.
+
+        They have at most `limit` bytes together. Raises `ValueUnavailable`, `UsageError`.
+        """
+        below = path.rstrip("/")
+        name = "." if below == OUTPUT else path_in_output(below, "files")
+        return {f"{below}{rest}": data for rest, data in received.read_tree(self._opened(), name, limit)}
 
     def _opened(self) -> int:
         if self.directory is None:

@@ -88,6 +88,52 @@ def open_file(directory: int, name: str, limit: int = SIZE_LIMIT) -> BinaryIO:
         raise
 
 
+def read_tree(directory: int, name: str, limit: int) -> Iterator[tuple[str, bytes]]:
+    """Yield a file of `/out`, or the regular files below a directory there, in the order of their names.
+
+    Each has its path after `name`: empty for a file, `/a/b` below a directory. Links and other files there are left
+    out. Raises `ValueUnavailable` if there are more than `limit` bytes or NAMES_LIMIT names, or nothing at `name`.
+    """
+    left, seen, waiting = limit, 0, [""]
+    while waiting:
+        rest = waiting.pop()
+        try:
+            fd = openat2(directory, f"{name}{rest}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, resolve=_RESOLVE)
+        except OSError as error:
+            if rest:  # a link, a closed directory, or one that has gone
+                continue
+            problem = f"cannot read {OUTPUT}/{shown(name)}: {_reason(error)}"
+            raise ValueUnavailable(problem, hint=_HINTS.get(error.errno or 0, "")) from None
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                below = sorted(names(fd), reverse=True)
+                seen += len(below)
+                if seen > NAMES_LIMIT:
+                    problem = f"{OUTPUT} has more than {NAMES_LIMIT} names"
+                    raise ValueUnavailable(problem, hint="write fewer files there, or use a volume")
+                waiting += [f"{rest}/{one}" for one in below]
+            elif stat.S_ISREG(mode):
+                data = _content(fd, name, left)
+                left -= len(data)
+                yield rest, data
+            elif not rest:
+                problem = f"cannot read {OUTPUT}/{shown(name)}: it is not a regular file"
+                raise ValueUnavailable(problem, hint="let the cell write a file")
+        finally:
+            os.close(fd)
+
+
+def _content(fd: int, name: str, limit: int) -> bytes:
+    """Return the content of an open regular file. Raises `ValueUnavailable` if it has more than `limit` bytes."""
+    with open(fd, "rb", closefd=False) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        problem = f"cannot read {OUTPUT}/{shown(name)}: the files are too large together"
+        raise ValueUnavailable(problem, hint="write less, or write it to a volume (-v) instead")
+    return data
+
+
 def read(directory: int, name: str, limit: int = SIZE_LIMIT) -> Any:
     """Return the Python value of a file of `/out`: by the codec of its suffix, else as bytes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from nbcontainer.containers.jobs.following import list_jobs
 from nbcontainer.containers.jobs.job import Health
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
+from nbcontainer.containers.options import RunOptions, run_options
 from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.sandbox.networking import Network
 from tests.running import DEADLINE, run_script
 
 if TYPE_CHECKING:
@@ -46,6 +49,10 @@ def checked(engine: Engine) -> str:
     commit(made, "checked", changes=["HEALTHCHECK --interval=50ms --retries=2 CMD test -e /ready"])
     made.remove()
     return "checked"
+
+
+def options(**fields: Any) -> RunOptions:
+    return run_options(fields)
 
 
 def test_a_port_is_awaited(engine: Engine, job: Callable[..., Job]) -> None:
@@ -109,6 +116,24 @@ def test_health_can_be_awaited(engine: Engine, job: Callable[..., Job]) -> None:
     commit(made, "well", changes=["HEALTHCHECK --interval=50ms CMD true"])
     made.remove()
     assert job("exec sleep 1000", "healthy", image="well").health == Health.HEALTHY
+
+
+def test_an_unhealthy_job_is_not_awaited(job: Callable[..., Job], checked: str) -> None:
+    """When the check has failed as often as it may, that is an error, and the job ends."""
+    with pytest.raises(ContainerError, match="job 'slow' is unhealthy; see `%container logs slow`"):
+        job("echo up; exec sleep 1000", "healthy", image=checked)
+    job("true", image=checked)
+
+
+def test_a_port_of_another_program_is_not_the_jobs(engine: Engine, job: Callable[..., Job]) -> None:
+    """In a network that a job shares, only its own sockets count."""
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
+        taken, port = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        with pytest.raises(ContainerError, match=f"ended before it listened on port {taken}"):
+            job("sleep 0.1; exit 3", str(taken), options=options(network=Network.HOST))
+        script = f"sleep 0.2; mkdir /www; exec httpd -f -p 127.0.0.1:{port} -h /www"
+        assert job(script, str(port), options=options(network=Network.HOST)).age >= 0.2
 
 
 def test_an_image_without_a_check_cannot_be_awaited(job: Callable[..., Job]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,10 +11,12 @@ from typing import TYPE_CHECKING
 from nbcontainer.commands.command import Verb
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.options.limits import parse_seconds
+from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views.job_views import JobEnds, JobRow, LogOutput, Piece, job_list
 from nbcontainer.containers.jobs import following
 from nbcontainer.containers.jobs.log import LogStream
 from nbcontainer.errors import UsageError
+from nbcontainer.oci.health import nanoseconds
 from nbcontainer.rendering.quantities import seconds_of
 
 if TYPE_CHECKING:
@@ -21,9 +25,13 @@ if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.jobs.following import JobFacts
     from nbcontainer.containers.jobs.log import LogRecord
-    from nbcontainer.containers.jobs.log_reader import JobEnd, LogReader
+    from nbcontainer.containers.jobs.log_reader import JobEnd
 
 _BILLION = 10**9
+_UNIX_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+_MIDNIGHT = "YYYY-MM-DDT00:00:00Z"
+_CUT_SHORT = (len("YYYY-MM-DD"), len("YYYY-MM-DDTHH:MM"))
+"""Lengths of times that leave something out: the rest is midnight's."""
 
 
 def _jobs(call: Invocation) -> View:
@@ -49,11 +57,16 @@ def _row(facts: JobFacts) -> JobRow:
 def _wait(call: Invocation) -> View:
     timeout = parse_seconds(call.words.one("timeout"))
     deadline = None if timeout is None else time.monotonic() + timeout
-    ends: dict[str, JobEnd] = {}
-    for name in call.words.operands:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ends[name] = following.wait(call.engine, name, left)
-    return JobEnds({name: (end.describe(), end.outcome) for name, end in ends.items()})
+    names = call.words.operands
+    raise_first(tried(names, lambda name: following.open_log(call.engine, name).close())[1])  # before anything waits
+
+    def wait(name: str) -> JobEnd:
+        return following.wait(call.engine, name, None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    ends, errors = tried(names, wait)
+    found = JobEnds({name: (end.describe(), end.outcome) for name, end in ends})
+    raise_first(errors, str(found).replace("\n", "; "))
+    return found
 
 
 def _logs(call: Invocation) -> View:
@@ -62,24 +75,25 @@ def _logs(call: Invocation) -> View:
     since, until = (_moment(words.one(option), f"--{option}") for option in ("since", "until"))
     tail = _lines(words.one("tail", "all"))
     log = following.open_log(call.engine, name)
-    alive = following.runs(call.engine, name)
+    runs = following.runs(call.engine, name)
 
     def pieces() -> Iterator[Piece]:
         with log:
             past = [record for record in log.records() if since <= record.time <= until]
             chosen = past if tail is None else last_lines(past, tail)
-            yield from _shown(chosen, log, stamped=words.has("timestamps"), alive=alive if follow else None)
+            more = log.follow(lambda: time.time_ns() <= until and runs()) if follow else ()
+            wanted = (record for record in more if since <= record.time <= until)
+            yield from _shown(itertools.chain(chosen, wanted), stamped=words.has("timestamps"))
 
     return LogOutput(pieces(), follow=follow, inert=log.inert)
 
 
-def _shown(past: list[LogRecord], log: LogReader, *, stamped: bool, alive: object) -> Iterator[Piece]:
-    """Yield the pieces of the records that are there, and with `alive` of those to come."""
+def _shown(records: Iterable[LogRecord], *, stamped: bool) -> Iterator[Piece]:
+    """Yield the pieces of records."""
     stamps = {stream: Stamped() for stream in LogStream}
-    for records in (past, log.follow(alive) if callable(alive) else ()):
-        for record in records:
-            data = stamps[record.stream].with_times(record) if stamped else record.data
-            yield Piece(data, error=record.stream is LogStream.ERR)
+    for record in records:
+        data = stamps[record.stream].with_times(record) if stamped else record.data
+        yield Piece(data, error=record.stream is LogStream.ERR)
 
 
 class Stamped:
@@ -124,17 +138,21 @@ def last_lines(records: Iterable[LogRecord], number: int) -> list[LogRecord]:
 
 
 def _moment(text: str, option: str) -> float:
-    """Return a time in nanoseconds since 1970: a time in RFC 3339, or that many seconds ago, as in `10m`."""
+    """Return a time in nanoseconds since 1970, from one of the forms of `docker logs`.
+
+    A time ago, as in `10m` or `1m30s`; a time or a date, in UTC unless it says otherwise; or seconds since 1970.
+    """
     if not text:
         return 0.0 if option == "--since" else float("inf")
-    if (found := seconds_of(text)) is not None:
+    if (ago := nanoseconds(text)) is not None:
+        return time.time_ns() - ago
+    if _UNIX_TIME.fullmatch(text):
+        return float(text) * _BILLION
+    whole = f"{text}{_MIDNIGHT[len(text) :]}" if len(text) in _CUT_SHORT else text
+    if (found := seconds_of(whole)) is not None:
         return found * _BILLION
-    try:
-        ago = parse_seconds(text)
-    except UsageError:
-        hint = "write a time ago, as in 10m, or a time as in 2026-01-02T03:04:05Z"
-        raise UsageError(f"invalid time '{text}' for {option}", hint=hint) from None
-    return (time.time() - (ago or 0.0)) * _BILLION
+    hint = "write a time ago, as in 10m, or a time as in 2026-01-02T03:04:05Z"
+    raise UsageError(f"invalid time '{text}' for {option}", hint=hint)
 
 
 def _lines(text: str) -> int | None:

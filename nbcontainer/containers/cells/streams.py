@@ -49,7 +49,8 @@ class Streams:
     sinks for more descriptors. With `values`, `on_values` gets descriptors of the files of `/in` and of `/out`, and
     closes them; the cell starts when it returns. If the run is explained, `on_explained` gets how, first what was done
     ahead of the cell and then the whole. `on_notice` gets lines about the run that the container did not write, and
-    `on_wait` the line that says why it has to wait. `on_cached` gets the line that says that the output is a kept one.
+    `on_wait` the line that says why it has to wait; `check_wait` is called meanwhile, and ends the wait by an error.
+    `on_cached` gets the line that says that the output is a kept one.
     `values_digest` returns a digest of the files of `/in`, and `on_output` gets the kept files of `/out`. `lasting` is
     given for a program that runs more than the request's own text. `on_glance` is called every GLANCE seconds while the
     cell runs. With `on_began`, other processes can join the container, and it is called when the program runs. `log` is
@@ -70,6 +71,7 @@ class Streams:
     on_notice: Callable[[str], None] | None = None
     lasting: Lasting | None = None
     on_wait: Callable[[str], None] | None = None
+    check_wait: Callable[[], None] | None = None
     display: DisplayListener | None = None
     on_glance: Callable[[], None] | None = None
     on_began: Callable[[], None] | None = None

@@ -174,7 +174,8 @@ class Job:
         with contextlib.suppress(OSError):
             if self._log is not None:
                 self._log.close(self.outcome, "" if self.outcome is not None else self._problem())
-        self.engine.live.pop(self.name, None)
+        if self.engine.live.get(self.name) is self:  # one that was refused has the name of the job that runs
+            del self.engine.live[self.name]
         with self._changed:
             self.ended = time.time()
             if self._pidfd >= 0:

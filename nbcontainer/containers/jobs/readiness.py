@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
-from nbcontainer.linux.procfs import listening_ports
+from nbcontainer.linux.procfs import descendants, listening_sockets, sockets_of
+from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,12 +54,16 @@ class Awaited:
 
 
 def wait_until_ready(job: Job, awaited: Awaited) -> None:
-    """Wait until a job is ready. Raises `ContainerError` if it ends before, and `UsageError` without a health check."""
+    """Wait until a job is ready.
+
+    Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, and `UsageError` without
+    a health check.
+    """
     if not awaited.port and not awaited.text and job.health is Health.NONE:
         hint = "write a port, or a text of the output"
         raise UsageError(f"the image of container '{job.name}' has no HEALTHCHECK", hint=hint)
+    hint = f"see `%container logs {job.name}`"
     if not _ready(job, awaited)():
-        hint = f"see `%container logs {job.name}`"
         raise ContainerError(f"job '{job.name}' ended before it {awaited.describe()}: {job.describe()}", hint=hint)
 
 
@@ -67,7 +73,7 @@ def _ready(job: Job, awaited: Awaited) -> Callable[[], bool]:
         return lambda: _has_written(job, awaited.text)
     if awaited.port:
         return lambda: _await(job, lambda: _listens(job, awaited.port))
-    return lambda: _await(job, lambda: job.health is Health.HEALTHY)
+    return lambda: _await(job, lambda: _is_healthy(job))
 
 
 def _await(job: Job, ready: Callable[[], bool]) -> bool:
@@ -77,9 +83,30 @@ def _await(job: Job, ready: Callable[[], bool]) -> bool:
     return True
 
 
+def _is_healthy(job: Job) -> bool:
+    """Return whether the health check passed. Raises `ContainerError` if it has failed too often."""
+    if job.health is Health.UNHEALTHY:
+        hint = f"see `%container logs {job.name}`, and the HEALTHCHECK of its image"
+        raise ContainerError(f"job '{job.name}' is unhealthy", hint=hint)
+    return job.health is Health.HEALTHY
+
+
 def _listens(job: Job, port: int) -> bool:
+    """Return whether a process of the job listens. In a network that it shares, others may listen on the same port."""
     handle = job.handle
-    return handle is not None and port in listening_ports(handle.pid)
+    if handle is None:
+        return False
+    sockets = listening_sockets(handle.pid).get(port, set())
+    networking = job.options.networking
+    if not sockets or (networking.network != Network.HOST and not networking.joined):
+        return bool(sockets)
+    return any(sockets & _sockets(pid) for pid in descendants(handle.pid))
+
+
+def _sockets(pid: int) -> set[int]:
+    with contextlib.suppress(OSError):  # it has just ended
+        return sockets_of(pid)
+    return set()
 
 
 def _has_written(job: Job, text: bytes) -> bool:

@@ -163,6 +163,69 @@ def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
         assert not box.stop()
 
 
+def test_a_start_that_is_refused_leaves_the_job_that_runs(engine: Engine, name: str) -> None:
+    """A second start is refused, and the first one can still be joined, shares its network, and ends with a signal."""
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        box.start(script="trap 'echo saved > /saved; exit 5' TERM; echo up; while :; do sleep 0.01; done")
+        for one in (box, nbcontainer.get(name, engine=engine)):
+            with pytest.raises(ContainerBusy):
+                one.start(["true"])
+        assert engine.live[name].handle is not None
+        assert nbcontainer.get(name, engine=engine).exec(["cat", "/proc/1/comm"]).text == "nbcontainer-ini\n"
+        assert nbcontainer.run("busybox", ["true"], network=f"container:{name}", engine=engine).ok
+        assert box.stop(timeout=60)
+        assert box.run(["cat", "/saved"]).text == "saved\n"
+
+
+def test_another_object_has_the_logs_and_the_end_of_a_job(engine: Engine, name: str) -> None:
+    """What `get` returns knows the job of the container, whoever has started it, while it runs and afterwards."""
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        other = nbcontainer.get(name, engine=engine)
+        with pytest.raises(ContainerError, match="has no log"):
+            other.logs()
+        with pytest.raises(ContainerError, match="has no log"):
+            other.wait()
+        box.start(script="echo up; until [ -e /go ]; do sleep 0.01; done; exit 3")
+        while not other.logs():
+            pass
+        with pytest.raises(ContainerError, match=r"still runs after 0\.01 s"):
+            other.wait(timeout=0.01)
+        box.put(b"", "/go")
+        assert other.wait().exit_code == 3
+        assert (other.logs(), nbcontainer.get(name, engine=engine).logs()) == (b"up\n", b"up\n")
+
+
+@pytest.mark.parametrize("bad", [-1, "soon", float("nan")])
+def test_a_stop_without_a_time_is_refused(engine: Engine, bad: Any) -> None:
+    """The seconds until it is killed are a number that is not negative."""
+    with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(UsageError, match="invalid timeout"):
+        box.stop(timeout=bad)
+
+
+def test_files_come_out_of_a_running_container(engine: Engine, tmp_path: Path) -> None:
+    """What `put` wrote there is read again: also in a tmpfs or a volume. Links stay inside."""
+    (tmp_path / "data").mkdir(mode=0o777)
+    (tmp_path / "data").chmod(0o777)
+    (tmp_path / "secret").write_text("secret")
+    script = f"ln -s {tmp_path}/secret /leak; ln -s /dev/shm/f /link; mkfifo /fifo; mkdir /d; echo 1 >/d/a; echo up"
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(script=f"{script}; sleep 1000", volumes=[f"{tmp_path}/data:/data"])
+        while not box.logs():
+            pass
+        before = set((engine.store.path / "tmp").iterdir())
+        for path in ("/dev/shm/f", "/data/f", "/f"):
+            box.put(b"x" * 100_000, path)
+            assert box.get(path, tmp_path / "copy") == b"x" * 100_000
+            assert (tmp_path / "copy").read_bytes() == b"x" * 100_000
+        assert box.get("/link") == b"x" * 100_000
+        for path in ("/leak", "/fifo", "/d", "/nowhere"):
+            with pytest.raises(ValueUnavailable):
+                box.get(path)
+        assert box.get("/d", tmp_path / "copied") == b""
+        assert (tmp_path / "copied" / "a").read_text() == "1\n"
+        assert [path for path in (engine.store.path / "tmp").iterdir() if path.is_file() and path not in before] == []
+
+
 def test_a_wait_may_be_as_long_as_one_likes(engine: Engine) -> None:
     """A time that Python's own waits refuse is like none."""
     with nbcontainer.create("busybox", engine=engine).start(script="sleep 0.1; exit 3") as box:

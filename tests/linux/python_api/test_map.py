@@ -107,6 +107,63 @@ def test_files_come_back() -> None:
 
 
 @pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("wanted", ["/out", "/out/", "/out/d", "/out/d/"])
+def test_directories_of_the_output_come_back(wanted: str) -> None:
+    """A directory in /out, or all of it, gives the regular files below it; links and pipes there are left out."""
+    script = "mkdir -p /out/d/e; echo 1 >/out/d/a; echo 2 >/out/d/e/b; ln -s /etc/passwd /out/d/l; mkfifo /out/d/f"
+    (found,) = nbcontainer.map("busybox", ["sh", "-c", f"{script}; echo done"], [""], files=[wanted])
+    assert isinstance(found, Result)
+    assert found.text == "done\n"
+    assert found.files == {"/out/d/a": b"1\n", "/out/d/e/b": b"2\n"}
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("wanted", ["/out/none", "/out/pipe", "/out/link"])
+def test_what_is_not_in_the_output_is_an_error(wanted: str) -> None:
+    """A missing file, a pipe and a link are named; so is a file that is too large."""
+    script = "mkfifo /out/pipe; ln -s /etc/passwd /out/link"
+    (found,) = nbcontainer.map("busybox", ["sh", "-c", script], [""], files=[wanted])
+    assert isinstance(found, ValueUnavailable)
+    assert wanted in str(found)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_function_runs_in_an_image_with_an_entrypoint(default: Engine) -> None:
+    """The entrypoint is for the image's own program."""
+    made = nbcontainer.create("host", engine=default)
+    with made:
+        made.run(["true"])
+        made.commit("with-entrypoint", changes=['ENTRYPOINT ["/bin/false"]'])
+    (found,) = nbcontainer.map("with-entrypoint", lambda value: value + 1, [1])
+    assert isinstance(found, Result), found
+    assert found.value == 2
+    nbcontainer.remove_image("with-entrypoint", engine=default)
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("executor", ["threads", concurrent.futures.ThreadPoolExecutor, 4])
+def test_what_is_not_an_executor_is_refused(executor: Any) -> None:
+    """By `map` and by `doctor`, before anything is sent."""
+    with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor, not "):
+        nbcontainer.map("busybox", ["true"], [""], executor=executor)
+    with pytest.raises(TypeError, match=r"executor must be a concurrent\.futures\.Executor, not "):
+        nbcontainer.doctor(executor)
+
+
+@pytest.mark.usefixtures("default")
+def test_the_end_of_a_map_does_not_wait_for_other_work_of_its_executor() -> None:
+    """Items that a busy pool has not begun are dropped."""
+    busy = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(busy.wait)
+        results = nbcontainer.map("busybox", ["true"], ["", ""], executor=pool)
+        assert repr(results) == "<Mapped: map busybox  0 of 2, 2 on their way>"
+        results.close()
+        assert repr(results) == "<Mapped: closed>"
+        busy.set()
+
+
+@pytest.mark.usefixtures("default")
 def test_a_function_runs_inside() -> None:
     """A closure gets its input inside the container, and its value comes back with its type."""
     factor = 3

@@ -148,6 +148,37 @@ def test_a_cancellation_ends_the_container(engine: Engine) -> None:
     assert all_dead(asyncio.run(cancelled()), 0.5)
 
 
+def test_a_cancellation_ends_the_wait_for_a_container(engine: Engine, name: str) -> None:
+    """A run that waits for another cell in its container is over at once: its own has not started."""
+    mark = marker()
+
+    async def cancelled(first: Any) -> None:
+        task = asyncio.create_task(
+            nbcontainer.run_async(name=name, command=["true"], engine=engine, stderr=said.append)
+        )
+        while not said:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert first.is_alive()
+
+    said: list[bytes] = []
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        first = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+        first.start()
+        appear(mark, 1)
+        asyncio.run(cancelled(first))
+        assert b"waiting for the cell that runs in container" in b"".join(said)
+        with nbcontainer.stream(name=name, command=["true"], engine=engine) as events:
+            assert repr(events) == f"<OutputStream of a run in {name}: running>"
+        assert list(events) == []
+        assert repr(events) == f"<OutputStream of a run in {name}: closed>"
+        assert first.is_alive()
+        box.stop()
+        first.join()
+
+
 def test_a_timeout_of_the_loop_ends_the_container(engine: Engine) -> None:
     """`asyncio.timeout` ends the run that is in it."""
     mark = marker()

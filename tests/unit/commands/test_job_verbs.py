@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from nbcontainer.commands.verbs import job_verbs
 from nbcontainer.commands.verbs.job_verbs import Stamped, last_lines
 from nbcontainer.commands.views.job_views import LogOutput, Piece
 from nbcontainer.containers.jobs.log import LogRecord, LogStream
+from nbcontainer.errors import UsageError
 
 
 def records(*parts: bytes) -> list[LogRecord]:
@@ -50,3 +54,36 @@ def test_the_output_of_an_untrusted_job_controls_nothing() -> None:
     shown.clear()
     LogOutput(pieces, inert=True).write(shown.append, shown.append)
     assert shown == [b"\x1b[2Jred\n"]
+
+
+DAY = 1_767_312_000
+"""2026-01-02T00:00:00Z in seconds since 1970."""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-01-02", DAY),
+        ("2026-01-02T03:04", DAY + 3 * 3600 + 4 * 60),
+        ("2026-01-02T03:04:05", DAY + 3 * 3600 + 4 * 60 + 5),
+        ("2026-01-02T03:04:05Z", DAY + 3 * 3600 + 4 * 60 + 5),
+        ("2026-01-02T03:04:05+01:00", DAY + 2 * 3600 + 4 * 60 + 5),
+        ("1767312000", DAY),
+        ("1767312000.5", DAY + 0.5),
+        ("0", 0),
+        ("10m", 2_000_000_000 - 600),
+        ("1m30s", 2_000_000_000 - 90),
+        ("500ms", 2_000_000_000 - 0.5),
+    ],
+)
+def test_times_have_the_forms_of_docker(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time ago, a date, a time, or seconds since 1970."""
+    monkeypatch.setattr(time, "time_ns", lambda: 2_000_000_000 * 10**9)
+    assert job_verbs._moment(text, "--since") == seconds * 10**9
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "2026-01-02T", "-5m", "1h-", "9" * 30])
+def test_other_times_are_refused(text: str) -> None:
+    """The error names the option."""
+    with pytest.raises(UsageError, match="invalid time"):
+        job_verbs._moment(text, "--since")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from nbcontainer.errors import UsageError
 from nbcontainer.oci.config_changes import apply_all
 from nbcontainer.oci.documents import ImageConfig
-from nbcontainer.oci.health import HealthCheck, check_of
+from nbcontainer.oci.health import HealthCheck, check_of, with_check
 
 SECOND = 10**9
 
@@ -83,3 +84,18 @@ def test_times_that_are_not_valid_are_the_defaults(value: Any) -> None:
 def test_an_instruction_sets_the_check(instruction: str, values: dict[str, Any]) -> None:
     """`--change` takes what a Dockerfile takes."""
     assert apply_all(ImageConfig(), [instruction]).other["Healthcheck"] == values
+
+
+@pytest.mark.parametrize("text", ["none ", "\tNONE", "CMD\ttrue", "--interval=5s\tCMD  true", " CMD true"])
+def test_words_are_separated_by_any_space(text: str) -> None:
+    """As in a Dockerfile."""
+    found = with_check(ImageConfig(), text)
+    assert found["Test"] == (["NONE"] if "none" in text.lower() else ["CMD-SHELL", "true"])
+
+
+@pytest.mark.parametrize("text", ["500us", "1ns", "0.9ms"])
+def test_a_time_of_less_than_a_millisecond_is_refused(text: str) -> None:
+    """Docker refuses it, too; 0 is the default."""
+    with pytest.raises(UsageError, match="write 1ms or more"):
+        with_check(ImageConfig(), f"--interval={text} CMD true")
+    assert with_check(ImageConfig(), "--interval=0s CMD true")["Interval"] == 0

@@ -14,6 +14,10 @@ from sphinx.util.docutils import SphinxDirective
 import nbcontainer.errors
 import nbcontainer.sandbox.plan  # it imports all steps
 from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.run import RUN
+from nbcontainer.commands.verbs.debugging import DEBUG
+from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
+from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.kernel.specs.commands import VERBS as KERNEL_VERBS
 from nbcontainer.sandbox.steps.base import Language, Step, Words
 
@@ -69,6 +73,8 @@ def _cell(text: str) -> str:
 def verbs() -> str:
     """Return the help texts of all verbs as Markdown: a section for each verb."""
     commands = [("nbcontainer ", verb.command) for verb in VERBS.values()]
+    commands += [("nbcontainer ", command) for command in (RUN, PROGRAM_EXEC, DEBUG)]
+    commands += [("%container ", USE)]
     commands += [("nbcontainer kernel ", command) for command, _ in KERNEL_VERBS.values()]
     sections = ((prefix.partition(" ")[2] + command.name, command.describe(prefix)) for prefix, command in commands)
     return "\n".join(f"## {name}\n\n```text\n{help_text}\n```\n" for name, help_text in sorted(sections))

@@ -8,6 +8,7 @@ import functools
 import itertools
 import re
 import shlex
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.notebook import defaults
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
 from nbcontainer.notebook.magics import ContainerMagics
+from nbcontainer.store import layout
 from tests import documents
 from tests.benchmarks import chart
 from tests.documents import PACKAGE, PROJECT
@@ -318,3 +320,35 @@ def test_the_chart_is_that_of_the_table() -> None:
 def test_pictures_are_small() -> None:
     """No picture in docs/images has more than 150 kB."""
     assert [path.name for path in chart.IMAGES.iterdir() if path.stat().st_size > 150_000] == []
+
+
+def test_the_architecture_lists_what_is_in_the_store() -> None:
+    """Its listing has each name that the module about the store on disk has."""
+    listing = (
+        (PROJECT / "docs" / "architecture.md").read_text().partition("## The store on disk")[2].partition("## ")[0]
+    )
+    assert layout.__doc__ is not None
+    lines = [line for line in layout.__doc__.splitlines() if line.startswith("    ")]
+    names = {
+        word.partition("/")[0].rstrip(",") for line in lines for word in re.split(r" {2,}", line.strip())[0].split()
+    }
+    assert {name for name in names - {"->", ".."} if name not in listing} == set()
+
+
+def test_the_architecture_lists_the_threads() -> None:
+    """Its table has the name of each thread that the package starts."""
+    table = (PROJECT / "docs" / "architecture.md").read_text().partition("## Threads")[2].partition("## ")[0]
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    names = set(re.findall(r'(?:\bname=|thread_name_prefix=|THREAD = )"(nbcontainer-[a-z-]+)"', source))
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in table} == set()
+
+
+def test_the_architecture_draws_the_layers_of_packages() -> None:
+    """Its diagram has the layers of the contract, from the top."""
+    page = (PROJECT / "docs" / "architecture.md").read_text().partition("## Packages")[2]
+    drawn = [re.split(r" {2,}", line)[0].split(", ") for line in page.split("```")[1].splitlines()[1:]]
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["name"] == "Packages import downwards")
+    wanted = [[name.removeprefix("nbcontainer.") for name in layer.split(" | ")] for layer in layers]
+    assert drawn == [[name for name in layer if name != "_version"] for layer in wanted]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from docs import option_reference
 from nbcontainer import api
-from nbcontainer.commands import reference
 from nbcontainer.commands.grammar import Command, Option, parse
 from nbcontainer.commands.options.option_fields import fields_of_keywords
 from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, options_without
@@ -37,9 +37,9 @@ def test_the_keywords_are_the_table() -> None:
 
 
 def test_the_reference_is_the_table() -> None:
-    """docs/reference-options.md is what `python -m nbcontainer.commands.reference` prints."""
+    """docs/reference-options.md is what `python -m docs.option_reference` prints."""
     page = Path(__file__).parents[4] / "docs" / "reference-options.md"
-    assert page.read_text() == reference.markdown()
+    assert page.read_text() == option_reference.markdown()
     for option in RUN_OPTIONS:
         assert option.help in page.read_text()
 

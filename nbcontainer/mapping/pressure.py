@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.errors import SetupFailed
+from nbcontainer.mapping.neighbours import Neighbours
 from nbcontainer.rendering.quantities import size
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ _MEMORY, _PROCESSES, _DESCRIPTORS = 8 << 20, 8, 24
 
 _AGAIN = 0.2
 """Seconds after which the machine is looked at again: other programs end without notice."""
+
+_PATIENCE = 60.0
+"""Seconds for which a start is tried again beside items of other processes: their ends are not reported."""
+
+_REFUSED = "another container's end, since the machine refused this one"
 
 _SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EUSERS})
 """Errors of a start that another container's end may cure (clone(2), open(2), user_namespaces(7))."""
@@ -127,41 +133,53 @@ def _least(*values: int | None) -> int | None:
 class Gate:
     """Lets the containers of one process start. Thread-safe.
 
-    A start waits while the machine lacks something and another container of this gate runs: with none, it is the only
-    one, and its own error says what is wrong. The machine is looked at when the starts have used up what room there
-    was, and when that was found too long ago.
+    A start waits while the machine lacks something and another container of this gate runs, or an item of another
+    process (`Neighbours`): with none, it is the only one, and its own error says what is wrong. The machine is looked
+    at when the starts have used up what room there was, and when that was found too long ago.
     """
 
     def __init__(self, machine: Machine | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._machine = machine or Machine()
+        self.clock = clock
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all containers: in a fork(2) of this process, none of them is there."""
         self._changed = threading.Condition()
         self._running = 0
-        self._clock = clock
         self._room = 0
         self._looked = -math.inf
         self._ended = 0
         self._refused = 0  # of those that run, how many wait for the end of another
 
     @contextlib.contextmanager
-    def admitted(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> Iterator[Place]:
+    def admitted(
+        self, on_wait: Callable[[str], None], stopped: Callable[[], bool], store: Path | None = None
+    ) -> Iterator[Place]:
         """Hold a place for one container; wait for it unless `stopped` is true.
 
-        `on_wait` gets a phrase for what it waits for, and "" when it continues.
+        `on_wait` gets a phrase for what it waits for, and "" when it continues. `store` is the store (host) that the
+        items of other processes use, too; None if there are none.
         """
+        neighbours = Neighbours(store)
         with self._changed:
-            self._wait_for_machine(on_wait, stopped)
+            self._wait_for_machine(on_wait, stopped, neighbours)
             self._running += 1
         try:
-            yield Place(self, on_wait, stopped)
+            neighbours.hold()
+            yield Place(self, on_wait, stopped, neighbours)
         finally:
+            neighbours.release()
             with self._changed:
                 self._running -= 1
                 self._ended += 1
                 self._changed.notify_all()
 
-    def _wait_for_machine(self, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+    def _wait_for_machine(
+        self, on_wait: Callable[[str], None], stopped: Callable[[], bool], neighbours: Neighbours
+    ) -> None:
         waited = False
-        while self._running and not stopped() and (lacking := self._lacks()):
+        while not stopped() and (self._running or not neighbours.hold_alone()) and (lacking := self._lacks()):
             waited = True
             on_wait(lacking)
             self._changed.wait(_AGAIN)
@@ -170,7 +188,7 @@ class Gate:
 
     def _lacks(self) -> str:
         """Return what is too little for one more container, as a phrase; empty if nothing is."""
-        now = self._clock()
+        now = self.clock()
         if self._room <= 0 or now - self._looked >= _VALID:
             self._room, least = self._machine.room()
             self._looked = now
@@ -187,7 +205,7 @@ class Gate:
                 return False
             self._refused += 1
             try:
-                on_wait("another container's end, since the machine refused this one")
+                on_wait(_REFUSED)
                 while self._ended == before and not stopped():
                     self._changed.wait(_AGAIN)
                 on_wait("")
@@ -204,11 +222,16 @@ class Gate:
 class Place:
     """The place of one container among those of a gate. Use it in one thread."""
 
-    def __init__(self, gate: Gate, on_wait: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+    def __init__(
+        self, gate: Gate, on_wait: Callable[[str], None], stopped: Callable[[], bool], neighbours: Neighbours
+    ) -> None:
         self._gate = gate
         self._on_wait = on_wait
         self._stopped = stopped
+        self._neighbours = neighbours
         self._was_last = False
+        self._first = math.inf
+        """When the machine refused it for the first time."""
 
     def may_start_again(self, error: BaseException) -> bool:
         """Wait until a start that failed may succeed; return False if it cannot.
@@ -216,14 +239,31 @@ class Place:
         It may if the machine had too little of something, and another container ends. If the machine refused all of
         them, the last one starts once more while the others wait: what it fails with then is what is wrong.
         """
-        if not is_short(error) or self._gate.is_alone():
+        if not is_short(error):
             return False
+        if self._gate.is_alone():
+            return self._waits_for_neighbours()
         if self._gate.wait_for_other(self._on_wait, self._stopped):
             self._was_last = False
         elif self._was_last:
             return False
         else:
             self._was_last = True
+        return not self._stopped()
+
+    def _waits_for_neighbours(self) -> bool:
+        """Wait a moment for items of other processes; return False if there are none, or after _PATIENCE seconds.
+
+        It does not count as running meanwhile: if the machine refuses all of them, none waits for the others.
+        """
+        now = self._gate.clock()
+        self._first = min(self._first, now)
+        if self._neighbours.hold_alone() or now - self._first > _PATIENCE:
+            return False
+        self._on_wait(_REFUSED)
+        time.sleep(_AGAIN)
+        self._on_wait("")
+        self._neighbours.hold()
         return not self._stopped()
 
 

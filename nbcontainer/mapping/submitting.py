@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nbcontainer.mapping.dask_worker import topic
 from nbcontainer.mapping.lifeline import Lifeline, Runs
+from nbcontainer.mapping.pressure import Machine
 from nbcontainer.mapping.worker import perform
 
 if TYPE_CHECKING:
@@ -106,7 +107,13 @@ class ThreadSubmitter:
 class ProcessSubmitter:
     """Any executor that pickles what it gets."""
 
-    waits_for = ""
+    @property
+    def waits_for(self) -> str:
+        """See `Submitter`: what this machine lacks, if the workers are its processes."""
+        if not isinstance(self._executor, concurrent.futures.ProcessPoolExecutor):
+            return ""
+        room = Machine().room()
+        return room.least if room.containers <= 0 else ""
 
     @property
     def lost(self) -> str:

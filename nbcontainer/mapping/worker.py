@@ -40,6 +40,7 @@ OUTPUT_LIMIT = 256 << 20
 _LIFELINES = Lifelines()
 _IMAGES = WorkerImages()
 _GATE = Gate()
+os.register_at_fork(after_in_child=_GATE.forget)
 
 
 def perform(
@@ -79,7 +80,7 @@ class _Item:
 
     def answer(self, blobs: Mapping[str, bytes] | None) -> dict[str, Any]:
         engine = default_engine()
-        with _GATE.admitted(self._on_wait, lambda: self._runs.stopped) as place:
+        with _GATE.admitted(self._on_wait, lambda: self._runs.stopped, engine.store.path) as place:
             result = self._run(engine, blobs, place)
         return answers.of_result(result, self._files, self._value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -20,6 +21,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer import NbcontainerError, Result, SetupFailed, UsageError, ValueUnavailable, WorkerError, WorkerLost
+from nbcontainer.mapping import pressure
 from nbcontainer.outcome import Reason
 from tests.running import DEADLINE, all_dead, appear, descendants, marker, pidfds
 
@@ -161,6 +163,21 @@ def test_the_end_of_a_map_does_not_wait_for_other_work_of_its_executor() -> None
         results.close()
         assert repr(results) == "<Mapped: closed>"
         busy.set()
+
+
+@pytest.mark.usefixtures("default")
+def test_processes_start_no_more_than_the_machine_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the machine is short of something, the items of a pool of processes run one after the other, and say so."""
+    list(nbcontainer.map("busybox", ["true"], [""]))  # the image is there
+    monkeypatch.setattr(pressure.Machine, "room", lambda _: pressure.Room(0, "memory (1 MB available)"))
+    script = "cut -d' ' -f1 /proc/uptime; sleep 0.3; cut -d' ' -f1 /proc/uptime"
+    with concurrent.futures.ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
+        results = nbcontainer.map("busybox", ["sh", "-c", script], [""] * 4, executor=pool)
+        assert results._submitter.waits_for == "memory (1 MB available)"
+        found = list(results)
+    assert all(isinstance(one, Result) and one.ok for one in found)
+    spans = sorted(tuple(map(float, one.text.split())) for one in found if isinstance(one, Result))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), spans
 
 
 @pytest.mark.usefixtures("default")

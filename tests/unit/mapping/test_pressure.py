@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import subprocess
+import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nbcontainer.errors import ContainerError, LauncherError, SetupFailed
+from nbcontainer.mapping.neighbours import Neighbours
 from nbcontainer.mapping.pressure import Gate, Machine, Room, is_short
 from tests.running import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def machine(
@@ -200,3 +206,102 @@ def test_a_stopped_item_does_not_wait_for_another_end() -> None:
         gate.admitted(lambda text: stopped.set() if text else None, stopped.is_set) as place,
     ):
         assert not place.may_start_again(SHORT)
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process with an item that runs on the same store."""
+    (tmp_path / "oci-layout").touch()
+    script = (
+        "import sys; from pathlib import Path; from nbcontainer.mapping.neighbours import Neighbours\n"
+        "Neighbours(Path(sys.argv[1])).hold(); one = Neighbours(Path(sys.argv[1])); one.hold()\n"
+        "print('runs', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"runs\n"
+        yield process
+        process.kill()
+
+
+def test_a_start_waits_for_items_of_other_processes(tmp_path: Path, neighbour: subprocess.Popen[bytes]) -> None:
+    """The first start of a process waits while the machine lacks something and another process runs an item."""
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+        neighbour.kill()
+
+    with Gate(machine(tmp_path, memory=1 << 20)).admitted(note, lambda: False, tmp_path):
+        assert neighbour.wait(DEADLINE)
+    assert (said[0], said[-1]) == ("memory (1.0 MB available)", "")
+
+
+def test_a_start_that_failed_is_tried_again_beside_other_processes(
+    tmp_path: Path, neighbour: subprocess.Popen[bytes]
+) -> None:
+    """It waits a moment each time; when no other item runs, its error is what is wrong."""
+    now, said = [0.0], list[str]()
+    gate = Gate(clock=lambda: now[0])
+    with gate.admitted(said.append, lambda: False, tmp_path) as place:
+        assert place.may_start_again(SHORT)
+        assert said == ["another container's end, since the machine refused this one", ""]
+        assert not place.may_start_again(ContainerError("it failed"))
+        now[0] = 61.0
+        assert not place.may_start_again(SHORT)
+    with gate.admitted(said.append, lambda: False, tmp_path) as place:
+        assert place.may_start_again(SHORT)
+        neighbour.kill()
+        neighbour.wait(DEADLINE)
+        assert not place.may_start_again(SHORT)
+
+
+def test_items_that_were_all_refused_have_no_neighbours(tmp_path: Path) -> None:
+    """One that waits does not count as running, and one that runs again does."""
+    (tmp_path / "oci-layout").touch()
+    one, other = Neighbours(tmp_path), Neighbours(tmp_path)
+    one.hold()
+    assert not other.hold_alone()
+    one.release()
+    assert other.hold_alone()
+    assert not one.hold_alone()
+    one.hold()
+    one.hold()
+    assert not other.hold_alone()
+    one.release()
+    assert other.hold_alone()
+    other.release()
+    assert Neighbours(None).hold_alone()
+    assert Neighbours(tmp_path / "nowhere").hold_alone()
+
+
+def test_of_items_that_start_at_once_one_is_alone(tmp_path: Path) -> None:
+    """However many processes look at the same time, no two of them find that they are the only one."""
+    (tmp_path / "oci-layout").touch()
+    script = (
+        "import sys; from pathlib import Path; from nbcontainer.mapping.neighbours import Neighbours\n"
+        "one = Neighbours(Path(sys.argv[1])); print('ready', flush=True); sys.stdin.readline()\n"
+        "print(one.hold_alone(), flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+        started = [stack.enter_context(subprocess.Popen(words, **pipes)) for _ in range(6)]  # type: ignore[call-overload]
+        for one in started:
+            assert one.stdout.readline() == "ready\n"
+        for one in started:
+            one.stdin.write("\n")
+            one.stdin.flush()
+        assert sorted(one.stdout.readline() for one in started) == ["False\n"] * 5 + ["True\n"]
+        for one in started:
+            one.stdin.close()
+
+
+def test_a_fork_has_no_items(tmp_path: Path) -> None:
+    """What the parent runs is not waited for in the child."""
+    gate = Gate(machine(tmp_path, memory=1 << 20))
+    with gate.admitted(lambda _: None, lambda: False):
+        gate.forget()
+        with gate.admitted(lambda _: None, lambda: False):  # it would wait
+            pass

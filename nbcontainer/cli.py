@@ -56,6 +56,8 @@ _TOP = Command(
     tail=True,
 )
 
+_OUTPUT_HINT = "write it to another place, as in `> FILE`"
+
 _DEMO = Command("demo", "", "Run the quick start, and show its outputs as they come.")
 
 _KERNEL = Command("kernel", "install|list|remove ...", "Manage kernels for notebooks whose cells run in a container.")
@@ -184,7 +186,8 @@ def _say(text: str) -> None:
         raise
     except OSError as error:
         _let_go_of_output()
-        raise NbcontainerError(f"cannot write to standard output: {error.strerror}") from error
+        problem = f"cannot write to standard output: {error.strerror}"
+        raise NbcontainerError(problem, hint=_OUTPUT_HINT) from error
 
 
 def _let_go_of_output() -> None:
@@ -321,6 +324,7 @@ def _writer(fd: int) -> Callable[[bytes], None]:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                raise NbcontainerError(f"cannot write the container's output: {error.strerror}") from error
+                problem = f"cannot write the container's output: {error.strerror}"
+                raise NbcontainerError(problem, hint=_OUTPUT_HINT) from error
 
     return write

@@ -34,7 +34,7 @@ NbcontainerError
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, ClassVar
 
 from nbcontainer.outcome import Outcome  # noqa: TC001 - typing.get_type_hints reads it
 from nbcontainer.rendering.text import visible
@@ -71,7 +71,11 @@ class NbcontainerError(Exception):
     unknown network 'wired' for --network | choose one of none, host, private, or write container:NAME
     """
 
+    usual_hint: ClassVar[str] = ""
+    """The hint of an error that has none of its own."""
+
     def __init__(self, message: str, *, hint: str = "") -> None:
+        hint = hint or self.usual_hint
         super().__init__(visible(f"{message}; {hint}" if hint else message))
         self.message = message
         self.hint = hint
@@ -162,6 +166,8 @@ class ImageError(NbcontainerError):
     no file missing.tar
     """
 
+    usual_hint = "get or save the image again, or use another one"
+
 
 class ImageNotFound(ImageError):
     """The store has no image of that name, and none can be made.
@@ -184,6 +190,8 @@ class RegistryError(ImageError):
     cannot reach localhost:1: Connection refused
     """
 
+    usual_hint = "try again later, or use another registry"
+
 
 class HostileArchive(ImageError):
     """An archive violates its format, tries to leave its root, exceeds a limit, or is cut off.
@@ -195,6 +203,8 @@ class HostileArchive(ImageError):
     ...     print(error.message)
     the archive is cut off inside its gzip data
     """
+
+    usual_hint = "get or save it again, or use another one"
 
 
 class SandboxError(NbcontainerError):

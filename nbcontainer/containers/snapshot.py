@@ -45,8 +45,11 @@ def frozen_copy(workspace: Workspace, name: str) -> Iterator[Container]:
                 break
             try:
                 copy = stack.enter_context(_copy_of(workspace, name, cell))
-            except NbcontainerError:
+            except (NbcontainerError, OSError) as error:
+                # It has ended meanwhile, or long ago, and its notebook could not write that down.
                 if cell.alive and (workspace.store.path / "tmp" / cell.upper).exists():
+                    if isinstance(error, OSError):
+                        raise store_error(f"copy container '{name}'", workspace.store.path, error) from error
                     raise
             else:
                 yield copy

@@ -231,7 +231,8 @@ class Laboratory:
         nowhere = Streams(lambda _: None, lambda _: None)
         outcome = run_in(engine, decoy, image, Request("busybox", script=_DECOY), nowhere)
         if not outcome.ok:
-            raise SandboxError(f"the laboratory's files cannot be made: {outcome.describe()}")
+            problem = f"the laboratory's files cannot be made: {outcome.describe()}"
+            raise SandboxError(problem, hint="see `%container doctor`")
         return decoy
 
     def _own_plan(self, root: Overlay) -> Plan:

@@ -133,7 +133,7 @@ class DisplayChannel:
     @contextlib.contextmanager
     def _shown(self, name: str) -> Iterator[int]:
         if "/" in name or "\0" in name or name in ("", ".", ".."):
-            raise ContainerError(f"invalid name of shown data: {name!r}")
+            raise ContainerError(f"invalid name of shown data: {name!r}", hint="show a file by the command `display`")
         folder = self.open(SHOWN, os.O_RDONLY | os.O_DIRECTORY, stat.S_ISDIR)
         try:
             yield folder

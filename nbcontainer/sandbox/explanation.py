@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _DESCRIPTORS = 1 << 10
 """How many travelling descriptors the steps of a plan find that are only explained."""
 
+_AGAIN = "run the cell again, or explain it without running it: `%container explain`"
+
 _LARGEST = 1 << 20
 """The most characters of notes: those of an ordinary cell have some 15,000, and 300 more for each volume."""
 
@@ -108,7 +110,8 @@ class ExplainedStep(NamedTuple):
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> SandboxError:
-        return SandboxError(f"cannot explain the step {self.name}: what init noted is damaged ({error!r})")
+        problem = f"cannot explain the step {self.name}: what init noted is damaged ({error!r})"
+        return SandboxError(problem, hint=_AGAIN)
 
     def words(self, language: Language = Language.ENGLISH) -> Words:
         """Return what the step does, why, and what an attacker could do without it."""
@@ -170,12 +173,13 @@ class ExplainedRun:
         Raises `SandboxError` if the notes are of another plan.
         """
         if len(notes) > _LARGEST:
-            raise SandboxError(f"cannot explain the run: what init noted has {len(notes):,} characters")
+            problem = f"cannot explain the run: what init noted has {len(notes):,} characters"
+            raise SandboxError(problem, hint=_AGAIN)
         try:
             self._read(json.loads(notes))
         except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
             problem = f"cannot explain the run: what init noted does not fit its plan ({error})"
-            raise SandboxError(problem) from error
+            raise SandboxError(problem, hint=_AGAIN) from error
         return Explanation(tuple(self._steps), ran=True, whole=len(self._steps) == len(self._plan.steps))
 
     def _read(self, notes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nbcontainer
 from nbcontainer.commands.options.volumes import parse_tmpfs
 from nbcontainer.containers import record, run
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
@@ -106,6 +109,31 @@ def test_a_full_disk_ends_no_cell(cell: Cell, engine: Engine, monkeypatch: pytes
 
     monkeypatch.setattr(engine.store.sessions, "publish", publish)
     assert cell("echo one; sleep 0.1; echo two").lines == ["one", "two"]
+
+
+def test_a_cell_whose_end_was_not_written_down_does_not_run(
+    cell: Cell, engine: Engine, monkeypatch: pytest.MonkeyPatch, *, name: str
+) -> None:
+    """Its container can be read, committed and used, though the notebook's file still says that the cell runs."""
+    write = engine.store.sessions.publish
+
+    def publish(what: dict[str, Any]) -> None:
+        if not what["running"]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        write(what)
+
+    monkeypatch.setattr(supervisor, "BRIEF", 0)  # each cell is written down
+    monkeypatch.setattr(engine.store.sessions, "publish", publish)
+    assert cell("echo kept > /file; sleep 0.1; echo done", name=name).text == "done"
+    assert name in running_containers(engine.store)
+    box = nbcontainer.get(name, engine=engine)
+    assert box.get("/file") == b"kept\n"
+    assert [str(change) for change in box.diff()] == ["A /file"]
+    assert box.commit(f"{name}-image").name
+    nbcontainer.remove_image(f"{name}-image", engine=engine)
+    monkeypatch.undo()
+    assert cell("cat /file", name=name).text == "kept"
+    box.remove()
 
 
 class _DiesInBetween(Engine):

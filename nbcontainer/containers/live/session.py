@@ -180,7 +180,7 @@ class ShellSession:
             if word == OVER:
                 self._forget()
                 problem = f"the container ended before its {self.interpreter.noun} started"
-                raise process.error or ContainerError(problem)
+                raise process.error or ContainerError(problem, hint="run the cell again")
 
     def _forget(self) -> None:
         self._process = None

@@ -41,7 +41,10 @@ def choose(source: Source, candidates: Sequence[Candidate], platform: Platform |
         except (NotAnImage, ImageNotFound) as error:
             left_out[_title(one)] = error
     if not images:
-        raise next(iter(left_out.values()), ImageError("the file holds no image"))
+        raise next(
+            iter(left_out.values()),
+            ImageError("the file holds no image", hint="for a root file system, use `%container import FILE NAME`"),
+        )
     kept = _named_once(images, platform or platforms.host())
     notices = [f"{title} is left out: {error.message}" for title, error in left_out.items()]
     notices += [

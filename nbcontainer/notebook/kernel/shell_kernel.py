@@ -106,7 +106,11 @@ class ContainerKernel(Kernel):
             request, notice = with_notebooks(self.engine.store, request_of(words), self.notebooks)
             request = replace(request, kernel=self.run)
         except (NbcontainerError, ValueError) as error:
-            self._words_error = error if isinstance(error, NbcontainerError) else UsageError(str(error))
+            self._words_error = (
+                error
+                if isinstance(error, NbcontainerError)
+                else UsageError(str(error), hint="check the quotes in `ContainerKernel.run`")
+            )
             request, notice = request_of(Words(operands=["busybox"])), ""
         shell = ShellSession(self.engine, request, self.outputs, self.shell_name, notice)
         if self._words_error is None:

@@ -192,7 +192,7 @@ class Launcher:
                 raise lost(_BEFORE) from None
             message, pidfds = self.connection.receive(number)
         if message.get("failed"):
-            raise LauncherError(f"cannot start {path}: {message['failed']}")
+            raise LauncherError(f"cannot start {path}: {message['failed']}", hint="see `%container doctor`")
         if "failed" in message:
             raise lost(_BEFORE)
         return pidfds[0]

@@ -101,7 +101,8 @@ class Connection:
             self.process = self._spawn(theirs.fileno(), self._stderr)
         except OSError as error:
             ours.close()
-            raise LauncherError(f"cannot start {sys.executable}: {error.strerror}") from error
+            problem = f"cannot start {sys.executable}: {error.strerror}"
+            raise LauncherError(problem, hint="see `%container doctor`") from error
         finally:
             theirs.close()
         self._control, self._ready, self._owner = ours, False, os.getpid()

@@ -89,4 +89,5 @@ def _add_forward(directory: int, port: Port) -> None:
     except (OSError, ValueError) as error:
         answer = {"error": {"desc": str(error)}}
     if "error" in answer:
-        raise NetworkUnavailable(f"cannot publish {port}: slirp4netns: {answer['error'].get('desc', answer)}")
+        problem = f"cannot publish {port}: slirp4netns: {answer['error'].get('desc', answer)}"
+        raise NetworkUnavailable(problem, hint="choose another port")

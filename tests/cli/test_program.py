@@ -458,7 +458,7 @@ def test_an_output_that_takes_nothing(program: Program, words: list[str]) -> Non
         )
     assert done.returncode in (1, 125)
     assert done.stderr.startswith("nbcontainer: cannot write ")
-    assert done.stderr.endswith(": No space left on device\n")
+    assert done.stderr.endswith(": No space left on device; write it to another place, as in `> FILE`\n")
     assert done.stderr.count("\n") == 1
 
 

@@ -222,7 +222,13 @@ class Mapped(Iterator[Answer]):
     # The end
 
     def close(self) -> None:
-        """End the containers of all items that run, and wait for that where they run on this machine. Idempotent."""
+        """End the containers of all items that run, and wait for that where they run on this machine. Idempotent.
+
+        >>> results = map("busybox", ["sleep", "1000"], [""] * 4)
+        >>> results.close()
+        >>> list(results)
+        []
+        """
         if self._closed:
             return
         self._closed = True

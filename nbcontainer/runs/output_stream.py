@@ -91,7 +91,13 @@ class OutputStream:
         return self._queue.result
 
     def close(self) -> None:
-        """End the container if it runs, and wait for its end; discard what it wrote. Idempotent."""
+        """End the container if it runs, and wait for its end; discard what it wrote. Idempotent.
+
+        >>> events = stream("busybox", ["sleep", "1000"])
+        >>> events.close()
+        >>> list(events)
+        []
+        """
         self._queue.close()
         if self._thread.is_alive():
             self._call.stop()

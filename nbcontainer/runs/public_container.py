@@ -66,8 +66,8 @@ class Container(base.Container):
         *,
         script: str | None = None,
         input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
-        inputs: dict[str, Any] | None = None,
-        get: Sequence[str] | dict[str, str] = (),
+        inputs: Mapping[str, Any] | None = None,
+        get: Sequence[str] | Mapping[str, str] = (),
         check: bool = True,
         stdout: Callable[[bytes], None] | None = None,
         stderr: Callable[[bytes], None] | None = None,
@@ -77,6 +77,11 @@ class Container(base.Container):
 
         Arguments and errors are those of `nbcontainer.run`, without the image. Raises `ContainerBusy` if it runs
         already.
+
+        >>> with create("busybox") as box:
+        ...     result = box.run(["sh", "-c", "echo one > /file"])
+        ...     box.run(script="cat /file; echo two").text
+        'one\\ntwo\\n'
         """
         data = Data(input, inputs or {}, get)
         request = request_in(self.record.image, command, script, data, options)

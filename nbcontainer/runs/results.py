@@ -87,7 +87,15 @@ class Result:
         return self.outcome.exit_code
 
     def check_returncode(self) -> None:
-        """Raise `CellFailed` if the run failed (subprocess.CompletedProcess.check_returncode)."""
+        """Raise `CellFailed` if the run failed (subprocess.CompletedProcess.check_returncode).
+
+        >>> result = run("busybox", ["false"], check=False)
+        >>> try:
+        ...     result.check_returncode()
+        ... except CellFailed as error:
+        ...     print(error.outcome.exit_code)
+        1
+        """
         if not self.ok:
             raise failure(self.outcome, self.stdout, self.stderr)
 

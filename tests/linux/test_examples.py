@@ -62,7 +62,9 @@ def test_a_public_name_has_an_example(name: str) -> None:
 
 
 @pytest.mark.usefixtures("_default")
-@pytest.mark.parametrize("kind", [nbcontainer.Container, nbcontainer.Result, nbcontainer.OutputStream])
+@pytest.mark.parametrize(
+    "kind", [nbcontainer.Container, nbcontainer.Result, nbcontainer.OutputStream, nbcontainer.Mapped]
+)
 def test_a_public_method_is_documented(kind: type) -> None:
     """Each public method of the API's classes has documentation; the examples there work."""
     for name, member in inspect.getmembers(kind):

@@ -92,7 +92,8 @@ class HelperHandle(ContainerHandle):
                 return False
             message = operations.read_message(packet)
             if isinstance(message, operations.Report):
-                self._send(self._remote.answer(message))
+                with contextlib.suppress(ConnectionError):  # it has been killed: its end is what comes next
+                    self._send(self._remote.answer(message))
             elif isinstance(message, operations.Ended):
                 self._end(message)
             elif self.display is None and files:

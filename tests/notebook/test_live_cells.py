@@ -113,8 +113,10 @@ def test_background_processes_continue(dev: Notebook) -> None:
 def test_output_between_cells_comes_with_the_next_one(dev: Notebook) -> None:
     """What a background process writes while no cell runs is shown by the next cell."""
     seconds = marker()
-    dev.good(SHELL + f"(until [ -e /go ]; do sleep 0.01; done; echo between; exec sleep {seconds}) &")
-    dev.good("%container exec dev touch /go")
+    waits = marker()
+    dev.good(SHELL + f"(sleep {waits}; echo between; exec sleep {seconds}) &")
+    (waiting,) = appear(waits, 1)
+    os.kill(waiting, signal.SIGKILL)
     appear(seconds, 1)
     assert dev.good(AGAIN + "echo now") == "between\nnow\n"
 

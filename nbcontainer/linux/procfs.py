@@ -203,15 +203,16 @@ _LISTEN = "0A"
 """The state of a socket that listens, in hexadecimal (include/net/tcp_states.h)."""
 
 
-def listening_sockets(pid: int) -> dict[int, set[int]]:
-    """Return the inodes of the sockets that listen in the network of a process, by TCP port (proc_pid_net(5))."""
-    found: dict[int, set[int]] = {}
+def listening_sockets(pid: int) -> dict[int, dict[int, int]]:
+    """Return the sockets that listen in the network of a process, by TCP port: inode and user id (proc_pid_net(5))."""
+    found: dict[int, dict[int, int]] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTEN:
-                    found.setdefault(int(fields[1].rpartition(":")[2], 16), set()).add(int(fields[9]))
+                    port = int(fields[1].rpartition(":")[2], 16)
+                    found.setdefault(port, {})[int(fields[9])] = int(fields[7])
     return found
 
 

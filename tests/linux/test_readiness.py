@@ -125,15 +125,18 @@ def test_an_unhealthy_job_is_not_awaited(job: Callable[..., Job], checked: str) 
     job("true", image=checked)
 
 
-def test_a_port_of_another_program_is_not_the_jobs(engine: Engine, job: Callable[..., Job]) -> None:
-    """In a network that a job shares, only its own sockets count."""
+@pytest.mark.parametrize("user", ["", "1000"])
+def test_a_port_of_another_program_is_not_the_jobs(engine: Engine, job: Callable[..., Job], user: str) -> None:
+    """In a network that a job shares, only its own sockets count, whichever user of the container has them."""
+    if user and engine.single_id:
+        pytest.skip("a single id has one user")
     with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as free:
         taken, port = other.getsockname()[1], free.getsockname()[1]
         free.close()
         with pytest.raises(ContainerError, match=f"ended before it listened on port {taken}"):
-            job("sleep 0.1; exit 3", str(taken), options=options(network=Network.HOST))
-        script = f"sleep 0.2; mkdir /www; exec httpd -f -p 127.0.0.1:{port} -h /www"
-        assert job(script, str(port), options=options(network=Network.HOST)).age >= 0.2
+            job("sleep 0.1; exit 3", str(taken), options=options(network=Network.HOST, user=user))
+        script = f"sleep 0.2; exec httpd -f -p 127.0.0.1:{port} -h /etc"
+        assert job(script, str(port), options=options(network=Network.HOST, user=user)).age >= 0.2
 
 
 def test_an_image_without_a_check_cannot_be_awaited(job: Callable[..., Job]) -> None:

@@ -156,6 +156,17 @@ def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
     assert "no such container or image: 'db2'" in db.fails("%container inspect db2")
 
 
+def test_the_end_of_a_job_without_a_container_is_known(db: Notebook) -> None:
+    """`wait` shows it after `--rm` has removed the container; of several names, a wrong one is refused at once."""
+    db.good("%%container busybox --bg --rm --name db2\nexit 4")
+    for _ in range(2):
+        assert str(db.run("ended = %container wait db2\nended").value) == "db2: exit code 4"
+    db.good("%%container busybox --bg --name db\nexec sleep 1000")
+    assert "no such container: 'nosuch'" in db.fails("%container wait db2 db nosuch")
+    late = db.fails("%container wait --timeout 0.01 db2 db")
+    assert "container 'db' still runs after 0.01 s; db2: exit code 4" in late
+
+
 def test_a_process_that_joins_has_the_name_of_the_container(db: Notebook) -> None:
     """HOSTNAME is what hostname(1) prints, in a container without a name of the user's too."""
     started = db.good("%%container busybox --bg\nexec sleep 1000")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.jobs.following import JobFacts
     from nbcontainer.containers.jobs.log import LogRecord
-    from nbcontainer.containers.jobs.log_reader import JobEnd
 
 _BILLION = 10**9
 _UNIX_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
@@ -56,14 +55,9 @@ def _row(facts: JobFacts) -> JobRow:
 
 def _wait(call: Invocation) -> View:
     timeout = parse_seconds(call.words.one("timeout"))
-    deadline = None if timeout is None else time.monotonic() + timeout
-    names = call.words.operands
-    raise_first(tried(names, lambda name: following.open_log(call.engine, name).close())[1])  # before anything waits
-
-    def wait(name: str) -> JobEnd:
-        return following.wait(call.engine, name, None if deadline is None else max(0.0, deadline - time.monotonic()))
-
-    ends, errors = tried(names, wait)
+    names, began = call.words.operands, time.monotonic()
+    raise_first(tried(names, lambda name: following.check_has_job(call.engine, name))[1])  # before anything waits
+    ends, errors = tried(names, lambda name: following.wait(call.engine, name, timeout, began))
     found = JobEnds({name: (end.describe(), end.outcome) for name, end in ends})
     raise_first(errors, str(found).replace("\n", "; "))
     return found

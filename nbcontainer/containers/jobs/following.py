@@ -50,6 +50,12 @@ def own_job(engine: Engine, name: str) -> Job | None:
     return job if isinstance(job, Job) else None
 
 
+def check_has_job(engine: Engine, name: str) -> None:
+    """Raise `ContainerError` or `ContainerNotFound` if no job has run in a container, as far as is known."""
+    if own_job(engine, name) is None:  # one of this process is known after its container was removed, too
+        open_log(engine, name).close()
+
+
 def list_jobs(engine: Engine) -> list[JobFacts]:
     """Return the jobs of this process, the ended ones too, and those that run in other processes, by their starts."""
     own = [_facts(job) for job in engine.jobs.values() if isinstance(job, Job)]
@@ -114,21 +120,23 @@ def runs(engine: Engine, name: str) -> Callable[[], bool]:
     return alive
 
 
-def wait(engine: Engine, name: str, timeout: float | None = None) -> JobEnd:
+def wait(engine: Engine, name: str, timeout: float | None = None, began: float | None = None) -> JobEnd:
     """Wait until the job in a container has ended, in any process, and return how; at once if it has ended.
 
-    Raises `ContainerError` after `timeout` seconds, or if no job has run in the container.
+    Raises `ContainerError` after `timeout` seconds, or if no job has run in the container. The seconds count from
+    `began` on (time.monotonic), if the wait is one of several.
     """
+    began = time.monotonic() if began is None else began
+    deadline = None if timeout is None else began + timeout
     job = own_job(engine, name)
     if job is not None:
-        if not job.join(timeout):
+        if not job.join(None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise _still_runs(name, timeout)
         return JobEnd(job.outcome, "" if job.outcome is not None else job.describe())
-    return _wait_elsewhere(engine, name, timeout)
+    return _wait_elsewhere(engine, name, timeout, deadline)
 
 
-def _wait_elsewhere(engine: Engine, name: str, timeout: float | None) -> JobEnd:
-    deadline = None if timeout is None else time.monotonic() + timeout
+def _wait_elsewhere(engine: Engine, name: str, timeout: float | None, deadline: float | None) -> JobEnd:
     alive = runs(engine, name)
 
     def in_time() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cells.request import Request
@@ -96,17 +97,27 @@ def _listens(job: Job, port: int) -> bool:
     handle = job.handle
     if handle is None:
         return False
-    sockets = listening_sockets(handle.pid).get(port, set())
+    sockets = listening_sockets(handle.pid).get(port, {})
     networking = job.options.networking
     if not sockets or (networking.network != Network.HOST and not networking.joined):
         return bool(sockets)
-    return any(sockets & _sockets(pid) for pid in descendants(handle.pid))
+    return any(_has_one_of(sockets, pid) for pid in descendants(handle.pid))
 
 
-def _sockets(pid: int) -> set[int]:
-    with contextlib.suppress(OSError):  # it has just ended
-        return sockets_of(pid)
-    return set()
+def _has_one_of(sockets: dict[int, int], pid: int) -> bool:
+    """Return whether a process has one of these sockets open: user ids by inode.
+
+    A plain user may not look at a process of another id of its range. That id is then enough: no program of the host
+    has it.
+    """
+    try:
+        return not sockets.keys().isdisjoint(sockets_of(pid))
+    except PermissionError:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}").stat().st_uid in sockets.values()
+    except OSError:  # it has just ended
+        pass
+    return False
 
 
 def _has_written(job: Job, text: bytes) -> bool:

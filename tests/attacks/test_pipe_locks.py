@@ -116,7 +116,7 @@ class Notebook:
         self.process.stdin.flush()
 
     def _is_locked(self, number: int) -> bool:
-        """Whether that many processes hold locks. An end before that is no lock."""
+        """Whether that many processes hold locks. False if the process ends first."""
         assert self.process.poll() is None
         return sum(map(copies, descendants(self.process.pid))) >= number
 

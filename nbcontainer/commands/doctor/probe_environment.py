@@ -50,10 +50,7 @@ class ProbeEnvironment:
         self._uppers = 0
 
     def make(self) -> None:
-        """Make the directory, in the store's `tmp` or, as long as there is no store, where it would be made.
-
-        Raises `StoreError`.
-        """
+        """Make the directory in the store's `tmp`; without a store, in the place of `tmp`. Raises `StoreError`."""
         try:
             self._fill(self._place())
         except OSError as error:

@@ -178,7 +178,7 @@ def test_a_start_that_is_refused_leaves_the_job_that_runs(engine: Engine, name: 
 
 
 def test_another_object_has_the_logs_and_the_end_of_a_job(engine: Engine, name: str) -> None:
-    """What `get` returns knows the job of the container, whoever has started it, while it runs and afterwards."""
+    """What `get` returns knows the job of the container, of any process, while it runs and afterwards."""
     with nbcontainer.create("busybox", name, engine=engine) as box:
         other = nbcontainer.get(name, engine=engine)
         with pytest.raises(ContainerError, match="has no log"):

@@ -55,10 +55,9 @@ def map(  # noqa: A001 - as in concurrent.futures
     >>> [result.value for result in map("host", square, range(4))]
     [0, 1, 4, 9]
     """
-    if isinstance(inputs, str | bytes):
-        raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{inputs!r}]")
+    _check_inputs(inputs)
     check_executor(executor)
-    _check(workers, timeout, retries)
+    _check_numbers(workers, timeout, retries)
     words, function = command_of(command)
     engine = default_engine()
     found = engine.images.reporting_to(progress_report.listener() if progress else None).find(image_word(image))
@@ -84,7 +83,12 @@ def map(  # noqa: A001 - as in concurrent.futures
     )
 
 
-def _check(workers: int | None, timeout: float | None, retries: int) -> None:
+def _check_inputs(inputs: object) -> None:
+    if isinstance(inputs, str | bytes):
+        raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{inputs!r}]")
+
+
+def _check_numbers(workers: int | None, timeout: float | None, retries: int) -> None:
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise UsageError(f"invalid number of workers: {workers!r}", hint="write a number greater than 0")
     if not isinstance(retries, int) or retries < 0:

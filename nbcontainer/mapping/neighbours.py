@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,30 +22,36 @@ FILE = "oci-layout"
 class Neighbours:
     """One item among those that use the store at `store` (host). Without a store it is always alone.
 
-    Use it in one thread. The caller calls `release`.
+    Use it in one thread, and as a context manager: its end is `release`.
     """
 
     def __init__(self, store: Path | None) -> None:
         self._path = None if store is None else store / FILE
         self._held: int | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def hold_alone(self) -> bool:
         """Run if no other item runs, in this process or in another one; return whether that is so."""
         self.release()
-        fd = self._opened()
-        if fd is None:
+        self._held = self._opened()
+        if self._held is None:
             return True
-        if not _locked(fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK):
-            os.close(fd)
+        if not _locked(self._held, fcntl.F_OFD_SETLK, fcntl.F_WRLCK):
+            self.release()
             return False
-        self._held = fd
-        return _locked(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
+        return _locked(self._held, fcntl.F_OFD_SETLK, fcntl.F_RDLCK)
 
     def hold(self) -> None:
         """Run beside others. Idempotent. If no descriptor is left, others do not see this item."""
-        if self._held is None and (fd := self._opened()) is not None:
-            _locked(fd, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # a write lock lasts for a moment
-            self._held = fd
+        if self._held is None:
+            self._held = self._opened()
+            if self._held is not None:
+                _locked(self._held, fcntl.F_OFD_SETLKW, fcntl.F_RDLCK)  # a write lock lasts for a moment
 
     def release(self) -> None:
         """Run no more. Idempotent."""

@@ -161,19 +161,19 @@ class Gate:
         `on_wait` gets a phrase for what it waits for, and "" when it continues. `store` is the store (host) that the
         items of other processes use, too; None if there are none.
         """
-        neighbours = Neighbours(store)
-        with self._changed:
-            self._wait_for_machine(on_wait, stopped, neighbours)
-            self._running += 1
-        try:
-            neighbours.hold()
-            yield Place(self, on_wait, stopped, neighbours)
-        finally:
-            neighbours.release()
+        with Neighbours(store) as neighbours:
             with self._changed:
-                self._running -= 1
-                self._ended += 1
-                self._changed.notify_all()
+                self._wait_for_machine(on_wait, stopped, neighbours)
+                self._running += 1
+            try:
+                neighbours.hold()
+                yield Place(self, on_wait, stopped, neighbours)
+            finally:
+                neighbours.release()  # before the starts that wait look again
+                with self._changed:
+                    self._running -= 1
+                    self._ended += 1
+                    self._changed.notify_all()
 
     def _wait_for_machine(
         self, on_wait: Callable[[str], None], stopped: Callable[[], bool], neighbours: Neighbours

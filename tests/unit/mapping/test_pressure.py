@@ -208,24 +208,36 @@ def test_a_stopped_item_does_not_wait_for_another_end() -> None:
         assert not place.may_start_again(SHORT)
 
 
-@pytest.fixture
-def neighbour(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process with an item that runs on the same store."""
-    (tmp_path / "oci-layout").touch()
-    script = (
+@contextlib.contextmanager
+def another_process(store: Path, script: str) -> Iterator[subprocess.Popen[str]]:
+    """Run lines of Python in another process, with an item `one` of `store`, until its input ends."""
+    (store / "oci-layout").touch()
+    first = (
         "import sys; from pathlib import Path; from nbcontainer.mapping.neighbours import Neighbours\n"
-        "Neighbours(Path(sys.argv[1])).hold(); one = Neighbours(Path(sys.argv[1])); one.hold()\n"
-        "print('runs', flush=True); sys.stdin.read()"
+        "one = Neighbours(Path(sys.argv[1]))\n"
     )
-    words = [sys.executable, "-c", script, str(tmp_path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"runs\n"
+    words = [sys.executable, "-c", f"{first}{script}\nsys.stdin.read()", str(store)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
 
 
-def test_a_start_waits_for_items_of_other_processes(tmp_path: Path, neighbour: subprocess.Popen[bytes]) -> None:
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that a process writes."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process with two items that run on the same store."""
+    script = "one.hold(); two = Neighbours(Path(sys.argv[1])); two.hold(); print('runs', flush=True)"
+    with another_process(tmp_path, script) as process:
+        assert line_of(process) == "runs\n"
+        yield process
+
+
+def test_a_start_waits_for_items_of_other_processes(tmp_path: Path, neighbour: subprocess.Popen[str]) -> None:
     """The first start of a process waits while the machine lacks something and another process runs an item."""
     said: list[str] = []
 
@@ -239,7 +251,7 @@ def test_a_start_waits_for_items_of_other_processes(tmp_path: Path, neighbour: s
 
 
 def test_a_start_that_failed_is_tried_again_beside_other_processes(
-    tmp_path: Path, neighbour: subprocess.Popen[bytes]
+    tmp_path: Path, neighbour: subprocess.Popen[str]
 ) -> None:
     """It waits a moment each time; when no other item runs, its error is what is wrong."""
     now, said = [0.0], list[str]()
@@ -278,24 +290,32 @@ def test_items_that_were_all_refused_have_no_neighbours(tmp_path: Path) -> None:
 
 def test_of_items_that_start_at_once_one_is_alone(tmp_path: Path) -> None:
     """However many processes look at the same time, no two of them find that they are the only one."""
-    (tmp_path / "oci-layout").touch()
-    script = (
-        "import sys; from pathlib import Path; from nbcontainer.mapping.neighbours import Neighbours\n"
-        "one = Neighbours(Path(sys.argv[1])); print('ready', flush=True); sys.stdin.readline()\n"
-        "print(one.hold_alone(), flush=True); sys.stdin.read()"
-    )
-    words = [sys.executable, "-c", script, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    script = "print('ready', flush=True); sys.stdin.readline(); print(one.hold_alone(), flush=True)"
     with contextlib.ExitStack() as stack:
-        started = [stack.enter_context(subprocess.Popen(words, **pipes)) for _ in range(6)]  # type: ignore[call-overload]
+        started = [stack.enter_context(another_process(tmp_path, script)) for _ in range(6)]
+        assert [line_of(one) for one in started] == ["ready\n"] * 6
         for one in started:
-            assert one.stdout.readline() == "ready\n"
-        for one in started:
+            assert one.stdin is not None
             one.stdin.write("\n")
             one.stdin.flush()
-        assert sorted(one.stdout.readline() for one in started) == ["False\n"] * 5 + ["True\n"]
-        for one in started:
-            one.stdin.close()
+        assert sorted(map(line_of, started)) == ["False\n"] * 5 + ["True\n"]
+
+
+def test_an_interrupted_start_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that is interrupted just when it found itself alone leaves no lock: the next one is alone, too."""
+    (tmp_path / "oci-layout").touch()
+    hold_alone = Neighbours.hold_alone
+
+    def interrupted(one: Neighbours) -> bool:
+        hold_alone(one)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Neighbours, "hold_alone", interrupted)
+        with pytest.raises(KeyboardInterrupt), Gate().admitted(lambda _: None, lambda: False, tmp_path):
+            pass
+    with Neighbours(tmp_path) as other:
+        assert other.hold_alone()
 
 
 def test_a_fork_has_no_items(tmp_path: Path) -> None:

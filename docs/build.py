@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,9 +19,16 @@ def build(directory: Path) -> int:
     return sphinx_build([QUIET, *WARNINGS_ARE_ERRORS, *sources])
 
 
-if __name__ == "__main__":
-    chosen = Path(sys.argv[1] if len(sys.argv) > 1 else "_site")
-    status = build(chosen)
+def main() -> int:
+    """Build the site that the command line names, say where it is, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m docs.build", description="Build the documentation site.")
+    parser.add_argument("directory", nargs="?", type=Path, default=Path("_site"), help="default: %(default)s")
+    directory = parser.parse_args().directory
+    status = build(directory)
     if not status:
-        print(f"open {chosen.resolve() / 'index.html'}")
-    sys.exit(status)
+        print(f"open {directory.resolve() / 'index.html'}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,10 +42,9 @@ class BackgroundRun:
         """Whether it has not ended."""
         return self.job.running
 
-    def logs(self) -> bytes:
-        """Return the output so far: standard output and standard error, in the order in which they came."""
-        with LogReader(self.job.log_path) as log:
-            return b"".join(record.data for record in log.records())
+    def log(self) -> LogReader:
+        """Return a reader of its output, which the caller closes."""
+        return LogReader(self.job.log_path)
 
     def wait(self, timeout: float | None) -> Result:
         """Wait for the end, and return the result. Raises `ContainerError` after `timeout` seconds, and its errors."""

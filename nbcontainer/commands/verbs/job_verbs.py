@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.commands.command import Verb
@@ -15,9 +12,8 @@ from nbcontainer.commands.several import raise_first, tried
 from nbcontainer.commands.views.job_views import JobEnds, JobRow, LogOutput, Piece, job_list
 from nbcontainer.containers.jobs import following
 from nbcontainer.containers.jobs.log import LogStream
+from nbcontainer.containers.jobs.log_selection import Selection, moment
 from nbcontainer.errors import UsageError
-from nbcontainer.oci.health import nanoseconds
-from nbcontainer.rendering.quantities import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.jobs.log import LogRecord
 
 _BILLION = 10**9
-_UNIX_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
-_MIDNIGHT = "YYYY-MM-DDT00:00:00Z"
-_CUT_SHORT = (len("YYYY-MM-DD"), len("YYYY-MM-DDTHH:MM"))
-"""Lengths of times that leave something out: the rest is midnight's."""
 
 
 def _jobs(call: Invocation) -> View:
@@ -66,18 +58,18 @@ def _wait(call: Invocation) -> View:
 def _logs(call: Invocation) -> View:
     words, (name,) = call.words, call.words.operands
     follow = words.has("follow")
-    since, until = (_moment(words.one(option), f"--{option}") for option in ("since", "until"))
-    tail = _lines(words.one("tail", "all"))
+    since, until = (words.one(option) for option in ("since", "until"))
+    selected = Selection(
+        moment(since, "--since") if since else Selection.since,
+        moment(until, "--until") if until else Selection.until,
+        _lines(words.one("tail", "all")),
+    )
     log = following.open_log(call.engine, name)
-    runs = following.runs(call.engine, name)
+    runs = following.runs(call.engine, name) if follow else None
 
     def pieces() -> Iterator[Piece]:
         with log:
-            past = [record for record in log.records() if since <= record.time <= until]
-            chosen = past if tail is None else last_lines(past, tail)
-            more = log.follow(lambda: time.time_ns() <= until and runs()) if follow else ()
-            wanted = (record for record in more if since <= record.time <= until)
-            yield from _shown(itertools.chain(chosen, wanted), stamped=words.has("timestamps"))
+            yield from _shown(selected.records(log, runs), stamped=words.has("timestamps"))
 
     return LogOutput(pieces(), follow=follow, inert=log.inert)
 
@@ -109,44 +101,6 @@ def _lines_of(data: bytes) -> list[bytes]:
     """Return the lines with their ends; the last one may have none."""
     *lines, last = data.split(b"\n")
     return [*(line + b"\n" for line in lines), *([last] if last else [])]
-
-
-def last_lines(records: Iterable[LogRecord], number: int) -> list[LogRecord]:
-    """Return the records with the last `number` lines of both streams together."""
-    found: list[LogRecord] = []
-    left = number
-    for record in reversed([*records]):
-        if left <= 0:
-            break
-        data = record.data
-        begins = data.count(b"\n") - (1 if not found and data.endswith(b"\n") else 0)
-        if begins >= left:
-            end = len(data) - 1 if not found and data.endswith(b"\n") else len(data)
-            for _ in range(left):
-                end = data.rfind(b"\n", 0, end)
-            found.append(replace(record, data=data[end + 1 :]))
-            break
-        left -= begins
-        found.append(record)
-    return found[::-1]
-
-
-def _moment(text: str, option: str) -> float:
-    """Return a time in nanoseconds since 1970, from one of the forms of `docker logs`.
-
-    A time ago, as in `10m` or `1m30s`; a time or a date, in UTC unless it says otherwise; or seconds since 1970.
-    """
-    if not text:
-        return 0.0 if option == "--since" else float("inf")
-    if (ago := nanoseconds(text)) is not None:
-        return time.time_ns() - ago
-    if _UNIX_TIME.fullmatch(text):
-        return float(text) * _BILLION
-    whole = f"{text}{_MIDNIGHT[len(text) :]}" if len(text) in _CUT_SHORT else text
-    if (found := seconds_of(whole)) is not None:
-        return found * _BILLION
-    hint = "write a time ago, as in 10m, or a time as in 2026-01-02T03:04:05Z"
-    raise UsageError(f"invalid time '{text}' for {option}", hint=hint)
 
 
 def _lines(text: str) -> int | None:

@@ -195,6 +195,27 @@ def test_another_object_has_the_logs_and_the_end_of_a_job(engine: Engine, name: 
         assert (other.logs(), nbcontainer.get(name, engine=engine).logs()) == (b"up\n", b"up\n")
 
 
+def test_logs_are_followed_to_the_end_of_a_job(engine: Engine, name: str) -> None:
+    """Output comes as it is written, by this object and by another one; closing the iterator leaves the job."""
+    script = "echo one; echo two >&2; while read line; do echo $line; done < /pipe; exit 3"
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        box.run(["mkfifo", "/pipe"])
+        box.start(script=script)
+        first = box.logs(follow=True)
+        found = [next(first)]
+        while b"".join(event.data for event in found) != b"one\ntwo\n":
+            found.append(next(first))
+        assert {event.stream for event in found} == {"stdout", "stderr"}
+        first.close()
+        second = nbcontainer.get(name, engine=engine).logs(follow=True, tail=1)
+        assert next(second).text == "two\n"
+        box.exec(["sh", "-c", "echo three > /pipe"])
+        assert [event.text for event in second] == ["three\n"]
+        assert [event.text for event in box.logs(follow=True, tail=0)] == []
+        assert (box.logs(tail=2), box.logs(until=0), box.logs(since="1h", tail=1)) == (b"two\nthree\n", b"", b"three\n")
+        assert box.wait().exit_code == 3
+
+
 @pytest.mark.parametrize("bad", [-1, "soon", float("nan")])
 def test_a_stop_without_a_time_is_refused(engine: Engine, bad: Any) -> None:
     """The seconds until it is killed are a number that is not negative."""

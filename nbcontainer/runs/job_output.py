@@ -1,0 +1,55 @@
+"""The output of a job for the Python API: which part of it is selected, and as events while it comes."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Generator
+from datetime import datetime
+
+from nbcontainer.containers.jobs.log import LogStream
+from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.containers.jobs.log_selection import Selection, moment
+from nbcontainer.errors import UsageError
+from nbcontainer.runs.output_stream import OutputEvent, Stream
+
+Moment = datetime | float | str | None
+"""A time: a datetime, seconds since 1970, or text as in `%container logs --since`; None for no limit."""
+
+_STREAMS = {LogStream.OUT: Stream.STDOUT, LogStream.ERR: Stream.STDERR}
+
+
+def selection(tail: int | None, since: Moment, until: Moment) -> Selection:
+    """Return what the arguments of `Container.logs` ask for. Raises `UsageError`."""
+    return Selection(_nanoseconds(since, "since", 0.0), _nanoseconds(until, "until", math.inf), _lines(tail))
+
+
+def events(opened: Callable[[], LogReader], chosen: Selection, runs: Callable[[], bool]) -> Generator[OutputEvent]:
+    """Yield the selected output as it comes, until `runs` returns false for the job. Raises `StoreError`, `OSError`."""
+    with opened() as log:
+        for record in chosen.records(log, runs):
+            yield OutputEvent(_STREAMS[record.stream], record.data)
+
+
+def _lines(tail: int | None) -> int | None:
+    if tail is None:
+        return None
+    try:
+        lines = operator.index(tail)
+    except TypeError:
+        lines = -1
+    if lines < 0:
+        raise UsageError(f"invalid number of lines: {tail!r}", hint="write tail=10, or leave it out for all lines")
+    return lines
+
+
+def _nanoseconds(value: Moment, name: str, default: float) -> float:
+    if value is None:
+        return default
+    if isinstance(value, str):
+        return moment(value, name)
+    if isinstance(value, datetime):
+        value = value.timestamp()
+    if not isinstance(value, int | float) or math.isnan(value):
+        raise UsageError(f"invalid time for {name}: {value!r}", hint="write a datetime, seconds since 1970, or '10m'")
+    return value * 1e9

@@ -1,0 +1,269 @@
+"""What runs in a container of the Python API: runs, jobs, further commands, their output and their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, Unpack, cast, overload
+
+from nbcontainer.commands.options.table import RunKeywords
+from nbcontainer.containers import container as base
+from nbcontainer.containers import run as running
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.jobs import following
+from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.containers.live import joining
+from nbcontainer.containers.record import Record
+from nbcontainer.containers.workspace import Workspace
+from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
+from nbcontainer.outcome import Outcome
+from nbcontainer.progress import State
+from nbcontainer.runs.background_run import STOP_GRACE, BackgroundRun
+from nbcontainer.runs.calls import Call, Data, request_in
+from nbcontainer.runs.job_output import Moment, events, selection
+from nbcontainer.runs.output_stream import OutputEvent
+from nbcontainer.runs.results import Result
+
+_TURN = 0.005
+"""Seconds between two looks at a run of another thread that has begun, and that can be stopped in a moment."""
+
+
+class RunningContainer(base.Container):
+    """A container with what can run in it. `Container` adds its files."""
+
+    def __init__(self, workspace: Workspace, record: Record, *, saved: bool = True) -> None:
+        super().__init__(workspace, record, saved=saved)
+        self._free = threading.Lock()
+        self._background: BackgroundRun | None = None
+
+    @property
+    def _engine(self) -> Engine:
+        return cast("Engine", self.workspace)
+
+    def run(
+        self,
+        command: Sequence[str] = (),
+        *,
+        script: str | None = None,
+        input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+        inputs: Mapping[str, Any] | None = None,
+        get: Sequence[str] | Mapping[str, str] = (),
+        check: bool = True,
+        stdout: Callable[[bytes], None] | None = None,
+        stderr: Callable[[bytes], None] | None = None,
+        **options: Unpack[RunKeywords],
+    ) -> Result:
+        """Run a command or a script in this container, with the files that its last run left.
+
+        Arguments and errors are those of `nbcontainer.run`, without the image. Raises `ContainerBusy` if it runs
+        already.
+
+        >>> with create("busybox") as box:
+        ...     result = box.run(["sh", "-c", "echo one > /file"])
+        ...     box.run(script="cat /file; echo two").text
+        'one\\ntwo\\n'
+        """
+        data = Data(input, inputs or {}, get)
+        request = request_in(self.record.image, command, script, data, options)
+        call = Call(
+            request,
+            data,
+            engine=self._engine,
+            stdout=stdout,
+            stderr=stderr,
+            runner=self._run,
+        )
+        return call.result(check=check)
+
+    def start(
+        self,
+        command: Sequence[str] = (),
+        *,
+        script: str | None = None,
+        input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+        inputs: Mapping[str, Any] | None = None,
+        **options: Unpack[RunKeywords],
+    ) -> Self:
+        """Start a command or a script in this container, and return the container while it runs.
+
+        It ends by itself, by `stop`, at the end of the `with` block, or with this process. Raises what `run` raises at
+        its beginning.
+
+        >>> with create("busybox").start(script="echo up; sleep 1000") as box:
+        ...     while not box.logs():
+        ...         pass
+        ...     print(box.logs(), box.stop())
+        b'up\\n' True
+        """
+        data = Data(input, inputs or {})
+        request = request_in(self.record.image, command, script, data, options)
+        self._background = BackgroundRun(self._engine, self, request, data, self._run)
+        return self
+
+    def exec(
+        self,
+        command: Sequence[str] = (),
+        *,
+        script: str | None = None,
+        input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
+        env: Sequence[str] | Mapping[str, str] = (),
+        user: str = "",
+        workdir: str = "",
+        timeout: float | str | None = None,
+        check: bool = True,
+        stdout: Callable[[bytes], None] | None = None,
+        stderr: Callable[[bytes], None] | None = None,
+    ) -> Result:
+        """Run a command or a script by a new process in this container while it runs, as `docker exec` does.
+
+        It has the namespaces and the limits of what runs there, its environment with `env` added, and its user and its
+        working directory unless `user` and `workdir` name others. Arguments, result and errors are those of `run`;
+        values in `/in` and `/out` are not available. Raises `ContainerError` if nothing runs in the container in this
+        process.
+
+        >>> with create("busybox").start(["sleep", "1000"]) as box:
+        ...     box.exec(["cat", "/proc/1/comm"]).text
+        'nbcontainer-ini\\n'
+        """
+        if not command and script is None:
+            raise UsageError("exec: missing command", hint='write it as in exec(["ls", "/"])')
+        found = self._joinable()
+        given: dict[str, Any] = {"env": env}
+        for name, value in (("user", user), ("workdir", workdir)):
+            if value != "":
+                given[name] = value
+        if timeout is not None:
+            given["timeout"] = timeout
+        data = Data(input)
+        request = request_in("", command, script, data, given)
+
+        def run_there(_: Engine, request: Request, streams: Streams, __: object) -> tuple[base.Container, Outcome]:
+            return self, joining.run_inside(found, request, streams, streams.on_follow)
+
+        call = Call(request, data, engine=self._engine, stdout=stdout, stderr=stderr, runner=run_there)
+        return call.result(check=check)
+
+    def _joinable(self) -> joining.Joinable:
+        """Return what runs in it and can be joined. Raises `ContainerError` if nothing does."""
+        if (found := self._running()) is not None:
+            return found
+        hint = "start something in it with `start`, or use `run`"
+        raise ContainerError(f"nothing runs in container '{self.name}' in this process", hint=hint)
+
+    def _running(self) -> joining.Joinable | None:
+        """Return the run that `start` began, or a job or a live container of this process; None without one."""
+        live = self._engine.live.get(self.name)
+        if self._background is not None and self._background.running:
+            return self._background.job
+        return cast("joining.Joinable", live) if live is not None and live.handle is not None else None
+
+    @overload
+    def logs(
+        self, *, follow: Literal[False] = False, tail: int | None = None, since: Moment = None, until: Moment = None
+    ) -> bytes: ...
+
+    @overload
+    def logs(
+        self, *, follow: Literal[True], tail: int | None = None, since: Moment = None, until: Moment = None
+    ) -> Generator[OutputEvent]: ...
+
+    def logs(
+        self, *, follow: bool = False, tail: int | None = None, since: Moment = None, until: Moment = None
+    ) -> bytes | Generator[OutputEvent]:
+        """Return what the last job has written so far, to both streams; the newest 16 MiB.
+
+        That is the run that `start` began, or a job of any process in this container. With `follow`, return an iterator
+        of `OutputEvent` instead, which waits for more until the job ends. `tail` is a number of lines: the last ones of
+        what is there. `since` and `until` are a datetime (local time if it has no zone), seconds since 1970, or text as
+        for `%container logs`. Raises `ContainerError` if there was no job, `UsageError`.
+
+        >>> with create("busybox").start(["printf", "one\\ntwo\\n"]) as box:
+        ...     print([event.text for event in box.logs(follow=True)])
+        ...     box.logs(tail=1)
+        ['one\\ntwo\\n']
+        b'two\\n'
+        """
+        chosen = selection(tail, since, until)
+        with self._log() as log:
+            if not follow:
+                return b"".join(record.data for record in chosen.records(log))
+        background = self._background
+        runs = (lambda: background.running) if background else following.runs(self._engine, self.name)
+        return events(self._log, chosen, runs)
+
+    def _log(self) -> LogReader:
+        """Return a reader of the log of the last job, which the caller closes. Raises `ContainerError`."""
+        if self._background is not None:
+            return self._background.log()
+        self._check_has_job()
+        return following.open_log(self._engine, self.name)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for the end of the last job, and return its result, whose output is in `logs`.
+
+        That is the run that `start` began, or a job of any process in this container. Raises `ContainerError` if it
+        still runs after `timeout` seconds, or if there was none.
+
+        >>> with create("busybox").start(script="exit 3") as box:
+        ...     box.wait(timeout=60).exit_code
+        3
+        """
+        if self._background is not None:
+            return self._background.wait(timeout)
+        self._check_has_job()
+        end = following.wait(self._engine, self.name, timeout)
+        if end.outcome is None:
+            raise ContainerError(f"the job in container '{self.name}' {end.describe()}", hint="see `logs`")
+        return Result(self, end.outcome, b"", b"")
+
+    def _check_has_job(self) -> None:
+        """Raise `ContainerError` for an anonymous container in which nothing was started: it is in no store."""
+        if self.anonymous and following.own_job(self._engine, self.name) is None:
+            hint = "start a job with `start`"
+            raise ContainerError(f"nothing was started in container '{self.name}'", hint=hint)
+
+    def stop(self, timeout: float = STOP_GRACE) -> bool:
+        """End what runs in it, in any process; return False if nothing does. Raises `StoreError`.
+
+        What `start` began, or a job of this process, gets its stop signal, and is killed after `timeout` seconds.
+
+        >>> with create("busybox") as box:
+        ...     box.stop()
+        False
+        """
+        if not isinstance(timeout, int | float) or not timeout >= 0:
+            raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+        job = self._engine.jobs.get(self.name) if self._background is None else self._background.job
+        if job is not None and job.join(0) is False:
+            job.stop(timeout)
+            return True
+        while not super().stop():
+            if self._free.acquire(timeout=_TURN):
+                self._free.release()
+                return False
+        return True
+
+    def _run(
+        self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]
+    ) -> tuple[base.Container, Outcome]:
+        with self._alone():
+            running.check(engine, request.options)
+            engine.retain(self)
+            outcome = running.run_in(engine, self, self.image(), replace(request, image="", name=self.name), streams)
+            if not self.anonymous:
+                engine.replace_last(self)
+            return self, outcome
+
+    @contextlib.contextmanager
+    def _alone(self) -> Any:
+        """Hold the container in this process: the lock of an anonymous container is in memory."""
+        if not self._free.acquire(blocking=False):
+            raise ContainerBusy(f"container '{self.name}' is running in another thread", hint="wait for it, or stop it")
+        try:
+            yield
+        finally:
+            self._free.release()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.supervision.feed import Feed
     from nbcontainer.sandbox.supervision.lending import Lending
 
 GRACE = 0.4
@@ -94,13 +95,15 @@ class Supervisor:
         *,
         timeout: float | None = None,
         keyboard: int | None = None,
+        feed: Feed | None = None,
         alarm: int | None = None,
         started: float | None = None,
         glance: float | None = None,
     ) -> None:
         """Supervise `running`, read the descriptors `outputs`, and report to `observer`.
 
-        What is read from the descriptor `keyboard` is typed into the cell's terminal. `timeout` is in seconds; None for
+        What is read from the descriptor `keyboard` is typed into the cell's terminal, and `feed` is its standard input
+        if that is another descriptor of the caller. `timeout` is in seconds; None for
         no limit. `alarm` is an eventfd. `started` is when the cell was sent (time.monotonic()); now by default.
         `glance` is the time between calls of `on_glance` in seconds; None for no calls.
         The caller closes all these descriptors.
@@ -117,6 +120,7 @@ class Supervisor:
         self._outputs = Outputs(self._poll, outputs, self._hand_on)
         self._failure: BaseException | None = None
         self._keyboard = Keyboard(self._poll, keyboard)
+        self._feed = feed
         self._wake: int | None = None
         self._wake_lock = threading.Lock()
         self._thread = 0
@@ -215,10 +219,14 @@ class Supervisor:
             self._poll.register(fd, select.POLLIN)
         if self._alarm is not None:
             self._poll.register(self._alarm, select.POLLIN)
+        if self._feed is not None:
+            self._feed.connect(self._poll)
 
     def _take_events(self) -> None:
         """Wait for events or the next deadline, and handle what is there."""
         for fd, event in self._poll.poll(self._poll_timeout()):
+            if self._feed is not None and self._feed.take(fd):
+                continue
             if event & select.POLLOUT:
                 self._keyboard.write()
             if event == select.POLLOUT:

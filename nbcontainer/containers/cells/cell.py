@@ -261,6 +261,7 @@ class Cell:
                 files.outputs,
                 timeout=self.options.timeout,
                 keyboard=streams.keyboard if files.keyboard is None else files.keyboard,
+                feed=files.feed,
                 alarm=None if self.group is None else self.group.alarm,
                 started=started,
                 glance=None if streams.on_glance is None else GLANCE,

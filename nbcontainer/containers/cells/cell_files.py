@@ -12,6 +12,7 @@ from nbcontainer.containers.mounts import idmapped, writable_directories
 from nbcontainer.errors import UsageError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.store import writable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.spec import Mounts
+    from nbcontainer.sandbox.supervision.feed import Feed
 
 
 _INIT_DESCRIPTORS = 16
@@ -32,6 +34,7 @@ class CellFiles:
 
     `travelling` are those that go to the container, in the order by which the plan names them. `outputs` are the
     notebook's ends of the cell's output and errors. `keyboard` is input that is typed into a terminal, None for none.
+    `feed` passes on input from a file of the caller, None for none: the container never has the caller's descriptor.
     `close_sent` closes what only the container needs, and `close` the rest.
     """
 
@@ -41,6 +44,7 @@ class CellFiles:
         self.travelling: list[int] = []
         self.outputs: list[int] = []
         self.keyboard: int | None = None
+        self.feed: Feed | None = None
         self._engine = engine
         self._launcher = launcher
         self._request = request
@@ -63,6 +67,8 @@ class CellFiles:
         self.close_sent()
         outputs, kept, self.outputs, self._kept = self.outputs, self._kept, [], []
         protocol.close((*outputs, *kept))
+        if self.feed is not None:
+            self.feed.close()
 
     def open_streams(self) -> None:
         """Open the cell's input, output and errors. Raises `OSError`, `UsageError`, `LinkRefused`."""
@@ -90,15 +96,22 @@ class CellFiles:
         elif request.stdin is not None:
             given = request.stdin.open(self._engine.store)
         elif self._streams.stdin is not None:
-            return self._streams.stdin
+            return self._fed(self._streams.stdin)
         else:
             return self._null()
+        self._kept.append(given)
         if request.options.process.terminal:
-            self._kept.append(given)
             self.keyboard = given
             return self._null()
-        self._sent.append(given)
-        return given
+        return self._fed(given)
+
+    def _fed(self, given: int) -> int:
+        """Return what the container gets for a descriptor of the caller, which stays open here."""
+        self.feed = feed_of(given)
+        if self.feed is None:
+            return given
+        self._sent.append(self.feed.reader)
+        return self.feed.reader
 
     def attach(self) -> Attached:
         """Open the body, the volumes and the shared network; return them as they travel, after the streams.

@@ -20,6 +20,7 @@ from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.silent_observer import SilentObserver
+from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.supervision.feed import Feed
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,16 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
     cell = _find(engine, request.name)
     kept: list[int] = []
     sent: list[int] = []
+    feed: Feed | None = None
     watch = contextlib.ExitStack()
     try:
-        stdin = streams.stdin
-        if stdin is None:
+        if streams.stdin is None:
             stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            sent.append(stdin)
+        elif (feed := feed_of(streams.stdin)) is None:
+            stdin = streams.stdin
+        else:
+            stdin = feed.reader
             sent.append(stdin)
         for number in range(2):
             reader, writer = output_pipe()
@@ -104,13 +111,14 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
             kept.append(writer)
         started = time.monotonic()
         with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
-            watch.enter_context(JoinWatch(remote, kept[:2], remote.kill_container))
+            watch.enter_context(JoinWatch(remote, [*kept[:2], stdin], remote.kill_container))
             protocol.send(remote.channel, request.as_message(), (stdin, *kept[2:]))
             protocol.close(sent)
             sent.clear()
             observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)), streams)
+            keyboard = streams.keyboard
             supervisor = Supervisor(
-                remote, observer, kept[:2], timeout=timeout, keyboard=streams.keyboard, started=started
+                remote, observer, kept[:2], timeout=timeout, keyboard=keyboard, feed=feed, started=started
             )
             outcome = supervisor.to_end()
             if remote.refused is not None:
@@ -119,6 +127,8 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
     finally:
         with watch:
             protocol.close((*kept, *sent))
+            if feed is not None:
+                feed.close()
 
 
 def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from nbcontainer.containers.cells.request import Request
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.joining import Joinable
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_PAUSE = 0.1  # seconds until a connection is accepted again for which there was no descriptor, or no memory
 
 
 def serve(engine: Engine) -> None:
@@ -69,6 +71,7 @@ class ExecServer:
                 connection, _ = self._listener.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ECONNABORTED):
+                    time.sleep(_PAUSE)  # the connection waits meanwhile, and the next accept(2) would fail at once
                     continue
                 return
             threading.Thread(target=self._serve, args=(connection,), name="nbcontainer-exec", daemon=True).start()

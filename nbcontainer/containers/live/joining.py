@@ -23,6 +23,7 @@ from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.display import DRIVER
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
+    from nbcontainer.sandbox.supervision.feed import Feed
 
 
 class Joinable(Protocol):
@@ -86,16 +88,21 @@ def run_inside(
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
     kept: list[int] = []
     sent: list[int] = []
+    feed: Feed | None = None
     watch = contextlib.ExitStack()
     try:
         for number in range(2):
             reader, writer = live.engine.files.output_pipe()
             kept.insert(number, reader)
             kept.append(writer)
+        stdin = _input(request, streams, sent)
+        if (feed := feed_of(stdin)) is not None:
+            stdin = feed.reader
+            sent.append(stdin)
         with JoinedHandle(container) as joined:
-            watch.enter_context(JoinWatch(joined, kept[:2], container.kill))
+            watch.enter_context(JoinWatch(joined, [*kept[:2], stdin], container.kill))
             program = program_of(live, request, joined.number)
-            files = [_input(request, streams, sent), *kept[2:]]
+            files = [stdin, *kept[2:]]
             if program.script:
                 sent.append(protocol.memory_file("cell", encode(request.script or "")))
                 files.append(sent[-1])
@@ -104,7 +111,7 @@ def run_inside(
             while sent:
                 os.close(sent.pop())
             observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)))
-            supervisor = Supervisor(joined, observer, kept[:2], timeout=timeout, started=started)
+            supervisor = Supervisor(joined, observer, kept[:2], timeout=timeout, feed=feed, started=started)
             if on_follow is not None:
                 on_follow(supervisor)
             return supervisor.to_end()
@@ -115,6 +122,8 @@ def run_inside(
     finally:
         with watch:
             protocol.close((*kept, *sent))
+            if feed is not None:
+                feed.close()
 
 
 def _check(live: Joinable, options: RunOptions) -> None:

@@ -66,6 +66,9 @@ STUBBORN = (
 )
 """A cell that takes no signal, opens its pipes again and locks them all, and that of `display`."""
 
+FLOODED = f"(while :; do kill -CHLD 1; (true &); usleep 50000; done) & {PLAIN}"
+"""A cell that locks its output pipe, and leaves init no second without a signal and an orphan."""
+
 
 def copies(pid: int) -> bool:
     """Whether a process is a cat that waits in a system call with a terminal's other end open."""
@@ -139,7 +142,7 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
     started: list[Notebook] = []
 
     def start(script: str, how: str) -> Notebook:
-        started.append(Notebook(store_path, script, how, 1 if script == PLAIN else 3))
+        started.append(Notebook(store_path, script, how, 3 if script == STUBBORN else 1))
         return started[-1]
 
     yield start
@@ -147,7 +150,7 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
         one.close()
 
 
-@pytest.mark.parametrize("script", [PLAIN, STUBBORN], ids=["plain", "stubborn"])
+@pytest.mark.parametrize("script", [PLAIN, STUBBORN, FLOODED], ids=["plain", "stubborn", "flooded"])
 def test_a_locked_pipe_holds_up_no_time_limit(notebook: Callable[[str, str], Notebook], script: str) -> None:
     """A cell that locks its pipes ends at its time limit, and the next one runs."""
     one = notebook(script, "cell(timeout=1.0)")
@@ -164,10 +167,20 @@ def test_a_locked_pipe_holds_up_no_interrupt(notebook: Callable[[str, str], Note
     assert all_dead(one.fds)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_locked_pipe_outlives_no_notebook(notebook: Callable[[str, str], Notebook], number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("script", "number"),
+    [
+        (STUBBORN, signal.SIGKILL),
+        (FLOODED, signal.SIGKILL),
+        pytest.param(STUBBORN, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+    ids=["killed", "killed and flooded", "terminated"],
+)
+def test_a_locked_pipe_outlives_no_notebook(
+    notebook: Callable[[str, str], Notebook], script: str, number: signal.Signals
+) -> None:
     """A notebook that is killed while a cell locks its pipes ends, and all of the cell with it."""
-    one = notebook(STUBBORN, "cell()")
+    one = notebook(script, "cell()")
     wait_until(lambda: waits_in_kernel(one.process.pid))
     one.process.send_signal(number)
     assert one.process.wait(DEADLINE) == -number

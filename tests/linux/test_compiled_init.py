@@ -34,7 +34,7 @@ from nbcontainer.sandbox.launcher import connection
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.steps.base import Step
 from tests import running
-from tests.requirements import program_or_skip, require
+from tests.requirements import program_or_skip, require, require_root
 from tests.running import Ran
 
 if TYPE_CHECKING:
@@ -447,3 +447,37 @@ def test_a_server_that_was_killed_is_replaced_with_all_that_it_had(compiled: Eng
     os.kill(server.pid, signal.SIGKILL)
     _wait_for_all(spares)
     assert _run_in(compiled, "host", look).text == "here"
+
+
+PROCESSORS = """
+import sys, time
+from pathlib import Path
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers import run
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.engine import Engine
+
+engine, said = Engine(Path(sys.argv[1])), []
+pids = set()
+for _ in range(5):
+    request = request_of_keywords("busybox", (), "echo cell", {"network": "host", "remove": True})
+    run.run(engine, request, Streams(said.append, said.append))
+    pids.add(engine.launcher.pid)
+print(engine.launcher.helper, len(pids), b"".join(said).decode().split())
+engine.close()
+"""
+"""Runs cells with the host's /sys, and counts the launchers that it took."""
+
+
+@pytest.mark.parametrize("number", [192, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_machine_may_have_hundreds_of_processors(compiled: Engine, tmp_path: Path, number: int) -> None:
+    """What is hidden of each is more than an order of the server takes: it goes to init by itself."""
+    require_root()
+    require("unshare")
+    place = "/sys/devices/system/cpu"
+    there = " ".join(f"cpu{one}/thermal_throttle" for one in range(number))
+    script = f'mount -t tmpfs none {place} && cd {place} && mkdir -p $(cat {tmp_path}/there) && cd / && exec "$@"'
+    (tmp_path / "there").write_text(there)
+    words = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", PROCESSORS, str(compiled.store.path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=running.DEADLINE, check=False)
+    assert done.stdout == f"True 1 {['cell'] * 5}\n", done.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.requirements import require, require_root
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +30,11 @@ _SHOWN = "sed -n 's/^\\(CapEff\\|CapBnd\\|Seccomp\\|NoNewPrivs\\|Uid\\):\\t*//p'
 
 @pytest.fixture
 def container(engine: Engine) -> Iterator[str]:
-    """A container of this machine's programs, with `sed` as a setuid program of root's."""
+    """A container of this machine's programs, with `sed` and `setpriv` as setuid programs of root's."""
     if engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
     require("sed", available=shutil.which("sed") is not None)
-    script = "cp $(command -v sed) /opt/sed; chmod 4755 /opt/sed"
+    script = "cp $(command -v sed) $(command -v setpriv) /opt; chmod 4755 /opt/*"
     nbcontainer.run("host", script=script, name="setuid", engine=engine)
     yield "setuid"
     nbcontainer.get("setuid", engine=engine).remove()
@@ -89,3 +93,19 @@ def test_sudo_works(engine: Engine) -> None:
         assert ran.text == "0\n"
     finally:
         nbcontainer.get("with-sudo", engine=engine).remove()
+
+
+@pytest.mark.parametrize("helper", ["0", "1"])
+def test_what_a_setuid_program_leaves_ends_with_the_cell(engine: Engine, container: str, helper: str) -> None:
+    """Init is the cell's user and may not kill a process that is root: that ends with init, and the cell has ended."""
+    words = ["run", "--name", container, "-u", "33", "--security-opt", "no-new-privileges=false", "--timeout", "30"]
+    leave = "mkfifo /tmp/up; /opt/setpriv --reuid=0 sh -c 'id -u >/tmp/up; exec sleep 1000' & cat /tmp/up; exit 3"
+    done = subprocess.run(
+        [sys.executable, "-m", "nbcontainer", *words, "host", "sh", "-c", leave],
+        env={**os.environ, "NBCONTAINER_HOME": str(engine.store.path), "NBCONTAINER_HELPER": helper},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.stdout, done.returncode, done.stderr) == ("0\n", 3, "")

@@ -22,8 +22,8 @@ _EXPECTATIONS = 512
 _ENCODED = 128
 """How many are kept; a cell with volumes, say, has steps that no other one has."""
 _BATCHES = 32
-_TEXT_LIMIT = 1 << 16
-"""Bytes of one outcome; a longer one is asked for each time."""
+_TEXT_LIMIT = 1 << 18
+"""Bytes of one step's outcomes; longer ones are asked for each time. A processor has 256 bytes in /sys."""
 
 Start = tuple[tuple["Origin", ...], "float | None"]
 """The files and the time limit with which a plan has started."""

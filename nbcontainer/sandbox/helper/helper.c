@@ -72,15 +72,16 @@ static long clone_with_stack(long flags, void *top, void (*run)(void)) {
 #endif
 
 #if defined(__x86_64__)
-enum { SETNS = 308, SETGROUPS = 116, SETRESUID = 117, SETRESGID = 119, FCHDIR = 81, RELATIVE = 8 };
+enum { SETNS = 308, SETGROUPS = 116, SETRESUID = 117, SETRESGID = 119, FCHDIR = 81, RELATIVE = 8, O_NOFOLLOW = 0400000 };
 #else
-enum { SETNS = 268, SETGROUPS = 159, SETRESUID = 147, SETRESGID = 149, FCHDIR = 50, RELATIVE = 1027 };
+enum { SETNS = 268, SETGROUPS = 159, SETRESUID = 147, SETRESGID = 149, FCHDIR = 50, RELATIVE = 1027, O_NOFOLLOW = 0100000 };
 #endif
 
 enum { PIDFD_OPEN = 434, CLOSE_RANGE = 436 }; /* the same on every machine */
 enum { DT_NULL = 0, DT_RELA = 7, DT_RELASZ = 8 };
 
-enum { EINTR = 4, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1, O_CLOEXEC = 02000000 };
+enum { EINTR = 4, SIGINT = 2, SIGKILL = 9, SIGTERM = 15, SIGCHLD = 17, SIGIO = 29, WNOHANG = 1, POLLIN = 1 };
+enum { O_NONBLOCK = 04000, O_CLOEXEC = 02000000, INTERVAL = 1000 }; /* INTERVAL: ms between two looks at the notebook */
 enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_NAME = 15, SA_NOCLDWAIT = 2, CLONE_PIDFD = 0x1000 };
 enum { SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CTRUNC = 8, MSG_TRUNC = 32, MSG_NOSIGNAL = 0x4000, CMSG_CLOEXEC = 0x40000000 };
 enum { CLONE_SPAWN = 0x4000 | 0x100 | SIGCHLD }; /* CLONE_VFORK | CLONE_VM */
@@ -285,23 +286,30 @@ static int64_t now(void) { /* in milliseconds */
     return time.seconds * 1000 + time.nanoseconds / 1000000;
 }
 
+/* The status has a line of all groups of its user before those that count: it is read to its end, in parts. What is left of
+ * a line that is longer than a part is not one of these. */
 static int notebook_state(long status) {
-    long size = sys(PREAD64, status, (long)output, 4096, 0, 0, 0);
-    if (size < 0) return size == -3 ? GONE : ACTS; /* ESRCH */
     uint64_t pending = 0;
     int memory = 0, waits = 0;
-    for (char *line = output, *end = output + size; line < end; line++) {
-        size_t left = (size_t)(end - line);
-        if (left > 7 && equal(line, "VmSize:", 7)) memory = 1;
-        if (left > 7 && equal(line, "State:\tD", 8)) waits = 1;
-        if (left > 8 && (equal(line, "SigPnd:\t", 8) || equal(line, "ShdPnd:\t", 8))) {
-            uint64_t mask = 0;
-            for (line += 8; line < end && *line != '\n'; line++)
-                mask = mask << 4 | (uint64_t)(*line <= '9' ? *line - '0' : *line - 'a' + 10);
-            pending |= mask;
+    long place = 0, size;
+    while ((size = sys(PREAD64, status, (long)output, OUTPUT, place, 0, 0)) > 0) {
+        char *line = output, *end = output + size, *next;
+        for (;; line = next + 1) {
+            for (next = line; next < end && *next != '\n'; next++);
+            if (next == end) break;
+            size_t left = (size_t)(next - line);
+            if (left > 7 && equal(line, "VmSize:", 7)) memory = 1;
+            if (left > 7 && equal(line, "State:\tD", 8)) waits = 1;
+            if (left > 8 && (equal(line, "SigPnd:\t", 8) || equal(line, "ShdPnd:\t", 8))) {
+                uint64_t mask = 0;
+                for (char *digit = line + 8; digit < next; digit++)
+                    mask = mask << 4 | (uint64_t)(*digit <= '9' ? *digit - '0' : *digit - 'a' + 10);
+                pending |= mask;
+            }
         }
-        while (line < end && *line != '\n') line++;
+        place += line == output ? size : line - output;
     }
+    if (size < 0) return size == -3 ? GONE : ACTS; /* ESRCH */
     if (!memory || pending >> (SIGKILL - 1) & 1) return GONE;
     return pending >> (SIGINT - 1) & 1 && waits ? INTERRUPTED : ACTS;
 }
@@ -338,22 +346,32 @@ static void hand_out(uint64_t *arguments) {
     arguments[2] = (uint64_t)-1;
 }
 
-/* Kills all other processes of the pid namespace and reaps them; returns how many were still running. */
+/* Kills all other processes of the pid namespace and reaps them; returns how many were still running. One that this user
+ * may not kill, a setuid program, ends with this process. */
 static uint32_t end_everything(void) {
+    const uint64_t child = 1 << (SIGCHLD - 1);
+    int64_t until = 0;
     int status;
     uint32_t killed = 0;
     sys(KILL, -1, SIGKILL, 0, 0, 0, 0);
     for (;;) {
-        long pid = sys(WAIT4, -1, (long)&status, 0, 0, 0, 0);
-        if (pid == -EINTR) continue;
+        long pid = sys(WAIT4, -1, (long)&status, WNOHANG, 0, 0, 0);
         if (pid < 0) return killed;
-        killed += (status & 0x7f) == SIGKILL;
+        if (pid > 0) {
+            killed += (status & 0x7f) == SIGKILL;
+            continue;
+        }
+        int64_t time = now();
+        if (!until) until = time + INTERVAL;
+        if (time >= until) return killed + 1;
+        struct timespec left = {0, (until - time) * 1000000 - 1};
+        sys(RT_SIGTIMEDWAIT, (long)&child, 0, (long)&left, 8, 0, 0);
     }
 }
 
 /* The counters of the network (proc_pid_net(5), snmp), for hints; the notebook reads the text. */
 static size_t counters(void) {
-    long fd = sys(OPENAT, -100, (long)"/proc/self/net/snmp", 04000 | 0400000 | O_CLOEXEC, 0, 0, 0);
+    long fd = sys(OPENAT, -100, (long)"/proc/self/net/snmp", O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
     long size = fd < 0 ? 0 : sys(READ, fd, (long)output, 1 << 14, 0, 0, 0);
     return size < 0 ? 0 : (size_t)size;
 }
@@ -363,18 +381,23 @@ static size_t counters(void) {
  * looked for at once, and the set of awaited signals. Ends the process. */
 static _Noreturn void outlive(uint64_t *arguments) {
     struct life life = {arguments[1] ? now() + (int64_t)arguments[1] + 1000 : 0, ACTS, 0};
-    struct timespec interval = {1, 0};
     struct usage usage;
+    int64_t next = now() + INTERVAL;
     int status;
     if (arguments[4]) hand_out(arguments);
     for (;;) {
         long pid = sys(WAIT4, -1, (long)&status, WNOHANG, (long)&usage, 0, 0);
         if (pid == cell) break;
+        int64_t left = next - now();
+        if (left <= 0) { /* no flood of signals or of orphans delays it */
+            end_if_due(&life, (long)arguments[0]);
+            next = now() + (left = INTERVAL);
+        }
         if (pid > 0) continue;
-        long taken = sys(RT_SIGTIMEDWAIT, (long)&arguments[5], 0, (long)&interval, 8, 0, 0);
+        struct timespec wait = {0, left * 1000000 - 1};
+        long taken = sys(RT_SIGTIMEDWAIT, (long)&arguments[5], 0, (long)&wait, 8, 0, 0);
         if (taken == SIGIO) hand_out(arguments);
         else if (taken > 0 && taken != SIGCHLD) sys(KILL, -cell, taken, 0, 0, 0, 0);
-        else if (taken == -11) end_if_due(&life, (long)arguments[0]); /* EAGAIN: the interval is over */
     }
     size_t size = status ? counters() : 0;
     struct { uint32_t kind, killed; int64_t status, time, memory; } head = {ENDED, 0, status, 0, usage.most};

@@ -43,11 +43,20 @@ class HelperServer:
         self.path = path
         """The file that has the program (host)."""
         self._numbers = itertools.count(1)
+        self._late: dict[int, bytes] = {}
+        """By the number of an order: the first batch that was too long for it."""
 
     def order(self, flags: int, first: bytes) -> int:
-        """Order an init with these namespaces and this first batch; return the order's number. Raises `OSError`."""
+        """Order an init with these namespaces and this first batch; return the order's number. Raises `OSError`.
+
+        A batch that is too long for the order (on a machine with hundreds of processors) goes to init by `receive`.
+        """
         number = next(self._numbers)
-        self._control.send(operations.order(number, flags, first), socket.MSG_NOSIGNAL)
+        packet = operations.order(number, flags, first)
+        if len(packet) > protocol.PACKET_LIMIT:
+            packet = operations.order(number, flags, operations.batch(0, b""))
+            self._late[number] = first
+        self._control.send(packet, socket.MSG_NOSIGNAL)
         return number
 
     def has_answer(self) -> bool:
@@ -65,7 +74,10 @@ class HelperServer:
             if not packet:
                 raise ConnectionResetError("the server has ended")
             found, pid = operations.read_answer(packet)
+            late = self._late.pop(found, None)
             if found == number and len(files) == (2 if pid > 0 else 0):
+                if late is not None and files:
+                    _send_late(files[1], late)
                 return pid, files
             protocol.close(files)
 
@@ -137,6 +149,12 @@ def send(channel: socket.socket, packet: bytes, files: Sequence[int] = ()) -> No
         _send(channel, _SPILLED, (*files, spilled))
     finally:
         protocol.close((spilled,))
+
+
+def _send_late(channel: int, packet: bytes) -> None:
+    """Send an init its first batch. One that has died is ignored: whoever reads its channel sees that."""
+    with socket.socket(fileno=os.dup(channel)) as opened, contextlib.suppress(OSError):
+        send(opened, packet)
 
 
 def _send(channel: socket.socket, packet: bytes, files: Sequence[int]) -> None:

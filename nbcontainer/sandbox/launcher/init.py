@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.linux.idle import idle_kernel
@@ -208,7 +209,7 @@ class _Init:
 
     def _outlive(self) -> tuple[int, resource.struct_rusage]:
         """Reap every child and hand signals to the cell, until its end; return its wait status and resource usage."""
-        watch = NotebookWatch(self.notebook, self.limit)
+        watch, next_look = NotebookWatch(self.notebook, self.limit), time.monotonic() + INTERVAL
         if self.display is not None and self.display.blind:
             self._take_signal(signal.SIGIO)
         while True:
@@ -217,13 +218,15 @@ class _Init:
                 return status, usage
             if pid and self.joined is not None and (message := self.joined.ended(pid, status, usage)):
                 protocol.send(self.channel, message)
+            if (left := next_look - time.monotonic()) <= 0:  # no flood of signals or of orphans delays it
+                self._end_if_due(watch)
+                left, next_look = INTERVAL, time.monotonic() + INTERVAL
             if pid:
                 continue
             for message in () if self.joined is None else self.joined.dead():
                 protocol.send(self.channel, message)
-            if (taken := signal.sigtimedwait(_AWAITED, INTERVAL)) is None:
-                self._end_if_due(watch)
-            elif taken.si_signo != signal.SIGCHLD:
+            taken = signal.sigtimedwait(_AWAITED, left)
+            if taken is not None and taken.si_signo != signal.SIGCHLD:
                 with contextlib.suppress(OSError):
                     self._take_signal(taken.si_signo)
 
@@ -372,12 +375,22 @@ class _Init:
 
 
 def _end_everything() -> int:
-    """Kill all other processes in the pid namespace and reap them; return how many were still running."""
+    """Kill all other processes in the pid namespace and reap them; return how many were still running.
+
+    One that this user may not kill, a setuid program, ends with this process.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(-1, signal.SIGKILL)
-    killed = 0
+    killed, until = 0, None
     with contextlib.suppress(ChildProcessError):
         while True:
-            _, status = os.waitpid(-1, 0)
-            killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+                continue
+            now = time.monotonic()
+            until = now + INTERVAL if until is None else until
+            if now >= until:
+                return killed + 1
+            signal.sigtimedwait((signal.SIGCHLD,), until - now)
     return killed

@@ -28,7 +28,7 @@ INTERVAL = 1.0
 PATIENCE = 1.0
 """Seconds after the time limit in which the notebook may end the cell itself."""
 
-_SIZE = 4096
+_CHUNK = 1 << 16
 _PENDING = re.compile(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", re.MULTILINE)
 _MEMORY = re.compile(rb"^VmSize:", re.MULTILINE)
 _WAITS = re.compile(rb"^State:\s+D", re.MULTILINE)
@@ -119,8 +119,16 @@ class NotebookWatch:
         if self._status < 0:
             return Notebook.ACTS
         try:
-            return state_in(os.pread(self._status, _SIZE, 0))
+            return state_in(_whole(self._status))
         except ProcessLookupError:
             return Notebook.GONE
         except OSError:
             return Notebook.ACTS
+
+
+def _whole(fd: int) -> bytes:
+    """Return the content of a file to its end: a user with many groups has them before the lines that count."""
+    found = b""
+    while part := os.pread(fd, _CHUNK, len(found)):
+        found += part
+    return found

@@ -43,6 +43,18 @@ def test_the_state_is_read_from_the_status(status: bytes, state: Notebook) -> No
     assert state_in(status) is state
 
 
+@pytest.mark.parametrize("groups", [0, 400, 65_536])
+def test_a_user_may_have_any_number_of_groups(tmp_path: Path, groups: int) -> None:
+    """They come before the lines that count, ten bytes for each."""
+    line = b"Groups:\t" + b" ".join(b"123450%04d" % (group % 10_000) for group in range(groups)) + b" \n"
+    (tmp_path / "status").write_bytes(b"Name:\tpython\n" + line + ALIVE + NONE)
+    fd = os.open(tmp_path / "status", os.O_RDONLY)
+    assert NotebookWatch(fd, None).look() is None
+    (tmp_path / "status").write_bytes(b"Name:\tpython\n" + line + ALIVE + KILL)
+    assert NotebookWatch(fd, None).look() is signal.SIGKILL
+    os.close(fd)
+
+
 def test_a_process_that_acts_is_left_alone() -> None:
     """A watch over this process finds nothing to do."""
     status = open_status(os.getpid())

@@ -39,7 +39,8 @@ class Outcome:
 
     With the last three reasons, the cell ended badly after it reached a limit; `limit` is that limit in bytes or
     processes. `exit_code` is the shell's: 128 plus the signal if there was one. Times are in seconds. `peak_memory` is
-    in bytes: of the largest process, or of all processes together if memory was limited.
+    in bytes: of the largest process, or of all processes together if memory was limited; 0 if it is not known, as that
+    of a program which is smaller than an interpreted init.
 
     >>> outcome = run("busybox", script="kill -TERM $$", check=False).outcome
     >>> outcome.describe(), outcome.ok, outcome.exit_code

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import plan, protocol
-from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.handle import ContainerHandle, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 ENDED = (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ESRCH)
 """The errors of messages to a container whose init is dead, and whose handle may be closed."""
+
+_GRACE = 2000.0
+"""Milliseconds in which a copy may remove what it has not finished."""
 
 _numbers = itertools.count(1)
 
@@ -106,3 +109,16 @@ class JoinedHandle(ContainerHandle):
         self.container.joined.pop(self.number, None)
         self._theirs.close()
         super().close()
+
+
+def end_copy(process: ContainerHandle) -> None:
+    """End a process that copies files, and wait for it: it first removes what it has not finished, if it can.
+
+    The container may have stopped it, with an end of the pipe of the copy.
+    """
+    try:
+        process.signal(signal.SIGINT)
+        readable(process.channel.fileno(), _GRACE)
+    finally:
+        process.kill()
+        process.wait()

@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.copying import trees
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.live.exec_client import of_notebook
+from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.errors import NbcontainerError, ValueUnavailable
 from nbcontainer.images.single_files import receiving
 from tests.running import DEADLINE
@@ -106,30 +109,60 @@ BIG = 8 << 30
 
 
 @pytest.mark.parametrize("way", ["in", "out"])
+@pytest.mark.parametrize("by", ["notebook", "terminal"])
 def test_a_copy_that_the_container_stops_ends_with_an_interrupt(
-    engine: Engine, attack: Callable[[str], Job], tmp_path: Path, way: str
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path, way: str, by: str
 ) -> None:
     """The process of the copy is stopped, with its end of the pipe; one interrupt ends it and the copy."""
     job = attacked_by_stops(attack)
-    assert job.handle is not None
-    side = trees.of_running(job.handle, "attacker")
-    (tmp_path / "big").mkdir()
-    with (tmp_path / "big/file").open("wb") as file:
-        file.truncate(BIG)
+    side = side_of(job, by)
+    make_big(tmp_path)
     copies: dict[str, Callable[[], object]] = {
         "in": lambda: trees.copy_in(side, trees.HostPath.of(str(tmp_path / "big")), "/srv", engine.store),
         "out": lambda: trees.copy_out(side, "/srv/big", trees.HostPath.of(str(tmp_path / "out")), engine.store),
     }
-    interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-    interrupt.start()
     began = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            copies[way]()
-    finally:
-        interrupt.join()
+    interrupted(copies[way])
     assert time.monotonic() - began < DEADLINE
     assert job.running
+
+
+@pytest.mark.parametrize("by", ["notebook", "terminal"])
+def test_an_interrupted_copy_leaves_nothing_in_the_container(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path, by: str
+) -> None:
+    """The process that writes there removes what it has not finished."""
+    job = attack("exec sleep 1000")
+    side = side_of(job, by)
+    make_big(tmp_path)
+    interrupted(lambda: trees.copy_in(side, trees.HostPath.of(str(tmp_path / "big")), "/srv", engine.store))
+    out: list[bytes] = []
+    run_inside(job, Request(name="attacker", command=("ls", "-A", "/srv")), Streams(out.append, out.append))
+    assert out == []
+
+
+def side_of(job: Job, by: str) -> trees.Caller:
+    """The container's side of a copy: for a verb of its notebook, or for one in a terminal."""
+    assert job.handle is not None
+    return trees.of_running(job.handle, "attacker") if by == "notebook" else of_notebook(job.engine, "attacker")
+
+
+def make_big(place: Path) -> None:
+    """A directory `big` with a big file."""
+    (place / "big").mkdir()
+    with (place / "big/file").open("wb") as file:
+        file.truncate(BIG)
+
+
+def interrupted(copy: Callable[[], object]) -> None:
+    """Interrupts a copy, once, while it runs."""
+    interrupt = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    interrupt.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            copy()
+    finally:
+        interrupt.join()
 
 
 def attacked_by_stops(attack: Callable[[str], Job]) -> Job:
@@ -241,6 +274,14 @@ def test_a_hostile_stream_writes_nothing_outside_its_target(place: Path, stream:
         received(place, stream)
     assert list(place.iterdir()) == []
     assert (place.parent / "outside/file").read_text() == "host"
+
+
+def test_a_deep_copy_that_breaks_off_leaves_nothing(place: Path) -> None:
+    """A container may nest directories as deep as it likes, and end the stream early."""
+    nested = b"".join(entry(b"d", b"/".join([b"d"] * depth), mode=0o755) for depth in range(1, 1500))
+    with pytest.raises(ValueUnavailable, match="the copy ended too early"):
+        received(place, TOP + nested)
+    assert list(place.iterdir()) == []
 
 
 def test_links_that_are_there_are_not_followed(place: Path) -> None:

@@ -124,6 +124,18 @@ def test_names_follow_docker(engine: Engine, cp: Copy, box: str, tmp_path: Path)
     assert not list(there.rglob(".nbcontainer*"))
 
 
+def test_a_time_that_is_too_late_is_the_latest(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
+    """File systems have times after the year 2262, which nanoseconds in 64 bits do not: such a file is copied, too."""
+    ready(engine, cp, tmp_path)
+    (tmp_path / "late").write_text("late\n")
+    os.utime(tmp_path / "late", (9_999_999_999, 9_999_999_999))
+    assert (tmp_path / "late").stat().st_mtime == 9_999_999_999
+    cp(str(tmp_path / "late"), "box:/srv/late")
+    cp("box:/srv/late", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_text() == "late\n"
+    assert int((tmp_path / "back").stat().st_mtime) == (1 << 63) // 10**9
+
+
 def test_files_go_in(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
     """A directory with its files, links and modes goes in; it belongs to the container's user, and is a change."""
     ready(engine, cp, tmp_path)

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import json
 import os
-import signal
+import select
 import threading
 import time
 from dataclasses import dataclass
@@ -26,11 +26,9 @@ from nbcontainer.oci import timestamps
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox import sandboxed_call
-from nbcontainer.sandbox.handle import readable
 from nbcontainer.sandbox.join_watch import JoinWatch
-from nbcontainer.sandbox.joined import ENDED, JoinedHandle
+from nbcontainer.sandbox.joined import ENDED, JoinedHandle, end_copy
 from nbcontainer.sandbox.steps.program import CallFunction
-from nbcontainer.sandbox.supervisor import GRACE
 from nbcontainer.store import user_files, writable
 from nbcontainer.store.errors import path_advice
 
@@ -228,10 +226,34 @@ def receive_tar(caller: Caller, source: int, path: str, *, single_id: bool) -> i
     `ImageError`, `UsageError`.
     """
     path = check(path)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    relayed = _Thread(lambda: _feed(source, writer), lambda: os.close(writer))
     try:
-        return int(caller(sandboxed.receive_tar, [source], path=path, single_id=single_id))
+        found = _call_and_close(caller, sandboxed.receive_tar, reader, path=path, single_id=single_id)
     except OSError as error:
         raise _failed(f"write {path} in the container", error) from error
+    finally:
+        relayed.wait()  # the reader is closed by now, which ends it
+    try:
+        relayed.join()
+    except BrokenPipeError:  # the tar has ended before its file
+        pass
+    except OSError as error:
+        raise _failed("read the standard input", error) from error
+    return int(found)
+
+
+def _feed(source: int, target: int) -> None:
+    """Write all that `source` reads to a pipe, until its reader is closed: it never waits for the source alone."""
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    poll.register(target, 0)
+    while target not in dict(poll.poll()):
+        data = os.read(source, 1 << 16)
+        if not data:
+            return
+        while data:
+            data = data[os.write(target, data) :]
 
 
 class _Thread:
@@ -252,9 +274,13 @@ class _Thread:
         self._thread = threading.Thread(target=run, name="nbcontainer-copy", daemon=True)
         self._thread.start()
 
+    def wait(self) -> None:
+        """Wait for the end."""
+        self._thread.join()
+
     def join(self) -> Any:
         """Wait for the end, and return the result. Raises what the work raised."""
-        self._thread.join()
+        self.wait()
         if self._error is not None:
             raise self._error
         return self._result
@@ -324,7 +350,7 @@ def of_running(handle: ContainerHandle, name: str) -> Caller:
 def _call(joined: JoinedHandle, step: CallFunction, files: list[int]) -> None:
     """Have a process of a running container call a function, and wait for its answer. Raises `OSError`.
 
-    An error here ends that process first: the container may have stopped it, with an end of the pipe of the copy.
+    An error here ends that process first
     """
     try:
         joined.call(step, files)
@@ -332,10 +358,5 @@ def _call(joined: JoinedHandle, step: CallFunction, files: list[int]) -> None:
             if not joined.read_or_end():
                 raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
     except BaseException:
-        try:
-            joined.signal(signal.SIGINT)  # it removes what it has not finished
-            readable(joined.channel.fileno(), GRACE * 1000)
-        finally:
-            joined.kill()
-            joined.wait()
+        end_copy(joined)
         raise

@@ -19,6 +19,7 @@ from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.join_watch import JoinWatch
+from nbcontainer.sandbox.joined import end_copy
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
@@ -136,11 +137,16 @@ def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:
 
     def call(function: Callable[..., Any], files: list[int], **arguments: Any) -> Any:
         cell = _find(engine, name)
-        with RemoteProcess(_connect(engine, name, cell), cell) as remote:
-            message = {"name": name, "function": function.__name__, "arguments": arguments}
-            protocol.send(remote.channel, message, files)
-            while remote.answer is None and remote.ended is None and remote.read():
-                pass
+        remote = RemoteProcess(_connect(engine, name, cell), cell)
+        with remote, JoinWatch(remote, (), remote.kill_container):
+            try:
+                message = {"name": name, "function": function.__name__, "arguments": arguments}
+                protocol.send(remote.channel, message, files)
+                while remote.answer is None and remote.ended is None and remote.read():
+                    pass
+            except BaseException:
+                end_copy(remote)
+                raise
             if remote.refused is not None:
                 raise ContainerError(str(remote.refused["refused"]), hint=str(remote.refused["hint"]))
             return sandboxed_call.answer_of(remote, function.__name__)

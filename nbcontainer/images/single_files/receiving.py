@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbcontainer.errors import ValueUnavailable
+from nbcontainer.images.layers.tree import remove_below
 from nbcontainer.images.single_files.stream import (
     BELOW,
     CHUNK,
@@ -245,16 +246,11 @@ def _damaged() -> ValueUnavailable:
 
 
 def _remove_tree(folder: int, name: bytes) -> None:
-    """Remove a directory that this process has made, by descriptors: a link in it is removed and not followed."""
+    """Remove a directory that this process has made, of any depth; a link in it is removed and not followed."""
     with contextlib.suppress(OSError):
         fd = openat2(folder, name, FOLDER, resolve=BELOW)
         try:
-            for inner in os.listdir(fd):  # noqa: PTH208 - of a descriptor
-                raw = os.fsencode(inner)
-                try:
-                    os.unlink(raw, dir_fd=fd)
-                except IsADirectoryError:
-                    _remove_tree(fd, raw)
+            remove_below(fd)
         finally:
             os.close(fd)
         os.rmdir(name, dir_fd=folder)

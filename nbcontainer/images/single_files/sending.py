@@ -15,6 +15,7 @@ from nbcontainer.images.single_files.stream import (
     HEAD,
     INSIDE,
     KINDS,
+    LATEST,
     LINK,
     NOT_THERE,
     PIECE,
@@ -148,7 +149,8 @@ class _Sender:
 
     def _head(self, kind: bytes, facts: os.stat_result, path: bytes, link: bytes = b"") -> None:
         mode = stat.S_IMODE(facts.st_mode)
-        self._write(HEAD.pack(kind, mode, facts.st_mtime_ns, len(path), len(link)) + path + link)
+        time = max(-LATEST, min(facts.st_mtime_ns, LATEST))
+        self._write(HEAD.pack(kind, mode, time, len(path), len(link)) + path + link)
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -18,6 +18,9 @@ from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO
 HEAD = struct.Struct("<cIqHH")
 """Kind, mode, time of modification in ns, bytes of the path, bytes of a link's target."""
 
+LATEST = (1 << 63) - 1
+"""The latest time, in the year 2262; a file system may have later ones, which become this one."""
+
 PIECE = struct.Struct("<I")
 """The length of a piece of content; 0 after the last one."""
 

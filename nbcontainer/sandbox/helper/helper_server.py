@@ -152,7 +152,7 @@ def send(channel: socket.socket, packet: bytes, files: Sequence[int] = ()) -> No
 
 
 def _send_late(channel: int, packet: bytes) -> None:
-    """Send an init its first batch. One that has died is ignored: whoever reads its channel sees that."""
+    """Send an init its first batch. One that has died is ignored: the next read of its channel shows that."""
     with socket.socket(fileno=os.dup(channel)) as opened, contextlib.suppress(OSError):
         send(opened, packet)
 

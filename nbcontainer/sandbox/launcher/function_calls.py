@@ -24,3 +24,6 @@ def answer(call: CallFunction, files: Sequence[int], progress: Callable[[int], N
         return {"raised": type(error).__name__, "message": error.message, "hint": error.hint}
     except OSError as error:
         return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": path_of(error)}
+    except Exception as error:  # else the notebook could only say that there was no answer
+        problem = f"{call.function} failed: {type(error).__name__}: {error}"
+        return {"raised": "SandboxError", "message": " ".join(problem.split()), "hint": "please report it as a bug"}

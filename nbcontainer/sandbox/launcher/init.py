@@ -24,7 +24,7 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher import prefault
 from nbcontainer.sandbox.launcher.applying import apply_steps, begin_step, end_step, in_words
 from nbcontainer.sandbox.launcher.function_calls import answer
-from nbcontainer.sandbox.launcher.joining import JoinedProcesses, is_readable
+from nbcontainer.sandbox.launcher.joining import JoinedProcesses, is_readable, peak_memory
 from nbcontainer.sandbox.launcher.notebook_watch import INTERVAL, NotebookWatch, end_with
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
@@ -204,7 +204,7 @@ class _Init:
 
     def _say_ended(self, status: int, usage: resource.struct_rusage, facts: dict[str, int]) -> None:
         cpu_time = usage.ru_utime + usage.ru_stime
-        ended = {"ended": status, "cpu": cpu_time, "peak_memory": usage.ru_maxrss * 1024}
+        ended = {"ended": status, "cpu": cpu_time, "peak_memory": peak_memory(usage)}
         protocol.send(self.channel, {**facts, **ended} if facts else ended)
 
     def _outlive(self) -> tuple[int, resource.struct_rusage]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import select
 import signal
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,7 +24,6 @@ from nbcontainer.sandbox.steps.program import CallFunction, ConnectStreams, Exec
 from nbcontainer.sandbox.steps.user import SetUser
 
 if TYPE_CHECKING:
-    import resource
     import socket
 
     from nbcontainer.linux.kernel import Kernel
@@ -124,6 +124,7 @@ class JoinedProcesses:
         """Be the copy: call the function of a request, send its answer, and end."""
         try:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the function removes what is not finished
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._kernel.capset(self.capabilities, self.capabilities, 0)
             (step,) = plan.decode([request["call"]])
@@ -184,7 +185,7 @@ class JoinedProcesses:
 
     def ended(self, pid: int, status: int, usage: resource.struct_rusage) -> dict[str, Any] | None:
         """Return the message that a process has ended, None for the pid of any other process."""
-        return self._ended(pid, status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        return self._ended(pid, status, usage.ru_utime + usage.ru_stime, peak_memory(usage))
 
     def _ended(self, pid: int, status: int, cpu_time: float, peak_memory: int) -> dict[str, Any] | None:
         number = self._numbers.pop(pid, None)
@@ -195,6 +196,16 @@ class JoinedProcesses:
         if (pidfd := self._killed.pop(pid, None)) is not None:
             self._kernel.close(pidfd)
         return {"join": number, "ended": status, "cpu": cpu_time, "peak_memory": peak_memory}
+
+
+def peak_memory(usage: resource.struct_rusage) -> int:
+    """Return the peak memory of a process that this one has started, in bytes; 0 if it is not known.
+
+    What starts by vfork(2) has the memory of its parent until it is the program, and its peak counts that
+    (ru_maxrss in getrusage(2)).
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > own else 0
 
 
 def _no_progress(_: int) -> None:

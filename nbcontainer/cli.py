@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -31,6 +32,7 @@ from nbcontainer.containers.run import run
 from nbcontainer.errors import NbcontainerError, SetupFailed, StoreError, UsageError
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
+from nbcontainer.rendering.text import visible
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -60,7 +62,13 @@ _OUTPUT_HINT = "write it to another place, as in `> FILE`"
 
 _DEMO = Command("demo", "", "Run the quick start, and show its outputs as they come.")
 
-_KERNEL = Command("kernel", "install|list|remove ...", "Manage kernels for notebooks whose cells run in a container.")
+_KERNEL = Command("kernel", "install|freeze|list|remove ...", "Manage kernels for notebooks whose cells run in a container.")
+
+_MAGIC = re.compile(r"`(?P<magic>%%container|%container|%commit|%cd)\b(?P<rest>[^`]*)`")
+"""A command of a notebook in an error's hint."""
+
+_OF_NOTEBOOKS = ("restart",)
+"""Verbs that always fail in a terminal: they are about jobs of this process."""
 
 # Exit codes of docker run: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
@@ -101,8 +109,34 @@ def _leave(number: int, _frame: object) -> NoReturn:
 
 
 def _complain(error: NbcontainerError, code: int) -> int:
-    print(f"nbcontainer: {error}", file=sys.stderr)
+    text, hint = str(error), visible(error.hint)
+    if text.endswith(hint):
+        text = text.removesuffix(hint) + in_terminal(hint)
+    print(f"nbcontainer: {text}", file=sys.stderr)
     return code
+
+
+def in_terminal(hint: str) -> str:
+    """Return a hint with this program's commands in place of the magics of a notebook.
+
+    A magic that has no such command stays, as in "start it in a notebook, with `%%container --bg`".
+    """
+    return _MAGIC.sub(lambda found: _as_command(found["magic"], found["rest"]) or found[0], hint)
+
+
+def _as_command(magic: str, rest: str) -> str:
+    """Return the command of a terminal for a magic with what follows it, in backquotes; empty if there is none."""
+    if magic == "%cd":
+        return f"`cd{rest}`"
+    verb = {"%%container": " run", "%commit": " commit"}.get(magic, "")
+    name, *words = f"{verb}{rest}".split() or [""]
+    if name.startswith("-"):
+        return f"`nbcontainer {name}`"
+    command = None if name in _OF_NOTEBOOKS else _commands().get(name)
+    flags = [word.partition("=")[0] for word in words if word.startswith("-") and word != "-"]
+    if command is None or any(flag not in command.spelled for flag in flags):
+        return ""
+    return f"`nbcontainer{verb}{rest}`"
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -200,12 +234,15 @@ def _listener() -> Listener | None:
 
 
 def _command(name: str) -> Command:
-    if name in containers.VERBS:
-        return containers.VERBS[name].command
-    for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO):
-        if name == command.name:
-            return command
-    raise containers.unknown(name)
+    if (command := _commands().get(name)) is None:
+        raise containers.unknown(name)
+    return command
+
+
+def _commands() -> dict[str, Command]:
+    """Return the grammar of each verb but `kernel`, by its name."""
+    own = {command.name: command for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO)}
+    return own | {name: verb.command for name, verb in containers.VERBS.items()}
 
 
 def _overview() -> str:

@@ -46,7 +46,8 @@ def container_of(engine: Engine, name: str = "") -> Container:
             return last
         name = last.name
     if not name:
-        raise ContainerNotFound("no container yet in this notebook", hint="run a cell with `%%container` first")
+        hint = "run a cell with `%%container` first, or name a container (see `%container ps`)"
+        raise ContainerNotFound("no container yet, and none is named", hint=hint)
     return containers.get(engine, name)
 
 

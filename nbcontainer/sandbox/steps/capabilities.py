@@ -45,13 +45,13 @@ class DropBounding(Step):
 class HardenInit(Step):
     """Closes init to the cell, which may be the same user."""
 
-    phrase: ClassVar[str] = "close init to the container"
-    why: ClassVar[str] = "pid 1 is the container's only way to the host's interpreter: it cannot be looked into"
-    risk: ClassVar[str] = "it could look into init, and find the host's interpreter there (CVE-2019-5736)"
+    phrase: ClassVar[str] = "protect init from inspection"
+    why: ClassVar[str] = "pid 1 is a program of the host, so no process of the container may inspect it"
+    risk: ClassVar[str] = "it could inspect init, and find the host's interpreter there (CVE-2019-5736)"
     chinese: ClassVar[Chinese] = Chinese(
         "不让容器查看 init",
-        "1 号进程是容器通往宿主机解释器的唯一途径，所以不能被查看",
-        "容器可以查看 init，并由此找到宿主机的解释器（CVE-2019-5736）",
+        "1 号进程是主机的程序，所以容器里的进程不能查看它",
+        "容器可以查看 init，并由此找到主机的解释器（CVE-2019-5736）",
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -69,7 +69,7 @@ class CloseInit(HardenInit):
     chinese: ClassVar[Chinese] = Chinese(
         "不让容器查看 init，但 setuid 程序可以获得特权",
         "1 号进程不能被查看；sudo 和 su 只能给出容器中 root 的权能",
-        "容器可以查看 init，并由此找到宿主机的解释器（CVE-2019-5736）",
+        "容器可以查看 init，并由此找到主机的解释器（CVE-2019-5736）",
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

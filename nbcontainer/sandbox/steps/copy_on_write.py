@@ -60,8 +60,8 @@ class MountCopyOnWrite(Step):
     risk: ClassVar[str] = "it would write to the host's directory at once, without your approval"
     chinese: ClassVar[Chinese] = Chinese(
         "把 {source} 作为写时复制卷挂载到 {target}",
-        "宿主机的目录在下面，只读；改动进入一个层，直到你应用它们",
-        "容器会不经同意就直接写入宿主机的目录",
+        "主机的目录在下面，只读；改动进入一个层，直到你应用它们",
+        "容器会不经同意就直接写入主机的目录",
     )
     advice: ClassVar[Mapping[int, str]] = {
         **TARGET_ADVICE,

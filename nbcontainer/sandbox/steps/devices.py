@@ -89,7 +89,7 @@ class MountSys(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "以只读方式挂载 /sys",
         "程序在这里查看硬件，但谁也不能修改",
-        "容器可以修改宿主机硬件的设置",
+        "容器可以修改主机硬件的设置",
     )
 
     @classmethod
@@ -120,7 +120,7 @@ class MountDev(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "挂载一个空的 /dev",
         "里面只有放进去的设备",
-        "容器会看到宿主机的设备，包括磁盘",
+        "容器会看到主机的设备，包括磁盘",
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
@@ -147,7 +147,7 @@ class BindDevice(Step):
         "nothing; programs would not find the device. The check of its number keeps a planted file out"
     )
     chinese: ClassVar[Chinese] = Chinese(
-        "绑定宿主机的设备 /dev/{name}",
+        "绑定主机的设备 /dev/{name}",
         "每个程序都需要它；用户命名空间不能创建设备文件，所以用绑定",
         "没有危险，但程序会找不到这个设备；检查设备号可以防止被调换",
     )
@@ -186,8 +186,8 @@ class MountDevDirectory(Step):
     risk: ClassVar[str] = "it would share terminals, shared memory or message queues with the host"
     chinese: ClassVar[Chinese] = Chinese(
         "在 /dev/{name} 挂载 {fstype}",
-        "这是容器自己的，与宿主机分开",
-        "容器会与宿主机共用终端、共享内存或消息队列",
+        "这是容器自己的，与主机分开",
+        "容器会与主机共用终端、共享内存或消息队列",
     )
 
     @classmethod
@@ -208,11 +208,11 @@ class ReserveScript(Step):
     """An empty file for the cell's body, which comes when nothing can be made in /dev any more but by its owner."""
 
     phrase: ClassVar[str] = "reserve a file for the cell's body"
-    why: ClassVar[str] = "a cell's body has its place before there is one"
+    why: ClassVar[str] = "a warm container has the file before the cell's body arrives"
     risk: ClassVar[str] = "nothing; the cell's body would have no place"
     chinese: ClassVar[Chinese] = Chinese(
         "为单元格的正文创建一个空文件",
-        "在单元格到来之前，它的正文就有了位置",
+        "在单元格到来之前，预热容器就有了存放正文的文件",
         "没有危险，但单元格的正文就没有地方放",
     )
 
@@ -271,8 +271,8 @@ class MaskPaths(Step):
     risk: ClassVar[str] = "it could read facts about the host, for example its keys and its firmware"
     chinese: ClassVar[Chinese] = Chinese(
         "隐藏：{paths}",
-        "这些文件透露宿主机的信息，或者能影响宿主机",
-        "容器可以读到宿主机的信息，例如密钥列表和固件",
+        "这些文件透露主机的信息，或者能影响主机",
+        "容器可以读到主机的信息，例如密钥列表和固件",
     )
 
     @classmethod

@@ -81,7 +81,7 @@ class CloneInit(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "在新的命名空间中启动 init：{namespaces}",
         "让容器有自己的挂载、进程、主机名、共享内存和网络",
-        "容器会看到并能改动宿主机的挂载、进程和网络",
+        "容器会看到并能改动主机的挂载、进程和网络",
     )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.ENOSPC: limits_advice}
 
@@ -139,7 +139,7 @@ class SetHostname(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "把主机名设为 {name}",
         "容器有自己的名字",
-        "没有危险，但程序会看到宿主机的名字",
+        "没有危险，但程序会看到主机的名字",
     )
     ahead: ClassVar[bool] = True
 

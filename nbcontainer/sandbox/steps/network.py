@@ -43,7 +43,7 @@ class AddAddress(Step):
     gateway: str
 
     phrase: ClassVar[str] = "give the container an IPv6 address"
-    why: ClassVar[str] = "a cell reaches others by IPv6 from its first word on"
+    why: ClassVar[str] = "a cell can use IPv6 from its start"
     risk: ClassVar[str] = "nothing; the first seconds of a cell would have no IPv6"
     chinese: ClassVar[Chinese] = Chinese(
         "给接口 {interface} 设置 IPv6 地址 {address}",
@@ -100,11 +100,11 @@ class BindResolver(Step):
 
     phrase: ClassVar[str] = "bind the host's resolv.conf"
     why: ClassVar[str] = "names resolve as they do on the host"
-    risk: ClassVar[str] = "nothing; names would not resolve. Read-only keeps the host's file as it is"
+    risk: ClassVar[str] = "nothing; names would not resolve. Read-only protects the host's file"
     chinese: ClassVar[Chinese] = Chinese(
-        "以只读方式绑定宿主机的 resolv.conf",
-        "名字的解析和宿主机上一样",
-        "没有危险，但名字不能解析；只读保护宿主机的文件",
+        "以只读方式绑定主机的 resolv.conf",
+        "名字的解析和主机上一样",
+        "没有危险，但名字不能解析；只读保护主机的文件",
     )
 
     @classmethod
@@ -128,11 +128,11 @@ class MakeResolver(Step):
     text: str
 
     phrase: ClassVar[str] = "make the container's resolv.conf"
-    why: ClassVar[str] = "names are asked of who answers in the container's network"
+    why: ClassVar[str] = "names are resolved by the name server of the container's network"
     risk: ClassVar[str] = "nothing; names would not resolve"
     chinese: ClassVar[Chinese] = Chinese(
         "写入容器自己的 resolv.conf",
-        "向容器网络中的服务器查询名字",
+        "由容器网络中的域名服务器解析名字",
         "没有危险，但名字不能解析",
     )
     ahead: ClassVar[bool] = True
@@ -219,11 +219,11 @@ class MakeHosts(Step):
     hosts: tuple[tuple[str, str], ...] = ()
 
     phrase: ClassVar[str] = "make the container's hosts file"
-    why: ClassVar[str] = "the container's own name, and names that were asked for, have their addresses"
+    why: ClassVar[str] = "the container's own name and the names of --add-host resolve"
     risk: ClassVar[str] = "nothing; the container's own name would not resolve"
     chinese: ClassVar[Chinese] = Chinese(
         "写入容器的 hosts 文件",
-        "容器自己的名字和指定的名字都有地址",
+        "容器自己的名字和 --add-host 指定的名字都能解析",
         "没有危险，但容器自己的名字不能解析",
     )
     ahead: ClassVar[bool] = True
@@ -260,12 +260,12 @@ class ExtendHosts(MakeHosts):
     """The same, beginning with the host's own file, for a container in the host's network."""
 
     phrase: ClassVar[str] = "extend the host's hosts file"
-    why: ClassVar[str] = "names have the addresses that they have on the host, and those that were asked for"
+    why: ClassVar[str] = "the container's own name, the names of the host's file and those of --add-host resolve"
     risk: ClassVar[str] = "nothing; names of the host's own file would not resolve"
     chinese: ClassVar[Chinese] = Chinese(
-        "在宿主机的 hosts 文件后面加上容器的名字",
-        "名字的地址和宿主机上一样",
-        "没有危险，但宿主机 hosts 文件中的名字不能解析",
+        "在主机的 hosts 文件后面加上容器的名字",
+        "容器自己的名字、主机 hosts 文件中的名字和 --add-host 指定的名字都能解析",
+        "没有危险，但主机 hosts 文件中的名字不能解析",
     )
     ahead: ClassVar[bool] = False
 

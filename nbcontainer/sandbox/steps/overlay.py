@@ -43,7 +43,7 @@ _MANY_LAYERS = "it has more layers than this kernel takes: export it and import 
 
 @dataclass(frozen=True)
 class ShowHost(Step):
-    """A directory of this machine as a read-only file system of its own, in the stage's directory `name`.
+    """A directory of the host as a read-only file system of its own, in the stage's directory `name`.
 
     `source` is as in `HostLower`. The second layer is there because overlayfs needs two where nothing is written.
     """
@@ -51,16 +51,16 @@ class ShowHost(Step):
     source: str
     name: str
 
-    phrase: ClassVar[str] = "show this machine's files"
+    phrase: ClassVar[str] = "show the host's files"
     why: ClassVar[str] = "the store lies in it, and overlayfs takes no layer that lies in another: this one lies apart"
-    risk: ClassVar[str] = "it could change this machine's files, which are to be read-only"
+    risk: ClassVar[str] = "it could change the host's files, which are to be read-only"
     chinese: ClassVar[Chinese] = Chinese(
-        "以只读方式显示宿主机的目录 {source}",
-        "存储就在这个目录里，而 overlayfs 的一层不能在另一层之内",
-        "容器可以改动本机的文件",
+        "以只读方式显示主机的目录 {source}",
+        "仓库就在这个目录里，而 overlayfs 的一层不能在另一层之内",
+        "容器可以改动主机的文件",
     )
     advice: ClassVar[Mapping[int, str]] = {
-        errno.EINVAL: "this machine's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
+        errno.EINVAL: "the host's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
     }
 
     @classmethod
@@ -112,7 +112,7 @@ class MountOverlay(Step):
     )
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: UPPER_ADVICE,
-        errno.ENOENT: "a layer is gone: remove the container, or the image and bring it in again",
+        errno.ENOENT: "a layer is missing: remove the container; or remove the image, and pull or load it again",
         errno.ENODEV: _NO_OVERLAY,
         errno.EPERM: _NO_OVERLAY,
         errno.E2BIG: _MANY_LAYERS,
@@ -197,7 +197,7 @@ class GiveRoot(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "把根目录的所有者设为层 {lower} 中的所有者",
         "之前的单元格或镜像把根目录给了别的用户",
-        "没有风险；根目录会重新属于 root",
+        "没有危险，但根目录会重新属于 root",
     )
     advice: ClassVar[Mapping[int, str]] = {}
 

@@ -69,7 +69,7 @@ class MountProc(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "挂载 /proc（方式：{level}）",
         "容器只看到自己的进程",
-        "容器会看到宿主机的进程、它们的命令行和环境变量",
+        "容器会看到主机的进程、它们的命令行和环境变量",
     )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: proc_advice, errno.EACCES: namespace_advice}
 

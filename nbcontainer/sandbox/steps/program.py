@@ -81,7 +81,7 @@ class OpenTerminal(Step):
     streams: int = 3
 
     phrase: ClassVar[str] = "open a terminal"
-    why: ClassVar[str] = "programs that want a terminal find one; it is not the notebook's"
+    why: ClassVar[str] = "programs that need a terminal have one, separate from the notebook's"
     risk: ClassVar[str] = "it could read from and write to the notebook's own terminal"
     chinese: ClassVar[Chinese] = Chinese(
         "打开一个终端",
@@ -344,11 +344,11 @@ class CallFunction(Step):
     arguments: str = "{}"
 
     phrase: ClassVar[str] = "call a function of this package"
-    why: ClassVar[str] = "work on untrusted data is done where it can reach nothing else"
+    why: ClassVar[str] = "untrusted data is handled by a process that can reach nothing else"
     risk: ClassVar[str] = "the notebook's own process would read files that somebody else made"
     chinese: ClassVar[Chinese] = Chinese(
         "调用本程序的函数 {module}.{function}",
-        "处理不可信的文件时，除此之外什么也到达不了",
+        "不可信的数据由一个无法到达其他任何东西的进程处理",
         "笔记本自己的进程会去读取别人制作的文件",
     )
 
@@ -363,12 +363,12 @@ class CloseDescriptors(Step):
     """Nothing but 0, 1 and 2 is open when the cell's program starts (CVE-2024-21626)."""
 
     phrase: ClassVar[str] = "close the descriptors"
-    why: ClassVar[str] = "a descriptor left open would be a way out"
+    why: ClassVar[str] = "no descriptor of the host reaches the program"
     risk: ClassVar[str] = "a descriptor that is left open could lead it to a directory of the host (CVE-2024-21626)"
     chinese: ClassVar[Chinese] = Chinese(
         "关闭其余的描述符",
-        "留着不关的描述符就是一条出路",
-        "一个没有关闭的描述符可以通向宿主机的目录（CVE-2024-21626）",
+        "程序得不到主机的任何描述符",
+        "一个没有关闭的描述符可以通向主机的目录（CVE-2024-21626）",
     )
 
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:

@@ -86,7 +86,7 @@ class AdjustOomScore(Step):
     risk: ClassVar[str] = "nothing; the kernel would treat the cell like the notebook"
     chinese: ClassVar[Chinese] = Chinese(
         "把 OOM 分数调整值设为 {value}",
-        "宿主机内存用尽时，内核先于或晚于其他进程结束单元格",
+        "主机内存用尽时，内核先于或晚于其他进程结束单元格",
         "没有危险，但内核会像对待笔记本一样对待单元格",
     )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EACCES: _oom_advice, errno.EPERM: _oom_advice}

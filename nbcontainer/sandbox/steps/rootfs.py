@@ -61,7 +61,7 @@ class SlaveMounts(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "把所有挂载设为从属（slave）",
         "在容器里做的挂载只留在容器里",
-        "容器里的挂载会出现在宿主机上",
+        "容器里的挂载会出现在主机上",
     )
     diagnose: ClassVar[Mapping[int, Diagnosis]] = {errno.EPERM: namespace_advice, errno.EACCES: namespace_advice}
 
@@ -99,12 +99,12 @@ class BindRoot(Step):
     read_only: bool = False
 
     phrase: ClassVar[str] = "bind the root"
-    why: ClassVar[str] = "the work sees this one directory and nothing else"
-    risk: ClassVar[str] = "the work would see more of the store than this one directory"
+    why: ClassVar[str] = "the sandboxed function sees this one directory and nothing else"
+    risk: ClassVar[str] = "the sandboxed function would see more of the store than this one directory"
     chinese: ClassVar[Chinese] = Chinese(
         "把目录 {source} 作为根目录",
-        "这项工作只能看到这一个目录",
-        "这项工作会看到存储中其他的目录",
+        "这个沙箱函数只能看到这一个目录",
+        "这个沙箱函数会看到仓库中的其他目录",
     )
 
     @classmethod
@@ -232,7 +232,7 @@ class ReadOnlyRoot(Step):
 
     phrase: ClassVar[str] = "make the root read-only"
     why: ClassVar[str] = "the cell asked for a root that cannot be written"
-    risk: ClassVar[str] = "it could write to its root, although the cell was to have none of that"
+    risk: ClassVar[str] = "it could write to its root, although the cell asked for a read-only one"
     chinese: ClassVar[Chinese] = Chinese(
         "把根目录设为只读",
         "这个单元格要求根目录不可写",
@@ -250,12 +250,12 @@ class PivotRoot(Step):
     """Makes the assembled tree the root, and takes the old one away."""
 
     phrase: ClassVar[str] = "switch the root"
-    why: ClassVar[str] = "the host's files are no longer there to be named"
+    why: ClassVar[str] = "no path leads to the host's files any more"
     risk: ClassVar[str] = "it could reach every file of the host that the user can reach"
     chinese: ClassVar[Chinese] = Chinese(
         "切换根目录，并卸下旧的根",
-        "宿主机的文件从此没有路径可以到达",
-        "容器可以到达这个用户在宿主机上能到达的所有文件",
+        "主机的文件从此没有路径可以到达",
+        "容器可以到达这个用户在主机上能到达的所有文件",
     )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
@@ -283,7 +283,7 @@ class MakeWorkdir(Step):
     chinese: ClassVar[Chinese] = Chinese(
         "如果镜像没有工作目录 {path}，就创建它",
         "程序从根目录之内的一个目录开始运行",
-        "镜像中的链接可以让程序从宿主机的目录开始运行",
+        "镜像中的链接可以让程序从主机的目录开始运行",
     )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
@@ -317,8 +317,8 @@ class StoreAsHost(Step):
     why: ClassVar[str] = "without a user namespace, the layers' root must be the host's"
     risk: ClassVar[str] = "without a user namespace, the layers would belong to a user that is not root"
     chinese: ClassVar[Chinese] = Chinese(
-        "以宿主机 root 为所有者显示目录 {name}",
-        "没有用户命名空间时，层的 root 必须就是宿主机的 root",
+        "以主机 root 为所有者显示目录 {name}",
+        "没有用户命名空间时，层的 root 必须就是主机的 root",
         "没有危险，但层中文件的所有者会不对",
     )
     advice: ClassVar[Mapping[int, str]] = {

@@ -192,7 +192,7 @@ class InstallSeccomp(Step):
     terminal_input: bool = False
 
     phrase: ClassVar[str] = "install the filter of system calls"
-    why: ClassVar[str] = "what no program in a container needs of the kernel cannot be asked of it, nor attacked"
+    why: ClassVar[str] = "system calls that no program in a container needs are blocked, so they cannot be attacked"
     risk: ClassVar[str] = "it could make any system call, and use any fault in the kernel's rarely used parts"
     chinese: ClassVar[Chinese] = Chinese(
         "安装系统调用过滤器",

@@ -48,7 +48,7 @@ class SetUser(Step):
     advice: ClassVar[Mapping[int, str]] = {
         errno.EINVAL: "that id is not mapped: without a range in /etc/subuid for this user, root is the only user "
         "in a container",
-        errno.ENOENT: "the image has no such user or group: give a number instead",
+        errno.ENOENT: "use a name of the image's /etc/passwd or /etc/group, or a number",
         errno.EPERM: "only root of a container, with the capabilities SETUID and SETGID, can become another user: "
         "start the container with --user root",
     }

@@ -53,8 +53,8 @@ class MountValues(Step):
     risk: ClassVar[str] = "nothing; values would need a directory of the host"
     chinese: ClassVar[Chinese] = Chinese(
         "创建存放单元格变量的目录",
-        "变量在笔记本和单元格之间传递，不需要宿主机的目录",
-        "没有危险，但传递变量就需要宿主机的目录",
+        "变量在笔记本和单元格之间传递，不需要主机的目录",
+        "没有危险，但传递变量就需要主机的目录",
     )
     advice: ClassVar[Mapping[int, str]] = TARGET_ADVICE
 

@@ -109,7 +109,7 @@ class BindVolume(Step):
     risk: ClassVar[str] = "nothing; there would be no volume. The checks and flags keep links and setuid programs out"
     chinese: ClassVar[Chinese] = Chinese(
         "把卷 {source} 挂载到 {target}",
-        "写入那里的内容属于宿主机，并且会保留",
+        "写入那里的内容属于主机，并且会保留",
         "没有危险，但没有这个卷；检查 inode 和标志可以防住链接和 setuid 程序",
     )
     advice: ClassVar[Mapping[int, str]] = {

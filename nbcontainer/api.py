@@ -36,11 +36,12 @@ def run(
     engine: Engine | None = None,
     **options: Unpack[RunKeywords],
 ) -> Result:
-    """Run `command` in a container of `image`, or `script` as a file for its shell; with both, it is the input.
+    """Run `command` in a container of `image`, or `script` by its shell; with both, `script` is the standard input.
 
     `input` is the standard input. `inputs` are values that the run finds as files in `/in`, and `get` names the values
-    to read from `/out`, as in docs/values.md: names, or a mapping of names to paths there. `stdout` and `stderr` get
-    the output as it comes, in place of the result.
+    to read from `/out`, as in docs/values.md: names, or a mapping of names to paths there. `stdout` and `stderr` are
+    called with each piece of output (bytes) as it comes, in the thread that calls `run`; the result has no output
+    then. `engine` is the store and the warm pool to use, by default those of this process (NBCONTAINER_HOME).
 
     The options are those of `%%container` (docs/reference-options.md): `volumes` as SRC:DST[:ro] strings or a
     {SRC: DST[:ro]} mapping, `publish` as [IP:]HOST:PORT[/udp] strings, `timeout` in seconds, `memory` and other sizes

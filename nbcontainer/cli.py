@@ -62,7 +62,7 @@ _OUTPUT_HINT = "write it to another place, as in `> FILE`"
 
 _DEMO = Command("demo", "", "Run the quick start, and show its outputs as they come.")
 
-_KERNEL = Command("kernel", "install|freeze|list|remove ...", "Manage kernels for notebooks whose cells run in a container.")
+_KERNEL = Command("kernel", "install|freeze|list|remove ...", "Manage kernels whose cells run in a container.")
 
 _MAGIC = re.compile(r"`(?P<magic>%%container|%container|%commit|%cd)\b(?P<rest>[^`]*)`")
 """A command of a notebook in an error's hint."""

@@ -9,7 +9,7 @@ NbcontainerError
 │   ├── ImageNotFound
 │   ├── RegistryError     a registry cannot be reached, refuses, or violates the protocol
 │   └── HostileArchive    an archive that violates its format or a limit, or is cut off
-├── SandboxError          this machine cannot set up a container
+├── SandboxError          the host cannot set up a container
 │   ├── LauncherError     the launcher cannot start, or has ended
 │   │   └── ContainerLost a container was killed before its cell began
 │   ├── LimitUnavailable  a requested limit cannot be enforced
@@ -21,9 +21,9 @@ NbcontainerError
 │   ├── ContainerExists
 │   ├── ContainerBusy     it runs, here or in another notebook
 │   └── ContainerDamaged  its record cannot be read
-├── VolumeError           a volume of the store cannot be used
+├── VolumeError           a volume cannot be used
 │   ├── VolumeNotFound
-│   ├── VolumeBusy        a cell uses it, here or in another notebook
+│   ├── VolumeBusy        it cannot be removed: a cell uses it, here or in another notebook
 │   └── ChangesRefused    changes to a copy-on-write volume cannot be applied
 ├── ValueUnavailable      a value cannot be read from a cell's /out, or written to its /in
 ├── WorkerError           an executor cannot run an item of `map`
@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 from nbcontainer.outcome import Outcome  # noqa: TC001 - typing.get_type_hints reads it
 from nbcontainer.rendering.text import visible
 
-FREE_SPACE = "free some space: `%container prune` removes what nothing uses"
+FREE_SPACE = "free some space: `%container prune` removes unreferenced data"
 
 ERRNO_ADVICE = {
     errno.ENOSPC: FREE_SPACE,
@@ -132,17 +132,14 @@ class LinkRefused(NbcontainerError):
 
 
 class DirectoryRefused(NbcontainerError):
-    """Containers do not see the notebook's directory, unless a volume names it.
+    """The notebook's directory must not be shown to containers; with `volumes`, a run can show it nonetheless.
 
-    >>> try:
-    ...     result = run("busybox", ["true"], here="ro")
-    ... except DirectoryRefused as error:
-    ...     print(error.hint)
+    A run with `here` does not raise it: it starts without the directory, and reports the reason on stderr.
     """
 
     @property
     def notice(self) -> str:
-        """The reason and the way out in one line, for a container that starts without the directory."""
+        """The reason and the hint in one line, for a container that starts without the directory."""
         return f"{self.message}: {self.hint}"
 
 
@@ -248,7 +245,7 @@ class LimitUnavailable(SandboxError):
 
 
 class NetworkUnavailable(SandboxError):
-    """A network, or a port of this machine for it, is not available here, so the cell did not start.
+    """A network, or a port of the host for it, is not available here, so the cell did not start.
 
     >>> try:
     ...     result = run("busybox", ["true"], network="private")
@@ -355,17 +352,17 @@ class ContainerIncomplete(ContainerError):
 
 
 class ContainerDamaged(ContainerError):
-    """The record of the container cannot be read.
+    """The record of the container cannot be read. `list_containers` leaves such a container out.
 
     >>> try:
-    ...     result = list_containers()
+    ...     dev = get("dev")
     ... except ContainerDamaged as error:
     ...     print(error.hint)
     """
 
 
 class VolumeError(NbcontainerError):
-    """A volume of the store cannot be used.
+    """A volume cannot be used.
 
     >>> try:
     ...     result = run("busybox", ["true"], volumes=["data:/data"])
@@ -375,23 +372,14 @@ class VolumeError(NbcontainerError):
 
 
 class VolumeNotFound(VolumeError):
-    """The store has no volume of that name.
+    """The store has no named volume of that name.
 
-    >>> try:
-    ...     result = run("busybox", ["true"], volumes=["data:/data"])
-    ... except VolumeNotFound as error:
-    ...     print(error.hint)
+    `%container volume inspect` and `%container volume rm` raise it. A run makes a volume that does not exist.
     """
 
 
 class VolumeBusy(VolumeError):
-    """A cell uses the volume, here or in another notebook.
-
-    >>> try:
-    ...     result = run("busybox", ["true"], volumes=["data:/data"])
-    ... except VolumeBusy as error:
-    ...     print(error.hint)
-    """
+    """`%container volume rm` cannot remove a named volume: a cell uses it, here or in another notebook."""
 
 
 class ChangesRefused(VolumeError):

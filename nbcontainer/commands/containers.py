@@ -212,7 +212,7 @@ def _described(engine: Engine, name: str) -> dict[str, Any]:
 
 
 def _prune(call: Invocation) -> View:
-    return Note(f"removed {count(prune(call.engine), 'thing')} that nothing uses")
+    return Note(f"removed {count(prune(call.engine), 'unreferenced item')}")
 
 
 def _doctor(call: Invocation) -> View:
@@ -305,12 +305,12 @@ VERBS: dict[str, Verb] = {
         NAMESPACES,
         VOLUME,
         CACHE,
-        Verb(Command("prune", "", "Remove what no image and no container uses."), _prune),
+        Verb(Command("prune", "", "Remove data that no image and no container uses, and undone states."), _prune),
         Verb(
             Command(
                 "doctor",
                 "",
-                "Check what this machine supports, and how to fix what it does not.",
+                "Check what the host supports, and show how to fix the rest.",
                 (
                     Option(
                         ("--apparmor-profile",), "", "show a profile that allows cells to plain users on Ubuntu 24.04"
@@ -353,6 +353,6 @@ def unknown(verb: str) -> NbcontainerError:
     if answer := VERB_ANSWERS.get(verb):
         return UsageError(f"unsupported verb {verb!r}: {answer.problem}", hint=answer.hint)
     near = similar(verb, (*VERBS, "run"))
-    verbs = f"choose one of run {' '.join(VERBS)}; to run an image, `%container run {verb}` or a cell of %%container"
+    verbs = f"`%container --help` lists the verbs; to run an image of that name, write `%container run {verb}`"
     hint = f"did you mean {near}" if near else verbs
     return UsageError(f"unknown verb {verb!r}", hint=hint)

@@ -39,7 +39,7 @@ _RUN_ANSWERS: dict[str, Answer] = {
     "--annotation": Answer("annotations are not supported", "use --label"),
     "--label-file": Answer("files of labels are not supported", "use --label for each"),
     **_same(
-        "limits of disk transfers are not supported",
+        "limits of disk I/O are not supported",
         _REMOVE,
         *("--blkio-weight", "--blkio-weight-device", "--device-read-bps", "--device-read-iops"),
         *("--device-write-bps", "--device-write-iops", "--io-maxbandwidth", "--io-maxiops"),
@@ -54,7 +54,7 @@ _RUN_ANSWERS: dict[str, Answer] = {
         "no process id is written to a file", "use --name and `%container stop NAME`", "--pidfile", "--conmon-pidfile"
     ),
     **_same(
-        "shares of processor time are not supported",
+        "CPU shares, quotas and sets are not supported",
         "use --cpus for a limit",
         *("-c", "--cpu-shares", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"),
         *("--cpuset-cpus", "--cpuset-mems"),
@@ -81,7 +81,7 @@ _RUN_ANSWERS: dict[str, Answer] = {
         "use --network private with -p to reach a port, or --network host",
         *("--ip", "--ip6", "--link", "--link-local-ip", "--mac-address", "--network-alias", "--net-alias"),
     ),
-    **_same("a container always has its own one", _REMOVE, "--ipc", "--pid", "--uts"),
+    **_same("a container always has its own IPC, PID and UTS namespaces", _REMOVE, "--ipc", "--pid", "--uts"),
     **_same("only a limit of the memory is supported", "use -m", "--memory-reservation", "--memory-swappiness"),
     "--kernel-memory": Answer("the kernel has no such limit any more", "use -m"),
     **_same("a run that reaches its memory limit is ended", "use a higher -m", "--oom-kill-disable"),
@@ -94,7 +94,7 @@ _RUN_ANSWERS: dict[str, Answer] = {
     "--privileged": Answer(
         "no container has privileges over the host", "use --cap-add for capabilities over the container's own objects"
     ),
-    "--restart": Answer("a run is not repeated", "run the cell again"),
+    "--restart": Answer("restart policies are not supported", "run the cell again"),
     "--replace": Answer("a container is not replaced", "remove it first with `%container rm NAME`"),
     "--runtime": Answer("there is no other runtime"),
     "--seccomp-policy": Answer("each container has the same system call filter"),
@@ -193,8 +193,8 @@ VERB_ANSWERS: dict[str, Answer] = {
     **_same("logins are those of Docker and podman", "use `docker login` or `podman login`", "login", "logout"),
     "search": Answer("registries are not searched", "look on the registry's page, then `%container pull NAME`"),
     "network": Answer("networks are options of a run", "use --network none, host or private"),
-    "image": Answer("verbs for images have one name", "use `%container images`, `pull`, `rmi` or `inspect`"),
-    "container": Answer("verbs for containers have one name", "use `%container ps`, `rm`, `stop` or `inspect`"),
+    "image": Answer("there is no group of verbs for images", "use `%container images`, `pull`, `rmi` or `inspect`"),
+    "container": Answer("there is no group of verbs for containers", "use `%container ps`, `rm`, `stop` or `inspect`"),
     "untag": Answer("names are removed by `rmi`", "use `%container rmi NAME`"),
     "events": Answer("there is no daemon that reports events", "see `%container ps` and `%container history NAME`"),
     **_same("files of containers are not mounted on the host", "use -v, or `%container export`", "mount", "unmount"),
@@ -227,15 +227,22 @@ _STOPPED = {
     **_same("the stop signal is the container's", "use `kill -s SIGNAL NAME`, then `stop NAME`", "-s", "--signal"),
 }
 
-_TABLE = _same("a table has one form", "use --json for a program", "--format", "--noheading", "--sort", "--no-trunc")
-_ALL_LISTED = _same("a list has all that there is", "use --json, and choose in a program", "-f", "--filter")
+_TABLE = _same(
+    "the form of a table cannot be changed",
+    "use --json for a program",
+    "--format",
+    "--noheading",
+    "--sort",
+    "--no-trunc",
+)
+_ALL_LISTED = _same("filters are not supported", "use --json, and choose in a program", "-f", "--filter")
 _QUIET = _same("the result is one line", _REMOVE, "-q", "--quiet")
 _PLATFORM = Answer("a name in the store has an image for one platform")
 _BY_PLATFORM = _same("an image is chosen by its platform", "use --platform OS/ARCH", "--arch", "--os", "--variant")
 _REGISTRY = {
     **_same("a name has one tag", "write the verb once for each tag", "-a", "--all-tags"),
     **_same("logins are those of `docker login` and `podman login`", _REMOVE, "--authfile", "--creds"),
-    "--cert-dir": Answer("certificates are those of this machine"),
+    "--cert-dir": Answer("certificates are those of the host"),
     "--disable-content-trust": Answer("signatures are not checked", "pin the image, as in NAME@sha256:…"),
     "--tls-verify": Answer("registries.conf says which registries need no certificate", "mark it there as insecure"),
 }
@@ -276,9 +283,9 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     },
     "load": _QUIET,
     "prune": {
-        **_same("what nothing uses is removed, and images with a name stay", "use `%container rmi`", "-a", "--all"),
-        **_same("nothing is asked before it", _REMOVE, "-f", "--force"),
-        "--filter": Answer("all that nothing uses is removed"),
+        **_same("unreferenced data is removed, and images with a name stay", "use `%container rmi`", "-a", "--all"),
+        **_same("`prune` asks for no confirmation", _REMOVE, "-f", "--force"),
+        "--filter": Answer("filters are not supported: all unreferenced data is removed"),
         "--volumes": Answer("named volumes stay", "use `%container volume prune`"),
     },
     "ps": {
@@ -359,7 +366,9 @@ OPTION_ANSWERS: dict[str, dict[str, Answer]] = {
     "stats": {
         **_LATEST,
         **_same("running containers are listed", _REMOVE, "-a", "--all"),
-        **_same("a table has one form", "use --json for a program", "--format", "--no-trunc", "--no-reset"),
+        **_same(
+            "the form of a table cannot be changed", "use --json for a program", "--format", "--no-trunc", "--no-reset"
+        ),
         **_same("the table changes each second", _REMOVE, "-i", "--interval"),
     },
     "port": _SELECTED,

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from nbcontainer.images.library import Images
     from nbcontainer.oci.documents import Image
 
-PLATFORM = Option(("--platform",), "OS/ARCH[/VARIANT]", "use this platform of an image for several, as in linux/arm64")
+PLATFORM = Option(
+    ("--platform",), "OS/ARCH[/VARIANT]", "choose this platform if an image has several, as in linux/arm64"
+)
 COMPRESS = Option(("--compress",), "none|gzip|zstd", "compression of layers that are uncompressed in the store")
 CHANGE = Option(
     ("-c", "--change"),
@@ -278,7 +280,7 @@ IMAGE_VERBS = (
         Command(
             "load",
             "FILE|DIR|-",
-            "Import the images of an archive (docker save, podman save, OCI) or a layout directory, with their names.",
+            "Load the images of an archive (docker save, podman save, OCI) or a layout directory, with their names.",
             (Option(("-i", "--input"), "FILE", "the archive, as with docker load"), PLATFORM),
             most=1,
         ),

@@ -286,17 +286,17 @@ class Container:
             discard(self.workspace, self.record, saved=self.saved)
 
     def undo(self, steps: int = 1) -> CellRecord:
-        """Go back to before the last cell that changed something, or is lost; return that cell. Do it `steps` times.
+        """Go back to before the last `steps` cells that changed something or are lost; return the first of these cells.
 
         The next cell sees what that cell saw. Nothing is removed: `redo` goes forward again. Raises `ContainerBusy`,
-        and `ContainerError` if there are not so many cells.
+        and `ContainerError` if there are fewer such cells.
         """
         return self._move(lambda: moves.back(self.history, self.name, steps))
 
     def redo(self, steps: int = 1) -> CellRecord:
-        """Go forward by a cell that was undone, and return that cell. Do it `steps` times.
+        """Go forward by `steps` cells that were undone; return the last of them.
 
-        Raises `ContainerBusy`, and `ContainerError` if no cell, or not so many, were undone since the last new cell.
+        Raises `ContainerBusy`, and `ContainerError` if fewer than `steps` cells were undone since the last new cell.
         """
         return self._move(lambda: moves.forward(self.history_to_tip, self.name, self.record.head, steps))
 
@@ -364,7 +364,7 @@ class Container:
         check_name(name)
         if self.anonymous:
             hint = f"name a copy of it: `%container checkout {self.name}@N --name {name}`, with the number of a cell"
-            raise ContainerError(f"container '{self.name}' ends with its notebook and keeps its name", hint=hint)
+            raise ContainerError(f"cannot rename container '{self.name}': it is anonymous", hint=hint)
         store = self.workspace.store
         with self.use(), store.lock():
             check_free(store, name)

@@ -43,7 +43,7 @@ def notebook_directory(store: Store, directory: str | Path = ".", *, read_only: 
     """Return the volume that shows the notebook's `directory` (host) at the same path in a container.
 
     The directory that was judged is the one that is mounted: the volume has its device and inode. Raises
-    `DirectoryRefused`, with the way out as its hint.
+    `DirectoryRefused`, with what to do as its hint.
     """
     try:
         place = resolve(directory)

@@ -201,7 +201,7 @@ class RunOptions:
         if self.resources.storage is not None:
             raise UsageError("--storage requires a user namespace", hint=_OWN_USERNS)
         if self.mounts.named:
-            raise UsageError("volumes of the store require a user namespace", hint=f"{_OWN_USERNS}, or mount a path")
+            raise UsageError("named volumes require a user namespace", hint=f"{_OWN_USERNS}, or mount a path")
 
     @property
     def host_userns(self) -> bool:

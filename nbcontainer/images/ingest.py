@@ -115,7 +115,7 @@ class Ingest:
             jobs = [functools.partial(self._bring, *one) for one in zip(layers, partials, stacks, strict=True)]
             yield run_jobs(jobs, self._tracker, threads=_AT_ONCE, name="layer", abort=self._source.abort)
         except OSError as error:
-            raise store_error("bring an image into the store", self._store.path, error) from error
+            raise store_error("add an image to the store", self._store.path, error) from error
         finally:
             for stack in stacks:
                 stack.close()

@@ -39,14 +39,16 @@ def map(  # noqa: A001 - as in concurrent.futures
     the function and its input hold is sent by cloudpickle; the value comes back by the codecs of docs/values.md, and is
     never unpickled.
 
-    Each item gives one `Result`, whose outcome may be bad, or one error in its place; no error is raised. `timeout`
-    (seconds) is for each item. A failed item is run up to `retries` more times. Results come in the order of the
-    inputs, or with `ordered=False` as they end; `Result.index` is the position of the input. `files` are paths in the
-    container whose contents come back as `Result.files`, directories with all files below them.
+    Each item gives one `Result`, whose outcome may be a failure, or an `NbcontainerError` in its place, which is
+    returned and not raised. `timeout` (seconds) is for each item. A failed item is run up to `retries` more times.
+    Results come in the order of the inputs, or with `ordered=False` as they end; `Result.index` is the position of the
+    input. `files` are paths in the container whose contents come back as `Result.files`, directories with all files
+    below them.
 
     Without `executor`, `workers` threads of this machine run containers, by default one for each processor. `executor`
     is any concurrent.futures.Executor, such as `Client.get_executor()` of dask.distributed (docs/map.md); `workers` is
-    then how many items are sent at once. Raises `UsageError`, `TypeError`, `ImageNotFound`, `ImageError`.
+    then how many items are sent at once. Raises `UsageError`, `TypeError`, `ImageNotFound` or `ImageError` before the
+    first item is sent.
 
     >>> [result.text for result in map("busybox", ["tr", "a-z", "A-Z"], ["one", "two"])]
     ['ONE', 'TWO']

@@ -30,7 +30,7 @@ OPTIONS = (
     ),
     Option(("--get",), "NAME[=PATH]", "set a variable to the value of /out/NAME.*, or of the file PATH in /out"),
     Option(("--show",), "", "show the pictures, tables and texts that the run leaves in /out"),
-    Option(("--trust-output",), "", "show HTML, SVG and scripts of the container as they are; they act as you"),
+    Option(("--trust-output",), "", "show HTML, SVG and scripts of the container unchanged; they run with your rights"),
 )
 
 _NAMED = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)\s*(.*)", re.DOTALL)

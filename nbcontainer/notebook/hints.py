@@ -173,7 +173,7 @@ def network_hints(request: Request, counters: Mapping[str, Any], verb: str = "")
     if network == Network.NONE and (counters.get("no_route") or counters.get("no_port")):
         yield Kind.NETWORK, f"the container has no network: `{verb}--network private` lets it reach other machines"
     elif counters.get("refused"):
-        text = f"127.0.0.1 is the container itself: `{verb}--network host` lets it reach servers of this machine"
+        text = f"127.0.0.1 is the container itself: `{verb}--network host` lets it reach servers of the host"
         yield Kind.LOOPBACK, text
 
 
@@ -231,8 +231,8 @@ def _written(files: LayerFiles) -> str:
 
 
 def _workdir(request: Request, workdir: str) -> str:
-    """Return a hint if a working directory that the container lacked exists on this machine."""
+    """Return a hint if a working directory that the container lacked exists on the host."""
     if not Path(workdir).is_dir() or _is_shown(request, workdir):
         return ""
     way = "--here" if workdir == hint_words.working_directory() else f"-v {workdir}:{workdir}"
-    return f"'{workdir}' exists on this machine only, and the cell ran in an empty directory: `{way}` shows it"
+    return f"'{workdir}' exists on the host only, and the cell ran in an empty directory: `{way}` shows it"

@@ -94,7 +94,7 @@ def parse_new(text: str) -> Reference:
     """Return the reference that `text` writes, as the name of a new image. Raises `UsageError`."""
     if text.startswith(_FILES):
         hint = "choose another name, or use `%container save IMAGE -o FILE` for a file"
-        raise UsageError(f"invalid image name {text!r}: it is that of a file", hint=hint)
+        raise UsageError(f"invalid image name {text!r}: it is the path of a file", hint=hint)
     wanted = parse(text)
     if wanted.digest:
         raise UsageError(f"the name of a new image cannot have a digest: {text!r}", hint="leave out the @ part")

@@ -65,12 +65,12 @@ class Container(RunningContainer):
             return container_files.get(now, path, target)
 
     def put(self, source: bytes | str | Path, path: str) -> None:
-        """Write bytes, or a file or directory of the host by its path, to an absolute path in the container.
+        """Write bytes, or a file or directory (host path), to an absolute path in the container.
 
-        A directory is copied as `%container cp` does it. The file belongs to root there, and the change is part of
-        `diff` and `commit`. Into what `start` began, or a job or a live container of this process, it is written while
-        that runs, with the rights of what runs. Raises `ContainerBusy` for any other run, `ContainerError` if that has
-        just ended, `ValueUnavailable`, `UsageError`, `ImageError`.
+        The parents of a file are made. A directory is copied as `%container cp` does it. The file belongs to root
+        there, and the change is part of `diff` and `commit`. Into what `start` began, or a job or a live container of
+        this process, it is written while that runs, with the rights of what runs. Raises `ContainerBusy` for any other
+        run, `ContainerError` if that has just ended, `ValueUnavailable`, `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
         ...     box.put(b"echo hello", "/srv/greet.sh")

@@ -227,7 +227,7 @@ class RunningContainer(base.Container):
             raise ContainerError(f"nothing was started in container '{self.name}'", hint=hint)
 
     def stop(self, timeout: float = STOP_GRACE) -> bool:
-        """End what runs in it, in any process; return False if nothing does. Raises `StoreError`.
+        """End the processes in this container, of any notebook; return whether there were any. Raises `StoreError`.
 
         What `start` began, or a job of this process, gets its stop signal, and is killed after `timeout` seconds.
 

@@ -204,7 +204,7 @@ def proc_advice(machine: Machine, code: int = errno.EPERM) -> str:
     if machine.nested or not machine.covered("/proc"):
         return namespace_advice(machine, code)
     return (
-        "mounts cover parts of this machine's /proc, as Docker does it: start the outer container with --security-opt "
+        "mounts cover parts of the host's /proc, as Docker does it: start the outer container with --security-opt "
         'systempaths=unconfined (devcontainer.json: "runArgs": ["--security-opt=systempaths=unconfined"]; '
         "pod: hostUsers: false and securityContext: {procMount: Unmasked})"
     )

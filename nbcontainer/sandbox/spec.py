@@ -152,7 +152,7 @@ def check_volume_name(name: str) -> str:
     """Return `name` if it is valid as a volume's name. Raises `UsageError`."""
     if not _VOLUME_NAME.fullmatch(name):
         directory = "add type=bind" if name.startswith("/") else f"write ./{name}"
-        hint = f"use up to 128 letters, digits, '_', '.' and '-'; for a directory of this machine, {directory}"
+        hint = f"use up to 128 letters, digits, '_', '.' and '-'; for a directory of the host, {directory}"
         raise UsageError(f"invalid volume name {name!r}", hint=hint)
     return name
 

@@ -30,7 +30,7 @@ _ACL = "system.posix_acl_access"
 def check(place: Place, store: Path) -> None:
     """Raise `DirectoryRefused` if the directory at `place` (host) is not to be shown; `store` is the store's path.
 
-    The error's message gives the reason, and its hint the way out.
+    The error's message gives the reason, and its hint what to do.
     """
     path = place.node.path
     reason, advice = _place_reason(place.node, store) or _writer_reason(place.nodes) or ("", "")

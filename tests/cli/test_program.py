@@ -129,15 +129,16 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
         (
             ["rm", "no-such-container"],
             1,
-            "no such container: 'no-such-container'; list containers with `%container ps`",
+            "no such container: 'no-such-container'; list containers with `nbcontainer ps`",
         ),
         (
             ["rmi", "no-such-image"],
             1,
-            "no image 'no-such-image' in the store; list the images with `%container images`",
+            "no image 'no-such-image' in the store; list the images with `nbcontainer images`",
         ),
         (["stop", "no-such-container"], 1, "no such container: 'no-such-container'"),
-        (["diff"], 1, "no container yet"),
+        (["diff"], 1, "no container yet, and none is named; run a cell with `nbcontainer run` first, or name"),
+        (["pull", "host"], 2, "'host' is built in and cannot be pulled; use it directly: `nbcontainer run host`"),
         (["inspect", "no-such-thing"], 1, "no such container or image: 'no-such-thing'"),
         (["export", "busybox"], 2, "export: missing output file; write `export NAME -o FILE.tar`"),
         (["export", "no-such-thing", "-o", "x.tar"], 1, "no such container or image: 'no-such-thing'"),
@@ -404,7 +405,7 @@ def test_no_space_left(program: Program, tmp_path: Path) -> None:
     look = f"; find {place}/tmp {place}/layers {place}/blobs -mindepth 1 ! -name sha256 >&2; exit 5"
     script = f'mount -t tmpfs -o size=1500k none {place} && ! "$@"{look}'
     said = private(program, script, place, "run", "busybox", "true", code=5)
-    assert said.startswith(f"cannot bring an image into the store at {place}: No space left on device; free some space")
+    assert said.startswith(f"cannot add an image to the store at {place}: No space left on device; free some space")
 
 
 def private(program: Program, script: str, place: Path, *words: str, code: int = 1) -> str:
@@ -477,6 +478,6 @@ def test_results_go_to_another_store(program: Program, fresh: Callable[[], Progr
     assert program.fails(2, "cache", "inport", "x").startswith("unknown verb 'cache inport'")
     assert "missing argument" in program.fails(2, "cache", "import")
     missing = program.fails(1, "cache", "import", str(tmp_path / "none"))
-    assert missing.endswith("none: No such file or directory; name a file that `%container cache export FILE` wrote")
+    assert missing.endswith("none: No such file or directory; name a file that `nbcontainer cache export FILE` wrote")
     assert "not a regular file" in program.fails(1, "cache", "import", str(tmp_path))
     assert "invalid value 'maybe' for --cache" in program.fails(2, "run", "--cache=maybe", "busybox", "true")

@@ -231,7 +231,7 @@ def test_a_damaged_record_is_listed_and_removed(engine: Engine, name: str, cell:
 def test_without_a_user_namespace_there_is_no_volume_of_the_store(cell: Cell) -> None:
     """Its files have the containers' ids."""
     require_root()
-    with pytest.raises(UsageError, match="volumes of the store require a user namespace; remove --userns=host"):
+    with pytest.raises(UsageError, match="named volumes require a user namespace; remove --userns=host"):
         cell("true", userns="host", named=(NamedVolume("a", "/v"),))
 
 

@@ -423,7 +423,7 @@ def test_doctor_and_a_cell_say_the_same(engine: Engine, cell: Cell, tool: str, m
     def look() -> Check:
         return next(check for check in examine(engine).checks if check.name == "private network")
 
-    assert look() == Check("private network", OK, f"a way out and ports, by {tool}")
+    assert look() == Check("private network", OK, f"access to other machines and published ports, by {tool}")
     monkeypatch.setattr(private, "find_tools", lambda _: [])
     with pytest.raises(NetworkUnavailable) as raised:
         cell("echo run", **PRIVATE)
@@ -530,5 +530,5 @@ def test_a_machine_without_a_route_has_slirp4netns(made: Callable[..., dict[str,
     """Where pasta wants one, the other is tried; alone, it says what it wants and what to do."""
     assert made("ip route", "pasta", "slirp4netns", route="")["stdout"].startswith("default via")
     said = made("ip route", "pasta", route="")
-    hint = "this machine has no default route, which pasta may need: install slirp4netns"
+    hint = "the host has no default route, which pasta may need: install slirp4netns"
     assert said["stdout"].startswith("default via") or said["error"].endswith(hint)

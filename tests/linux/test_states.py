@@ -231,7 +231,7 @@ def test_the_history_of_a_state_ends_with_its_cell(do: Any, cells: Any) -> None:
 def test_files_of_a_state_are_restored(own: Engine, do: Any, cells: Any) -> None:
     """`restore` gives a container files of a state, as a new state that can be undone; the other files stay."""
     cells("mkdir /w; echo 1 > /w/a; echo 1 > /w/b", "echo 2 > /w/a; echo 2 > /w/b; echo 2 > /w/c")
-    assert str(do("restore", "dev@1", "/w/a")) == "dev has 1 path of dev@1"
+    assert str(do("restore", "dev@1", "/w/a")) == "restored 1 path of dev@1 in dev"
     last = containers.get(own, "dev").record.head
     assert last is not None
     assert (last.number, last.cell.command) == (3, "restore dev@1 /w/a")

@@ -102,7 +102,7 @@ def test_bad_archives(notebook: Notebook, engine: Engine, tmp_path: Path, name: 
             "ContainerError: the volume's source '/no/such' does not exist; `mkdir",
         ),
         ("%%container busybox -v /tmp:x\nls", "UsageError: the target 'x' of -v is not absolute; start it with /"),
-        ("%%container busybox -v /tmp:/proc/1\nls", "UsageError: the target '/proc/1' of -v is in the container's own"),
+        ("%%container busybox -v /tmp:/proc/1\nls", "UsageError: cannot mount -v at '/proc/1': the container needs"),
         ("%%container busybox -v /tmp:/a -v /tmp:/a/\nls", "UsageError: two mounts have the target /a; remove one"),
         ("%%container busybox -v /tmp:/etc/passwd/x\nls", "SetupFailed: cannot mount the volume at "),
         ("%%container busybox --name a/b\nls", "UsageError: invalid container name 'a/b'; use up to 63 letters"),

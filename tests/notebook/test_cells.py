@@ -241,13 +241,13 @@ def test_undo_takes_back_the_last_change(notebook: Notebook) -> None:
         notebook.good(f"%%container {words}\necho x >> /lines; rm -f /bin/vi")
     notebook.good("%%container --name dev\nrm -rf /etc")
     notebook.good("%%container --name dev\ntrue")
-    assert str(notebook.run("%container undo dev").value) == "dev is as it was before: rm -rf /etc"
+    assert str(notebook.run("%container undo dev").value) == "dev: undid: rm -rf /etc"
     assert notebook.good("%%container --name dev\nls -d /etc; wc -l </lines") == "/etc\n2\n"
     notebook.run("%container undo dev")
     assert notebook.good("%%container --name dev\nwc -l </lines") == "1\n"
     notebook.good("%container rm dev")
     notebook.good("%%container busybox\necho > /one")
-    assert str(notebook.run("%container undo").value).endswith(" is as it was before: echo > /one")
+    assert str(notebook.run("%container undo").value).endswith(": undid: echo > /one")
     assert notebook.run("%container diff").value.rows == ()
     assert "nothing to undo: no cell changed container" in notebook.fails("%container undo")
 

@@ -114,7 +114,7 @@ def test_port_shows_what_is_published(db: Notebook) -> None:
         ("logs --details db", "a log has no attributes"),
         ("stop -s INT db", "the stop signal is the container's; use `kill -s SIGNAL NAME`"),
         ("stop --all", "containers are named"),
-        ("stats --format x", "a table has one form; use --json for a program"),
+        ("stats --format x", "the form of a table cannot be changed; use --json for a program"),
         ("attach db", "a job is never attached to a terminal; use `logs -f NAME`"),
         ("pause db", "containers are not paused"),
         ("start db", "a container runs only while its cell or its job runs"),

@@ -124,7 +124,7 @@ def test_without_arguments_it_installs_the_data_science_kernel(
     do("install")
     shown = json.loads(capsys.readouterr().out)
     assert "the notebook's directory: read and write (--notebooks rw); change it with --notebooks ro or none" in shown
-    assert "network: other machines, not this machine's loopback (--network private)" in shown
+    assert "network: other machines, not the host's loopback (--network private)" in shown
     spec = KernelSpecManager().get_all_specs()["nbcontainer-host"]
     config = spec["spec"]["metadata"]["kernel_provisioner"]["config"]
     assert config == {"run": "host --network private", "notebooks": "rw"}

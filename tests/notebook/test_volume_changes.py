@@ -77,7 +77,7 @@ def test_discarded_changes_come_back_by_undo(notebook: Notebook, data: Path, nam
     notebook.good(CELL.format(name=f" --name {name}", data=data))
     assert shown(notebook, f"discard {name}")[0] == "discarded the changes to 1 volume; `undo` brings them back"
     assert shown(notebook, f"changes {name}")[0] == "no changes"
-    assert shown(notebook, f"undo {name}")[0] == f"{name} is as it was before: discard /data"
+    assert shown(notebook, f"undo {name}")[0] == f"{name}: undid: discard /data"
     assert "/data/c" in shown(notebook, f"changes {name}")[0]
     assert files(data) == {"a": "a of the host\n", "b": "b of the host\n"}
 

@@ -1,4 +1,4 @@
-"""The checks of `doctor`: what is tried on this machine, in the order of the report.
+"""The checks of `doctor`: what is tried on the host, in the order of the report.
 
 The texts are those of a cell that cannot start: they come from the steps (`nbcontainer.sandbox.steps.base`) and from
 `nbcontainer.sandbox.diagnosis`.
@@ -145,8 +145,8 @@ def look_at_ids(patient: ProbeContext) -> Finding:
         return Finding(LIMITED, f"root is the only user in a container: {refusal.why}", refusal.advice)
     ids = patient.idmap
     others = next((part.outside for part in ids.uids if part.inside == 1), None)
-    where = f"root is {ids.root_uid} here" + (f", 1 is {others}" if others is not None else "")
-    return Finding(OK, f"{sum(part.count for part in ids.uids)}: {where}")
+    where = f"on the host, root is {ids.root_uid}" + (f", 1 is {others}" if others is not None else "")
+    return Finding(OK, f"{sum(part.count for part in ids.uids)} ids; {where}")
 
 
 def look_at_store(patient: ProbeContext) -> Finding:
@@ -197,9 +197,9 @@ def _limit(patient: ProbeContext, name: str) -> str:
 
 
 def look_at_private_network(patient: ProbeContext) -> Finding:
-    """Whether a cell can have a way out, and by which program; without one, it has the host's network, or none."""
+    """Whether a cell can reach other machines, and by which program; if not, it has the host's network, or none."""
     try:
-        return Finding(OK, f"a way out and ports, by {patient.trials.connect()}")
+        return Finding(OK, f"access to other machines and published ports, by {patient.trials.connect()}")
     except NetworkUnavailable as error:
         return Finding(LIMITED, error.message, error.hint)
 

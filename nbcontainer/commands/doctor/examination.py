@@ -1,4 +1,4 @@
-"""`doctor`: checks what this machine supports by trying it, within a time limit."""
+"""`doctor`: checks what the host supports by trying it, within a time limit."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def parse_memory(text: str) -> int | None:
     if not text:
         return None
     if (size := size_in_bytes(text)) < _LEAST_MEMORY:
-        raise UsageError(f"-m {text} is too little to start in", hint="write 6m or more")
+        raise UsageError(f"-m {text} is too small to start a container", hint="write 6m or more")
     return size
 
 
@@ -160,7 +160,7 @@ def storage(text: str) -> int | None:
         return None
     size = size_in_bytes(text)
     if size < _LEAST_STORAGE:
-        raise UsageError(f"--storage {text} is too little to start in", hint="write 1m or more")
+        raise UsageError(f"--storage {text} is too small to start a container", hint="write 1m or more")
     return size
 
 

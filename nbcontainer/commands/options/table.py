@@ -78,8 +78,8 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-v", "--volume"),
         value="SRC:DST[:ro|:cow]",
-        help="mount a host directory or file, or a volume by its name; without SRC, a volume of the container's own; "
-        "with cow, changes to a directory stay in a layer until `apply`",
+        help="mount a host directory or file, or a named volume; without SRC, an anonymous volume; cow keeps changes "
+        "to a directory in a layer until `apply`",
         field="mounts",
         parse=parse_volume,
         repeated=True,
@@ -151,7 +151,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("-e", "--env"),
         value="NAME[=VALUE]",
-        help="set a variable; without a value, to the notebook's own, or remove it",
+        help="set a variable; NAME alone passes the notebook's value, or removes the variable if the notebook has none",
         field="env",
         parse=parse_variable,
         repeated=True,
@@ -216,8 +216,8 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("--net", "--network"),
         value="none|host|private|container:NAME",
-        help="none (default): only lo; host: the host's network; private: its own, with a way out; container: that of "
-        "a running container of this notebook",
+        help="none (default): only lo; host: the host's network; private: its own, with access to other machines; "
+        "container:NAME: the network of a running container of this notebook",
         field="network",
         kind=ValueKind.CHOICE,
         choices=("none", "host", "private"),
@@ -299,7 +299,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("--storage",),
         value="SIZE",
-        help="limit of what it writes outside volumes; the data is in memory until the run ends",
+        help="limit of the data that the run writes outside volumes; it is in memory until the run ends",
         field="storage",
         parse=limits.storage,
     ),
@@ -355,8 +355,8 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("--cache",),
         value="on|always|off",
-        help="show the kept output of the same cell, and go to its state, instead of running it again; always: also "
-        "with a network, a writable volume or the image host",
+        help="replay the stored output and state of an identical cell instead of running it; always: also with a "
+        "network, a writable volume or the image host",
         alone="on",
         field="cache",
         parse=cache_value,
@@ -378,7 +378,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
         flags=("--platform",),
         value="OS/ARCH[/VARIANT]",
-        help="use this platform of an image for several, as in linux/arm64",
+        help="choose this platform if an image has several, as in linux/arm64",
         field="platform",
     ),
     RunOption(

@@ -83,9 +83,8 @@ def target_path(text: str, option: str) -> str:
         raise UsageError(f"the target of {option} is /", hint="mount below it, as in /data")
     for reserved in _RESERVED:
         if plain == reserved or plain.startswith(reserved + "/"):
-            raise UsageError(
-                f"the target '{plain}' of {option} is in the container's own {reserved}", hint="choose another target"
-            )
+            problem = f"cannot mount {option} at '{plain}': the container needs its own {reserved}"
+            raise UsageError(problem, hint="choose another target")
     return plain
 
 
@@ -105,7 +104,7 @@ def parse_volume(text: str) -> Volume | NamedVolume:
     target = target_path(parts[1], "-v")
     if is_volume_name(parts[0]):
         if "cow" in fields:
-            hint = f"for a directory of this machine, write ./{parts[0]}"
+            hint = f"for a directory of the host, write ./{parts[0]}"
             raise UsageError(f"'cow' in {text!r} requires a directory of the host", hint=hint)
         return NamedVolume(check_volume_name(parts[0]), target, **fields)
     fields.pop("copy", None)

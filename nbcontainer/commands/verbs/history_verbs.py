@@ -61,15 +61,17 @@ def _row(state: State, files: CellCounts | None, *, undone: bool) -> CellRow:
 
 
 def _undo(call: Invocation) -> View:
-    container = container_of(call.engine, *call.words.operands)
-    cell = container.undo(_steps(call))
-    return Note(f"{container.name} is as it was before: {one_line(cell.command)}")
+    container, steps = container_of(call.engine, *call.words.operands), _steps(call)
+    cell = container.undo(steps)
+    cells = "" if steps == 1 else f" {steps} cells, back to"
+    return Note(f"{container.name}: undid{cells}: {one_line(cell.command)}")
 
 
 def _redo(call: Invocation) -> View:
-    container = container_of(call.engine, *call.words.operands)
-    cell = container.redo(_steps(call))
-    return Note(f"{container.name} is as it was after: {one_line(cell.command)}")
+    container, steps = container_of(call.engine, *call.words.operands), _steps(call)
+    cell = container.redo(steps)
+    cells = "" if steps == 1 else f" {steps} cells, up to"
+    return Note(f"{container.name}: redid{cells}: {one_line(cell.command)}")
 
 
 def _checkout(call: Invocation) -> View:
@@ -79,7 +81,7 @@ def _checkout(call: Invocation) -> View:
     container, state = state_of(call.engine, call.words.operands[0])
     made = container.checkout(state, name)
     number = 0 if state is None else state.number
-    return Note(f"{made.name} is as {container.name}@{number}")
+    return Note(f"created {made.name} from {container.name}@{number}")
 
 
 def _restore(call: Invocation) -> View:
@@ -89,7 +91,7 @@ def _restore(call: Invocation) -> View:
         raise UsageError(f"restore: '{text}' is not a state", hint=f"write its number, as in {text}@2")
     number = 0 if state is None else state.number
     restore(container, number, paths)
-    return Note(f"{container.name} has {count(len(paths), 'path')} of {container.name}@{number}")
+    return Note(f"restored {count(len(paths), 'path')} of {container.name}@{number} in {container.name}")
 
 
 def _tree(call: Invocation) -> View:
@@ -123,7 +125,13 @@ HISTORY_VERBS = (
             "history",
             "[CONTAINER[@N]|IMAGE]",
             "List a container's cells (those up to its state N), or an image's steps.",
-            (Option(("-a", "--all"), "", "list the undone cells, too, and on a page all cells"),),
+            (
+                Option(
+                    ("-a", "--all"),
+                    "",
+                    "also list undone cells; in a notebook, list all cells, not only the newest 100",
+                ),
+            ),
             most=1,
         ),
         _history,

@@ -57,7 +57,7 @@ USAGE_VERBS = (
         Command(
             "stats",
             "[CONTAINER...]",
-            "Show the processors, the memory and the tasks of running containers; live in a notebook.",
+            "Show the CPU use, the memory and the tasks of running containers; in a notebook, update each second.",
             (Option(("--no-stream",), "", "show one moment alone"),),
             most=999,
         ),

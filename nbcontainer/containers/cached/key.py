@@ -64,9 +64,9 @@ def why_not(container: Container, request: Request) -> Iterator[str]:
             yield f"it can write to the volume at {volume.target}"
     for named in options.mounts.named:
         if not _is_cache(named):
-            yield f"it has a volume of the store at {named.target}"
+            yield f"it has a named volume at {named.target}"
     if container.record.image == HOST:
-        yield "the image host changes with this machine"
+        yield "the image host changes with the files of the host"
 
 
 def why_never(request: Request, streams: Streams) -> Iterator[str]:

@@ -151,7 +151,7 @@ class Cell:
             limit = "" if keeps_attributes(str(store.memory)) else f"{FEW_CHANGES}; "
         except OSError:
             return False
-        self.streams.notify(f"what cells write is kept in memory, until this machine restarts; {limit}{advice}")
+        self.streams.notify(f"what cells write is kept in memory, until the host restarts; {limit}{advice}")
         return True
 
     def keep(self, outcome: Outcome | None) -> None:

@@ -161,7 +161,7 @@ def _about_network(passed: Iterable[str], loopback: Sequence[str], lacking: Sequ
     parts = [f"{PASSED}{_listed(passed)}"] if passed else []
     if loopback:
         parts.append(
-            f"{_listed(loopback)} {STAYED}an address on this machine's loopback, which only `--network host` reaches"
+            f"{_listed(loopback)} {STAYED}an address on the host's loopback, which only `--network host` reaches"
         )
     if lacking:
         parts.append(

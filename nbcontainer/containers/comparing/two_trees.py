@@ -94,7 +94,7 @@ def _shared(left: Sequence[str], right: Sequence[str]) -> int:
 def _check_host(workspace: Workspace, tree: Tree, above: Sequence[str]) -> None:
     """Raise `ImageError` if the image `host` itself, which is not a tree in the store, would be compared."""
     if tree.layers[:1] == above[:1] and above and host.directories(workspace.store, above[0]):
-        problem = f"cannot compare '{tree.name}': its image is this machine"
+        problem = f"cannot compare '{tree.name}': its image is the host"
         raise ImageError(problem, hint="compare states of containers on the same image `host`")
 
 

@@ -148,7 +148,7 @@ def _check_reachable(container: Container, layers: Sequence[str]) -> None:
             problem, hint="`undo`, or `checkout CONTAINER@N --name NEW`, leads to a state without it"
         )
     if any(host.directories(store, layer) for layer in layers):
-        raise ContainerError(f"cannot restore files in '{container.name}': its image is this machine", hint=hint)
+        raise ContainerError(f"cannot restore files in '{container.name}': its image is the host", hint=hint)
     if any((store.path / "layers" / layer / "diff").is_symlink() for layer in layers):
         raise ContainerError(f"cannot restore files in '{container.name}': its changes are in memory", hint=hint)
 

@@ -71,8 +71,9 @@ class CowVolumes:
             identity = (volume.device, volume.inode, volume.born)
             return VolumeState(volume.target, volume.source, *identity, began=time.time_ns())
         if not found.is_same_directory(volume.device, volume.inode, volume.born):
-            problem = f"'{volume.target}' has changes to {found.source}, which are not applied"
-            hint = f"`%container apply {self._container.name}` or `%container discard {self._container.name}` first"
+            problem = f"volume '{volume.target}' has changes to {found.source} that are not applied"
+            name = self._container.name
+            hint = f"run `%container apply {name}` or `%container discard {name}` first"
             raise ContainerError(problem, hint=hint)
         return found
 

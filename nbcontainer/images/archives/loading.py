@@ -134,7 +134,7 @@ class _Load:
                 os.lseek(fd, start, os.SEEK_SET)  # only its beginning looked like an archive of images
             return self._any_archive(fd)
         except OSError as error:
-            raise store_error("bring an image into the store", self._store.path, error) from error
+            raise store_error("add an image to the store", self._store.path, error) from error
 
     def _directory(self, fd: int) -> list[Image]:
         with contextlib.closing(UntrustedDirectory(fd)) as folder:
@@ -235,7 +235,7 @@ class _Load:
             candidates = (choosing.selected(candidates, options.select, options.stem),)
         if options.name and len(candidates) > 1:
             names = ", ".join(name for one in candidates[:_LISTED] for name in one.names or (one.blob.digest[:19],))
-            hint = "bring them all in with `%container load`"
+            hint = "import them all with `%container load`"
             raise UsageError(f"the file holds {len(candidates)} images: {names}", hint=hint)
         named = [(one.blob, self._names(one, alone=len(candidates) == 1)) for one in candidates]
         for blob, image_names in named:

@@ -67,7 +67,7 @@ def prepare(
 def _prepare(store: Store, image: Image, compressing: _Compressing) -> PreparedImage:
     if is_of_this_machine(store, image):
         hint = "write the files of one of its containers with `%container export`"
-        raise ImageError(f"{image.name} consists of this machine with changes, and is incomplete elsewhere", hint=hint)
+        raise ImageError(f"{image.name} consists of the host with changes, and is incomplete elsewhere", hint=hint)
     data = store.blobs.read(image.digest)
     described, blobs = oci.read_manifest(data, image.media_type)
     config = store.blobs.read(described.digest)

@@ -117,7 +117,7 @@ def _tar_of(binary: Path) -> bytes:
     try:
         listed = subprocess.run([binary, "--list-full"], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
-        raise ImageError(f"{binary} --list-full failed: {error}", hint="install a busybox for this machine") from error
+        raise ImageError(f"{binary} --list-full failed: {error}", hint="install a busybox for the host") from error
     return busybox_tar(binary.read_bytes(), listed.stdout.split())
 
 

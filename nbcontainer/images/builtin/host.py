@@ -51,7 +51,7 @@ def host(staging: Staging, outside: Surroundings | None = None) -> Image:
     try:
         return _current(staging, host_survey.survey(outside))
     except OSError as error:
-        raise store_error("make the image of this machine", store.path, error) from error
+        raise store_error("make the image of the host", store.path, error) from error
 
 
 def _current(staging: Staging, view: MachineView) -> Image:

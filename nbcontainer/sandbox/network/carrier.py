@@ -136,11 +136,11 @@ def advice(machine: Machine) -> str:
     try:
         found = tun.stat()
     except OSError:
-        return f"add {tun} to this machine: modprobe tun (as root), or --device {tun} for the outer container"
+        return f"add {tun} to the host: modprobe tun (as root), or --device {tun} for the outer container"
     if not stat.S_ISCHR(found.st_mode) or found.st_mode & 0o006 != 0o006:
         return f"let all users open {tun}, as distributions do: chmod 666 {tun} (as root)"
     if not has_ipv4_route(machine) and not has_ipv6_route(machine):
-        return "this machine has no default route, which pasta may need: install slirp4netns"
+        return "the host has no default route, which pasta may need: install slirp4netns"
     return ""
 
 

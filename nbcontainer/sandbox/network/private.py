@@ -92,11 +92,12 @@ def connect(
 
 
 def check_free(port: Port, machine: Machine) -> None:
-    """Raise `NetworkUnavailable` if a port of this machine is in use or privileged."""
+    """Raise `NetworkUnavailable` if a port of the host is in use or privileged."""
     first = int(machine.setting("net/ipv4/ip_unprivileged_port_start") or 1024)
     if port.host < first:
         hint = f"publish a port from {first} on, or sysctl -w net.ipv4.ip_unprivileged_port_start={port.host} (as root)"
-        raise NetworkUnavailable(f"port {port.host} is privileged and cannot be published, even by root", hint=hint)
+        problem = f"cannot publish port {port.host}: ports below {first} are privileged, also for root"
+        raise NetworkUnavailable(problem, hint=hint)
     kind = socket.SOCK_DGRAM if port.protocol == "udp" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC) as probe:
         if port.protocol == "tcp":  # closed connections that still wait do not matter

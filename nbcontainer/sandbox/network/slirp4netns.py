@@ -30,7 +30,7 @@ def start(connection: Connection, tool: Tool, namespace: int) -> int:
     ports = connection.ports
     lost = next((port for port in ports if port.protocol == "udp" and port.address.startswith("127.")), None)
     if lost is not None:  # answers would go to the host's loopback, which the filter closes
-        problem = f"cannot publish {lost}: slirp4netns loses the answers to datagrams from this machine"
+        problem = f"cannot publish {lost}: slirp4netns loses the answers to datagrams from the host"
         raise NetworkUnavailable(problem, hint=f"install {NEWER}")
     arguments = ["--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox", "--enable-seccomp"]
     arguments += ["--netns-type=path", "--ready-fd=3"]

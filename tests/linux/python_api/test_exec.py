@@ -69,7 +69,7 @@ def test_it_runs_as_another_user(box: nbcontainer.Container) -> None:
 @pytest.mark.parametrize(
     ("command", "user", "message"),
     [
-        ("true", "missing", r"cannot become the user at /etc/passwd: no user missing in the image; .*give a number"),
+        ("true", "missing", r"cannot become the user at /etc/passwd: no user missing in the image; use .* number"),
         ("true", ":missing", r"cannot become the user at /etc/passwd: no group missing in the image"),
         ("true", "9999999999", "cannot become the user at 9999999999:0: Invalid argument; that id is not mapped"),
         ("nope", "0:0", "cannot run nope: No such file or directory; the image has no such program"),

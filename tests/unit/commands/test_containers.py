@@ -219,7 +219,7 @@ def test_a_layer_that_is_shared_stays(verbs: Verbs, dev: Container) -> None:
 def test_undo_takes_back_the_last_change(verbs: Verbs, dev: Container) -> None:
     """The container is as before the last cell that changed something; its layer stays until `prune`."""
     layer = verbs.engine.store.path / "layers" / dev.cells[0].layer
-    assert str(verbs("undo dev")) == "dev is as it was before: echo new > /added"
+    assert str(verbs("undo dev")) == "dev: undid: echo new > /added"
     assert verbs("history dev").rows == ()
     assert layer.exists()
     with pytest.raises(ContainerError, match="nothing to undo: no cell changed container 'dev'"):
@@ -230,7 +230,7 @@ def test_redo_goes_forward_to_where_undo_came_from(verbs: Verbs, dev: Container)
     """`redo` is the reverse of `undo`, cells that changed nothing included; a new cell leaves nothing to redo."""
     before = verbs("history dev").rows
     verbs("undo dev")
-    assert str(verbs("redo dev")) == "dev is as it was after: echo new > /added"
+    assert str(verbs("redo dev")) == "dev: redid: echo new > /added"
     assert verbs("history dev").rows == before
     with pytest.raises(ContainerError, match="nothing to redo: container 'dev' is at its newest state; undone states"):
         verbs("redo dev")
@@ -251,12 +251,12 @@ def test_more_is_undone_and_redone_at_once(verbs: Verbs, dev: Container) -> None
             dev.add_cell(CellRecord(place.name, f"cell {number}", "2026-11-24T20:00:02Z", Outcome(Reason.EXITED, 0)))
     with pytest.raises(ContainerError, match="cannot undo 5 cells of container 'dev': only 4 changed something;"):
         verbs("undo dev -n 5")
-    assert str(verbs("undo dev -n 3")) == "dev is as it was before: cell 0"
+    assert str(verbs("undo dev -n 3")) == "dev: undid 3 cells, back to: cell 0"
     assert len(verbs("history dev").rows) == 2
     with pytest.raises(ContainerError, match="cannot redo 4 cells of container 'dev': only 3 changed something;"):
         verbs("redo dev -n 4")
-    assert str(verbs("redo dev -n 2")) == "dev is as it was after: cell 1"
-    assert str(verbs("redo dev")) == "dev is as it was after: cell 2"
+    assert str(verbs("redo dev -n 2")) == "dev: redid 2 cells, up to: cell 1"
+    assert str(verbs("redo dev")) == "dev: redid: cell 2"
     for word in ("0", "-1", "x", "1.5"):
         with pytest.raises(UsageError):
             verbs(f"undo dev -n {word}")
@@ -305,16 +305,16 @@ def test_a_checkout_shares_the_states_and_goes_its_own_way(verbs: Verbs, dev: Co
     """`checkout dev@3 --name fork` is a container in that state; neither sees what the other does, nor its removal."""
     more(verbs, dev, "three", "four")
     layers = dev.layers
-    assert str(verbs("checkout dev@3 --name fork")) == "fork is as dev@3"
+    assert str(verbs("checkout dev@3 --name fork")) == "created fork from dev@3"
     fork = containers.get(verbs.engine, "fork")
     assert fork.layers == layers[:-1]
     more(verbs, fork, "own")
     assert [row[0] for row in verbs("history fork").rows] == ["1", "2", "3", "4"]
     assert verbs("history fork").rows[-1][-1] == "own"
     assert verbs("history dev").rows[-1][-1] == "four"
-    assert str(verbs("checkout fork@2 --name again")) == "again is as fork@2"
-    assert str(verbs("checkout fork@0 --name fresh")) == "fresh is as fork@0"
-    assert str(verbs("undo fork -n 2")) == "fork is as it was before: three"
+    assert str(verbs("checkout fork@2 --name again")) == "created again from fork@2"
+    assert str(verbs("checkout fork@0 --name fresh")) == "created fresh from fork@0"
+    assert str(verbs("undo fork -n 2")) == "fork: undid 2 cells, back to: three"
     verbs("redo fork -n 2")
     verbs("rm dev")
     verbs.engine.background.wait()
@@ -359,7 +359,7 @@ def test_the_last_container_has_its_new_name(verbs: Verbs, dev: Container) -> No
     before = verbs("history").as_json()
     verbs("rename dev model")
     assert verbs("history").as_json() == before
-    assert str(verbs("undo")).startswith("model is as it was before")
+    assert str(verbs("undo")).startswith("model: undid: ")
 
 
 def test_a_directory_without_a_record_takes_no_name(verbs: Verbs, dev: Container) -> None:
@@ -375,7 +375,7 @@ def test_a_directory_without_a_record_takes_no_name(verbs: Verbs, dev: Container
 def test_an_anonymous_container_keeps_its_name(verbs: Verbs, dev: Container) -> None:
     """It ends with its notebook: the error shows how a copy gets a name."""
     one = verbs.engine.last = containers.create_anonymous(verbs.engine, dev.image())
-    with pytest.raises(ContainerError, match="ends with its notebook and keeps its name; name a copy of it"):
+    with pytest.raises(ContainerError, match=r"cannot rename container .*: it is anonymous; name a copy of it"):
         verbs(f"rename {one.name} model")
 
 
@@ -524,7 +524,7 @@ def test_one_process_at_a_time_uses_a_container(verbs: Verbs, dev: Container) ->
         ("import -", UsageError, "import: missing image name"),
         ("import / base", ImageError, ""),
         ("commit dev Upper", UsageError, "invalid image name 'Upper'"),
-        ("history", ContainerNotFound, "no container yet in this notebook; run a cell"),
+        ("history", ContainerNotFound, "no container yet, and none is named; run a cell"),
     ],
 )
 def test_what_cannot_be_done(verbs: Verbs, line: str, error: type[NbcontainerError], message: str) -> None:

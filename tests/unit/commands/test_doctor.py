@@ -115,7 +115,7 @@ class Tried:
         if self.launcher:
             raise launcher_failed(self.launcher, self.machine)
         if name == "host name" and self.keeps_name:
-            raise PermissionError(errno.EPERM, "the host name stays this machine's")
+            raise PermissionError(errno.EPERM, "the host name stays the host's")
         for step in TRIALS[name].plan(self.ids, "../tmp/1", self.proc):
             if (code := self.refused(step)) and not (self.in_memory and code == errno.EINVAL):
                 raise setup_failed(init_report(step, code), self.machine)

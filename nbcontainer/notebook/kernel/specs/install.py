@@ -38,7 +38,7 @@ INSTALL = Command(
     "kernel install",
     "",
     "Make a kernel for notebooks whose cells run in a container of IMAGE. Without --image and --container: your Python "
-    "in a copy-on-write view of this machine, with --network private.",
+    "in a copy-on-write view of the host, with --network private.",
     (
         Option(("--image",), "IMAGE", "the image, as in run; a file is added to the store"),
         Option(("--name",), "NAME", "the kernel's name, by default made of the image's"),
@@ -158,7 +158,7 @@ _DIRECTORY = {
 
 _NETWORK = {
     Network.NONE: "none; change it with --network private",
-    Network.PRIVATE: "other machines, not this machine's loopback (--network private); change it with --network none",
+    Network.PRIVATE: "other machines, not the host's loopback (--network private); change it with --network none",
     Network.HOST: "the host's (--network host); change it with --network private or none",
 }
 

@@ -338,7 +338,7 @@ def test_a_bind_mount(tmp_path: Path, keys: str, fields: dict[str, bool]) -> Non
     assert parse_mount(f"type=bind,source={tmp_path},target=/d{keys}") == same
 
 
-NAMES = "use up to 128 letters, digits, '_', '.' and '-'; for a directory of this machine"
+NAMES = "use up to 128 letters, digits, '_', '.' and '-'; for a directory of the host"
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ NAMES = "use up to 128 letters, digits, '_', '.' and '-'; for a directory of thi
         ("type=bind,target=/d", "--mount type=bind,target=/d: missing source"),
         ("type=bind,source=/no/such,target=/d", "the volume's source '/no/such' does not exist"),
         ("type=bind,source=/tmp,target=d", "the target 'd' of --mount is not absolute"),
-        ("type=tmpfs,target=/proc", "the target '/proc' of --mount is in the container's own"),
+        ("type=tmpfs,target=/proc", "cannot mount --mount at '/proc': the container needs its own"),
         ("type=tmpfs,target=/d,source=x", "a mount with type=tmpfs has no source"),
         ("type=tmpfs,target=/d,tmpfs-size=x", "invalid size 'x'"),
         ("type=tmpfs,target=/d,tmpfs-mode=9", "invalid permissions in 'tmpfs-mode=9'"),

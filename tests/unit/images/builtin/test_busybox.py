@@ -94,7 +94,7 @@ def test_a_busybox_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     program.write_text(body)
     program.chmod(0o755)
     monkeypatch.setattr(busybox, "static_busybox", lambda: program)
-    with pytest.raises(ImageError, match=r"--list-full failed: .*; install a busybox for this machine"):
+    with pytest.raises(ImageError, match=r"--list-full failed: .*; install a busybox for the host"):
         busybox.busybox()
 
 

@@ -41,7 +41,7 @@ def report(step: str, code: int, path: str = "", error: str = "") -> dict[str, A
         (
             report("SetUser", errno.ENOENT, "/etc/passwd", "no user carol in the image"),
             "cannot become the user at /etc/passwd: no user carol in the image; "
-            "the image has no such user or group: give a number instead",
+            "use a name of the image's /etc/passwd or /etc/group, or a number",
         ),
         (
             report("BindVolume", errno.EACCES, "/secret", "open_tree: Permission denied"),

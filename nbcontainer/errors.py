@@ -135,6 +135,9 @@ class DirectoryRefused(NbcontainerError):
     """The notebook's directory must not be shown to containers; with `volumes`, a run can show it nonetheless.
 
     A run with `here` does not raise it: it starts without the directory, and reports the reason on stderr.
+
+    >>> issubclass(DirectoryRefused, NbcontainerError)
+    True
     """
 
     @property
@@ -354,10 +357,12 @@ class ContainerIncomplete(ContainerError):
 class ContainerDamaged(ContainerError):
     """The record of the container cannot be read. `list_containers` leaves such a container out.
 
+    >>> made = create("busybox", "dev")
     >>> try:
     ...     dev = get("dev")
     ... except ContainerDamaged as error:
     ...     print(error.hint)
+    >>> made.remove()
     """
 
 
@@ -375,11 +380,18 @@ class VolumeNotFound(VolumeError):
     """The store has no named volume of that name.
 
     `%container volume inspect` and `%container volume rm` raise it. A run makes a volume that does not exist.
+
+    >>> issubclass(VolumeNotFound, VolumeError)
+    True
     """
 
 
 class VolumeBusy(VolumeError):
-    """`%container volume rm` cannot remove a named volume: a cell uses it, here or in another notebook."""
+    """`%container volume rm` cannot remove a named volume: a cell uses it, here or in another notebook.
+
+    >>> issubclass(VolumeBusy, VolumeError)
+    True
+    """
 
 
 class ChangesRefused(VolumeError):

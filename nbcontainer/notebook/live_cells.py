@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, ValueKind
-from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.commands.options.table import EXEC_OPTIONS
 from nbcontainer.containers.run import run as run_afresh
 from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
@@ -42,7 +42,7 @@ EXEC = Command(
     "NAME COMMAND [ARG...]",
     "Run a command by a new process in a container of this notebook that runs: a job (--bg), or one with --live.",
     (
-        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "user", "workdir", "timeout")),
+        *EXEC_OPTIONS,
         Option(("--out",), "VAR", "store standard output in this variable instead of showing it"),
         Option(("--err",), "VAR", "store standard error in this variable"),
         Option(("--no-raise-error",), "", "do not fail if the command fails"),

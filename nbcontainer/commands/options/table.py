@@ -392,6 +392,15 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
     ),
 )
 
+_EXEC_TIMEOUT = "end the command after this time, as in 90, 5m or 1h; the container continues"
+
+EXEC_OPTIONS = tuple(
+    replace(option, help=_EXEC_TIMEOUT) if option.name == "timeout" else option
+    for option in RUN_OPTIONS
+    if option.name in ("env", "env-file", "user", "workdir", "timeout")
+)
+"""The options of a run that `exec` has, in a terminal and in a notebook."""
+
 
 def options_without(*names: str, short_help: bool = True) -> tuple[RunOption, ...]:
     """Return the options of a run but for these, for another verb; if `short_help`, `-h` is help there."""

@@ -8,7 +8,7 @@ from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.examples import EXAMPLES
 from nbcontainer.commands.grammar import Command, Option
 from nbcontainer.commands.options.option_fields import fields_of_words
-from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.commands.options.table import EXEC_OPTIONS
 from nbcontainer.containers.live.exec_client import ExecRequest
 from nbcontainer.errors import UsageError
 
@@ -22,7 +22,7 @@ PROGRAM_EXEC = Command(
     (
         Option(("-i", "--interactive"), "", "pass standard input on to the command"),
         Option(("-t", "--tty"), "", "give the command a terminal"),
-        *(option for option in RUN_OPTIONS if option.name in ("env", "env-file", "user", "workdir", "timeout")),
+        *EXEC_OPTIONS,
     ),
     least=1,
     most=1,

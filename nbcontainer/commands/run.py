@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INPUT_OPTIONS = (
     Option(("-i", "--interactive"), "", "ask you, in an input box or a terminal, when a program reads input"),
-    Option(("-t", "--tty"), "", "give the container a terminal, with a size and colors"),
+    Option(("-t", "--tty"), "", "give the container a terminal, with a size and colours"),
     Option(
         ("--stdin",),
         "TEXT|@FILE",

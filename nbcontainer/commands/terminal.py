@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def raw(fd: int) -> Iterator[None]:
-    """Terminal `fd` hands every key on as it is typed, and is as it was afterwards (termios(3))."""
+    """Terminal `fd` hands every key on as it is typed; its settings are restored afterwards (termios(3))."""
     before = termios.tcgetattr(fd)
     try:
         tty.setraw(fd)

@@ -63,7 +63,7 @@ def _prune(call: Invocation, words: Words) -> View:
     return Note(f"removed {count(len(removed), 'volume')}" + (f": {', '.join(removed)}" if removed else ""))
 
 
-_FORCE = Option(("-f", "--force"), "", "accepted for Docker's sake; nothing is asked either way")
+_FORCE = Option(("-f", "--force"), "", "accepted, as in Docker: no confirmation is asked for")
 
 _VERBS: dict[str, tuple[Command, Callable[[Invocation, Words], View]]] = {
     command.name.partition(" ")[2]: (command, function)

@@ -57,7 +57,7 @@ class BackgroundQueue:
         return True
 
     def keep_pace(self, patience: float = 5.0) -> None:
-        """Wait while too many tasks are queued, `patience` seconds at most: one of them may be held up.
+        """Wait while too many tasks are queued, `patience` seconds at most: one of them may be blocked.
 
         Many threads that run cells leave this queue's thread too little of the interpreter. Call it before a cell, and
         without a lock that a task takes.

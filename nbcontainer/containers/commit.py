@@ -146,7 +146,7 @@ def _layer_record(packed: Mapping[str, Any]) -> LayerRecord:
 def export(workspace: Workspace, layers: Sequence[str], target: Path, *, progress: Progress | None = None) -> int:
     """Write the merged tree of layers (ids, from the bottom up) to the host file `target`; return its size in bytes.
 
-    Its name selects the compression: .gz, .tgz, .zst, .tzst. On any error, the file is as it was before. Mounts of the
+    Its name selects the compression: .gz, .tgz, .zst, .tzst. On any error, the file does not change. Mounts of the
     container (volumes, /proc, /dev, /sys) are left out. Raises `ImageError`, `UsageError`.
     """
     compression = compression_of(target)

@@ -245,7 +245,7 @@ def _filled(workspace: Workspace, container: Container, path: Path, wanted: Name
 
 @contextlib.contextmanager
 def _own(workspace: Workspace, container: Container, wanted: NamedVolume) -> Iterator[Volume]:
-    """Yield a volume of the container's own. That of a named container stays with it; its lock is held."""
+    """Yield an anonymous volume. That of a named container stays with it; its lock is held."""
     store = workspace.store
     if container.anonymous:
         path = store.path / "tmp" / store.unique()

@@ -146,7 +146,7 @@ def run_in(
 ) -> Outcome:
     """Return the outcome of one cell in a container. Raises `SetupFailed` if it cannot start, `ContainerBusy` …
 
-    In every case, nothing of it runs afterwards. What it wrote is a layer of the container, if it wrote anything; if
+    In every case, all its processes end. What it wrote is a layer of the container, if it wrote anything; if
     not `keep`, it is discarded, and the container has no cell more.
     """
     engine.background.keep_pace()
@@ -181,7 +181,7 @@ def run_in(
 
 
 def _run_and_keep(engine: Engine, container: Container, cell: Cell, *, keep: bool) -> Outcome:
-    """Run a cell; with `keep`, keep what it left. Nothing of it runs afterwards, and what it used is released."""
+    """Run a cell; with `keep`, keep what it left. All its processes end, and what it used is released."""
     outcome = None
     try:
         outcome = cell.run()

@@ -371,7 +371,7 @@ class ContainerMagics(Magics):
         if outcome.reason in (Reason.EXITED, Reason.SIGNAL):
             self._hint(words, cell)
         if cell.container is not None and (self.footer or words.has("footer")):
-            from nbcontainer.notebook.display.footer import footer  # without a footer, nothing of it is imported
+            from nbcontainer.notebook.display.footer import footer  # only a footer needs it
 
             live = live_cells.described(self.engine, words)
             show(self.shell, footer(cell.container, outcome, live))

@@ -25,7 +25,7 @@ def with_notebooks(store: Store, request: Request, notebooks: str, directory: st
     """Return the request of a kernel that shows its notebook's `directory` (host), and a notice for the user.
 
     `notebooks` is a value of `--notebooks`, empty for none. If the directory is refused, the request stays as it is,
-    and the notice gives the reason and the way out; else it is empty. Raises `UsageError` for an unknown value.
+    and the notice gives the reason and what to do; else it is empty. Raises `UsageError` for an unknown value.
     """
     if notebooks not in (*_SHOWN, *_HIDDEN):
         raise UsageError(f"invalid value for `notebooks`: {notebooks!r}", hint="use rw, ro or none")

@@ -1,4 +1,4 @@
-"""The output of an untrusted run as text that only colors: no other control of a terminal or of a page passes."""
+"""The output of an untrusted run as text with colours: no other control of a terminal or of a page passes."""
 
 from __future__ import annotations
 

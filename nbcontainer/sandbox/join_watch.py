@@ -4,7 +4,7 @@ A process that waits in sendfile(2), splice(2), tee(2) or vmsplice(2) locks the 
 reads or closes that pipe waits uninterruptibly (`nbcontainer.sandbox.launcher.notebook_watch`). The end of a process
 that joined ends no other process of its container, so it frees no lock.
 
-Init waits for a process that it starts until that is the program (vfork(2)). One that is stopped before holds init up,
+Init waits for a process that it starts until that is the program (vfork(2)). One that is stopped before blocks init,
 and with it the signals that are to end the process: no signal of the container continues what another one stops again.
 """
 
@@ -34,7 +34,7 @@ INTERVAL = 0.25
 
 PATIENCE = 3.0
 """Seconds until the whole container is ended: since the first look that finds the thread waiting for a lock, or that
-finds init held up after it was asked to kill the process."""
+finds init blocked after it was asked to kill the process."""
 
 _WAITS = re.compile(rb"^State:\s+D", re.MULTILINE)
 
@@ -49,7 +49,7 @@ class JoinWatch:
     """Watches the thread that makes it, in another thread, from `__enter__` to `__exit__`.
 
     If the thread waits for a pipe whose process has ended, or has an interrupt that it cannot take, the processes that
-    lock the pipe are killed. If that does not help, or init is held up when it is to kill the process, `end` is called,
+    lock the pipe are killed. If that does not help, or init is blocked when it is to kill the process, `end` is called,
     which is to end the container.
     """
 
@@ -114,7 +114,7 @@ class JoinWatch:
     def _init_is_held_up(self) -> bool:
         """Return whether the process was to be killed, and init, which does that, waits in the kernel.
 
-        A process may take long to die, on a slow disk for example. That does not hold up init.
+        A process may take long to die, on a slow disk for example. That does not block init.
         """
         if self._joined.killed_at is None or self._has_ended():
             return False

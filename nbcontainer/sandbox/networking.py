@@ -12,7 +12,7 @@ from nbcontainer.errors import UsageError
 
 
 class Network(enum.StrEnum):
-    """The network of a container: only `lo`, the host's, or a network of its own with a way out."""
+    """The network of a container: only `lo`, the host's, or a network of its own with access to other machines."""
 
     NONE = "none"
     HOST = "host"

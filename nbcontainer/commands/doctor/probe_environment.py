@@ -35,7 +35,7 @@ _PROBE_SIZE = 1 << 16  # bytes: more than a file system keeps in an inode
 class ProbeEnvironment:
     """What doctor tries, done for real, in containers with the map `idmap`; `store` is the store's path (host).
 
-    First `make`, or `make_elsewhere`; at the end `close`, after which nothing of it is left.
+    First `make`, or `make_elsewhere`; at the end `close`, after which nothing is left.
     """
 
     def __init__(self, store: Path, idmap: IdMap) -> None:

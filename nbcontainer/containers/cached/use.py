@@ -79,7 +79,7 @@ class Use:
     def hit(self) -> Outcome | None:
         """Replay the result of the same cell, and make the container's state the one after it; None if there is none.
 
-        Raises `StoreError`; then the container is as it was before.
+        Raises `StoreError`; then the container has not changed.
         """
         store = self.engine.store
         with store_errors("read a kept result", self.engine.store.path), store.lock(shared=True):

@@ -95,7 +95,7 @@ class Log:
                 self._lost += len(data)
 
     def _written(self, stream: LogStream, data: bytes) -> bool:
-        """Write one record whole, or nothing of it; return whether it is written."""
+        """Write one whole record or no byte; return whether it is written."""
         try:
             if self._size + len(data) > 2 * KEPT:
                 self._rotate()

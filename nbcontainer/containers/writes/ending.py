@@ -27,7 +27,7 @@ class EndingContainers:
     def add(self, container: ContainerHandle) -> None:
         """Kill a container of which all processes but init have ended, and note that it ends.
 
-        Nothing of it runs when this returns, so that its upper directory does not change any more.
+        None of its processes runs when this returns, so that its upper directory does not change any more.
         """
         container.kill()
         try:

@@ -35,7 +35,7 @@ class _Move(NamedTuple):
     mtime: int
 
     def is_of(self, facts: os.stat_result) -> bool:
-        """Return whether the host's file is as it was before the move."""
+        """Return whether the host's file is the same as before the move."""
         return stat.S_ISDIR(facts.st_mode) or (facts.st_size, facts.st_mtime_ns) == (self.size, self.mtime)
 
 
@@ -50,7 +50,7 @@ class _Log:
 
 @dataclass
 class Recovered:
-    """How many paths were moved back, and the facts of those that the host had and that are as they were."""
+    """How many paths were moved back, and the facts of those that the host had and that are the same as before."""
 
     count: int = 0
     moved_back: dict[bytes, Before] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The stream in which files and directories are copied between two trees, and how both sides open files.
 
 The stream has, for each entry, a head, a path, the target of a link, and pieces of content with their lengths. One side
-sends (`sending`), and the other one trusts nothing of it (`receiving`). Both hold descriptors of directories and follow
+sends (`sending`), and the other one trusts no part of it (`receiving`). Both hold descriptors of directories and follow
 no link below them (openat2(2)). The side of a container runs with the container's tree as its root, and nothing is
 imported there later.
 """

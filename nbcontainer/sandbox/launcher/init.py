@@ -88,7 +88,7 @@ def main(
 
 
 def specialize(launcher: int) -> None:
-    """Go through the life of a plain init, do nothing of it, and read no file: each init has this memory too.
+    """Go through the life of a plain init without doing any of it, and read no file: each init has this memory too.
 
     In the launcher, some times: the interpreter has then specialized this code (PEP 659), and an init copies less.
     """

@@ -1,4 +1,4 @@
-"""Init's watch over the notebook, which a container can hold up: init then ends the cell in its place.
+"""Init's watch over the notebook, which a container can block: init then ends the cell in its place.
 
 A process that waits in sendfile(2), splice(2) or vmsplice(2) locks the pipe that it writes to (fs/splice.c). A process
 that reads the pipe, closes it or asks for its size waits for the lock, and no signal ends that wait, not even SIGKILL.

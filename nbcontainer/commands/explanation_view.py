@@ -30,7 +30,7 @@ _HEADINGS = {
     Language.CHINESE: ("步骤", "系统调用", "目的", "没有这一步，容器里的攻击者……", "微秒"),
 }
 _AHEAD = {Language.ENGLISH: "done before the cell", Language.CHINESE: "在单元格之前已完成"}
-_FROM_PLAN = {Language.ENGLISH: "after the cell was sent", Language.CHINESE: "从收到单元格的计划开始"}
+_FROM_PLAN = {Language.ENGLISH: "after the cell was sent", Language.CHINESE: "收到单元格之后"}
 _CALLS = {Language.ENGLISH: "{} calls", Language.CHINESE: "{} 个调用"}
 _TIMELINE = {Language.ENGLISH: "When each step ran", Language.CHINESE: "每一步的时间"}
 

@@ -121,7 +121,7 @@ def _is_being_filled(workspace: Workspace, path: Path, alive: set[str]) -> bool:
 
 
 def prune(workspace: Workspace) -> int:
-    """Remove all that nothing uses, incomplete downloads too (`%container prune`); return how many paths.
+    """Remove all unreferenced data, incomplete downloads too (`%container prune`); return how many paths.
 
     Raises `StoreError`.
     """

@@ -1,1 +1,1 @@
-"""`doctor`: what the host supports, and how to fix what it does not support."""
+"""`doctor`: what the host supports, and how to fix the rest."""

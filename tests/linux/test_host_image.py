@@ -120,7 +120,7 @@ def test_a_commit_is_an_image_of_this_machine(engine: Engine, run: Run, own: Pat
     image = api.commit(container, "of-host")
     (own / "later").write_text("x")
     assert run_script(engine, f"ls {own}", image="of-host").text.split() == ["folder", "later", "new"]
-    with pytest.raises(ImageError, match="this machine"), Tracker("save") as tracker:
+    with pytest.raises(ImageError, match="the host"), Tracker("save") as tracker:
         save_archive(engine.store, [image], tmp_path / "x.tar", tracker, Compression.NONE)
     assert not (tmp_path / "x.tar").exists()
     container.remove()

@@ -286,5 +286,5 @@ def test_a_part_follows_no_link(tmp_path: Path, plant: Callable[[Path], object])
 def test_an_image_of_this_machine_is_not_given_away(store: Store, runner: Runner, outside: Surroundings) -> None:
     """It would be a few whiteouts elsewhere: the error says what can be done."""
     image = host.host(Staging(store, runner), outside)
-    with contextlib.ExitStack() as stack, Tracker("save") as tracker, pytest.raises(ImageError, match="this machine"):
+    with contextlib.ExitStack() as stack, Tracker("save") as tracker, pytest.raises(ImageError, match="the host"):
         prepare(store, image, Compression.NONE, stack, tracker.part())

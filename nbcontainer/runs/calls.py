@@ -143,7 +143,11 @@ class Call:
         return collect
 
     def result(self, *, check: bool) -> Result:
-        """Run to the end, and return the result. Raises `CellFailed` if `check`, and the package's other errors."""
+        """Run to the end, and return the result. Raises `CellFailed` if `check`, and the package's other errors.
+
+        If Ctrl-C interrupts the thread that calls it, it raises `KeyboardInterrupt` when the container has ended, as
+        subprocess.run does.
+        """
         wanted = self._data.wanted
         with contextlib.ExitStack() as stack:
             exchange = self._data.exchange()
@@ -172,10 +176,13 @@ class Call:
 
     def _perform(self, streams: Streams) -> tuple[Container, Outcome]:
         try:
-            return self._runner(self._engine or default_engine(), self._request, streams, self._check)
+            container, outcome = self._runner(self._engine or default_engine(), self._request, streams, self._check)
         finally:
             with self._lock:
                 self._supervisor = None
+        if outcome.reason is Reason.INTERRUPTED and not self._stopped:
+            raise KeyboardInterrupt  # the supervisor caught the one that interrupted this thread
+        return container, outcome
 
     def _check(self, _: State) -> None:
         """Take a state of a transfer, which ends here if the run was stopped."""

@@ -50,7 +50,8 @@ class OutputStream:
     """An iterator of the events (`OutputEvent`) of one run, which has begun.
 
     After the last event it raises `CellFailed` if the run failed and `check` is true. `close` ends the container if it
-    runs; so do the end of a `with` block and the loss of the last reference. Use it in one thread.
+    runs; so do Ctrl-C while an event is awaited, the end of a `with` block and the loss of the last reference. Use it
+    in one thread.
 
     >>> with stream("busybox", script="echo one; echo two >&2; sleep 1000") as events:
     ...     for event in events:
@@ -76,7 +77,11 @@ class OutputStream:
         return self
 
     def __next__(self) -> OutputEvent:
-        event = self._queue.take()
+        try:
+            event = self._queue.take()
+        except KeyboardInterrupt:
+            self.close()
+            raise
         if event is not None:
             return event
         if (error := self._queue.take_error()) is not None:

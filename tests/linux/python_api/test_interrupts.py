@@ -1,0 +1,111 @@
+"""Ctrl-C during a call of the Python API: the container ends, and the caller gets `KeyboardInterrupt`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nbcontainer
+from nbcontainer.outcome import Reason
+from tests.running import all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]]]:
+    """A function that sends this process SIGINT when `sleep MARK` runs; it returns a list for that process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    threads: list[threading.Thread] = []
+
+    def later(mark: str) -> list[int]:
+        fds: list[int] = []
+
+        def work() -> None:
+            fds.extend(pidfds(appear(mark, 1)))
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+        return fds
+
+    yield later
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_interrupt_of_run_is_a_keyboard_interrupt(
+    engine: Engine, interrupt: Callable[[str], list[int]], *, check: bool
+) -> None:
+    """A loop over runs that goes on after `CellFailed` ends at Ctrl-C, and the container has ended then."""
+    mark, begun = marker(), []
+
+    def loop() -> None:
+        for number in range(3):
+            begun.append(number)
+            with contextlib.suppress(Exception):
+                nbcontainer.run("busybox", ["sleep", mark], engine=engine, check=check)
+
+    fds = interrupt(mark)
+    with pytest.raises(KeyboardInterrupt):
+        loop()
+    assert begun == [0]
+    assert all_dead(fds)
+
+
+def test_a_program_that_ends_well_after_an_interrupt_was_interrupted(
+    engine: Engine, interrupt: Callable[[str], list[int]]
+) -> None:
+    """The exit code of the program does not matter, and what it wrote to the container is kept."""
+    mark = marker()
+    with nbcontainer.create("busybox", engine=engine) as box:
+        interrupt(mark)
+        with pytest.raises(KeyboardInterrupt):
+            box.run(script=f"trap 'echo saved > /saved; exit 0' INT; sleep {mark} & wait")
+        assert box.get("/saved") == b"saved\n"
+        assert box.record.last is not None
+        assert box.record.last.outcome.reason is Reason.INTERRUPTED
+
+
+def test_an_interrupt_of_exec_leaves_the_program(engine: Engine, interrupt: Callable[[str], list[int]]) -> None:
+    """Ctrl-C ends what `exec` runs, and not what `start` began."""
+    mark = marker()
+    with nbcontainer.create("busybox", engine=engine).start(["sleep", "1000"]) as box:
+        fds = interrupt(mark)
+        with pytest.raises(KeyboardInterrupt):
+            box.exec(["sleep", mark])
+        assert all_dead(fds)
+        assert box.exec(["echo", "works"]).text == "works\n"
+
+
+def test_an_interrupt_of_a_stream_ends_its_run(engine: Engine, interrupt: Callable[[str], list[int]]) -> None:
+    """Ctrl-C while an event is awaited ends the container, also if the stream is still referred to."""
+    mark = marker()
+    events = nbcontainer.stream("busybox", ["sleep", mark], engine=engine)
+    fds = interrupt(mark)
+    with pytest.raises(KeyboardInterrupt):
+        next(events)
+    assert all_dead(fds)
+    assert list(events) == []
+
+
+def test_a_run_that_is_stopped_from_elsewhere_is_a_failed_run(engine: Engine) -> None:
+    """`stop` in another thread is no Ctrl-C: the run has an outcome."""
+    mark = marker()
+    with nbcontainer.create("busybox", engine=engine) as box:
+        results: list[nbcontainer.Result] = []
+        thread = threading.Thread(target=lambda: results.append(box.run(["sleep", mark], check=False)))
+        thread.start()
+        appear(mark, 1)
+        box.stop()
+        thread.join()
+    assert not results[0].ok

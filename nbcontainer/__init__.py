@@ -98,7 +98,8 @@ if TYPE_CHECKING:
     from nbcontainer.mapping.mapped import Mapped
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
-    from nbcontainer.runs.output_stream import OutputEvent, OutputStream
+    from nbcontainer.runs.output_events import OutputEvent
+    from nbcontainer.runs.output_stream import OutputStream
     from nbcontainer.runs.public_container import Container
     from nbcontainer.runs.results import Result
     from nbcontainer.runs.store_images import find_image, list_images, load, pull, remove_image, save
@@ -164,7 +165,7 @@ _MODULES = {
     "Image": "oci.documents",
     "Mapped": "mapping.mapped",
     "Outcome": "outcome",
-    "OutputEvent": "runs.output_stream",
+    "OutputEvent": "runs.output_events",
     "OutputStream": "runs.output_stream",
     "Result": "runs.results",
     "commit": "api",

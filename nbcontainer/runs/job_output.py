@@ -11,7 +11,7 @@ from nbcontainer.containers.jobs.log import LogStream
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.jobs.log_selection import Selection, moment
 from nbcontainer.errors import UsageError
-from nbcontainer.runs.output_stream import OutputEvent, Stream
+from nbcontainer.runs.output_events import EventDecoder, OutputEvent, Stream
 
 Moment = datetime | float | str | None
 """A time: a datetime, seconds since 1970, or text as in `%container logs --since`; None for no limit."""
@@ -26,9 +26,11 @@ def selection(tail: int | None, since: Moment, until: Moment) -> Selection:
 
 def events(opened: Callable[[], LogReader], chosen: Selection, runs: Callable[[], bool]) -> Generator[OutputEvent]:
     """Yield the selected output as it comes, until `runs` returns false for the job. Raises `StoreError`, `OSError`."""
+    decoder = EventDecoder()
     with opened() as log:
         for record in chosen.records(log, runs):
-            yield OutputEvent(_STREAMS[record.stream], record.data)
+            yield decoder.event(_STREAMS[record.stream], record.data)
+    yield from decoder.rest()
 
 
 def _lines(tail: int | None) -> int | None:

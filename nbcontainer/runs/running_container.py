@@ -25,7 +25,7 @@ from nbcontainer.progress import State
 from nbcontainer.runs.background_run import STOP_GRACE, BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.job_output import Moment, events, selection
-from nbcontainer.runs.output_stream import OutputEvent
+from nbcontainer.runs.output_events import OutputEvent
 from nbcontainer.runs.results import Result
 
 _TURN = 0.005

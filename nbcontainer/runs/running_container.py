@@ -22,6 +22,7 @@ from nbcontainer.containers.workspace import Workspace
 from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
+from nbcontainer.runs.arguments import seconds
 from nbcontainer.runs.background_run import STOP_GRACE, BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.job_output import Moment, events, selection
@@ -206,12 +207,13 @@ class RunningContainer(base.Container):
         """Wait for the end of the last job, and return its result, whose output is in `logs`.
 
         That is the run that `start` began, or a job of any process in this container. Raises `ContainerError` if it
-        still runs after `timeout` seconds, or if there was none.
+        still runs after `timeout` seconds, or if there was none, and `UsageError` for another `timeout`.
 
         >>> with create("busybox").start(script="exit 3") as box:
         ...     box.wait(timeout=60).exit_code
         3
         """
+        timeout = None if timeout is None else seconds(timeout)
         if self._background is not None:
             return self._background.wait(timeout)
         self._check_has_job()
@@ -227,7 +229,9 @@ class RunningContainer(base.Container):
             raise ContainerError(f"nothing was started in container '{self.name}'", hint=hint)
 
     def stop(self, timeout: float = STOP_GRACE) -> bool:
-        """End the processes in this container, of any notebook; return whether there were any. Raises `StoreError`.
+        """End the processes in this container, of any notebook; return whether there were any.
+
+        Raises `StoreError`, `UsageError`.
 
         What `start` began, or a job of this process, gets its stop signal, and is killed after `timeout` seconds.
 
@@ -235,8 +239,7 @@ class RunningContainer(base.Container):
         ...     box.stop()
         False
         """
-        if not isinstance(timeout, int | float) or not timeout >= 0:
-            raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+        timeout = seconds(timeout)
         job = self._engine.jobs.get(self.name) if self._background is None else self._background.job
         if job is not None and job.join(0) is False:
             job.stop(timeout)

@@ -10,6 +10,8 @@ from typing import Any
 from nbcontainer.commands.grammar import Option
 from nbcontainer.errors import UsageError
 
+_BITS = 256  # far above each limit, and far below the largest float
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOption(Option):
@@ -60,9 +62,15 @@ class RunOption(Option):
         if self.alone is not None and isinstance(value, bool):
             return self.alone if value else ""
         if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return self.number(value)
+            return self.number(self._in_range(value))
         expected = "a string" if self.number is None else "a number or a string"
         raise TypeError(f"{self.keyword} must be {expected}, not {type(value).__name__}")
+
+    def _in_range(self, value: float) -> float:
+        """Return a number of which a float can be made. Raises `UsageError`."""
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            raise UsageError(f"the number of {self.flags[-1]} is too large", hint="write a smaller one")
+        return value
 
     def _strings(self, value: Any) -> list[str]:
         if isinstance(value, Mapping) and self.join:

@@ -216,11 +216,14 @@ def test_logs_are_followed_to_the_end_of_a_job(engine: Engine, name: str) -> Non
         assert box.wait().exit_code == 3
 
 
-@pytest.mark.parametrize("bad", [-1, "soon", float("nan")])
-def test_a_stop_without_a_time_is_refused(engine: Engine, bad: Any) -> None:
-    """The seconds until it is killed are a number that is not negative."""
-    with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(UsageError, match="invalid timeout"):
-        box.stop(timeout=bad)
+@pytest.mark.parametrize("bad", [-1, "1", "soon", float("nan"), True, 1j])
+def test_a_wait_without_a_time_is_refused(engine: Engine, name: str, bad: Any) -> None:
+    """The seconds of `stop` and `wait` are a number that is not negative, also for the job of another object."""
+    with nbcontainer.create("busybox", name, engine=engine).start(["sleep", "1000"]) as box:
+        for wait in (box.stop, box.wait, nbcontainer.get(name, engine=engine).wait):
+            with pytest.raises(UsageError, match=r"invalid timeout: .*; write a number of seconds"):
+                wait(timeout=bad)
+        assert box.exec(["true"]).ok
 
 
 def test_files_come_out_of_a_running_container(engine: Engine, tmp_path: Path) -> None:
@@ -247,10 +250,11 @@ def test_files_come_out_of_a_running_container(engine: Engine, tmp_path: Path) -
         assert [path for path in (engine.store.path / "tmp").iterdir() if path.is_file() and path not in before] == []
 
 
-def test_a_wait_may_be_as_long_as_one_likes(engine: Engine) -> None:
+@pytest.mark.parametrize("long", [1e30, 10**400, float("inf")])
+def test_a_wait_may_be_as_long_as_one_likes(engine: Engine, long: float) -> None:
     """A time that Python's own waits refuse is like none."""
     with nbcontainer.create("busybox", engine=engine).start(script="sleep 0.1; exit 3") as box:
-        assert box.wait(timeout=1e30).exit_code == 3
+        assert box.wait(timeout=long).exit_code == 3
 
 
 def test_the_end_of_the_block_ends_a_started_run(engine: Engine, name: str) -> None:

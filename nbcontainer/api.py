@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from nbcontainer.commands.options.keywords import RunKeywords
 from nbcontainer.commands.options.run_option import string
-from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import lookup
 from nbcontainer.containers.engine import Engine, default_engine
@@ -45,9 +45,10 @@ def run(
 
     The options are those of `%%container` (docs/reference-options.md): `volumes` as SRC:DST[:ro] strings or a
     {SRC: DST[:ro]} mapping, `publish` as [IP:]HOST:PORT[/udp] strings, `timeout` in seconds, `memory` and other sizes
-    as in "512m", `ulimits` as in {"nofile": "1024:4096"}. With `name` it runs in that container. Raises `CellFailed` if
-    the run fails, unless `check` is false, `TypeError` for an unknown option or a value of a wrong type, and the
-    package's other errors.
+    as in "512m", `ulimits` as in {"nofile": "1024:4096"}, `env` as a mapping or as NAME=value strings; a name without a
+    value, or with None, is as for `-e`: the variable of this process, or removed if it has none. With `name` it runs in
+    that container. Raises `CellFailed` if the run fails, unless `check` is false, `TypeError` for an unknown option or
+    a value of a wrong type, and the package's other errors.
 
     >>> run("busybox", ["tr", "a-z", "A-Z"], input="hello").text
     'HELLO'
@@ -55,7 +56,7 @@ def run(
     >>> run("busybox", script=script, inputs={"rows": "a\\nb\\n"}, get=["count"]).values
     {'count': 2}
     """
-    data = Data(input, inputs or {}, get)
+    data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     return Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh).result(check=check)
 
@@ -84,7 +85,7 @@ async def run_async(
     >>> asyncio.run(both())
     ['one\\n', 'two\\n']
     """
-    data = Data(input, inputs or {}, get)
+    data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     call = Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh)
     return await finished(call, check=check)
@@ -112,7 +113,7 @@ def stream(
     >>> events.result.exit_code
     0
     """
-    data = Data(input, inputs or {}, get)
+    data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     return OutputStream(
         lambda out, err: Call(request, data, engine=engine, stdout=out, stderr=err, runner=run_fresh),

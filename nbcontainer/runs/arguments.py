@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from typing import cast
 
+from nbcontainer.commands.options.run_option import string, strings
 from nbcontainer.errors import UsageError
 
 
@@ -17,3 +19,52 @@ def seconds(timeout: object) -> float:
         except OverflowError:
             return math.inf
     raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+
+
+def sink(keyword: str, function: object) -> None:
+    """Check a function that gets output as it comes; None for none. Raises `TypeError` for another thing."""
+    if function is not None and not callable(function):
+        hint = f"write {keyword}=file.write" if hasattr(function, "write") else f"leave it out to have Result.{keyword}"
+        raise TypeError(f"{keyword} must be a function of bytes, not {type(function).__name__}: {hint}")
+
+
+def path(keyword: str, value: object) -> str:
+    """Return a path of the host as text. Raises `TypeError` for what is not a string or a path of strings."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{keyword} must be a path, not {type(value).__name__}")
+    return text
+
+
+def path_inside(path: object) -> None:
+    """Check a path of a container. Raises `TypeError`, and `UsageError` for a text that no file name can have."""
+    if not _can_be_passed(string("path", path)):
+        raise UsageError(f"invalid path in the container: {path!a}", hint="write an absolute path, as in /srv/data")
+
+
+def unicode(keyword: str, text: str) -> bytes:
+    """Return a text in UTF-8. Raises `UsageError` for a lone surrogate, which has none."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        problem = f"{keyword} contains a character that is not Unicode text, at position {error.start}"
+        raise UsageError(problem, hint="remove it") from None
+
+
+def argv(command: object) -> tuple[str, ...]:
+    """Return the arguments of a command. Raises `TypeError`, and `UsageError` for a text that no argument can have."""
+    found = tuple(strings("command", command))
+    for word in found:
+        if not _can_be_passed(word):
+            problem = f"the argument {word!a} contains a character that is not Unicode text"
+            raise UsageError(problem, hint="remove it")
+    return found
+
+
+def _can_be_passed(text: str) -> bool:
+    """Whether the system has bytes for a text, as an argument or a file name: a lone surrogate has none."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
 from nbcontainer.oci.documents import Image
 from nbcontainer.outcome import Reason
+from nbcontainer.runs import arguments
 from nbcontainer.runs.results import Result, failure
 from nbcontainer.sandbox import protocol
 
@@ -57,7 +58,8 @@ class Data:
         if isinstance(self.get, Mapping):
             from nbcontainer.values.exchange import path_in_output
 
-            strings("get", self.get.values())
+            for path in strings("get", self.get.values()):
+                arguments.unicode("a path of get", path)
             return {name: path_in_output(path, f"get={{{name!r}: …}}") for name, path in self.get.items()}
         return dict.fromkeys(strings("get", self.get), "")
 
@@ -117,6 +119,8 @@ class Call:
         self._err: list[bytes] = []
         self._limit = limit
         self._attach = attach
+        arguments.sink("stdout", stdout)
+        arguments.sink("stderr", stderr)
         self._sinks = (stdout or self._collector(self._out), stderr or self._collector(self._err))
         self._runner = runner
         self._on_output = on_output
@@ -222,7 +226,7 @@ def _input(data: bytes | str | None) -> Iterator[int | None]:
         return
     if not isinstance(data, bytes | bytearray | memoryview | str):
         raise TypeError(f"input must be bytes or a string, not {type(data).__name__}")
-    fd = protocol.memory_file("stdin", data.encode() if isinstance(data, str) else bytes(data))
+    fd = protocol.memory_file("stdin", arguments.unicode("input", data) if isinstance(data, str) else bytes(data))
     try:
         yield fd
     finally:
@@ -242,7 +246,7 @@ def request_in(
 
     Raises `TypeError`, `UsageError`, `ContainerError`.
     """
-    words = tuple(strings("command", command))
+    words = arguments.argv(command)
     if script is not None:
         string("script", script)
     if data.stdin is not None and words and script is not None:

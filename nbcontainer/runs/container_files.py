@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.copying import trees
 from nbcontainer.containers.copying.single_file import LIMIT, copy_of, read_file, write_file
-from nbcontainer.errors import ValueUnavailable
+from nbcontainer.errors import ImageError, ImageNotFound, ValueUnavailable
 from nbcontainer.images import sandboxed
 from nbcontainer.oci.reference import host_path
+from nbcontainer.runs import arguments
 from nbcontainer.store.outputs import replacing
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 
-def get(container: Container, path: str, target: str | Path | None) -> bytes:
+def get(container: Container, path: str, target: str | None) -> bytes:
     """Return the content of a regular file; write it to `target` (host), too. A directory is only copied there.
 
     Raises `ValueUnavailable`, `UsageError`, `ImageError`.
@@ -31,14 +33,14 @@ def get(container: Container, path: str, target: str | Path | None) -> bytes:
     except ValueUnavailable:
         if target is None:
             raise
-        trees.copy_out(trees.of_stopped(container), path, trees.HostPath.of(str(target)), store)
+        trees.copy_out(trees.of_stopped(container), path, trees.HostPath.of(target), store)
         return b""
     if target is not None:
         _write(store, data, target)
     return data
 
 
-def get_from_running(store: Store, caller: Caller, name: str, path: str, target: str | Path | None) -> bytes:
+def get_from_running(store: Store, caller: Caller, name: str, path: str, target: str | None) -> bytes:
     """Do what `get` does with the container `name` that runs: `caller` calls a function inside.
 
     The container may keep what it is given, so it is given a pipe, as by `cp`, and no file of the host. Raises as `get`
@@ -48,7 +50,7 @@ def get_from_running(store: Store, caller: Caller, name: str, path: str, target:
         if target is None:
             hint = "name a file, or give a target for the directory"
             raise ValueUnavailable(f"{path} in container '{name}' is a directory", hint=hint)
-        trees.copy_out(caller, path, trees.HostPath.of(str(target)), store)
+        trees.copy_out(caller, path, trees.HostPath.of(target), store)
         return b""
     place = store.path / "tmp" / store.unique()
     try:
@@ -74,19 +76,28 @@ def _content(place: Path, what: str) -> bytes:
     return data
 
 
-def _write(store: Store, data: bytes, target: str | Path) -> None:
-    with replacing(store, host_path(str(target))) as fd, open(fd, "wb", closefd=False) as file:
+def _write(store: Store, data: bytes, target: str) -> None:
+    with replacing(store, host_path(target)) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)
 
 
-def put(store: Store, caller: Caller, source: bytes | str | Path, path: str) -> None:
+def source_of(value: object) -> bytes | str:
+    """Return the bytes, or the path on the host, that a Python caller puts into a container. Raises `TypeError`."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"source must be bytes or a path, not {type(value).__name__}")
+    return arguments.path("source", value)
+
+
+def put(store: Store, caller: Caller, source: bytes | str, path: str) -> None:
     """Write bytes, or a file or directory of the host by its path, to an absolute `path` in a container.
 
     `caller` calls a function on the container's side. Raises `ValueUnavailable`, `UsageError`, `ImageError`,
     `LinkRefused`, and as `caller`.
     """
-    if not isinstance(source, bytes | bytearray) and os.path.isdir(host_path(str(source))):  # noqa: PTH112 - no errors
-        trees.copy_in(caller, trees.HostPath.of(str(source)), path, store)
+    if isinstance(source, str) and os.path.isdir(host_path(source)):  # noqa: PTH112 - no errors
+        trees.copy_in(caller, trees.HostPath.of(source), path, store)
         return
     fd, mode = _opened(store, source)
     try:
@@ -95,11 +106,17 @@ def put(store: Store, caller: Caller, source: bytes | str | Path, path: str) -> 
         os.close(fd)
 
 
-def _opened(store: Store, source: bytes | str | Path) -> tuple[int, int]:
+def _opened(store: Store, source: bytes | str) -> tuple[int, int]:
     """Return a descriptor of bytes, or of a file of the host, and its mode. The caller closes it."""
-    if isinstance(source, bytes | bytearray):
-        return copy_of(bytes(source)), 0o644
+    if isinstance(source, bytes):
+        return copy_of(source), 0o644
     from nbcontainer.images.archives.loading import open_file
 
-    fd = open_file(store, host_path(str(source)))
+    try:
+        fd = open_file(store, host_path(source))
+    except ImageError as error:
+        if isinstance(error, ImageNotFound) or getattr(error.__cause__, "errno", 0) == errno.ENAMETOOLONG:
+            hint = "check the path; for a text, write put(text.encode(), path)"
+            raise type(error)(error.message, hint=hint) from None
+        raise
     return fd, os.fstat(fd).st_mode

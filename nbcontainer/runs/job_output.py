@@ -16,6 +16,8 @@ from nbcontainer.runs.output_events import EventDecoder, OutputEvent, Stream
 Moment = datetime | float | str | None
 """A time: a datetime, seconds since 1970, or text as in `%container logs --since`; None for no limit."""
 
+_MOST_SECONDS = 1e18  # more than the age of the world; its nanoseconds are a float
+
 _STREAMS = {LogStream.OUT: Stream.STDOUT, LogStream.ERR: Stream.STDERR}
 
 
@@ -52,6 +54,6 @@ def _nanoseconds(value: Moment, name: str, default: float) -> float:
         return moment(value, name)
     if isinstance(value, datetime):
         value = value.timestamp()
-    if not isinstance(value, int | float) or math.isnan(value):
+    if not isinstance(value, int | float) or not (abs(value) <= _MOST_SECONDS or value in (math.inf, -math.inf)):
         raise UsageError(f"invalid time for {name}: {value!r}", hint="write a datetime, seconds since 1970, or '10m'")
     return value * 1e9

@@ -25,7 +25,7 @@ from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
-from nbcontainer.runs import container_files
+from nbcontainer.runs import arguments, container_files
 from nbcontainer.runs.running_container import RunningContainer
 
 
@@ -55,38 +55,40 @@ class Container(RunningContainer):
         ...     box.get("/srv/made", "made.txt")
         b'made\\n'
         """
-        string("path", path)
+        arguments.path_inside(path)
+        place = None if target is None else arguments.path("target", target)
         running = self._running()
         handle = None if running is None else running.handle
         if handle is not None:
             caller = trees.of_running(handle, self.name)
-            return container_files.get_from_running(self.workspace.store, caller, self.name, path, target)
+            return container_files.get_from_running(self.workspace.store, caller, self.name, path, place)
         with self._now() as now:
-            return container_files.get(now, path, target)
+            return container_files.get(now, path, place)
 
-    def put(self, source: bytes | str | Path, path: str) -> None:
+    def put(self, source: bytes | bytearray | memoryview | str | Path, path: str) -> None:
         """Write bytes, or a file or directory (host path), to an absolute path in the container.
 
-        The parents of a file are made. A directory is copied as `%container cp` does it. The file belongs to root
-        there, and the change is part of `diff` and `commit`. Into what `start` began, or a job or a live container of
-        this process, it is written while that runs, with the rights of what runs. Raises `ContainerBusy` for any other
-        run, `ContainerError` if that has just ended, `ValueUnavailable`, `UsageError`, `ImageError`.
+        A string is a path: write `text.encode()` for a text. The parents of a file are made. A directory is copied as
+        `%container cp` does it. The file belongs to root there, and the change is part of `diff` and `commit`. Into
+        what `start` began, or a job or a live container of this process, it is written while that runs, with the rights
+        of what runs. Raises `ContainerBusy` for any other run, `ContainerError` if that has just ended,
+        `ValueUnavailable`, `UsageError`, `ImageError`, `TypeError`.
 
         >>> with create("busybox") as box:
         ...     box.put(b"echo hello", "/srv/greet.sh")
         ...     box.run(["sh", "/srv/greet.sh"]).text
         'hello\\n'
         """
-        engine = self._engine
-        string("path", path)
+        engine, content = self._engine, container_files.source_of(source)
+        arguments.path_inside(path)
         running = self._running()
         handle = None if running is None else running.handle
         if handle is not None:
-            container_files.put(engine.store, trees.of_running(handle, self.name), source, path)
+            container_files.put(engine.store, trees.of_running(handle, self.name), content, path)
             return
         with self._alone():
             engine.retain(self)
-            container_files.put(engine.store, trees.into_stopped(self, f"put {path}"), source, path)
+            container_files.put(engine.store, trees.into_stopped(self, f"put {path}"), content, path)
 
     def diff(self) -> list[Change]:
         """Return what its runs changed, sorted by path: `kind` is A (added), C (changed) or D (deleted).
@@ -163,12 +165,14 @@ class Container(RunningContainer):
         >>> remove_image("greeting")
         """
         string("image", image)
+        string("message", message)
+        place = None if output is None else host_path(arguments.path("output", output))
         with self._now() as now:
             made = committing.commit(now, image, message=message, changes=strings("changes", changes), force=force)
-            if output is not None:
+            if place is not None:
                 layers = now.lowers[::-1]
                 with held(now.workspace, now.name, now.record.image_digest, layers):
-                    committing.export(now.workspace, layers, host_path(str(output)))
+                    committing.export(now.workspace, layers, place)
         return made
 
     @contextlib.contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, Unpack, cast, overload
 
-from nbcontainer.commands.options.table import RunKeywords
+from nbcontainer.commands.options.keywords import RunKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import run as running
 from nbcontainer.containers.cells.request import Request
@@ -68,7 +68,7 @@ class RunningContainer(base.Container):
         ...     box.run(script="cat /file; echo two").text
         'one\\ntwo\\n'
         """
-        data = Data(input, inputs or {}, get)
+        data = Data(input, {} if inputs is None else inputs, get)
         request = request_in(self.record.image, command, script, data, options)
         call = Call(
             request,
@@ -100,7 +100,7 @@ class RunningContainer(base.Container):
         ...     print(box.logs(), box.stop())
         b'up\\n' True
         """
-        data = Data(input, inputs or {})
+        data = Data(input, {} if inputs is None else inputs)
         request = request_in(self.record.image, command, script, data, options)
         self._background = BackgroundRun(self._engine, self, request, data, self._run)
         return self
@@ -111,7 +111,7 @@ class RunningContainer(base.Container):
         *,
         script: str | None = None,
         input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
-        env: Sequence[str] | Mapping[str, str] = (),
+        env: Iterable[str] | Mapping[str, str | None] = (),
         user: str = "",
         workdir: str = "",
         timeout: float | str | None = None,

@@ -13,6 +13,7 @@ from nbcontainer.errors import UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import platforms, reference
 from nbcontainer.oci.documents import Image
+from nbcontainer.runs import arguments
 
 
 def list_images(*, engine: Engine | None = None) -> list[Image]:
@@ -37,7 +38,8 @@ def find_image(name: str, *, pull: str = library.MISSING, platform: str = "", en
     >>> run(image, ["echo", "found"]).text
     'found\\n'
     """
-    return (engine or default_engine()).images.find(string("name", name), pull=pull, platform=platform)
+    string("platform", platform)
+    return (engine or default_engine()).images.find(string("name", name), pull=string("pull", pull), platform=platform)
 
 
 def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Image:
@@ -72,7 +74,8 @@ def load(path: str | Path, *, platform: str = "", engine: Engine | None = None) 
     from nbcontainer.images.archives import loading
 
     used = engine or default_engine()
-    found = reference.image_file(str(path))
+    found = reference.image_file(arguments.path("path", path))
+    string("platform", platform)
     options = loading.ImportOptions(
         stem=loading.stem_of(found.path),
         platform=platforms.parse(platform) if platform else None,
@@ -95,10 +98,10 @@ def save(image: str, path: str | Path, *, engine: Engine | None = None) -> None:
     >>> Path("busybox.tar").stat().st_size > 100_000
     True
     """
-    used = engine or default_engine()
+    used, place = engine or default_engine(), reference.host_path(arguments.path("path", path))
     found = find_image(string("image", image), pull=library.NEVER, engine=used)
     with held(used, found.name, found.digest, ()):
-        used.images.save([found], reference.host_path(str(path)))
+        used.images.save([found], place)
 
 
 def remove_image(name: str, *, engine: Engine | None = None) -> None:

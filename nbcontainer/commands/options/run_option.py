@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from nbcontainer.commands.grammar import Option
+from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.errors import UsageError
 
+_TYPES: dict[type, str] = {str: "a string", int: "a number", type(None): "None"}
 _BITS = 256  # far above each limit, and far below the largest float
 
 
@@ -20,8 +22,9 @@ class RunOption(Option):
     `parse` makes the value of one text, and raises `UsageError`; `number` does so of a number, if Python callers may
     give one. `field` is the name of the value in `RunOptions` or in `Request`, empty for an option that changes
     nothing. A `repeated` option may be given several times, and its value is a tuple; `join` is what a Python caller's
-    mapping is joined by. `keyword` is its name in Python. `setting` is the help of the trait of `ContainerMagics` that
-    sets its default, empty if there is none, and `default` is that trait's own default.
+    mapping is joined by, and `items` are the types of its values, where None leaves a name alone. `keyword` is its name
+    in Python. `setting` is the help of the trait of `ContainerMagics` that sets its default, empty if there is none,
+    and `default` is that trait's own default.
     """
 
     field: str
@@ -29,6 +32,7 @@ class RunOption(Option):
     number: Callable[[float], Any] | None = None
     repeated: bool = False
     join: str = ""
+    items: tuple[type, ...] = (str,)
     keyword: str = ""
     setting: str = ""
     default: Any = ""
@@ -55,8 +59,10 @@ class RunOption(Option):
         """Return the value that a Python caller gave. Raises `UsageError`, and `TypeError` for a wrong type."""
         if self.repeated:
             return tuple(map(self._parsed, self._strings(value)))
+        if not self.value and isinstance(value, bool):
+            return value
         if not self.value:
-            return bool(value)
+            raise TypeError(f"{self.keyword} must be True or False, not {type(value).__name__}")
         if isinstance(value, str):
             return self._parsed(value)
         if self.alone is not None and isinstance(value, bool):
@@ -74,8 +80,24 @@ class RunOption(Option):
 
     def _strings(self, value: Any) -> list[str]:
         if isinstance(value, Mapping) and self.join:
-            return [f"{key}{self.join}{item}" for key, item in value.items()]
+            return [self._pair(key, item) for key, item in value.items()]
         return strings(self.keyword, value)
+
+    def _pair(self, key: Any, item: Any) -> str:
+        """Return the text of an item of a mapping. Raises `TypeError`, `UsageError`."""
+        if isinstance(key, os.PathLike) and self.kind is ValueKind.VOLUME:
+            key = Path(key).absolute().as_posix()  # without a slash it would name a volume
+        if not isinstance(key, str):
+            raise TypeError(f"{self.keyword} must be a mapping of strings, and has the key {key!r}")
+        if not isinstance(item, self.items) or isinstance(item, bool):
+            raise TypeError(f"{self.keyword}[{key!r}] must be {self._items()}, not {type(item).__name__}")
+        if self.join in key:
+            problem = f"invalid name {key!r} in {self.keyword}: it contains {self.join!r}"
+            raise UsageError(problem, hint=f"write {self.keyword}={{name: value}}")
+        return key if item is None else f"{key}{self.join}{item}"
+
+    def _items(self) -> str:
+        return " or ".join(_TYPES[kind] for kind in self.items)
 
 
 def string(keyword: str, value: Any) -> str:

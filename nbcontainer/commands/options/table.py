@@ -3,15 +3,13 @@
 The parser of `%%container`, `%container run` and `nbcontainer run`, `--help`, the keywords of `nbcontainer.run`, the
 defaults of `%config ContainerMagics`, the data for completion and docs/reference-options.md are made from it.
 
-A new option is a row here with its keyword in `RunKeywords`, a field of one of the values that
+A new option is a row here with its keyword in `keywords.py`, a field of one of the values that
 `nbcontainer.containers.options.RunOptions` consists of, and the code that uses the field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TypedDict
 
 from nbcontainer.commands.grammar import ValueKind
 from nbcontainer.commands.options import limits
@@ -23,56 +21,6 @@ from nbcontainer.commands.options.run_option import RunOption
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable
 from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
 from nbcontainer.commands.options.word_values import cache_value, here_value, label_value, oom_score_value, pull_value
-
-Strings = Iterable[str]
-
-
-class RunKeywords(TypedDict, total=False):
-    """The options of a run as keywords of `nbcontainer.run`. A test compares them with the table."""
-
-    volumes: Strings | Mapping[str, str]
-    here: str | bool
-    identity: bool
-    mounts: Strings
-    cache_dirs: Strings | Mapping[str, str]
-    tmpfs: Strings
-    name: str
-    labels: Strings | Mapping[str, str]
-    remove: bool
-    env: Strings | Mapping[str, str]
-    env_file: Strings
-    workdir: str
-    user: str
-    group_add: Strings
-    entrypoint: str
-    hostname: str
-    stop_signal: str
-    timeout: float | str | None
-    network: str
-    publish: Strings
-    add_host: Strings | Mapping[str, str]
-    dns: Strings
-    memory: str
-    memory_swap: str
-    cpus: float | str | None
-    pids_limit: int | str | None
-    ulimits: Strings | Mapping[str, str | int]
-    shm_size: str
-    storage: str
-    oom_score_adj: int | str | None
-    read_only: bool
-    untrusted: bool
-    cap_add: Strings
-    cap_drop: Strings
-    security_opt: Strings
-    userns: str
-    init: bool
-    cache: str | bool
-    toolbox: bool
-    explain: bool
-    platform: str
-    pull: str
-
 
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(
@@ -145,6 +93,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         parse=label_value,
         repeated=True,
         join="=",
+        items=(str, type(None)),
         keyword="labels",
     ),
     RunOption(flags=("--rm",), help="remove the container when the run has ended", field="remove", keyword="remove"),
@@ -156,6 +105,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         parse=parse_variable,
         repeated=True,
         join="=",
+        items=(str, type(None)),
         kind=ValueKind.VARIABLE,
     ),
     RunOption(
@@ -287,6 +237,7 @@ RUN_OPTIONS: tuple[RunOption, ...] = (
         parse=limits.parse_ulimit,
         repeated=True,
         join="=",
+        items=(str, int),
         keyword="ulimits",
     ),
     RunOption(

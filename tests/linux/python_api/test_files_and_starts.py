@@ -33,7 +33,8 @@ def test_files_go_in_and_out(engine: Engine, name: str, tmp_path: Path, *, named
     (tmp_path / "tool").write_text("#!/bin/sh\necho tool\n")
     (tmp_path / "tool").chmod(0o755)
     with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
-        box.put(b"\0\xff", "/new/deep/data")
+        for data in (bytearray(b"x"), memoryview(b"x"), b"\0\xff"):
+            box.put(data, "/new/deep/data")
         box.put(tmp_path / "tool", "/usr/bin/tool")
         assert box.run(["tool"]).text == "tool\n"
         assert box.run(script="stat -c '%a %u' /new/deep/data /tmp").text == "644 0\n1777 0\n"

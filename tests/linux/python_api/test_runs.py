@@ -35,6 +35,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"get": {"x": "/etc/passwd"}}, UsageError, r"'/etc/passwd' is not a file in /out"),
     ({"get": "name"}, TypeError, r"get must be a list of strings, not one string"),
     ({"get": {"name": 3}}, TypeError, r"get must be a list of strings, and contains 3"),
+    ({"get": {"name": "\ud800"}}, UsageError, r"a path of get contains a character that is not Unicode text"),
+    ({"input": "a\ud800"}, UsageError, r"input contains a character that is not Unicode text, at position 1"),
+    ({"inputs": []}, TypeError, r"inputs must be a mapping, not list: write inputs="),
     ({"input": 3}, TypeError, r"input must be bytes or a string, not int"),
     ({"inputs": ["name"]}, TypeError, r"inputs must be a mapping, not list: write inputs="),
     ({"input": "x", "script": "y"}, UsageError, r"both `script` and `input`"),
@@ -273,6 +276,15 @@ API: Any = nbcontainer
         (lambda box: API.pull(["busybox"]), "name must be a string, not list"),
         (lambda box: API.remove_image(3), "name must be a string, not int"),
         (lambda box: API.save(None, "x.tar"), "image must be a string, not NoneType"),
+        (lambda box: API.save("busybox", 3), "path must be a path, not int"),
+        (lambda box: API.load(3), "path must be a path, not int"),
+        (lambda box: API.load("x.tar", platform=3), "platform must be a string, not int"),
+        (lambda box: API.find_image("busybox", platform=3), "platform must be a string, not int"),
+        (lambda box: box.put(None, "/x"), "source must be bytes or a path, not NoneType"),
+        (lambda box: box.get("/etc/passwd", 3), "target must be a path, not int"),
+        (lambda box: box.get("/etc/passwd", b"x"), "target must be a path, not bytes"),
+        (lambda box: box.commit("image", output=3), "output must be a path, not int"),
+        (lambda box: box.commit("image", message=3), "message must be a string, not int"),
         (lambda box: API.commit("dev", "image"), "container must be a Container, not str: nbcontainer.get"),
         (lambda box: box.commit(3), "image must be a string, not int"),
         (lambda box: box.put(b"", 3), "path must be a string, not int"),
@@ -287,10 +299,34 @@ def test_another_type_is_a_type_error(engine: Engine, call: Callable[[Any], obje
         call(box)
 
 
+@pytest.mark.parametrize("keyword", ["stdout", "stderr"])
+def test_a_sink_is_checked_before_the_run(engine: Engine, keyword: str, tmp_path: Path) -> None:
+    """What is not a function of bytes is refused at once, also if the run writes nothing."""
+    with (tmp_path / "out").open("wb") as file, nbcontainer.create("busybox", engine=engine) as box:
+        for sink, message in ((-1, f"leave it out to have Result.{keyword}"), (file, f"write {keyword}=file.write")):
+            options: dict[str, Any] = {keyword: sink}
+            for run in (box.run, lambda command, **more: API.run("busybox", command, engine=engine, **more)):
+                with pytest.raises(TypeError, match=rf"{keyword} must be a function of bytes, not \w+: {message}"):
+                    run(["true"], **options)
+        assert box.record.count == 0
+
+
+def test_a_word_that_is_not_unicode_is_refused(engine: Engine) -> None:
+    """No argument of a program and no path of a container can have a lone surrogate."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        with pytest.raises(UsageError, match=r"the argument '\\ud800' contains a character that is not Unicode text"):
+            box.run(["echo", "\ud800"])
+        for call in (lambda path: box.get(path), lambda path: box.put(b"x", path)):
+            with pytest.raises(UsageError, match="invalid path in the container"):
+                call("/\ud800")
+
+
 def test_a_host_path_that_cannot_be_is_an_error_of_the_package(engine: Engine) -> None:
     """`put` from a name that is too long for the file system says so in one line."""
-    with nbcontainer.create("busybox", engine=engine) as box, pytest.raises(ImageError, match="File name too long"):
-        box.put("x" * 300, "/file")
+    with nbcontainer.create("busybox", engine=engine) as box:
+        for text, message in (("x" * 300, "File name too long"), ("some text", "no file some text")):
+            with pytest.raises(ImageError, match=rf"{message}; .*for a text, write put\(text.encode\(\), path\)"):
+                box.put(text, "/file")
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 from docs import option_reference
 from nbcontainer import api
 from nbcontainer.commands.grammar import Command, Option, parse
+from nbcontainer.commands.options.keywords import RunKeywords
 from nbcontainer.commands.options.option_fields import fields_of_keywords
-from nbcontainer.commands.options.table import RUN_OPTIONS, RunKeywords, options_without
+from nbcontainer.commands.options.table import RUN_OPTIONS, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError
@@ -99,7 +100,11 @@ def test_h_is_the_host_name_in_a_run_and_help_elsewhere() -> None:
     [
         ({"volumes": ["/tmp:/x:ro"]}, ["-v", "/tmp:/x:ro"]),
         ({"volumes": {"/tmp": "/x:ro"}}, ["-v", "/tmp:/x:ro"]),
+        ({"volumes": {Path("/tmp"): "/x:ro"}}, ["-v", "/tmp:/x:ro"]),
+        ({"volumes": {Path(): "/x"}}, ["-v", "./:/x"]),
         ({"env": {"A": "1"}}, ["-e", "A=1"]),
+        ({"env": {"A": "b=c", "NO_SUCH_NAME": None}}, ["-e", "A=b=c", "-e", "NO_SUCH_NAME"]),
+        ({"labels": {"a": "1", "b": None}}, ["-l", "a=1", "-l", "b"]),
         ({"env": ("A=1", "B=2")}, ["-e", "A=1", "-e", "B=2"]),
         ({"timeout": 90}, ["--timeout", "90"]),
         ({"timeout": "5m"}, ["--timeout", "5m"]),
@@ -132,6 +137,17 @@ def test_python_means_what_the_words_mean(keywords: dict[str, Any], words: list[
         ({"cap_add": {"ALL": ""}}, "cap_add must be a list of strings, not dict"),
         ({"ulimits": 7}, "ulimits must be a list of strings, not int"),
         ({"volumes": [7]}, "volumes must be a list of strings, and contains 7"),
+        ({"volumes": {3: "/x:ro"}}, "volumes must be a mapping of strings, and has the key 3"),
+        ({"volumes": {"/tmp": Path("/x")}}, r"volumes\['/tmp'\] must be a string, not PosixPath"),
+        ({"cache_dirs": {Path("pip"): "/x"}}, "cache_dirs must be a mapping of strings, and has the key PosixPath"),
+        ({"env": {"A": b"x"}}, r"env\['A'\] must be a string or None, not bytes"),
+        ({"env": {"A": 1}}, r"env\['A'\] must be a string or None, not int"),
+        ({"env": {b"A": "1"}}, "env must be a mapping of strings, and has the key b'A'"),
+        ({"add_host": {"a": None}}, r"add_host\['a'\] must be a string, not NoneType"),
+        ({"ulimits": {"nofile": True}}, r"ulimits\['nofile'\] must be a string or a number, not bool"),
+        ({"ulimits": {"nofile": 1.5}}, r"ulimits\['nofile'\] must be a string or a number, not float"),
+        ({"read_only": "no"}, "read_only must be True or False, not str"),
+        ({"remove": 1}, "remove must be True or False, not int"),
         ({"user": 7}, "user must be a string, not int"),
         ({"cpus": True}, "cpus must be a number or a string, not bool"),
         ({"volume": ["a:b"]}, r"run\(\) got an unexpected keyword argument 'volume'"),
@@ -162,10 +178,12 @@ def test_a_command_is_a_list() -> None:
         ({"pids_limit": 1.5}, "invalid number of processes '1.5' for --pids-limit"),
         ({"oom_score_adj": 1.5}, "invalid value '1.5' for --oom-score-adj"),
         ({"env": {"": "1"}}, "invalid environment variable '=1'"),
+        ({"env": {"A=B": "1"}}, r"invalid name 'A=B' in env: it contains '='; write env=\{name: value\}"),
+        ({"volumes": {"/a:/b": "ro"}}, "invalid name '/a:/b' in volumes: it contains ':'"),
     ],
 )
-def test_numbers_are_checked_as_numbers(keywords: dict[str, Any], message: str) -> None:
-    """A number of a caller's in Python is checked like one in words."""
+def test_values_are_checked_as_in_words(keywords: dict[str, Any], message: str) -> None:
+    """A number and a mapping of a caller's in Python are checked like those in words."""
     with pytest.raises(UsageError, match=message):
         fields_of_keywords(keywords)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -18,10 +17,12 @@ from nbcontainer.runs.calls import Call, Data, image_word, request_in
 from nbcontainer.runs.output_stream import OutputStream
 from nbcontainer.runs.public_container import Container, run_fresh
 from nbcontainer.runs.results import Result
+from nbcontainer.runs.signatures import check_options, takes_options
 
 __all__ = ["Container", "Result", "commit", "create", "get", "list_containers", "run", "run_async", "stream"]
 
 
+@takes_options(RunKeywords)
 def run(
     image: str | Image = "",
     command: Sequence[str] = (),
@@ -56,11 +57,13 @@ def run(
     >>> run("busybox", script=script, inputs={"rows": "a\\nb\\n"}, get=["count"]).values
     {'count': 2}
     """
+    check_options(run, options)
     data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     return Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh).result(check=check)
 
 
+@takes_options(RunKeywords)
 async def run_async(
     image: str | Image = "",
     command: Sequence[str] = (),
@@ -85,12 +88,14 @@ async def run_async(
     >>> asyncio.run(both())
     ['one\\n', 'two\\n']
     """
+    check_options(run_async, options)
     data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     call = Call(request, data, engine=engine, stdout=stdout, stderr=stderr, runner=run_fresh)
     return await finished(call, check=check)
 
 
+@takes_options(RunKeywords)
 def stream(
     image: str | Image = "",
     command: Sequence[str] = (),
@@ -113,32 +118,13 @@ def stream(
     >>> events.result.exit_code
     0
     """
+    check_options(stream, options)
     data = Data(input, {} if inputs is None else inputs, get)
     request = request_in(image_word(image), command, script, data, options)
     return OutputStream(
         lambda out, err: Call(request, data, engine=engine, stdout=out, stderr=err, runner=run_fresh),
         check=check,
     )
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a function with the options' names, for `help` and for completion in notebooks."""
-    found = inspect.signature(function)
-    kept = [one for one in found.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in RunKeywords.__annotations__.items()
-    ]
-    return found.replace(parameters=[*kept, *added])
-
-
-def _show_options(function: Any) -> None:
-    """Give a function with `**options` the signature with all of them."""
-    function.__signature__ = _signature(function)
-
-
-for _function in (run, run_async, stream, Container.run):
-    _show_options(_function)
 
 
 def create(image: str | Image, name: str = "", *, engine: Engine | None = None) -> Container:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import State
+    from nbcontainer.sandbox.explanation import Explanation
     from nbcontainer.sandbox.supervisor import Supervisor
     from nbcontainer.values.exchange import Exchange
 
@@ -125,6 +126,7 @@ class Call:
         self._runner = runner
         self._on_output = on_output
         self._supervisor: Supervisor | None = None
+        self._explanation: Explanation | None = None
         self._stopped: bool = False
         self.started = False
         """Whether its container has been started."""
@@ -166,10 +168,11 @@ class Call:
             if exchange is not None and self._on_output is not None:
                 self._on_output(exchange, outcome)
             values = exchange.get(wanted) if exchange is not None and outcome.ok else {}
-            return Result(container, outcome, out, err, values)
+            return Result(container, outcome, out, err, values, explanation=self._explanation)
 
     def _connect(self, streams: Streams, exchange: Exchange | None) -> None:
         streams.on_follow, streams.check_wait = self._watch, self._check_wait
+        streams.on_explained = self._note
         if exchange is not None:
             mounts = self._request.options.mounts
             exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
@@ -196,6 +199,10 @@ class Call:
     def _check_wait(self) -> None:
         if self._stopped:
             raise Cancelled
+
+    def _note(self, explanation: Explanation) -> None:
+        """Keep how the run was explained so far: each explanation has the steps of the one before."""
+        self._explanation = explanation
 
     def _watch(self, supervisor: Supervisor) -> None:
         with self._lock:

@@ -28,6 +28,12 @@ from nbcontainer.progress import State
 from nbcontainer.runs import arguments, container_files
 from nbcontainer.runs.running_container import RunningContainer
 
+_PUBLIC = (
+    *("run", "start", "exec", "logs", "wait", "stop", "put", "get", "diff", "changes", "apply", "discard", "commit"),
+    *("undo", "redo", "checkout", "rename", "remove", "image", "name", "anonymous", "cells", "record", "as_dict"),
+)
+"""The documented names of a container; the others are for this package."""
+
 
 class Container(RunningContainer):
     """A container: its files stay from run to run. `create` makes one, and `get` returns a named one.
@@ -41,6 +47,10 @@ class Container(RunningContainer):
     kept
     ['C /srv', 'A /srv/file']
     """
+
+    def __dir__(self) -> list[str]:
+        """List what users call, and the names of the language: what completion shows."""
+        return sorted({*(name for name in super().__dir__() if name.startswith("__")), *_PUBLIC})
 
     def get(self, path: str, target: str | Path | None = None) -> bytes:
         """Return the content of a regular file, by its absolute path in the container; while it runs, the present one.
@@ -190,7 +200,6 @@ class Container(RunningContainer):
     def __exit__(self, *_: object) -> None:
         self.stop()
         if self.anonymous:
-            self._engine.retain(self)
             self.remove()
 
 

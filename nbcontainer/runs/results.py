@@ -9,6 +9,7 @@ from typing import Any
 from nbcontainer.containers.container import Container
 from nbcontainer.errors import CellFailed
 from nbcontainer.outcome import Outcome
+from nbcontainer.sandbox.explanation import Explanation
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Result:
 
     `values` has what the run left in `/out`, by the names of `get`. Of an item of `map`, `index` is the position of its
     input, `value` what its function returned, `files` has the bytes of its files by their path, and `attempts` is the
-    number of times that it was started. A result can be pickled; its container can then be looked at, but not used.
+    number of times that it was started. With `explain=True`, `explanation` has the steps that were done for the run,
+    each with its `name`, its system calls (`texts`) and its time; as text it is all system calls. A result can be
+    pickled; its container can then be looked at, but not used.
 
     >>> result = run("busybox", script="echo done; echo 42 > /out/answer.json", get=["answer"])
     >>> result.text, result.values["answer"], result.exit_code
@@ -33,6 +36,7 @@ class Result:
     files: Mapping[str, bytes] = field(default_factory=dict)
     index: int = 0
     attempts: int = 1
+    explanation: Explanation | None = None
 
     def __repr__(self) -> str:
         again = f", {self.attempts} attempts" if self.attempts > 1 else ""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, Unpack, cast, overload
 
-from nbcontainer.commands.options.keywords import RunKeywords
+from nbcontainer.commands.options.keywords import ContainerKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import run as running
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
@@ -28,9 +29,13 @@ from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.job_output import Moment, events, selection
 from nbcontainer.runs.output_events import OutputEvent
 from nbcontainer.runs.results import Result
+from nbcontainer.runs.signatures import check_options, takes_options
 
 _TURN = 0.005
 """Seconds between two looks at a run of another thread that has begun, and that can be stopped in a moment."""
+
+_SETTLING = 5.0
+"""Seconds in which the thread of a run that was stopped keeps what it left."""
 
 
 class RunningContainer(base.Container):
@@ -39,12 +44,14 @@ class RunningContainer(base.Container):
     def __init__(self, workspace: Workspace, record: Record, *, saved: bool = True) -> None:
         super().__init__(workspace, record, saved=saved)
         self._free = threading.Lock()
+        self._owner = 0
         self._background: BackgroundRun | None = None
 
     @property
     def _engine(self) -> Engine:
         return cast("Engine", self.workspace)
 
+    @takes_options(ContainerKeywords)
     def run(
         self,
         command: Sequence[str] = (),
@@ -56,18 +63,19 @@ class RunningContainer(base.Container):
         check: bool = True,
         stdout: Callable[[bytes], None] | None = None,
         stderr: Callable[[bytes], None] | None = None,
-        **options: Unpack[RunKeywords],
+        **options: Unpack[ContainerKeywords],
     ) -> Result:
         """Run a command or a script in this container, with the files that its last run left.
 
-        Arguments and errors are those of `nbcontainer.run`, without the image. Raises `ContainerBusy` if it runs
-        already.
+        Arguments and errors are those of `nbcontainer.run`, without those that choose the image and the container, or
+        make it. Raises `ContainerBusy` if it runs already.
 
         >>> with create("busybox") as box:
         ...     result = box.run(["sh", "-c", "echo one > /file"])
         ...     box.run(script="cat /file; echo two").text
         'one\\ntwo\\n'
         """
+        check_options(RunningContainer.run, options)
         data = Data(input, {} if inputs is None else inputs, get)
         request = request_in(self.record.image, command, script, data, options)
         call = Call(
@@ -80,6 +88,7 @@ class RunningContainer(base.Container):
         )
         return call.result(check=check)
 
+    @takes_options(ContainerKeywords)
     def start(
         self,
         command: Sequence[str] = (),
@@ -87,7 +96,7 @@ class RunningContainer(base.Container):
         script: str | None = None,
         input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
         inputs: Mapping[str, Any] | None = None,
-        **options: Unpack[RunKeywords],
+        **options: Unpack[ContainerKeywords],
     ) -> Self:
         """Start a command or a script in this container, and return the container while it runs.
 
@@ -100,6 +109,7 @@ class RunningContainer(base.Container):
         ...     print(box.logs(), box.stop())
         b'up\\n' True
         """
+        check_options(RunningContainer.start, options)
         data = Data(input, {} if inputs is None else inputs)
         request = request_in(self.record.image, command, script, data, options)
         self._background = BackgroundRun(self._engine, self, request, data, self._run)
@@ -248,7 +258,30 @@ class RunningContainer(base.Container):
             if self._free.acquire(timeout=_TURN):
                 self._free.release()
                 return False
+        if self._owner != threading.get_ident() and self._free.acquire(timeout=_SETTLING):
+            self._free.release()
         return True
+
+    def remove(self) -> None:
+        """Remove the container, and the layers that nothing else uses. Volumes stay.
+
+        Raises `ContainerBusy` if something runs in it.
+
+        >>> box = create("busybox").start(["sleep", "1000"])
+        >>> try:
+        ...     box.remove()
+        ... except ContainerBusy as error:
+        ...     print(error.hint)
+        wait for it, or stop it
+        >>> box.stop()
+        True
+        >>> box.remove()
+        """
+        with self._alone():
+            if self.anonymous and self.name in running_containers(self.workspace.store):
+                raise ContainerBusy(f"container '{self.name}' is running", hint="stop it first")
+            self._engine.retain(self)
+            super().remove()
 
     def _run(
         self, engine: Engine, request: Request, streams: Streams, _: Callable[[State], None]
@@ -266,7 +299,9 @@ class RunningContainer(base.Container):
         """Hold the container in this process: the lock of an anonymous container is in memory."""
         if not self._free.acquire(blocking=False):
             raise ContainerBusy(f"container '{self.name}' is running in another thread", hint="wait for it, or stop it")
+        self._owner = threading.get_ident()
         try:
             yield
         finally:
+            self._owner = 0
             self._free.release()

@@ -133,6 +133,9 @@ class Explanation:
         """Iterate over the steps."""
         return iter(self.steps)
 
+    def __repr__(self) -> str:
+        return f"<Explanation of {len(self.steps)} steps>"
+
     def __str__(self) -> str:
         """Return all system calls, one in a line."""
         return "\n".join([text for step in self.steps for text in step.texts])

@@ -60,6 +60,14 @@ def test_dir_and_help_list_the_public_names() -> None:
     assert '>>> result = nbcontainer.run("busybox", ["echo", "hello"])' in text
 
 
+def test_dir_of_a_container_is_what_users_call() -> None:
+    """Completion shows what is documented, and not what the package uses; each name is there."""
+    names = [name for name in dir(container()) if not name.startswith("__")]
+    assert {"run", "start", "exec", "logs", "wait", "stop", "put", "get", "undo", "remove", "name"} <= set(names)
+    assert not {"workspace", "saved", "upper", "use", "place", "flatten", "lose_cell"} & set(names)
+    assert [name for name in names if not hasattr(nbcontainer.Container, name) and name != "record"] == []
+
+
 def test_every_error_is_public() -> None:
     """Each class of `nbcontainer.errors` is a public name of the package."""
     from nbcontainer import errors as module

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -76,6 +77,62 @@ def test_one_run_at_a_time(engine: Engine, name: str, named: bool) -> None:
         thread_ended = thread
     assert all_dead(fds)
     thread_ended.join()
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("before", ["true", "touch /kept"])
+def test_a_container_that_runs_is_not_removed(engine: Engine, name: str, before: str, *, named: bool) -> None:
+    """`remove` raises `ContainerBusy` during `run` of another thread and after `start`; after `stop` it removes."""
+    box = nbcontainer.create("busybox", name if named else "", engine=engine)
+    box.run(["sh", "-c", before])
+    mark = marker()
+    thread = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+    thread.start()
+    appear(mark, 1)
+    with pytest.raises(ContainerBusy, match="is running"):
+        box.remove()
+    box.stop()
+    box.start(script="echo up > /up; sleep 1000")
+    with pytest.raises(ContainerBusy, match="is running"):
+        box.remove()
+    box.stop()
+    box.remove()
+    assert not (engine.store.path / "containers" / box.name).exists()
+    thread.join()
+
+
+def test_an_option_that_makes_a_container_is_refused_in_one(engine: Engine) -> None:
+    """A container keeps its name and its image: options for others raise `TypeError`, and nothing runs."""
+    options: dict[str, Any] = {
+        "name": "other",
+        "pull": "never",
+        "platform": "linux/arm64",
+        "remove": True,
+        "labels": [],
+    }
+    with nbcontainer.create("busybox", engine=engine) as box:
+        for keyword, value in options.items():
+            for call in (box.run, box.start):
+                with pytest.raises(TypeError, match=rf"Container.\w+\(\) got an unexpected .* '{keyword}': "):
+                    call(["true"], **{keyword: value})
+        assert box.record.count == 0
+
+
+def test_an_explained_run_has_its_steps(engine: Engine) -> None:
+    """`explain=True` puts the steps with their system calls into the result, which keeps them when it is pickled."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        results = [
+            nbcontainer.run("busybox", ["true"], explain=True, engine=engine),
+            box.run(["false"], explain=True, check=False),
+            box.start(["true"], explain=True).wait(),
+        ]
+        assert box.run(["true"]).explanation is None
+    for result in results:
+        explanation = pickle.loads(pickle.dumps(result)).explanation
+        assert explanation.whole
+        assert "Execute" in [step.name for step in explanation]
+        assert "pivot_root(" in str(explanation)
+        assert repr(explanation) == f"<Explanation of {len(explanation.steps)} steps>"
 
 
 def test_a_container_becomes_an_image(engine: Engine, tmp_path: Path) -> None:

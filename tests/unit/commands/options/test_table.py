@@ -12,13 +12,14 @@ import pytest
 from docs import option_reference
 from nbcontainer import api
 from nbcontainer.commands.grammar import Command, Option, parse
-from nbcontainer.commands.options.keywords import RunKeywords
+from nbcontainer.commands.options.keywords import ContainerKeywords, RunKeywords
 from nbcontainer.commands.options.option_fields import fields_of_keywords
 from nbcontainer.commands.options.table import RUN_OPTIONS, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError
 from nbcontainer.notebook.magics import ContainerMagics
+from nbcontainer.runs.signatures import check_options
 
 KEYWORDS = {option.keyword for option in RUN_OPTIONS}
 
@@ -32,9 +33,50 @@ def test_the_keywords_are_the_table() -> None:
     assert names == KEYWORDS | own
     assert inspect.signature(api.run_async).parameters.keys() == names
     assert inspect.signature(api.stream).parameters.keys() == names - {"stdout", "stderr"}
-    assert inspect.signature(api.Container.run).parameters.keys() == names - {"image", "engine"} | {"self"}
+    of_new = KEYWORDS - ContainerKeywords.__annotations__.keys()
+    assert of_new == {"name", "labels", "remove", "platform", "pull"}
+    in_container = names - of_new - {"image", "engine"} | {"self"}
+    assert inspect.signature(api.Container.run).parameters.keys() == in_container
+    started = in_container - {"get", "check", "stdout", "stderr"}
+    assert inspect.signature(api.Container.start).parameters.keys() == started
     assert typing.get_type_hints(api.run)["return"] is api.Result
     assert typing.get_type_hints(RunKeywords)["read_only"] is bool
+
+
+@pytest.mark.parametrize("function", [api.run, api.run_async, api.stream, api.Container.run, api.Container.start])
+def test_help_shows_each_option_with_its_type(function: Any) -> None:
+    """The types are shown as they are written in Python."""
+    text = str(inspect.signature(function))
+    assert "volumes: Iterable[str] | Mapping[str, str] | Mapping[Path, str] = None" in text
+    assert "command: Sequence[str] = ()" in text
+    assert "ForwardRef" not in text
+
+
+@pytest.mark.parametrize(
+    ("function", "keyword", "advice"),
+    [
+        (api.run, "nosuch", ""),
+        (api.run, "volume", ": did you mean volumes?"),
+        (api.run, "comand", ": did you mean command?"),
+        (api.stream, "cwd", ": did you mean workdir?"),
+        (api.run, "rm", ": did you mean remove?"),
+        (api.run, "detach", ": Container.start runs a command in the background"),
+        (api.run, "tty", ": a program has a terminal only by `nbcontainer run -it`, in a terminal"),
+        (api.stream, "stdout", ": its output is in the events of `stream`, and in `logs` of a container"),
+        (api.Container.start, "nosuch", ""),
+        (api.Container.start, "check", ": the result that `wait` returns has `check_returncode`"),
+        (api.Container.start, "get", ": read the files of the container by its `get`"),
+        (api.Container.run, "name", ": the container has one; nbcontainer.run takes another"),
+        (api.Container.run, "rm", ": call `remove` when it has ended"),
+        (api.Container.run, "platform", ": choose it by create(find_image(image, platform=...))"),
+    ],
+)
+def test_an_unknown_keyword_names_the_likely_one(function: Any, keyword: str, advice: str) -> None:
+    """The error names the function that was called, and what does the thing."""
+    name = function.__qualname__.replace("RunningContainer", "Container")
+    with pytest.raises(TypeError) as raised:
+        check_options(function, {"timeout": 1, keyword: 1})
+    assert str(raised.value) == f"{name}() got an unexpected keyword argument '{keyword}'{advice}"
 
 
 def test_the_reference_is_the_table() -> None:

@@ -79,11 +79,16 @@ class Container:
             (
                 ("image", self.record.image),
                 ("created", When(self.record.created)),
+                *self._facts_of_now(),
                 ("cells", str(self.record.count)),
                 ("last cell", "" if last is None else one_line(last.command)),
                 ("ended", "" if last is None else last.outcome.state),
             ),
         )
+
+    def _facts_of_now(self) -> tuple[tuple[str, str], ...]:
+        """Return rows for what runs in it; a class of containers that has that in hand has some."""
+        return ()
 
     def __copy__(self) -> Container:
         return type(self)(self.workspace, self.record, saved=self.saved)

@@ -8,6 +8,7 @@ import os
 from typing import cast
 
 from nbcontainer.commands.options.run_option import string, strings
+from nbcontainer.containers.jobs.readiness import Awaited
 from nbcontainer.errors import UsageError
 
 
@@ -19,6 +20,17 @@ def seconds(timeout: object) -> float:
         except OverflowError:
             return math.inf
     raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+
+
+def awaited(wait_for: object) -> Awaited:
+    """Return what `wait_for` names: a port, or a text as for `--wait-for`. Raises `TypeError`, `UsageError`."""
+    if isinstance(wait_for, int) and not isinstance(wait_for, bool):
+        if not 0 < wait_for < 1 << 16:
+            raise UsageError(f"invalid port {wait_for} for wait_for", hint="write a number from 1 to 65535")
+        return Awaited(port=wait_for)
+    if not isinstance(wait_for, str):
+        raise TypeError(f"wait_for must be a port or a text, not {type(wait_for).__name__}")
+    return Awaited.of(wait_for)
 
 
 def sink(keyword: str, function: object) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
-from nbcontainer.containers.jobs.readiness import watch_health
+from nbcontainer.containers.jobs.readiness import wait_until_ready, watch_health
+from nbcontainer.errors import ContainerError
 from nbcontainer.runs.calls import Call, Data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.readiness import Awaited
     from nbcontainer.outcome import Outcome
     from nbcontainer.runs.calls import Runner
     from nbcontainer.runs.results import Result
@@ -35,7 +40,26 @@ class BackgroundRun:
             self._result = call.result(check=False)
             return self._result.outcome
 
-        self.job.begin(perform)
+        with self._ended_by_errors():
+            self.job.begin(perform)
+
+    @contextlib.contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """End the run if the block raises, also if Ctrl-C interrupts it: no caller has the run then."""
+        try:
+            yield
+        except BaseException:
+            self.job.kill()
+            self.job.join()
+            raise
+
+    def wait_until_ready(self, awaited: Awaited) -> None:
+        """Wait until it is ready. If not, it has ended when this raises `ContainerError` or `UsageError`."""
+        with self._ended_by_errors():
+            try:
+                wait_until_ready(self.job, awaited)
+            except ContainerError as error:
+                raise ContainerError(error.message, hint="see `logs`") from None
 
     @property
     def running(self) -> bool:

@@ -31,6 +31,7 @@ from nbcontainer.runs.running_container import RunningContainer
 _PUBLIC = (
     *("run", "start", "exec", "logs", "wait", "stop", "put", "get", "diff", "changes", "apply", "discard", "commit"),
     *("undo", "redo", "checkout", "rename", "remove", "image", "name", "anonymous", "cells", "record", "as_dict"),
+    *("running", "health"),
 )
 """The documented names of a container; the others are for this package."""
 

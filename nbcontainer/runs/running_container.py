@@ -16,14 +16,15 @@ from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs import following
+from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.live import joining
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.workspace import Workspace
-from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
+from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError, UsageError
 from nbcontainer.outcome import Outcome
 from nbcontainer.progress import State
-from nbcontainer.runs.arguments import seconds
+from nbcontainer.runs import arguments
 from nbcontainer.runs.background_run import STOP_GRACE, BackgroundRun
 from nbcontainer.runs.calls import Call, Data, request_in
 from nbcontainer.runs.job_output import Moment, events, selection
@@ -45,7 +46,22 @@ class RunningContainer(base.Container):
         super().__init__(workspace, record, saved=saved)
         self._free = threading.Lock()
         self._owner = 0
+        self._runs = False
         self._background: BackgroundRun | None = None
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return f"{text[:-1]}, running>" if self._is_known_to_run() else text
+
+    def _is_known_to_run(self) -> bool:
+        """Whether something runs in it; False if that cannot be found out, as in another process."""
+        with contextlib.suppress(NbcontainerError, OSError):
+            return self.running
+        return False
+
+    def _facts_of_now(self) -> tuple[tuple[str, str], ...]:
+        now = ", ".join(filter(None, ("running", self.health))) if self._is_known_to_run() else ""
+        return (("now", now),) if now else ()
 
     @property
     def _engine(self) -> Engine:
@@ -96,24 +112,57 @@ class RunningContainer(base.Container):
         script: str | None = None,
         input: bytes | str | None = None,  # noqa: A002 - as in subprocess.run
         inputs: Mapping[str, Any] | None = None,
+        wait_for: int | str | None = None,
         **options: Unpack[ContainerKeywords],
     ) -> Self:
         """Start a command or a script in this container, and return the container while it runs.
 
-        It ends by itself, by `stop`, at the end of the `with` block, or with this process. Raises what `run` raises at
-        its beginning.
+        It ends by itself, by `stop`, at the end of the `with` block, or with this process. With `wait_for` it returns
+        when a process of it listens on that TCP port, when it has written that text, or for "healthy" when the health
+        check of its image has passed. Raises what `run` raises at its beginning, and `ContainerError` if it ends before
+        that, or is unhealthy; then nothing runs, and `logs` has what it wrote.
 
         >>> with create("busybox").start(script="echo up; sleep 1000") as box:
         ...     while not box.logs():
         ...         pass
         ...     print(box.logs(), box.stop())
         b'up\\n' True
+        >>> with create("busybox").start(["httpd", "-f", "-p", "8000"], wait_for=8000) as box:
+        ...     box.running
+        True
         """
         check_options(RunningContainer.start, options)
         data = Data(input, {} if inputs is None else inputs)
         request = request_in(self.record.image, command, script, data, options)
+        awaited = None if wait_for is None else arguments.awaited(wait_for)
         self._background = BackgroundRun(self._engine, self, request, data, self._run)
+        if awaited is not None:
+            self._background.wait_until_ready(awaited)
         return self
+
+    @property
+    def running(self) -> bool:
+        """Whether something runs in it, in any process: a run, a job, a live container or a kernel.
+
+        >>> with create("busybox") as box:
+        ...     box.running, box.start(["sleep", "1000"]).running
+        (False, True)
+        """
+        if self._runs or self._running() is not None:
+            return True
+        return self.name in running_containers(self.workspace.store)
+
+    @property
+    def health(self) -> str:
+        """What the health check of its image says: "starting", "healthy" or "unhealthy".
+
+        It is empty without a health check, and if no job of this process runs in it.
+
+        >>> create("busybox").health
+        ''
+        """
+        found = self._running()
+        return str(found.health) if isinstance(found, Job) else ""
 
     def exec(
         self,
@@ -223,7 +272,7 @@ class RunningContainer(base.Container):
         ...     box.wait(timeout=60).exit_code
         3
         """
-        timeout = None if timeout is None else seconds(timeout)
+        timeout = None if timeout is None else arguments.seconds(timeout)
         if self._background is not None:
             return self._background.wait(timeout)
         self._check_has_job()
@@ -249,7 +298,7 @@ class RunningContainer(base.Container):
         ...     box.stop()
         False
         """
-        timeout = seconds(timeout)
+        timeout = arguments.seconds(timeout)
         job = self._engine.jobs.get(self.name) if self._background is None else self._background.job
         if job is not None and job.join(0) is False:
             job.stop(timeout)
@@ -289,7 +338,12 @@ class RunningContainer(base.Container):
         with self._alone():
             running.check(engine, request.options)
             engine.retain(self)
-            outcome = running.run_in(engine, self, self.image(), replace(request, image="", name=self.name), streams)
+            self._runs = True
+            try:
+                here = replace(request, image="", name=self.name)
+                outcome = running.run_in(engine, self, self.image(), here, streams)
+            finally:
+                self._runs = False
             if not self.anonymous:
                 engine.replace_last(self)
             return self, outcome

@@ -18,6 +18,7 @@ import nbcontainer
 from nbcontainer import CellFailed, Container, NbcontainerError, Outcome, Result, SetupFailed
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.record import Record
+from nbcontainer.containers.workspace import NoWorkspace
 from nbcontainer.errors import ContainerError
 from nbcontainer.outcome import Reason
 
@@ -28,7 +29,7 @@ RECORD = Record("dev", "busybox", "sha256:" + "0" * 64, ("base.1",), "2026-11-24
 
 def container() -> Container:
     """A container without a store."""
-    return Container(typing.cast("Any", object()), RECORD)
+    return Container(typing.cast("Any", NoWorkspace("dev")), RECORD)
 
 
 def errors() -> list[NbcontainerError]:

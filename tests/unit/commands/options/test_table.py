@@ -37,7 +37,7 @@ def test_the_keywords_are_the_table() -> None:
     assert of_new == {"name", "labels", "remove", "platform", "pull"}
     in_container = names - of_new - {"image", "engine"} | {"self"}
     assert inspect.signature(api.Container.run).parameters.keys() == in_container
-    started = in_container - {"get", "check", "stdout", "stderr"}
+    started = in_container - {"get", "check", "stdout", "stderr"} | {"wait_for"}
     assert inspect.signature(api.Container.start).parameters.keys() == started
     assert typing.get_type_hints(api.run)["return"] is api.Result
     assert typing.get_type_hints(RunKeywords)["read_only"] is bool

@@ -1,0 +1,138 @@
+"""Services from Python: `start` with `wait_for`, and what a container says of what runs in it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import nbcontainer
+from nbcontainer import ContainerError, UsageError
+from tests.running import all_dead, appear, marker, pidfds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbcontainer.containers.engine import Engine
+
+
+@pytest.fixture
+def checked(engine: Engine, name: str) -> Iterator[str]:
+    """An image whose health check passes if `/ok` is there, and fails if `/bad` is."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(["true"])
+        check = "until [ -e /ok ]; do if [ -e /bad ]; then exit 1; fi; sleep 0.01; done"
+        box.commit(name, changes=[f"HEALTHCHECK --interval=50ms --retries=1 CMD {check}"])
+    yield name
+    nbcontainer.remove_image(name, engine=engine)
+
+
+def test_start_waits_for_a_port(engine: Engine) -> None:
+    """When `start` returns, a client reaches the server."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.put(b"hello\n", "/www/index.html")
+        box.start(script="sleep 0.1; httpd -f -p 127.0.0.1:8000 -h /www", wait_for=8000)
+        assert box.exec(["wget", "-q", "-O-", "http://127.0.0.1:8000/"]).text == "hello\n"
+
+
+def test_start_waits_for_a_text(engine: Engine) -> None:
+    """When `start` returns, the output has it, also if it came in pieces; a number as a text is a port."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(script="printf 'is re'; sleep 0.1; echo ady >&2; sleep 1000", wait_for="ready")
+        assert b"is ready" in box.logs()
+        box.stop()
+        box.start(script="httpd -f -p 127.0.0.1:8000", wait_for="8000")
+        assert box.running
+
+
+def test_start_waits_for_health(engine: Engine, checked: str) -> None:
+    """`healthy` is the health check of the image; one that is unhealthy is ended."""
+    with nbcontainer.create(checked, engine=engine) as box:
+        box.start(script="touch /ok; sleep 1000", wait_for="healthy")
+        assert box.health == "healthy"
+        box.stop()
+        assert box.health == ""
+        box.run(["rm", "/ok"])
+        with pytest.raises(ContainerError, match="is unhealthy; see `logs`"):
+            box.start(script="touch /bad; sleep 1000", wait_for="healthy")
+        assert not box.running
+        box.run(["rm", "/bad"])
+        assert box.start(["sleep", "1000"]).health == "starting"
+
+
+def test_what_ends_before_it_is_ready_is_an_error_with_logs(engine: Engine) -> None:
+    """The error names the end, and the container can be used again."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        with pytest.raises(ContainerError, match=r"ended before it listened on port 8000: exit code 3; see `logs`"):
+            box.start(script="echo why; exit 3", wait_for=8000)
+        assert (box.logs(), box.wait().exit_code) == (b"why\n", 3)
+        with pytest.raises(UsageError, match="has no HEALTHCHECK"):
+            box.start(["sleep", "1000"], wait_for="healthy")
+        assert not box.running
+        assert box.run(["true"]).ok
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "error", "message"),
+    [
+        (0, UsageError, "invalid port 0 for wait_for; write a number from 1 to 65535"),
+        (-1, UsageError, "invalid port -1 for wait_for"),
+        (1 << 16, UsageError, "invalid port 65536 for wait_for"),
+        ("", UsageError, "missing value for --wait-for"),
+        (b"up", TypeError, "wait_for must be a port or a text, not bytes"),
+        (1.5, TypeError, "wait_for must be a port or a text, not float"),
+        (True, TypeError, "wait_for must be a port or a text, not bool"),
+    ],
+)
+def test_what_cannot_be_awaited_is_refused(engine: Engine, wait_for: Any, error: type[Exception], message: str) -> None:
+    """Nothing is started."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        with pytest.raises(error, match=message):
+            box.start(["sleep", "1000"], wait_for=wait_for)
+        assert box.record.count == 0
+        assert not box.running
+
+
+def test_a_wait_that_is_interrupted_ends_the_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C during `start`, nothing runs in the container."""
+    mark, fds = marker(), []
+
+    def interrupted(*_: object) -> None:
+        fds.extend(pidfds(appear(mark, 1)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nbcontainer.runs.background_run.wait_until_ready", interrupted)
+    box = nbcontainer.create("busybox", engine=engine)
+    with pytest.raises(KeyboardInterrupt):
+        box.start(["sleep", mark], wait_for=8000)
+    assert all_dead(fds)
+    assert not box.running
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_container_says_whether_something_runs_in_it(engine: Engine, name: str, *, named: bool) -> None:
+    """`running`, the text and the page say so for a run of another thread and for a job, and for another object."""
+    mark = marker()
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        objects = [box, nbcontainer.get(name, engine=engine)] if named else [box]
+
+        def says(*, running: bool) -> bool:
+            texts = [repr(one).endswith(", running>") for one in objects]
+            pages = ["<td>running" in one._repr_html_() or ">running<" in one._repr_html_() for one in objects]
+            return [one.running for one in objects] == texts == pages == [running for _ in objects]
+
+        assert says(running=False)
+        thread = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
+        thread.start()
+        appear(mark, 1)
+        while not all(one.running for one in objects):  # another object finds it when it is noted that it lasts
+            pass
+        assert says(running=True)
+        box.stop()
+        thread.join()
+        assert says(running=False)
+        box.start(["sleep", "1000"])
+        assert says(running=True)
+        box.stop()
+        assert says(running=False)

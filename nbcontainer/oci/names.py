@@ -21,7 +21,7 @@ OF_FILES = "file/"
 """The owner in the names of images that `nbcontainer.images.library` made from files, and finds by them."""
 
 _OWN = frozenset({reference.HOST, "busybox"})
-_HINT = "give the image another name: `%container import FILE NAME`"
+_HINT = "give the image another name: `%container import FILE NAME`, or nbcontainer.load(FILE, name=NAME)"
 _CHOSEN_FROM = "org.nbcontainer.index"  # annotation: the digest of the index that a manifest was chosen from
 
 

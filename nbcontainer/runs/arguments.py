@@ -10,6 +10,8 @@ from typing import cast
 from nbcontainer.commands.options.run_option import string, strings
 from nbcontainer.containers.jobs.readiness import Awaited
 from nbcontainer.errors import UsageError
+from nbcontainer.oci import reference
+from nbcontainer.oci.documents import Image
 
 
 def seconds(timeout: object) -> float:
@@ -20,6 +22,15 @@ def seconds(timeout: object) -> float:
         except OverflowError:
             return math.inf
     raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
+
+
+def image(keyword: str, value: object) -> str:
+    """Return what names an image: of an `Image`, its digest. Raises `TypeError` for another thing than these two."""
+    if isinstance(value, Image):
+        return value.name if value.name == reference.HOST else value.digest
+    if not isinstance(value, str):
+        raise TypeError(f"{keyword} must be a string or an Image, not {type(value).__name__}")
+    return value
 
 
 def awaited(wait_for: object) -> Awaited:

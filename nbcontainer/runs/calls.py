@@ -14,7 +14,6 @@ from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
-from nbcontainer.oci.documents import Image
 from nbcontainer.outcome import Reason
 from nbcontainer.runs import arguments
 from nbcontainer.runs.results import Result, failure
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import State
     from nbcontainer.sandbox.explanation import Explanation
@@ -85,11 +85,7 @@ class Data:
 
 def image_word(image: str | Image) -> str:
     """Return what names an image in a request: of an `Image`, its digest."""
-    if isinstance(image, Image):
-        return image.name if image.name == "host" else image.digest
-    if not isinstance(image, str):
-        raise TypeError(f"image must be a string or an Image, not {type(image).__name__}")
-    return image
+    return arguments.image("image", image)
 
 
 class Call:

@@ -9,7 +9,7 @@ from nbcontainer.commands.options.run_option import string
 from nbcontainer.containers.cleanup import sweep
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.snapshot import held
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import ImageNotFound, UsageError
 from nbcontainer.images import library
 from nbcontainer.oci import platforms, reference
 from nbcontainer.oci.documents import Image
@@ -27,8 +27,10 @@ def list_images(*, engine: Engine | None = None) -> list[Image]:
     return [images[name] for name in sorted(images)]
 
 
-def find_image(name: str, *, pull: str = library.MISSING, platform: str = "", engine: Engine | None = None) -> Image:
-    """Return the image that a name, a digest or the path (host) of an archive names, as `run` finds it.
+def find_image(
+    name: str | Image, *, pull: str = library.MISSING, platform: str = "", engine: Engine | None = None
+) -> Image:
+    """Return the image that a name, a digest or the path (host) of an archive names, as `run` finds it; or an `Image`.
 
     `pull` is `missing`, `always` or `never`. Raises `ImageNotFound`, `ImageError`, `RegistryError`, `UsageError`.
 
@@ -38,8 +40,8 @@ def find_image(name: str, *, pull: str = library.MISSING, platform: str = "", en
     >>> run(image, ["echo", "found"]).text
     'found\\n'
     """
-    string("platform", platform)
-    return (engine or default_engine()).images.find(string("name", name), pull=string("pull", pull), platform=platform)
+    word, used = arguments.image("name", name), engine or default_engine()
+    return used.images.find(word, pull=string("pull", pull), platform=string("platform", platform))
 
 
 def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Image:
@@ -58,18 +60,21 @@ def pull(name: str, *, platform: str = "", engine: Engine | None = None) -> Imag
     return find_image(name, pull=library.ALWAYS, platform=platform, engine=engine)
 
 
-def load(path: str | Path, *, platform: str = "", engine: Engine | None = None) -> list[Image]:
+def load(path: str | Path, *, name: str = "", platform: str = "", engine: Engine | None = None) -> list[Image]:
     """Return the images of an archive or an OCI layout directory (host path), which are now in the store.
 
-    It may be of `docker save`, `podman save` or `skopeo`, or a root file system tar; compressed or not. Raises
-    `HostileArchive`, `ImageError`, `StoreError`, `UsageError`.
+    It may be of `docker save`, `podman save` or `skopeo`, or a root file system tar; compressed or not. `name` is that
+    of its only image, in place of the name in the file. Raises `HostileArchive`, `ImageError`, `StoreError`,
+    `UsageError`.
 
     >>> with create("busybox") as box:
     ...     image = box.commit("mine")
     >>> save("mine", "mine.tar")
     >>> [image.name for image in load("mine.tar")]
     ['mine']
+    >>> (image,) = load("mine.tar", name="greeting")
     >>> remove_image("mine")
+    >>> remove_image(image)
     """
     from nbcontainer.images.archives import loading
 
@@ -77,6 +82,7 @@ def load(path: str | Path, *, platform: str = "", engine: Engine | None = None) 
     found = reference.image_file(arguments.path("path", path))
     string("platform", platform)
     options = loading.ImportOptions(
+        reference.parse_new(name).familiar if string("name", name) else "",
         stem=loading.stem_of(found.path),
         platform=platforms.parse(platform) if platform else None,
         created_by=f"nbcontainer import {found.path.name}",
@@ -89,7 +95,7 @@ def load(path: str | Path, *, platform: str = "", engine: Engine | None = None) 
         os.close(source)
 
 
-def save(image: str, path: str | Path, *, engine: Engine | None = None) -> None:
+def save(image: str | Image, path: str | Path, *, engine: Engine | None = None) -> None:
     """Write an image of the store to an archive at `path` (host), for `load`, `docker load` and others.
 
     Raises `ImageNotFound`, `StoreError`.
@@ -99,13 +105,17 @@ def save(image: str, path: str | Path, *, engine: Engine | None = None) -> None:
     True
     """
     used, place = engine or default_engine(), reference.host_path(arguments.path("path", path))
-    found = find_image(string("image", image), pull=library.NEVER, engine=used)
+    found = used.images.find(arguments.image("image", image), pull=library.NEVER)
+    if isinstance(image, Image):
+        found = found.named(image.name)
     with held(used, found.name, found.digest, ()):
         used.images.save([found], place)
 
 
-def remove_image(name: str, *, engine: Engine | None = None) -> None:
-    """Remove a name of an image; with the last name goes what nothing else uses. Raises `ImageNotFound`.
+def remove_image(name: str | Image, *, engine: Engine | None = None) -> None:
+    """Remove a name of an image, or of an `Image` its own; with the last name goes what nothing else uses.
+
+    Raises `ImageNotFound`, also if another image has the name of an `Image` now.
 
     >>> with create("busybox") as box:
     ...     image = box.commit("copy")
@@ -114,7 +124,10 @@ def remove_image(name: str, *, engine: Engine | None = None) -> None:
     False
     """
     used = engine or default_engine()
-    string("name", name)
-    image = used.store.index.image(name if reference.is_digest(name) else reference.parse(name).familiar)
+    word = name.name if isinstance(name, Image) else arguments.image("name", name)
+    image = used.store.index.image(word if reference.is_digest(word) else reference.parse(word).familiar)
+    if isinstance(name, Image) and image.digest != name.digest:
+        hint = f"write remove_image({word!r}) to remove the image that has it now"
+        raise ImageNotFound(f"the name '{word}' is that of another image now", hint=hint)
     used.store.index.drop_image(image.name)
     used.later(lambda: sweep(used))

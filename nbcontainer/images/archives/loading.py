@@ -250,10 +250,12 @@ class _Load:
     def _names(self, candidate: Candidate, *, alone: bool) -> tuple[str, ...]:
         """Return the names that an image gets: the user's, its own, or the stem. Raises `ImageError` for reserved ones.
 
-        `alone` means that the file has no other image.
+        A reserved name is accepted if the store has it for the same manifest: `save` wrote it. `alone` means that the
+        file has no other image.
         """
         if self._options.name:
             return (self._options.name,)
-        check_claims(candidate.names)
+        known, digest = self._store.index.images(), candidate.blob.digest
+        check_claims(name for name in candidate.names if name not in known or known[name].digest != digest)
         stem = self._options.stem
         return candidate.names or (stem if alone else f"{stem}:{candidate.blob.digest[7:19]}",)

@@ -162,6 +162,48 @@ def test_an_image_is_saved_and_loaded(engine: Engine, tmp_path: Path) -> None:
     nbcontainer.remove_image("made:2", engine=engine)
 
 
+def test_each_function_takes_an_image(engine: Engine, tmp_path: Path) -> None:
+    """An `Image` is found, saved under its own name, and removed; not if another image has its name now."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(["touch", "/one"])
+        first = box.commit("made:3")
+        box.run(["touch", "/two"])
+        second = box.commit("made:3")
+    assert nbcontainer.find_image(second, engine=engine).digest == second.digest
+    with pytest.raises(nbcontainer.ImageNotFound, match="the name 'made:3' is that of another image now"):
+        nbcontainer.remove_image(first, engine=engine)
+    nbcontainer.save(second, tmp_path / "made.tar", engine=engine)
+    nbcontainer.remove_image(second, engine=engine)
+    with pytest.raises(nbcontainer.ImageNotFound):
+        nbcontainer.save(second, tmp_path / "made.tar", engine=engine)
+    (loaded,) = nbcontainer.load(tmp_path / "made.tar", engine=engine)
+    assert (loaded.name, loaded.digest) == (second.name, second.digest)
+    nbcontainer.remove_image(loaded, engine=engine)
+
+
+def test_a_saved_builtin_image_is_loaded(engine: Engine, tmp_path: Path) -> None:
+    """The store has that image under its reserved name; another image cannot take the name, but gets one of its own."""
+    image = nbcontainer.find_image("busybox", engine=engine)
+    nbcontainer.save(image, tmp_path / "box.tar", engine=engine)
+    assert nbcontainer.load(tmp_path / "box.tar", engine=engine) == [image]
+    (copy,) = nbcontainer.load(tmp_path / "box.tar", name="copied", engine=engine)
+    assert (copy.name, copy.digest) == ("copied", image.digest)
+    nbcontainer.remove_image("copied", engine=engine)
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(["touch", "/other"])
+        other = box.commit("other")
+    engine.images.save([other.named("busybox")], tmp_path / "false.tar")
+    with pytest.raises(nbcontainer.ImageError, match=r"'busybox', which is a name of nbcontainer's own; .*name=NAME"):
+        nbcontainer.load(tmp_path / "false.tar", engine=engine)
+    (loaded,) = nbcontainer.load(tmp_path / "false.tar", name="other", engine=engine)
+    assert (loaded.name, loaded.digest) == ("other", other.digest)
+    assert nbcontainer.find_image("busybox", engine=engine).digest == image.digest
+    nbcontainer.remove_image("other", engine=engine)
+    for bad in ("busybox@sha256:1", "host", "Upper"):
+        with pytest.raises(nbcontainer.UsageError):
+            nbcontainer.load(tmp_path / "false.tar", name=bad, engine=engine)
+
+
 def test_a_removed_container_says_so(engine: Engine, name: str) -> None:
     """A run in a named container that was removed raises `ContainerNotFound`."""
     box = nbcontainer.create("busybox", name, engine=engine)

@@ -86,6 +86,8 @@ def test_each_public_name_is_in_the_reference(built: Path) -> None:
     page = site.read((built / "docs/reference-python.html").read_text())
     names = [name for name in nbcontainer.__all__ if not name.startswith("_")]
     assert [name for name in names if f"nbcontainer.{name}" not in page.anchors] == []
+    parts = [name for name in object.__new__(nbcontainer.Container).__dir__() if not name.startswith("_")]
+    assert [name for name in parts if f"nbcontainer.Container.{name}" not in page.anchors] == ["record"]
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -214,30 +214,43 @@ def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[S
 
 def _program_setup(spec: Spec, program: Program) -> tuple[Step, ...]:
     """Return the steps between the host name and the program's own process: what the container contains."""
-    steps: list[Step] = [] if spec.namespace is None else [JoinNetwork(spec.namespace)]
+    return (*_identity_steps(spec, program), *_filesystem_steps(spec, program), PivotRoot())
+
+
+def _identity_steps(spec: Spec, program: Program) -> Iterator[Step]:
+    """Yield the steps for what the program finds around it but for mounts: network, terminal, names and settings."""
+    if spec.namespace is not None:
+        yield JoinNetwork(spec.namespace)
     if spec.control_directory is not None:
-        steps.append(MakeControlDirectory(**vars(spec.control_directory)))
+        yield MakeControlDirectory(**vars(spec.control_directory))
     if program.has_terminal:
-        steps.append(OpenTerminal(3 if program.terminal else 1))
-    if spec.resolver:
-        steps.append(MakeResolver(spec.resolver))
-    elif spec.networking.network == Network.HOST:
-        steps.append(BindResolver())
-    kind = ExtendHosts if spec.networking.network == Network.HOST else MakeHosts
-    steps.append(kind(spec.networking.hosts))
+        yield OpenTerminal(3 if program.terminal else 1)
+    yield from _name_steps(spec)
     if spec.driver:
-        steps.append(WriteDriver(spec.driver))
+        yield WriteDriver(spec.driver)
     if spec.git_config:
-        steps.append(WriteGitConfig(spec.git_config))
-    steps += _mount_steps(spec.mounts)
+        yield WriteGitConfig(spec.git_config)
+
+
+def _name_steps(spec: Spec) -> Iterator[Step]:
+    """Yield the steps for /etc/resolv.conf and /etc/hosts."""
+    host_network = spec.networking.network == Network.HOST
+    if spec.resolver:
+        yield MakeResolver(spec.resolver)
+    elif host_network:
+        yield BindResolver()
+    yield (ExtendHosts if host_network else MakeHosts)(spec.networking.hosts)
+
+
+def _filesystem_steps(spec: Spec, program: Program) -> Iterator[Step]:
+    """Yield the steps for mounts, the working directory and the root itself, which comes last."""
+    yield from _mount_steps(spec.mounts)
     if spec.values is not None:
-        steps.append(MountValues(**vars(spec.values)))
+        yield MountValues(**vars(spec.values))
     if program.cwd != "/":
-        steps.append(MakeWorkdir(program.cwd))
+        yield MakeWorkdir(program.cwd)
     if spec.mounts.read_only:
-        steps.append(ReadOnlyRoot())
-    steps.append(PivotRoot())
-    return tuple(steps)
+        yield ReadOnlyRoot()
 
 
 _BOUND = ("source", "target", "directory", "read_only", "tree", "device", "inode", "noexec", "private")

@@ -32,9 +32,14 @@ def fences(text: str, language: str = "") -> list[str]:
     return [block for _, found, block in _FENCE.findall(text) if language in ("", found)]
 
 
+def unfenced(text: str) -> str:
+    """A page without its fenced blocks."""
+    return _FENCE.sub("", text)
+
+
 def spans(text: str) -> list[str]:
     """The code spans of a page, outside fenced blocks, each on one line."""
-    return [" ".join(span.split()) for _, span in _SPAN.findall(_FENCE.sub("", text))]
+    return [" ".join(span.split()) for _, span in _SPAN.findall(unfenced(text))]
 
 
 def prose(text: str) -> str:
@@ -46,12 +51,12 @@ def prose(text: str) -> str:
 
 def links(text: str) -> list[str]:
     """The targets of a page's links and pictures."""
-    return [one or other for one, other in _LINK.findall(_FENCE.sub("", text))]
+    return [one or other for one, other in _LINK.findall(unfenced(text))]
 
 
 def anchors(text: str) -> set[str]:
     """The anchors that GitHub gives to a page's headings."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", unfenced(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 

@@ -49,6 +49,7 @@ _CLASS = re.compile(r"([A-Z][a-z]+(?:[A-Z0-9][a-z]*)*)(?:\.(\w+))?(?:\(\))?")
 _FUNCTION = re.compile(r"(\w+)\(\)")
 _CONSTANT = re.compile(r"[A-Z][A-Z0-9_]{3,}")
 _TEST = re.compile(r"test_\w+")
+_IN_FILE = re.compile(r"`(?:([A-Z]\w*)(?:\.\w+)?|(\w+)\(\))`\s+\(`([\w./-]+\.py)`")
 
 
 @pytest.fixture(autouse=True)
@@ -237,6 +238,29 @@ def test_a_page_names_what_is_there(page: Path) -> None:
     else:
         text = page.read_text()
     assert [found for span in documents.spans(text) if (found := missing(span))] == []
+
+
+def misplaced(text: str) -> list[str]:
+    """The classes and functions with a file in parentheses behind them, as in `run()` (`api.py`), that it lacks."""
+    pairs = ((found[1] or found[2], found[3]) for found in _IN_FILE.finditer(documents.unfenced(text)))
+    return [
+        f"no {name} in {file}"
+        for name, file in pairs
+        if not any(name in _names_of(top / file) for top in (PROJECT, PACKAGE) if (top / file).exists())
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_name_is_in_the_file_that_a_page_gives(page: Path) -> None:
+    """The file in parentheses behind a class or a function has it."""
+    assert misplaced(page.read_text()) == []
+
+
+def test_a_name_in_another_file_is_found() -> None:
+    """A class, a member and a function that the file does not have are found, so that the test above can fail."""
+    text = "`Step` (`sandbox/plan.py`), `Step.ahead` (`sandbox/plan.py`) and `replacing()`\n(`store/locks.py`, below)"
+    assert len(misplaced(text)) == 3
+    assert misplaced("`Step.ahead` (`sandbox/steps/base.py`), `ahead()` (`sandbox/plan.py`)") == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -310,7 +310,7 @@ def _facts(source: int) -> os.stat_result:
     facts = os.fstat(source)
     if stat.S_ISDIR(facts.st_mode):
         with contextlib.suppress(FileNotFoundError), contextlib.closing(UntrustedDirectory(source)) as folder:
-            index = folder.open("index.json")
+            index = folder.open_file("index.json")
             facts = os.fstat(index)
             os.close(index)
     return facts

@@ -134,7 +134,7 @@ class DockerArchive:
         if not isinstance(path, str):
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return self._folder.open(path)
+            return self._folder.open_file(path)
         except FileNotFoundError:
             raise ImageError(f"{path[:200]!r} is missing from the archive", hint="save the image again") from None
 

@@ -91,7 +91,7 @@ class OciLayout:
 
     def _open(self, blob: Descriptor) -> int:
         try:
-            return self._folder.open(_place(blob))
+            return self._folder.open_file(_place(blob))
         except FileNotFoundError:
             raise _missing(blob) from None
 

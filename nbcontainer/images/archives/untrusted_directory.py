@@ -55,7 +55,7 @@ class UntrustedDirectory:
         self._fd = inner
         return True
 
-    def open(self, name: str) -> int:
+    def open_file(self, name: str) -> int:
         """Return a descriptor of a regular file, which the caller closes; links are followed inside the directory.
 
         Raises `FileNotFoundError`, `ImageError`.
@@ -72,14 +72,14 @@ class UntrustedDirectory:
         return fd
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a file's bytes, at most one more than `limit`. Raises as `open` does."""
-        with os.fdopen(self.open(name), "rb") as file:
+        """Return a file's bytes, at most one more than `limit`. Raises as `open_file` does."""
+        with os.fdopen(self.open_file(name), "rb") as file:
             return file.read(limit + 1)
 
     def has(self, name: str) -> bool:
         """Whether the directory has a regular file of that name."""
         try:
-            os.close(self.open(name))
+            os.close(self.open_file(name))
         except (FileNotFoundError, ImageError):
             return False
         return True

@@ -1,8 +1,9 @@
-"""Journals: files of the store that only grow, one line for each record.
+"""Journals: files of the store that grow by one line for each record, until lines are dropped.
 
 A line is a JSON object that begins with its number. Numbers grow from line to line, with gaps where lines were
 dropped. One write(2) adds a line, so a reader finds all of it or nothing. What follows the last newline was not
-finished: readers leave it out, and the next writer removes it.
+finished: readers leave it out, and the next writer removes it. A journal without some of its lines is a new file that
+replaces the old one (`Journals.replace`).
 """
 
 from __future__ import annotations

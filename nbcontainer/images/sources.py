@@ -43,6 +43,14 @@ class Candidate:
     names: tuple[str, ...] = ()
 
 
+class FileSource(Source, Protocol):
+    """A source that a file or a directory holds, and that lists its images."""
+
+    def candidates(self, stem: str, /) -> list[Candidate]:
+        """Return the images; `stem` is the name of those that have only a tag. Raises `ImageError`."""
+        ...
+
+
 class StoreSource:
     """`Source` of a store's blobs, which are whole in `Partial` without being fetched."""
 

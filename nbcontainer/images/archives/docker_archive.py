@@ -56,7 +56,7 @@ def familiar_names(tags: Iterable[str], file: str) -> tuple[str, ...]:
 
 
 class DockerArchive:
-    """`nbcontainer.images.sources.Source` of an unpacked docker archive. It makes an OCI manifest for each image."""
+    """`nbcontainer.images.sources.FileSource` of an unpacked docker archive. It makes a manifest for each image."""
 
     remote = False
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LayoutWithManifest:
-    """`nbcontainer.images.sources.Source` of both: the layout's images, and those that only manifest.json has."""
+    """`nbcontainer.images.sources.FileSource` of both: the layout's images, and those that only manifest.json has."""
 
     remote = False
 

@@ -33,15 +33,13 @@ from nbcontainer.store.errors import path_advice, store_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nbcontainer.images.sources import Candidate
+    from nbcontainer.images.sources import Candidate, FileSource
     from nbcontainer.images.staging import StagedTree, Staging
     from nbcontainer.oci.descriptors import Descriptor
     from nbcontainer.oci.documents import Image, ImageConfig
     from nbcontainer.oci.platforms import Platform
     from nbcontainer.progress import Tracker
     from nbcontainer.store.layout import Store
-
-    _Files = OciLayout | DockerArchive | LayoutWithManifest
 
 _HEX = r"[0-9a-f]{64}"
 _BLOBS = r"blobs/sha(256|512)"
@@ -202,7 +200,7 @@ class _Load:
     def _reading(self, fd: int) -> Tracker:
         return self._staging.tracker(f"read {self._options.stem}", total=os.fstat(fd).st_size)
 
-    def _source(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> _Files | None:
+    def _source(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> FileSource | None:
         """Return the images in an unpacked archive, also if they are in a folder of it; None if there are none."""
         for _ in range(_FOLDERS):
             found = self._source_in(folder, stack)
@@ -210,7 +208,7 @@ class _Load:
                 return found
         return None
 
-    def _source_in(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> _Files | None:
+    def _source_in(self, folder: UntrustedDirectory, stack: contextlib.ExitStack) -> FileSource | None:
         def decompress(fd: int) -> tuple[Path, Descriptor]:
             path, blob = stack.enter_context(self._store.incoming())
             with self._staging.unpacked([fd, blob], whiteouts=True) as staged:
@@ -224,7 +222,7 @@ class _Load:
             return OldDockerArchive(folder, decompress)
         return docker
 
-    def _take(self, source: _Files) -> list[Image]:
+    def _take(self, source: FileSource) -> list[Image]:
         """Ingest all images of a source. All are examined before the first is added."""
         options = self._options
         if options.only_root:

@@ -34,7 +34,7 @@ def is_layout(folder: UntrustedDirectory) -> bool:
 
 
 class OciLayout:
-    """`nbcontainer.images.sources.Source` of a layout. With `private`, its files can become blobs of the store."""
+    """`nbcontainer.images.sources.FileSource` of a layout. With `private`, its files can become blobs of the store."""
 
     remote = False
 

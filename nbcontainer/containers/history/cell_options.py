@@ -22,7 +22,10 @@ CellOptions = tuple[tuple[str, tuple[str, ...]], ...]
 ENV, VOLUME, TMPFS = "env", "volume", "tmpfs"
 
 _NETWORKS = (Network.HOST, Network.PRIVATE)
-_KNOWN = frozenset({ENV, VOLUME, TMPFS, "user", "workdir", "group-add", "hostname", "network", "read-only"})
+KNOWN = frozenset(
+    {ENV, VOLUME, TMPFS, "user", "workdir", "group-add", "hostname", "network", "add-host", "dns", "read-only"}
+)
+"""Names of the options that change what the shell of `debug` sees: user, directory, names, mounts and network."""
 
 
 def options_of(options: RunOptions) -> CellOptions:
@@ -39,6 +42,8 @@ def options_of(options: RunOptions) -> CellOptions:
         "group-add": list(process.groups),
         "hostname": [options.hostname] if options.hostname else [],
         "network": [str(options.networking.network)] if options.networking.network in _NETWORKS else [],
+        "add-host": [f"{name}={address}" for name, address in options.networking.hosts],
+        "dns": list(options.networking.dns),
         "read-only": [""] if mounts.read_only else [],
         ENV: sorted({item.partition("=")[0] for item in process.env}),
     }
@@ -54,7 +59,7 @@ def _parsed(values: Mapping[Any, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
     if type(values) is not dict:
         raise TypeError("the options of a cell are not an object")
     for name, texts in values.items():
-        if name not in _KNOWN or type(texts) is not list or not all(type(text) is str for text in texts):
+        if name not in KNOWN or type(texts) is not list or not all(type(text) is str for text in texts):
             raise ValueError(f"unknown option {name!r} of a cell")
         yield name, tuple(texts)
 

@@ -22,7 +22,7 @@ from nbcontainer.linux.files import (
 )
 from nbcontainer.sandbox.steps.values import OUTPUT
 from nbcontainer.values.codec import MissingPackage
-from nbcontainer.values.registry import codec_of
+from nbcontainer.values.registry import codec_of, codecs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,8 @@ def find(directory: int, variable: str) -> str:
     """Return the name of the one file `variable.*` in `/out`. Raises `ValueUnavailable` for none and for several."""
     found = sorted(name for name in names(directory) if name.partition(".")[0] == variable)
     if not found:
-        hint = f"let the cell write {OUTPUT}/{variable}.txt, .json, .npy, .arrow, .csv, .png or .bin"
+        first, *more, last = dict.fromkeys(codec.suffix for codec in codecs())
+        hint = f"let the cell write {OUTPUT}/{variable}.{', .'.join([first, *more])} or .{last}"
         raise ValueUnavailable(f"the cell left no file {OUTPUT}/{variable}.*", hint=hint)
     if len(found) > 1:
         listed = ", ".join(map(shown, found[:5]))

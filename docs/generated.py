@@ -54,7 +54,7 @@ def steps(language: Language) -> str:
 
 
 def _topic(module: str, classes: list[type[Step]], language: Language) -> Iterator[str]:
-    name = module.rpartition(".steps.")[2].replace("_", " ")
+    name = module.rpartition(".")[2].replace("_", " ")
     first = (sys.modules[module].__doc__ or "").partition("\n")[0]
     headings = _HEADINGS[language]
     yield f"\n## {name}\n"

@@ -19,7 +19,7 @@ from nbcontainer.errors import UsageError
 from nbcontainer.linux.procfs import read_mounts
 from nbcontainer.sandbox.inside import look_around
 from nbcontainer.sandbox.steps.devices import DEVICES
-from nbcontainer.sandbox.steps.values import INPUT, OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import INPUT, OUTPUT
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmap import MapKind
 

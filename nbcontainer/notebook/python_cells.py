@@ -23,7 +23,7 @@ def in_python(request: Request) -> Request:
     Raises `UsageError` for a request without a body, or with a command.
     """
     from nbcontainer.containers.live.contents import driver
-    from nbcontainer.sandbox.steps.display import DRIVER
+    from nbcontainer.sandbox.steps.exchange.display import DRIVER
 
     if request.script is None or request.command:
         hint = "write the Python code below `%%container`, without a command"

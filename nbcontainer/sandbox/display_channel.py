@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from nbcontainer.errors import ContainerError
 from nbcontainer.linux import files
-from nbcontainer.sandbox.steps.display import CHANNEL, EXCHANGE, SHOWN
+from nbcontainer.sandbox.steps.exchange.display import CHANNEL, EXCHANGE, SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nbcontainer.sandbox.steps.program import CallFunction, Execute
-    from nbcontainer.sandbox.steps.user import SetUser
+    from nbcontainer.sandbox.steps.rights.user import SetUser
 
 ENDED = (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ESRCH)
 """The errors of messages to a container whose init is dead, and whose handle may be closed."""

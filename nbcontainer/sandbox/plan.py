@@ -15,11 +15,12 @@ from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, ProcLevel, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
-from nbcontainer.sandbox.steps.capabilities import CloseInit, DropBounding, DropCapabilities, NoNewPrivileges
-from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.steps.copy_on_write import MountCopyOnWrite
 from nbcontainer.sandbox.steps.devices import device_steps
-from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
+from nbcontainer.sandbox.steps.exchange.control_directory import MakeControlDirectory
+from nbcontainer.sandbox.steps.exchange.display import OfferDisplay, WriteDriver
+from nbcontainer.sandbox.steps.exchange.toolbox import MountToolbox
+from nbcontainer.sandbox.steps.exchange.values import MountValues
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, JoinNetwork, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
@@ -43,7 +44,10 @@ from nbcontainer.sandbox.steps.program import (
     WriteGitConfig,
     WriteScript,
 )
-from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
+from nbcontainer.sandbox.steps.rights.capabilities import CloseInit, DropBounding, DropCapabilities, NoNewPrivileges
+from nbcontainer.sandbox.steps.rights.rlimits import AdjustOomScore, SetLimits
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.steps.rootfs import (
     BELOW,
     LAYERS,
@@ -57,10 +61,6 @@ from nbcontainer.sandbox.steps.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
-from nbcontainer.sandbox.steps.toolbox import MountToolbox
-from nbcontainer.sandbox.steps.user import SetUser
-from nbcontainer.sandbox.steps.values import MountValues
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmap import HOST, SINGLE
 

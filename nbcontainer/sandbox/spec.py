@@ -198,7 +198,8 @@ class Mounts:
 
     `named` are volumes of the store, which become `volumes` when a cell begins (`nbcontainer.containers.mounts`). With
     `image_volumes`, the volumes of the image are so too, if the root is read-only. `tools` are the layers of the
-    tools in /dev (`nbcontainer.sandbox.steps.toolbox`), paths relative to the store's `layers`, the topmost first.
+    tools in /dev (`nbcontainer.sandbox.steps.exchange.toolbox`), paths relative to the store's `layers`, the topmost
+    first.
     """
 
     volumes: tuple[Volume, ...] = ()
@@ -288,7 +289,7 @@ class Program:
 class ControlDirectory:
     """A directory in the container's /dev that the notebook gets a descriptor of.
 
-    See `nbcontainer.sandbox.steps.control_directory`.
+    See `nbcontainer.sandbox.steps.exchange.control_directory`.
 
     `files` are (name, mode, content), `directories` (name, mode).
     """
@@ -302,7 +303,7 @@ class ControlDirectory:
 class Values:
     """The values of a cell: the names of the files of `/in`, whether there is an `/out`, and its most bytes.
 
-    See `nbcontainer.sandbox.steps.values`. `size` is None for the kernel's own limit.
+    See `nbcontainer.sandbox.steps.exchange.values`. `size` is None for the kernel's own limit.
     """
 
     inputs: tuple[str, ...] = ()

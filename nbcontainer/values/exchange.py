@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import UsageError, ValueUnavailable
 from nbcontainer.sandbox.spec import Values
-from nbcontainer.sandbox.steps.values import INPUT, OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import INPUT, OUTPUT
 from nbcontainer.values import received
 from nbcontainer.values.codec import MissingPackage
 from nbcontainer.values.registry import codec_for

@@ -20,7 +20,7 @@ from nbcontainer.linux.files import (
     RESOLVE_NO_XDEV,
     openat2,
 )
-from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import OUTPUT
 from nbcontainer.values.codec import MissingPackage
 from nbcontainer.values.registry import codec_of, codecs
 

@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import ValueUnavailable
-from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import OUTPUT
 from nbcontainer.values import inert, received
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.steps.devices import DEVICES, MountDevDirectory
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSessionKeyring
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, Node
 from tests.attacks.inside import attempt, call, init_number

@@ -20,7 +20,7 @@ from nbcontainer.errors import LauncherError
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.helper.program import SWITCH
 from nbcontainer.sandbox.spec import ProcLevel, Userns
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
 from nbcontainer.sandbox.userns.idmap import MapKind
 from tests.attacks.attacker import PYTHON, Attacker, attack_script
 from tests.attacks.inside import attempt, call, init_number

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.sandbox.spec import ProcLevel
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
 from nbcontainer.sandbox.steps.devices import ReadOnlyPaths
+from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities
 from tests.attacks.inside import attempt, call
 from tests.attacks.ways import WAYS, Way
 

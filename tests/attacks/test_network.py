@@ -15,7 +15,7 @@ import pytest
 
 from nbcontainer.sandbox.launcher.client import Launcher
 from nbcontainer.sandbox.network import carrier
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
 from tests.attacks.inside import attempt
 from tests.attacks.packets import FIRST, ask, forge, syn, syns
 from tests.networks import free_port, own_address, telling

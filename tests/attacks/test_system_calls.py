@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nbcontainer.outcome import Reason
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
 from tests.attacks.attacker import attack_script
 from tests.attacks.inside import NUMBERS, attempt, call
 from tests.attacks.ways import WAYS, Way

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.engine import Engine
 from nbcontainer.sandbox.plan import PlanTemplate
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
 from nbcontainer.sandbox.steps.devices import MaskPaths, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import NewSession, NewSessionKeyring
-from nbcontainer.sandbox.steps.rlimits import SetLimits
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
+from nbcontainer.sandbox.steps.rights.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
 from tests.benchmarks.measuring import Subject, interleave, machine, report
 from tests.running import run_script
 

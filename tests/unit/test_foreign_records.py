@@ -32,8 +32,8 @@ from nbcontainer.linux.recording import RecordingKernel
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.display_channel import DisplayChannel
 from nbcontainer.sandbox.network.private import resolver_text
-from nbcontainer.sandbox.steps.display import CHANNEL, SHOWN
-from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.exchange.display import CHANNEL, SHOWN
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.store import cache_entries, ended_jobs
 from nbcontainer.values.inert import bundle
 from tests.unit.test_foreign_files import FEW, TEXT, file, json_of, quiet

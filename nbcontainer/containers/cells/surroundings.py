@@ -24,8 +24,8 @@ from nbcontainer.sandbox.defaults import PROCESSES, Limit
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.spec import CopyOnWrite, Volume
+from nbcontainer.sandbox.steps.exchange.toolbox import TOOLBOX
 from nbcontainer.sandbox.steps.program import GIT_CONFIG
-from nbcontainer.sandbox.steps.toolbox import TOOLBOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.plan import PlanTemplate, compilable
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
-from nbcontainer.sandbox.steps.display import PROGRAMS
+from nbcontainer.sandbox.steps.exchange.display import PROGRAMS
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request

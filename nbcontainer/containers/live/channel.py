@@ -12,7 +12,7 @@ from nbcontainer.containers.live.contents import ANSWER, CELL, CONTROL, INPUT, Q
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox.display_channel import DisplayChannel
 from nbcontainer.sandbox.prompts.line_terminal import LineTerminal
-from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from nbcontainer.sandbox.spec import ControlDirectory
-from nbcontainer.sandbox.steps.display import DRIVER
+from nbcontainer.sandbox.steps.exchange.display import DRIVER
 
 CONTROL, INPUT = "control", "input"
 """The pipes: the notebook's requests, and the shell's own commands. Its replies go through the pipe of `display`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.live import contents
-from nbcontainer.sandbox.steps.display import DRIVER
+from nbcontainer.sandbox.steps.exchange.display import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

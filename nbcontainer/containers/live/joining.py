@@ -20,9 +20,9 @@ from nbcontainer.sandbox.launcher.joining import script_path
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.spec import Directory
 from nbcontainer.sandbox.steps.devices import SCRIPT
-from nbcontainer.sandbox.steps.display import DRIVER
+from nbcontainer.sandbox.steps.exchange.display import DRIVER
 from nbcontainer.sandbox.steps.program import Execute
-from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
 

@@ -19,7 +19,7 @@ from nbcontainer.containers.live.process import ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 
 if TYPE_CHECKING:
     from nbcontainer.containers.cells.request import Request

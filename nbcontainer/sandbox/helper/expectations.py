@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.helper.operations import Outcome
     from nbcontainer.sandbox.helper.remote_calls import Origin, Place, State
     from nbcontainer.sandbox.steps.base import Step
-    from nbcontainer.sandbox.steps.display import DisplayWatch
+    from nbcontainer.sandbox.steps.exchange.display import DisplayWatch
 
 _EXPECTATIONS = 512
 _ENCODED = 128

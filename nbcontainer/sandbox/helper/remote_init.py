@@ -21,12 +21,12 @@ from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 from nbcontainer.sandbox.spec import FORWARDED
 from nbcontainer.sandbox.step_failure import failure_in, failure_of
 from nbcontainer.sandbox.steps.base import Step
-from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
-from nbcontainer.sandbox.steps.display import DisplayWatch
+from nbcontainer.sandbox.steps.exchange.display import DisplayWatch
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
+from nbcontainer.sandbox.steps.rights.capabilities import CloseInit, DropCapabilities, HardenInit
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.steps.rootfs import AttachStaged, PivotRoot
-from nbcontainer.sandbox.steps.user import SetUser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nbcontainer.linux.kernel import Kernel
     from nbcontainer.sandbox.steps.base import Step
     from nbcontainer.sandbox.steps.program import Execute
-    from nbcontainer.sandbox.steps.user import SetUser
+    from nbcontainer.sandbox.steps.rights.user import SetUser
 
 _PATIENCE = 5.0
 """Seconds for the copy to be the program: a process of the same user may stop it (SIGSTOP) before it is."""

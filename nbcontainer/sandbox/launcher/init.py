@@ -29,14 +29,14 @@ from nbcontainer.sandbox.launcher.notebook_watch import INTERVAL, NotebookWatch,
 from nbcontainer.sandbox.launcher.proc_levels import ask_for_proc
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
 from nbcontainer.sandbox.step_failure import failure_in, failure_of
-from nbcontainer.sandbox.steps.capabilities import CloseInit, DropCapabilities, HardenInit
-from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory, open_control_directory
-from nbcontainer.sandbox.steps.display import DisplayWatch
+from nbcontainer.sandbox.steps.exchange.control_directory import MakeControlDirectory, open_control_directory
+from nbcontainer.sandbox.steps.exchange.display import DisplayWatch
+from nbcontainer.sandbox.steps.exchange.values import MountValues
 from nbcontainer.sandbox.steps.namespaces import NewSession
 from nbcontainer.sandbox.steps.program import CallFunction, Execute, OpenTerminal, open_terminal
+from nbcontainer.sandbox.steps.rights.capabilities import CloseInit, DropCapabilities, HardenInit
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.steps.rootfs import AttachStaged
-from nbcontainer.sandbox.steps.user import SetUser
-from nbcontainer.sandbox.steps.values import MountValues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,9 @@ from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.launcher.exec_as_user import start_as
 from nbcontainer.sandbox.launcher.function_calls import answer
 from nbcontainer.sandbox.launcher.notebook_watch import TimeLimit
-from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 from nbcontainer.sandbox.steps.program import CallFunction, ConnectStreams, Execute, open_terminal
-from nbcontainer.sandbox.steps.user import SetUser
+from nbcontainer.sandbox.steps.rights.user import SetUser
 
 if TYPE_CHECKING:
     import socket

@@ -31,8 +31,8 @@ from nbcontainer.sandbox.launcher import init, proc_levels
 from nbcontainer.sandbox.launcher.notebook_watch import end_with, open_status
 from nbcontainer.sandbox.launcher.unsharing import MapGate, enter, refuse
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
-from nbcontainer.sandbox.steps import seccomp
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit
+from nbcontainer.sandbox.steps.rights import seccomp
 from nbcontainer.sandbox.steps.rootfs import HOST_TREES
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbcontainer.linux.files import TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ
 from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
+from nbcontainer.sandbox.steps.rights.user import identity
 from nbcontainer.sandbox.steps.rootfs import ROOT
-from nbcontainer.sandbox.steps.user import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Steps for a container with a single user id, so that packages install as they do elsewhere.
 
-The system call filter answers changes of owner (`nbcontainer.sandbox.steps.seccomp.CHOWN`). apt(8) drops privileges for
-downloads and verifies it; a filter cannot fake that, so its sandbox user is disabled.
+The system call filter answers changes of owner (`nbcontainer.sandbox.steps.rights.seccomp.CHOWN`). apt(8) drops
+privileges for downloads and verifies it; a filter cannot fake that, so its sandbox user is disabled.
 """
 
 from __future__ import annotations

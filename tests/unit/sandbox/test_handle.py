@@ -10,8 +10,8 @@ import pytest
 from nbcontainer.sandbox import plan, protocol
 from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.steps.base import Plan
-from nbcontainer.sandbox.steps.capabilities import NoNewPrivileges
 from nbcontainer.sandbox.steps.namespaces import SetHostname
+from nbcontainer.sandbox.steps.rights.capabilities import NoNewPrivileges
 from nbcontainer.sandbox.steps.rootfs import PivotRoot
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from nbcontainer.sandbox.spec import (
     Work,
 )
 from nbcontainer.sandbox.steps.base import Plan, Step
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
 from nbcontainer.sandbox.steps.devices import MASKED, READ_ONLY, MaskPaths, MountDevDirectory, MountSys, ReadOnlyPaths
 from nbcontainer.sandbox.steps.namespaces import CloneInit, SetHostname
 from nbcontainer.sandbox.steps.network import BindResolver, ExtendHosts, MakeHosts, MakeResolver
@@ -43,7 +42,10 @@ from nbcontainer.sandbox.steps.program import (
     OpenTerminal,
     WriteScript,
 )
-from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
+from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities, NoNewPrivileges
+from nbcontainer.sandbox.steps.rights.rlimits import AdjustOomScore, SetLimits
+from nbcontainer.sandbox.steps.rights.seccomp import InstallSeccomp
+from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.steps.rootfs import (
     AttachStaged,
     BindRoot,
@@ -54,9 +56,7 @@ from nbcontainer.sandbox.steps.rootfs import (
     SlaveMounts,
     StoreAsHost,
 )
-from nbcontainer.sandbox.steps.seccomp import InstallSeccomp
 from nbcontainer.sandbox.steps.single_id import APT_CONFIG
-from nbcontainer.sandbox.steps.user import SetUser
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns import idmap
 from nbcontainer.sandbox.userns.idmap import COUNT, ROOT_BASE, IdMap, Range

@@ -17,7 +17,7 @@ from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.network import AddAddress
 from nbcontainer.sandbox.steps.overlay import GiveRoot, MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
-from nbcontainer.sandbox.steps.rlimits import SetLimits
+from nbcontainer.sandbox.steps.rights.rlimits import SetLimits
 from nbcontainer.sandbox.steps.volumes import BindVolume, MountTmpfs
 from nbcontainer.sandbox.userns.idmap import host_map, single_map
 

@@ -12,10 +12,10 @@ from nbcontainer.linux import namespaces
 from nbcontainer.linux.files import read_text
 from nbcontainer.linux.process import PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, capability_mask
 from nbcontainer.linux.recording import RecordingKernel, call
-from nbcontainer.sandbox.steps.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
 from nbcontainer.sandbox.steps.namespaces import CloneInit, NewSession, SetHostname
 from nbcontainer.sandbox.steps.program import CloseDescriptors
-from nbcontainer.sandbox.steps.user import SetUser, identity
+from nbcontainer.sandbox.steps.rights.capabilities import DropBounding, DropCapabilities, HardenInit, NoNewPrivileges
+from nbcontainer.sandbox.steps.rights.user import SetUser, identity
 
 if TYPE_CHECKING:
     from pathlib import Path

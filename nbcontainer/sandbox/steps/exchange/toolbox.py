@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.mounts import MS_NODEV, MS_NOSUID, MS_RDONLY
 from nbcontainer.sandbox.steps.base import Chinese, Step, counted
-from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 from nbcontainer.sandbox.steps.overlay import escaped
 from nbcontainer.sandbox.steps.rootfs import BELOW, LAYERS, ROOT
 

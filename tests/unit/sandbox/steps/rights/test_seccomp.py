@@ -19,7 +19,7 @@ from nbcontainer.linux.syscalls import NUMBERS
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.plan import WORK_CAPABILITIES
-from nbcontainer.sandbox.steps.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program, verdicts
+from nbcontainer.sandbox.steps.rights.seccomp import ALLOWED, ALLOWED_WITH, InstallSeccomp, program, verdicts
 from tests.fuzzing import examples
 from tests.requirements import require
 

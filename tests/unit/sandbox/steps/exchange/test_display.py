@@ -6,7 +6,7 @@ import os
 
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox import plan
-from nbcontainer.sandbox.steps.display import OfferDisplay, WriteDriver
+from nbcontainer.sandbox.steps.exchange.display import OfferDisplay, WriteDriver
 
 TOP = "stage/dev/nbcontainer"
 NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC

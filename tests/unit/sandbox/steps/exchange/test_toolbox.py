@@ -5,7 +5,7 @@ from __future__ import annotations
 from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.spec import Mounts, Overlay, Program, Spec
-from nbcontainer.sandbox.steps.toolbox import MountToolbox
+from nbcontainer.sandbox.steps.exchange.toolbox import MountToolbox
 from nbcontainer.sandbox.userns.idmap import host_map
 
 READ_ONLY = 1 | 2 | 4  # MS_RDONLY, MS_NOSUID, MS_NODEV

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.files import TIOCGPTN
 from nbcontainer.sandbox.steps.base import Chinese, Step, listed
-from nbcontainer.sandbox.steps.display import EXCHANGE
+from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 from nbcontainer.sandbox.steps.program import open_terminal
 from nbcontainer.sandbox.steps.rootfs import ROOT
 

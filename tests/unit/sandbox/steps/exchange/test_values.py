@@ -8,7 +8,7 @@ from nbcontainer.linux.mounts import AT_EMPTY_PATH, AT_FDCWD, OPEN_TREE_CLOEXEC,
 from nbcontainer.linux.recording import RecordingKernel, call
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.spec import Overlay, Program, Spec, Values
-from nbcontainer.sandbox.steps.values import MountValues
+from nbcontainer.sandbox.steps.exchange.values import MountValues
 from nbcontainer.sandbox.userns.idmap import host_map
 
 FLAGS = 2 | 4  # MS_NOSUID, MS_NODEV

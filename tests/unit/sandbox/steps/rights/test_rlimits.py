@@ -15,7 +15,7 @@ from nbcontainer.sandbox.defaults import DEFAULT_LIMITS, Limit
 from nbcontainer.sandbox.diagnosis import Machine
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.steps.namespaces import NewSessionKeyring
-from nbcontainer.sandbox.steps.rlimits import AdjustOomScore, SetLimits
+from nbcontainer.sandbox.steps.rights.rlimits import AdjustOomScore, SetLimits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import os
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
 from nbcontainer.sandbox import plan
 from nbcontainer.sandbox.spec import ControlDirectory, Overlay, Program, Spec
-from nbcontainer.sandbox.steps.control_directory import MakeControlDirectory
+from nbcontainer.sandbox.steps.exchange.control_directory import MakeControlDirectory
 from nbcontainer.sandbox.userns.idmap import host_map
 
 TOP = "stage/root/dev/nbcontainer"

@@ -1,4 +1,4 @@
-"""The notebook's side of the helper's server: orders of inits, and their answers."""
+"""The notebook's side of the helper's server: orders of inits, and the replies to them."""
 
 from __future__ import annotations
 

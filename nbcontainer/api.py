@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from nbcontainer.commands.options.keywords import RunKeywords
 from nbcontainer.commands.options.run_option import string
+from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import lookup
 from nbcontainer.containers.engine import Engine, default_engine

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, Unpack, cast, overload
 
-from nbcontainer.commands.options.keywords import ContainerKeywords
+from nbcontainer.commands.options.table import ContainerKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import run as running
 from nbcontainer.containers.active import running_containers

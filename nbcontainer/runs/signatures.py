@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from nbcontainer.commands.options.keywords import ContainerKeywords, RunKeywords
+from nbcontainer.commands.options.table import ContainerKeywords, RunKeywords
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

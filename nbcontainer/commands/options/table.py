@@ -3,13 +3,16 @@
 The parser of `%%container`, `%container run` and `nbcontainer run`, `--help`, the keywords of `nbcontainer.run`, the
 defaults of `%config ContainerMagics`, the data for completion and docs/reference-options.md are made from it.
 
-A new option is a row here with its keyword in `keywords.py`, a field of one of the values that
+A new option is a row here with its keyword in `RunKeywords`, a field of one of the values that
 `nbcontainer.containers.options.RunOptions` consists of, and the code that uses the field.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict
 
 from nbcontainer.commands.grammar import ValueKind
 from nbcontainer.commands.options import limits
@@ -21,6 +24,59 @@ from nbcontainer.commands.options.run_option import RunOption
 from nbcontainer.commands.options.variables import parse_env_file, parse_variable
 from nbcontainer.commands.options.volumes import parse_cache, parse_tmpfs, parse_volume
 from nbcontainer.commands.options.word_values import cache_value, here_value, label_value, oom_score_value, pull_value
+
+
+class ContainerKeywords(TypedDict, total=False):
+    """The options of a run in a container that there is: those of `Container.run` and `Container.start`."""
+
+    volumes: Iterable[str] | Mapping[str, str] | Mapping[Path, str]
+    here: str | bool
+    identity: bool
+    mounts: Iterable[str]
+    cache_dirs: Iterable[str] | Mapping[str, str]
+    tmpfs: Iterable[str]
+    env: Iterable[str] | Mapping[str, str | None]
+    env_file: Iterable[str]
+    workdir: str
+    user: str
+    group_add: Iterable[str]
+    entrypoint: str
+    hostname: str
+    stop_signal: str
+    timeout: float | str | None
+    network: str
+    publish: Iterable[str]
+    add_host: Iterable[str] | Mapping[str, str]
+    dns: Iterable[str]
+    memory: str
+    memory_swap: str
+    cpus: float | str | None
+    pids_limit: int | str | None
+    ulimits: Iterable[str] | Mapping[str, str | int]
+    shm_size: str
+    storage: str
+    oom_score_adj: int | str | None
+    read_only: bool
+    untrusted: bool
+    cap_add: Iterable[str]
+    cap_drop: Iterable[str]
+    security_opt: Iterable[str]
+    userns: str
+    init: bool
+    cache: str | bool
+    toolbox: bool
+    explain: bool
+
+
+class RunKeywords(ContainerKeywords, total=False):
+    """The options of `nbcontainer.run`. These choose the image and the container, and make it."""
+
+    name: str
+    labels: Iterable[str] | Mapping[str, str | None]
+    remove: bool
+    platform: str
+    pull: str
+
 
 RUN_OPTIONS: tuple[RunOption, ...] = (
     RunOption(

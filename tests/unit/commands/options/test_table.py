@@ -12,9 +12,8 @@ import pytest
 from docs import option_reference
 from nbcontainer import api
 from nbcontainer.commands.grammar import Command, Option, parse
-from nbcontainer.commands.options.keywords import ContainerKeywords, RunKeywords
 from nbcontainer.commands.options.option_fields import fields_of_keywords
-from nbcontainer.commands.options.table import RUN_OPTIONS, options_without
+from nbcontainer.commands.options.table import RUN_OPTIONS, ContainerKeywords, RunKeywords, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError

@@ -34,7 +34,7 @@ NbcontainerError
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from nbcontainer.outcome import Outcome  # noqa: TC001 - typing.get_type_hints reads it
 from nbcontainer.rendering.text import visible
@@ -69,6 +69,17 @@ class NbcontainerError(Exception):
     ... except NbcontainerError as error:
     ...     print(error.message, error.hint, sep=" | ")
     unknown network 'wired' for --network | choose one of none, host, private, or write container:NAME
+
+    `map` returns an error in place of a `Result`. The two are filtered and read alike:
+
+    >>> good, bad = map("busybox", ["cat"], ["text", 5])
+    >>> good.ok, bad.ok
+    (True, False)
+    >>> try:
+    ...     bad.text
+    ... except NbcontainerError as error:
+    ...     print(error.message)
+    a command reads text or bytes, not an input of type 'int'
     """
 
     usual_hint: ClassVar[str] = ""
@@ -79,6 +90,21 @@ class NbcontainerError(Exception):
         super().__init__(visible(f"{message}; {hint}" if hint else message))
         self.message = message
         self.hint = hint
+
+    @property
+    def ok(self) -> bool:
+        """False, as of a `Result` that failed."""
+        return False
+
+    @property
+    def value(self) -> NoReturn:
+        """Raise this error, which `map` returned in place of a value."""
+        raise self
+
+    @property
+    def text(self) -> NoReturn:
+        """Raise this error, which `map` returned in place of an output."""
+        raise self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the attributes: `Exception` would call the class with the message alone, which fails for some.

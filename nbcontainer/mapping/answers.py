@@ -66,7 +66,7 @@ def result_of(answer: Mapping[str, Any], index: int, attempts: int) -> Result | 
         outcome,
         fields["stdout"],
         fields["stderr"],
-        value=value,
+        returned=value,
         files=fields["files"],
         index=index,
         attempts=attempts,

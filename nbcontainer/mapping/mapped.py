@@ -146,7 +146,7 @@ class Mapped(Iterator[Answer]):
         answer = self._answers.pop(index, None)
         if answer is not None:
             self._due = next(self._next)
-            self._report.answered(ok=isinstance(answer, Result) and answer.ok)
+            self._report.answered(ok=answer.ok)
         return answer
 
     # Sending
@@ -208,8 +208,7 @@ class Mapped(Iterator[Answer]):
 
     def _consider(self, item: _Item, answer: Answer) -> None:
         """Take an answer, or send a failed item again."""
-        failed = not isinstance(answer, Result) or not answer.ok
-        if failed and item.left > 0:
+        if not answer.ok and item.left > 0:
             item.left -= 1
             self._send(item, None)
         else:

@@ -9,7 +9,11 @@ from typing import Any
 from nbcontainer.containers.container import Container
 from nbcontainer.errors import CellFailed
 from nbcontainer.outcome import Outcome
+from nbcontainer.rendering.text import one_line, visible
 from nbcontainer.sandbox.explanation import Explanation
+
+_SHOWN = 120
+"""Characters of a failure in a `repr`: a line of standard error can be a whole document."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,10 @@ class Result:
 
     `values` has what the run left in `/out`, by the names of `get`. Of an item of `map`, `index` is the position of its
     input, `value` what its function returned, `files` has the bytes of its files by their path, and `attempts` is the
-    number of times that it was started. With `explain=True`, `explanation` has the steps that were done for the run,
-    each with its `name`, its system calls (`texts`) and its time; as text it is all system calls. A result can be
-    pickled; its container can then be looked at, but not used.
+    number of times that it was started. `returned` is `value` without a check: None if the function failed. With
+    `explain=True`, `explanation` has the steps that were done for the run, each with its `name`, its system calls
+    (`texts`) and its time; as text it is all system calls. A result can be pickled; its container can then be looked
+    at, but not used.
 
     >>> result = run("busybox", script="echo done; echo 42 > /out/answer.json", get=["answer"])
     >>> result.text, result.values["answer"], result.exit_code
@@ -32,7 +37,7 @@ class Result:
     stdout: bytes
     stderr: bytes
     values: Mapping[str, Any] = field(default_factory=dict)
-    value: Any = None
+    returned: Any = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     index: int = 0
     attempts: int = 1
@@ -41,7 +46,8 @@ class Result:
     def __repr__(self) -> str:
         again = f", {self.attempts} attempts" if self.attempts > 1 else ""
         sizes = f"{len(self.stdout)} + {len(self.stderr)} bytes"
-        return f"<Result: {self.outcome.describe()}{again}, {sizes}, {self.container!r}>"
+        ended = self.outcome.describe() if self.ok else visible(one_line(_reason(self.outcome, self.stderr), _SHOWN))
+        return f"<Result: {ended}{again}, {sizes}, {self.container!r}>"
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values, with the output as text; `outcome` has the form that `inspect` and `history` show."""
@@ -76,6 +82,22 @@ class Result:
         return self.stdout.decode("utf-8", "replace")
 
     @property
+    def value(self) -> Any:
+        """What the function of an item of `map` returned. Raises `CellFailed` if the item failed.
+
+        >>> good, bad = map("host", lambda divisor: 10 // divisor, [5, 0])
+        >>> good.value
+        2
+        >>> try:
+        ...     bad.value
+        ... except CellFailed as error:
+        ...     print(error.message)
+        exit code 1: ZeroDivisionError: integer division or modulo by zero
+        """
+        self.check_returncode()
+        return self.returned
+
+    @property
     def ok(self) -> bool:
         """Whether the run ended by itself with exit code 0."""
         return self.outcome.ok
@@ -106,6 +128,10 @@ class Result:
 
 def failure(outcome: Outcome, stdout: bytes = b"", stderr: bytes = b"") -> CellFailed:
     """Return the error of a run that failed, with the last line of its standard error."""
+    return CellFailed(_reason(outcome, stderr), outcome=outcome, stdout=stdout, stderr=stderr)
+
+
+def _reason(outcome: Outcome, stderr: bytes) -> str:
+    """Return how a run ended, and the last line of its standard error."""
     last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    message = outcome.describe() + (f": {last}" if last else "")
-    return CellFailed(message, outcome=outcome, stdout=stdout, stderr=stderr)
+    return outcome.describe() + (f": {last}" if last else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import pickle
 from concurrent.futures.process import BrokenProcessPool
 
@@ -10,8 +12,11 @@ import pytest
 from nbcontainer import errors
 from nbcontainer.errors import CellFailed, NbcontainerError, SetupFailed, ValueUnavailable, WorkerError, WorkerLost
 from nbcontainer.mapping import answers
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.runs.results import Result
 from tests.unit.test_public import OUTCOME, RECORD, container
+
+ENDED_WELL = Outcome(Reason.EXITED, 0, wall_time=0.25)
 
 
 def test_an_error_travels_as_plain_data() -> None:
@@ -29,20 +34,47 @@ def test_an_error_travels_as_plain_data() -> None:
 
 def test_a_result_travels_as_plain_data() -> None:
     """A result keeps its facts; its container can be looked at."""
-    result = Result(container(), OUTCOME, b"out", b"err")
+    result = Result(container(), ENDED_WELL, b"out", b"err")
     found = answers.result_of(answers.of_result(result, {"/f": b"x"}, ("json", b"[1]")), 7, 3)
     assert isinstance(found, Result)
-    assert (found.stdout, found.stderr, found.outcome, found.files) == (b"out", b"err", OUTCOME, {"/f": b"x"})
+    assert (found.stdout, found.stderr, found.outcome, found.files) == (b"out", b"err", ENDED_WELL, {"/f": b"x"})
     assert (found.value, found.index, found.attempts) == ([1], 7, 3)
     assert (found.container.name, found.container.record.image_digest) == (RECORD.name, RECORD.image_digest)
     assert found.container.record.last is not None
-    assert found.container.record.last.outcome == OUTCOME
+    assert found.container.record.last.outcome == ENDED_WELL
+    assert pickle.loads(pickle.dumps(found)).value == [1]
+
+
+def test_the_value_of_a_failed_item_raises_its_failure() -> None:
+    """A failure is no silent None: `value` raises it with the last line of the traceback, which `repr` shows too."""
+    stderr = b"Traceback (most recent call last):\n  ...\nZeroDivisionError: division by \x1b zero\n"
+    failed = Result(container(), OUTCOME, b"printed", stderr)
+    for one in (failed, pickle.loads(pickle.dumps(failed)), copy.copy(failed)):
+        with pytest.raises(CellFailed) as raised:
+            one.value  # noqa: B018
+        assert str(raised.value) == "exit code 3: ZeroDivisionError: division by \\x1b zero"
+        assert (raised.value.outcome, raised.value.stdout, raised.value.stderr) == (OUTCOME, b"printed", stderr)
+        assert repr(one).startswith("<Result: exit code 3: ZeroDivisionError: division by \\x1b zero, 7 + ")
+    assert failed == dataclasses.replace(failed)
+    assert failed != dataclasses.replace(failed, stdout=b"")
+    assert len(repr(dataclasses.replace(failed, stderr=b"x" * 10_000))) < 300
+
+
+def test_an_error_is_read_like_a_result() -> None:
+    """An error in place of a result is not ok, and raises itself where a result has its value or its text."""
+    error = answers.with_index(WorkerLost("it has ended", hint="run it again"), 3, 1)
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert not one.ok
+        for name in ("value", "text"):
+            with pytest.raises(WorkerLost, match="it has ended; run it again") as raised:
+                getattr(one, name)
+            assert raised.value is one
 
 
 @pytest.mark.parametrize(("suffix", "data"), [("json", b"{"), ("npy", b"\x93NUMPY"), ("txt", b"\xff")])
 def test_a_value_that_cannot_be_read_is_an_error(suffix: str, data: bytes) -> None:
     """A file that its codec refuses is an error in the item's place."""
-    answer = answers.of_result(Result(container(), OUTCOME, b"", b""), {}, (suffix, data))
+    answer = answers.of_result(Result(container(), ENDED_WELL, b"", b""), {}, (suffix, data))
     assert isinstance(answers.result_of(answer, 0, 1), ValueUnavailable)
 
 
@@ -50,7 +82,7 @@ def test_a_pickle_is_bytes() -> None:
     """No suffix makes the notebook unpickle a value."""
     data = pickle.dumps(CellFailed("x", outcome=OUTCOME))
     for suffix in ("pkl", "pickle", "joblib", "", "bin"):
-        answer = answers.of_result(Result(container(), OUTCOME, b"", b""), {}, (suffix, data))
+        answer = answers.of_result(Result(container(), ENDED_WELL, b"", b""), {}, (suffix, data))
         found = answers.result_of(answer, 0, 1)
         assert isinstance(found, Result)
         assert found.value == data

@@ -43,7 +43,8 @@ def map(  # noqa: A001 - as in concurrent.futures
     returned and not raised. `timeout` (seconds) is for each item. A failed item is run up to `retries` more times.
     Results come in the order of the inputs, or with `ordered=False` as they end; `Result.index` is the position of the
     input. `files` are paths in the container whose contents come back as `Result.files`, directories with all files
-    below them.
+    below them. `inputs` may be endless: a list is read as answers are, anything like a generator in a thread of its
+    own, a few ahead.
 
     Without `executor`, `workers` threads of this machine run containers, by default one for each processor. `executor`
     is any concurrent.futures.Executor, such as `Client.get_executor()` of dask.distributed (docs/map.md); `workers` is

@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -276,18 +277,35 @@ def test_a_bad_input_is_an_error_in_its_place() -> None:
 
 
 @pytest.mark.usefixtures("default")
-def test_an_error_of_the_inputs_is_raised() -> None:
-    """If the caller's own iterator fails, its error is raised, and what runs is ended."""
-    mark = marker()
+@pytest.mark.parametrize("kind", ["own threads", "threads", "processes"])
+def test_an_error_of_the_inputs_is_raised_after_the_answers_before_it(kind: str) -> None:
+    """If the caller's own iterator fails, nothing is lost that it gave before."""
 
     def inputs() -> Iterator[str]:
-        yield mark
-        appear(mark, 1)
+        yield "a"
+        yield "b"
         raise LookupError("mine")
 
-    with pytest.raises(LookupError, match="mine"):
-        list(nbcontainer.map("busybox", ["sh", "-c", f"sleep {mark}"], inputs(), workers=2))
-    assert all_dead(pidfds(appear(mark, 0)))
+    with executors(kind) as executor:
+        results = nbcontainer.map("busybox", ["cat"], inputs(), executor=executor)
+        assert [next(results).text, next(results).text] == ["a", "b"]
+        with pytest.raises(LookupError, match="mine"):
+            next(results)
+        assert list(results) == []
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("kind", ["own threads", "threads", "processes"])
+def test_an_input_may_be_the_answer_to_an_earlier_one(kind: str) -> None:
+    """No answer waits until the next input is there."""
+    waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    waiting.put("a")
+    texts = []
+    with executors(kind) as executor:
+        for answer in nbcontainer.map("busybox", ["sed", "s/$/a/"], iter(waiting.get, None), executor=executor):
+            texts.append(answer.text)
+            waiting.put(answer.text if len(texts) < 3 else None)
+    assert texts == ["aa", "aaa", "aaaa"]
 
 
 @pytest.mark.usefixtures("default")

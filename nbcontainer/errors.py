@@ -435,12 +435,17 @@ class ChangesRefused(VolumeError):
 class ValueUnavailable(NbcontainerError):
     """A value cannot be read from a cell's `/out`, or written to its `/in`.
 
+    If it is the answer to an item of `map` that ran, `stdout` and `stderr` are what the item wrote.
+
     >>> try:
     ...     result = run("busybox", ["true"], get=["answer"])
     ... except ValueUnavailable as error:
     ...     print(error.message)
     the cell left no file /out/answer.*
     """
+
+    stdout: bytes = b""
+    stderr: bytes = b""
 
 
 class WorkerError(NbcontainerError):

@@ -128,7 +128,7 @@ def pack_directory(files: Sequence[int], progress: Progress, *, path: str) -> bo
 
 def copy_files(
     files: Sequence[int], _: Progress, *, paths: list[str], limit: int
-) -> tuple[list[tuple[str, int]], list[str]]:
+) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
     """See `nbcontainer.images.single_files.reading.copy_files`: the root is the tree, and files[0] the target."""
     return reading.copy_files(_root(), paths, files[0], limit)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer import errors
 from nbcontainer.containers.container import unpickled
 from nbcontainer.containers.record import CellRecord, Record
-from nbcontainer.errors import NbcontainerError, WorkerError
+from nbcontainer.errors import NbcontainerError, ValueUnavailable, WorkerError
 from nbcontainer.outcome import Outcome
 from nbcontainer.runs.public_container import Container
 from nbcontainer.runs.results import Result
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def of_error(error: NbcontainerError) -> dict[str, Any]:
     """Return an error as plain data: its class by name, its message, hint and numbers."""
-    fields = {name: value for name, value in vars(error).items() if isinstance(value, str | int)}
+    fields = {name: value for name, value in vars(error).items() if isinstance(value, str | int | bytes)}
     return {"error": {**fields, "kind": type(error).__name__}}
 
 
@@ -56,8 +56,8 @@ def result_of(answer: Mapping[str, Any], index: int, attempts: int) -> Result | 
     fields = answer["result"]
     try:
         value = None if fields["value"] is None else _read(*fields["value"])
-    except NbcontainerError as error:
-        return with_index(error, index, attempts)
+    except ValueUnavailable as error:
+        return with_index(with_output(error, fields["stdout"], fields["stderr"]), index, attempts)
     outcome = Outcome.from_dict(fields["outcome"])
     record = Record(**{**fields["record"], "base": tuple(fields["record"]["base"])})
     cell = CellRecord("", fields["command"], record.created, outcome)
@@ -71,6 +71,12 @@ def result_of(answer: Mapping[str, Any], index: int, attempts: int) -> Result | 
         index=index,
         attempts=attempts,
     )
+
+
+def with_output(error: ValueUnavailable, stdout: bytes, stderr: bytes) -> ValueUnavailable:
+    """Return an error with what its item wrote: the item ran, and only what it left cannot be read."""
+    error.stdout, error.stderr = stdout, stderr
+    return error
 
 
 def with_index(error: NbcontainerError, index: int, attempts: int) -> NbcontainerError:

@@ -17,6 +17,8 @@ from nbcontainer.mapping.submitting import check_executor, submitter
 from nbcontainer.mapping.tasks import Work, command_of
 from nbcontainer.oci.documents import Image
 from nbcontainer.runs.calls import image_word
+from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.values.exchange import path_in_output
 
 
 def map(  # noqa: A001 - as in concurrent.futures
@@ -103,4 +105,6 @@ def _check_numbers(workers: int | None, timeout: float | None, retries: int) -> 
 def _absolute(path: str) -> str:
     if not path.startswith("/") or "\0" in path:
         raise UsageError(f"the path {path!r} in files is not absolute", hint="write it as in /work/result.csv")
+    if path.startswith(f"{OUTPUT}/") and path.rstrip("/") != OUTPUT:
+        path_in_output(path.rstrip("/"), "files")  # raises before the items run, and not after it
     return path

@@ -5,6 +5,7 @@ It uses the default store of the worker's user, as a notebook there does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from dataclasses import replace
@@ -21,15 +22,18 @@ from nbcontainer.mapping.portable_image import BlobsMissing, WorkerImages
 from nbcontainer.mapping.pressure import Gate
 from nbcontainer.mapping.tasks import function_command, function_inputs
 from nbcontainer.runs.calls import Call, Cancelled, Data, request_in
+from nbcontainer.sandbox.steps.values import OUTPUT
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.mapping.pressure import Place
+    from nbcontainer.outcome import Outcome
     from nbcontainer.runs.results import Result
+    from nbcontainer.values.exchange import Exchange
 
 FILES_LIMIT = 1 << 30
 """Bytes of all files that come back with one result, and of its value."""
@@ -77,11 +81,14 @@ class _Item:
         self._key = key
         self._files: dict[str, bytes] = {}
         self._value: tuple[str, bytes] | None = None
+        self._problem: ValueUnavailable | None = None
 
     def answer(self, blobs: Mapping[str, bytes] | None) -> dict[str, Any]:
         engine = default_engine()
         with _GATE.admitted(self._on_wait, lambda: self._runs.stopped, engine.store.path) as place:
             result = self._run(engine, blobs, place)
+        if self._problem is not None:
+            return answers.of_error(answers.with_output(self._problem, result.stdout, result.stderr))
         return answers.of_result(result, self._files, self._value)
 
     def _run(self, engine: Engine, blobs: Mapping[str, bytes] | None, place: Place) -> Result:
@@ -131,21 +138,56 @@ class _Item:
             outcome = running.run_in(engine, container, image, request, streams)
             paths = [path for path in self._task["files"] if not _in_output(path)]
             if paths:
-                self._files |= _files_of(container, paths, needed=outcome.ok)
+                with self._noting(outcome):
+                    self._read_files(container, paths)
             return container, outcome
         finally:
             container.remove()
 
-    def _read_output(self, exchange: Any, outcome: Any) -> None:
+    def _read_files(self, container: Container, paths: list[str]) -> None:
+        """Take files of a container. Raises `ValueUnavailable` for one that is missing."""
+        with tempfile.TemporaryFile() as file:
+            listed, missing = container.workspace.on_layers(
+                sandboxed.copy_files, container.lowers, [file.fileno()], paths=paths, limit=FILES_LIMIT
+            )
+            file.seek(0)
+            self._files |= {path: file.read(size) for path, size in listed}
+        if missing:
+            path, reason = missing[0]
+            problem = f"cannot read {path}: {reason}" if reason else f"the item left no file {path}"
+            raise ValueUnavailable(problem, hint="check the path, or let it write the file")
+
+    def _read_output(self, exchange: Exchange, outcome: Outcome) -> None:
         """Take the function's value, and the files in `/out` that were asked for."""
         if self._task["function"] is not None and outcome.ok:
-            self._value = exchange.raw("value", FILES_LIMIT)
+            with self._noting(outcome):
+                self._value = _value_in(exchange)
         for path in filter(_in_output, self._task["files"]):
-            try:
+            with self._noting(outcome):
                 self._files |= exchange.files_at(path, FILES_LIMIT)
-            except ValueUnavailable:
-                if outcome.ok:
-                    raise
+
+    @contextlib.contextmanager
+    def _noting(self, outcome: Outcome) -> Iterator[None]:
+        """Note the first thing that an item should have left, and did not: an item that failed left what it could.
+
+        It is the answer only when the item's output is known, which belongs to it.
+        """
+        try:
+            yield
+        except ValueUnavailable as error:
+            if outcome.ok and self._problem is None:
+                self._problem = error
+
+
+def _value_in(exchange: Exchange) -> tuple[str, bytes]:
+    """Return suffix and bytes of what a function returned. Raises `ValueUnavailable`."""
+    found = [name for name in exchange.files() if name.partition(".")[0] == "value"]
+    if not found:
+        raise ValueUnavailable("the function ended Python (sys.exit) before it returned a value", hint="return instead")
+    if len(found) > 1:
+        problem = f"the function wrote a file {OUTPUT}/value.* beside the one of its value"
+        raise ValueUnavailable(problem, hint="let it write another name")
+    return exchange.raw("value", FILES_LIMIT)
 
 
 class _Output:
@@ -163,21 +205,7 @@ class _Output:
 
 
 def _in_output(path: str) -> bool:
-    return path == "/out" or path.startswith("/out/")
-
-
-def _files_of(container: Container, paths: list[str], *, needed: bool) -> dict[str, bytes]:
-    """Return the contents of files of a container by path. Raises `ValueUnavailable` for a missing one, if `needed`."""
-    with tempfile.TemporaryFile() as file:
-        listed, missing = container.workspace.on_layers(
-            sandboxed.copy_files, container.lowers, [file.fileno()], paths=paths, limit=FILES_LIMIT
-        )
-        if missing and needed:
-            raise ValueUnavailable(
-                f"the item left no file {missing[0]}", hint="check the path, or let it write the file"
-            )
-        file.seek(0)
-        return {path: file.read(size) for path, size in listed}
+    return path == OUTPUT or path.startswith(f"{OUTPUT}/")
 
 
 def _ended() -> NbcontainerError:

@@ -26,25 +26,29 @@ _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _NAMED = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
 _BELOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.ENAMETOOLONG)
+_IRREGULAR = "it is not a regular file"
 _CHUNK = 1 << 20
 
 
-def copy_files(root: int, paths: Iterable[str], target: int, limit: int) -> tuple[list[tuple[str, int]], list[str]]:
+def copy_files(
+    root: int, paths: Iterable[str], target: int, limit: int
+) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
     """Write the contents of files to the descriptor `target`, one after the other.
 
-    Return (path, bytes) of each, and the paths that are not there. A path may lead through links, which stay in the
-    tree of `root`. A directory means all regular files below it, and no link there is followed. Raises
-    `ValueUnavailable` if there are more than `limit` bytes, too many names or too long paths.
+    Return (path, bytes) of each, and (path, reason) of those that cannot be read; an empty reason means that nothing is
+    there. A path may lead through links, which stay in the tree of `root`. A directory means all regular files below
+    it, and no link there is followed. Raises `ValueUnavailable` if there are more than `limit` bytes, too many names or
+    too long paths.
     """
     written = _Written(target, limit)
-    missing = []
+    missing: list[tuple[str, str]] = []
     for path in paths:
         try:
             fd = openat2(root, path, _OPEN, resolve=_NAMED)
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 raise
-            missing.append(path)
+            missing.append((path, _reason(error)))
             continue
         try:
             mode = os.fstat(fd).st_mode
@@ -53,10 +57,16 @@ def copy_files(root: int, paths: Iterable[str], target: int, limit: int) -> tupl
             elif stat.S_ISDIR(mode):
                 _add_tree(fd, path.rstrip("/"), written)
             else:
-                missing.append(path)
+                missing.append((path, _IRREGULAR))
         finally:
             os.close(fd)
     return written.files, missing
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return ""
+    return _IRREGULAR if error.errno == errno.ENXIO else os.strerror(error.errno or 0)  # ENXIO: a socket
 
 
 def _add_tree(top: int, path: str, written: _Written) -> None:

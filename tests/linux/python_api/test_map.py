@@ -104,9 +104,26 @@ def test_files_come_back() -> None:
     assert b"root" in good.files["/etc/passwd"]
     assert bad.exit_code == 1
     assert bad.files["/work/a"] == b"a\n"
-    (missing,) = nbcontainer.map("busybox", ["true"], [""], files=["/nowhere/file"])
-    assert isinstance(missing, ValueUnavailable)
-    assert str(missing).startswith("the item left no file /nowhere/file")
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ("/nowhere/file", "the item left no file /nowhere/file; "),
+        ("/pipe", "cannot read /pipe: it is not a regular file; "),
+        ("/out/pipe", "cannot read /out/pipe: it is not a regular file; "),
+    ],
+)
+def test_a_file_that_cannot_be_read_loses_no_output(wanted: str, problem: str) -> None:
+    """The item ran: the error in its place has what it wrote. Of an item that failed, the outcome says more."""
+    script = "read code; mkfifo /pipe; [ ! -e /out ] || mkfifo /out/pipe; echo done; echo note >&2; exit $code"
+    found, failed = nbcontainer.map("busybox", ["sh", "-c", script], ["0\n", "2\n"], files=[wanted])
+    assert isinstance(found, ValueUnavailable)
+    assert str(found).startswith(problem)
+    assert (found.stdout, found.stderr) == (b"done\n", b"note\n")
+    assert isinstance(failed, Result)
+    assert failed.text == "done\n"
 
 
 @pytest.mark.usefixtures("default")
@@ -238,6 +255,35 @@ def test_a_function_that_fails_has_its_outcome() -> None:
     assert "needs an image with Python" in error.hint
 
 
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("way", ["sys.exit()", "sys.exit(0)", "os._exit(0)"])
+def test_a_function_that_ends_python_has_its_output(way: str) -> None:
+    """It returned nothing: the error says so, with what was written."""
+
+    def leave(_: Any) -> None:
+        print("printed", flush=True)
+        print("noted", file=sys.stderr, flush=True)
+        eval(way, {"os": os, "sys": sys})
+
+    (found,) = nbcontainer.map("host", leave, [0])
+    assert isinstance(found, ValueUnavailable)
+    assert str(found) == "the function ended Python (sys.exit) before it returned a value; return instead"
+    assert (found.stdout, found.stderr) == (b"printed\n", b"noted\n")
+    assert pickle.loads(pickle.dumps(found)).stdout == b"printed\n"
+
+
+@pytest.mark.usefixtures("default")
+def test_a_file_beside_the_value_of_a_function_is_an_error() -> None:
+    """A function that writes /out/value.* itself has two values."""
+
+    def write(_: Any) -> int:
+        Path("/out/value.txt").write_text("mine")
+        return 1
+
+    (found,) = nbcontainer.map("host", write, [0])
+    assert str(found) == "the function wrote a file /out/value.* beside the one of its value; let it write another name"
+
+
 BAD: list[tuple[list[Any], dict[str, Any], str]] = [
     ([["true"], ["x"]], {"workers": 0}, "invalid number of workers: 0"),
     ([["true"], ["x"]], {"workers": "many"}, "invalid number of workers: 'many'"),
@@ -245,6 +291,7 @@ BAD: list[tuple[list[Any], dict[str, Any], str]] = [
     ([["true"], ["x"]], {"timeout": 0}, "invalid timeout: 0"),
     ([["true"], ["x"]], {"timeout": float("nan")}, "invalid timeout: nan"),
     ([["true"], ["x"]], {"files": ["relative"]}, "the path 'relative' in files is not absolute"),
+    ([["true"], ["x"]], {"files": ["/out/a/../b"]}, "files: '/out/a/../b' is not a file in /out"),
     ([[], ["x"]], {}, "the command is empty"),
 ]
 

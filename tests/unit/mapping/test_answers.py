@@ -73,9 +73,11 @@ def test_an_error_is_read_like_a_result() -> None:
 
 @pytest.mark.parametrize(("suffix", "data"), [("json", b"{"), ("npy", b"\x93NUMPY"), ("txt", b"\xff")])
 def test_a_value_that_cannot_be_read_is_an_error(suffix: str, data: bytes) -> None:
-    """A file that its codec refuses is an error in the item's place."""
-    answer = answers.of_result(Result(container(), ENDED_WELL, b"", b""), {}, (suffix, data))
-    assert isinstance(answers.result_of(answer, 0, 1), ValueUnavailable)
+    """A file that its codec refuses is an error in the item's place, with the item's output."""
+    answer = answers.of_result(Result(container(), ENDED_WELL, b"out", b"err"), {}, (suffix, data))
+    found = answers.result_of(answer, 0, 1)
+    assert isinstance(found, ValueUnavailable)
+    assert (found.stdout, found.stderr) == (b"out", b"err")
 
 
 def test_a_pickle_is_bytes() -> None:

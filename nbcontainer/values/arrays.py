@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from nbcontainer.values.codec import MissingPackage
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class NpyCodec:
@@ -22,20 +19,26 @@ class NpyCodec:
         return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
     def write(self, value: Any, file: BinaryIO) -> None:
-        """Write the array. Raises `ValueError` for an array of objects."""
+        """Write the array. Raises `ValueError` for an array of objects, and for one with a mask."""
         import numpy as np
 
+        if isinstance(value, np.ma.MaskedArray):
+            raise ValueError("the mask of the array would be lost")
         np.lib.format.write_array(file, np.asanyarray(value), allow_pickle=False)
 
-    def read(self, file: BinaryIO) -> np.ndarray[Any, Any]:
-        """Return the array. Raises `ValueError`, also if the file is shorter than its header says."""
+    def read(self, file: BinaryIO) -> Any:
+        """Return the array; a scalar if it has no dimension, as `write` leaves one.
+
+        Raises `ValueError`, also if the file is shorter than its header says.
+        """
         try:
             import numpy as np
         except ImportError:
             raise MissingPackage("numpy", "arrow") from None
         try:
             _check_size(file)
-            return np.lib.format.read_array(file, allow_pickle=False)
+            found = np.lib.format.read_array(file, allow_pickle=False)
+            return found[()] if found.ndim == 0 else found
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # NumPy parses the header as a Python literal: it may raise anything

@@ -53,9 +53,13 @@ class JsonCodec:
         return value is None or isinstance(value, bool | int | float | list | tuple | dict)
 
     def write(self, value: Any, file: BinaryIO) -> None:
-        """Write the value. Raises `TypeError` or `ValueError` for what JSON cannot hold."""
+        """Write the value. Raises `TypeError` or `ValueError` for what JSON cannot hold.
+
+        JSON has only text as keys: numbers become text. Two keys that become the same text are refused.
+        """
         try:
             text = json.dumps(value, ensure_ascii=False)
+            _check_keys(value)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         file.write(text.encode())
@@ -66,3 +70,20 @@ class JsonCodec:
             return json.loads(file.read())
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
+
+
+def _check_keys(value: Any) -> None:
+    """Raise `ValueError` if two keys of one dictionary are the same text in JSON, as 1 and "1" are."""
+    if isinstance(value, dict):
+        found: dict[str, Any] = {}
+        for key in value:
+            text = key if isinstance(key, str) else json.dumps(key)
+            if text in found:
+                raise ValueError(f"the keys {found[text]!r} and {key!r} are the same in JSON")
+            found[text] = key
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for one in value:
+        if isinstance(one, dict | list | tuple):
+            _check_keys(one)

@@ -71,14 +71,39 @@ def test_not_a_number_comes_back() -> None:
 
 @pytest.mark.parametrize("kind", ["?", "i1", "u8", "f4", "f8", "c16", "U3", "S3", "M8[ns]"])
 def test_arrays_come_back(kind: str) -> None:
-    """With their type and their shape; a scalar as an array without a dimension."""
-    for value in (np.zeros((2, 0, 3), kind), np.ones((2, 3), "i8").astype(kind), np.zeros((), kind)):
+    """With their type and their shape."""
+    for value in (np.zeros((2, 0, 3), kind), np.ones((2, 3), "i8").astype(kind)):
         back = there_and_back(value)
         assert (back.dtype, back.shape) == (value.dtype, value.shape)
         assert np.array_equal(back, value)
 
 
 FRAME = pd.DataFrame({"n": [1, 2], "t": ["a", None], "f": [0.5, math.inf], "d": pd.to_datetime(["2026-01-01", None])})
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "u8", "f4", "f8", "c16", "M8[s]"])
+def test_scalars_come_back_as_scalars(kind: str) -> None:
+    """A number of NumPy is no array without dimensions when it comes back; such an array is a number then."""
+    value = np.ones(1, "i8").astype(kind)[0]
+    for back in (there_and_back(value), there_and_back(np.asarray(value))):
+        assert type(back) is type(value)
+        assert back == value
+
+
+def test_the_mask_of_an_array_is_not_lost() -> None:
+    """An array with a mask is refused: its file would have what the mask hides."""
+    with pytest.raises(ValueError, match="the mask of the array would be lost"):
+        there_and_back(np.ma.masked_array([1, 2], [False, True]))
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"), [({1: "a", "1": "b"}, "1 and '1'"), ([{"x": {"null": 1, None: 2}}], "'null' and None")]
+)
+def test_keys_that_are_the_same_in_json_are_refused(value: Any, keys: str) -> None:
+    """One of them would be lost. A number alone becomes text."""
+    with pytest.raises(ValueError, match=f"the keys {keys} are the same in JSON"):
+        there_and_back(value)
+    assert there_and_back({1: {2.5: True}}) == {"1": {"2.5": True}}
 
 
 def test_tables_come_back_as_frames_of_pandas() -> None:

@@ -457,7 +457,7 @@ class WorkerError(NbcontainerError):
     >>> pool.shutdown()
     >>> for found in map("busybox", ["cat"], ["input"], executor=pool):
     ...     print(found.message, found.index)
-    a worker cannot run the item: RuntimeError: cannot schedule new futures after shutdown 0
+    the executor is closed (RuntimeError: cannot schedule new futures after shutdown) 0
     """
 
     index: int = 0

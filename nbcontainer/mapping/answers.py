@@ -9,6 +9,7 @@ from nbcontainer import errors
 from nbcontainer.containers.container import unpickled
 from nbcontainer.containers.record import CellRecord, Record
 from nbcontainer.errors import NbcontainerError, ValueUnavailable, WorkerError
+from nbcontainer.mapping import executor_errors
 from nbcontainer.outcome import Outcome
 from nbcontainer.runs.public_container import Container
 from nbcontainer.runs.results import Result
@@ -49,15 +50,20 @@ def of_result(result: Result, files: Mapping[str, bytes], value: tuple[str, byte
     }
 
 
-def result_of(answer: Mapping[str, Any], index: int, attempts: int) -> Result | NbcontainerError:
+def result_of(answer: Any, index: int, attempts: int) -> Result | NbcontainerError:
     """Return the result or the error of item `index`. A value is read by its codec, which unpickles nothing."""
-    if "error" in answer:
-        return with_index(error_of(answer["error"]), index, attempts)
-    fields = answer["result"]
+    try:
+        found = error_of(answer["error"]) if "error" in answer else _result_of(answer["result"], index, attempts)
+    except (AttributeError, LookupError, TypeError, ValueError):  # it is from another version, or no answer
+        found = executor_errors.of_answer(answer)
+    return found if isinstance(found, Result) else with_index(found, index, attempts)
+
+
+def _result_of(fields: Mapping[str, Any], index: int, attempts: int) -> Result | NbcontainerError:
     try:
         value = None if fields["value"] is None else _read(*fields["value"])
     except ValueUnavailable as error:
-        return with_index(with_output(error, fields["stdout"], fields["stderr"]), index, attempts)
+        return with_output(error, fields["stdout"], fields["stderr"])
     outcome = Outcome.from_dict(fields["outcome"])
     record = Record(**{**fields["record"], "base": tuple(fields["record"]["base"])})
     cell = CellRecord("", fields["command"], record.created, outcome)
@@ -90,24 +96,3 @@ def _read(suffix: str, data: bytes) -> Any:
     from nbcontainer.values.received import decoded
 
     return decoded(io.BytesIO(data), f"value.{suffix}")
-
-
-def unexpected(error: BaseException) -> NbcontainerError:
-    """Return the error for what an executor raised in place of an answer."""
-    import concurrent.futures
-
-    name = type(error).__name__
-    lost = isinstance(error, concurrent.futures.CancelledError | concurrent.futures.BrokenExecutor | ConnectionError)
-    if lost or name in _LOST:
-        detail = str(error).partition("\n")[0]
-        problem = f"the worker of this item has ended, or is out of reach ({name}{': ' + detail if detail else ''})"
-        return errors.WorkerLost(problem, hint="run the item again, or use `retries`")
-    if isinstance(error, NbcontainerError):
-        return error
-    detail = str(error).partition("\n")[0]
-    problem = f"a worker cannot run the item: {name}: {detail}"
-    return WorkerError(problem, hint="check the workers with `nbcontainer.doctor(executor)`")
-
-
-_LOST = frozenset({"KilledWorker", "FutureCancelledError", "CommClosedError", "TerminatedWorkerError", "TimeoutError"})
-"""Classes of dask.distributed and loky for a worker that died: they are not imported for this."""

@@ -9,8 +9,10 @@ from typing import Any
 from nbcontainer.commands.doctor.examination import examine
 from nbcontainer.commands.doctor.report import LIMITED, MISSING, OK
 from nbcontainer.containers.engine import default_engine
-from nbcontainer.errors import StoreError
-from nbcontainer.mapping.submitting import check_executor, is_dask
+from nbcontainer.errors import NbcontainerError, StoreError, WorkerLost
+from nbcontainer.mapping import executor_errors
+from nbcontainer.mapping.executor_errors import CONNECT, DASK_LOST
+from nbcontainer.mapping.submitting import check_executor, is_closed, is_dask
 from nbcontainer.mapping.worker import describe
 from nbcontainer.rendering.fields import Sign, State
 from nbcontainer.rendering.table import Table
@@ -65,28 +67,52 @@ def _of_workers(executor: Any) -> dict[str, Any]:
     if is_dask(executor):
         return _of_dask(executor._client)
     count = getattr(executor, "_max_workers", None) or 1
-    futures = [executor.submit(examine_worker) for _ in range(2 * count)]
+    try:
+        futures = [executor.submit(examine_worker) for _ in range(2 * count)]
+    except Exception as error:  # what an executor raises that is closed or broken
+        return {"executor": _problem(executor_errors.of_submit(error))}
     found: dict[str, Any] = {}
     for future in futures:
-        try:
-            facts = future.result(_PATIENCE)
-        except Exception as error:  # whatever an executor raises for a worker that died, or lacks this package
-            facts = _unusable(error)
+        facts = _facts(future)
         found[f"{facts.get('host', '?')}:{facts.get('pid', '?')}"] = facts
     return found
 
 
+def _facts(future: Any) -> dict[str, Any]:
+    """Return what a worker reported, or what is wrong with it."""
+    try:
+        facts = future.result(_PATIENCE)
+    except concurrent.futures.BrokenExecutor as error:
+        return _problem(executor_errors.of_submit(error))
+    except Exception as error:  # whatever an executor raises for a worker that died, or lacks this package
+        return _unusable(error)
+    return facts if isinstance(facts, dict) and "checks" in facts else _problem(executor_errors.of_answer(facts))
+
+
 def _of_dask(client: Any) -> dict[str, Any]:
-    answers = client.run(examine_worker, on_error="return")
+    try:
+        answers = client.run(examine_worker, on_error="return")
+    except Exception as error:  # those of Tornado and of sockets, or any other one if the client is closed
+        detail = DASK_LOST if is_closed(client) else f"{type(error).__name__}: {error}".partition("\n")[0]
+        return {"client": _problem(WorkerLost(detail, hint=CONNECT))}
     return {
         worker: _unusable(answer) if isinstance(answer, BaseException) else answer for worker, answer in answers.items()
     }
 
 
+def _problem(error: NbcontainerError) -> dict[str, Any]:
+    return {"ok": False, "checks": [_missing(error.message, error.hint)]}
+
+
 def _unusable(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, TimeoutError):
+        return {"ok": False, "checks": [_missing(f"no answer in {_PATIENCE:.0f} s", "try again when it is not busy")]}
     found = f"{type(error).__name__}: {error}".partition("\n")[0]
-    advice = "install nbcontainer on the worker, in the same version"
-    return {"ok": False, "checks": [{"name": "worker", "state": MISSING, "found": found, "advice": advice}]}
+    return {"ok": False, "checks": [_missing(found, "install nbcontainer on the worker, in the same version")]}
+
+
+def _missing(found: str, advice: str) -> dict[str, str]:
+    return {"name": "worker", "state": MISSING, "found": found, "advice": advice}
 
 
 def _checks(worker: str, facts: dict[str, Any], ours: dict[str, Any]) -> list[WorkerCheck]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbcontainer.errors import NbcontainerError
-from nbcontainer.mapping import answers
+from nbcontainer.mapping import executor_errors
 from nbcontainer.mapping.submitting import Submitter
 from nbcontainer.runs.results import Result
 
@@ -68,11 +68,14 @@ class Items:
                 return
             self.on_way[item.index] = item
         try:
-            item.future = future = self._submitter.submit(item.task, blobs)
+            future: Any = self._submitter.submit(item.task, blobs)
+            if not hasattr(future, "add_done_callback"):
+                raise TypeError(f"it returned a value of type '{type(future).__name__}', and not a future")
+            item.future = future
             future.add_done_callback(functools.partial(self._put, item))
         except Exception as error:  # what an executor raises that is closed, or whose workers are dead
             item.left = 0
-            self._note(item, answers.unexpected(error))
+            self._note(item, executor_errors.of_submit(error))
         else:
             if self._closed:  # meanwhile, by another thread
                 future.cancel()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nbcontainer.errors import NbcontainerError, WorkerLost
-from nbcontainer.mapping import answers
+from nbcontainer.mapping import answers, executor_errors
 from nbcontainer.mapping.feeding import Feed
 from nbcontainer.mapping.items import Answer, Item, Items
 from nbcontainer.mapping.progress_report import Report
@@ -111,14 +111,15 @@ class Mapped(Iterator[Answer]):
     def _settle(self) -> None:
         for item, answer in self._items.ended():
             if isinstance(answer, BaseException):
-                self._consider(item, answers.with_index(answers.unexpected(answer), item.index, self._starts(item)))
-            elif "missing" in answer:
+                error = executor_errors.of_future(answer)
+                self._consider(item, answers.with_index(error, item.index, self._starts(item)))
+            elif isinstance(answer, dict) and "missing" in answer:
                 self._send_blobs(item, answer["missing"])
             else:
                 self._consider(item, answers.result_of(answer, item.index, self._starts(item)))
         if self._items.on_way and (lost := self._submitter.lost):
             for item in list(self._items.on_way.values()):
-                error = WorkerLost(lost, hint="connect again, and run the item again")
+                error = WorkerLost(lost, hint=executor_errors.CONNECT)
                 self._items.answer(item.index, answers.with_index(error, item.index, self._starts(item)))
 
     def _starts(self, item: Item) -> int:

@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbcontainer.errors import WorkerLost
 from nbcontainer.mapping.dask_worker import topic
+from nbcontainer.mapping.executor_errors import CONNECT, DASK_LOST
 from nbcontainer.mapping.lifeline import Lifeline, Runs
 from nbcontainer.mapping.pressure import Machine
 from nbcontainer.mapping.worker import perform
@@ -151,16 +153,18 @@ class DaskSubmitter(ProcessSubmitter):
 
     def __init__(self, executor: Any, workers: int | None) -> None:
         self._client = executor._client
-        super().__init__(executor, workers or 4 * sum(self._client.nthreads().values()) or _UNKNOWN)
+        threads = 0 if self.lost else sum(self._client.nthreads().values())
+        super().__init__(executor, workers or 4 * threads or _UNKNOWN)
         self._scattered: dict[str, Any] = {}
         self._notes: Counter[int] = Counter()
         self._lock = threading.Lock()
-        self._client.subscribe_topic(topic(self.lifeline), self._note)
+        if not self.lost:
+            self._client.subscribe_topic(topic(self.lifeline), self._note)
 
     @property
     def lost(self) -> str:
         """See `Submitter`: Dask leaves the futures of a client waiting that has given up the connection."""
-        return "the connection to the scheduler of Dask is lost" if self._client.status == "closed" else ""
+        return DASK_LOST if is_closed(self._client) else ""
 
     def _note(self, event: tuple[float, Mapping[str, Any]]) -> None:
         with self._lock:
@@ -168,6 +172,8 @@ class DaskSubmitter(ProcessSubmitter):
 
     def submit(self, task: Mapping[str, Any], blobs: Mapping[str, bytes] | None) -> Future:
         """See `Submitter`."""
+        if self.lost:
+            raise WorkerLost(self.lost, hint=CONNECT)
         return super().submit(task, None if blobs is None else self._scatter(blobs))
 
     def _scatter(self, blobs: Mapping[str, bytes]) -> dict[str, Any]:
@@ -210,6 +216,11 @@ def submitter(executor: concurrent.futures.Executor | None, workers: int | None)
 def is_dask(executor: object) -> bool:
     """Return whether this is an executor of dask.distributed, which is not imported for that."""
     return type(executor).__module__.partition(".")[0] == "distributed" and hasattr(executor, "_client")
+
+
+def is_closed(client: Any) -> bool:
+    """Return whether a client of dask.distributed is closed: by its user, or since it gave up the connection."""
+    return client.status in ("closing", "closed")
 
 
 def _workers_of(executor: object) -> int:

@@ -421,16 +421,45 @@ def test_a_worker_that_is_killed_loses_only_its_items() -> None:
     assert all(isinstance(one, WorkerLost) or (isinstance(one, Result) and one.ok) for one in answers)
     assert isinstance(answers[0], WorkerLost)
     assert "ended, or is out of reach (BrokenProcessPool" in str(answers[0])
+    assert str(answers[0]).endswith("; make a new executor: this one takes no more items")
     assert all_dead(fds)
 
 
 @pytest.mark.usefixtures("default")
-def test_a_closed_executor_answers_for_each_item() -> None:
-    """An executor that takes no more tasks gives a `WorkerError` for each item."""
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    pool.shutdown()
-    answers = list(nbcontainer.map("busybox", ["true"], ["x"] * 3, executor=pool))
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_closed_executor_answers_for_each_item(kind: str) -> None:
+    """An executor that takes no more tasks gives a `WorkerError` for each item; `doctor` reports the same."""
+    with executors(kind) as pool:
+        assert pool is not None
+        pool.shutdown()
+        answers = list(nbcontainer.map("busybox", ["true"], ["x"] * 3, executor=pool, retries=2))
+        table = nbcontainer.doctor(pool)
     assert [type(one) for one in answers] == [WorkerError] * 3
+    assert str(answers[0]).startswith("the executor is closed (RuntimeError: ")
+    assert str(answers[0]).endswith("; make a new executor: this one takes no more items")
+    assert not table.ok
+    assert table.items[0].advice == "make a new executor: this one takes no more items"
+
+
+class Strange(concurrent.futures.Executor):
+    """Its futures hold something, and its `submit` returns something, that is not what was asked for."""
+
+    def __init__(self, returned: Any) -> None:
+        self.returned = returned
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        return self.returned
+
+
+@pytest.mark.usefixtures("default")
+def test_an_executor_that_returns_other_things_answers_for_each_item() -> None:
+    """A value that is not an answer, and one that is not a future, are an error of each item."""
+    future: concurrent.futures.Future[int] = concurrent.futures.Future()
+    future.set_result(5)
+    for returned, text in ((future, "a value of type 'int' in place of"), (None, "'NoneType', and not a future")):
+        found = list(nbcontainer.map("busybox", ["true"], ["x"] * 2, executor=Strange(returned)))
+        assert [type(one) for one in found] == [WorkerError] * 2
+        assert text in str(found[0])
 
 
 NOTEBOOK = """

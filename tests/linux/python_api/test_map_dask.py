@@ -15,6 +15,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer import Result, WorkerLost
+from nbcontainer.mapping import executor_errors
 from tests.running import all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
@@ -176,6 +177,23 @@ def test_doctor_checks_every_worker(executor: Any) -> None:
     report = nbcontainer.doctor(executor)
     assert len({check.worker for check in report}) == 2
     assert report.ok
+
+
+@pytest.mark.usefixtures("default")
+def test_a_closed_client_answers_for_each_item(shared: tuple[Any, Any]) -> None:
+    """Each item has an error with what to do, and so has `doctor`; so it is if only the executor is closed."""
+    with distributed.Client(shared[0].scheduler_address) as client:
+        executor = client.get_executor()
+        executor.shutdown()
+        (found,) = nbcontainer.map("busybox", ["true"], ["x"], executor=executor)
+        assert str(found).startswith("the executor is closed (")
+        executor = client.get_executor()
+    lost, advice = executor_errors.DASK_LOST, executor_errors.CONNECT
+    answers = list(nbcontainer.map("busybox", ["true"], ["x"] * 2, executor=executor))
+    assert [str(one) for one in answers if isinstance(one, WorkerLost)] == [f"{lost}; {advice}"] * 2
+    table = nbcontainer.doctor(executor)
+    assert not table.ok
+    assert [(one.found, one.advice) for one in table] == [(lost, advice)]
 
 
 @pytest.mark.slow

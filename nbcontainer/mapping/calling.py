@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence, Sized
-from typing import Any
+from typing import Any, ParamSpec
 
 from nbcontainer.commands.options.run_option import strings
+from nbcontainer.commands.options.table import RunKeywords
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.errors import UsageError
 from nbcontainer.mapping import portable_image, progress_report
@@ -20,7 +22,28 @@ from nbcontainer.runs.calls import image_word
 from nbcontainer.sandbox.steps.values import OUTPUT
 from nbcontainer.values.exchange import path_in_output
 
+P = ParamSpec("P")
 
+_LONGEST = 10**9
+"""Seconds of a time limit, at most, as for `--timeout`."""
+
+
+def _explaining(function: Callable[P, Mapped]) -> Callable[P, Mapped]:
+    """Return a function whose error for an option that only `run` has says what to do in place of it."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> Mapped:
+        own = inspect.signature(function).parameters
+        for name in options:
+            if name not in own and name in RunKeywords.__annotations__:
+                advice = "commit an image with what the items need, or call run() in a pool of threads (docs/map.md)"
+                raise TypeError(f"map() has no option '{name}', which run() has: {advice}")
+        return function(*args, **options)
+
+    return called
+
+
+@_explaining
 def map(  # noqa: A001 - as in concurrent.futures
     image: str | Image,
     command: Sequence[str] | Callable[[Any], Any],
@@ -89,17 +112,27 @@ def map(  # noqa: A001 - as in concurrent.futures
 
 
 def _check_inputs(inputs: object) -> None:
-    if isinstance(inputs, str | bytes):
-        raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{inputs!r}]")
+    if isinstance(inputs, str | bytes | bytearray | memoryview):
+        shown = repr(inputs) if len(inputs) < 40 and not isinstance(inputs, memoryview) else "..."
+        raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{shown}]")
 
 
 def _check_numbers(workers: int | None, timeout: float | None, retries: int) -> None:
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
+    if workers is not None and (not _is(workers, int) or workers < 1):
         raise UsageError(f"invalid number of workers: {workers!r}", hint="write a number greater than 0")
-    if not isinstance(retries, int) or retries < 0:
+    if not _is(retries, int) or retries < 0:
         raise UsageError(f"invalid number of retries: {retries!r}", hint="write 0 or a greater number")
-    if timeout is not None and (not isinstance(timeout, int | float) or not 0 < timeout < math.inf):
+    if timeout is None:
+        return
+    if not _is(timeout, int, float) or not 0 < timeout < math.inf:
         raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds greater than 0")
+    if timeout > _LONGEST:
+        raise UsageError(f"invalid timeout: more than {_LONGEST} seconds", hint="write less, or leave it out")
+
+
+def _is(value: object, *kinds: type) -> bool:
+    """Return whether a value is of these kinds. Python's booleans are integers, but not numbers of anything here."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _absolute(path: str) -> str:

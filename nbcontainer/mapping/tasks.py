@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _CLOUDPICKLE = "install cloudpickle: `pip install 'nbcontainer[map]'`"
 
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The version of this Python: only the same one reads the code of a pickled function."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -37,7 +40,7 @@ class Work:
         task = {**vars(self), "image": dict(self.image), "index": index}
         if self.function is None:
             return task | {"input": _standard_input(value)}
-        return task | {"argument": pickled(value, f"input {index}")}
+        return task | {"argument": pickled(value, f"input {index}"), "python": PYTHON}
 
 
 def _standard_input(value: Any) -> bytes:
@@ -95,10 +98,13 @@ def packed_cloudpickle() -> bytes:
     return packed.getvalue()
 
 
-def function_command(image: str) -> list[str]:
-    """Return the command line that runs `program` in an image. The image `host` has the worker's own Python."""
+def function_command(image: str, version: str) -> list[str]:
+    """Return the command line that runs `program` in an image. The image `host` has the worker's own Python.
+
+    `version` is that of the notebook's Python, which pickled the function.
+    """
     python = sys.executable if image == "host" else "python3"
-    return [python, "/in/program.txt", "%d.%d" % sys.version_info[:2]]  # noqa: UP031
+    return [python, "/in/program.txt", version]
 
 
 def command_of(command: Sequence[str] | Callable[[Any], Any]) -> tuple[tuple[str, ...], bytes | None]:

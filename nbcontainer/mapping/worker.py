@@ -112,7 +112,7 @@ class _Item:
         if task["function"] is None:
             data, command = Data(task["input"], output=self._wants_output), list(task["command"])
         else:
-            data, command = Data(None, function_inputs(task), output=True), function_command(word)
+            data, command = Data(None, function_inputs(task), output=True), function_command(word, task["python"])
         request = request_in(word, command, None, data, options, variables=False)
         if task["function"] is not None:  # the image's entrypoint is for its own program
             process = replace(request.options.process, entrypoint="")
@@ -216,7 +216,8 @@ def _ended() -> NbcontainerError:
 
 def _without_python(error: NbcontainerError | OSError, task: Mapping[str, Any]) -> NbcontainerError | OSError:
     if task["function"] is not None and isinstance(error, SetupFailed) and error.step == "Execute":
-        error.hint = "a function needs an image with Python: use python:3.12-slim, say, or a command"
+        version = task["python"]
+        error.hint = f"a function needs an image with Python {version}: use python:{version}-slim, say, or a command"
     return error
 
 

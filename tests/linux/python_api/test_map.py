@@ -252,7 +252,10 @@ def test_a_function_that_fails_has_its_outcome() -> None:
     assert one.outcome.signal == signal.SIGKILL
     (error,) = nbcontainer.map("busybox", lambda value: value, [0])
     assert isinstance(error, SetupFailed)
-    assert "needs an image with Python" in error.hint
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert (
+        error.hint == f"a function needs an image with Python {version}: use python:{version}-slim, say, or a command"
+    )
 
 
 @pytest.mark.usefixtures("default")
@@ -287,6 +290,15 @@ def test_a_file_beside_the_value_of_a_function_is_an_error() -> None:
 BAD: list[tuple[list[Any], dict[str, Any], str]] = [
     ([["true"], ["x"]], {"workers": 0}, "invalid number of workers: 0"),
     ([["true"], ["x"]], {"workers": "many"}, "invalid number of workers: 'many'"),
+    ([["true"], ["x"]], {"workers": True}, "invalid number of workers: True"),
+    ([["true"], ["x"]], {"retries": True}, "invalid number of retries: True"),
+    ([["true"], ["x"]], {"timeout": True}, "invalid timeout: True"),
+    (
+        [["true"], ["x"]],
+        {"timeout": 1.5e9},
+        "invalid timeout: more than 1000000000 seconds; write less, or leave it out",
+    ),
+    ([["true"], ["x"]], {"timeout": 10**400}, "invalid timeout: more than 1000000000 seconds"),
     ([["true"], ["x"]], {"retries": -1}, "invalid number of retries: -1"),
     ([["true"], ["x"]], {"timeout": 0}, "invalid timeout: 0"),
     ([["true"], ["x"]], {"timeout": float("nan")}, "invalid timeout: nan"),
@@ -305,11 +317,23 @@ def test_bad_arguments_are_refused_at_once(arguments: list[Any], options: dict[s
 
 
 @pytest.mark.usefixtures("default")
-@pytest.mark.parametrize("inputs", ["abc", b"abc"])
+@pytest.mark.parametrize("inputs", ["abc", b"abc", bytearray(b"abc"), memoryview(b"abc"), "a" * 1000])
 def test_one_string_is_refused_as_inputs(inputs: Any) -> None:
     """Its letters are hardly what was meant."""
-    with pytest.raises(TypeError, match=r"inputs must be an iterable, not one (str|bytes): write inputs="):
+    kind = type(inputs).__name__
+    with pytest.raises(TypeError, match=rf"inputs must be an iterable, not one {kind}: write inputs=\[.{{1,40}}\]$"):
         nbcontainer.map("busybox", ["cat"], inputs)
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("option", ["env", "volumes", "network", "memory"])
+def test_an_option_of_run_is_refused_with_what_to_do(option: str) -> None:
+    """`map` has few options of `run`; others are unknown to both."""
+    call: Any = nbcontainer.map
+    with pytest.raises(TypeError, match=rf"map\(\) has no option '{option}', which run\(\) has: commit an image with"):
+        call("busybox", ["true"], [""], **{option: "x"})
+    with pytest.raises(TypeError, match=r"map\(\) got an unexpected keyword argument 'strange'"):
+        call("busybox", ["true"], [""], strange=1)
 
 
 @pytest.mark.usefixtures("default")

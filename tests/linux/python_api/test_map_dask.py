@@ -16,7 +16,7 @@ import pytest
 import nbcontainer
 from nbcontainer import Result, WorkerLost
 from nbcontainer.mapping import executor_errors
-from tests.running import all_dead, appear, marker, pidfds, processes_with
+from tests.running import all_dead, appear, descendants, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +81,13 @@ def executor(shared: tuple[Any, Any]) -> Iterator[Any]:
 
 
 def killed_while(client: Any, mark: str) -> threading.Thread:
-    """Kills one worker with SIGKILL when the processes with `mark` run."""
+    """Kills a worker with SIGKILL when a process with `mark` runs on it."""
+    workers = list(client.run(os.getpid).values())
 
     def kill() -> None:
-        appear(mark, 1)
-        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        found = set(appear(mark, 1))
+        victim = next(pid for pid in workers if found & descendants(pid))
+        os.kill(victim, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()

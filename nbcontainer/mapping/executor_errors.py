@@ -33,8 +33,10 @@ def of_future(error: BaseException) -> NbcontainerError:
 
 def of_submit(error: BaseException) -> NbcontainerError:
     """Return the error for what `submit` of an executor raised: the item was not sent."""
-    if isinstance(error, NbcontainerError | concurrent.futures.BrokenExecutor):
-        return of_future(error)
+    if isinstance(error, NbcontainerError):
+        return error
+    if isinstance(error, concurrent.futures.BrokenExecutor):
+        return WorkerLost(f"the executor is broken ({_described(error)})", hint=NEW_EXECUTOR)
     if isinstance(error, RuntimeError) and "shutdown" in str(error):
         return WorkerError(f"the executor is closed ({_described(error)})", hint=NEW_EXECUTOR)
     hint = "check that `submit` of the executor works, or make a new one"

@@ -38,7 +38,7 @@ def test_what_a_future_raises_is_one_line() -> None:
         ),
         (
             BrokenProcessPool("it broke"),
-            "the worker of this item has ended, or is out of reach (BrokenProcessPool",
+            "the executor is broken (BrokenProcessPool: it broke)",
             NEW,
         ),
         (

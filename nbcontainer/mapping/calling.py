@@ -19,7 +19,7 @@ from nbcontainer.mapping.submitting import check_executor, submitter
 from nbcontainer.mapping.tasks import Work, command_of
 from nbcontainer.oci.documents import Image
 from nbcontainer.runs.calls import image_word
-from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import OUTPUT
 from nbcontainer.values.exchange import path_in_output
 
 P = ParamSpec("P")

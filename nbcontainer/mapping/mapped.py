@@ -9,7 +9,7 @@ from typing import Any
 
 from nbcontainer.errors import NbcontainerError, WorkerLost
 from nbcontainer.mapping import answers, executor_errors
-from nbcontainer.mapping.feeding import Feed
+from nbcontainer.mapping.input_reader import InputReader
 from nbcontainer.mapping.items import Answer, Item, Items
 from nbcontainer.mapping.progress_report import Report
 from nbcontainer.mapping.submitting import Submitter
@@ -50,8 +50,8 @@ class Mapped(Iterator[Answer]):
         self._items = Items(submitter)
         self._closed = False
         try:
-            self._feed = Feed(inputs, task, self._items, retries)
-            self._feed.start()
+            self._reader = InputReader(inputs, task, self._items, retries)
+            self._reader.start()
         except BaseException:
             self.close()
             raise
@@ -74,7 +74,7 @@ class Mapped(Iterator[Answer]):
         while not self._closed:
             self._settle()
             self._fill()
-            ended = self._feed.ended  # before the look at the answers: those of all that was read are among them
+            ended = self._reader.ended  # before the look at the answers: those of all that was read are among them
             self._settle()
             if (answer := self._ready()) is not None:
                 return answer
@@ -83,13 +83,13 @@ class Mapped(Iterator[Answer]):
             self._items.wait(_TURN)
             self._report.show(len(self._items.on_way), self._submitter.waits_for)
         if not self._closed:
-            self._feed.check()
+            self._reader.check()
         raise StopIteration
 
     def _fill(self) -> None:
         """Send inputs that are in memory: as many as there is room for, but only one if an answer is due."""
-        while self._feed.may_step:
-            self._feed.step()
+        while self._reader.may_step:
+            self._reader.step()
             self._settle()
             if self._items.is_due(self._wanted):
                 break

@@ -22,7 +22,7 @@ from nbcontainer.mapping.portable_image import BlobsMissing, WorkerImages
 from nbcontainer.mapping.pressure import Gate
 from nbcontainer.mapping.tasks import function_command, function_inputs
 from nbcontainer.runs.calls import Call, Cancelled, Data, request_in
-from nbcontainer.sandbox.steps.values import OUTPUT
+from nbcontainer.sandbox.steps.exchange.values import OUTPUT
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from nbcontainer.mapping import answers
 from nbcontainer.mapping.items import Item, Items
 
 
-class Feed:
+class InputReader:
     """Reads inputs, makes a task of each and sends it while there is room.
 
     A generator may wait for the next input as long as it likes, and even for an answer to an earlier one. So it is

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import keyword
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.errors import CellFailed, UsageError
-from nbcontainer.outcome import Reason
+from nbcontainer.outcome import Reason, from_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.container import Container
@@ -74,6 +76,18 @@ def failure(outcome: Outcome, line: str = "") -> CellFailed:
     """Return the error of a run that failed: one line. `line` is the script's line that the shell reported."""
     text = f"{outcome.describe()} at {line}" if line else outcome.describe()
     return CellFailed(text, outcome=outcome, hint=_HINTS.get(outcome.reason, ""))
+
+
+@contextlib.contextmanager
+def interrupts_as_errors() -> Iterator[None]:
+    """Raise `CellFailed`, an error in one line that also stops Run All, for an interrupt inside the block."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        outcome = from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)
+        if isinstance(error, WaitInterrupted):
+            raise CellFailed(error.message, outcome=outcome, hint=error.hint) from None
+        raise failure(outcome) from None
 
 
 class Captured:

@@ -12,8 +12,6 @@ from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.output import TextSink
 from nbcontainer.containers.active import notebook_name
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.cell_outputs import failure
-from nbcontainer.outcome import Reason, from_status
 from nbcontainer.rendering import page
 from nbcontainer.rendering.text import visible
 from nbcontainer.store.ended_jobs import EndedJobs, note, take
@@ -128,12 +126,10 @@ def _show(job: Job, shell: Any) -> None:
 
 
 def show_output(output: LogOutput) -> None:
-    """Show the output of a job as it comes, until the job ends or the cell is interrupted."""
+    """Show the output of a job as it comes, until the job ends or the cell is interrupted: the job continues."""
     sinks = [TextSink(stream) for stream in (sys.stdout, sys.stderr)]
     try:
         output.write(sinks[0], sinks[1], terminal=True)
-    except KeyboardInterrupt:  # the job continues, and Run All does not
-        raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
     finally:
         for sink in sinks:
             sink.finish()
@@ -145,10 +141,7 @@ def show_live(view: LiveTable) -> None:
 
     table = view.table
     handle: Any = display(table, display_id=True)  # type: ignore[no-untyped-call]
-    try:
-        while len(table):
-            time.sleep(_REFRESH)
-            table = view.again()
-            handle.update(table)
-    except KeyboardInterrupt:
-        raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
+    while len(table):
+        time.sleep(_REFRESH)
+        table = view.again()
+        handle.update(table)

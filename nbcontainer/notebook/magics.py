@@ -35,7 +35,7 @@ from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
 from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, arguments
 from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
-from nbcontainer.notebook.cell_outputs import Captured, Watch, failure
+from nbcontainer.notebook.cell_outputs import Captured, Watch, failure, interrupts_as_errors
 from nbcontainer.notebook.defaults import USE
 from nbcontainer.notebook.display.boxes import hint_box, show
 from nbcontainer.notebook.display.progress_bar import listener
@@ -45,7 +45,7 @@ from nbcontainer.notebook.live_cells import EXEC
 from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.oci.reference import host_path
-from nbcontainer.outcome import Reason, from_status
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.store.errors import store_error
 
@@ -147,6 +147,10 @@ class ContainerMagics(Magics):
     @line_cell_magic
     def container(self, line: str, cell: str | None = None) -> Any:
         """Run the cell in a container, or a verb. `%%container?` shows `HELP_TEXT` instead of this."""
+        with interrupts_as_errors():
+            return self._container(line, cell)
+
+    def _container(self, line: str, cell: str | None) -> Any:
         if cell is not None:
             return self._do_cell(CELL, self._lines.of(line, self._fill), "", unix_lines(cell))
         words = arguments(line)
@@ -169,19 +173,24 @@ class ContainerMagics(Magics):
     @line_magic
     def commit(self, line: str) -> Any:
         """Make an image of a container's changes. `%commit?` shows the verb's help text instead of this."""
-        return self._do("commit", split_for_expansion(line), "%")
+        return self._do_alone("commit", line)
 
     @no_var_expand
     @line_magic
     def undo(self, line: str) -> Any:
         """Go back to before the last cell that changed something. `%undo?` shows the verb's help text instead."""
-        return self._do("undo", split_for_expansion(line), "%")
+        return self._do_alone("undo", line)
 
     @no_var_expand
     @line_magic
     def redo(self, line: str) -> Any:
         """Go forward to what was undone. `%redo?` shows the verb's help text instead of this."""
-        return self._do("redo", split_for_expansion(line), "%")
+        return self._do_alone("redo", line)
+
+    def _do_alone(self, name: str, line: str) -> Any:
+        """Run a verb that is a magic of its own."""
+        with interrupts_as_errors():
+            return self._do(name, split_for_expansion(line), "%")
 
     def _do(self, name: str, words: Sequence[str], prefix: str) -> Any:
         verb = containers.VERBS[name]
@@ -316,8 +325,6 @@ class ContainerMagics(Magics):
         streams.on_follow = watch = Watch()
         try:
             container, outcome = (self._run_live if live else self._run_once)(engine, words, request, streams)
-        except KeyboardInterrupt:  # before the container ran, or when it was being put away
-            raise failure(from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)) from None
         except SetupFailed as error:
             self._hint(words, CellFacts(request, failed=error.step == "Execute"))
             raise

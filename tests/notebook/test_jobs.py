@@ -8,18 +8,22 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.jobs.job import Job
+from nbcontainer.containers.jobs.log_reader import LogReader
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.notebook.conftest import Notebook
+
+    Interrupted = Callable[[type, str], None]
 
 JOB = "%%container busybox --bg --name db\n"
 
@@ -105,16 +109,71 @@ def test_logs_follow_until_the_end(db: Notebook, tmp_path: Path) -> None:
     assert (ran.stdout, ran.stderr, ran.error) == ("one\ntwo\n", "bad\n", None)
 
 
-def test_an_interrupt_ends_the_following_and_not_the_job(db: Notebook) -> None:
-    """Ctrl-C ends `logs -f` and `wait`; the job continues."""
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+    """Has a method interrupt this process when it is called, as the stop button does while it waits."""
+
+    def arrange(owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        def interrupt(*arguments: Any, **options: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return method(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, interrupt)
+
+    return arrange
+
+
+CONTINUES = "job 'db' continues; end it with `%container stop db`"
+
+
+def test_an_interrupt_ends_the_following_and_not_the_job(db: Notebook, interrupted: Interrupted) -> None:
+    """Ctrl-C ends `logs -f` and `wait` with one line; the job continues."""
     mark = marker()
     db.good(JOB + f"echo up; sleep {mark}")
     appear(mark, 1)
-    for verb in ("logs -f", "wait"):
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-        ran = db.run(f"%container {verb} db")
-        assert ran.error is not None, verb
-        assert processes_with(mark), verb
+    interrupted(LogReader, "records")
+    assert db.fails("%container logs -f db") == "CellFailed: interrupted"
+    interrupted(Job, "join")
+    assert db.fails("%container wait db") == f"CellFailed: interrupted while waiting for the end: {CONTINUES}"
+    assert processes_with(mark)
+
+
+@pytest.mark.parametrize(
+    ("word", "what", "cell"),
+    [
+        ("never", "'never'", "%container run --bg --name db --wait-for never busybox sleep {}"),
+        ("1", "port 1", "%%container busybox --bg --name db --wait-for 1\nsleep {}"),
+    ],
+)
+def test_an_interrupt_ends_the_wait_for_a_job_and_not_the_job(
+    db: Notebook, interrupted: Interrupted, word: str, what: str, cell: str
+) -> None:
+    """The error says in one line that the job continues; it is listed, and the last container."""
+    mark = marker()
+    interrupted(*((Job, "join") if word == "1" else (LogReader, "follow")))
+    assert db.fails(cell.format(mark)) == f"CellFailed: interrupted while waiting for {what}: {CONTINUES}"
+    appear(mark, 1)
+    assert [(row.name, row.state) for row in db.run("table = %container jobs\ntable").value] == [("db", "running")]
+    assert default_engine().last is not None
+    assert default_engine().last.name == "db"
+
+
+def test_an_interrupt_before_a_job_runs_leaves_nothing(db: Notebook, interrupted: Interrupted) -> None:
+    """It is one line; no job and no container is left."""
+    interrupted(Job, "begin")
+    assert db.fails("%container run --bg --name db busybox sleep 1000") == "CellFailed: interrupted"
+    assert [*db.run("table = %container jobs\ntable").value] == []
+    assert db.fails("%container inspect db").startswith("ContainerNotFound: no such container or image: 'db'")
+
+
+@pytest.mark.parametrize("line", ["%container stop -t 60 db", "%container restart -t 60 db", "%container rm -f db"])
+def test_an_interrupted_verb_is_one_line(db: Notebook, interrupted: Interrupted, line: str) -> None:
+    """Whatever a verb waits for, its interrupt shows nothing of the program's internals."""
+    db.good(JOB + "trap '' TERM; while :; do sleep 0.02; done")
+    interrupted(Job, "join")
+    assert db.fails(line) == "CellFailed: interrupted"
 
 
 def test_a_job_that_cannot_start_is_the_cells_error(db: Notebook) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.jobs.interruption import waiting
 from nbcontainer.containers.jobs.job import LOG, Job
 from nbcontainer.containers.jobs.log_reader import JobEnd, LogReader
 from nbcontainer.containers.record import check_name
@@ -123,10 +124,14 @@ def runs(engine: Engine, name: str) -> Callable[[], bool]:
 def wait(engine: Engine, name: str, timeout: float | None = None, began: float | None = None) -> JobEnd:
     """Wait until the job in a container has ended, in any process, and return how; at once if it has ended.
 
-    Raises `ContainerError` after `timeout` seconds, or if no job has run in the container. The seconds count from
-    `began` on (time.monotonic), if the wait is one of several.
+    Raises `ContainerError` after `timeout` seconds, or if no job has run in the container, and `WaitInterrupted`. The
+    seconds count from `began` on (time.monotonic), if the wait is one of several.
     """
-    began = time.monotonic() if began is None else began
+    with waiting("the end", name):
+        return _wait(engine, name, timeout, time.monotonic() if began is None else began)
+
+
+def _wait(engine: Engine, name: str, timeout: float | None, began: float) -> JobEnd:
     deadline = None if timeout is None else began + timeout
     job = own_job(engine, name)
     if job is not None:

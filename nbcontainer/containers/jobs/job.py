@@ -228,7 +228,12 @@ class Job:
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def join(self, seconds: float | None = None) -> bool:
-        """Wait until it has ended and its layer is saved, `seconds` at most; return whether it has."""
+        """Wait until it has ended and its layer is saved, `seconds` at most; return whether it has.
+
+        Return at once if its thread has not started: an error or an interrupt came before.
+        """
+        if self._thread is None or self._thread.ident is None:
+            return True
         limit = None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         with self._changed:
             return self._changed.wait_for(lambda: bool(self.ended), limit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.jobs.interruption import waiting
 from nbcontainer.containers.jobs.job import Health
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.live.joining import run_inside
@@ -47,6 +48,13 @@ class Awaited:
             raise UsageError(f"invalid port {word} for --wait-for", hint="write a number from 1 to 65535")
         return cls(port=int(word[:6]))
 
+    @property
+    def noun(self) -> str:
+        """What is awaited, as a noun."""
+        if self.port:
+            return f"port {self.port}"
+        return repr(self.text.decode("utf-8", "replace")) if self.text else "the health check"
+
     def describe(self) -> str:
         """Return what is awaited, as a phrase."""
         if self.port:
@@ -57,14 +65,16 @@ class Awaited:
 def wait_until_ready(job: Job, awaited: Awaited) -> None:
     """Wait until a job is ready.
 
-    Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, and `UsageError` without
-    a health check.
+    Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, `WaitInterrupted`, and
+    `UsageError` without a health check.
     """
     if not awaited.port and not awaited.text and job.health is Health.NONE:
         hint = "write a port, or a text of the output"
         raise UsageError(f"the image of container '{job.name}' has no HEALTHCHECK", hint=hint)
     hint = f"see `%container logs {job.name}`"
-    if not _ready(job, awaited)():
+    with waiting(awaited.noun, job.name):
+        ready = _ready(job, awaited)()
+    if not ready:
         raise ContainerError(f"job '{job.name}' ended before it {awaited.describe()}: {job.describe()}", hint=hint)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.readiness import Awaited, wait_until_ready, watch_health
 from nbcontainer.containers.run import check, choose_container, run_in
@@ -35,8 +36,9 @@ def start(
     """Start a request as a job, and return the job when its program runs. `streams` has what it reads and its notices.
 
     With `idle_input`, its standard input stays open and brings nothing, as with `docker run -di`. With `wait_for`, it
-    returns when the job is ready (`readiness.Awaited`); if the job ends before, or the wait is interrupted, that is an
-    error. With `remove`, its container is removed when it has ended. Raises this package's errors; then nothing runs.
+    returns when the job is ready (`readiness.Awaited`); if the job ends before, that is an error. With `remove`, its
+    container is removed when it has ended. Raises this package's errors, and then nothing runs; and `WaitInterrupted`
+    for an interrupt of the wait: the job continues.
     """
     streams = streams or Streams(_nowhere, _nowhere)
     awaited = None if wait_for is None else Awaited.of(wait_for)
@@ -51,10 +53,10 @@ def start(
 
     with _ended_by_errors(job, keep=request.remove or container.name in before):
         job.begin(lambda: _perform(job, streams, idle_input=idle_input))
+        if not container.anonymous:
+            engine.replace_last(container)
         if awaited is not None:
             wait_until_ready(job, awaited)
-    if not container.anonymous:
-        engine.replace_last(container)
     return job
 
 
@@ -72,15 +74,30 @@ def _perform(job: Job, streams: Streams, *, idle_input: bool) -> Outcome:
 
 @contextlib.contextmanager
 def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
-    """End a job if the block raises. Its container is removed unless `keep`, or its log says why it ended."""
+    """End a job if the block raises. Its container is removed unless `keep`, or its log says why it ended.
+
+    An interrupted wait ends no job.
+    """
     try:
         yield
+    except WaitInterrupted:
+        raise
     except BaseException as error:
         job.kill()
         job.join()
         if not keep and not isinstance(error, ContainerError):
-            job.container.remove()
+            _forget(job)
         raise
+
+
+def _forget(job: Job) -> None:
+    """Remove the container of a job that did not start, and what the engine has of both."""
+    engine = job.engine
+    if engine.jobs.get(job.name) is job:
+        del engine.jobs[job.name]
+    if engine.last is job.container:
+        engine.last = None
+    job.container.remove()
 
 
 @contextlib.contextmanager

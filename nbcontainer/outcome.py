@@ -21,7 +21,13 @@ class Reason(enum.StrEnum):
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
     KILLED = "killed"
-    """It was killed from outside the container."""
+    """It was killed from outside the container, and not by this package: by another program, or by the kernel."""
+    STOPPED = "stopped"
+    """It was stopped, and killed since it had not ended in time after its stop signal."""
+    ENDED_BY_KILL = "ended by kill"
+    """The verb `kill` ended it."""
+    NOT_READY = "not ready"
+    """It was a job, and was killed because the wait for it failed (`--wait-for`)."""
     CONTAINER_ENDED = "container ended"
     """It was started in a running container, and was killed when that ended."""
     OUT_OF_MEMORY = "out of memory"
@@ -32,6 +38,15 @@ class Reason(enum.StrEnum):
 _TYPES = frozenset({Reason, int, float})
 """The types of an outcome's fields."""
 
+_PHRASES = {
+    Reason.INTERRUPTED: "interrupted",
+    Reason.CONTAINER_ENDED: "ended with its container",
+    Reason.ENDED_BY_KILL: "killed by `%container kill`",
+    Reason.NOT_READY: "killed after `--wait-for` failed",
+    Reason.KILLED: "killed from outside the container",
+}
+"""The phrases of reasons without figures."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -40,7 +55,8 @@ class Outcome:
     With the last three reasons, the cell ended badly after it reached a limit; `limit` is that limit in bytes or
     processes. `exit_code` is the shell's: 128 plus the signal if there was one. Times are in seconds. `peak_memory` is
     in bytes: of the largest process, or of all processes together if memory was limited; 0 if it is not known, as that
-    of a program which is smaller than an interpreted init.
+    of a program which is smaller than an interpreted init. `grace` is how long a stopped cell had to end before it was
+    killed.
 
     >>> outcome = run("busybox", script="kill -TERM $$", check=False).outcome
     >>> outcome.describe(), outcome.ok, outcome.exit_code
@@ -54,6 +70,7 @@ class Outcome:
     cpu_time: float = 0.0
     peak_memory: int = 0
     limit: int = 0
+    grace: float = 0.0
 
     def __repr__(self) -> str:
         return f"<Outcome: {self.describe()}, {self.wall_time:.3g} s>"
@@ -91,17 +108,15 @@ class Outcome:
             return f"ended by {signal_name(self.signal)}"
         if self.reason == Reason.TIMEOUT:
             return f"stopped after its time limit ({self.wall_time:.1f} s)"
-        if self.reason == Reason.INTERRUPTED:
-            return "interrupted"
         if self.reason == Reason.OUT_OF_MEMORY:
             return f"out of memory (limit {_mebibytes(self.limit)}, peak {_mebibytes(self.peak_memory)})"
         if self.reason == Reason.TOO_MANY_PROCESSES:
             return f"too many processes (limit {self.limit})"
         if self.reason == Reason.STORAGE_LIMIT:
             return f"storage limit reached ({_mebibytes(self.limit)})"
-        if self.reason == Reason.CONTAINER_ENDED:
-            return "ended with its container"
-        return "killed from outside the container"
+        if self.reason == Reason.STOPPED:
+            return f"killed {self.grace:g} s after its stop signal" if self.grace else "killed when it was stopped"
+        return _PHRASES[self.reason]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
@@ -129,11 +144,17 @@ def signal_name(number: int) -> str:
 
 
 def from_status(
-    status: int | None, *, stopped: Reason | None, wall_time: float, cpu_time: float = 0.0, peak_memory: int = 0
+    status: int | None,
+    *,
+    stopped: Reason | None,
+    wall_time: float,
+    cpu_time: float = 0.0,
+    peak_memory: int = 0,
+    grace: float = 0.0,
 ) -> Outcome:
     """Return the outcome for a wait status; `status` is None if init died without reporting one.
 
-    `stopped` is why the notebook ended the container; None if it did not.
+    `stopped` is why the notebook ended the container; None if it did not. `grace` is as in `Outcome`.
     """
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     number = -code if code < 0 else 0
@@ -143,4 +164,4 @@ def from_status(
         reason = Reason.KILLED
     else:
         reason = Reason.SIGNAL if number else Reason.EXITED
-    return Outcome(reason, 128 + number if number else code, number, wall_time, cpu_time, peak_memory)
+    return Outcome(reason, 128 + number if number else code, number, wall_time, cpu_time, peak_memory, grace=grace)

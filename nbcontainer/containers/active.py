@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbcontainer.containers.pause import wake
 from nbcontainer.errors import StoreError
 from nbcontainer.linux.procfs import birth
+from nbcontainer.outcome import Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from nbcontainer.outcome import Outcome
     from nbcontainer.store.layout import Store
 
 _LONGEST = (1 << 31) - 1  # milliseconds: the longest wait of poll(2)
@@ -197,7 +200,7 @@ def stop_running(store: Store, name: str, grace: float = 2.0) -> bool:
     with _process_of(store, name) as found:
         if found is None:
             return False
-        _end(found.pidfd, found.cell.stop_signal, grace)
+        _end(found, grace, lambda: _note_end(store, found.cell, Reason.STOPPED, grace))
     _wait_until_free(store.path / "containers" / name / "lock")
     return True
 
@@ -211,6 +214,8 @@ def signal_running(store: Store, name: str, number: int) -> bool:
     with _process_of(store, name) as found:
         if found is None:
             return False
+        if number == signal.SIGKILL:
+            _note_end(store, found.cell, Reason.ENDED_BY_KILL)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(found.pidfd, number)
         if number != signal.SIGKILL:
@@ -249,15 +254,39 @@ def _process_of(store: Store, name: str) -> Iterator[_Process | None]:
             os.close(pidfd)
 
 
-def _end(pidfd: int, number: int, grace: float) -> None:
-    """Send a process a signal, and SIGKILL after `grace` seconds; wait until it has ended."""
+def _end(process: _Process, grace: float, before_kill: Callable[[], None]) -> None:
+    """Send a cell its stop signal, and SIGKILL after `grace` seconds; wait until it has ended."""
     poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
+    poll.register(process.pidfd, select.POLLIN)
     with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, number)
+        signal.pidfd_send_signal(process.pidfd, process.cell.stop_signal)
         if not poll.poll(min(grace * 1000, _LONGEST)):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            before_kill()
+            signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
             poll.poll()
+
+
+def _note_path(store: Store, upper: str) -> Path:
+    return store.path / "tmp" / f"{upper}.end"
+
+
+def _note_end(store: Store, cell: ActiveCell, reason: Reason, grace: float = 0.0) -> None:
+    """Note why this process is about to kill a cell, for the process that runs it and writes its outcome."""
+    with contextlib.suppress(OSError):  # a full disk: the outcome is that it was killed from outside
+        _note_path(store, cell.upper).write_text(json.dumps({"reason": reason, "grace": grace}))
+
+
+def with_noted_end(store: Store, upper: str, outcome: Outcome) -> Outcome:
+    """Return the outcome of a cell that wrote to this upper, with the reason that another process noted to kill it."""
+    if outcome.reason is not Reason.KILLED:
+        return outcome
+    path = _note_path(store, upper)
+    try:
+        noted = json.loads(path.read_text())
+        path.unlink()
+        return replace(outcome, reason=Reason(noted["reason"]), grace=float(noted["grace"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return outcome
 
 
 def _wait_until_free(lock: Path) -> None:

@@ -18,6 +18,7 @@ from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerError, ContainerNotFound, NbcontainerError, UsageError
 from nbcontainer.images import trash
+from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,9 @@ class Live(Protocol):
     def stop(self, grace: float) -> None:
         """End everything in it, at once if it does not end within `grace` seconds; its changes are kept."""
 
+    def kill(self) -> None:
+        """End everything in it at once. The end of a job is not waited for."""
+
 
 class Server(Protocol):
     """A socket at `path`, relative to the store (`nbcontainer.containers.live.exec_server`)."""
@@ -71,8 +75,8 @@ class LiveJob(Live, Protocol):
     def join(self, seconds: float | None = None) -> bool:
         """Wait until it has ended, `seconds` at most; return whether it has."""
 
-    def kill(self) -> None:
-        """End it at once, and do not wait for that."""
+    def kill(self, reason: Reason = ..., grace: float = ...) -> None:
+        """End it at once, and do not wait for that. `reason` and `grace` are as in its outcome."""
 
 
 def _report_ended(jobs: list[str]) -> None:
@@ -147,7 +151,7 @@ class Engine(Workspace):
         for job in jobs.values():
             job.join(max(0.0, deadline - time.monotonic()))
         for job in jobs.values():
-            job.kill()
+            job.kill(Reason.STOPPED, _FAREWELL)
         for live in lives.values():
             with contextlib.suppress(OSError, NbcontainerError):
                 live.stop(max(0.0, deadline - time.monotonic()))

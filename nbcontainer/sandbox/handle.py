@@ -32,13 +32,14 @@ class ContainerHandle:
     sockets, by the numbers of more processes in the container, that get the messages about them. If other processes
     can join, `began` is whether the program runs, and `network_namespace` a descriptor of the container's.
 
-    `lost` is why a process has ended of whose end init has said nothing.
+    `lost` is why a process has ended of whose end init has said nothing, and `grace` how many seconds it had to end.
 
     The caller closes the handle, which is also a context manager. Closing it ends a spare; a container runs on,
     and `kill` ends it.
     """
 
     lost = Reason.KILLED
+    grace = 0.0
 
     def __init__(self, channel: socket.socket, pid: int, pidfd: int) -> None:
         self.channel = channel
@@ -182,6 +183,11 @@ class ContainerHandle:
         if not self._closed:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, signal.Signals(number))
+
+    def note_end(self, reason: Reason, grace: float = 0.0) -> None:
+        """Note why this process is about to kill the container: its outcome says so. The first reason holds."""
+        if self.lost is Reason.KILLED:
+            self.lost, self.grace = reason, grace
 
     def kill(self) -> None:
         """Kill every process of the container: they end with pid 1 (pid_namespaces(7))."""

@@ -378,7 +378,8 @@ class Supervisor:
             raise setup_failed(self.running.failed)
         ended = self.running.ended
         if ended is None:
-            return from_status(None, stopped=self.stopped or self.running.lost, wall_time=wall_time)
+            lost, grace = self.running.lost, self.running.grace
+            return from_status(None, stopped=self.stopped or lost, wall_time=wall_time, grace=grace)
         return from_status(
             int(ended["ended"]),
             stopped=self.stopped,

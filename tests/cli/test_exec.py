@@ -145,6 +145,29 @@ def test_jobs_of_notebooks_in_a_terminal(program: Program, job: Job) -> None:
     assert program("logs", "--tail", "9", "there").stdout == "up\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        (("kill", "deaf"), "killed by `%container kill`"),
+        (("stop", "-t", "1", "deaf"), "killed 1 s after its stop signal"),
+    ],
+)
+def test_the_owner_of_a_job_has_the_reason_of_a_kill_from_a_terminal(
+    program: Program, engine: Engine, words: tuple[str, ...], phrase: str
+) -> None:
+    """The notebook and the terminal both show what ended the job, and not that it was killed from outside."""
+    started = start(engine, Request("busybox", "deaf", script="trap '' TERM; echo up; while :; do sleep 0.02; done"))
+    try:
+        program.good(*words)
+        assert started.wait(DEADLINE).describe() == phrase
+        assert program.good("wait", "deaf") == f"deaf: {phrase}\n"
+        assert not [*(engine.store.path / "tmp").glob("*.end")]
+    finally:
+        started.kill()
+        started.join()
+        started.container.remove()
+
+
 def test_a_terminal_starts_no_job(program: Program) -> None:
     """`-d` is refused with the reason and the next step."""
     for flag in ("-d", "--detach", "--bg"):

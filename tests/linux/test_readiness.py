@@ -17,7 +17,7 @@ from nbcontainer.containers.jobs.job import Health
 from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
 from nbcontainer.containers.options import RunOptions, run_options
-from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.errors import ContainerError, ContainerNotFound, UsageError
 from nbcontainer.sandbox.networking import Network
 from tests.running import DEADLINE, run_script
 
@@ -118,10 +118,13 @@ def test_health_can_be_awaited(engine: Engine, job: Callable[..., Job]) -> None:
     assert job("exec sleep 1000", "healthy", image="well").health == Health.HEALTHY
 
 
-def test_an_unhealthy_job_is_not_awaited(job: Callable[..., Job], checked: str) -> None:
-    """When the check has failed as often as it may, that is an error, and the job ends."""
-    with pytest.raises(ContainerError, match="job 'slow' is unhealthy; see `%container logs slow`"):
+def test_an_unhealthy_job_is_not_awaited(engine: Engine, job: Callable[..., Job], checked: str) -> None:
+    """When the check has failed as often as it may, that is an error, and the job ends: it, and the job, say so."""
+    with pytest.raises(ContainerError, match="job 'slow' is unhealthy, and was ended; see `%container logs slow`"):
         job("echo up; exec sleep 1000", "healthy", image=checked)
+    (facts,) = list_jobs(engine)
+    assert facts.end is not None
+    assert facts.end.describe() == "killed after `--wait-for` failed"
     job("true", image=checked)
 
 
@@ -139,8 +142,14 @@ def test_a_port_of_another_program_is_not_the_jobs(engine: Engine, job: Callable
         assert job(script, str(port), options=options(network=Network.HOST, user=user)).age >= 0.2
 
 
-def test_an_image_without_a_check_cannot_be_awaited(job: Callable[..., Job]) -> None:
-    """`--wait-for healthy` is one line then."""
-    with pytest.raises(UsageError, match="has no HEALTHCHECK"):
+def test_an_image_without_a_check_cannot_be_awaited(engine: Engine, job: Callable[..., Job]) -> None:
+    """`--wait-for healthy` is one line then, before anything starts: no job and no container is left."""
+    with pytest.raises(UsageError, match="cannot wait for 'healthy': image 'busybox' has no HEALTHCHECK; write a port"):
         job("exec sleep 1000", "healthy")
-    job("true")
+    assert list_jobs(engine) == []
+    with pytest.raises(ContainerNotFound):
+        get(engine, "slow")
+    job("true").join()
+    with pytest.raises(UsageError):
+        job("true", "healthy")
+    assert get(engine, "slow").record.count == 1, "a container that was there before stays"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.jobs.following import own_job
+from nbcontainer.containers.lookup import get
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.containers.engine import Engine
+    from nbcontainer.containers.jobs.job import Job
     from tests.notebook.conftest import Notebook
 
 TRAP = """%%container busybox --bg --name db --wait-for up
@@ -46,6 +51,56 @@ def test_kill_ends_a_job_at_once_or_sends_a_signal(db: Notebook) -> None:
     assert str(db.run("%container kill db").value) == "db got SIGKILL"
     assert db.run("ended = %container wait db --json\nended").value.value["db"]["outcome"]["signal"] == 9
     db.good("%container rm db")
+
+
+DEAF = """%%container busybox --bg --name db --wait-for up
+trap '' TERM
+echo up; while :; do sleep 0.02; done"""
+
+
+@pytest.mark.parametrize(
+    ("line", "phrase"),
+    [
+        ("%container kill db", "killed by `%container kill`"),
+        ("%container stop -t 1 db", "killed 1 s after its stop signal"),
+        ("%container stop -t 0 db", "killed when it was stopped"),
+        ("", "killed from outside the container"),
+    ],
+)
+def test_what_killed_a_job_is_shown(db: Notebook, engine: Engine, line: str, phrase: str) -> None:
+    """`jobs`, `wait` and the container's last cell name the verb; the kill of another program is told from it."""
+    db.good(DEAF)
+    if line:
+        db.good(line)
+    else:
+        handle = own(engine).handle
+        assert handle is not None
+        os.kill(handle.pid, signal.SIGKILL)
+    assert str(db.run("ended = %container wait db\nended").value) == f"db: {phrase}"
+    assert [row.state for row in db.run("table = %container jobs\ntable").value] == [phrase]
+    last = get(engine, "db").record.last
+    assert last is not None
+    assert last.outcome.describe() == phrase
+
+
+def own(engine: Engine) -> Job:
+    """The job of this process."""
+    job = own_job(engine, "db")
+    assert job is not None
+    return job
+
+
+@pytest.mark.parametrize(
+    ("verb", "phrase"),
+    [("kill", "killed by `%container kill`"), ("stop -t 0", "killed when it was stopped")],
+)
+def test_what_killed_a_live_container_is_in_its_history(db: Notebook, engine: Engine, verb: str, phrase: str) -> None:
+    """It is named there as that of a job is."""
+    db.good("%%container busybox --name db --live\ntrue")
+    db.good(f"%container {verb} db")
+    last = get(engine, "db").record.last
+    assert last is not None
+    assert last.outcome.describe() == phrase
 
 
 def test_a_signal_that_cannot_be_sent_is_one_line(db: Notebook) -> None:

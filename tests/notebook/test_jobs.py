@@ -156,8 +156,9 @@ def test_an_interrupt_ends_the_wait_for_a_job_and_not_the_job(
     assert db.fails(cell.format(mark)) == f"CellFailed: interrupted while waiting for {what}: {CONTINUES}"
     appear(mark, 1)
     assert [(row.name, row.state) for row in db.run("table = %container jobs\ntable").value] == [("db", "running")]
-    assert default_engine().last is not None
-    assert default_engine().last.name == "db"
+    last = default_engine().last
+    assert last is not None
+    assert last.name == "db"
 
 
 def test_an_interrupt_before_a_job_runs_leaves_nothing(db: Notebook, interrupted: Interrupted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,9 @@ SEGV_WITH_CORE = 11 | 0x80
         (2, Reason.INTERRUPTED, Reason.INTERRUPTED, 130, 2, "interrupted"),
         (EXIT_3, Reason.INTERRUPTED, Reason.INTERRUPTED, 3, 0, "interrupted"),
         (None, None, Reason.KILLED, 137, 9, "killed from outside the container"),
+        (None, Reason.ENDED_BY_KILL, Reason.ENDED_BY_KILL, 137, 9, "killed by `%container kill`"),
+        (None, Reason.STOPPED, Reason.STOPPED, 137, 9, "killed when it was stopped"),
+        (None, Reason.NOT_READY, Reason.NOT_READY, 137, 9, "killed after `--wait-for` failed"),
         (None, Reason.CONTAINER_ENDED, Reason.CONTAINER_ENDED, 137, 9, "ended with its container"),
         (None, Reason.INTERRUPTED, Reason.INTERRUPTED, 137, 9, "interrupted"),
         (None, Reason.TIMEOUT, Reason.TIMEOUT, 137, 9, "stopped after its time limit (2.5 s)"),
@@ -71,3 +75,16 @@ def test_an_outcome_with_an_unknown_reason_is_refused() -> None:
     """A reason that no version wrote raises `ValueError`."""
     with pytest.raises(ValueError, match="'bored' is not a valid Reason"):
         Outcome.from_dict({"reason": "bored", "exit_code": 0})
+
+
+def test_a_stopped_cell_has_the_time_that_it_had_to_end() -> None:
+    """The outcome says after how many seconds it was killed, also when it is read from a record."""
+    outcome = from_status(None, stopped=Reason.STOPPED, wall_time=3, grace=2.0)
+    assert Outcome.from_dict(json.loads(json.dumps(outcome.as_dict()))) == outcome
+    assert outcome.describe() == "killed 2 s after its stop signal"
+    assert replace(outcome, grace=0.5).describe() == "killed 0.5 s after its stop signal"
+
+
+def test_each_reason_has_a_phrase() -> None:
+    """No two reasons have the same one."""
+    assert len({Outcome(reason, 1).describe() for reason in Reason}) == len(Reason)

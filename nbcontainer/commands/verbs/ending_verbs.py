@@ -73,7 +73,7 @@ def _killed_here(engine: Engine, name: str) -> bool:
         job.join()
         return True
     if (live := engine.live.get(name)) is not None:
-        live.stop(0.0)
+        live.kill()
     return live is not None
 
 

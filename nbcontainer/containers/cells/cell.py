@@ -7,7 +7,7 @@ import functools
 import time
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.active import ActiveCell, notebook_name
+from nbcontainer.containers.active import ActiveCell, notebook_name, with_noted_end
 from nbcontainer.containers.cells.cell_files import CellFiles
 from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.containers.cells.streams import GLANCE
@@ -267,6 +267,8 @@ class Cell:
                 glance=None if streams.on_glance is None else GLANCE,
             )
             outcome = supervisor.to_end()
+            if self.upper is not None:
+                outcome = with_noted_end(self.engine.store, self.upper.id, outcome)
             if self.group is not None:
                 outcome = self.group.explain(outcome)
             if isinstance(self.upper, LimitedWriteLayer):

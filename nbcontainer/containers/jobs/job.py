@@ -15,6 +15,7 @@ from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
 from nbcontainer.oci.health import check_of
+from nbcontainer.outcome import Reason
 from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Job:
         self._running: ContainerHandle | None = None
         self._pidfd = -1
         self._began = False
-        self._killed = False
+        self._killed: tuple[Reason, float] | None = None
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
@@ -195,7 +196,8 @@ class Job:
             if self._pidfd >= 0:  # the first container of this run could not start
                 os.close(self._pidfd)
             self._pidfd = os.dup(supervisor.running.pidfd)  # the run closes the other one at its end
-            if self._killed:
+            if self._killed is not None:
+                supervisor.running.note_end(*self._killed)
                 supervisor.running.kill()
 
     def _on_began(self) -> None:
@@ -216,9 +218,13 @@ class Job:
         self.asked = True
         self.send(self.options.process.stop_signal or stop_signal(self.image.config))
 
-    def kill(self) -> None:
-        """End every process of it at once; if it has not started, when it starts."""
-        self.asked = self._killed = True
+    def kill(self, reason: Reason = Reason.ENDED_BY_KILL, grace: float = 0.0) -> None:
+        """End every process of it at once; if it has not started, when it starts. The outcome has the first reason."""
+        self.asked = True
+        with self._changed:
+            self._killed = self._killed or (reason, grace)
+            if self.handle is not None:
+                self.handle.note_end(*self._killed)
         self.send(signal.SIGKILL)
 
     def send(self, number: int) -> None:
@@ -242,7 +248,7 @@ class Job:
         """Ask it to end, kill what still runs after `grace` seconds, and wait for its end."""
         self.ask()
         if not self.join(grace):
-            self.kill()
+            self.kill(Reason.STOPPED, grace)
             self.join()
 
     def restart(self, grace: float) -> Job:

@@ -17,12 +17,14 @@ from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.errors import ContainerError, NbcontainerError, UsageError
 from nbcontainer.linux.procfs import descendants, listening_sockets, sockets_of
+from nbcontainer.oci.health import check_of
 from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nbcontainer.containers.jobs.job import Job
+    from nbcontainer.oci.documents import Image
     from nbcontainer.oci.health import HealthCheck
 
 _TURN = 0.02  # seconds between two looks
@@ -62,15 +64,18 @@ class Awaited:
         return f"wrote {self.text.decode('utf-8', 'replace')!r}" if self.text else "was healthy"
 
 
+def check_awaited(awaited: Awaited | None, image: Image) -> None:
+    """Raise `UsageError` if the health check of an image without one is to be awaited."""
+    if awaited is not None and not awaited.port and not awaited.text and check_of(image.config) is None:
+        hint = "write a port, or a text of the output"
+        raise UsageError(f"cannot wait for 'healthy': image '{image.name}' has no HEALTHCHECK", hint=hint)
+
+
 def wait_until_ready(job: Job, awaited: Awaited) -> None:
     """Wait until a job is ready.
 
-    Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, `WaitInterrupted`, and
-    `UsageError` without a health check.
+    Raises `ContainerError` if it ends before, or if `healthy` is awaited and it is unhealthy, and `WaitInterrupted`.
     """
-    if not awaited.port and not awaited.text and job.health is Health.NONE:
-        hint = "write a port, or a text of the output"
-        raise UsageError(f"the image of container '{job.name}' has no HEALTHCHECK", hint=hint)
     hint = f"see `%container logs {job.name}`"
     with waiting(awaited.noun, job.name):
         ready = _ready(job, awaited)()
@@ -98,7 +103,7 @@ def _is_healthy(job: Job) -> bool:
     """Return whether the health check passed. Raises `ContainerError` if it has failed too often."""
     if job.health is Health.UNHEALTHY:
         hint = f"see `%container logs {job.name}`, and the HEALTHCHECK of its image"
-        raise ContainerError(f"job '{job.name}' is unhealthy", hint=hint)
+        raise ContainerError(f"job '{job.name}' is unhealthy, and was ended", hint=hint)
     return job.health is Health.HEALTHY
 
 

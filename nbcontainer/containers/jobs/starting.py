@@ -10,9 +10,10 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.containers.jobs.job import Job
-from nbcontainer.containers.jobs.readiness import Awaited, wait_until_ready, watch_health
+from nbcontainer.containers.jobs.readiness import Awaited, check_awaited, wait_until_ready, watch_health
 from nbcontainer.containers.run import check, choose_container, run_in
-from nbcontainer.errors import ContainerBusy, ContainerError
+from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
@@ -46,12 +47,19 @@ def start(
     check(engine, request.options)
     before = {request.name} if request.name and _exists(engine, request.name) else set()
     container, image = choose_container(engine, request, progress, notify=streams.notify)
+    keep = request.remove or container.name in before
+    try:
+        check_awaited(awaited, image)
+    except UsageError:
+        if not keep:
+            container.remove()
+        raise
     job = Job(engine, container, image, request)
     job.on_begin = watch_health
     if request.name and streams.values is None:
         job.again = lambda: start(engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for)
 
-    with _ended_by_errors(job, keep=request.remove or container.name in before):
+    with _ended_by_errors(job, keep=keep):
         job.begin(lambda: _perform(job, streams, idle_input=idle_input))
         if not container.anonymous:
             engine.replace_last(container)
@@ -83,7 +91,7 @@ def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
     except WaitInterrupted:
         raise
     except BaseException as error:
-        job.kill()
+        job.kill(Reason.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Reason.NOT_READY)
         job.join()
         if not keep and not isinstance(error, ContainerError):
             _forget(job)

@@ -182,7 +182,7 @@ class CellWatch:
             self._killed = bool(processes.kill_since(self.process.init, self._since, self.process.find_shell()))
         else:
             self._deadline = None
-            self.process.kill()
+            self.process.kill(self._reason)
 
     def _interrupt(self) -> None:
         self.signalled = True

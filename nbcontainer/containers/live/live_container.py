@@ -17,7 +17,7 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.linux.signals import set_handler
-from nbcontainer.outcome import Outcome
+from nbcontainer.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,6 +181,11 @@ class LiveContainer:
 
     def ask(self) -> None:
         """Do nothing: `stop` asks the interpreter."""
+
+    def kill(self) -> None:
+        """End everything in it at once, and wait for the end; what it wrote is a layer then."""
+        self.engine.live.pop(self.name, None)
+        self.session.close(0.0, Reason.ENDED_BY_KILL)
 
     def stop(self, grace: float = 0.0) -> None:
         """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.containers.live.messages import Message, Messages
     from nbcontainer.oci.documents import Image
-    from nbcontainer.outcome import Outcome
+    from nbcontainer.outcome import Outcome, Reason
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.waits import Terminal, Wait
     from nbcontainer.sandbox.supervisor import Supervisor
@@ -78,7 +78,7 @@ class ShellProcess:
         self._supervisor: Supervisor | None = None
         self._lending: Lending | None = None
         self._pidfd = -1
-        self._killed = False
+        self._killed: tuple[Reason, float] | None = None
         self._over = False
         self._outputs: list[int] = []
         self._borrowed = False
@@ -114,7 +114,8 @@ class ShellProcess:
         with contextlib.suppress(OSError):  # too many open files: the thread alone reads then
             self._lending = Lending()
             follow.lend(self._lending)
-        if self._killed:
+        if self._killed is not None:
+            follow.running.note_end(*self._killed)
             follow.running.kill()
 
     def _on_control_directory(self, directory: int, terminal: int) -> Mapping[int, Callable[[bytes], None]]:
@@ -247,9 +248,14 @@ class ShellProcess:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal_member(pid, group, signal.SIGINT)
 
-    def kill(self) -> None:
-        """End everything in the container, at once; if it has not started, when it starts."""
-        self._killed = True
+    def kill(self, reason: Reason, grace: float = 0.0) -> None:
+        """End everything in the container, at once; if it has not started, when it starts.
+
+        `reason` and `grace` are as in its outcome; the first reason holds.
+        """
+        self._killed = self._killed or (reason, grace)
+        if self.handle is not None:
+            self.handle.note_end(*self._killed)
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -19,6 +19,7 @@ from nbcontainer.containers.live.process import ShellProcess
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import library
+from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 
 if TYPE_CHECKING:
@@ -299,7 +300,7 @@ class ShellSession:
         while (message := self._next(cell_watch.LAST_GRACE)) is not None:
             if message == ("asked", number):
                 return ""
-        process.kill()
+        process.kill(Reason.INTERRUPTED)
         return ""
 
     def _next(self, patience: float) -> Message | None:
@@ -309,16 +310,21 @@ class ShellSession:
 
     # The end
 
-    def close(self, grace: float = _FAREWELL) -> None:
-        """End the interpreter and everything in its container. An idle one has `grace` seconds to exit by itself."""
+    def close(self, grace: float = _FAREWELL, reason: Reason = Reason.STOPPED) -> None:
+        """End the interpreter and everything in its container. An idle one has `grace` seconds to exit by itself.
+
+        One that is killed has `reason` in its outcome.
+        """
         process, self._process = self._process, None
         if process is None:
             return
+        asked = 0.0
         if process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):
                 process.channel.send(f"end {self._number + 1}")
             process.join(grace)
-        process.kill()
+            asked = grace
+        process.kill(reason, asked)
         process.join()
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nbcontainer.containers.active import ActiveCell, running_containers, stop_running
+from nbcontainer.containers.active import ActiveCell, running_containers, stop_running, with_noted_end
 from nbcontainer.errors import StoreError
 from nbcontainer.linux.procfs import birth
+from nbcontainer.outcome import Outcome, Reason
 
 if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
@@ -122,3 +123,26 @@ def test_sessions_that_cannot_be_read_are_one_line(store: Store, monkeypatch: py
     monkeypatch.setattr(store.sessions, "states", refuse)
     with pytest.raises(StoreError, match=r"cannot read the sessions at .*: Cannot allocate memory"):
         running_containers(store)
+
+
+KILLED = Outcome(Reason.KILLED, 137, 9)
+
+
+@pytest.mark.parametrize("note", [None, "", "[]", "{}", '{"reason": "no such", "grace": 1}', '{"reason": "stopped"}'])
+def test_an_end_without_a_whole_note_came_from_outside(store: Store, note: str | None) -> None:
+    """Where no process of this package noted that it kills a cell, the outcome is as it was."""
+    path = store.path / "tmp" / f"{CELL.upper}.end"
+    if note is not None:
+        path.write_text(note)
+    assert with_noted_end(store, CELL.upper, KILLED) == KILLED
+    path.unlink(missing_ok=True)
+
+
+def test_a_noted_end_is_that_of_a_killed_cell_alone(store: Store) -> None:
+    """The note gives the reason once; the outcome of a cell that ended by itself stays."""
+    path = store.path / "tmp" / f"{CELL.upper}.end"
+    path.write_text('{"reason": "stopped", "grace": 2}')
+    ended = Outcome(Reason.EXITED, 3)
+    assert with_noted_end(store, CELL.upper, ended) == ended
+    assert with_noted_end(store, CELL.upper, KILLED) == Outcome(Reason.STOPPED, 137, 9, grace=2.0)
+    assert not path.exists()

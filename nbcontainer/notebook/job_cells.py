@@ -6,7 +6,7 @@ import contextlib
 import html
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nbcontainer.commands.grammar import Option
 from nbcontainer.commands.output import TextSink
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.jobs.job import Job
     from nbcontainer.progress import Listener
+    from nbcontainer.runs.public_container import Container
 
 OPTION = Option(
     ("-d", "--detach", "--bg"),
@@ -71,18 +72,19 @@ class JobLine:
 
 def start(
     engine: Engine, words: Words, request: Request, streams: Streams, *, shell: Any, progress: Listener | None
-) -> Job:
-    """Start a cell as a job, show its status line, and return the job. Raises this package's errors."""
+) -> Container:
+    """Start a cell as a job, show its status line, and return the job's container. Raises this package's errors."""
     from nbcontainer.containers.jobs import starting
+    from nbcontainer.runs.public_container import Container
 
     for name, why in _REFUSED.items():
         if words.has(name):
             raise UsageError(f"--{name} cannot be used with --bg: {why}", hint=f"remove --{name} or --bg")
     awaited = words.one(WAIT_FOR.name) if words.has(WAIT_FOR.name) else None
     idle = words.has("interactive")
-    job = starting.start(engine, request, streams, progress=progress, idle_input=idle, wait_for=awaited)
+    job = starting.start(engine, request, streams, progress=progress, idle_input=idle, wait_for=awaited, kind=Container)
     _show(job, shell)
-    return job
+    return cast("Container", job.container)
 
 
 def keep_ends(engine: Engine, shell: Any) -> None:

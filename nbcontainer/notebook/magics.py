@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
-    from nbcontainer.containers.jobs.job import Job
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
     from nbcontainer.runs.results import Result
@@ -224,7 +223,7 @@ class ContainerMagics(Magics):
             return replace(view, language=Language(self.language))
         return view
 
-    def _do_cell(self, command: Command, parsed: Words, prefix: str, script: str | None) -> Result | Job | None:
+    def _do_cell(self, command: Command, parsed: Words, prefix: str, script: str | None) -> Result | Container | None:
         if parsed.has("help"):
             _show(command.describe(prefix))
             return None
@@ -235,7 +234,7 @@ class ContainerMagics(Magics):
             script = None  # the command's input comes from elsewhere
         return self._run(parsed, script)
 
-    def _exec(self, words: Sequence[str]) -> Result | Job | None:
+    def _exec(self, words: Sequence[str]) -> Result | Container | None:
         parsed = parse(EXEC, words, fill=self._fill)
         if parsed.has("help"):
             _show(EXEC.describe("%container "))
@@ -287,7 +286,7 @@ class ContainerMagics(Magics):
         """The variables of the notebook, and those of the function that runs the magic."""
         return {**self._namespace, **call_site.local_names(self._namespace)}
 
-    def _run(self, words: Words, script: str | None) -> Result | Job | None:
+    def _run(self, words: Words, script: str | None) -> Result | Container | None:
         words.tail = [plain(word) for word in words.tail]
         notice = self.notices.of(again=words.has("here"))
         self._defaults.apply(words)
@@ -306,10 +305,10 @@ class ContainerMagics(Magics):
         exchange: Exchange | None,
         notice: Callable[[str], None],
         captured: Captured | None,
-    ) -> Result | Job | None:
+    ) -> Result | Container | None:
         if words.has(job_cells.OPTION.name):
-            job = self._start(words, self._request(words, script, exchange, prompts=False), exchange, notice)
-            return None if captured is None else job
+            started = self._start(words, self._request(words, script, exchange, prompts=False), exchange, notice)
+            return None if captured is None else started
         if words.has(job_cells.WAIT_FOR.name):
             raise UsageError("--wait-for cannot be used without --bg", hint="add --bg, or remove --wait-for")
         engine = self.engine
@@ -338,8 +337,10 @@ class ContainerMagics(Magics):
             cell_values.finish(exchange, words, self._namespace, trust=self._trusts(words))
         return None if captured is None else captured.result(container, outcome)
 
-    def _start(self, words: Words, request: Request, exchange: Exchange | None, notice: Callable[[str], None]) -> Job:
-        """Start a cell as a job."""
+    def _start(
+        self, words: Words, request: Request, exchange: Exchange | None, notice: Callable[[str], None]
+    ) -> Container:
+        """Start a cell as a job, and return its container."""
         streams = Streams(_nowhere, _nowhere, on_notice=notice)
         if exchange is not None:
             cell_values.connect(exchange, request, streams)

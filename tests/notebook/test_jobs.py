@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import nbcontainer
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.errors import ContainerBusy, ContainerError
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
@@ -90,14 +92,45 @@ def test_a_command_ends_with_its_container(db: Notebook) -> None:
 
 
 def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
-    """The value of `run --bg` is the job: its name is that of the other verbs, and it ends by itself or by `stop`."""
+    """Its name is that of the other verbs; it ends by itself or by `stop`."""
     db.good("job = %container run --bg busybox sh -c 'echo up; sleep 1000'")
     name = db["job"].name
     assert output(db, "up", name) == "up"
-    assert db["job"].running
     db.good(f"%container stop {name}")
-    assert db["job"].outcome.signal == signal.SIGTERM
+    assert db["job"].wait().outcome.signal == signal.SIGTERM
     assert output(db, "up", name) == "up"
+
+
+@pytest.mark.parametrize("name", ["", "--name db "])
+def test_the_value_of_run_bg_is_the_container(db: Notebook, name: str) -> None:
+    """It has what a container of the Python API has, while the job runs and afterwards."""
+    db.good(f"job = %container run --bg {name}--wait-for up busybox sh -c 'echo made > /made; echo up; sleep 1000'")
+    job = db["job"]
+    assert isinstance(job, nbcontainer.Container)
+    assert next(job.logs(follow=True)).text == "up\n"
+    assert job.exec(["cat", "/made"]).text == job.get("/made").decode() == "made\n"
+    job.put(b"put", "/put")
+    assert [str(change) for change in job.diff()] == ["A /made", "A /put"]
+    for use in (job.run, job.start):
+        with pytest.raises(ContainerBusy, match="a job is running in container"):
+            use(["true"])
+    with pytest.raises(ContainerError, match=r"still runs after 0\.01 s"):
+        job.wait(0.01)
+    assert job.stop()
+    assert not job.stop()
+    assert job.wait().outcome.signal == signal.SIGTERM
+    assert job.logs() == b"up\n"
+    assert job.run(["cat", "/put"]).text == "put"
+    job.remove()
+
+
+def test_the_value_is_that_of_the_restarted_job_too(db: Notebook) -> None:
+    """After `restart`, the container's methods are about the job that runs now."""
+    db.good("job = %container run --bg --name db --wait-for up busybox sh -c 'echo up; exec sleep 1000'")
+    db.good("%container restart -t 0 db")
+    assert db["job"].exec(["true"]).exit_code == 0
+    assert db["job"].stop(0)
+    assert db["job"].wait().outcome.describe() == "killed when it was stopped"
 
 
 def test_logs_follow_until_the_end(db: Notebook, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.container import Container
 from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.readiness import Awaited, check_awaited, wait_until_ready, watch_health
@@ -33,20 +35,21 @@ def start(
     progress: Listener | None = None,
     idle_input: bool = False,
     wait_for: str | None = None,
+    kind: type[Container] = Container,
 ) -> Job:
     """Start a request as a job, and return the job when its program runs. `streams` has what it reads and its notices.
 
     With `idle_input`, its standard input stays open and brings nothing, as with `docker run -di`. With `wait_for`, it
     returns when the job is ready (`readiness.Awaited`); if the job ends before, that is an error. With `remove`, its
-    container is removed when it has ended. Raises this package's errors, and then nothing runs; and `WaitInterrupted`
-    for an interrupt of the wait: the job continues.
+    container is removed when it has ended. The container is an object of the class `kind`. Raises this package's
+    errors, and then nothing runs; and `WaitInterrupted` for an interrupt of the wait: the job continues.
     """
     streams = streams or Streams(_nowhere, _nowhere)
     awaited = None if wait_for is None else Awaited.of(wait_for)
     check_free(engine, request.name)
     check(engine, request.options)
     before = {request.name} if request.name and _exists(engine, request.name) else set()
-    container, image = choose_container(engine, request, progress, notify=streams.notify)
+    container, image = choose_container(engine, request, progress, kind, streams.notify)
     keep = request.remove or container.name in before
     try:
         check_awaited(awaited, image)
@@ -57,7 +60,9 @@ def start(
     job = Job(engine, container, image, request)
     job.on_begin = watch_health
     if request.name and streams.values is None:
-        job.again = lambda: start(engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for)
+        job.again = functools.partial(
+            start, engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for, kind=kind
+        )
 
     with _ended_by_errors(job, keep=keep):
         job.begin(lambda: _perform(job, streams, idle_input=idle_input))

@@ -70,7 +70,7 @@ _MAGIC = re.compile(r"`(?P<magic>%%container|%container|%commit|%cd)\b(?P<rest>[
 _OF_NOTEBOOKS = ("restart",)
 """Verbs that always fail in a terminal: they are about jobs of this process."""
 
-# Exit codes of docker run: what went wrong before the program could say anything itself.
+# Exit codes of docker run and exec: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 _BROKEN_PIPE = 141
 # Exit codes of timeout(1) and of the shell, whatever the container made of the signal it got.
@@ -93,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         started = {errno.ENOENT: _NOT_FOUND, errno.EACCES: _NOT_EXECUTABLE} if error.step == "Execute" else {}
         code = _complain(error, started.get(error.errno, _CANNOT_START))
     except NbcontainerError as error:
-        code = _complain(error, _CANNOT_START if parse(_TOP, words).tail[:1] == [RUN.name] else 1)
+        runs = parse(_TOP, words).tail[:1] in ([RUN.name], [PROGRAM_EXEC.name], [DEBUG.name])
+        code = _complain(error, _CANNOT_START if runs else 1)
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except BrokenPipeError:

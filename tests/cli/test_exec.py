@@ -48,14 +48,17 @@ def test_a_command_runs_beside_the_job(program: Program, job: Job) -> None:
 
 
 def test_a_command_that_fails_is_one_line(program: Program, job: Job) -> None:
-    """A missing program, a missing container, one that does not run, and a missing command have their own codes."""
+    """What `exec` itself fails on has the codes of `run`: no program of the container is mistaken for it."""
+    assert program("exec", "there", "test", "-e", "/x").returncode == 1
     assert program.fails(127, "exec", "there", "no-such").startswith("cannot run no-such: No such file or directory")
+    assert program.fails(126, "exec", "there", "/etc").startswith("cannot run /etc: Permission denied")
     assert program.fails(125, "exec", "-u", "nobody-at-all", "there", "true").startswith("cannot become the user at")
-    assert program.fails(1, "exec", "missing", "true").startswith("no such container: 'missing'")
+    assert program.fails(125, "exec", "missing", "true").startswith("no such container: 'missing'")
+    assert program.fails(125, "debug", "missing", "true").startswith("no such container: 'missing'")
     assert program.fails(2, "exec", "there").startswith("exec: missing command; write `nbcontainer exec there")
     assert program.fails(2, "exec", "-it", "there", "sh", stdin="").startswith("-it requires a terminal")
     job.stop(0)
-    assert program.fails(1, "exec", "there", "true").startswith(
+    assert program.fails(125, "exec", "there", "true").startswith(
         "container 'there' does not run; start it in a notebook"
     )
 
@@ -65,7 +68,7 @@ def test_a_cell_that_cannot_be_joined_says_so(program: Program, engine: Engine) 
     mark = marker()
     cell = program.start("run", "--name", "plain", "busybox", "sleep", mark)
     appear(mark, 2)
-    assert program.fails(1, "exec", "plain", "true").startswith("container 'plain' runs a cell that cannot be joined")
+    assert program.fails(125, "exec", "plain", "true").startswith("container 'plain' runs a cell that cannot be joined")
     cell.kill()
     cell.wait()
     program("rm", "-f", "plain")

@@ -53,11 +53,12 @@ Every error that this package raises on purpose is an `NbcontainerError` with a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from nbcontainer._version import __version__
 
+TYPE_CHECKING = False  # without an import of typing: an interrupt of the program while it starts would be in that
 if TYPE_CHECKING:
+    from typing import Any
+
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbcontainer.api import commit, create, get, list_containers, run, run_async, stream

@@ -75,11 +75,20 @@ def _out(call: Invocation, name: str, path: str, target: str) -> str:
     else:
         with present(engine, name) as container:
             counts = trees.copy_out(trees.of_stopped(container), path, place, engine.store, follow=follow)
-    left = [
-        *([f"{count(counts.special, 'special file')} left out"] if counts.special else ()),
-        *([f"{count(counts.links, 'link')} that lead out of the copy left out"] if counts.links else ()),
+    return "; ".join((f"copied {count(counts.files, 'file')} to {place.path}", *left_out(counts.special, counts.links)))
+
+
+def left_out(special: int, links: int) -> list[str]:
+    """Return a phrase for each kind of files that was left out."""
+    leads = "leads" if links == 1 else "lead"
+    return [
+        *([f"{count(special, 'special file')} {_was(special)} left out"] if special else ()),
+        *([f"{count(links, 'link')} that {leads} out of the copy {_was(links)} left out"] if links else ()),
     ]
-    return "; ".join((f"copied {count(counts.files, 'file')} to {place.path}", *left))
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _in(call: Invocation, source: str, name: str, path: str) -> str:

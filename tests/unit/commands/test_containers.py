@@ -12,6 +12,7 @@ import pytest
 from nbcontainer.commands.command import Invocation, count, one_line
 from nbcontainer.commands.containers import VERBS, overview, unknown
 from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.verbs.copying_verb import left_out
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.history.state import CellRecord
@@ -586,3 +587,16 @@ def test_a_container_that_is_being_removed_is_not_listed(verbs: Verbs, dev: Cont
     before = containers.create_anonymous(engine, engine.store.index.image("base"))
     before.add_cell(dev.cells[0])
     assert {row[0] for row in verbs("ps").rows} == {"dev", engine.last.name}
+
+
+@pytest.mark.parametrize(
+    ("special", "links", "phrases"),
+    [
+        (0, 0, []),
+        (1, 1, ["1 special file was left out", "1 link that leads out of the copy was left out"]),
+        (2, 2, ["2 special files were left out", "2 links that lead out of the copy were left out"]),
+    ],
+)
+def test_what_a_copy_left_out_is_counted(special: int, links: int, phrases: list[str]) -> None:
+    """One file and several have their own grammar."""
+    assert left_out(special, links) == phrases

@@ -72,7 +72,7 @@ def _cell(text: str) -> str:
 
 def verbs() -> str:
     """Return the help texts of all verbs as Markdown: a section for each verb."""
-    commands = [("nbcontainer ", verb.command) for verb in VERBS.values()]
+    commands = [("nbcontainer " if verb.in_terminal else "%container ", verb.command) for verb in VERBS.values()]
     commands += [("nbcontainer ", command) for command in (RUN, PROGRAM_EXEC, DEBUG)]
     commands += [("%container ", USE)]
     commands += [("nbcontainer kernel ", command) for command, _ in KERNEL_VERBS.values()]

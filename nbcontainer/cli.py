@@ -67,9 +67,6 @@ _KERNEL = Command("kernel", "install|freeze|list|remove ...", "Manage kernels wh
 _MAGIC = re.compile(r"`(?P<magic>%%container|%container|%commit|%cd)\b(?P<rest>[^`]*)`")
 """A command of a notebook in an error's hint."""
 
-_OF_NOTEBOOKS = ("restart",)
-"""Verbs that always fail in a terminal: they are about jobs of this process."""
-
 # Exit codes of docker run and exec: what went wrong before the program could say anything itself.
 _CANNOT_START, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 _BROKEN_PIPE = 141
@@ -133,7 +130,7 @@ def _as_command(magic: str, rest: str) -> str:
     name, *words = f"{verb}{rest}".split() or [""]
     if name.startswith("-"):
         return f"`nbcontainer {name}`"
-    command = None if name in _OF_NOTEBOOKS else _commands().get(name)
+    command = _commands().get(name)
     flags = [word.partition("=")[0] for word in words if word.startswith("-") and word != "-"]
     if command is None or any(flag not in command.spelled for flag in flags):
         return ""
@@ -235,20 +232,21 @@ def _listener() -> Listener | None:
 
 
 def _command(name: str) -> Command:
-    if (command := _commands().get(name)) is None:
-        raise containers.unknown(name)
+    commands = _commands()
+    if (command := commands.get(name)) is None:
+        raise containers.unknown(name, "nbcontainer", (*commands, _KERNEL.name))
     return command
 
 
 def _commands() -> dict[str, Command]:
     """Return the grammar of each verb but `kernel`, by its name."""
     own = {command.name: command for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO)}
-    return own | {name: verb.command for name, verb in containers.VERBS.items()}
+    return own | {name: verb.command for name, verb in containers.TERMINAL_VERBS.items()}
 
 
 def _overview() -> str:
     extra = "\n".join(f"  {command.usage}  {command.help}" for command in (_RUN, PROGRAM_EXEC, DEBUG, _DEMO, _KERNEL))
-    return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{containers.overview('')}"
+    return f"{_TOP.describe('')}\n\nverbs:\n{extra}\n{containers.overview('', containers.TERMINAL_VERBS)}"
 
 
 def _run(engine: Engine, words: Words) -> int:

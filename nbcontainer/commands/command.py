@@ -41,10 +41,11 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its grammar and its function."""
+    """A verb: its grammar and its function. One that is not `in_terminal` needs what its own process runs."""
 
     command: Command
     run: Callable[[Invocation], View]
+    in_terminal: bool = True
 
     def answer(self, call: Invocation) -> View:
         """Return the view of one invocation; with `--json`, a document of its values."""

@@ -46,7 +46,7 @@ from nbcontainer.images import library
 from nbcontainer.oci import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from nbcontainer.commands.command import Invocation, View
     from nbcontainer.containers.container import Container
@@ -323,9 +323,13 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def overview(prefix: str) -> str:
-    """Return all verbs, one a line."""
-    commands = [verb.command for verb in VERBS.values()]
+TERMINAL_VERBS = {name: verb for name, verb in VERBS.items() if verb.in_terminal}
+"""The verbs of a terminal: a job belongs to the process that started it."""
+
+
+def overview(prefix: str, verbs: Mapping[str, Verb] = VERBS) -> str:
+    """Return verbs, one a line."""
+    commands = [verb.command for verb in verbs.values()]
     width = max(len(command.usage) for command in commands)
     return "\n".join(f"  {prefix}{command.usage:<{width}}  {command.help}" for command in commands)
 
@@ -348,11 +352,14 @@ def _first(text: str) -> str:
     return text.partition(". ")[0].partition("; ")[0].removesuffix(".")
 
 
-def unknown(verb: str) -> NbcontainerError:
-    """Return the error for an unknown verb."""
+def unknown(verb: str, program: str = "%container", verbs: Iterable[str] = (*VERBS, "run")) -> NbcontainerError:
+    """Return the error for a verb that a program, `%container` or `nbcontainer`, does not have; `verbs` are its own."""
+    if verb in VERBS:
+        hint = "use it in the notebook that started the job"
+        return UsageError(f"{verb!r} works only in a notebook", hint=hint)
     if answer := VERB_ANSWERS.get(verb):
         return UsageError(f"unsupported verb {verb!r}: {answer.problem}", hint=answer.hint)
-    near = similar(verb, (*VERBS, "run"))
-    verbs = f"`%container --help` lists the verbs; to run an image of that name, write `%container run {verb}`"
-    hint = f"did you mean {near}" if near else verbs
+    near = similar(verb, verbs)
+    more = f"to run an image of that name, write `{program} run {verb}`"
+    hint = f"did you mean {near}; see `{program} --help`" if near else f"see `{program} --help`; {more}"
     return UsageError(f"unknown verb {verb!r}", hint=hint)

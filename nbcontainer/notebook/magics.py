@@ -165,7 +165,8 @@ class ContainerMagics(Magics):
         if name == DEBUG.name:
             return self._debug(rest)
         if name not in containers.VERBS:
-            raise containers.unknown(name)
+            own = (RUN.name, USE.name, EXEC.name, DEBUG.name)
+            raise containers.unknown(name, verbs=(*containers.VERBS, *own))
         return self._do(name, rest, "%container ")
 
     @no_var_expand

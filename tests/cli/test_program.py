@@ -16,7 +16,7 @@ import pytest
 
 from nbcontainer import __version__, cli
 from nbcontainer.cli import _DEMO, _RUN
-from nbcontainer.commands.containers import VERBS
+from nbcontainer.commands.containers import TERMINAL_VERBS, VERBS
 from tests.requirements import require
 from tests.running import all_dead, appear, marker, pidfds, processes_with
 
@@ -119,8 +119,16 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["no-such-verb"], 2, "unknown verb 'no-such-verb'"),
-        (["imags"], 2, "unknown verb 'imags'; did you mean images"),
+        (
+            ["no-such-verb"],
+            2,
+            "unknown verb 'no-such-verb'; see `nbcontainer --help`; to run an image, `nbcontainer run",
+        ),
+        (["imags"], 2, "unknown verb 'imags'; did you mean images; see `nbcontainer --help`"),
+        (["exce"], 2, "unknown verb 'exce'; did you mean exec"),
+        (["kernal"], 2, "unknown verb 'kernal'; did you mean kernel"),
+        (["restart", "x"], 2, "'restart' works only in a notebook; use it in the notebook that started the job"),
+        (["restart", "--help"], 2, "'restart' works only in a notebook"),
         (["--no-such-option"], 2, "nbcontainer: unknown option '--no-such-option'"),
         (["--store"], 2, "missing value for --store"),
         (["--store", "", "ps"], 2, "invalid path ''"),
@@ -298,7 +306,7 @@ def test_an_encoding_without_the_signs_is_no_failure(program: Program) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "run", "demo"])
+@pytest.mark.parametrize("verb", [*TERMINAL_VERBS, "run", "demo"])
 def test_every_verb_says_how_it_is_written(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,8 +332,10 @@ def test_the_overview_has_every_verb(program: Program) -> None:
     """Without words, and with `--help`, the program lists what it can do."""
     said = program.good()
     assert said == program.good("--help") == program.good("-h")
-    for verb in (*VERBS, "run", "demo"):
+    for verb in (*TERMINAL_VERBS, "run", "demo"):
         assert f"\n  {verb} " in said
+    assert VERBS.keys() - TERMINAL_VERBS.keys() == {"restart"}
+    assert "restart" not in said
     assert program.good("--version") == f"nbcontainer {__version__}\n"
 
 

@@ -232,7 +232,7 @@ def test_a_signal_reaches_the_program(peer: Peer) -> None:
             assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize("verb", ["logs", "stop", "kill", "wait", "top", "port", "restart"])
+@pytest.mark.parametrize("verb", ["logs", "stop", "kill", "wait", "top", "port"])
 def test_a_container_that_is_missing_is_an_error_in_both(peer: Peer, verb: str) -> None:
     """No verb ends well."""
     assert (works(peer.ours, verb, "missing"), works(peer.podman, verb, "missing")) == (False, False)

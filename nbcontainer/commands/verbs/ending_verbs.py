@@ -154,6 +154,7 @@ ENDING_VERBS = (
             most=999,
         ),
         _restart,
+        in_terminal=False,
     ),
     Verb(
         Command(

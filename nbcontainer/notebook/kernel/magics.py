@@ -77,7 +77,7 @@ def _verb(words: list[str]) -> tuple[str, list[str], str]:
             "%container run: this notebook already runs in a container", hint="write the command in a cell"
         )
     if name not in containers.VERBS:
-        raise containers.unknown(name)
+        raise containers.unknown(name, verbs=containers.VERBS)
     return name, rest, "%container "
 
 

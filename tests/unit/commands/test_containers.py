@@ -560,8 +560,13 @@ def test_what_is_no_name(name: str) -> None:
 
 def test_unknown_verbs_are_guessed() -> None:
     """A verb that is nearly one is guessed; an image's name is told how images are run."""
-    assert str(unknown("imges")) == "unknown verb 'imges'; did you mean images"
-    assert "`%container run ubuntu`" in str(unknown("ubuntu"))
+    assert str(unknown("imges")) == "unknown verb 'imges'; did you mean images; see `%container --help`"
+    assert str(unknown("ubuntu")) == (
+        "unknown verb 'ubuntu'; see `%container --help`; to run an image, `%container run ubuntu`"
+    )
+    assert str(unknown("dbug", "nbcontainer", ("debug", "run"))) == (
+        "unknown verb 'dbug'; did you mean debug; see `nbcontainer --help`"
+    )
 
 
 def test_the_overview_has_a_line_for_each_verb() -> None:

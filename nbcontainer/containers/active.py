@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import select
 import signal
@@ -273,7 +272,7 @@ def _note_path(store: Store, upper: str) -> Path:
 def _note_end(store: Store, cell: ActiveCell, reason: Reason, grace: float = 0.0) -> None:
     """Note why this process is about to kill a cell, for the process that runs it and writes its outcome."""
     with contextlib.suppress(OSError):  # a full disk: the outcome is that it was killed from outside
-        _note_path(store, cell.upper).write_text(json.dumps({"reason": reason, "grace": grace}))
+        _note_path(store, cell.upper).write_text(f"{grace} {reason}")
 
 
 def with_noted_end(store: Store, upper: str, outcome: Outcome) -> Outcome:
@@ -282,10 +281,10 @@ def with_noted_end(store: Store, upper: str, outcome: Outcome) -> Outcome:
         return outcome
     path = _note_path(store, upper)
     try:
-        noted = json.loads(path.read_text())
+        grace, _, reason = path.read_text().partition(" ")
         path.unlink()
-        return replace(outcome, reason=Reason(noted["reason"]), grace=float(noted["grace"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return replace(outcome, reason=Reason(reason), grace=float(grace))
+    except (OSError, ValueError):
         return outcome
 
 

@@ -562,7 +562,7 @@ def test_unknown_verbs_are_guessed() -> None:
     """A verb that is nearly one is guessed; an image's name is told how images are run."""
     assert str(unknown("imges")) == "unknown verb 'imges'; did you mean images; see `%container --help`"
     assert str(unknown("ubuntu")) == (
-        "unknown verb 'ubuntu'; see `%container --help`; to run an image, `%container run ubuntu`"
+        "unknown verb 'ubuntu'; see `%container --help`; to run an image of that name, write `%container run ubuntu`"
     )
     assert str(unknown("dbug", "nbcontainer", ("debug", "run"))) == (
         "unknown verb 'dbug'; did you mean debug; see `nbcontainer --help`"

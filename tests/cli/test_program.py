@@ -122,7 +122,7 @@ def test_what_goes_wrong_has_its_exit_code(program: Program, words: list[str], c
         (
             ["no-such-verb"],
             2,
-            "unknown verb 'no-such-verb'; see `nbcontainer --help`; to run an image of that name, write `nbcontainer run",
+            "unknown verb 'no-such-verb'; see `nbcontainer --help`; to run an image of that name, write `nbcontainer",
         ),
         (["imags"], 2, "unknown verb 'imags'; did you mean images; see `nbcontainer --help`"),
         (["exce"], 2, "unknown verb 'exce'; did you mean exec"),

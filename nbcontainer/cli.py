@@ -131,10 +131,16 @@ def _as_command(magic: str, rest: str) -> str:
     if name.startswith("-"):
         return f"`nbcontainer {name}`"
     command = _commands().get(name)
-    flags = [word.partition("=")[0] for word in words if word.startswith("-") and word != "-"]
-    if command is None or any(flag not in command.spelled for flag in flags):
+    if command is None or not all(flag in command.spelled for word in words for flag in _flags(word)):
         return ""
     return f"`nbcontainer{verb}{rest}`"
+
+
+def _flags(word: str) -> list[str]:
+    """Return the flags that a word has: none, one, or several of one letter, as in -it."""
+    if word.startswith("--"):
+        return [word.partition("=")[0]]
+    return [f"-{letter}" for letter in word[1:]] if word.startswith("-") else []
 
 
 def _main(arguments: Sequence[str]) -> int:

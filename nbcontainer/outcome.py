@@ -41,7 +41,7 @@ _TYPES = frozenset({Reason, int, float})
 _PHRASES = {
     Reason.INTERRUPTED: "interrupted",
     Reason.CONTAINER_ENDED: "ended with its container",
-    Reason.ENDED_BY_KILL: "killed by `%container kill`",
+    Reason.ENDED_BY_KILL: "killed by the verb `kill`",
     Reason.NOT_READY: "killed after `--wait-for` failed",
     Reason.KILLED: "killed from outside the container",
 }

@@ -130,7 +130,7 @@ class Images:
         from nbcontainer.images.builtin.host import host
 
         if platform not in (None, platforms.host()):
-            message = f"the image host is for the host's platform, {platforms.host()}"
+            message = f"the image host has the platform {platforms.host()} only"
             raise ImageNotFound(message, hint="leave out --platform")
         return host(self._staging)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import sys
 import termios
 
@@ -36,6 +38,23 @@ def output_pipe() -> tuple[int, int]:
         raise
     enlarge_pipe(writer)
     return reader, writer
+
+
+def read_now(fd: int, size: int) -> bytes:
+    """Read what a descriptor has, as read(2) does, but do not wait if another process has taken it since poll(2).
+
+    Raises `BlockingIOError` then. A terminal or a socket may wait nonetheless (RWF_NOWAIT in preadv2(2)).
+    """
+    if not stat.S_ISREG(os.fstat(fd).st_mode):  # a file may be on a disk, for which this waits
+        buffer = bytearray(size)
+        try:
+            return bytes(buffer[: os.preadv(fd, [buffer], -1, os.RWF_NOWAIT)])
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESPIPE):
+                raise
+    return os.read(fd, size)
 
 
 def waiting_in(fd: int) -> int:

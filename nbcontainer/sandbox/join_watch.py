@@ -91,13 +91,13 @@ class JoinWatch:
     def _look(self) -> None:
         """Free the pipe from the second look on that finds the thread waiting, and end the container at a late one."""
         now = self._now()
-        if self._init_is_held_up():
+        if self._init_is_blocked():
             self._init_since = now if self._init_since is None else self._init_since
         else:
             self._init_since = None
         if self._init_since is not None and now - self._init_since >= PATIENCE:
             self._end_container()
-        elif not self._is_held_up():
+        elif not self._is_blocked():
             self._since = self._since if self._has_ended() else None
         elif self._since is None:
             self._since = now
@@ -111,7 +111,7 @@ class JoinWatch:
             self.ended_container = True
             self._end()
 
-    def _init_is_held_up(self) -> bool:
+    def _init_is_blocked(self) -> bool:
         """Return whether the process was to be killed, and init, which does that, waits in the kernel.
 
         A process may take long to die, on a slow disk for example. That does not block init.
@@ -123,7 +123,7 @@ class JoinWatch:
         except OSError:  # this user does not see it (hidepid in proc(5)), or it has just ended
             return True
 
-    def _is_held_up(self) -> bool:
+    def _is_blocked(self) -> bool:
         """Return whether the thread waits in the kernel, and nothing but the lock can end the wait."""
         status = self._status.read_bytes()
         return state_in(status) is Notebook.INTERRUPTED or (bool(_WAITS.search(status)) and self._has_ended())

@@ -90,7 +90,7 @@ def open_terminal(_files: Sequence[int], _: Progress) -> None:
 def tell_hostname(_files: Sequence[int], _: Progress) -> None:
     """Raise `OSError` where the host name is not the one that was set."""
     if os.uname().nodename != HOSTNAME:
-        raise PermissionError(errno.EPERM, "the host name stays the host's")
+        raise PermissionError(errno.EPERM, "the host name could not be changed")
 
 
 def change_lower(_files: Sequence[int], _: Progress) -> None:

@@ -145,6 +145,14 @@ def fill_memory_file(fd: int, data: bytes) -> int:
     return fd
 
 
+def is_sealed(fd: int) -> bool:
+    """Return whether a descriptor is a memory file that nothing can change (F_GET_SEALS, fcntl(2))."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:  # another kind of file
+        return False
+
+
 def read_memory_file(fd: int) -> bytes:
     """Return the whole content of a memory file. `fd` stays open."""
     chunks = []

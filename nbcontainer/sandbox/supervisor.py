@@ -178,7 +178,8 @@ class Supervisor:
     def to_end(self) -> Outcome:
         """Supervise until no process of the cell is left, and return its outcome.
 
-        Init has then reported the end, but may still be dying, and its mounts with it: use `ContainerHandle.wait` to
+        Init has then reported the end, but may still be dying, and with it its mounts and what it may not kill
+        (`left`): use `ContainerHandle.wait` to
         wait for that.
 
         A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, such as one

@@ -69,6 +69,9 @@ STUBBORN = (
 FLOODED = f"(while :; do kill -CHLD 1; (true &); usleep 50000; done) & {PLAIN}"
 """A cell that locks its output pipe, and leaves init no second without a signal and an orphan."""
 
+INPUT = f"exec 4<&0; (while :; do head -c 4096 <&4 >/dev/null; done) & cat /dev/ptmx >/proc/self/fd/4 & {PLAIN}"
+"""A cell that also locks the pipe of its input, which the notebook writes to."""
+
 
 def copies(pid: int) -> bool:
     """Whether a process is a cat that waits in a system call with a terminal's other end open."""
@@ -142,7 +145,7 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
     started: list[Notebook] = []
 
     def start(script: str, how: str) -> Notebook:
-        started.append(Notebook(store_path, script, how, 3 if script == STUBBORN else 1))
+        started.append(Notebook(store_path, script, how, {STUBBORN: 3, INPUT: 2}.get(script, 1)))
         return started[-1]
 
     yield start
@@ -150,10 +153,11 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
         one.close()
 
 
-@pytest.mark.parametrize("script", [PLAIN, STUBBORN, FLOODED], ids=["plain", "stubborn", "flooded"])
+@pytest.mark.parametrize("script", [PLAIN, STUBBORN, FLOODED, INPUT], ids=["plain", "stubborn", "flooded", "input"])
 def test_a_locked_pipe_holds_up_no_time_limit(notebook: Callable[[str, str], Notebook], script: str) -> None:
     """A cell that locks its pipes ends at its time limit, and the next one runs."""
-    one = notebook(script, "cell(timeout=1.0)")
+    given = ", stdin=open('/dev/zero').fileno()" if script == INPUT else ""
+    one = notebook(script, f"cell(timeout=1.0{given})")
     assert one.rest() == [b"timeout", b"next"]
     assert all_dead(one.fds)
 

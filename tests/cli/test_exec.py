@@ -153,7 +153,7 @@ def test_jobs_of_notebooks_in_a_terminal(program: Program, job: Job) -> None:
 @pytest.mark.parametrize(
     ("words", "phrase"),
     [
-        (("kill", "deaf"), "killed by `%container kill`"),
+        (("kill", "deaf"), "killed by the verb `kill`"),
         (("stop", "-t", "1", "deaf"), "killed 1 s after its stop signal"),
     ],
 )

@@ -109,3 +109,13 @@ def test_what_a_setuid_program_leaves_ends_with_the_cell(engine: Engine, contain
         check=False,
     )
     assert (done.stdout, done.returncode, done.stderr) == ("0\n", 3, "")
+
+
+def test_what_a_setuid_program_writes_last_is_in_the_layer(engine: Engine, container: str) -> None:
+    """It can write until init has ended: the layer is kept after that, and never changes again."""
+    write = "while :; do date +%s.%N >/tmp/out; done"
+    leave = f"mkfifo /tmp/up; /opt/setpriv --reuid=0 sh -c 'id -u >/tmp/up; {write}' & cat /tmp/up; exit 3"
+    nbcontainer.run("host", script=leave, name=container, user="33", check=False, engine=engine, **ALLOWED)
+    box = nbcontainer.get(container, engine=engine)
+    before = box.get("/tmp/out")
+    assert box.run(["cat", "/tmp/out"]).stdout == before != b""

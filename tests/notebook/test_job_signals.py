@@ -61,7 +61,7 @@ echo up; while :; do sleep 0.02; done"""
 @pytest.mark.parametrize(
     ("line", "phrase"),
     [
-        ("%container kill db", "killed by `%container kill`"),
+        ("%container kill db", "killed by the verb `kill`"),
         ("%container stop -t 1 db", "killed 1 s after its stop signal"),
         ("%container stop -t 0 db", "killed when it was stopped"),
         ("", "killed from outside the container"),
@@ -92,7 +92,7 @@ def own(engine: Engine) -> Job:
 
 @pytest.mark.parametrize(
     ("verb", "phrase"),
-    [("kill", "killed by `%container kill`"), ("stop -t 0", "killed when it was stopped")],
+    [("kill", "killed by the verb `kill`"), ("stop -t 0", "killed when it was stopped")],
 )
 def test_what_killed_a_live_container_is_in_its_history(db: Notebook, engine: Engine, verb: str, phrase: str) -> None:
     """It is named there as that of a job is."""

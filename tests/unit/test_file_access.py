@@ -98,9 +98,9 @@ KNOWN = {
         match changed _attributes _kept_names
     """,
     PROC: """
-        _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number JoinWatch._is_held_up
+        _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number JoinWatch._is_blocked
         _has_one_of
-        JoinWatch._init_is_held_up _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll
+        JoinWatch._init_is_blocked _locked_by Terminal.is_open_as Terminal._wait_of _threads _turns _memory _in_epoll
         Standstill._seize boot_id _boot_in
     """,
     USERS: """

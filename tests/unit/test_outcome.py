@@ -31,7 +31,7 @@ SEGV_WITH_CORE = 11 | 0x80
         (2, Reason.INTERRUPTED, Reason.INTERRUPTED, 130, 2, "interrupted"),
         (EXIT_3, Reason.INTERRUPTED, Reason.INTERRUPTED, 3, 0, "interrupted"),
         (None, None, Reason.KILLED, 137, 9, "killed from outside the container"),
-        (None, Reason.ENDED_BY_KILL, Reason.ENDED_BY_KILL, 137, 9, "killed by `%container kill`"),
+        (None, Reason.ENDED_BY_KILL, Reason.ENDED_BY_KILL, 137, 9, "killed by the verb `kill`"),
         (None, Reason.STOPPED, Reason.STOPPED, 137, 9, "killed when it was stopped"),
         (None, Reason.NOT_READY, Reason.NOT_READY, 137, 9, "killed after `--wait-for` failed"),
         (None, Reason.CONTAINER_ENDED, Reason.CONTAINER_ENDED, 137, 9, "ended with its container"),

@@ -58,6 +58,8 @@ class Leftovers:
         upper.remove_mount_points(self.engine)
 
     def _keep(self, cell: CellRecord | None) -> None:
+        if self.running is not None and self.running.ended is not None and self.running.ended.get("left"):
+            self.running.wait()  # a setuid program, which ends with init, can write until then
         self._changes = cell is not None and self.upper is not None  # unless it is known that there are none
         changed = self._changes and self.upper is not None and self.upper.changed()
         moved = self._changes and self.cow is not None and self.cow.changed()

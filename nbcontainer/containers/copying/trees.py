@@ -22,6 +22,7 @@ from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerError, ImageError, UsageError, ValueUnavailable
 from nbcontainer.images import sandboxed, trash
 from nbcontainer.images.single_files import receiving, sending
+from nbcontainer.linux.pipes import read_now
 from nbcontainer.oci import timestamps
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome, Reason
@@ -227,7 +228,7 @@ def receive_tar(caller: Caller, source: int, path: str, *, single_id: bool) -> i
     """
     path = check(path)
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    relayed = _Thread(lambda: _feed(source, writer), lambda: os.close(writer))
+    relayed = _Thread(lambda: _relay_until_closed(source, writer), lambda: os.close(writer))
     try:
         found = _call_and_close(caller, sandboxed.receive_tar, reader, path=path, single_id=single_id)
     except OSError as error:
@@ -243,13 +244,16 @@ def receive_tar(caller: Caller, source: int, path: str, *, single_id: bool) -> i
     return int(found)
 
 
-def _feed(source: int, target: int) -> None:
+def _relay_until_closed(source: int, target: int) -> None:
     """Write all that `source` reads to a pipe, until its reader is closed: it never waits for the source alone."""
     poll = select.poll()
     poll.register(source, select.POLLIN)
     poll.register(target, 0)
     while target not in dict(poll.poll()):
-        data = os.read(source, 1 << 16)
+        try:
+            data = read_now(source, 1 << 16)
+        except BlockingIOError:
+            continue
         if not data:
             return
         while data:
@@ -350,7 +354,7 @@ def of_running(handle: ContainerHandle, name: str) -> Caller:
 def _call(joined: JoinedHandle, step: CallFunction, files: list[int]) -> None:
     """Have a process of a running container call a function, and wait for its answer. Raises `OSError`.
 
-    An error here ends that process first
+    On any error, that process is ended first (`end_copy`).
     """
     try:
         joined.call(step, files)

@@ -112,7 +112,9 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
             kept.append(writer)
         started = time.monotonic()
         with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
-            watch.enter_context(JoinWatch(remote, [*kept[:2], stdin], remote.kill_container))
+            watch.enter_context(
+                JoinWatch(remote, kept[:2] if feed is None else [*kept[:2], stdin], remote.kill_container)
+            )
             protocol.send(remote.channel, request.as_message(), (stdin, *kept[2:]))
             protocol.close(sent)
             sent.clear()

@@ -96,11 +96,13 @@ def run_inside(
             kept.insert(number, reader)
             kept.append(writer)
         stdin = _input(request, streams, sent)
-        if (feed := feed_of(stdin)) is not None:
+        pipes = kept[:2]
+        if streams.stdin is not None and (feed := feed_of(stdin)) is not None:
             stdin = feed.reader
             sent.append(stdin)
+            pipes = [*pipes, stdin]
         with JoinedHandle(container) as joined:
-            watch.enter_context(JoinWatch(joined, [*kept[:2], stdin], container.kill))
+            watch.enter_context(JoinWatch(joined, pipes, container.kill))
             program = program_of(live, request, joined.number)
             files = [stdin, *kept[2:]]
             if program.script:

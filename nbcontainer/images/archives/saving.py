@@ -38,8 +38,8 @@ def save_archive(
 ) -> int:
     """Write images to the file `target` (host), each blob once; return its size in bytes.
 
-    `layers` is the compression for plain layers. The file is compressed as its name says. On errors it does not change
-    before. The same images give the same bytes. Raises `ImageError`, `StoreError`, `UsageError`.
+    `layers` is the compression for plain layers. The file is compressed as its name says. On any error it does not
+    change. The same images give the same bytes. Raises `ImageError`, `StoreError`, `UsageError`.
     """
     compression = compression_of(target)
     with contextlib.ExitStack() as stack:

@@ -97,6 +97,7 @@ enum { CLONE_NEWNS = 0x20000, CLONE_NEWUSER = 0x10000000, EBADF = 9 };
 enum { PACKET = 1 << 16, OUTPUT = 1 << 15, FILES = 253, CALL = 1, SPAWN = 2, OUTLIVE = 3 };
 enum { ANY_RESULT = 1, REPORTED = 2, PRELOADED = 4, BY_RESULT = 8 };
 enum { REPORT = 1, ENDED = 2, DISPLAY = 3 };
+enum { LEFT = 1u << 31 };
 
 struct batch { uint32_t magic, count; };
 struct order { uint32_t magic, number; uint64_t flags; };
@@ -347,25 +348,21 @@ static void hand_out(uint64_t *arguments) {
 }
 
 /* Kills all other processes of the pid namespace and reaps them; returns how many were still running. One that this user
- * may not kill, a setuid program, ends with this process. */
+ * may not kill, a setuid program, ends with this process: the sum is marked with LEFT then. */
 static uint32_t end_everything(void) {
     const uint64_t child = 1 << (SIGCHLD - 1);
-    int64_t until = 0;
+    int64_t left, until = now() + INTERVAL;
     int status;
     uint32_t killed = 0;
     sys(KILL, -1, SIGKILL, 0, 0, 0, 0);
     for (;;) {
         long pid = sys(WAIT4, -1, (long)&status, WNOHANG, 0, 0, 0);
         if (pid < 0) return killed;
-        if (pid > 0) {
-            killed += (status & 0x7f) == SIGKILL;
-            continue;
-        }
-        int64_t time = now();
-        if (!until) until = time + INTERVAL;
-        if (time >= until) return killed + 1;
-        struct timespec left = {0, (until - time) * 1000000 - 1};
-        sys(RT_SIGTIMEDWAIT, (long)&child, 0, (long)&left, 8, 0, 0);
+        if (pid > 0) killed += (status & 0x7f) == SIGKILL;
+        if ((left = until - now()) <= 0) return killed | LEFT;
+        if (pid > 0) continue;
+        struct timespec wait = {0, left * 1000000 - 1};
+        sys(RT_SIGTIMEDWAIT, (long)&child, 0, (long)&wait, 8, 0, 0);
     }
 }
 

@@ -105,6 +105,8 @@ class HelperHandle(ContainerHandle):
     def _end(self, message: operations.Ended) -> None:
         """Keep how the cell ended, as an interpreted init reports it."""
         killed = {"killed": message.killed} if message.killed else {}
+        if message.left:
+            killed["left"] = 1
         times = {"cpu": message.time / 1e6, "peak_memory": message.memory * 1024}
         self.ended = {**_unreached_in(message.counters), **killed, "ended": message.status, **times}
 

@@ -77,7 +77,7 @@ class HelperServer:
             late = self._late.pop(found, None)
             if found == number and len(files) == (2 if pid > 0 else 0):
                 if late is not None and files:
-                    _send_late(files[1], late)
+                    _send_late(files, late)
                 return pid, files
             protocol.close(files)
 
@@ -151,10 +151,21 @@ def send(channel: socket.socket, packet: bytes, files: Sequence[int] = ()) -> No
         protocol.close((spilled,))
 
 
-def _send_late(channel: int, packet: bytes) -> None:
-    """Send an init its first batch. One that has died is ignored: the next read of its channel shows that."""
-    with socket.socket(fileno=os.dup(channel)) as opened, contextlib.suppress(OSError):
-        send(opened, packet)
+def _send_late(files: Sequence[int], packet: bytes) -> None:
+    """Send an init, by its pidfd and its channel, its first batch. Raises `OSError`, and closes both then.
+
+    One that has died is ignored: the next read of its channel shows that.
+    """
+    channel = socket.socket(fileno=files[1])
+    try:
+        send(channel, packet)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    except BaseException:
+        channel.detach()
+        protocol.close(files)
+        raise
+    channel.detach()
 
 
 def _send(channel: socket.socket, packet: bytes, files: Sequence[int]) -> None:

@@ -26,6 +26,7 @@ _REGION = struct.Struct("=III")
 _ANSWER = struct.Struct("=Ii")
 _REPORT = struct.Struct("=IIq")
 _ENDED = struct.Struct("=IIqqq")
+_LEFT = 1 << 31
 
 
 class Kind(enum.IntEnum):
@@ -189,7 +190,8 @@ class Report(NamedTuple):
 class Ended(NamedTuple):
     """Init's report of the end: the wait status, how many processes were left, µs of processor time, KiB of memory.
 
-    `counters` is the kernel's text about the network (proc_pid_net(5), snmp); empty if it was not read.
+    `left` says that some run until init has ended, which could not kill them. `counters` is the kernel's text about the
+    network (proc_pid_net(5), snmp); empty if it was not read.
     """
 
     status: int
@@ -197,6 +199,7 @@ class Ended(NamedTuple):
     time: int
     memory: int
     counters: bytes
+    left: bool = False
 
 
 class Display:
@@ -211,7 +214,7 @@ def read_message(packet: bytes) -> Report | Ended | Display:
         return Report(sequence, Outcome(result, packet[_REPORT.size :]))
     if kind == 2 and len(packet) >= _ENDED.size:
         _, killed, status, time, memory = _ENDED.unpack_from(packet)
-        return Ended(status, killed, time, memory, packet[_ENDED.size :])
+        return Ended(status, killed & ~_LEFT, time, memory, packet[_ENDED.size :], bool(killed & _LEFT))
     if kind == 3:
         return Display()
     raise OSError("a message of the helper has another form")

@@ -25,5 +25,6 @@ def answer(call: CallFunction, files: Sequence[int], progress: Callable[[int], N
     except OSError as error:
         return {"errno": error.errno or 0, "error": error.strerror or str(error), "path": path_of(error)}
     except Exception as error:  # else the notebook could only say that there was no answer
-        problem = f"{call.function} failed: {type(error).__name__}: {error}"
-        return {"raised": "SandboxError", "message": " ".join(problem.split()), "hint": "please report it as a bug"}
+        problem = " ".join(f"{call.function} failed: {type(error).__name__}: {error}".split())
+        hint = "free some memory, or raise -m" if isinstance(error, MemoryError) else "please report it as a bug"
+        return {"raised": "SandboxError", "message": problem, "hint": hint}

@@ -143,8 +143,7 @@ class _Init:
             status, usage = self._outlive()
             # Facts for hints, before the namespaces go. A cell that ends with 0, and with all its processes, has none.
             facts = unreached() if status else {}
-            if killed := _end_everything():
-                facts["killed"] = killed
+            facts |= _end_everything()
             with contextlib.suppress(OSError):  # the notebook has gone
                 self._say_ended(status, usage, facts)
 
@@ -374,23 +373,21 @@ class _Init:
             self.channel.sendmsg([json.dumps({"progress": done}).encode()], [], socket.MSG_DONTWAIT)
 
 
-def _end_everything() -> int:
-    """Kill all other processes in the pid namespace and reap them; return how many were still running.
+def _end_everything() -> dict[str, int]:
+    """Kill all other processes in the pid namespace and reap them; return what there is to say of that.
 
-    One that this user may not kill, a setuid program, ends with this process.
+    `killed` is how many were still running. `left` says that there are some which this user may not kill, such as a
+    setuid program: they end with this process.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(-1, signal.SIGKILL)
-    killed, until = 0, None
+    killed, left, until = 0, INTERVAL, time.monotonic() + INTERVAL
     with contextlib.suppress(ChildProcessError):
-        while True:
+        while left > 0:
             pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid:
-                killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-                continue
-            now = time.monotonic()
-            until = now + INTERVAL if until is None else until
-            if now >= until:
-                return killed + 1
-            signal.sigtimedwait((signal.SIGCHLD,), until - now)
-    return killed
+            killed += bool(pid) and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            left = until - time.monotonic()
+            if not pid and left > 0:
+                signal.sigtimedwait((signal.SIGCHLD,), left)
+        return {"killed": killed, "left": 1}
+    return {"killed": killed} if killed else {}

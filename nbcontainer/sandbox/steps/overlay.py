@@ -60,7 +60,7 @@ class ShowHost(Step):
         "容器可以改动主机的文件",
     )
     advice: ClassVar[Mapping[int, str]] = {
-        errno.EINVAL: "the host's own root is an overlay (Docker): set NBCONTAINER_HOME to a directory on a volume",
+        errno.EINVAL: "the root here is an overlay, as in Docker: set NBCONTAINER_HOME to a directory on a volume",
     }
 
     @classmethod

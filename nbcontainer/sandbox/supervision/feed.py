@@ -7,30 +7,26 @@ mode of that file (fchmod(2)), and read a terminal or write to it after the cell
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 
 from nbcontainer.errors import SandboxError
-from nbcontainer.linux.pipes import output_pipe
+from nbcontainer.linux.pipes import output_pipe, read_now
+from nbcontainer.sandbox import protocol
 
 _CHUNK = 1 << 16
 
 
 def feed_of(source: int) -> Feed | None:
     """Return what feeds a cell from `source`; None for a sealed memory file, which the container may have itself."""
-    try:
-        sealed = fcntl.fcntl(source, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
-    except OSError:  # not a memory file: EINVAL
-        sealed = 0
-    return None if sealed else Feed(source)
+    return None if protocol.is_sealed(source) else Feed(source)
 
 
 class Feed:
     """Passes on what `source` reads. The thread that supervises the cell calls everything from `connect` on.
 
-    The container gets `reader`, which the caller closes, and the caller closes `source`, too. `writer` is the pipe's
-    other end, None when the input has ended; `close` closes it.
+    The container gets `reader`, which the caller closes when it is sent; `source` is the caller's, too, until `close`.
+    `writer` is the pipe's other end, None when the input has ended; `close` closes it.
     """
 
     def __init__(self, source: int) -> None:
@@ -39,13 +35,14 @@ class Feed:
         os.set_blocking(writer, False)
         self.writer: int | None = writer
         self._poll: select.poll | None = None
-        self._polled: set[int] = set()
         self._waiting = b""
 
     def connect(self, poll: select.poll) -> None:
         """Wait for input, and for the end of all readers, by `poll`."""
+        assert self.writer is not None
         self._poll = poll
-        self._wait()
+        poll.register(self.source, select.POLLIN)
+        poll.register(self.writer, 0)
 
     def take(self, fd: int) -> bool:
         """Handle an event of a descriptor; return False if it is not one of these. Raises `SandboxError`."""
@@ -53,53 +50,49 @@ class Feed:
             return False
         try:
             if fd == self.source:
-                self._read()
+                self._read(self.writer)
             elif self._waiting:
-                self._write()
+                self._write(self.writer)
             else:  # it is polled for the end of all readers alone
                 self.close()
         except BlockingIOError:
             pass
         except BrokenPipeError:  # nothing in the container reads it any more
             self.close()
-        self._wait()
         return True
 
-    def _read(self) -> None:
+    def _read(self, writer: int) -> None:
+        """Read what is there, and not again until the pipe has taken that. Raises `BlockingIOError` if nothing is."""
+        assert self._poll is not None
         try:
-            self._waiting = os.read(self.source, _CHUNK)
+            self._waiting = read_now(self.source, _CHUNK)
         except BlockingIOError:
-            return
+            raise
         except OSError as error:
             if error.errno != errno.EIO or not os.isatty(self.source):  # a terminal that was hung up is at its end
                 problem = f"cannot read the standard input: {error.strerror}"
                 raise SandboxError(problem, hint="the cell was ended: run it again with another input") from error
-        if self._waiting:
-            self._write()
-        else:
+        if not self._waiting:
             self.close()
-
-    def _write(self) -> None:
-        assert self.writer is not None
-        self._waiting = self._waiting[os.write(self.writer, self._waiting) :]
-
-    def _wait(self) -> None:
-        """Poll the source, or the pipe while it has not taken what was read."""
-        if self._poll is None or self.writer is None:
             return
-        wanted = {self.writer: select.POLLOUT} if self._waiting else {self.source: select.POLLIN, self.writer: 0}
-        for fd in self._polled - set(wanted):
-            self._poll.unregister(fd)
-        for fd, events in wanted.items():
-            self._poll.register(fd, events)
-        self._polled = set(wanted)
+        self._poll.unregister(self.source)
+        self._poll.modify(writer, select.POLLOUT)
+        self._write(writer)
+
+    def _write(self, writer: int) -> None:
+        assert self._poll is not None
+        self._waiting = self._waiting[os.write(writer, self._waiting) :]
+        if not self._waiting:
+            self._poll.modify(writer, 0)
+            self._poll.register(self.source, select.POLLIN)
 
     def close(self) -> None:
         """End the input. Idempotent."""
         writer, self.writer = self.writer, None
+        if writer is None:
+            return
         if self._poll is not None:
-            for fd in self._polled:
-                self._poll.unregister(fd)
-            self._polled = set()
-        if writer is not None:
-            os.close(writer)
+            self._poll.unregister(writer)
+            if not self._waiting:
+                self._poll.unregister(self.source)
+        os.close(writer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,6 +42,12 @@ def test_its_input_and_its_streams_are_its_own(box: nbcontainer.Container) -> No
     data = bytes(range(256)) * 4096
     assert box.exec(["cat"], input=data).stdout == data
     assert box.exec(["cat"]).stdout == b""
+    gaps = [os.open(os.devnull, os.O_RDONLY) for _ in range(9)]
+    for fd in gaps[::2]:  # lower numbers are free, as in a notebook that has run for long
+        os.close(fd)
+    assert box.exec(["cat"]).stdout == b""
+    for fd in gaps[1::2]:
+        os.close(fd)
     out: list[bytes] = []
     ran = box.exec(script="echo out; echo err >&2", stdout=out.append)
     assert (b"".join(out), ran.stdout, ran.stderr) == (b"out\n", b"", b"err\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 from typing import TYPE_CHECKING
@@ -114,6 +115,15 @@ def test_an_input_that_does_not_block_is_waited_for(fed: Fed) -> None:
     assert os.read(fed.reader, 100) == b"late\n"
 
 
+def test_what_another_process_has_read_is_not_waited_for(fed: Fed) -> None:
+    """A pipe that the caller shares may be empty again when it is read."""
+    os.write(fed.typist, b"taken\n")
+    assert fed.poll.poll(0)
+    os.read(fed.source, 100)
+    assert fed.feed.take(fed.source)
+    assert fed.go_on() == 0
+
+
 def test_an_input_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     """The cell does not take a part of its input for the whole."""
     fed = Fed(os.open(tmp_path, os.O_RDONLY))
@@ -135,6 +145,7 @@ def test_sealed_memory_needs_no_feed(tmp_path: Path) -> None:
     """A memory file that nothing can change is the cell's own; every other file is fed."""
     sealed = protocol.memory_file("stdin", b"data")
     empty = protocol.empty_memory_file("stdin")
+    fcntl.fcntl(empty, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)  # it can still be cut off
     plain = os.open(tmp_path / "file", os.O_RDONLY | os.O_CREAT)
     assert feed_of(sealed) is None
     for fd in (empty, plain):

@@ -81,7 +81,8 @@ def test_of_one_that_runs(engine: Engine, name: str) -> None:
         seen.append(containers.get(engine, name).as_dict()["running"])
         raise KeyboardInterrupt
 
-    nbcontainer.run("busybox", script="echo up; sleep 60", engine=engine, name=name, stdout=look, check=False)
+    with pytest.raises(KeyboardInterrupt):
+        nbcontainer.run("busybox", script="echo up; sleep 60", engine=engine, name=name, stdout=look)
     assert steps(seen[0]["confinement"], "NoNewPrivileges")
 
 

@@ -113,7 +113,7 @@ def test_what_a_setuid_program_leaves_ends_with_the_cell(engine: Engine, contain
 
 def test_what_a_setuid_program_writes_last_is_in_the_layer(engine: Engine, container: str) -> None:
     """It can write until init has ended: the layer is kept after that, and never changes again."""
-    write = "while :; do date +%s.%N >/tmp/out; done"
+    write = "while :; do date +%s.%N >>/tmp/out; done"
     leave = f"mkfifo /tmp/up; /opt/setpriv --reuid=0 sh -c 'id -u >/tmp/up; {write}' & cat /tmp/up; exit 3"
     nbcontainer.run("host", script=leave, name=container, user="33", check=False, engine=engine, **ALLOWED)
     box = nbcontainer.get(container, engine=engine)

@@ -352,11 +352,11 @@ class RunningContainer(base.Container):
     def _alone(self) -> Any:
         """Hold the container in this process: the lock of an anonymous container is in memory."""
         job = following.own_job(self._engine, self.name)
-        if job is not None and job.running:
-            hint = f"wait for it, or stop it first: `%container stop {self.name}`"
+        hint = "wait for it, or stop it"
+        if job is not None and job.running and not job.is_own_thread:  # a job with `--rm` removes its container itself
             raise ContainerBusy(f"a job is running in container '{self.name}'", hint=hint)
         if not self._free.acquire(blocking=False):
-            raise ContainerBusy(f"container '{self.name}' is running in another thread", hint="wait for it, or stop it")
+            raise ContainerBusy(f"container '{self.name}' is running in another thread", hint=hint)
         self._owner = threading.get_ident()
         try:
             yield

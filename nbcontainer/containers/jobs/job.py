@@ -101,6 +101,11 @@ class Job:
         return not self.ended
 
     @property
+    def is_own_thread(self) -> bool:
+        """Whether the thread that calls this is the one in which it runs."""
+        return self._thread is threading.current_thread()
+
+    @property
     def handle(self) -> ContainerHandle | None:
         """The handle of the container while it runs. The job's thread reads it."""
         return self._running if self.running else None

@@ -142,14 +142,15 @@ def test_a_port_of_another_program_is_not_the_jobs(engine: Engine, job: Callable
         assert job(script, str(port), options=options(network=Network.HOST, user=user)).age >= 0.2
 
 
-def test_an_image_without_a_check_cannot_be_awaited(engine: Engine, job: Callable[..., Job]) -> None:
+@pytest.mark.parametrize("remove", [False, True])
+def test_an_image_without_a_check_cannot_be_awaited(engine: Engine, job: Callable[..., Job], *, remove: bool) -> None:
     """`--wait-for healthy` is one line then, before anything starts: no job and no container is left."""
     with pytest.raises(UsageError, match="cannot wait for 'healthy': image 'busybox' has no HEALTHCHECK; write a port"):
-        job("exec sleep 1000", "healthy")
+        job("exec sleep 1000", "healthy", remove=remove)
     assert list_jobs(engine) == []
     with pytest.raises(ContainerNotFound):
         get(engine, "slow")
     job("true").join()
     with pytest.raises(UsageError):
-        job("true", "healthy")
+        job("true", "healthy", remove=remove)
     assert get(engine, "slow").record.count == 1, "a container that was there before stays"

@@ -50,11 +50,11 @@ def start(
     check(engine, request.options)
     before = {request.name} if request.name and _exists(engine, request.name) else set()
     container, image = choose_container(engine, request, progress, kind, streams.notify)
-    keep = request.remove or container.name in before
+    found = container.name in before
     try:
         check_awaited(awaited, image)
     except UsageError:
-        if not keep:
+        if not found:
             container.remove()
         raise
     job = Job(engine, container, image, request)
@@ -64,7 +64,7 @@ def start(
             start, engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for, kind=kind
         )
 
-    with _ended_by_errors(job, keep=keep):
+    with _ended_by_errors(job, keep=found or request.remove):  # with `remove`, the job removes it
         job.begin(lambda: _perform(job, streams, idle_input=idle_input))
         if not container.anonymous:
             engine.replace_last(container)

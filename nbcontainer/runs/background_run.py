@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.jobs.readiness import wait_until_ready, watch_health
 from nbcontainer.errors import ContainerError
+from nbcontainer.outcome import Reason
 from nbcontainer.runs.calls import Call, Data
 
 if TYPE_CHECKING:
@@ -48,16 +50,18 @@ class BackgroundRun:
         """End the run if the block raises, also if Ctrl-C interrupts it: no caller has the run then."""
         try:
             yield
-        except BaseException:
-            self.job.kill()
+        except BaseException as error:
+            self.job.kill(Reason.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Reason.NOT_READY)
             self.job.join()
             raise
 
     def wait_until_ready(self, awaited: Awaited) -> None:
-        """Wait until it is ready. If not, it has ended when this raises `ContainerError` or `UsageError`."""
+        """Wait until it is ready. If not, it has ended when this raises `ContainerError`, or `KeyboardInterrupt`."""
         with self._ended_by_errors():
             try:
                 wait_until_ready(self.job, awaited)
+            except WaitInterrupted:  # it says that the job continues
+                raise KeyboardInterrupt from None
             except ContainerError as error:
                 raise ContainerError(error.message, hint="see `logs`") from None
 

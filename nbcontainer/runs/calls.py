@@ -182,8 +182,8 @@ class Call:
             container, outcome = self._runner(self._engine or default_engine(), self._request, streams, self._check)
         finally:
             with self._lock:
-                self._supervisor = None
-        if outcome.reason is Reason.INTERRUPTED and not self._stopped:
+                supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None and supervisor.interrupted:
             raise KeyboardInterrupt  # the supervisor caught the one that interrupted this thread
         return container, outcome
 

@@ -18,6 +18,7 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs import following
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.log_reader import LogReader
+from nbcontainer.containers.jobs.readiness import check_awaited
 from nbcontainer.containers.live import joining
 from nbcontainer.containers.record import Record
 from nbcontainer.containers.workspace import Workspace
@@ -120,7 +121,7 @@ class RunningContainer(base.Container):
         It ends by itself, by `stop`, at the end of the `with` block, or with this process. With `wait_for` it returns
         when a process of it listens on that TCP port, when it has written that text, or for "healthy" when the health
         check of its image has passed. Raises what `run` raises at its beginning, and `ContainerError` if it ends before
-        that, or is unhealthy; then nothing runs, and `logs` has what it wrote.
+        that, or is unhealthy; then nothing runs, and `logs` has what it wrote. Nothing runs after Ctrl-C, either.
 
         >>> with create("busybox").start(script="echo up; sleep 1000") as box:
         ...     while not box.logs():
@@ -135,6 +136,7 @@ class RunningContainer(base.Container):
         data = Data(input, {} if inputs is None else inputs)
         request = request_in(self.record.image, command, script, data, options)
         awaited = None if wait_for is None else arguments.awaited(wait_for)
+        check_awaited(awaited, self.image())
         self._background = BackgroundRun(self._engine, self, request, data, self._run)
         if awaited is not None:
             self._background.wait_until_ready(awaited)

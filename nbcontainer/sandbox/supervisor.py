@@ -113,6 +113,8 @@ class Supervisor:
         self.timeout = timeout
         self.started = time.monotonic() if started is None else started
         self.stopped: Reason | None = None
+        self.interrupted = False
+        """Whether a KeyboardInterrupt came during `to_end`, also after the container was stopped for another reason."""
         self._alarm = alarm
         self._glance = glance
         self._next_glance = None if glance is None else self.started + glance
@@ -193,6 +195,7 @@ class Supervisor:
                 try:
                     self._take_events()
                 except KeyboardInterrupt:
+                    self.interrupted = True
                     self.stop(Reason.INTERRUPTED)
             self._outputs.end_lending()
             if self._failure is not None:

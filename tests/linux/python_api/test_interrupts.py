@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 
 import nbcontainer
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.supervisor import Supervisor
 from tests.running import all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
@@ -74,6 +76,27 @@ def test_a_program_that_ends_well_after_an_interrupt_was_interrupted(
         assert box.get("/saved") == b"saved\n"
         assert box.record.last is not None
         assert box.record.last.outcome.reason is Reason.INTERRUPTED
+
+
+def test_an_interrupt_after_the_time_limit_is_not_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a program ends by its time limit, Ctrl-C is still raised; what ended the run is its reason."""
+    stop = Supervisor.stop
+
+    def interrupted(supervisor: Supervisor, reason: Reason, *, gently: bool = True) -> None:
+        stop(supervisor, reason, gently=gently)
+        if reason is Reason.TIMEOUT:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Supervisor, "stop", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with nbcontainer.create("busybox", engine=engine) as box:
+            with pytest.raises(KeyboardInterrupt):
+                box.run(["sleep", "1000"], timeout=0.1)
+            assert box.record.last is not None
+            assert box.record.last.outcome.reason is Reason.TIMEOUT
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_of_exec_leaves_the_program(engine: Engine, interrupt: Callable[[str], list[int]]) -> None:

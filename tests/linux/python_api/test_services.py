@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import nbcontainer
 from nbcontainer import ContainerError, UsageError
-from tests.running import all_dead, appear, marker, pidfds
+from nbcontainer.containers.jobs.job import Job
+from nbcontainer.outcome import Reason
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,8 +47,9 @@ def test_start_waits_for_a_text(engine: Engine) -> None:
         box.start(script="printf 'is re'; sleep 0.1; echo ady >&2; sleep 1000", wait_for="ready")
         assert b"is ready" in box.logs()
         box.stop()
-        box.start(script="httpd -f -p 127.0.0.1:8000", wait_for="8000")
-        assert box.running
+        box.put(b"hello\n", "/www/index.html")
+        box.start(script="sleep 0.1; httpd -f -p 127.0.0.1:8000 -h /www", wait_for="8000")
+        assert box.exec(["wget", "-q", "-O-", "http://127.0.0.1:8000/"]).text == "hello\n"
 
 
 def test_start_waits_for_health(engine: Engine, checked: str) -> None:
@@ -54,9 +60,10 @@ def test_start_waits_for_health(engine: Engine, checked: str) -> None:
         box.stop()
         assert box.health == ""
         box.run(["rm", "/ok"])
-        with pytest.raises(ContainerError, match="is unhealthy; see `logs`"):
+        with pytest.raises(ContainerError, match="is unhealthy, and was ended; see `logs`"):
             box.start(script="touch /bad; sleep 1000", wait_for="healthy")
         assert not box.running
+        assert box.wait().outcome.reason is Reason.NOT_READY
         box.run(["rm", "/bad"])
         assert box.start(["sleep", "1000"]).health == "starting"
 
@@ -95,19 +102,27 @@ def test_what_cannot_be_awaited_is_refused(engine: Engine, wait_for: Any, error:
 
 
 def test_a_wait_that_is_interrupted_ends_the_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-C during `start`, nothing runs in the container."""
-    mark, fds = marker(), []
+    """Ctrl-C during `start` is a plain interrupt: nothing says that something continues. The outcome is known."""
+    mark, fds, join = marker(), [], Job.join
 
-    def interrupted(*_: object) -> None:
-        fds.extend(pidfds(appear(mark, 1)))
-        raise KeyboardInterrupt
+    def interrupted(job: Job, seconds: float | None = None) -> bool:
+        if not fds:
+            fds.extend(pidfds(appear(mark, 1)))
+            os.kill(os.getpid(), signal.SIGINT)
+        return join(job, seconds)
 
-    monkeypatch.setattr("nbcontainer.runs.background_run.wait_until_ready", interrupted)
+    monkeypatch.setattr(Job, "join", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     box = nbcontainer.create("busybox", engine=engine)
-    with pytest.raises(KeyboardInterrupt):
-        box.start(["sleep", mark], wait_for=8000)
+    try:
+        with pytest.raises(KeyboardInterrupt) as raised:
+            box.start(["sleep", mark], wait_for=8000)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert raised.type is KeyboardInterrupt
     assert all_dead(fds)
     assert not box.running
+    assert box.wait().outcome.reason is Reason.INTERRUPTED
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -126,8 +141,9 @@ def test_a_container_says_whether_something_runs_in_it(engine: Engine, name: str
         thread = threading.Thread(target=lambda: box.run(["sleep", mark], check=False))
         thread.start()
         appear(mark, 1)
+        deadline = time.monotonic() + DEADLINE
         while not all(one.running for one in objects):  # another object finds it when it is noted that it lasts
-            pass
+            assert time.monotonic() < deadline
         assert says(running=True)
         box.stop()
         thread.join()

@@ -189,18 +189,19 @@ def running_containers(store: Store) -> dict[str, ActiveCell]:
     return found
 
 
-def stop_running(store: Store, name: str, grace: float = 2.0) -> bool:
+def stop_running(store: Store, name: str, grace: float = 2.0, *, settled: bool = True) -> bool:
     """End the cell that runs in a container; return False if none does.
 
     Its init gets the stop signal, and SIGKILL `grace` seconds later. When this returns, the process that ran the cell
-    has saved its layer, so that the container can be used at once. Raises `StoreError` if the container belongs to
-    another user.
+    has saved its layer, so that the container can be used at once; unless `settled` is false, since the caller is what
+    saves it. Raises `StoreError` if the container belongs to another user.
     """
     with _process_of(store, name) as found:
         if found is None:
             return False
         _end(found, grace, lambda: _note_end(store, found.cell, Reason.STOPPED, grace))
-    _wait_until_free(store.path / "containers" / name / "lock")
+    if settled:
+        _wait_until_free(store.path / "containers" / name / "lock")
     return True
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, Unpack, cast, overload
 from nbcontainer.commands.options.table import ContainerKeywords
 from nbcontainer.containers import container as base
 from nbcontainer.containers import run as running
-from nbcontainer.containers.active import running_containers
+from nbcontainer.containers.active import running_containers, stop_running
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
@@ -55,9 +55,9 @@ class RunningContainer(base.Container):
         return f"{text[:-1]}, running>" if self._is_known_to_run() else text
 
     def _is_known_to_run(self) -> bool:
-        """Whether something runs in it; False if that cannot be found out, as in another process."""
-        with contextlib.suppress(NbcontainerError, OSError):
-            return self.running
+        """Whether something of this process runs in it. Unlike `running`, this reads no files: it is for each `repr`."""
+        with contextlib.suppress(NbcontainerError):  # it is of another process
+            return self._runs or self._running() is not None or self.name in self.workspace.active
         return False
 
     def _facts_of_now(self) -> tuple[tuple[str, str], ...]:
@@ -150,8 +150,12 @@ class RunningContainer(base.Container):
         ...     box.running, box.start(["sleep", "1000"]).running
         (False, True)
         """
-        if self._runs or self._running() is not None:
-            return True
+        return self._runs or self._running() is not None or self._is_noted_to_run()
+
+    def _is_noted_to_run(self) -> bool:
+        """Whether a cell runs in it that has lasted, in any process. Raises `StoreError`."""
+        if self.record.session == self.workspace.store.session:  # no other process uses it
+            return self.name in self.workspace.active
         return self.name in running_containers(self.workspace.store)
 
     @property
@@ -216,11 +220,19 @@ class RunningContainer(base.Container):
         hint = "start something in it with `start`, or use `run`"
         raise ContainerError(f"nothing runs in container '{self.name}' in this process", hint=hint)
 
+    @property
+    def _last_started(self) -> BackgroundRun | None:
+        """What `start` of this object began last; None if the last job is another one, which began later."""
+        job = self._engine.jobs.get(self.name)
+        if self._background is not None and job is not None and job is not self._background.job:
+            return None
+        return self._background
+
     def _running(self) -> joining.Joinable | None:
         """Return the run that `start` began, or a job or a live container of this process; None without one."""
         live = self._engine.live.get(self.name)
-        if self._background is not None and self._background.running:
-            return self._background.job
+        if (started := self._last_started) is not None and started.running:
+            return started.job
         return cast("joining.Joinable", live) if live is not None and live.handle is not None else None
 
     @overload
@@ -253,14 +265,14 @@ class RunningContainer(base.Container):
         with self._log() as log:
             if not follow:
                 return b"".join(record.data for record in chosen.records(log))
-        background = self._background
-        runs = (lambda: background.running) if background else following.runs(self._engine, self.name)
+        started = self._last_started
+        runs = following.runs(self._engine, self.name) if started is None else lambda: started.running
         return events(self._log, chosen, runs)
 
     def _log(self) -> LogReader:
         """Return a reader of the log of the last job, which the caller closes. Raises `ContainerError`."""
-        if self._background is not None:
-            return self._background.log()
+        if (started := self._last_started) is not None:
+            return started.log()
         self._check_has_job()
         return following.open_log(self._engine, self.name)
 
@@ -275,8 +287,8 @@ class RunningContainer(base.Container):
         3
         """
         timeout = None if timeout is None else arguments.seconds(timeout)
-        if self._background is not None:
-            return self._background.wait(timeout)
+        if (started := self._last_started) is not None:
+            return started.wait(timeout)
         self._check_has_job()
         end = following.wait(self._engine, self.name, timeout)
         if end.outcome is None:
@@ -301,15 +313,18 @@ class RunningContainer(base.Container):
         False
         """
         timeout = arguments.seconds(timeout)
-        job = self._engine.jobs.get(self.name) if self._background is None else self._background.job
+        started = self._last_started
+        job = self._engine.jobs.get(self.name) if started is None else started.job
         if job is not None and job.join(0) is False:
             job.stop(timeout)
             return True
+        if self._owner == threading.get_ident():  # a callback of the run, which goes on when this returns
+            return stop_running(self.workspace.store, self.name, settled=False)
         while not super().stop():
             if self._free.acquire(timeout=_TURN):
                 self._free.release()
                 return False
-        if self._owner != threading.get_ident() and self._free.acquire(timeout=_SETTLING):
+        if self._free.acquire(timeout=_SETTLING):
             self._free.release()
         return True
 
@@ -329,7 +344,7 @@ class RunningContainer(base.Container):
         >>> box.remove()
         """
         with self._alone():
-            if self.anonymous and self.name in running_containers(self.workspace.store):
+            if self.anonymous and self._is_noted_to_run():
                 raise ContainerBusy(f"container '{self.name}' is running", hint="stop it first")
             self._engine.retain(self)
             super().remove()

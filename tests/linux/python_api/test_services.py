@@ -152,3 +152,52 @@ def test_a_container_says_whether_something_runs_in_it(engine: Engine, name: str
         assert says(running=True)
         box.stop()
         assert says(running=False)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_callback_can_stop_its_run(engine: Engine, name: str, *, named: bool) -> None:
+    """`stop` in the thread of the run does not wait for that thread, also when nothing runs any more."""
+    answers: list[bool] = []
+
+    def stop(_: bytes) -> None:
+        while box.stop():
+            answers.append(True)
+
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        result = box.run(script="echo up; exec sleep 1000", stdout=stop, check=False)
+        assert answers
+        assert result.outcome.signal == signal.SIGTERM
+        assert box.run(["echo", "works"]).text == "works\n"
+
+
+def test_another_object_can_start_the_next_job(engine: Engine, name: str) -> None:
+    """What an object says is about the last job in its container, and not about the one that it began itself."""
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        assert box.start(script="echo first").wait().ok
+        other = nbcontainer.get(name, engine=engine).start(script="echo second; exec sleep 1000", wait_for="second")
+        assert box.logs() == b"second\n"
+        assert box.exec(["true"]).ok
+        with pytest.raises(ContainerError, match="still runs"):
+            box.wait(0.01)
+        assert box.stop()
+        assert not other.running
+        assert box.wait().outcome.signal == other.wait().outcome.signal == signal.SIGTERM
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_text_for_people_reads_no_files_of_other_processes(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    """A `repr` is called for each element of a list; and nobody else uses an anonymous container."""
+    with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
+        result = box.run(["true"])
+
+        def refuse(*_: object) -> dict[str, object]:
+            raise AssertionError("the sessions were read")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("nbcontainer.runs.running_container.running_containers", refuse)
+            assert "running" not in repr(box) + repr(result) + box._repr_html_()
+            if not named:
+                assert not box.running
+                box.remove()

@@ -14,13 +14,25 @@ from nbcontainer.oci import reference
 from nbcontainer.oci.documents import Image
 
 
+def whole(value: object) -> int | None:
+    """Return a whole number, also one of NumPy; None for another value. A boolean is a number of nothing."""
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+
+
+def number(value: object) -> float | None:
+    """Return a number, which may be infinite or NaN, also one of NumPy; None for another value, and a boolean."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, 1 if cast("float", value) > 0 else -1)
+
+
 def seconds(timeout: object) -> float:
     """Return a time to wait, which may be infinite. Raises `UsageError` for what is not a number from 0 on."""
-    if isinstance(timeout, numbers.Real) and not isinstance(timeout, bool) and cast("float", timeout) >= 0:
-        try:
-            return float(timeout)
-        except OverflowError:
-            return math.inf
+    if (found := number(timeout)) is not None and found >= 0:
+        return found
     raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds")
 
 
@@ -35,10 +47,10 @@ def image(keyword: str, value: object) -> str:
 
 def awaited(wait_for: object) -> Awaited:
     """Return what `wait_for` names: a port, or a text as for `--wait-for`. Raises `TypeError`, `UsageError`."""
-    if isinstance(wait_for, int) and not isinstance(wait_for, bool):
-        if not 0 < wait_for < 1 << 16:
-            raise UsageError(f"invalid port {wait_for} for wait_for", hint="write a number from 1 to 65535")
-        return Awaited(port=wait_for)
+    if (port := whole(wait_for)) is not None:
+        if not 0 < port < 1 << 16:
+            raise UsageError(f"invalid port {port} for wait_for", hint="write a number from 1 to 65535")
+        return Awaited(port=port)
     if not isinstance(wait_for, str):
         raise TypeError(f"wait_for must be a port or a text, not {type(wait_for).__name__}")
     return Awaited.of(wait_for)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Generator
 from datetime import datetime
 
@@ -11,6 +10,7 @@ from nbcontainer.containers.jobs.log import LogStream
 from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.jobs.log_selection import Selection, moment
 from nbcontainer.errors import UsageError
+from nbcontainer.runs import arguments
 from nbcontainer.runs.output_events import EventDecoder, OutputEvent, Stream
 
 Moment = datetime | float | str | None
@@ -38,11 +38,7 @@ def events(opened: Callable[[], LogReader], chosen: Selection, runs: Callable[[]
 def _lines(tail: int | None) -> int | None:
     if tail is None:
         return None
-    try:
-        lines = operator.index(tail)
-    except TypeError:
-        lines = -1
-    if lines < 0:
+    if (lines := arguments.whole(tail)) is None or lines < 0:
         raise UsageError(f"invalid number of lines: {tail!r}", hint="write tail=10, or leave it out for all lines")
     return lines
 
@@ -54,6 +50,7 @@ def _nanoseconds(value: Moment, name: str, default: float) -> float:
         return moment(value, name)
     if isinstance(value, datetime):
         value = value.timestamp()
-    if not isinstance(value, int | float) or not (abs(value) <= _MOST_SECONDS or value in (math.inf, -math.inf)):
+    found = arguments.number(value)
+    if found is None or not (abs(found) <= _MOST_SECONDS or math.isinf(found)):
         raise UsageError(f"invalid time for {name}: {value!r}", hint="write a datetime, seconds since 1970, or '10m'")
-    return value * 1e9
+    return found * 1e9

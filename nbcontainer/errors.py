@@ -98,13 +98,13 @@ class NbcontainerError(Exception):
 
     @property
     def value(self) -> NoReturn:
-        """Raise this error, which `map` returned in place of a value."""
-        raise self
+        """Raise this error, which `map` returned in place of a value. So `hasattr(error, "value")` raises it, too."""
+        raise self.with_traceback(None)  # else each read makes the traceback longer
 
     @property
     def text(self) -> NoReturn:
-        """Raise this error, which `map` returned in place of an output."""
-        raise self
+        """Raise this error, which `map` returned in place of an output. So `hasattr(error, "text")` raises it, too."""
+        raise self.with_traceback(None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the attributes: `Exception` would call the class with the message alone, which fails for some.
@@ -451,7 +451,7 @@ class ValueUnavailable(NbcontainerError):
 class WorkerError(NbcontainerError):
     """An executor cannot run an item of `map`: its workers lack something, or the executor is closed.
 
-    `index` is the position of the item's input, and `attempts` how often it was started.
+    `index` is the position of the item's input, and `attempts` how often it was started: 0 if no executor took it.
 
     >>> pool = ThreadPoolExecutor()
     >>> pool.shutdown()

@@ -18,6 +18,7 @@ from nbcontainer.mapping.mapped import Mapped
 from nbcontainer.mapping.submitting import check_executor, submitter
 from nbcontainer.mapping.tasks import Work, command_of
 from nbcontainer.oci.documents import Image
+from nbcontainer.runs import arguments
 from nbcontainer.runs.calls import image_word
 from nbcontainer.sandbox.steps.exchange.values import OUTPUT
 from nbcontainer.values.exchange import path_in_output
@@ -85,19 +86,14 @@ def map(  # noqa: A001 - as in concurrent.futures
     """
     _check_inputs(inputs)
     check_executor(executor)
-    _check_numbers(workers, timeout, retries)
+    workers, timeout, retries = _workers(workers), _timeout(timeout), _retries(retries)
     words, function = command_of(command)
     engine = default_engine()
     found = engine.images.reporting_to(progress_report.listener() if progress else None).find(image_word(image))
-    sender = submitter(executor, workers)
-    work = Work(
-        portable_image.described(engine.store, found),
-        words,
-        function,
-        timeout,
-        tuple(_absolute(path) for path in strings("files", files)),
-        sender.lifeline,
-    )
+    described = portable_image.described(engine.store, found)
+    wanted = tuple(_absolute(path) for path in strings("files", files))
+    sender = submitter(executor, workers)  # last: from here on, an error has to close it
+    work = Work(described, words, function, timeout, wanted, sender.lifeline)
     total = len(inputs) if isinstance(inputs, Sized) else None
     listener = progress_report.listener() if progress else None
     return Mapped(
@@ -117,22 +113,28 @@ def _check_inputs(inputs: object) -> None:
         raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{shown}]")
 
 
-def _check_numbers(workers: int | None, timeout: float | None, retries: int) -> None:
-    if workers is not None and (not _is(workers, int) or workers < 1):
+def _workers(workers: int | None) -> int | None:
+    if workers is None:
+        return None
+    if (found := arguments.whole(workers)) is None or found < 1:
         raise UsageError(f"invalid number of workers: {workers!r}", hint="write a number greater than 0")
-    if not _is(retries, int) or retries < 0:
+    return found
+
+
+def _retries(retries: int) -> int:
+    if (found := arguments.whole(retries)) is None or found < 0:
         raise UsageError(f"invalid number of retries: {retries!r}", hint="write 0 or a greater number")
+    return found
+
+
+def _timeout(timeout: float | None) -> float | None:
     if timeout is None:
-        return
-    if not _is(timeout, int, float) or not 0 < timeout < math.inf:
+        return None
+    if (found := arguments.number(timeout)) is None or not 0 < timeout < math.inf:
         raise UsageError(f"invalid timeout: {timeout!r}", hint="write a number of seconds greater than 0")
-    if timeout > _LONGEST:
+    if found > _LONGEST:
         raise UsageError(f"invalid timeout: more than {_LONGEST} seconds", hint="write less, or leave it out")
-
-
-def _is(value: object, *kinds: type) -> bool:
-    """Return whether a value is of these kinds. Python's booleans are integers, but not numbers of anything here."""
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    return found
 
 
 def _absolute(path: str) -> str:

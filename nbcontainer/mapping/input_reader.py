@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from nbcontainer.errors import NbcontainerError
@@ -16,8 +16,9 @@ class InputReader:
     """Reads inputs, makes a task of each and sends it while there is room.
 
     A generator may wait for the next input as long as it likes, and even for an answer to an earlier one. So it is
-    read in a daemon thread, and no answer waits for it. A list, or what else is a sequence, set or mapping, does not
-    wait: the caller reads it by `step`. An error of the inputs is their end, and `check` raises it.
+    read in a daemon thread, and no answer waits for it. A list, or another collection, such as a set, the values of a
+    mapping or an array, does not wait: the caller reads it by `step`. An error of the inputs is their end, and `check`
+    raises it.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class InputReader:
         self._task = task
         self._items = items
         self._retries = retries
-        self._in_memory = isinstance(inputs, Sequence | Set | Mapping)
+        self._in_memory = isinstance(inputs, Collection)
         self.ended = False
         self._error: BaseException | None = None
 

@@ -20,13 +20,14 @@ Answer = Result | NbcontainerError
 
 
 class Item:
-    """One item on its way. `left` is how often it may be run again after a failure."""
+    """One item on its way. `left` is how often it may be run again after a failure, `taken` how often it was sent."""
 
     def __init__(self, index: int, task: Mapping[str, Any], left: int) -> None:
         self.index = index
         self.task = task
         self.left = left
         self.sent_blobs = False
+        self.taken = 0
         self.future: Any = None
 
 
@@ -72,6 +73,7 @@ class Items:
             if not hasattr(future, "add_done_callback"):
                 raise TypeError(f"it returned a value of type '{type(future).__name__}', and not a future")
             item.future = future
+            item.taken += 1
             future.add_done_callback(functools.partial(self._put, item))
         except Exception as error:  # what an executor raises that is closed, or whose workers are dead
             item.left = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -123,8 +124,9 @@ class Mapped(Iterator[Answer]):
                 self._items.answer(item.index, answers.with_index(error, item.index, self._starts(item)))
 
     def _starts(self, item: Item) -> int:
-        # The answer that asks for blobs has started nothing.
-        return max(1, self._submitter.starts(item.index) - item.sent_blobs)
+        # The answer that asks for blobs has started nothing; nor has what no executor has taken.
+        taken = item.taken - item.sent_blobs
+        return max(1, self._submitter.starts(item.index) - item.sent_blobs) if taken > 0 else 0
 
     def _send_blobs(self, item: Item, digests: Iterable[str]) -> None:
         """Send an item again, with the blobs that its worker lacks."""
@@ -157,8 +159,7 @@ class Mapped(Iterator[Answer]):
         if self._closed:
             return
         self._closed = True
-        self._submitter.close(self._items.close())
-        self._report.finish()
+        _end(self._submitter, self._items, self._report)
 
     def __enter__(self) -> Mapped:
         return self
@@ -167,6 +168,16 @@ class Mapped(Iterator[Answer]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_closed"):
-            with contextlib.suppress(Exception):
-                self.close()
+        """End the items in another thread: any thread can collect this, also one that has a lock which that needs."""
+        if getattr(self, "_closed", True):
+            return
+        self._closed = True
+        ends = (self._submitter, self._items, self._report)
+        with contextlib.suppress(RuntimeError):  # Python ends, and all containers with it
+            threading.Thread(target=_end, args=ends, name="nbcontainer-map-end", daemon=True).start()
+
+
+def _end(submitter: Submitter, items: Items, report: Report) -> None:
+    """End all items, and wait for that where they run on this machine."""
+    submitter.close(items.close())
+    report.finish()

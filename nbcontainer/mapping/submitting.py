@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
@@ -17,7 +18,7 @@ from nbcontainer.mapping.pressure import Machine
 from nbcontainer.mapping.worker import perform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     Future = concurrent.futures.Future[dict[str, Any]]
 
@@ -76,9 +77,9 @@ class ThreadSubmitter:
 
     def submit(self, task: Mapping[str, Any], blobs: Mapping[str, bytes] | None) -> Future:
         """See `Submitter`."""
-        self._started[task["index"]] += 1
         on_wait = functools.partial(self._note, task["index"])
-        return self._executor.submit(perform, task, blobs, runs=self._runs, on_wait=on_wait)
+        with _counted(self._started, task["index"]):
+            return self._executor.submit(perform, task, blobs, runs=self._runs, on_wait=on_wait)
 
     def _note(self, index: int, text: str) -> None:
         if text:
@@ -131,8 +132,8 @@ class ProcessSubmitter:
 
     def submit(self, task: Mapping[str, Any], blobs: Mapping[str, bytes] | None) -> Future:
         """See `Submitter`."""
-        self._started[task["index"]] += 1
-        return self._executor.submit(perform, task, blobs)
+        with _counted(self._started, task["index"]):
+            return self._executor.submit(perform, task, blobs)
 
     def starts(self, index: int) -> int:
         """See `Submitter`."""
@@ -227,6 +228,17 @@ def _workers_of(executor: object) -> int:
     """Return two tasks for each worker, so that none waits for the notebook."""
     count = getattr(executor, "_max_workers", None)
     return 2 * count if isinstance(count, int) else _UNKNOWN
+
+
+@contextlib.contextmanager
+def _counted(starts: Counter[int], index: int) -> Iterator[None]:
+    """Count a start before it, since its answer may come at once; not if the executor refuses it."""
+    starts[index] += 1
+    try:
+        yield
+    except BaseException:
+        starts[index] -= 1
+        raise
 
 
 def _cancel(futures: list[Future]) -> None:

@@ -55,7 +55,7 @@ class RunningContainer(base.Container):
         return f"{text[:-1]}, running>" if self._is_known_to_run() else text
 
     def _is_known_to_run(self) -> bool:
-        """Whether something of this process runs in it. Unlike `running`, this reads no files: it is for each `repr`."""
+        """Whether something of this process runs in it. It reads no files, as `running` may: each `repr` calls it."""
         with contextlib.suppress(NbcontainerError):  # it is of another process
             return self._runs or self._running() is not None or self.name in self.workspace.active
         return False

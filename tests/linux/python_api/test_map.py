@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import nbcontainer
@@ -314,6 +315,25 @@ def test_bad_arguments_are_refused_at_once(arguments: list[Any], options: dict[s
     """A wrong argument raises before anything runs."""
     with pytest.raises(UsageError, match=message):
         nbcontainer.map("busybox", *arguments, **options)
+
+
+@pytest.mark.usefixtures("default")
+def test_numbers_of_numpy_are_numbers() -> None:
+    """A number of workers may come from a calculation."""
+    options: dict[str, Any] = {"workers": np.int64(2), "retries": np.int8(1), "timeout": np.float32(60)}
+    (found,) = nbcontainer.map("busybox", ["cat"], np.array(["text"]), **options)
+    assert (found.text, found.attempts) == ("text", 1)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_wrong_argument_leaves_no_submitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are looked at before there is anything to release."""
+    made: list[object] = []
+    monkeypatch.setattr("nbcontainer.mapping.calling.submitter", lambda *arguments: made.append(arguments))
+    for files in (["relative"], 5):
+        with pytest.raises((UsageError, TypeError)):
+            nbcontainer.map("busybox", ["cat"], ["x"], files=files)  # type: ignore[arg-type]
+    assert made == []
 
 
 @pytest.mark.usefixtures("default")

@@ -11,9 +11,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from nbcontainer.mapping import answers
+from nbcontainer.errors import WorkerError
+from nbcontainer.mapping import answers, submitting
 from nbcontainer.mapping.mapped import Mapped
 from nbcontainer.mapping.progress_report import Report
 from nbcontainer.outcome import Outcome, Reason
@@ -33,7 +36,11 @@ class Echo:
     def __init__(self, *, at_once: bool = True) -> None:
         self.at_once = at_once
         self.waiting: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
-        self.closed = False
+        self.ended = threading.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self.ended.is_set()
 
     def submit(self, task: Any, _: object) -> Any:
         future: Any = concurrent.futures.Future()
@@ -50,7 +57,7 @@ class Echo:
         return 1
 
     def close(self, _: object) -> None:
-        self.closed = True
+        self.ended.set()
 
 
 def mapped(inputs: Any, submitter: Any = None, *, ordered: bool = True) -> Mapped:
@@ -201,8 +208,80 @@ def test_a_lost_map_ends_its_thread() -> None:
     results = mapped(inputs(), submitter)
     del results
     gc.collect()
-    assert submitter.closed
+    assert submitter.ended.wait(DEADLINE)
     assert ended.wait(DEADLINE)
+
+
+class Slow(Echo):
+    """A submitter that cannot be closed before the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__(at_once=False)
+        self.may_close = threading.Event()
+
+    def close(self, futures: object) -> None:
+        assert self.may_close.wait(DEADLINE)
+        super().close(futures)
+
+
+def test_the_loss_of_a_map_waits_for_nothing() -> None:
+    """Any thread may collect it, one of its own workers too, which `close` would wait for."""
+    submitter = Slow()
+    results: Any = mapped(["a"], submitter)
+    results.cycle = results
+    del results
+    gc.collect()
+    assert not submitter.closed
+    submitter.may_close.set()
+    assert submitter.ended.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("inputs", [{"a": "x"}.values(), {"x": 1}.keys(), np.array(["x"]), pd.Series(["x"]), {"x"}])
+def test_collections_are_in_memory(inputs: Any) -> None:
+    """The values of a mapping, an array and a series need no thread."""
+    results = mapped(inputs)
+    assert not readers()
+    assert [one.text for one in results] == ["x"]
+
+
+class Refusing(Echo):
+    """An executor that is closed after some items."""
+
+    def __init__(self, accepted: int) -> None:
+        super().__init__()
+        self.accepted = accepted
+
+    def submit(self, task: Any, blobs: object) -> Any:
+        if task["index"] >= self.accepted:
+            raise RuntimeError("closed")
+        return super().submit(task, blobs)
+
+
+def test_what_no_executor_took_was_not_started() -> None:
+    """`attempts` is 0 then."""
+    found = list(mapped(["a", "b"], Refusing(1)))
+    assert [(type(one), one.attempts) for one in found] == [(Result, 1), (WorkerError, 0)]
+
+
+def test_a_start_that_is_refused_is_not_counted() -> None:
+    """A pool that is shut down has started nothing."""
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    pool.shutdown()
+    sender = submitting.submitter(pool, None)
+    with pytest.raises(RuntimeError):
+        sender.submit({"index": 0}, None)
+    assert sender.starts(0) == 0
+
+
+def test_reading_an_error_again_does_not_lengthen_its_traceback() -> None:
+    """Its `value` raises it each time as if it was the first one."""
+    error = WorkerError("lost")
+    lengths = set()
+    for _ in range(3):
+        with pytest.raises(WorkerError) as raised:
+            _ = error.value
+        lengths.add(len(raised.traceback))
+    assert len(lengths) == 1
 
 
 def test_a_generator_has_the_context_of_its_caller() -> None:

@@ -38,7 +38,7 @@ class Selection:
 
         Raises `StoreError` for a damaged log.
         """
-        past = [record for record in log.records() if self._has(record)]
+        past = (record for record in log.records() if self._has(record))
         yield from past if self.tail is None else last_lines(past, self.tail)
         if runs is not None:
             more = log.follow(lambda: time.time_ns() <= self.until and runs())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from nbcontainer.containers.jobs.log import LogRecord, LogStream
+from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.jobs.log_selection import Selection, last_lines, moment
 from nbcontainer.errors import UsageError
 from nbcontainer.runs.job_output import selection
@@ -39,6 +42,22 @@ def test_tail_keeps_the_last_lines(parts: tuple[bytes, ...], number: int, kept: 
     found = [record.data for record in last_lines(records(*parts), number)]
     assert b"".join(found) == kept
     assert all(found)
+
+
+class Endless(LogReader):
+    """A log with more records than any memory holds."""
+
+    def __init__(self) -> None:
+        """Opens no file."""
+
+    def records(self) -> Iterator[LogRecord]:
+        """One after the other."""
+        return (LogRecord(number, number, LogStream.OUT, b"x") for number in itertools.count())
+
+
+def test_a_log_is_read_record_by_record() -> None:
+    """It is not in memory as a whole, unless its last lines are asked for."""
+    assert next(Selection(since=5).records(Endless())).time == 5
 
 
 DAY = 1_767_312_000

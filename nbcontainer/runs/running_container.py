@@ -318,7 +318,7 @@ class RunningContainer(base.Container):
         if job is not None and job.join(0) is False:
             job.stop(timeout)
             return True
-        if self._owner == threading.get_ident():  # a callback of the run, which goes on when this returns
+        if self._owner == threading.get_ident():  # a callback of the run, which continues when this returns
             return stop_running(self.workspace.store, self.name, settled=False)
         while not super().stop():
             if self._free.acquire(timeout=_TURN):

@@ -103,7 +103,8 @@ def test_what_cannot_be_awaited_is_refused(engine: Engine, wait_for: Any, error:
 
 def test_a_wait_that_is_interrupted_ends_the_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C during `start` is a plain interrupt: nothing says that something continues. The outcome is known."""
-    mark, fds, join = marker(), [], Job.join
+    mark, join = marker(), Job.join
+    fds: list[int] = []
 
     def interrupted(job: Job, seconds: float | None = None) -> bool:
         if not fds:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +15,9 @@ from nbcontainer.containers.jobs.log_reader import LogReader
 from nbcontainer.containers.jobs.log_selection import Selection, last_lines, moment
 from nbcontainer.errors import UsageError
 from nbcontainer.runs.job_output import selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def records(*parts: bytes) -> list[LogRecord]:

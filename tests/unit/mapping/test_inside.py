@@ -170,14 +170,13 @@ def test_batches_of_pyarrow_come_back(out: Path) -> None:
 def test_a_table_without_pyarrow_keeps_its_index(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes as CSV, with an index that says something as a column."""
     pd = pytest.importorskip("pandas")
+    two_levels = pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")]))  # pandas makes it by pyarrow
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     inside.save(pd.DataFrame({"n": [1, 2]}, index=pd.Index(["x", "y"], name="word")))
     assert (out / "value.csv").read_text() == "word,n\nx,1\ny,2\n"
     inside.save(pd.DataFrame({"n": [1, 2]}))
     assert (out / "value.csv").read_text() == "n\n1\n2\n"
-    assert "CSV has no columns of several levels; use an image with pyarrow" in refusal(
-        pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")]))
-    )
+    assert "CSV has no columns of several levels; use an image with pyarrow" in refusal(two_levels)
 
 
 def test_a_full_directory_is_one_line(out: Path) -> None:

@@ -313,13 +313,13 @@ class ShellSession:
     def close(self, grace: float = _FAREWELL, reason: Reason = Reason.STOPPED) -> None:
         """End the interpreter and everything in its container. An idle one has `grace` seconds to exit by itself.
 
-        One that is killed has `reason` in its outcome.
+        Without any, it is not asked to. One that is killed has `reason` in its outcome.
         """
         process, self._process = self._process, None
         if process is None:
             return
         asked = 0.0
-        if process.channel is not None and not self._busy:
+        if grace > 0 and process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):
                 process.channel.send(f"end {self._number + 1}")
             process.join(grace)

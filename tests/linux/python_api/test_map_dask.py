@@ -207,8 +207,8 @@ def test_a_lost_scheduler_loses_no_item(tmp_path: Path) -> None:
     mark, found = marker(), []
     with (
         contextlib.suppress(Exception),  # what the cluster raises at its own end
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         cluster(tmp_path) as (made, client),
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # not for the start of the cluster
     ):
 
         def lose() -> None:

@@ -126,7 +126,7 @@ def test_the_value_of_run_bg_is_the_container(db: Notebook, name: str) -> None:
 
 def test_the_value_is_that_of_the_restarted_job_too(db: Notebook) -> None:
     """After `restart`, the container's methods are about the job that runs now."""
-    db.good("job = %container run --bg --name db --wait-for up busybox sh -c 'echo up; exec sleep 1000'")
+    db.good("job = %container run --bg --name db --wait-for up busybox sh -c 'trap \"\" TERM; echo up; exec sleep 999'")
     db.good("%container restart -t 0 db")
     assert db["job"].exec(["true"]).exit_code == 0
     assert db["job"].stop(0)

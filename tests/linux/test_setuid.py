@@ -34,7 +34,7 @@ def container(engine: Engine) -> Iterator[str]:
     if engine.idmap.kind == MapKind.SINGLE:
         pytest.skip("this user's containers have root alone")
     require("sed", available=shutil.which("sed") is not None)
-    script = "cp $(command -v sed) $(command -v setpriv) /opt; chmod 4755 /opt/*"
+    script = "cp $(command -v sed) $(command -v setpriv) /opt; chmod 4755 /opt/sed /opt/setpriv"
     nbcontainer.run("host", script=script, name="setuid", engine=engine)
     yield "setuid"
     nbcontainer.get("setuid", engine=engine).remove()

@@ -123,9 +123,7 @@ class RunningContainer(base.Container):
         check of its image has passed. Raises what `run` raises at its beginning, and `ContainerError` if it ends before
         that, or is unhealthy; then nothing runs, and `logs` has what it wrote. Nothing runs after Ctrl-C, either.
 
-        >>> with create("busybox").start(script="echo up; sleep 1000") as box:
-        ...     while not box.logs():
-        ...         pass
+        >>> with create("busybox").start(script="echo up; sleep 1000", wait_for="up") as box:
         ...     print(box.logs(), box.stop())
         b'up\\n' True
         >>> with create("busybox").start(["httpd", "-f", "-p", "8000"], wait_for=8000) as box:
@@ -136,7 +134,8 @@ class RunningContainer(base.Container):
         data = Data(input, {} if inputs is None else inputs)
         request = request_in(self.record.image, command, script, data, options)
         awaited = None if wait_for is None else arguments.awaited(wait_for)
-        check_awaited(awaited, self.image())
+        if awaited is not None:
+            check_awaited(awaited, self.image())
         self._background = BackgroundRun(self._engine, self, request, data, self._run)
         if awaited is not None:
             self._background.wait_until_ready(awaited)

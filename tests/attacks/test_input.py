@@ -15,7 +15,7 @@ from nbcontainer.containers.cells import cell_files
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.starting import start
-from nbcontainer.containers.live import exec_client, joining
+from nbcontainer.containers.live import joined_streams
 from nbcontainer.containers.live.exec_client import ExecRequest, run_there
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.options import StandardInput, run_options
@@ -111,8 +111,7 @@ def test_a_terminal_that_is_the_input_is_not_kept(
 ) -> None:
     """A process that stays in the container reads nothing of what is typed after the command has ended."""
     if not protected:
-        for module in (joining, exec_client):
-            monkeypatch.setattr(module, "feed_of", lambda _: None)
+        monkeypatch.setattr(joined_streams, "feed_of", lambda _: None)
     with contextlib.ExitStack() as stack:
         typist, terminal = os.openpty()
         for fd in (typist, terminal):

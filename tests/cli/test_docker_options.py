@@ -157,7 +157,7 @@ def test_transports_of_files(
     program.good("tag", word, f"{name}:2")
     missing = word.rpartition(":")[0] + ":nosuch"
     assert "the file has no image" in program.fails(125, "run", missing, "true")
-    assert "is that of a file" in program.fails(2, "tag", "busybox", "oci:x")
+    assert "is the path of a file" in program.fails(2, "tag", "busybox", "oci:x")
 
 
 def test_what_is_not_supported_is_answered(program: Program) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.live.exec_server import short_path
+from nbcontainer.containers.live.joined_streams import JoinedStreams
 from nbcontainer.containers.lookup import get
 from nbcontainer.errors import ContainerError, ContainerNotFound
 from nbcontainer.linux.pipes import output_pipe
@@ -21,7 +21,6 @@ from nbcontainer.sandbox.handle import ContainerHandle
 from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.joined import end_copy
 from nbcontainer.sandbox.silent_observer import SilentObserver
-from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
-    from nbcontainer.sandbox.supervision.feed import Feed
 
 
 @dataclass(frozen=True)
@@ -93,45 +91,26 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
     Raises `ContainerNotFound`, `ContainerError`, `SetupFailed`.
     """
     cell = _find(engine, request.name)
-    kept: list[int] = []
-    sent: list[int] = []
-    feed: Feed | None = None
-    watch = contextlib.ExitStack()
-    try:
-        if streams.stdin is None:
-            stdin = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            sent.append(stdin)
-        elif (feed := feed_of(streams.stdin)) is None:
-            stdin = streams.stdin
-        else:
-            stdin = feed.reader
-            sent.append(stdin)
-        for number in range(2):
-            reader, writer = output_pipe()
-            kept.insert(number, reader)
-            kept.append(writer)
+    with JoinedStreams(streams.stdin, output_pipe) as opened:
         started = time.monotonic()
         with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
-            watch.enter_context(
-                JoinWatch(remote, kept[:2] if feed is None else [*kept[:2], stdin], remote.kill_container)
-            )
-            protocol.send(remote.channel, request.as_message(), (stdin, *kept[2:]))
-            protocol.close(sent)
-            sent.clear()
-            observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)), streams)
-            keyboard = streams.keyboard
+            opened.watch(remote, remote.kill_container)
+            protocol.send(remote.channel, request.as_message(), opened.travelling)
+            opened.close_sent()
+            sinks = dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True))
             supervisor = Supervisor(
-                remote, observer, kept[:2], timeout=timeout, keyboard=keyboard, feed=feed, started=started
+                remote,
+                _Observer(sinks, streams),
+                opened.outputs,
+                timeout=timeout,
+                keyboard=streams.keyboard,
+                feed=opened.feed,
+                started=started,
             )
             outcome = supervisor.to_end()
             if remote.refused is not None:
                 raise ContainerError(str(remote.refused["refused"]), hint=str(remote.refused["hint"]))
             return outcome
-    finally:
-        with watch:
-            protocol.close((*kept, *sent))
-            if feed is not None:
-                feed.close()
 
 
 def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:

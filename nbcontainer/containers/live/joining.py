@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -11,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from nbcontainer.containers.cells.request import encode
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cells.template import Attached, make_template
+from nbcontainer.containers.live.joined_streams import JoinedStreams
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError
 from nbcontainer.sandbox import protocol
-from nbcontainer.sandbox.join_watch import JoinWatch
 from nbcontainer.sandbox.joined import ENDED, JoinedHandle
 from nbcontainer.sandbox.launcher.joining import script_path
 from nbcontainer.sandbox.silent_observer import SilentObserver
@@ -23,7 +21,6 @@ from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.exchange.display import DRIVER
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.rights.user import SetUser
-from nbcontainer.sandbox.supervision.feed import feed_of
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
     from nbcontainer.outcome import Outcome
     from nbcontainer.sandbox.handle import ContainerHandle
-    from nbcontainer.sandbox.supervision.feed import Feed
 
 
 class Joinable(Protocol):
@@ -86,46 +82,38 @@ def run_inside(
     container = live.handle
     if container is None:
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
-    kept: list[int] = []
-    sent: list[int] = []
-    feed: Feed | None = None
-    watch = contextlib.ExitStack()
+    body = encode(request.script) if request.command and request.script is not None else b""
     try:
-        for number in range(2):
-            reader, writer = live.engine.files.output_pipe()
-            kept.insert(number, reader)
-            kept.append(writer)
-        stdin = _input(request, streams, sent)
-        pipes = kept[:2]
-        if streams.stdin is not None and (feed := feed_of(stdin)) is not None:
-            stdin = feed.reader
-            sent.append(stdin)
-            pipes = [*pipes, stdin]
-        with JoinedHandle(container) as joined:
-            watch.enter_context(JoinWatch(joined, pipes, container.kill))
-            program = program_of(live, request, joined.number)
-            files = [stdin, *kept[2:]]
-            if program.script:
-                sent.append(protocol.memory_file("cell", encode(request.script or "")))
-                files.append(sent[-1])
-            started, timeout = time.monotonic(), request.options.timeout
-            joined.start(program.execute, files, program.script, user=program.user, limit=timeout)
-            while sent:
-                os.close(sent.pop())
-            observer = _Observer(dict(zip(kept[:2], (streams.stdout, streams.stderr), strict=True)))
-            supervisor = Supervisor(joined, observer, kept[:2], timeout=timeout, feed=feed, started=started)
-            if on_follow is not None:
-                on_follow(supervisor)
-            return supervisor.to_end()
+        with JoinedStreams(streams.stdin, live.engine.files.output_pipe, body) as opened:
+            return _run(live, container, request, streams, opened, on_follow)
     except OSError as error:
         if error.errno not in ENDED:
             raise
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
-    finally:
-        with watch:
-            protocol.close((*kept, *sent))
-            if feed is not None:
-                feed.close()
+
+
+def _run(
+    live: Joinable,
+    container: ContainerHandle,
+    request: Request,
+    streams: Streams,
+    opened: JoinedStreams,
+    on_follow: Callable[[Supervisor], None] | None,
+) -> Outcome:
+    """Run the request with these streams, and return its outcome. Raises what `run_inside` raises, and `OSError`."""
+    with JoinedHandle(container) as joined:
+        opened.watch(joined, container.kill)
+        program = program_of(live, request, joined.number)
+        if program.script:
+            opened.send(protocol.memory_file("cell", encode(request.script or "")))
+        started, timeout = time.monotonic(), request.options.timeout
+        joined.start(program.execute, opened.travelling, program.script, user=program.user, limit=timeout)
+        opened.close_sent()
+        observer = _Observer(dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True)))
+        supervisor = Supervisor(joined, observer, opened.outputs, timeout=timeout, feed=opened.feed, started=started)
+        if on_follow is not None:
+            on_follow(supervisor)
+        return supervisor.to_end()
 
 
 def _check(live: Joinable, options: RunOptions) -> None:
@@ -187,17 +175,6 @@ def program_of(live: Joinable, request: Request, number: int, terminal: int = 0)
 
 def _nowhere(_: bytes) -> None:
     pass
-
-
-def _input(request: Request, streams: Streams, sent: list[int]) -> int:
-    """Return the descriptor of the standard input; what is opened for it is added to `sent`."""
-    if streams.stdin is not None:
-        return streams.stdin
-    if request.command and request.script is not None:
-        sent.append(protocol.memory_file("stdin", encode(request.script)))
-    else:
-        sent.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    return sent[-1]
 
 
 class _Observer(SilentObserver):

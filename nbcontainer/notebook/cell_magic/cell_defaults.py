@@ -27,7 +27,7 @@ class CellDefaults:
         self._used = None
 
     def apply(self, words: Words) -> None:
-        """Add the defaults to a cell's arguments. Raises `UsageError` if there is no image."""
+        """Add the defaults to a cell's arguments. Raises `UsageError` if none of them names an image."""
         if self._used is not None and not defaults.names_a_container(words):
             defaults.add(words, self._used)
         if not defaults.names_a_container(words):

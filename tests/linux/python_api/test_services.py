@@ -189,7 +189,7 @@ def test_another_object_can_start_the_next_job(engine: Engine, name: str) -> Non
 def test_a_text_for_people_reads_no_files_of_other_processes(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch, *, named: bool
 ) -> None:
-    """A `repr` is called for each element of a list; and nobody else uses an anonymous container."""
+    """A `repr`, which a list calls for each element, and the removal of an anonymous container read no files."""
     with nbcontainer.create("busybox", name if named else "", engine=engine) as box:
         result = box.run(["true"])
 

@@ -46,7 +46,7 @@ def test_a_result_travels_as_plain_data() -> None:
 
 
 def test_the_value_of_a_failed_item_raises_its_failure() -> None:
-    """A failure is no silent None: `value` raises it with the last line of the traceback, which `repr` shows too."""
+    """The `value` of a failed item raises the failure with the last line of the traceback, which `repr` shows too."""
     stderr = b"Traceback (most recent call last):\n  ...\nZeroDivisionError: division by \x1b zero\n"
     failed = Result(container(), OUTCOME, b"printed", stderr)
     for one in (failed, pickle.loads(pickle.dumps(failed)), copy.copy(failed)):

@@ -93,7 +93,7 @@ def test_no_answer_waits_for_the_next_input(ordered: bool) -> None:
 
 
 def test_inputs_may_depend_on_answers() -> None:
-    """A queue that gets its next input from the last answer is no deadlock."""
+    """Inputs may come from a queue that gets the next one after the last answer."""
     waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     waiting.put("a")
     texts = []

@@ -83,7 +83,7 @@ FRAME = pd.DataFrame({"n": [1, 2], "t": ["a", None], "f": [0.5, math.inf], "d": 
 
 @pytest.mark.parametrize("kind", ["?", "i1", "u8", "f4", "f8", "c16", "M8[s]"])
 def test_scalars_come_back_as_scalars(kind: str) -> None:
-    """A number of NumPy is no array without dimensions when it comes back; such an array is a number then."""
+    """A number of NumPy comes back as a number, and so does an array without dimensions."""
     value = np.ones(1, "i8").astype(kind)[0]
     for back in (there_and_back(value), there_and_back(np.asarray(value))):
         assert type(back) is type(value)

@@ -94,7 +94,7 @@ def test_a_cell_that_reads_no_more_ends_the_feed(fed: Fed) -> None:
 
 
 def test_a_cell_that_does_not_read_costs_nothing(fed: Fed) -> None:
-    """A full pipe is no event; a cell that ends then ends the feed."""
+    """A full pipe causes no events; when the cell ends, the feed ends."""
     os.set_blocking(fed.typist, False)
     events = 1
     while events:

@@ -114,8 +114,8 @@ KNOWN = {
         _place_reason _same _homes _writer_reason _writers _has_acl
     """,
     OWN: """
-        CellFiles.open_null_streams _null JoinedStreams._input _input _script program packed_cloudpickle _tar_of is_static
-        _from_debian
+        CellFiles.open_null_streams _null JoinedStreams._input _input _script program packed_cloudpickle _tar_of
+        is_static _from_debian
     """,
     PROBES: """
         ProbeEnvironment._place ProbeEnvironment._fill ProbeEnvironment._close_to_others ProbeEnvironment._give

@@ -15,7 +15,6 @@ from nbcontainer.containers.warm.warm_pool import WarmContainer, WarmPool
 from nbcontainer.containers.workspace import Workspace
 from nbcontainer.containers.writes.host_roots import view
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
-from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerError, ContainerNotFound, NbcontainerError, UsageError
 from nbcontainer.images import trash
 from nbcontainer.outcome import Reason
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.options import RunOptions
     from nbcontainer.containers.warm.warm_files import WarmFiles
+    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.client import Launcher
@@ -115,7 +115,7 @@ class Engine(Workspace):
         """How many containers cells have taken so far."""
         self._prewarmed = 0
         """How often `prewarm` was called."""
-        self._warm = WarmPool(self.store, self, self.launcher, lambda path: trash.discard(self.store, self, [path]))
+        self._warm = WarmPool(self.store, self, self.launcher, lambda paths: trash.discard(self.store, self, paths))
         atexit.register(self.close)
 
     def close(self) -> None:
@@ -207,13 +207,16 @@ class Engine(Workspace):
         below = view(self.store, self.launcher, lowers)
         if below is not None and launcher is not self.launcher:
             raise UsageError("the image 'host' requires a user namespace", hint="remove --userns=host")
-        upper = (
-            WriteLayer(self.store, self, lowers, below)
-            if storage is None
-            else LimitedWriteLayer(self.store, self, self.launcher, lowers, below, storage)
-        )
-        upper.make()
+        if storage is None:
+            upper = self._warm.layers.new(lowers, template, afresh=afresh or launcher is not self.launcher)
+        else:
+            upper = LimitedWriteLayer(self.store, self, self.launcher, lowers, below, storage)
+            upper.make()
         return WarmContainer(upper, template, template.on(upper.root, upper.name), (), limits)
+
+    def refuse_mounted_roots(self) -> None:
+        """Have each container mount its own root from now on: one could not attach a mounted one."""
+        self._warm.layers.refuse()
 
     def wake(self) -> None:
         """Wake the warm container that the next cell is most likely to use. Call it before the cell is parsed."""
@@ -271,7 +274,8 @@ class Engine(Workspace):
         # A group that the kernel keeps is tried again after the next cell, and at the end.
         groups = (*self._groups, *(() if group is None else (group,)))
         self._groups = [one for one in groups if not one.remove()]
-        if upper is not None and not upper.remove():
+        reused = upper is not None and running is not None and self._warm.layers.give(upper)
+        if upper is not None and not reused and not upper.remove():
             trash.discard(self.store, self, upper.left)
         self.launcher.collect()
 

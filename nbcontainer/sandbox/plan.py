@@ -22,6 +22,7 @@ from nbcontainer.sandbox.steps.exchange.display import OfferDisplay, WriteDriver
 from nbcontainer.sandbox.steps.exchange.toolbox import MountToolbox
 from nbcontainer.sandbox.steps.exchange.values import MountValues
 from nbcontainer.sandbox.steps.limits_view import ShowLimits
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit, JoinNetwork, NewSessionKeyring, SetHostname
 from nbcontainer.sandbox.steps.network import (
     NAMES,
@@ -192,6 +193,9 @@ def _root_steps(root: Overlay | Directory, *, names: bool = False) -> Iterator[S
     """Yield the steps for the root; with `names`, the container's own /etc/hosts is above all layers."""
     if isinstance(root, Directory):
         yield BindRoot(root.path, root.read_only)
+        return
+    if root.mounted and root.upper is not None:
+        yield AttachRoot(root.lowers, root.upper)
         return
     overlays = (root, *root.parts)
     holder = next((one for one in overlays if one.target == "/etc"), root) if names else None

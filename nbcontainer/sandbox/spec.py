@@ -81,7 +81,8 @@ class Overlay:
 
     Without an upper the view is read-only. `host` is a host directory below all layers. `parts` are overlays at places
     of their own in the root, their `target` (container, absolute). With `give`, the upper directory gets the owner of
-    the topmost lower, which is not the container's root.
+    the topmost lower, which is not the container's root. With `mounted`, the launcher has mounted it
+    (`Launcher.mount_root`).
     """
 
     lowers: tuple[str, ...]
@@ -91,6 +92,7 @@ class Overlay:
     target: str = "/"
     parts: tuple[Overlay, ...] = ()
     give: bool = False
+    mounted: bool = False
 
 
 @dataclass(frozen=True)

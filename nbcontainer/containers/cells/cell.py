@@ -19,6 +19,7 @@ from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
+from nbcontainer.containers.writes.reused_layers import leaves_root
 from nbcontainer.errors import ContainerLost, SandboxError, SetupFailed
 from nbcontainer.linux.files import keeps_attributes
 from nbcontainer.linux.procfs import birth
@@ -26,6 +27,7 @@ from nbcontainer.oci import timestamps
 from nbcontainer.sandbox.cgroups.group import Group
 from nbcontainer.sandbox.networking import Network
 from nbcontainer.sandbox.spec import ProcLevel
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
 from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.supervisor import Supervisor
@@ -105,6 +107,8 @@ class Cell:
         except SetupFailed as error:
             # What failed when the container was prewarmed need not fail now: make a new one.
             afresh = error.step in {type(step).__name__ for step in self._done}
+            if error.step == AttachRoot.__name__:
+                self.engine.refuse_mounted_roots()
             if not (self._cured(error) or afresh):
                 raise
             self.release()
@@ -160,6 +164,8 @@ class Cell:
         if outcome is not None:
             result, failed = (self.result, ()) if outcome.ok else ("", options_of(self.asked))
             cell = CellRecord("", self.text, "", outcome, result=result, options=failed)
+            if self.upper is not None and self.template is not None:
+                self.upper.reusable = leaves_root(self.template)
         Leftovers(
             self.engine,
             self.container,

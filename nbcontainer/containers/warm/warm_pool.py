@@ -7,8 +7,7 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.containers.warm.warm_files import WarmFiles
-from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.containers.writes.write_layer import WriteLayer
+from nbcontainer.containers.writes.reused_layers import ReusedLayers
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.cgroups.group import Group, GroupLimits
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.images.runner import Runner
     from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.plan import PlanTemplate
@@ -58,14 +58,15 @@ class WarmPool:
     something in it, for example a mount point.
     """
 
-    def __init__(self, store: Store, runner: Runner, launcher: Launcher, discard: Callable[[Path], None]) -> None:
+    def __init__(self, store: Store, runner: Runner, launcher: Launcher, discard: Callable[[list[Path]], None]) -> None:
         self._store = store
-        self._runner = runner
         self._launcher = launcher
         self._discard = discard
         self._lock = threading.Lock()
         self._ready: list[WarmContainer] = []
         self.files = WarmFiles()
+        self.layers = ReusedLayers(store, runner, launcher, discard)
+        """Those of all containers of cells, warm or not."""
 
     def close(self) -> None:
         """Close the files and end the containers that wait."""
@@ -77,6 +78,7 @@ class WarmPool:
         for warm in ready:
             with contextlib.suppress(NbcontainerError, OSError):
                 self._dismiss(warm)
+        self.layers.close()
 
     def wake(self) -> None:
         """Wake the container that the next cell is most likely to use."""
@@ -125,6 +127,8 @@ class WarmPool:
             self._make(lowers, limits, template, ahead, prefault=not hurried)
         if not general and not hurried:
             self._make(lowers, GroupLimits(), template, lambda plan: plan.prepare)
+        if not hurried:
+            self.layers.trim(lowers, DEPTH)
         self.files.prepare(DEPTH)
         while self._confine_one():
             pass
@@ -133,7 +137,7 @@ class WarmPool:
         self._launcher.dismiss(warm.steps)
         with contextlib.suppress(OSError):  # the cleanup removes what cannot be removed now
             if not warm.upper.remove():
-                self._discard(warm.upper.path)
+                self._discard(warm.upper.left)
         if warm.group is not None:
             warm.group.remove()
 
@@ -176,8 +180,7 @@ class WarmPool:
         prefault: bool = True,
     ) -> None:
         """Order a container that does the `beginning` of the template's plan."""
-        upper = WriteLayer(self._store, self._runner, lowers, view(self._store, self._launcher, lowers))
-        upper.make()
+        upper = self.layers.new(lowers, template)
         try:
             plan = template.on(upper.root, upper.name)
             steps = beginning(plan)

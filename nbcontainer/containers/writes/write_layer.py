@@ -24,6 +24,7 @@ from nbcontainer.sandbox.steps.rootfs import BELOW
 
 if TYPE_CHECKING:
     from nbcontainer.containers.writes.host_roots import HostView
+    from nbcontainer.containers.writes.root_mount import RootMount
     from nbcontainer.images.runner import Runner
     from nbcontainer.store.layout import Store
 
@@ -110,7 +111,7 @@ class WriteLayer(WriteView):
 
     `lowers` are the layers below it, the topmost first; `below` is the machine below those, for the image `host`.
     `name` is for an anonymous container on it. With `in_memory`, which the store decides, the directories are in the
-    store's `memory`, and `tmp` has links to them.
+    store's `memory`, and `tmp` has links to them. `mount` is there if the launcher has mounted it as a root.
     """
 
     def __init__(self, store: Store, runner: Runner, lowers: tuple[str, ...], below: HostView | None = None) -> None:
@@ -118,7 +119,11 @@ class WriteLayer(WriteView):
         self.name = secrets.token_hex(6)
         self.in_memory = store.in_memory
         self._home = store.memory / self.id if self.in_memory else self.path
-        self._kept = False
+        self.mount: RootMount | None = None
+        self.kept = False
+        """Whether the upper directory has become a layer."""
+        self.reusable = False
+        """Whether another container may have it, if the one that had it has changed nothing (`leaves_root`)."""
         self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
@@ -184,6 +189,17 @@ class WriteLayer(WriteView):
         if mode != 0o755:
             os.chmod(f"{self._home}/{name}", mode)
 
+    @property
+    def can_stay_mounted(self) -> bool:
+        """Whether its root is one overlay on the store's disk, with the owner that the store gives it."""
+        return self.root.host is None and not (self.parts or self.root.give or self.in_memory)
+
+    def unmount(self) -> None:
+        """Unmount the root that the launcher has mounted, if it has. A container that uses it has it to its end."""
+        if self.mount is not None:
+            self.mount.close()
+            self.mount = None
+
     def begin(self) -> None:
         """A cell writes to it from now on."""
 
@@ -199,6 +215,7 @@ class WriteLayer(WriteView):
 
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""
+        self.unmount()
         place = self.store.path / "layers" / self.id
         found = self.changed_parts()
         if found:
@@ -213,7 +230,7 @@ class WriteLayer(WriteView):
                 self.store.layers.adopt(self.path, self.id)
             if found:
                 host.write_beside(self.store, self.id, [part for _, part in found])
-            self._kept = True
+            self.kept = True
         except BaseException:
             discard(self.store, runner, [place])
             raise
@@ -236,12 +253,13 @@ class WriteLayer(WriteView):
 
     def remove(self) -> bool:
         """Remove it as overlay leaves it; return False if it still has a cell's files."""
+        self.unmount()
         for work in self._aside:
             _remove_work(str(work))
         home = str(self._home)
         for suffix in self._suffixes:
             _remove_work(f"{home}/work{suffix}")
-            if suffix or not self._kept:  # a layer in memory stays there, also an empty one
+            if suffix or not self.kept:  # a layer in memory stays there, also an empty one
                 with contextlib.suppress(OSError):
                     os.rmdir(f"{home}/diff{suffix}")
         with contextlib.suppress(OSError):

@@ -11,6 +11,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
 from nbcontainer.sandbox.steps.namespaces import SetHostname
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
@@ -36,6 +37,8 @@ def with_blanks(step: object) -> tuple[object, Filling]:
         upper, filling = _blanked("upper", step.upper)
         work, more = _blanked("work", step.work)
         return MountOverlay(step.lowers, upper, work, step.target), (*filling, *more)
+    if type(step) is AttachRoot:  # what it attaches travels
+        return AttachRoot(step.lowers, ""), ()
     if isinstance(step, Execute):
         return _execute_with_blank(step)
     return step, ()

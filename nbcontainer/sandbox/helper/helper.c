@@ -177,20 +177,23 @@ static void report(uint32_t sequence, int64_t result, size_t size) {
     send_packet(CHANNEL, &head, sizeof head, output, size, 0, 0);
 }
 
+static struct control received; /* with the descriptors of the last packet */
+static int received_count;
+
 /* Receives one packet: its size, 0 at the end. Descriptors are at the lowest free numbers, in order. A packet that
  * has nothing but the word "memory file" is in the last of these, which is mapped and closed: `*place` leads to it. */
 static size_t receive(int socket, char **place) {
-    static struct control control;
     struct vector part = {packet, PACKET};
-    struct message message = {0, 0, &part, 1, &control, sizeof control, 0};
+    struct message message = {0, 0, &part, 1, &received, sizeof received, 0};
     long size;
     do size = sys(RECVMSG, socket, (long)&message, CMSG_CLOEXEC, 0, 0, 0); while (size == -EINTR);
     if (size <= 0) return 0;
     if (message.flags & (MSG_CTRUNC | MSG_TRUNC)) FAIL("a message was cut off");
+    received_count = message.control_size > 16 ? (int)((received.size - 16) / 4) : 0;
     for (size_t i = 0; i < 16; i++) packet[(size_t)size + i] = 0;
     *place = packet;
-    if (size == 11 && equal(packet, "memory file", 11) && message.control_size > 16) {
-        int fd = control.files[(control.size - 16) / 4 - 1];
+    if (size == 11 && equal(packet, "memory file", 11) && received_count) {
+        int fd = received.files[received_count - 1];
         long length = sys(LSEEK, fd, 0, 2, 0, 0, 0);
         long mapped = length <= 0 ? -1 : sys(MMAP, 0, length + 16, 3, 2, fd, 0); /* private, to be written to */
         if (mapped < 0 && mapped > -4096) FAIL("a message cannot be mapped");
@@ -460,7 +463,9 @@ static void take_order(size_t size, int itself) {
         if (pid == 0) {
             sys(DUP3, ends[1], CHANNEL, O_CLOEXEC, 0, 0, 0);
             sys(DUP3, itself, PARENT, O_CLOEXEC, 0, 0, 0);
-            sys(CLOSE_RANGE, FREE, ~0U, 0, 0, 0, 0);
+            /* Each is above the place that it gets: they are in order, and above `itself`. */
+            for (int i = 0; i < received_count; i++) sys(DUP3, received.files[i], FREE + i, O_CLOEXEC, 0, 0, 0);
+            sys(CLOSE_RANGE, FREE + received_count, ~0U, 0, 0, 0, 0);
             init(packet + sizeof *order, packet + size);
         }
         sys(CLOSE, ends[1], 0, 0, 0, 0, 0);
@@ -470,6 +475,7 @@ static void take_order(size_t size, int itself) {
     send_packet(CHANNEL, &answer, sizeof answer, 0, 0, given, pid > 0 ? 2 : 0);
     if (ends[0] >= 0) sys(CLOSE, ends[0], 0, 0, 0, 0, 0);
     if (pidfd >= 0) sys(CLOSE, pidfd, 0, 0, 0, 0, 0);
+    for (int i = 0; i < received_count; i++) sys(CLOSE, received.files[i], 0, 0, 0, 0, 0);
 }
 
 /* Enters the namespaces of the launcher as root of them, and the store. Returns the descriptor of the launcher's process.

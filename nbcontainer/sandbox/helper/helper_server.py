@@ -46,17 +46,18 @@ class HelperServer:
         self._late: dict[int, bytes] = {}
         """By the number of an order: the first batch that was too long for it."""
 
-    def order(self, flags: int, first: bytes) -> int:
+    def order(self, flags: int, first: bytes, files: Sequence[int] = ()) -> int:
         """Order an init with these namespaces and this first batch; return the order's number. Raises `OSError`.
 
-        A batch that is too long for the order (on a machine with hundreds of processors) goes to init by `receive`.
+        Init gets copies of `files`, two at most. A batch that is too long for the order (on a machine with hundreds of
+        processors) goes to init by `receive`.
         """
         number = next(self._numbers)
         packet = operations.order(number, flags, first)
         if len(packet) > protocol.PACKET_LIMIT:
             packet = operations.order(number, flags, operations.batch(0, b""))
             self._late[number] = first
-        self._control.send(packet, socket.MSG_NOSIGNAL)
+        _send(self._control, packet, files)
         return number
 
     def has_answer(self) -> bool:

@@ -21,7 +21,10 @@ STATX_SIZE = 256
 """Bytes of struct statx."""
 
 FIRST_FREE = 6
-"""The lowest descriptor that an init has not: below are the streams, its channel, and its two watches."""
+"""The lowest descriptor that an init has not: below are the streams, its channel, and its two watches.
+
+Those that travel with its order have the numbers from here on.
+"""
 
 CHANNEL, PARENT, STATUS = 3, 4, 5
 """The descriptors that an init has: its socket, a pidfd of the server, and the notebook's status."""

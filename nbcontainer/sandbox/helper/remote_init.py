@@ -16,12 +16,13 @@ from nbcontainer.linux.process import PR_SET_PDEATHSIG
 from nbcontainer.sandbox.helper import operations
 from nbcontainer.sandbox.helper.blanks import Filling, fill, name_with_blank, with_blanks
 from nbcontainer.sandbox.helper.expectations import Encoded, Expectations, Made
-from nbcontainer.sandbox.helper.remote_calls import CHANNEL, PARENT, STATUS, Origin, State, Stop
+from nbcontainer.sandbox.helper.remote_calls import CHANNEL, FIRST_FREE, PARENT, STATUS, Origin, State, Stop
 from nbcontainer.sandbox.helper.remote_kernel import RemoteKernel
 from nbcontainer.sandbox.spec import FORWARDED
 from nbcontainer.sandbox.step_failure import failure_in, failure_of
 from nbcontainer.sandbox.steps.base import Step
 from nbcontainer.sandbox.steps.exchange.display import DisplayWatch
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute
 from nbcontainer.sandbox.steps.rights.capabilities import CloseInit, DropCapabilities, HardenInit
@@ -100,9 +101,14 @@ class RemoteInit:
         self._limit: float | None = None
         self._expected: _Expected | None = None
 
-    def prepare(self, steps: Sequence[Step]) -> bytes:
-        """Return the first batch: what an init does before there is a cell. `CloneInit` is not among the steps."""
-        self._base = next((step.lowers[-_BASE:] for step in steps if isinstance(step, MountOverlay)), ())
+    def prepare(self, steps: Sequence[Step], files: int = 0) -> bytes:
+        """Return the first batch: what an init does before there is a cell. `CloneInit` is not among the steps.
+
+        `files` is how many descriptors travel with the order.
+        """
+        self._base = next((step.lowers[-_BASE:] for step in steps if isinstance(step, (MountOverlay, AttachRoot))), ())
+        self._files = tuple(range(FIRST_FREE, FIRST_FREE + files))
+        self._state = State((1 << FIRST_FREE + files) - 1)
         parts = [_Part("begin", _begin), *(_Part(step, step.apply) for step in steps)]
         if any(isinstance(step, AttachStaged) for step in steps):
             has_root = any(isinstance(step, PivotRoot) for step in steps)

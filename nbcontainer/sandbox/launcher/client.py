@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.launcher.limited_directories import DirectoryLike
-    from nbcontainer.sandbox.spec import ProcLevel
+    from nbcontainer.sandbox.spec import Overlay, ProcLevel
     from nbcontainer.sandbox.steps.base import Plan, Step
     from nbcontainer.sandbox.userns.idmap import IdMap
 
@@ -244,6 +244,28 @@ class Launcher:
         """A container writes to the tmpfs at `path` from now on: what it writes ends with this launcher's process."""
         with self._lock:
             self._limited.forget(path)
+
+    def mount_root(self, root: Overlay) -> bool:
+        """Mount the overlay of a root for containers with the compiled init. Return False if that cannot be done here.
+
+        The plan of a container on it has `root.mounted`. No two containers may have it at a time. Raises `OSError`,
+        `LauncherError`.
+        """
+        with self._lock:
+            self.connection.ensure()
+            if any(number >= 0 for number in self.spares.ordered):
+                self.spares.collect_all()  # answers come in the order of the orders
+            return self._living(lambda: self.spares.roots.mount(root))
+
+    def move_root(self, upper: str, place: str) -> bool:
+        """Note that the upper directory of a mounted root is at another place. Return False if it is not mounted."""
+        with self._lock:
+            return self.spares.roots.move(upper, place)
+
+    def unmount_root(self, upper: str) -> None:
+        """Unmount a root; a container that has it unmounts it at its end."""
+        with self._lock:
+            self.spares.roots.unmount(upper)
 
     def _living(self, send: Callable[[], _Result]) -> _Result:
         """Return what `send` returns, sent to a new process if this one has ended and its end was not seen yet."""

@@ -31,6 +31,7 @@ from nbcontainer.sandbox.launcher import init, proc_levels
 from nbcontainer.sandbox.launcher.notebook_watch import end_with, open_status
 from nbcontainer.sandbox.launcher.unsharing import MapGate, enter, refuse
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
+from nbcontainer.sandbox.steps.mounted_root import mount_root
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit
 from nbcontainer.sandbox.steps.rights import seccomp
 from nbcontainer.sandbox.steps.rootfs import HOST_TREES
@@ -142,6 +143,9 @@ class ForkServer:
         if "show" in order:
             self._show(order["show"], files)
             return True
+        if "root" in order:
+            self._mount_root(order)
+            return True
         if "limit" in order:
             self._limit(order["limit"], order["size"], order["directories"])
             return True
@@ -179,6 +183,20 @@ class ForkServer:
         finally:
             os.chdir("/")
             protocol.close(trees)
+
+    def _mount_root(self, order: dict[str, Any]) -> None:
+        """Mount the overlay of a root; the answer is what `mount_root` returns, or why there is none."""
+        os.fchdir(self.store)
+        answer: dict[str, Any] = {"order": order["order"]}
+        mounts: tuple[int, ...] = ()
+        try:
+            mounts = mount_root(self.kernel, tuple(order["root"]), order["upper"], order["work"])
+        except OSError as error:
+            answer["failed"] = error.strerror or str(error)
+        finally:
+            os.chdir("/")
+        protocol.send(self.control, answer, mounts)
+        protocol.close(mounts)
 
     def _limit(self, path: str, size: int, directories: list[list[Any]]) -> None:
         """Mount a tmpfs of `size` bytes at `path` of the store, with directories in it (`DirectoryLike`)."""

@@ -19,11 +19,14 @@ from nbcontainer.sandbox.helper.remote_init import RemoteInit
 from nbcontainer.sandbox.launcher import proc_mounts
 from nbcontainer.sandbox.launcher.connection import import_path, lost
 from nbcontainer.sandbox.launcher.failures import setup_failed
+from nbcontainer.sandbox.launcher.root_mounts import RootMounts
 from nbcontainer.sandbox.spec import ProcLevel
 from nbcontainer.sandbox.step_failure import failure_of
 from nbcontainer.sandbox.steps.namespaces import CloneInit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nbcontainer.sandbox.launcher.connection import Connection
     from nbcontainer.sandbox.steps.base import Plan, Step
 
@@ -44,6 +47,7 @@ class Spares:
 
         These numbers are negative.
         """
+        self.roots = RootMounts(connection)
         connection.observers.append(self)
 
     def order(
@@ -62,6 +66,8 @@ class Spares:
         if compiled and self._connection.helper is not None:
             self._order_compiled(prepare, likely)
             return
+        if self.roots.files(prepare):  # it is for the helper, which ended: the cell gets another root
+            raise lost("the helper that was to attach its root ended")
         number = self._connection.number()
         message = {"prepare": plan.encode(prepare), "order": number, "prefault": prefault}
         try:
@@ -74,26 +80,26 @@ class Spares:
 
     def _order_compiled(self, prepare: tuple[Step, ...], likely: Plan | None) -> None:
         assert isinstance(prepare[0], CloneInit)
-        remote = RemoteInit(self._expectations)
-        first, flags = remote.prepare(prepare[1:]), prepare[0].flags()
+        remote, files = RemoteInit(self._expectations), self.roots.files(prepare)
+        first, flags = remote.prepare(prepare[1:], len(files)), prepare[0].flags()
         try:
-            number = self._send_compiled(flags, first)
+            number = self._send_compiled(flags, first, files)
         except ConnectionError:
             self._connection.close()
             self._connection.ensure()
             if self._connection.helper is None:
                 self.order(prepare)
                 return
-            number = self._send_compiled(flags, first)
+            number = self._send_compiled(flags, first, self.roots.files(prepare))
         self.ordered[number], self._remotes[number] = prepare, (remote, likely)
 
-    def _send_compiled(self, flags: int, first: bytes) -> int:
+    def _send_compiled(self, flags: int, first: bytes, files: Sequence[int]) -> int:
         """Return the number of an order. Init begins at once, so what the launcher is to mount is there before."""
         if self._connection.unsettled:
             self.collect_all()  # answers come in the order of the orders
             self._connection.settle()
         assert self._connection.helper is not None
-        return -self._connection.helper.order(flags, first)
+        return -self._connection.helper.order(flags, first, files)
 
     def wake(self, prepare: tuple[Step, ...]) -> None:
         """Wake the spare that has applied `prepare`, if there is one: the rest of its plan comes soon."""

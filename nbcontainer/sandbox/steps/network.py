@@ -190,23 +190,29 @@ class StageHosts(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Make the directories and the file."""
         kernel.mkdir(NAMES, 0o755)
-        found = self._found(kernel)
-        if found is None:
-            return
-        kernel.mkdir(f"{NAMES}/etc", 0o755)
-        if (found.st_uid, found.st_gid) != (0, 0):
-            kernel.chown(f"{NAMES}/etc", found.st_uid, found.st_gid)
-        if (mode := stat.S_IMODE(found.st_mode)) != 0o755:
-            kernel.chmod(f"{NAMES}/etc", mode)
-        kernel.close(kernel.open(_STAGED_HOSTS, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        fill_names(kernel, NAMES, self.etcs)
 
-    def _found(self, kernel: Kernel) -> os.stat_result | None:
-        """Return what the container's /etc is without this step; None if it is not a directory."""
-        for etc in self.etcs:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-                found = kernel.stat(f"{LAYERS}/{etc}", follow_symlinks=False)
-                return found if stat.S_ISDIR(found.st_mode) else None
-        return None
+
+def fill_names(kernel: Kernel, place: str, etcs: tuple[str, ...]) -> None:
+    """Make an empty etc/hosts in the directory `place`, as `StageHosts` has it."""
+    found = _first_etc(kernel, etcs)
+    if found is None:
+        return
+    kernel.mkdir(f"{place}/etc", 0o755)
+    if (found.st_uid, found.st_gid) != (0, 0):
+        kernel.chown(f"{place}/etc", found.st_uid, found.st_gid)
+    if (mode := stat.S_IMODE(found.st_mode)) != 0o755:
+        kernel.chmod(f"{place}/etc", mode)
+    kernel.close(kernel.open(f"{place}/etc/hosts", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+
+
+def _first_etc(kernel: Kernel, etcs: tuple[str, ...]) -> os.stat_result | None:
+    """Return what the container's /etc is in the layers; None if it is not a directory."""
+    for etc in etcs:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found = kernel.stat(f"{LAYERS}/{etc}", follow_symlinks=False)
+            return found if stat.S_ISDIR(found.st_mode) else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,8 @@ class MakeHosts(Step):
     def apply(self, kernel: Kernel, files: Sequence[int]) -> None:
         """Write the file that `StageHosts` put into the topmost lower. ENOENT if there is none and names are given."""
         try:
-            file = kernel.open(_STAGED_HOSTS, os.O_WRONLY | os.O_CLOEXEC)
+            # The container before it may have left the text of a root that both had (`AttachRoot`).
+            file = kernel.open(_STAGED_HOSTS, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         except FileNotFoundError as error:
             if self.hosts:
                 error.filename = _HOSTS

@@ -161,24 +161,35 @@ class MountOverlay(Step):
         kernel.chdir("..")
 
     def _mount_layer_by_layer(self, kernel: Kernel, place: str) -> None:
-        """Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers."""
+        mounted = self.mount_detached(kernel)
+        kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
+        kernel.close(mounted)
+
+    def mount_detached(self, kernel: Kernel) -> int:
+        """Return a descriptor of the overlay, mounted nowhere. The working directory is the store's `layers`.
+
+        Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers. The caller
+        closes it.
+        """
         context = kernel.fsopen("overlay")
+        try:
+            kernel.fsconfig(context, "source", "overlay")  # as by mount(2): /proc/self/mounts shows it
+            self._add_lowers(kernel, context)
+            for key, value in self.options():
+                kernel.fsconfig(context, key, value)
+            kernel.fsconfig_create(context)
+            return kernel.fsmount(context, MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0))
+        finally:
+            kernel.close(context)
+
+    def _add_lowers(self, kernel: Kernel, context: int) -> None:
         try:
             for lower in self.lowers:
                 kernel.fsconfig(context, "lowerdir+", lower)
         except OSError as error:
-            kernel.close(context)
             if error.errno != errno.EINVAL:
                 raise
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
-        for key, value in self.options():
-            kernel.fsconfig(context, key, value)
-        kernel.fsconfig_create(context)
-        attributes = MOUNT_ATTR_NODEV | (MOUNT_ATTR_RDONLY if self.upper is None else 0)
-        mounted = kernel.fsmount(context, attributes)
-        kernel.move_mount(mounted, "", AT_FDCWD, f"../{place}", MOVE_MOUNT_F_EMPTY_PATH)
-        kernel.close(mounted)
-        kernel.close(context)
 
 
 @dataclass(frozen=True)

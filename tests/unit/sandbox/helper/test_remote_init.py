@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -21,6 +22,7 @@ from nbcontainer.sandbox.networking import Networking
 from nbcontainer.sandbox.plan import PlanTemplate, ahead
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.base import Step
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
 from nbcontainer.sandbox.steps.namespaces import SetHostname
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import Execute, WriteScript
@@ -415,3 +417,16 @@ def test_blanks_are_as_long_as_words_and_in_no_other_text() -> None:
     program = "from nbcontainer.sandbox.helper import blanks; print(blanks._blank('upper', 17))"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
     assert other != general.upper
+
+
+def test_what_travels_with_an_order_has_the_first_free_numbers() -> None:
+    """A step of the order gets them, and the files of the cell get their numbers when they are closed."""
+    remote = RemoteInit(Expectations())
+    packet = remote.prepare((AttachRoot(("a/diff",), "../tmp/s.1/diff"),), 2)
+    opened = RemoteInit(Expectations())
+    assert packet == opened.prepare((AttachRoot(("a/diff",), "../tmp/s.2/diff"),), 2)
+    with Path(os.devnull).open("rb") as null:
+        with_root = remote.start((), (Execute(("/bin/true",), ()),), [null.fileno()] * 3, None)
+        remote = RemoteInit(Expectations())
+        remote.prepare(())
+        assert with_root == remote.start((), (Execute(("/bin/true",), ()),), [null.fileno()] * 3, None)

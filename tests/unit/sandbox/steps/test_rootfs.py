@@ -148,7 +148,7 @@ def test_many_layers_are_added_one_by_one() -> None:
     assert [made.args[2] for made in kernel.only("fsconfig") if made.args[1] == "lowerdir+"] == list(lowers)
     assert call("fsconfig", context, "upperdir", "../tmp/u/diff") in kernel.calls
     assert call("fsconfig", context, "userxattr", None) in kernel.calls
-    assert kernel.names()[-6:] == ["fsconfig_create", "fsmount", "move_mount", "close", "close", "chdir"]
+    assert kernel.names()[-6:] == ["fsconfig_create", "fsmount", "close", "move_mount", "close", "chdir"]
     moved = call("move_mount", context + 1, "", AT_FDCWD, "../stage/root", MOVE_MOUNT_F_EMPTY_PATH)
     assert kernel.only("move_mount") == [moved]
     assert not kernel.left_open

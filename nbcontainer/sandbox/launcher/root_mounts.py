@@ -1,0 +1,82 @@
+"""Roots that the launcher has mounted, for one container after another (`nbcontainer.sandbox.steps.mounted_root`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbcontainer.sandbox import protocol
+from nbcontainer.sandbox.launcher.connection import lost
+from nbcontainer.sandbox.steps.mounted_root import AttachRoot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nbcontainer.sandbox.launcher.connection import Connection
+    from nbcontainer.sandbox.spec import Overlay
+    from nbcontainer.sandbox.steps.base import Step
+
+
+class RootMounts:
+    """The roots of one launcher's process, as detached mounts, by their upper directories (`Overlay.upper`).
+
+    No other process has them but an init that attaches a copy. Not thread-safe: `Launcher` has the lock.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._mounts: dict[str, list[int]] = {}
+        self._refused = False
+        connection.observers.append(self)
+
+    @property
+    def mounted(self) -> int:
+        """How many there are."""
+        return len(self._mounts)
+
+    def mount(self, root: Overlay) -> bool:
+        """Have a root mounted. All answers to earlier orders were received. Return False if this kernel cannot.
+
+        Raises `OSError`, `ContainerLost`.
+        """
+        if self._refused or root.upper is None:
+            return False
+        number = self._connection.number()
+        order = {"root": root.lowers, "upper": root.upper, "work": root.work, "order": number}
+        self._connection.send(order)
+        answer, files = self._connection.receive(number)
+        if "failed" in answer:
+            self._refused = True
+            return False
+        self._mounts[root.upper] = files
+        return True
+
+    def move(self, upper: str, place: str) -> bool:
+        """Note that the upper directory of a root is at another place now. Return False if there is no such root."""
+        files = self._mounts.pop(upper, None)
+        if files is None:
+            return False
+        self._mounts[place] = files
+        return True
+
+    def unmount(self, upper: str) -> None:
+        """Close a root: it is unmounted with the last container that has a copy."""
+        protocol.close(self._mounts.pop(upper, ()))
+
+    def files(self, steps: Iterable[Step]) -> list[int]:
+        """Return the descriptors that steps need. Raises `ContainerLost` if their root has ended with a launcher."""
+        attach = next((step for step in steps if isinstance(step, AttachRoot)), None)
+        if attach is None:
+            return []
+        if attach.upper not in self._mounts:
+            raise lost("the launcher that had mounted its root ended")
+        return self._mounts[attach.upper]
+
+    def on_ready(self) -> None:
+        """A new process has none: its user namespace is another one."""
+        self._refused = False
+
+    def on_closed(self) -> None:
+        """Close all: they are of no use in the user namespace of the next process."""
+        for files in self._mounts.values():
+            protocol.close(files)
+        self._mounts.clear()

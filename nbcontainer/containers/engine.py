@@ -254,10 +254,15 @@ class Engine(Workspace):
         group: Group | None = None,
         cow: CowVolumes | None = None,
     ) -> None:
-        """Remove what a cell leaves, in the background, once its mounts are gone; at once if the engine is closed."""
+        """Remove what a cell leaves, in the background, once its mounts are gone; at once if the engine is closed.
+
+        A write layer that the next container can have is not removed. All processes but init must have ended for that.
+        """
+        alone = running is not None and running.is_alone
+        removed = None if alone and upper is not None and self._warm.layers.give(upper) else upper
 
         def remove() -> None:
-            self._remove_remains(upper, running, group, cow)
+            self._remove_remains(removed, running, group, cow)
 
         if not self.background.add(remove):  # a cell of another thread, which ended with the engine
             with contextlib.suppress(OSError, NbcontainerError):
@@ -274,8 +279,7 @@ class Engine(Workspace):
         # A group that the kernel keeps is tried again after the next cell, and at the end.
         groups = (*self._groups, *(() if group is None else (group,)))
         self._groups = [one for one in groups if not one.remove()]
-        reused = upper is not None and running is not None and self._warm.layers.give(upper)
-        if upper is not None and not reused and not upper.remove():
+        if upper is not None and not upper.remove():
             trash.discard(self.store, self, upper.left)
         self.launcher.collect()
 

@@ -74,6 +74,11 @@ class ContainerHandle:
         """Whether the handle is closed: its descriptors may be others'."""
         return self._closed
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether init has reported that it has reaped all other processes of the container."""
+        return self.ended is not None and not self.ended.get("left")
+
     def failed_ahead(self) -> bool:
         """Return whether this is a spare of which a step has failed. The launcher keeps no such interpreted one."""
         return False

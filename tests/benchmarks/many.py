@@ -1,6 +1,6 @@
 """How long many runs of `true` take: in a loop, in threads and by `map`, beside bwrap, kern, podman and bare processes.
 
-    python -m tests.benchmarks.many [--runs 200] [--rounds 3] [--threads 2,8,16] [--limited 50]
+    python -m tests.benchmarks.many [--runs 200] [--rounds 3] [--threads 2,8,16] [--limited 50] [--without podman]
 
 Each way does all runs in one go, and all ways take turns. The removal of what the containers left counts. What is not
 installed is left out, with a message. It also prints the time of some runs at once with a memory limit, and the memory
@@ -31,7 +31,7 @@ from tests.benchmarks.prepared import prepared_engine
 from tests.running import processes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.containers.engine import Engine
 
@@ -47,25 +47,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", default="2,8,16", help="numbers of threads (default: %(default)s)")
     parser.add_argument("--limited", type=int, default=50, help="runs at once with -m (default: %(default)s)")
+    parser.add_argument("--without", default="", help="programs to leave out: 200 runs of podman take minutes")
     options = parser.parse_args()
     threads = [int(number) for number in options.threads.split(",")]
     with contextlib.ExitStack() as stack:
         place, engine = stack.enter_context(prepared_engine())
         print(machine())
         print(f"\n{options.runs} runs of `true`, {options.rounds} rounds, taking turns:\n")
-        times = interleave(subjects(engine, place, stack, options.runs, threads), options.rounds, 0.2)
+        left_out = options.without.split(",")
+        times = interleave(subjects(engine, place, stack, options.runs, threads, left_out), options.rounds, 0.2)
         print(report(times, LOOP))
         print(f"\nwaiting containers: {spare_memory(engine) / 1e3:.0f} kB each (private, smaps_rollup)")
         _limited(options.limited)
 
 
-def subjects(engine: Engine, place: Path, stack: contextlib.ExitStack, runs: int, threads: list[int]) -> list[Subject]:
-    """Every way to do `runs` runs of `true`."""
+def subjects(
+    engine: Engine,
+    place: Path,
+    stack: contextlib.ExitStack,
+    runs: int,
+    threads: list[int],
+    left_out: Sequence[str] = (),
+) -> list[Subject]:
+    """Every way to do `runs` runs of `true`, but those of programs that are left out."""
     found = [_loop("nbcontainer", _ours, runs), *(_threads("nbcontainer", _ours, runs, count) for count in threads)]
     for count in threads:
         found.append(Subject(f"map, {count} workers", functools.partial(_map, runs, count)))
     found = [Subject(subject.name, functools.partial(_to_the_end, engine, subject.run)) for subject in found]
-    for name, run in others(engine, place, stack).items():
+    for name, run in others(engine, place, stack, left_out).items():
         found += [_loop(name, run, runs), *(_threads(name, run, runs, count) for count in threads)]
     return found
 
@@ -98,8 +107,8 @@ def _map(runs: int, workers: int) -> None:
     assert all(isinstance(one, nbcontainer.Result) and one.ok for one in answers)
 
 
-def others(engine: Engine, place: Path, stack: contextlib.ExitStack) -> dict[str, Run]:
-    """The programs that are installed and run here, on the same files."""
+def others(engine: Engine, place: Path, stack: contextlib.ExitStack, left_out: Sequence[str] = ()) -> dict[str, Run]:
+    """The programs that are installed and run here, on the same files, but for those that are left out."""
     rootfs = _rootfs(engine, place)
     mounts = ("--bind", str(rootfs), "/", "--proc", "/proc", "--dev", "/dev")
     ways = {
@@ -109,11 +118,14 @@ def others(engine: Engine, place: Path, stack: contextlib.ExitStack) -> dict[str
     }
     found: dict[str, Run] = {}
     for name, words in ways.items():
+        if name in left_out:
+            continue
         if problem := _problem(words):
             print(f"{name} is left out: {problem}", file=sys.stderr)
         else:
             found[name] = functools.partial(_named if name == "kern" else _process, words)
-    return found | {subject.name: subject.run for subject in _podman(place, rootfs, stack)}
+    podman = [] if "podman" in left_out else _podman(place, rootfs, stack)
+    return found | {subject.name: subject.run for subject in podman}
 
 
 def _process(words: list[str]) -> None:

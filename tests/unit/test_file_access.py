@@ -96,7 +96,7 @@ KNOWN = {
         WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work WriteView.examine
         LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower
         match changed _attributes _kept_names ReusedLayers._renewed RootMount.__init__
-        RootMount.is_as_mounted _mark tells_changes
+        RootMount.renew _mark tells_changes
     """,
     PROC: """
         _facts _command _takes mounted_in Machine.descriptors _text _here look_around _number JoinWatch._is_blocked

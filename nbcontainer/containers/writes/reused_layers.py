@@ -66,6 +66,7 @@ class ReusedLayers:
         self._discard = discard
         self._lock = threading.Lock()
         self._idle: list[WriteLayer] = []
+        self._closed = False
         self._pays = False
         self._possible: bool | None = None  # None before the first look at the file system
 
@@ -90,15 +91,17 @@ class ReusedLayers:
         return self._made(lowers)
 
     def give(self, layer: WriteLayer) -> bool:
-        """Take over the layer of a container that has ended, if it left the layer as it was. Return whether it did."""
+        """Take over the layer of a container if that left it as it was. All its processes but init have ended.
+
+        Return whether it is taken over.
+        """
         if not layer.reusable:
             return False
-        mounted = layer.mount
-        self._pays = not layer.kept and (mounted is None or mounted.is_as_mounted(str(layer.path)))
-        if mounted is None or not self._pays:
+        self._pays = not layer.kept and (layer.mount is None or layer.is_as_mounted)
+        if layer.mount is None or not self._pays:
             return False
         with self._lock:
-            if len(self._idle) >= LIMIT or self._possible is False:
+            if self._closed or self._possible is False or len(self._idle) >= LIMIT:
                 return False
             self._idle.append(layer)
         return True
@@ -106,19 +109,22 @@ class ReusedLayers:
     def refuse(self) -> None:
         """Mount no more roots for several containers: this kernel did not let one attach its root."""
         self._possible = False
-        self.close()
+        self.trim((), 0)
 
     def trim(self, lowers: tuple[str, ...], number: int) -> None:
         """Remove all that wait but `number` of them on these layers."""
         with self._lock:
-            kept = [layer for layer in self._idle if layer.lowers == lowers][:number]
+            alike = [layer for layer in self._idle if layer.lowers == lowers]
+            kept = alike[len(alike) - number :] if number < len(alike) else alike
             removed = [layer for layer in self._idle if layer not in kept]
             self._idle = kept
         for layer in removed:
             self._remove(layer)
 
     def close(self) -> None:
-        """Remove those that wait."""
+        """Remove those that wait, and take over no more."""
+        with self._lock:
+            self._closed = True
         self.trim((), 0)
 
     def _take(self, lowers: tuple[str, ...]) -> WriteLayer | None:
@@ -141,9 +147,13 @@ class ReusedLayers:
         mount = old.mount
         if mount is None or new.root.upper is None or not mount.move(new.root.upper):
             return None
-        new.root = replace(new.root, mounted=True)
-        os.rename(old.path, new.path)  # overlay has the directories by their inodes
+        try:
+            mount.renew(str(old.path))
+            os.rename(old.path, new.path)  # overlay has the directories by their inodes
+        except OSError:
+            return None
         old.mount, new.mount = None, mount
+        new.root = replace(new.root, mounted=True)
         return new
 
     def _made(self, lowers: tuple[str, ...]) -> WriteLayer:

@@ -28,20 +28,18 @@ class RootMount:
         self._accessed = os.stat(f"{home}/diff").st_atime_ns
 
     def is_as_mounted(self, home: str) -> bool:
-        """Return whether nothing has changed since. Then it sets the time of the last access to the root back.
-
-        No process that could change something may exist any more.
-        """
+        """Return whether nothing has changed since."""
         try:
-            if marks(home) != self._marks:
-                return False
-            facts = os.stat(f"{home}/diff")
-            if facts.st_atime_ns != self._accessed:
-                os.utime(f"{home}/diff", ns=(self._accessed, facts.st_mtime_ns))
-                self._marks = marks(home)
+            return marks(home) == self._marks
         except OSError:
             return False
-        return True
+
+    def renew(self, home: str) -> None:
+        """Set the time of the last access to the root back. No container may use it now. Raises `OSError`."""
+        facts = os.stat(f"{home}/diff")
+        if facts.st_atime_ns != self._accessed:
+            os.utime(f"{home}/diff", ns=(self._accessed, facts.st_mtime_ns))
+            self._marks = marks(home)
 
     def move(self, upper: str) -> bool:
         """The upper directory gets another path. Return False if the launcher that had mounted it has ended."""

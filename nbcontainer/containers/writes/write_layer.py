@@ -189,6 +189,15 @@ class WriteLayer(WriteView):
         if mode != 0o755:
             os.chmod(f"{self._home}/{name}", mode)
 
+    def filled(self) -> list[str]:
+        """See `WriteView.filled`. The marks of a root that others had show at once that nothing has changed."""
+        return [] if self.is_as_mounted else super().filled()
+
+    @property
+    def is_as_mounted(self) -> bool:
+        """Whether its root is mounted for others, too, and nothing in it has changed so far."""
+        return self.mount is not None and self.mount.is_as_mounted(str(self.path))
+
     @property
     def can_stay_mounted(self) -> bool:
         """Whether its root is one overlay on the store's disk, with the owner that the store gives it."""

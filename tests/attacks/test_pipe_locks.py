@@ -31,13 +31,13 @@ from pathlib import Path
 from nbcontainer.containers import startup
 from nbcontainer.containers.engine import Engine
 from nbcontainer.outcome import Reason
-from tests.running import run_script
+from tests.running import DEADLINE, run_script
 
 def show(data):
     if begun:
         return
     begun.append(data)
-    select.select([sys.stdin], [], [], 20)
+    select.select([sys.stdin], [], [], DEADLINE)
 
 def cell(**options):
     try:

@@ -169,12 +169,16 @@ class ReusedLayers:
     def _mount(self, layer: WriteLayer) -> bool:
         """Have the root of a new layer mounted. Return False if that is not possible here: the layer is used up."""
         upper = layer.root.upper
-        if upper is None or not self._launcher.mount_root(layer.root):
-            self._possible = False
+        assert upper is not None
+        try:
+            self._possible = self._launcher.mount_root(layer.root)
+        except OSError:  # no descriptor is left for it now
+            return False
+        if not self._possible:
             return False
         try:
             layer.mount = RootMount(self._launcher, upper, str(layer.path))
-        except OSError:
+        except OSError:  # this process may not look into the layer
             self._launcher.unmount_root(upper)
             self._possible = False
             return False

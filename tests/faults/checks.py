@@ -62,6 +62,7 @@ def state(engine: Engine) -> State:
     """What is there now of an engine that runs nothing."""
     for _ in range(2):  # what is removed in the background goes in the background
         engine.background.wait()
+    engine._warm.layers.trim((), 0)  # roots that wait for a next container may be there or not
     store = engine.store.path
     launchers = [one for one in (engine.launcher, engine._host_launcher) if one is not None]
     pids = [one.pid for one in launchers]
@@ -69,7 +70,7 @@ def state(engine: Engine) -> State:
     engine.launcher.collect()
     return State(
         processes=tuple(_name(pid) for beginner in begun for pid in procfs.descendants(beginner)),
-        descriptors=_descriptors(),
+        descriptors=_descriptors(engine.launcher.spares.roots.mounted),
         launcher_descriptors=len(list(Path(f"/proc/{pids[0]}/fd").iterdir())),
         in_tmp=len(list((store / "tmp").iterdir())),
         layers=len(list((store / "layers").iterdir())),
@@ -106,12 +107,17 @@ def _name(pid: int) -> str:
         return "gone"
 
 
-def _descriptors() -> tuple[str, ...]:
-    """What this process has open: paths, and the sorts of what has none."""
+def _descriptors(roots: int) -> tuple[str, ...]:
+    """What this process has open: paths, and the sorts of what has none.
+
+    Two are of each root of a warm container that is mounted for others, too: it may have one or not.
+    """
     found = []
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # the one that the list itself is read by
             found.append(str(path.readlink()).partition(":[")[0])
+    for _ in range(2 * roots):
+        found.remove("/")
     return tuple(sorted(name for name in found if not name.endswith("/tape")))
 
 

@@ -24,6 +24,9 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+_TRIES = 128
+"""How often a lookup is tried that renames disturb: who renames without end gets an error."""
+
 # <asm-generic/ioctls.h>
 TIOCGPTN = 0x80045430
 TIOCSPTLCK = 0x40045431
@@ -49,7 +52,8 @@ class _OpenHow(ctypes.Structure):
 def openat2(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """openat2(2), Linux 5.6; return the descriptor. With RESOLVE_IN_ROOT, absolute links and `..` stop at `dirfd`.
 
-    The caller closes the descriptor. Raises `OSError`.
+    A lookup of `..` that a rename disturbs, anywhere on the machine, is EAGAIN: it is tried again. The caller closes
+    the descriptor. Raises `OSError`.
     """
     return opener(dirfd, path, flags, mode, resolve)()
 
@@ -60,7 +64,17 @@ def opener(dirfd: int, path: str | bytes, flags: int, mode: int = 0, resolve: in
     raw = path if isinstance(path, bytes) else encode(path)
     name = path if isinstance(path, str) else path.decode("utf-8", "replace")
     size = ctypes.c_size_t(ctypes.sizeof(how))
-    return prepared("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
+    call = prepared("openat2", int_(dirfd), raw, ctypes.byref(how), size, path=name)
+    if not resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT):
+        return call
+
+    def opened() -> int:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(BlockingIOError):
+                return call()
+        return call()
+
+    return opened
 
 
 def birth_time(fd: int) -> int:

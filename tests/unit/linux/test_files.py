@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -151,3 +152,51 @@ def test_nothing_but_a_directory_is_spread(tmp_path: Path) -> None:
     for name in ("link", "file", "missing"):
         with pytest.raises(OSError, match=name):
             files.spread(str(tmp_path / name))
+
+
+RENAMES = """
+import os, sys
+one, other = sys.argv[1:]
+print(flush=True)
+while True:
+    os.rename(one, other)
+    os.rename(other, one)
+"""
+
+
+@pytest.mark.parametrize("resolve", [RESOLVE_BENEATH, RESOLVE_IN_ROOT])
+def test_a_rename_elsewhere_disturbs_no_lookup(root: int, tmp_path: Path, resolve: int) -> None:
+    """The kernel cannot tell whether `..` left the root while something was renamed: the lookup is made again."""
+    (tmp_path / "elsewhere").mkdir()
+    words = [sys.executable, "-c", RENAMES, str(tmp_path / "elsewhere"), str(tmp_path / "moved")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as renaming:
+        try:
+            assert renaming.stdout is not None
+            renaming.stdout.readline()
+
+            for _ in range(20_000):
+                os.close(openat2(root, "etc/../outside", os.O_RDONLY, resolve=resolve))
+        finally:
+            renaming.kill()
+
+
+@pytest.mark.parametrize(
+    ("resolve", "disturbances", "tries"),
+    [(RESOLVE_BENEATH, 3, 4), (RESOLVE_IN_ROOT, 3, 4), (RESOLVE_BENEATH, 10**6, 128), (RESOLVE_NO_SYMLINKS, 3, 1)],
+)
+def test_a_disturbed_lookup_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, resolve: int, disturbances: int, tries: int
+) -> None:
+    """Where a lookup may be disturbed, it is made up to 128 times; else EAGAIN has another reason."""
+    seen: list[str] = []
+
+    def call() -> int:
+        seen.append("openat2")
+        if len(seen) <= disturbances:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return 5
+
+    monkeypatch.setattr(files, "prepared", lambda *_, **__: call)
+    with contextlib.suppress(BlockingIOError):
+        assert openat2(3, "a/../b", os.O_RDONLY, resolve=resolve) == 5
+    assert len(seen) == tries

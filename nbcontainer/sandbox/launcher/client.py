@@ -259,13 +259,11 @@ class Launcher:
 
     def move_root(self, upper: str, place: str) -> bool:
         """Note that the upper directory of a mounted root is at another place. Return False if it is not mounted."""
-        with self._lock:
-            return self.spares.roots.move(upper, place)
+        return self.spares.roots.move(upper, place)
 
     def unmount_root(self, upper: str) -> None:
         """Unmount a root; a container that has it unmounts it at its end."""
-        with self._lock:
-            self.spares.roots.unmount(upper)
+        self.spares.roots.unmount(upper)
 
     def _living(self, send: Callable[[], _Result]) -> _Result:
         """Return what `send` returns, sent to a new process if this one has ended and its end was not seen yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from nbcontainer.sandbox import protocol
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 class RootMounts:
     """The roots of one launcher's process, as detached mounts, by their upper directories (`Overlay.upper`).
 
-    No other process has them but an init that attaches a copy. Not thread-safe: `Launcher` has the lock.
+    No other process has them but an init that attaches a copy. Thread-safe but for `mount`, which uses the connection:
+    `Launcher` has its lock.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._lock = threading.Lock()
         self._mounts: dict[str, list[int]] = {}
         self._refused = False
         connection.observers.append(self)
@@ -47,29 +50,34 @@ class RootMounts:
         if "failed" in answer:
             self._refused = True
             return False
-        self._mounts[root.upper] = files
+        with self._lock:
+            self._mounts[root.upper] = files
         return True
 
     def move(self, upper: str, place: str) -> bool:
         """Note that the upper directory of a root is at another place now. Return False if there is no such root."""
-        files = self._mounts.pop(upper, None)
-        if files is None:
-            return False
-        self._mounts[place] = files
+        with self._lock:
+            files = self._mounts.pop(upper, None)
+            if files is None:
+                return False
+            self._mounts[place] = files
         return True
 
     def unmount(self, upper: str) -> None:
         """Close a root: it is unmounted with the last container that has a copy."""
-        protocol.close(self._mounts.pop(upper, ()))
+        with self._lock:
+            files = self._mounts.pop(upper, ())
+        protocol.close(files)
 
     def files(self, steps: Iterable[Step]) -> list[int]:
         """Return the descriptors that steps need. Raises `ContainerLost` if their root has ended with a launcher."""
         attach = next((step for step in steps if isinstance(step, AttachRoot)), None)
         if attach is None:
             return []
-        if attach.upper not in self._mounts:
-            raise lost("the launcher that had mounted its root ended")
-        return self._mounts[attach.upper]
+        with self._lock:
+            if attach.upper not in self._mounts:
+                raise lost("the launcher that had mounted its root ended")
+            return self._mounts[attach.upper]
 
     def on_ready(self) -> None:
         """A new process has none: its user namespace is another one."""
@@ -77,6 +85,7 @@ class RootMounts:
 
     def on_closed(self) -> None:
         """Close all: they are of no use in the user namespace of the next process."""
-        for files in self._mounts.values():
+        with self._lock:
+            mounts, self._mounts = self._mounts, {}
+        for files in mounts.values():
             protocol.close(files)
-        self._mounts.clear()

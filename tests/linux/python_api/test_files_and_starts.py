@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from typing import TYPE_CHECKING, Any
@@ -191,7 +192,8 @@ def test_another_object_has_the_logs_and_the_end_of_a_job(engine: Engine, name: 
             pass
         with pytest.raises(ContainerError, match=r"still runs after 0\.01 s"):
             other.wait(timeout=0.01)
-        box.put(b"", "/go")
+        with contextlib.suppress(ContainerError):  # it may end before the copy has reported
+            box.put(b"", "/go")
         assert other.wait().exit_code == 3
         assert (other.logs(), nbcontainer.get(name, engine=engine).logs()) == (b"up\n", b"up\n")
 

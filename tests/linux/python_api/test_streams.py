@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from typing import TYPE_CHECKING
@@ -50,7 +51,8 @@ def test_the_texts_of_events_are_the_text_of_the_output(engine: Engine) -> None:
         events = box.logs(follow=True)
         first = next(events)
         assert (first.data, first.text) == (b"a\xc3", "a")
-        box.put(b"", "/go")
+        with contextlib.suppress(ContainerError):  # it may end before the copy has reported
+            box.put(b"", "/go")
         rest = [first, *events]
         for stream, data, text in (("stdout", b"a\xc3\xa9\n\xe2\x82", "aé\n\ufffd"), ("stderr", b"\xc3", "\ufffd")):
             found = [event for event in rest if event.stream == stream]

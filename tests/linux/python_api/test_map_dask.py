@@ -206,10 +206,13 @@ def test_a_lost_scheduler_loses_no_item(tmp_path: Path) -> None:
 
     mark, found = marker(), []
     with (
+        contextlib.ExitStack() as configured,
         contextlib.suppress(Exception),  # what the cluster raises at its own end
-        cluster(tmp_path) as (made, client),
-        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # not for the start of the cluster
+        cluster(tmp_path) as (made, _),
+        distributed.Client(made.scheduler_address, timeout="5s") as client,  # so long it tries to find it again
     ):
+        # Not for the start of the cluster, but to its end: the workers try to find the scheduler, too.
+        configured.enter_context(dask.config.set({"distributed.comm.timeouts.connect": "1s"}))
 
         def lose() -> None:
             appear(mark, 2)

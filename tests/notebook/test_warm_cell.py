@@ -104,10 +104,13 @@ def cells(notebook: tuple[Cells, object]) -> Cells:
 
 
 def test_a_warm_cell_imports_and_opens_nothing(cells: Cells) -> None:
-    """It looks whether its write layer is empty, and does nothing else to files: what it needs was opened before."""
+    """It looks whether its write layer is empty, and does nothing else to files: what it needs was opened before.
+
+    The marks of a root that others had say so without a look.
+    """
     for _, events in cells:
-        assert [name for name, _ in events] == ["os.scandir"]
-        assert events[0][1].endswith("/diff")
+        assert [name for name, _ in events] in (["os.scandir"], [])
+        assert all(path.endswith("/diff") for _, path in events)
 
 
 def test_a_warm_cell_makes_few_calls(init: str, cells: Cells) -> None:

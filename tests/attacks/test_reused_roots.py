@@ -28,14 +28,15 @@ ROUNDS = 12
 """Containers after an attack: more than wait with a root, so that each root is used again."""
 
 LOOK = r"""
+exec 2>&1
 stat -c '%x' / /tmp
 head -2 /etc/hosts
-ls -la / | grep -v ' proc$'
-ls -laR /bin /etc /home /mnt /opt /root /run /srv /tmp /usr /var
+(ls -la / | grep -v ' proc$'; ls -laR /bin /etc /home /mnt /opt /root /run /srv /tmp /usr /var) |
+    sed -E 's/[A-Z][a-z]{2} +[0-9]+ [0-9]{2}:[0-9]{2} //'
 cat /etc/passwd
 stat -c '%a %u %g %y' /
 """
-"""What a cell sees of its root but for its own name."""
+"""What a cell sees of its root but for its own name, and the times of what was made for it: those of today."""
 
 WHICH = "sed -n 's/.* \\/ .*upperdir=\\([^,]*\\).*/\\1/p' /proc/self/mounts"
 """Writes the directory that the root was first mounted with: no other root ever has it."""

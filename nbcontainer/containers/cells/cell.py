@@ -106,9 +106,10 @@ class Cell:
             return self._run_once()
         except SetupFailed as error:
             # What failed when the container was prewarmed need not fail now: make a new one.
-            afresh = error.step in {type(step).__name__ for step in self._done}
-            if error.step == AttachRoot.__name__:
+            attaching = error.step == AttachRoot.__name__
+            if attaching:
                 self.engine.refuse_mounted_roots()
+            afresh = attaching or error.step in {type(step).__name__ for step in self._done}
             if not (self._cured(error) or afresh):
                 raise
             self.release()

@@ -1,7 +1,7 @@
 """Write layers that no container has changed: the next container gets one with its root still mounted.
 
-To make the directories of a write layer, mount them and remove them takes as long as all else that a container of many
-at once needs, or longer, on a disk. Most of these containers write nothing.
+To make the directories of a write layer, mount them and remove them takes a sixth of the processor time of a container
+of many at once on a disk, and waits for the disk. Most of these containers write nothing.
 """
 
 from __future__ import annotations

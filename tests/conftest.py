@@ -10,8 +10,10 @@ import pytest
 from nbcontainer.containers.engine import Engine
 from nbcontainer.errors import SandboxError
 from nbcontainer.sandbox.diagnosis import Machine
+from nbcontainer.sandbox.helper import program
 from nbcontainer.sandbox.network import private
 from tests.requirements import require, require_private_network
+from tests.reusing import reusing_engine
 from tests.running import Ran, run_script
 
 if TYPE_CHECKING:
@@ -37,6 +39,15 @@ def _containers_work(tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(error)
     finally:
         probe.close()
+
+
+@pytest.fixture
+def reusing(store_path: Path, _containers_work: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """An engine of the test's own whose containers leave their roots to the next ones."""
+    require("namespaces", available=not _containers_work, why=_containers_work)
+    monkeypatch.setenv(program.SWITCH, "1")
+    with reusing_engine(store_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -204,12 +204,12 @@ class Engine(Workspace):
         if warm and (found := self._warm.take(lowers, limits, template)) is not None:
             return found
         self.ending.wait()
-        below = view(self.store, self.launcher, lowers)
-        if below is not None and launcher is not self.launcher:
+        if launcher is not self.launcher and view(self.store, self.launcher, lowers) is not None:
             raise UsageError("the image 'host' requires a user namespace", hint="remove --userns=host")
         if storage is None:
             upper = self._warm.layers.new(lowers, template, afresh=afresh or launcher is not self.launcher)
         else:
+            below = view(self.store, self.launcher, lowers)
             upper = LimitedWriteLayer(self.store, self, self.launcher, lowers, below, storage)
             upper.make()
         return WarmContainer(upper, template, template.on(upper.root, upper.name), (), limits)

@@ -15,14 +15,14 @@ from nbcontainer.commands.run import request_of_keywords
 from nbcontainer.containers import run
 from nbcontainer.containers.cells import cell
 from nbcontainer.containers.cells.streams import Streams
-from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.writes import reused_layers, root_mount
-from nbcontainer.sandbox.helper import program
-from tests.requirements import program_or_skip, require
+from tests.requirements import require
+from tests.reusing import WHICH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
 
 ROUNDS = 12
 """Containers after an attack: more than wait with a root, so that each root is used again."""
@@ -37,26 +37,6 @@ cat /etc/passwd
 stat -c '%a %u %g %y' /
 """
 """What a cell sees of its root but for its own name, and the times of what was made for it: those of today."""
-
-WHICH = "sed -n 's/.* \\/ .*upperdir=\\([^,]*\\).*/\\1/p' /proc/self/mounts"
-"""Writes the directory that the root was first mounted with: no other root ever has it."""
-
-
-@pytest.fixture
-def reusing(store_path: Path, _containers_work: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """An engine whose containers leave their roots to the next ones."""
-    require("namespaces", available=not _containers_work, why=_containers_work)
-    monkeypatch.setenv(program.SWITCH, "1")
-    program_or_skip()
-    engine = Engine(store_path)
-    try:
-        for _ in range(6):
-            ran(engine, "true")
-        if not engine.launcher.spares.roots.mounted:
-            pytest.skip("this kernel or file system has no reused roots (Linux 6.15)")
-        yield engine
-    finally:
-        engine.close()
 
 
 def ran(engine: Engine, script: str, **options: Any) -> str:
@@ -197,7 +177,7 @@ SHARED: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("name", SHARED)
 def test_a_container_that_is_not_alone_leaves_no_root(reusing: Engine, tmp_path: Path, name: str) -> None:
-    """One that can hand on descriptors, or change a mount, may have a root that others had, and nobody has it after."""
+    """One that can hand on descriptors, or change a mount, may have a root of another, and leaves it to no other."""
     options = {
         key: [item.format(directory=tmp_path) for item in value] if isinstance(value, list) else value
         for key, value in SHARED[name].items()

@@ -81,7 +81,7 @@ for _ in range(int(sys.argv[3])):
     print(answer.decode(), sender[0])
     break
 """
-"""Asks once a second: nobody promises that a datagram arrives."""
+"""Asks once a second: a datagram can be lost."""
 
 
 def test_a_datagram_is_answered_by_ipv6(engine: Engine, cell: Cell, tmp_path: Path, tool: str, address: str) -> None:

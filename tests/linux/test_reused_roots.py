@@ -15,35 +15,16 @@ from nbcontainer.containers.warm.warm_pool import DEPTH
 from nbcontainer.containers.writes import reused_layers, root_mount
 from nbcontainer.containers.writes.reused_layers import LIMIT
 from nbcontainer.sandbox.handle import wait_readable
-from nbcontainer.sandbox.helper import program
 from nbcontainer.sandbox.steps.mounted_root import AttachRoot
-from tests.requirements import program_or_skip, require
+from tests.requirements import require
+from tests.reusing import WHICH, mounted, warm_up
 from tests.running import Ran, limit_with_room, open_descriptors, run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from nbcontainer.sandbox.steps.base import Step
-
-WHICH = "sed -n 's/.* \\/ .*upperdir=\\([^,]*\\).*/\\1/p' /proc/self/mounts"
-"""Writes the directory that the root was first mounted with: no other root ever has it."""
-
-
-@pytest.fixture
-def reusing(store_path: Path, _containers_work: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """An engine whose containers leave their roots to the next ones."""
-    require("namespaces", available=not _containers_work, why=_containers_work)
-    monkeypatch.setenv(program.SWITCH, "1")
-    program_or_skip()
-    engine = Engine(store_path)
-    try:
-        warm_up(engine)
-        if not mounted(engine):
-            pytest.skip("this kernel or file system has no reused roots (Linux 6.15)")
-        yield engine
-    finally:
-        engine.close()
 
 
 def ran(engine: Engine, script: str, **options: Any) -> Ran:
@@ -51,17 +32,6 @@ def ran(engine: Engine, script: str, **options: Any) -> Ran:
     found = run_script(engine, script, **options)
     engine.background.wait()
     return found
-
-
-def warm_up(engine: Engine) -> None:
-    """Run until the next cell gets a root that others had."""
-    for _ in range(6):
-        ran(engine, "true")
-
-
-def mounted(engine: Engine) -> int:
-    """How many roots the launcher has mounted for this engine."""
-    return engine.launcher.spares.roots.mounted
 
 
 def kill_launcher(engine: Engine) -> None:
@@ -88,7 +58,7 @@ def test_containers_that_change_nothing_share_a_few_roots(reusing: Engine) -> No
 
 
 def test_each_container_has_a_name_of_its_own(reusing: Engine) -> None:
-    """The name and the hosts file are of one container, whoever had its root before."""
+    """The name and the hosts file are those of this container, and not of one that had its root before."""
     seen = [ran(reusing, "hostname; tail -n 1 /etc/hosts").lines for _ in range(10)]
     assert len({name for name, _ in seen}) == len(seen)
     assert all(line == f"127.0.0.1\t{name}" for name, line in seen)
@@ -127,7 +97,6 @@ def test_cells_that_write_get_no_shared_roots(reusing: Engine) -> None:
     assert len(set(roots)) == len(roots)
     assert mounted(reusing) <= DEPTH + 1  # those of containers that wait for another cell
     warm_up(reusing)
-    assert mounted(reusing) > 0
 
 
 def test_all_are_removed_at_the_end(store_path: Path, reusing: Engine) -> None:
@@ -137,7 +106,6 @@ def test_all_are_removed_at_the_end(store_path: Path, reusing: Engine) -> None:
     before = open_descriptors()
     with_more = Engine(store_path)
     warm_up(with_more)
-    assert mounted(with_more) > 0
     with_more.close()
     assert open_descriptors() == before
     assert left(with_more) == []
@@ -207,8 +175,8 @@ def test_the_marks_show_each_kind_of_change(tmp_path: Path) -> None:
     upper, work = tmp_path / "diff", tmp_path / "work" / "work"
     upper.mkdir()
     work.mkdir(parents=True)
-    if not root_mount.tells_changes(str(tmp_path)):
-        pytest.skip("this file system has coarse times")
+    there = root_mount.tells_changes(str(tmp_path))
+    require("multigrain timestamps", available=there, why="this file system has coarse times")
 
     def attribute() -> None:
         os.setxattr(upper, "user.x", b"1")

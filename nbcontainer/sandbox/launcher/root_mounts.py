@@ -55,7 +55,7 @@ class RootMounts:
         return True
 
     def move(self, upper: str, place: str) -> bool:
-        """Note that the upper directory of a root is at another place now. Return False if there is no such root."""
+        """Note that the upper directory of a root is at another place now. Return False if that root is not mounted."""
         with self._lock:
             files = self._mounts.pop(upper, None)
             if files is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -76,7 +75,7 @@ def mount_root(kernel: Kernel, lowers: tuple[str, ...], upper: str, work: str) -
     try:
         place = f"/proc/self/fd/{names}"  # a directory that has no other path
         fill_names(kernel, place, tuple(f"{lower}/etc" for lower in lowers))
-        os.chdir(LAYERS)
+        kernel.chdir(LAYERS)
         root = MountOverlay((place, *lowers), upper, work).mount_detached(kernel)
         try:
             kernel.close(kernel.open_tree(root, "", _COPY))

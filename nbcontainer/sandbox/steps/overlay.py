@@ -168,8 +168,8 @@ class MountOverlay(Step):
     def mount_detached(self, kernel: Kernel) -> int:
         """Return a descriptor of the overlay, mounted nowhere. The working directory is the store's `layers`.
 
-        Linux 6.5 and later: lowerdir+ adds a layer at a time, so that there is no limit but 500 layers. The caller
-        closes it.
+        lowerdir+ (Linux 6.5) adds a layer at a time, 500 at most, where one string of options ends at a page. The
+        caller closes the descriptor.
         """
         context = kernel.fsopen("overlay")
         try:

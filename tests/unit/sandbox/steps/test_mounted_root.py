@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,21 +17,7 @@ from nbcontainer.sandbox.steps.network import StageHosts
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.userns.idmap import host_map
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
 ROOT = Overlay(("a/diff", "../below"), "../tmp/s.1/diff", "../tmp/s.1/work")
-
-
-@pytest.fixture
-def _store(tmp_path: Path) -> Iterator[None]:
-    """A store as the working directory."""
-    (tmp_path / "layers").mkdir()
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(tmp_path)
-    yield
-    os.chdir(before)
 
 
 def test_a_container_attaches_copies_and_closes_what_travelled() -> None:
@@ -46,7 +31,6 @@ def test_a_container_attaches_copies_and_closes_what_travelled() -> None:
     assert not kernel.left_open
 
 
-@pytest.mark.usefixtures("_store")
 def test_the_launcher_mounts_what_a_container_would() -> None:
     """The same options and layers, below a file system with the hosts file; both are attached nowhere."""
     kernel = RecordingKernel(nodes={"layers/a/diff/etc": stat.S_IFDIR | 0o750})
@@ -69,7 +53,6 @@ REFUSED = [(name, number) for name in ("fsopen", "fsconfig", "fsconfig_create", 
 ]
 
 
-@pytest.mark.usefixtures("_store")
 @pytest.mark.parametrize(("name", "number"), REFUSED)
 def test_what_is_refused_leaves_nothing_open(name: str, number: int) -> None:
     """Whichever call the kernel refuses, the launcher has no descriptor more."""

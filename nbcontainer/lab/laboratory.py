@@ -135,15 +135,11 @@ class Laboratory:
         `paths` are those that the reason of a refusal is about. Raises `LaboratoryError`, with the kernel's reason.
         """
         with self._lock:
-            if self._channel is None:
-                self._start()
-            assert self._channel is not None
             try:
-                protocol.send(self._channel, {"do": do, "with": arguments})
-                answer = protocol.receive(self._channel)
-            except OSError:
-                answer = None
-            except BaseException:  # an interrupt: the answer would come to the next request
+                if self._channel is None:
+                    self._start()
+                answer = self._answer(do, arguments)
+            except BaseException:  # it could not start, or an interrupt: the answer would come to the next request
                 self._end()
                 raise
         if answer is None:
@@ -152,6 +148,15 @@ class Laboratory:
         if "result" in answer:
             return answer["result"]
         raise self._refused(do, paths, answer)
+
+    def _answer(self, do: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the agent answers to a request; None if it has ended."""
+        assert self._channel is not None
+        try:
+            protocol.send(self._channel, {"do": do, "with": arguments})
+            return protocol.receive(self._channel)
+        except OSError:
+            return None
 
     def _refused(self, do: str, paths: Sequence[str], answer: dict[str, Any]) -> LaboratoryError:
         code, error = int(answer["errno"]), str(answer["error"])
@@ -193,7 +198,7 @@ class Laboratory:
     # Its container
 
     def _start(self) -> None:
-        """Start the container. Raises this package's errors."""
+        """Start the container. Raises this package's errors: the caller then ends what has started."""
         engine = self.engine
         self._decoy = self._decoy or self._make_decoy()
         self._launcher = self._launcher or Launcher(engine.store.path, engine.idmap, preload=(agent.__name__,))
@@ -211,11 +216,8 @@ class Laboratory:
             theirs.close()
             os.close(null)
         self._channel = ours
-        protocol.send(ours, {"do": "sh", "with": {"script": _IMAGE, "timeout": _PATIENCE}})
-        if protocol.receive(ours) is None:
-            failed = self._why_it_ended()
-            self._end()
-            raise SandboxError(f"the laboratory cannot start{failed}", hint="see `%container doctor`")
+        if self._answer("sh", {"script": _IMAGE, "timeout": _PATIENCE}) is None:
+            raise SandboxError(f"the laboratory cannot start{self._why_it_ended()}", hint="see `%container doctor`")
 
     def _why_it_ended(self) -> str:
         assert self._running is not None

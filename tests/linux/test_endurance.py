@@ -67,6 +67,7 @@ class Amounts:
 def amounts(engine: Engine) -> Amounts:
     for _ in range(2):  # what is removed in the background goes in the background
         engine.background.wait()
+    engine._warm.layers.trim((), 0)  # how many roots wait for the next container, differs: 16 at most
     store, launcher = engine.store.path, engine.launcher
     return Amounts(
         len(processes_of(launcher)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -43,10 +44,37 @@ def test_a_step_that_the_plan_has_not_is_an_error(laboratory: Laboratory) -> Non
     assert "PivotRoot" in raised.value.hint
 
 
-def test_a_machine_without_namespaces_gives_one_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What doctor would say."""
-    made = Laboratory(engine)
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_laboratory_that_cannot_start_says_so(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, *, ended: bool
+) -> None:
+    """The error is the same if its container has ended before the first request is sent."""
+
+    def answer(laboratory: Laboratory, do: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        if ended:
+            assert laboratory._running is not None
+            laboratory._running.wait()
+        return answered(laboratory, do, arguments)
+
+    answered = Laboratory._answer
+    monkeypatch.setattr(Laboratory, "_answer", answer)
     monkeypatch.setattr("nbcontainer.lab.agent.serve.__name__", "not_there")
-    with pytest.raises(SandboxError):
-        made.ask("mounts")
-    made.close()
+    with contextlib.closing(Laboratory(engine)) as made:
+        with pytest.raises(SandboxError, match="the laboratory cannot start"):
+            made.ask("mounts")
+        assert made.upper is None
+
+
+def test_an_interrupt_of_its_start_leaves_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to the first request would come to the next one."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with contextlib.closing(Laboratory(engine)) as made:
+        with monkeypatch.context() as patched:
+            patched.setattr(Laboratory, "_answer", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                made.ask("mounts")
+        assert made.upper is None
+        assert "overlay" in made.ask("mounts")

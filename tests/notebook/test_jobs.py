@@ -271,6 +271,7 @@ def test_a_process_that_joins_has_the_name_of_the_container(db: Notebook) -> Non
 def test_a_cell_and_exec_join_a_job(db: Notebook) -> None:
     """`%container exec` and `%%container --name` run beside the job's program, in its files and its namespaces."""
     db.good(JOB + "echo 5 > /tmp5; exec sleep 1000")
+    db.good("%container exec db sh -c 'until grep -q sleep /proc/2/comm; do :; done'")
     assert db.good("%container exec db cat /tmp5") == "5\n"
     assert db.good("%%container --name db\ncat /proc/2/cmdline | tr '\\0' ' '; echo; exit 0") == "sleep 1000 \n"
     assert db.fails("%container exec db sh -c 'exit 4'") == "CellFailed: exit code 4"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer import cli
-from nbcontainer.commands import containers
+from nbcontainer.commands import containers, volume_verbs
 from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.notebook import defaults
@@ -162,6 +162,7 @@ def grammars() -> dict[str, Command]:
     """The grammar of each verb, as a terminal and a notebook have it."""
     found = {name: verb.command for name, verb in containers.VERBS.items()}
     found |= {f"kernel {name}": command for name, (command, _) in kernel_commands.VERBS.items()}
+    found |= {command.name: command for command, _ in volume_verbs._VERBS.values()}
     from nbcontainer.notebook.cell_magic.grammars import RUN_LINE
 
     return found | {
@@ -208,8 +209,8 @@ def _missing_verb(words: list[str]) -> str:
     verb, rest = words[0], words[1:]
     if verb.startswith("-"):
         return _missing_options([verb], _flags(""))
-    if verb == "kernel" and rest:
-        verb, rest = f"kernel {rest[0]}", rest[1:]
+    if rest and (verb == "kernel" or f"{verb} {rest[0]}" in grammars()):
+        verb, rest = f"{verb} {rest[0]}", rest[1:]
     if verb.isupper() or verb == "…":
         return ""
     if verb not in grammars():
@@ -329,7 +330,8 @@ def test_the_options_page_has_every_verb() -> None:
     """Each verb of the notebook and of the terminal is in docs/options.md."""
     text = (PROJECT / "docs" / "options.md").read_text()
     notebook_alone = {defaults.USE.name, *(containers.VERBS.keys() - containers.TERMINAL_VERBS.keys())}
-    terminal = grammars().keys() - {"", *notebook_alone}
+    of_volume = {name for name in grammars() if name.startswith("volume ")}  # the page has one line for them
+    terminal = grammars().keys() - {"", *notebook_alone, *of_volume}
     assert [verb for verb in terminal if f"`nbcontainer {verb}" not in text] == []
     assert [verb for verb in notebook_alone if f"`nbcontainer {verb}" in text] == []
     assert [verb for verb in (*notebook_alone, PROGRAM_EXEC.name) if f"`%container {verb}" not in text] == []

@@ -43,7 +43,7 @@ def main() -> None:
         # Whole cells, as a notebook runs them: IPython's reading of them is part of both.
         ours = Subject(OURS, lambda: shell.run_cell(f"{OURS}\ntrue").raise_error())
         theirs = Subject("%%sh", lambda: shell.run_cell("%%sh\ntrue").raise_error())
-        quick = [ours, theirs, *_bwrap(rootfs), *_runc(place)]
+        quick = [ours, theirs, *_floors(shell), *_bwrap(rootfs), *_runc(place)]
         print(machine())
         print(f"\n`true`, {options.rounds} rounds, taking turns, {options.pause * 1e3:.0f} ms apart:\n")
         print(report(interleave(quick, options.rounds, options.pause), OURS))
@@ -56,6 +56,30 @@ def main() -> None:
         if len(slow) > 1:
             print(f"\n`true`, {options.slow_rounds} rounds:\n")
             print(report(interleave(slow, options.slow_rounds, options.pause), OURS))
+
+
+def _floors(shell: Any) -> list[Subject]:
+    """What no cell can do without: IPython's part of a magic, and with it a shell that runs `true` on the host."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        return []
+
+    def spawned(_line: str, script: str) -> None:
+        reader, writer = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, writer, number) for number in (1, 2)]
+        pid = os.posix_spawn(busybox, ["sh", "-c", script], {}, file_actions=actions)
+        os.close(writer)
+        while os.read(reader, 1 << 16):
+            pass
+        os.close(reader)
+        assert os.waitpid(pid, 0)[1] == 0
+
+    shell.register_magic_function(lambda _line, _script: None, "cell", "nothing")
+    shell.register_magic_function(spawned, "cell", "spawned")
+    return [
+        Subject("a magic that does nothing", lambda: shell.run_cell("%%nothing\ntrue").raise_error()),
+        Subject("a magic that spawns the shell", lambda: shell.run_cell("%%spawned\ntrue").raise_error()),
+    ]
 
 
 def _rootfs(engine: Engine, place: Path) -> Path:

@@ -7,6 +7,8 @@ import itertools
 import os
 import secrets
 import select
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.options import run_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
@@ -113,6 +115,32 @@ def appear(mark: str, number: int) -> list[int]:
         assert time.monotonic() < deadline, f"{len(found)} of {number} processes with {mark} came up"
         time.sleep(0.01)
     return found
+
+
+@contextlib.contextmanager
+def interrupt_beside(mark: str) -> Iterator[None]:
+    """When a process with `mark` runs and the main thread waits, another thread takes a SIGINT.
+
+    To the main thread, that is a signal that came just before the system call in which it waits.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    main = Path(f"/proc/self/task/{threading.main_thread().native_id}/stat")
+
+    def work() -> None:
+        appear(mark, 1)
+        asleep = 0  # often enough in turn that no short wait is meant
+        while asleep < 20:
+            asleep = asleep + 1 if main.read_text().rpartition(") ")[2][0] == "S" else 0
+            time.sleep(0.005)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def descendants(pid: int) -> set[int]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from nbcontainer.errors import CellFailed, ContainerError
+from nbcontainer.linux.signals import TURN
 from nbcontainer.runs.calls import Call, Cancelled
 from nbcontainer.runs.output_events import EventDecoder, OutputEvent, Stream
 from nbcontainer.runs.results import Result, failure
@@ -136,7 +137,7 @@ class _Queue:
         """Wait for the next event and return it; None at the end."""
         with self._changed:
             while not self._events and not self._ended and not self.closed:
-                self._changed.wait()
+                self._changed.wait(TURN)
             if not self._events:
                 return None
             event = self._events.popleft()

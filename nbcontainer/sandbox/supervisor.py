@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from nbcontainer.linux.signals import TURN
 from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.supervision.keyboard import Keyboard
@@ -27,7 +28,6 @@ GRACE = 0.4
 BRIEF = 0.005
 """Seconds after which a cell counts as lasting, even if it has shown nothing: no person sees a shorter one run."""
 
-_LONGEST = 3600.0  # seconds of one wait: poll(2) takes 24 days at most
 _DRAIN_ROUNDS = 1000  # a terminal returns at most a page per read, and holds some dozens of pages
 
 
@@ -266,8 +266,8 @@ class Supervisor:
         if self.stopped is None and not self._init_dead and self.running.ended is None:
             self.observer.on_glance()
 
-    def _poll_timeout(self) -> float | None:
-        """Return the milliseconds until the next deadline, or fewer; None if there is none."""
+    def _poll_timeout(self) -> float:
+        """Return the milliseconds until the next deadline, or fewer."""
         deadlines = [] if self._kill_at is None else [self._kill_at]
         if not self._lasting:
             deadlines.append(self.started + BRIEF)
@@ -275,10 +275,8 @@ class Supervisor:
             deadlines.append(self.started + self.timeout)
         if self._next_glance is not None:
             deadlines.append(self._next_glance)
-        if not deadlines:
-            return None
-        left = min(deadlines) - time.monotonic()
-        return min(max(0.0, left), _LONGEST) * 1000 + 1
+        left = min(deadlines) - time.monotonic() if deadlines else TURN
+        return min(max(0.0, left), TURN) * 1000 + 1
 
     def _report_lasting(self) -> None:
         if not self._lasting and self.running.ended is None:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.engine import default_engine
-from tests.running import DEADLINE, all_dead, appear, descendants, init_of, marker, mounts_of, pidfds, processes_with
+from tests.running import (
+    DEADLINE,
+    all_dead,
+    appear,
+    descendants,
+    init_of,
+    interrupt_beside,
+    marker,
+    mounts_of,
+    pidfds,
+    processes_with,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,6 +185,17 @@ def test_an_interrupt_ends_the_statement_and_keeps_the_state(dev: Notebook, star
     assert "/dev/nbcontainer" not in ran.stderr
     assert all_dead(pidfds(processes_with(seconds)))
     assert dev.good(AGAIN + ("print(x)" if start is PYTHON else "echo $x")) == "5\n"
+
+
+@pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])
+def test_an_interrupt_that_did_not_end_the_wait_is_seen(dev: Notebook, start: str) -> None:
+    """A signal that comes just before a system call does not end it (signal(7)): it is seen a moment later."""
+    seconds = marker()
+    sleep = f"import subprocess; subprocess.run(['sleep', '{seconds}'])" if start is PYTHON else f"sleep {seconds}"
+    dev.good(start + "x=5")
+    with interrupt_beside(seconds):
+        ran = dev.run(AGAIN + sleep)
+    assert failure(ran).startswith("CellFailed: interrupted")
 
 
 def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> None:

@@ -14,6 +14,7 @@ from nbcontainer.containers.jobs.log import Log
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
 from nbcontainer.errors import ContainerBusy, ContainerError, NbcontainerError
+from nbcontainer.linux.signals import TURN
 from nbcontainer.oci.health import check_of
 from nbcontainer.outcome import Reason
 from nbcontainer.store.errors import store_errors
@@ -245,9 +246,14 @@ class Job:
         """
         if self._thread is None or self._thread.ident is None:
             return True
-        limit = None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
+        end = None if seconds is None else time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self.ended), limit)
+            while not self.ended:
+                left = TURN if end is None else min(end - time.monotonic(), TURN)
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            return bool(self.ended)
 
     def stop(self, grace: float) -> None:
         """Ask it to end, kill what still runs after `grace` seconds, and wait for its end."""

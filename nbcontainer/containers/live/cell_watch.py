@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nbcontainer.containers.live import processes
 from nbcontainer.containers.live.messages import INTERRUPT, OVER
 from nbcontainer.linux.procfs import descendants
+from nbcontainer.linux.signals import TURN
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
@@ -23,7 +24,6 @@ GRACE = 3.0
 _INSIST = 0.1  # seconds until an interrupt is sent again to the processes that missed it
 REPEAT = 0.25  # seconds until a line that the shell has not answered is sent again
 LAST_GRACE = 1.0  # seconds from there until the shell is killed
-_LONGEST = 3600.0  # seconds of one wait: epoll_wait(2) takes 24 days at most
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,12 @@ class CellWatch:
         self.process.channel.send(self._line)
         self._send_at = time.monotonic() + REPEAT
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         moments = [
             moment for moment in (self._deadline, self._times_out, self._insist, self._send_at) if moment is not None
         ]
-        wait = min(max(0.0, min(moments) - time.monotonic()), _LONGEST) if moments else None
-        if self._prompter is not None:
-            wait = GLANCE if wait is None else min(wait, GLANCE)
-        return wait
+        wait = min(max(0.0, min(moments) - time.monotonic()), TURN) if moments else TURN
+        return wait if self._prompter is None else min(wait, GLANCE)
 
     def _take(self, message: Message) -> None:
         match message:

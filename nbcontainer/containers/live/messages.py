@@ -6,6 +6,8 @@ import contextlib
 import queue
 from typing import TYPE_CHECKING
 
+from nbcontainer.linux.signals import TURN
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,6 +54,9 @@ class Messages:
 
     def get(self, timeout: float | None = None) -> Message:
         """Return the next message. Raises `queue.Empty` after `timeout` seconds."""
+        while timeout is None:
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=TURN)
         return self._queue.get(timeout=timeout)
 
     def next(self) -> Message | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import nbcontainer
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.supervisor import Supervisor
-from tests.running import all_dead, appear, marker, pidfds
+from tests.running import all_dead, appear, interrupt_beside, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]]]:
+def interrupt(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[int]]]:
     """A function that sends this process SIGINT when `sleep MARK` runs; it returns a list for that process."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     threads: list[threading.Thread] = []
@@ -32,6 +33,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[
 
         def work() -> None:
             fds.extend(pidfds(appear(mark, 1)))
+            while not engine.active:  # it is when the run is supervised
+                time.sleep(0.001)
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
         threads.append(threading.Thread(target=work))
@@ -132,3 +135,35 @@ def test_a_run_that_is_stopped_from_elsewhere_is_a_failed_run(engine: Engine) ->
         box.stop()
         thread.join()
     assert not results[0].ok
+
+
+def wait_for_run(engine: Engine, mark: str) -> None:
+    """Runs a program."""
+    nbcontainer.run("busybox", ["sleep", mark], engine=engine)
+
+
+def wait_for_job(engine: Engine, mark: str) -> None:
+    """Starts a program, and waits for its end."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(["sleep", mark]).wait()
+
+
+def wait_for_command(engine: Engine, mark: str) -> None:
+    """Runs a program beside another one."""
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.start(["sleep", "1000"])
+        box.exec(["sleep", mark])
+
+
+def wait_for_output(engine: Engine, mark: str) -> None:
+    """Waits for the output of a program that writes none."""
+    with nbcontainer.stream("busybox", ["sleep", mark], engine=engine) as events:
+        next(events)
+
+
+@pytest.mark.parametrize("wait", [wait_for_run, wait_for_job, wait_for_command, wait_for_output])
+def test_an_interrupt_that_did_not_end_the_wait_is_seen(engine: Engine, wait: Callable[[Engine, str], None]) -> None:
+    """A signal that comes just before a system call does not end it (signal(7)): it is seen a moment later."""
+    mark = marker()
+    with interrupt_beside(mark), pytest.raises(KeyboardInterrupt):
+        wait(engine, mark)

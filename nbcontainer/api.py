@@ -113,8 +113,8 @@ def stream(
     An event has `stream` ("stdout" or "stderr"), `data` (bytes) and `text`. After the last one, `result` is the result.
 
     >>> events = stream("busybox", script="echo one; sleep 0.1; echo two")
-    >>> [event.text for event in events]
-    ['one\\n', 'two\\n']
+    >>> "".join(event.text for event in events)
+    'one\\ntwo\\n'
     >>> events.result.exit_code
     0
     """

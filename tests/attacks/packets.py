@@ -68,8 +68,11 @@ def forge(addresses: list[str], packets: list[str], first: int) -> object:
     return sorted(answered)
 
 
-def ask(addresses: list[str], port: int, by_the_interface: bool) -> object:
-    """The addresses by which a server says something, all asked at once; by the interface itself is past the routes."""
+def ask(addresses: list[str], port: int, by_the_interface: bool, seconds: float = 3) -> object:
+    """The addresses by which a server says something in so many seconds, all asked at once, or when all have.
+
+    By the interface itself is past the routes.
+    """
     asked = {}
     found = []
     for address in addresses:
@@ -84,7 +87,7 @@ def ask(addresses: list[str], port: int, by_the_interface: bool) -> object:
     poll = select.poll()
     for number in asked:
         poll.register(number, select.POLLIN)
-    end = time.monotonic() + 3
+    end = time.monotonic() + seconds
     while asked and (ready := poll.poll(max(0, end - time.monotonic()) * 1000)):
         for number, _ in ready:
             poll.unregister(number)

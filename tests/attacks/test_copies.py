@@ -51,6 +51,18 @@ def attack(engine: Engine) -> Iterator[Callable[[str], Job]]:
         job.container.remove()
 
 
+def wait_until_ready(job: Job, folder: Path, engine: Engine) -> None:
+    """Waits until the script of a job has made the file `/ready`."""
+    assert job.handle is not None
+    side = trees.of_running(job.handle, job.name)
+    while True:
+        try:
+            trees.copy_out(side, "/ready", trees.HostPath(folder / "ready"), engine.store)
+            break
+        except ValueUnavailable:
+            continue
+
+
 def _tar_in(side: trees.Caller, source: Path, path: str) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
@@ -76,8 +88,9 @@ def test_a_race_with_links_reads_and_writes_nothing_of_the_host(
     away = "../" * 12 + str(secret)[1:]
     job = attack(
         f"mkdir -p /srv/real; echo inside > /srv/real/file; cd /srv; ln -s {away} up; ln -s {secret} abs; mkdir d; "
-        "echo inside > d/file; while :; do mv d x; mv up d; mv d up; mv abs d; mv d abs; mv x d; done"
+        "echo inside > d/file; touch /ready; while :; do mv d x; mv up d; mv d up; mv abs d; mv d abs; mv x d; done"
     )
+    wait_until_ready(job, tmp_path, engine)
     source = tmp_path / "source"
     source.mkdir()
     (source / "planted").write_text("planted")
@@ -189,12 +202,7 @@ def test_nothing_of_the_container_is_loaded_for_a_copy(
     assert job.handle is not None
     side = trees.of_running(job.handle, job.name)
     target = tmp_path / "data"
-    while True:
-        try:
-            trees.copy_out(side, "/ready", trees.HostPath(tmp_path / "ready"), engine.store)
-            break
-        except ValueUnavailable:
-            continue
+    wait_until_ready(job, tmp_path, engine)
     trees.copy_out(side, "/data", trees.HostPath(target), engine.store)
     assert target.read_text() == "data\n"
     trees.copy_in(side, trees.HostPath(target), "/again", engine.store)

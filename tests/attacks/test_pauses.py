@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import signal
@@ -73,7 +74,8 @@ class Victim:
     def stop_all(self) -> None:
         """Stops everything as a version did that used signals, and was killed."""
         for pid in descendants(self.init):
-            os.kill(pid, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: self.stands)
 
 
@@ -144,7 +146,9 @@ def test_a_container_goes_on_when_its_copy_is_killed(engine: Engine, way: str) -
 
     def attack_it(victim: Victim) -> None:
         caught = 0
-        for number in range(ROUNDS):
+        for number in itertools.count():
+            if number >= ROUNDS and caught:
+                break
             copier = victim.start("commit", victim.name, "copy")
             if number % 2:
                 time.sleep(random.uniform(0, 0.5))
@@ -154,7 +158,6 @@ def test_a_container_goes_on_when_its_copy_is_killed(engine: Engine, way: str) -
             WAYS[way](copier)
             copier.communicate()
             wait_for(lambda: not victim.stands)
-        assert caught
 
     while_it_runs(engine, f"{FILES} while :; do date > /tick; sleep 0.01; done", attack_it)
 

@@ -157,7 +157,7 @@ def notebook(cell: Callable[..., Ran], store_path: Path) -> Iterator[Callable[[s
 def test_a_locked_pipe_holds_up_no_time_limit(notebook: Callable[[str, str], Notebook], script: str) -> None:
     """A cell that locks its pipes ends at its time limit, and the next one runs."""
     given = ", stdin=open('/dev/zero').fileno()" if script == INPUT else ""
-    one = notebook(script, f"cell(timeout=1.0{given})")
+    one = notebook(script, f"cell(timeout=5.0{given})")
     assert one.rest() == [b"timeout", b"next"]
     assert all_dead(one.fds)
 

@@ -61,9 +61,11 @@ def main():
     memory.close()
     memory.unlink()
     asyncio.run(talk())
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
-    signal.signal(signal.SIGALRM, lambda *_: said.append("alarm"))
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     signal.pause()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    said.append("alarm")
     with tempfile.NamedTemporaryFile() as file:
         os.posix_fallocate(file.fileno(), 0, 4096)
         os.setxattr(file.name, "user.note", b"x")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.jobs.starting import start
 from tests.cli.conftest import PROGRAM
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from nbcontainer.containers.jobs.job import Job
     from tests.cli.conftest import Program
 
-SCRIPT = "echo up; echo secret > /file; export X=job; trap 'exit 5' TERM; while :; do sleep 0.02; done"
+SCRIPT = "echo secret > /file; export X=job; trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done"
 
 
 @pytest.fixture
 def job(engine: Engine) -> Iterator[Job]:
     """A job `there` of a notebook that is this process."""
-    started = start(engine, Request("busybox", "there", script=SCRIPT))
+    started = start(engine, Request("busybox", "there", script=SCRIPT), wait_for="up")
     yield started
     started.stop(0)
     started.container.remove()
@@ -67,7 +68,8 @@ def test_a_cell_that_cannot_be_joined_says_so(program: Program, engine: Engine) 
     """An ordinary cell has no shell or job that others may join."""
     mark = marker()
     cell = program.start("run", "--name", "plain", "busybox", "sleep", mark)
-    appear(mark, 2)
+    while "plain" not in running_containers(engine.store):
+        assert cell.poll() is None
     assert program.fails(125, "exec", "plain", "true").startswith("container 'plain' runs a cell that cannot be joined")
     cell.kill()
     cell.wait()
@@ -161,7 +163,8 @@ def test_the_owner_of_a_job_has_the_reason_of_a_kill_from_a_terminal(
     program: Program, engine: Engine, words: tuple[str, ...], phrase: str
 ) -> None:
     """The notebook and the terminal both show what ended the job, and not that it was killed from outside."""
-    started = start(engine, Request("busybox", "deaf", script="trap '' TERM; echo up; while :; do sleep 0.02; done"))
+    script = "trap '' TERM; echo up; while :; do sleep 0.02; done"
+    started = start(engine, Request("busybox", "deaf", script=script), wait_for="up")
     try:
         program.good(*words)
         assert started.wait(DEADLINE).describe() == phrase

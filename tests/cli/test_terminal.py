@@ -173,7 +173,7 @@ def test_a_closed_terminal_ends_the_container(terminal: Callable[..., pexpect.sp
     mark = marker()
     child = terminal("run", "-it", "busybox", "sh", "-c", f"trap '' HUP INT TERM; sleep {mark}; sleep {mark}")
     sleeping = pidfds(appear(mark, 1))
-    child.close(force=False)
+    child.ptyproc.fileobj.close()
     assert all_dead(sleeping)
     assert not processes_with(mark)
 

@@ -60,9 +60,9 @@ def services(tmp_path_factory: pytest.TempPathFactory, _containers_work: str) ->
 
 
 def test_a_cell_talks_to_postgresql_in_a_job(services: Engine) -> None:
-    """The job is ready when the port listens; a cell in its network creates a table, and exec reads it."""
+    """The job is ready when it says so, after it listens; a cell in its network creates a table, and exec reads it."""
     request = Request("services", "postgres", script=POSTGRES, options=run_options({"user": "postgres"}))
-    job = start(services, request, wait_for="5432")
+    job = start(services, request, wait_for="ready to accept connections")
     sql = "create table t as select 6*7 as answer; select answer from t"
     client = f"psql -qtA -h 127.0.0.1 -U postgres -c '{sql}'"
     ran = run_script(services, client, image="services", network="container:postgres")

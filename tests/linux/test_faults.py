@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -153,7 +154,8 @@ def test_init_may_be_killed_at_any_step(faulty: Callable[[], Ran], faults: Fault
         while thread.is_alive():
             killed = pidfds(processes_of(engine.launcher))
             for fd in killed:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it ended with another one
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
             assert all_dead(killed)
             thread.join(0.05)
     assert set(ends) <= {"killed", "ContainerLost"}

@@ -76,9 +76,9 @@ class TestEnforced:
 
     def test_all_of_it_ends_at_the_limit(self, engine: Engine) -> None:
         """Not one process alone, which the others could take the place of: nothing of the cell goes on."""
-        result = run(engine, "while :; do tail /dev/zero; echo goes on; sleep 1; done", memory="32m", timeout=60)
+        result = run(engine, "while :; do tail /dev/zero; echo goes on; sleep 30; done", memory="32m", timeout=60)
         assert (result.outcome.reason, result.text) == ("out of memory", "goes on\n" if result.text else "")
-        assert outcome(engine, "tail /dev/zero; sleep 1; exit 0", memory="32m").reason == "out of memory"
+        assert outcome(engine, "tail /dev/zero; sleep 30; exit 0", memory="32m").reason == "out of memory"
 
     def test_who_stays_below_is_left_alone(self, engine: Engine) -> None:
         """A cell within its limits ends as it would without, and its peak is that of all its processes."""

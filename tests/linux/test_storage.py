@@ -143,7 +143,7 @@ def test_nothing_is_left(engine: Engine) -> None:
     run(engine, "head -c 30m /dev/zero >/file")
     seen: list[list[str]] = []
     script = "head -c 3m /dev/zero >/file; echo up; sleep 60"
-    run(engine, script, timeout=2, stdout=lambda _: seen.append(left(engine)))
+    run(engine, script, timeout=5, stdout=lambda _: seen.append(left(engine)))
     assert seen[0]
     with pytest.raises(NbcontainerError):
         run(engine, "true", workdir="/etc/passwd")

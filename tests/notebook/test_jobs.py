@@ -239,7 +239,7 @@ def test_options_of_a_run_apply_to_a_job(db: Notebook) -> None:
     """Variables, values, limits of time, `--rm`, an idle input and a terminal work as in a cell."""
     db["greeting"] = "hello"
     db.good(
-        "%%container busybox --bg --name db --in greeting -e X=5 --timeout 3\ncat /in/greeting.txt; echo $X; sleep 99"
+        "%%container busybox --bg --name db --in greeting -e X=5 --timeout 8\ncat /in/greeting.txt; echo $X; sleep 99"
     )
     assert "time limit" in str(db.run("ended = %container wait db\nended").value)
     assert output(db, "5") == "hello5"

@@ -11,7 +11,7 @@ import pytest
 from nbcontainer.containers.live import cell_watch
 from nbcontainer.outcome import Reason
 from tests.notebook.shell_cells import wait_for
-from tests.running import all_dead, marker, pidfds, processes_with
+from tests.running import DEADLINE, all_dead, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,13 @@ class Impatient:
 
     def answer(self) -> str | None:
         return None
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is killed because it had no processor for some seconds; a test that wants that asks for less."""
+    monkeypatch.setattr(cell_watch, "GRACE", DEADLINE)
+    monkeypatch.setattr(cell_watch, "LAST_GRACE", DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +145,11 @@ def test_a_second_interrupt_does_not_wait(cells: Cells) -> None:
 
 def test_a_time_limit_ends_the_cell(make_cells: Callable[..., Cells]) -> None:
     """--timeout is for each cell, and keeps the shell too."""
-    cells = make_cells("ash", timeout=2)
+    cells = make_cells("ash")
     cells.good("kept=1")
+    cells.shell.timeout = 0.5
     assert cells("sleep 1000").end.reason == Reason.TIMEOUT
+    cells.shell.timeout = None
     assert cells.good("echo $kept") == "1\n"
 
 
@@ -161,7 +170,9 @@ def test_a_frontend_interrupts_by_message_or_by_signal(shell_kernel: ShellKernel
 
 def test_interrupts_of_an_idle_kernel_are_nothing(shell_kernel: ShellKernel) -> None:
     """Neither by message nor by signal."""
-    shell_kernel.interrupt()
+    client = shell_kernel.client
+    client.control_channel.send(client.session.msg("interrupt_request", {}))
+    assert client.get_control_msg(timeout=DEADLINE)["msg_type"] == "interrupt_reply"
     os.kill(shell_kernel.pid, signal.SIGINT)
     assert shell_kernel.run("echo still").good().stdout == "still\n"
 

@@ -16,7 +16,7 @@ from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
 from tests.notebook.shell_cells import Heard, Typist
 from tests.requirements import require_root
-from tests.running import all_dead, appear, marker, pidfds
+from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -267,7 +267,7 @@ def test_everything_of_a_shell_ends_with_it(make_cells: Callable[..., Cells]) ->
     cells = make_cells("ash")
     cells.good(f"setsid sleep {seconds} & trap 'echo bye' EXIT")
     watched = pidfds(appear(seconds, 1))
-    cells.shell.close()
+    cells.shell.close(DEADLINE)
     assert all_dead(watched)
     assert b"bye\n" in cells.heard.out
 

@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from tests.debian import debian_tar
+from tests.notebook.patient_suite import PatientTests
 from tests.notebook.shell_cells import wait_for
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
 
-class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
+class _Suite(PatientTests):
     """What every shell's suite has in common."""
 
     __test__ = False
@@ -58,14 +59,6 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     supported_history_operations = ("tail", "range", "search")
     code_inspect_sample = "cat"
     code_clear_output = "clear"
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """The kernel is a fixture's."""
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """The kernel is a fixture's."""
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,7 +167,6 @@ def test_the_stop_button_ends_a_cell(page: Page) -> None:
 
 def test_a_flood_is_below_the_limit_of_the_server(page: Page) -> None:
     """Of fifty megabytes, beginning and end are in the page, and the server has dropped nothing."""
-    began = time.monotonic()
     cell = page.run_cell("%%container busybox\nyes 0123456789 | head -c 50000000; echo e''nd")
     page.wait_for(cell, "bytes of output are in")
     assert page.shows(cell, "bytes of output are not shown")
@@ -176,7 +174,6 @@ def test_a_flood_is_below_the_limit_of_the_server(page: Page) -> None:
     assert not page.shows(cell, "data rate exceeded")
     cell = page.run_cell("%%container busybox\necho ne''xt")
     page.wait_for(cell, "next")
-    assert time.monotonic() - began < 60
 
 
 def test_tables_are_aligned_to_the_left(page: Page) -> None:

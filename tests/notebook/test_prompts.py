@@ -102,7 +102,7 @@ def test_each_process_of_a_pipeline_may_ask(kernel: Kernel) -> None:
 
 def test_a_cell_may_end_before_the_answer(kernel: Kernel) -> None:
     """A time limit ends a cell that waits, and the answer that comes late is no answer to the next question."""
-    cell = kernel.send("%%container busybox -i --timeout 5\nread x")
+    cell = kernel.send("%%container busybox -i --timeout 8\nread x")
     asked(kernel)
     assert "time limit" in (cell.end().error or {})["evalue"]
     kernel.client.input("late")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ipykernel
-import jupyter_kernel_test
 import pytest
 from jupyter_client.manager import AsyncKernelManager
 
@@ -27,6 +26,7 @@ from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook import provisioner
 from nbcontainer.store import writable
 from tests.debian import debian_tar
+from tests.notebook.patient_suite import PatientTests
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
@@ -458,7 +458,7 @@ def test_a_start_that_is_given_up_leaves_nothing(
     made[0].wait(DEADLINE)
 
 
-class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
+class _Suite(PatientTests):
     """jupyter_kernel_test for ipykernel, whole, as ipykernel's own tests have it."""
 
     __test__ = False
@@ -490,14 +490,6 @@ class _Suite(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     supported_history_operations = ("tail", "search")
     code_inspect_sample = "zip"
     code_clear_output = "from IPython.display import clear_output; clear_output()"
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """The kernel is a fixture's."""
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """The kernel is a fixture's."""
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

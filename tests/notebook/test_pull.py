@@ -6,16 +6,21 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from tests.notebook.shell_cells import wait_for
+from tests.running import DEADLINE
 from tests.unit.images.fake_registry import Exchange, FakeRegistry
 from tests.unit.images.image_files import LayoutFiles, layer, sha256
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.notebook.kernels import Kernel
 
 
-def test_an_interrupted_pull_goes_on(kernel: Kernel) -> None:
+def test_an_interrupted_pull_goes_on(kernel: Kernel, store_path: Path) -> None:
     """The stop button ends a pull while the registry is silent, and the next pull asks for the rest alone."""
     data = layer("data", os.urandom(500_000))
+    part = store_path / "partial" / sha256(data)[7:]
     waiting = threading.Event()
     silent = True
 
@@ -35,7 +40,8 @@ def test_an_interrupted_pull_goes_on(kernel: Kernel) -> None:
         files = LayoutFiles()
         registry.put(files, files.image(data, compress=False))
         cell = kernel.send(f"%container pull {registry.address}/x/y")
-        assert waiting.wait(60)
+        assert waiting.wait(DEADLINE)
+        wait_for(lambda: part.exists() and part.stat().st_size > 0)
         kernel.interrupt()
         ended = cell.end()
         assert ended.error is not None

@@ -110,9 +110,10 @@ def test_files_go_into_a_running_container(engine: Engine, name: str, tmp_path: 
     (tmp_path / "tool").write_text("#!/bin/sh\necho tool\n")
     (tmp_path / "tool").chmod(0o755)
     links = f"ln -s {tmp_path} out; ln -s {tmp_path}/secret link"
-    script = f"cd /dev/shm; {links}; until [ -e go ]; do :; done; sh tool; sleep 1000"
+    script = f"cd /dev/shm; {links}; echo up; until [ -e go ]; do :; done; sh tool; sleep 1000"
     options: dict[str, Any] = {"user": user} if user else {}
-    with nbcontainer.create("busybox", name, engine=engine).start(script=script, **options) as box:
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        box.start(script=script, wait_for="up", **options)
         box.put(tmp_path / "tool", "/dev/shm/tool")
         box.put(tmp_path / "source", "/dev/shm")
         box.put(b"mine", "/dev/shm/link")
@@ -126,7 +127,7 @@ def test_files_go_into_a_running_container(engine: Engine, name: str, tmp_path: 
         else:
             box.put(b"kept", "/srv/kept")
         box.put(b"", "/dev/shm/go")
-        while box.logs() != b"tool\n":
+        while box.logs() != b"up\ntool\n":
             pass
         assert box.stop()
         assert [one.name for one in tmp_path.iterdir()] == ["source", "tool"]
@@ -168,7 +169,9 @@ def test_a_started_run_has_logs_and_a_result(engine: Engine) -> None:
 def test_a_start_that_is_refused_leaves_the_job_that_runs(engine: Engine, name: str) -> None:
     """A second start is refused, and the first one can still be joined, shares its network, and ends with a signal."""
     with nbcontainer.create("busybox", name, engine=engine) as box:
-        box.start(script="trap 'echo saved > /saved; exit 5' TERM; echo up; while :; do sleep 0.01; done")
+        box.start(
+            script="trap 'echo saved > /saved; exit 5' TERM; echo up; while :; do sleep 0.01; done", wait_for="up"
+        )
         for one in (box, nbcontainer.get(name, engine=engine)):
             with pytest.raises(ContainerBusy):
                 one.start(["true"])

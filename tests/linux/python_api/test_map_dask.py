@@ -85,8 +85,10 @@ def killed_while(client: Any, mark: str) -> threading.Thread:
     workers = list(client.run(os.getpid).values())
 
     def kill() -> None:
-        found = set(appear(mark, 1))
-        victim = next(pid for pid in workers if found & descendants(pid))
+        victim = None
+        while victim is None:  # the process may have ended before its worker was found
+            found = set(appear(mark, 1))
+            victim = next((pid for pid in workers if found & descendants(pid)), None)
         os.kill(victim, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)

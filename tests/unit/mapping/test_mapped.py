@@ -76,6 +76,14 @@ def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "nbcontainer-inputs"]
 
 
+@pytest.fixture(autouse=True)
+def _readers_end() -> Iterator[None]:
+    """The threads of one test are gone before the next one looks for them."""
+    yield
+    for thread in readers():
+        thread.join(DEADLINE)
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_no_answer_waits_for_the_next_input(ordered: bool) -> None:
     """While a generator waits for its next input, the answers to the earlier ones are yielded."""

@@ -25,6 +25,7 @@ from nbcontainer.oci import documents as oci
 from nbcontainer.store import blobs, errors, sessions
 from nbcontainer.store.layout import Store, default_path
 from tests.requirements import require, require_plain_user, require_root
+from tests.running import DEADLINE
 from tests.unit.images import tars
 from tests.unit.images.in_process import InProcess
 
@@ -302,9 +303,10 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_a_change_ends_the_mark_of_a_clean_store(
-    store: Store, mark: sessions.CleanMark, change: Callable[[Path], object]
+    store: Store, mark: sessions.CleanMark, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark does not hold after a change of anything that a cleanup looks at, and cannot be set at once."""
+    monkeypatch.setattr(sessions, "_SETTLED", DEADLINE)
     change(store.path)
     assert not mark.holds()
     mark.set(store.path / "tmp" / store.unique())

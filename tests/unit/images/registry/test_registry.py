@@ -454,7 +454,7 @@ def test_a_download_that_does_not_end_is_kept(puller: Puller, registry: FakeRegi
         puller(patience=HASTY)
     assert puller.contents() == puller_before
     left = dict(puller.left)
-    assert left[sha256(BLOB)[7:]] >= 150_000
+    assert left[sha256(BLOB)[7:]] > 0
     registry.acts.clear()
     before = len(registry.asked)
     puller()

@@ -87,6 +87,7 @@ class Cell:
         self.plan: Plan | None = None
         self._explained: ExplainedRun | None = None
         self._unexplained = False
+        self._taken = b""
         self._done: tuple[Step, ...] = ()
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
@@ -178,7 +179,7 @@ class Cell:
         ).keep(cell)
 
     def _run_once(self, *, afresh: bool = False) -> Outcome:
-        files = CellFiles(self.engine, self.launcher, self.request, self.streams, self.cow)
+        files = CellFiles(self.engine, self.launcher, self.request, self.streams, self.cow, self._taken)
         try:
             with store_errors("begin a cell", self.engine.store.path):
                 running = self._send(files, afresh=afresh)
@@ -186,6 +187,7 @@ class Cell:
             return self._follow(running, files, time.monotonic())
         finally:
             files.close()
+            self._taken = files.taken
 
     def _send(self, files: CellFiles, *, afresh: bool) -> ContainerHandle:
         """Send the plan to a container, to a new one if `afresh`."""

@@ -35,11 +35,18 @@ class CellFiles:
     `travelling` are those that go to the container, in the order by which the plan names them. `outputs` are the
     notebook's ends of the cell's output and errors. `keyboard` is input that is typed into a terminal, None for none.
     `feed` passes on input from a file of the caller, None for none: the container never has the caller's descriptor.
-    `close_sent` closes what only the container needs, and `close` the rest.
+    `close_sent` closes what only the container needs, and `close` the rest. `taken` is what another attempt has read of
+    the caller's own input.
     """
 
     def __init__(
-        self, engine: Engine, launcher: Launcher, request: Request, streams: Streams, cow: CowVolumes | None = None
+        self,
+        engine: Engine,
+        launcher: Launcher,
+        request: Request,
+        streams: Streams,
+        cow: CowVolumes | None = None,
+        taken: bytes = b"",
     ) -> None:
         self.travelling: list[int] = []
         self.outputs: list[int] = []
@@ -50,6 +57,7 @@ class CellFiles:
         self._request = request
         self._streams = streams
         self._cow = cow
+        self._taken = taken
         self._sent: list[int] = []
         self._kept: list[int] = []
 
@@ -69,6 +77,12 @@ class CellFiles:
         protocol.close((*outputs, *kept))
         if self.feed is not None:
             self.feed.close()
+
+    @property
+    def taken(self) -> bytes:
+        """What was read of the caller's own input, if a program may have seen none of it (`Feed`)."""
+        feed = self.feed
+        return self._taken if feed is None or feed.source != self._streams.stdin else bytes(feed.taken)
 
     def open_streams(self) -> None:
         """Open the cell's input, output and errors. Raises `OSError`, `UsageError`, `LinkRefused`."""
@@ -96,7 +110,7 @@ class CellFiles:
         elif request.stdin is not None:
             given = request.stdin.open(self._engine.store)
         elif self._streams.stdin is not None:
-            return self._fed(self._streams.stdin)
+            return self._fed(self._streams.stdin, self._taken)
         else:
             return self._null()
         self._kept.append(given)
@@ -105,9 +119,9 @@ class CellFiles:
             return self._null()
         return self._fed(given)
 
-    def _fed(self, given: int) -> int:
+    def _fed(self, given: int, taken: bytes = b"") -> int:
         """Return what the container gets for a descriptor of the caller, which stays open here."""
-        self.feed = feed_of(given)
+        self.feed = feed_of(given, taken)
         if self.feed is None:
             return given
         self._sent.append(self.feed.reader)

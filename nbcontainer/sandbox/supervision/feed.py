@@ -7,6 +7,7 @@ mode of that file (fchmod(2)), and read a terminal or write to it after the cell
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 
@@ -17,9 +18,12 @@ from nbcontainer.sandbox import protocol
 _CHUNK = 1 << 16
 
 
-def feed_of(source: int) -> Feed | None:
-    """Return what feeds a cell from `source`; None for a sealed memory file, which the container may have itself."""
-    return None if protocol.is_sealed(source) else Feed(source)
+def feed_of(source: int, taken: bytes = b"") -> Feed | None:
+    """Return what feeds a cell from `source`; None for a sealed memory file, which the container may have itself.
+
+    `taken` is what an attempt that failed has read from it.
+    """
+    return None if protocol.is_sealed(source) else Feed(source, taken)
 
 
 class Feed:
@@ -27,22 +31,30 @@ class Feed:
 
     The container gets `reader`, which the caller closes when it is sent; `source` is the caller's, too, until `close`.
     `writer` is the pipe's other end, None when the input has ended; `close` closes it.
+
+    `taken` is all that the container was given or that waits for it: if its program has not begun, another container
+    gets it first. It is empty if that was more than the pipe holds: then a program has read a part.
     """
 
-    def __init__(self, source: int) -> None:
+    def __init__(self, source: int, taken: bytes = b"") -> None:
         self.source = source
+        self.taken = bytearray(taken)
         self.reader, writer = output_pipe()
         os.set_blocking(writer, False)
         self.writer: int | None = writer
+        self._most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) + _CHUNK
         self._poll: select.poll | None = None
-        self._waiting = b""
+        self._waiting = taken
 
     def connect(self, poll: select.poll) -> None:
         """Wait for input, and for the end of all readers, by `poll`."""
         assert self.writer is not None
         self._poll = poll
-        poll.register(self.source, select.POLLIN)
-        poll.register(self.writer, 0)
+        if self._waiting:
+            poll.register(self.writer, select.POLLOUT)
+        else:
+            poll.register(self.source, select.POLLIN)
+            poll.register(self.writer, 0)
 
     def take(self, fd: int) -> bool:
         """Handle an event of a descriptor; return False if it is not one of these. Raises `SandboxError`."""
@@ -75,6 +87,11 @@ class Feed:
         if not self._waiting:
             self.close()
             return
+        if self._most:
+            self.taken += self._waiting
+            if len(self.taken) > self._most:
+                self._most = 0
+                self.taken.clear()
         self._poll.unregister(self.source)
         self._poll.modify(writer, select.POLLOUT)
         self._write(writer)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Fed:
     """A cell with an input: `source` is what the caller has, `typist` writes there, `reader` is the cell's end."""
 
-    def __init__(self, source: int, typist: int = -1) -> None:
+    def __init__(self, source: int, typist: int = -1, taken: bytes = b"") -> None:
         self.source, self.typist = source, typist
-        self.feed = Feed(source)
+        self.feed = Feed(source, taken)
         self.reader = self.feed.reader
         self.poll = select.poll()
         self.feed.connect(self.poll)
@@ -154,3 +154,28 @@ def test_sealed_memory_needs_no_feed(tmp_path: Path) -> None:
         os.close(feed.reader)
         feed.close()
     protocol.close((sealed, empty, plain))
+
+
+def test_another_container_gets_what_no_program_has_read(fed: Fed) -> None:
+    """If a container could not start, the next one has the whole input, also what was on the way to the first."""
+    os.write(fed.typist, b"one\n")
+    fed.go_on()
+    os.write(fed.typist, b"two\n")
+    fed.go_on()
+    fed.feed.close()
+    again = Fed(os.dup(fed.source), taken=bytes(fed.feed.taken))
+    os.write(fed.typist, b"three\n")
+    os.close(fed.typist)
+    assert again.read_all() == b"one\ntwo\nthree\n"
+    again.close()
+
+
+def test_what_a_program_has_read_is_kept_for_no_other(tmp_path: Path) -> None:
+    """More than a pipe holds has been read by a program, which has begun: none of it is kept in memory."""
+    (tmp_path / "data").write_bytes(bytes(3 << 20))
+    fed = Fed(os.open(tmp_path / "data", os.O_RDONLY))
+    fed.go_on()
+    assert len(fed.feed.taken) > 0
+    fed.read_all()
+    assert fed.feed.taken == b""
+    fed.close()

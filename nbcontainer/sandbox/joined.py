@@ -42,11 +42,16 @@ class JoinedHandle(ContainerHandle):
         """Join the container of a handle. Raises `OSError` if that is closed."""
         if container.closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        channel, self._theirs = protocol.pair()
+        pidfd = os.dup(container.pidfd)
+        try:
+            channel, self._theirs = protocol.pair()
+        except OSError:
+            os.close(pidfd)
+            raise
         self.container = container
         self.number = next(_numbers)
+        super().__init__(channel, container.pid, pidfd)
         container.joined[self.number] = self._theirs
-        super().__init__(channel, container.pid, os.dup(container.pidfd))
 
     def start(
         self,

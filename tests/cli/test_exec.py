@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
 import signal
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.live.exec_client import ExecRequest, run_there
+from nbcontainer.containers.live.exec_server import ExecServer
+from nbcontainer.errors import ContainerError
 from tests.cli.conftest import PROGRAM
 from tests.requirements import require
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
@@ -181,3 +187,57 @@ def test_a_terminal_starts_no_job(program: Program) -> None:
     for flag in ("-d", "--detach", "--bg"):
         line = program.fails(2, "run", flag, "busybox", "true")
         assert line.startswith(f"run: unsupported option '{flag}': in a terminal, no process would own the job")
+
+
+def _nowhere(_: bytes) -> None:
+    pass
+
+
+def test_a_notebook_that_answers_nothing_holds_up_no_command(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the notebook closes the connection, the command has failed in one line, and the job continues."""
+    monkeypatch.setattr(ExecServer, "_serve", lambda _, connection: connection.close())
+    with pytest.raises(ContainerError, match="the notebook has closed the connection"):
+        run_there(job.engine, ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere))
+    assert job.running
+
+
+def test_a_notebook_without_descriptors_says_so(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel refuses the notebook is the reason in the terminal."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(ExecServer, "_run", full)
+    with pytest.raises(ContainerError, match="the notebook cannot start the command: Too many open files; raise the"):
+        run_there(job.engine, ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere))
+    assert job.running
+
+
+def test_a_notebook_without_threads_serves_the_next_command(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection for which there was no thread is closed, and the next one is accepted."""
+    request, nowhere = ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere)
+    start_thread = threading.Thread.start
+    refused: list[threading.Thread] = []
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "nbcontainer-exec" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(ContainerError, match="the notebook has closed the connection"):
+        run_there(job.engine, request, nowhere)
+    assert run_there(job.engine, request, nowhere).ok
+
+
+def test_a_container_that_ends_just_now_says_so(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at what runs and the request, the container or its notebook may end."""
+
+    def broken(*_: object) -> None:
+        job.stop(0)
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("nbcontainer.containers.live.exec_client.protocol.send", broken)
+    with pytest.raises(ContainerError, match="container 'there' has just ended"):
+        run_there(job.engine, ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere))

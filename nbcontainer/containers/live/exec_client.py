@@ -17,19 +17,25 @@ from nbcontainer.errors import ContainerError, ContainerNotFound
 from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
-from nbcontainer.sandbox.handle import ContainerHandle
+from nbcontainer.sandbox.handle import ContainerHandle, readable
 from nbcontainer.sandbox.join_watch import JoinWatch
-from nbcontainer.sandbox.joined import end_copy
+from nbcontainer.sandbox.joined import ENDED, end_copy
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.containers.engine import Engine
     from nbcontainer.outcome import Outcome
+
+
+_CLOSED = "the notebook has closed the connection"
+
+_DEATH = 1000.0
+"""Milliseconds in which a container ends with its notebook."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,13 @@ class RemoteProcess(ContainerHandle):
         if (self.refused or self.failed) is not None and self.ended is None:
             self.ended = {"ended": 127 << 8, "cpu": 0.0, "peak_memory": 0}
 
+    def read(self) -> bool:
+        """See `ContainerHandle.read`. A notebook that closes the connection of a container that runs has refused."""
+        more = super().read()
+        if not more and self.ended is None and not readable(self.pidfd, _DEATH):
+            self._take({"refused": _CLOSED, "hint": "try again"})
+        return more
+
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group. A notebook that has ended is ignored."""
         if self.ended is None:
@@ -93,9 +106,9 @@ def run_there(engine: Engine, request: ExecRequest, streams: Streams, *, timeout
     cell = _find(engine, request.name)
     with JoinedStreams(streams.stdin, output_pipe) as opened:
         started = time.monotonic()
-        with RemoteProcess(_connect(engine, request.name, cell), cell) as remote:
+        with _connected(engine, request.name, cell) as remote:
             opened.watch(remote, remote.kill_container)
-            protocol.send(remote.channel, request.as_message(), opened.travelling)
+            _ask(remote, request.name, request.as_message(), opened.travelling)
             opened.close_sent()
             sinks = dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True))
             supervisor = Supervisor(
@@ -118,11 +131,10 @@ def of_notebook(engine: Engine, name: str) -> Callable[..., Any]:
 
     def call(function: Callable[..., Any], files: list[int], **arguments: Any) -> Any:
         cell = _find(engine, name)
-        remote = RemoteProcess(_connect(engine, name, cell), cell)
-        with remote, JoinWatch(remote, (), remote.kill_container):
+        with _connected(engine, name, cell) as remote, JoinWatch(remote, (), remote.kill_container):
             try:
                 message = {"name": name, "function": function.__name__, "arguments": arguments}
-                protocol.send(remote.channel, message, files)
+                _ask(remote, name, message, files)
                 while remote.answer is None and remote.ended is None and remote.read():
                     pass
             except BaseException:
@@ -157,6 +169,33 @@ def _connect(engine: Engine, name: str, cell: ActiveCell) -> socket.socket:
         problem = f"cannot reach the notebook of container '{name}': {error.strerror}"
         raise ContainerError(problem, hint="see `nbcontainer ps` for what runs") from error
     return channel
+
+
+def _connected(engine: Engine, name: str, cell: ActiveCell) -> RemoteProcess:
+    """Return a handle of what the notebook of a container will run in it; the caller closes it."""
+    channel = _connect(engine, name, cell)
+    try:
+        return RemoteProcess(channel, cell)
+    except OSError as error:
+        channel.close()
+        if error.errno not in ENDED:
+            raise
+        raise _just_ended(name) from error
+
+
+def _ask(remote: RemoteProcess, name: str, message: dict[str, Any], files: Sequence[int]) -> None:
+    try:
+        protocol.send(remote.channel, message, files)
+    except OSError as error:
+        if error.errno not in ENDED:
+            raise
+        if readable(remote.pidfd, _DEATH):
+            raise _just_ended(name) from error
+        raise ContainerError(_CLOSED, hint="try again") from error
+
+
+def _just_ended(name: str) -> ContainerError:
+    return ContainerError(f"container '{name}' has just ended", hint="see `nbcontainer ps` for what runs")
 
 
 class _Observer(SilentObserver):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.live.joining import program_of
 from nbcontainer.containers.options import run_options
-from nbcontainer.errors import ContainerError, NbcontainerError
+from nbcontainer.errors import ERRNO_ADVICE, ContainerError, NbcontainerError
 from nbcontainer.images import sandboxed
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.joined import JoinedHandle
@@ -74,7 +74,12 @@ class ExecServer:
                     time.sleep(_PAUSE)  # the connection waits meanwhile, and the next accept(2) would fail at once
                     continue
                 return
-            threading.Thread(target=self._serve, args=(connection,), name="nbcontainer-exec", daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(connection,), name="nbcontainer-exec", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there are as many threads as there may be
+                connection.close()
+                time.sleep(_PAUSE)
 
     def _serve(self, connection: socket.socket) -> None:
         files: list[int] = []
@@ -89,6 +94,9 @@ class ExecServer:
                 protocol.send(connection, {"refused": error.message, "hint": error.hint})
             except (KeyError, TypeError, ValueError):
                 protocol.send(connection, {"refused": "another version of nbcontainer runs the notebook", "hint": ""})
+            except OSError as error:
+                problem = f"the notebook cannot start the command: {error.strerror}"
+                protocol.send(connection, {"refused": problem, "hint": ERRNO_ADVICE.get(error.errno or 0, "try again")})
             finally:
                 protocol.close(files)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -24,7 +25,7 @@ from nbcontainer.sandbox.steps.rights.user import SetUser
 from nbcontainer.sandbox.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from nbcontainer.containers.cells.request import Request
     from nbcontainer.containers.container import Container
@@ -83,13 +84,19 @@ def run_inside(
     if container is None:
         raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again")
     body = encode(request.script) if request.command and request.script is not None else b""
+    with JoinedStreams(streams.stdin, live.engine.files.output_pipe, body) as opened:
+        return _run(live, container, request, streams, opened, on_follow)
+
+
+@contextlib.contextmanager
+def _ended_container(name: str) -> Iterator[None]:
+    """Raise `ContainerError` for the errors of messages to a container that has ended."""
     try:
-        with JoinedStreams(streams.stdin, live.engine.files.output_pipe, body) as opened:
-            return _run(live, container, request, streams, opened, on_follow)
+        yield
     except OSError as error:
         if error.errno not in ENDED:
             raise
-        raise ContainerError(f"container '{live.name}' has just ended", hint="run the cell again") from None
+        raise ContainerError(f"container '{name}' has just ended", hint="run the cell again") from None
 
 
 def _run(
@@ -100,14 +107,17 @@ def _run(
     opened: JoinedStreams,
     on_follow: Callable[[Supervisor], None] | None,
 ) -> Outcome:
-    """Run the request with these streams, and return its outcome. Raises what `run_inside` raises, and `OSError`."""
-    with JoinedHandle(container) as joined:
+    """Run the request with these streams, and return its outcome. Raises what `run_inside` raises."""
+    with _ended_container(live.name):
+        handle = JoinedHandle(container)
+    with handle as joined:
         opened.watch(joined, container.kill)
         program = program_of(live, request, joined.number)
         if program.script:
             opened.send(protocol.memory_file("cell", encode(request.script or "")))
         started, timeout = time.monotonic(), request.options.timeout
-        joined.start(program.execute, opened.travelling, program.script, user=program.user, limit=timeout)
+        with _ended_container(live.name):
+            joined.start(program.execute, opened.travelling, program.script, user=program.user, limit=timeout)
         opened.close_sent()
         observer = _Observer(dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True)))
         supervisor = Supervisor(joined, observer, opened.outputs, timeout=timeout, feed=opened.feed, started=started)

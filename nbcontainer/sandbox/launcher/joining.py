@@ -54,9 +54,17 @@ class JoinedProcesses:
         argument `script` of the request is its path. All are closed. Of these streams, the first ones are a new
         terminal, as many as the request's `terminal` says; return its controlling end, which the caller closes.
         """
-        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS) for fd in files]
-        while files:
-            self._kernel.close(files.pop())
+        moved: list[int] = []
+        try:
+            for fd in files:
+                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS))
+        except OSError:
+            for fd in moved:
+                self._kernel.close(fd)
+            raise
+        finally:
+            while files:
+                self._kernel.close(files.pop())
         number, path = int(request["join"]), str(request.get("script", ""))
         control = None
         self._use(self.capabilities)

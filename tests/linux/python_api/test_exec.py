@@ -181,3 +181,14 @@ def test_a_job_of_this_notebook_takes_commands(engine: Engine, name: str) -> Non
     """A named container that another object of this process started is joined as well."""
     with nbcontainer.create("busybox", name, engine=engine).start(["sleep", "1000"]):
         assert nbcontainer.get(name, engine=engine).exec(["hostname"]).text == f"{name}\n"
+
+
+def test_an_error_of_a_callback_is_the_callers(box: nbcontainer.Container) -> None:
+    """It is not taken for the end of the container, which runs on."""
+
+    def broken(_: bytes) -> None:
+        raise BrokenPipeError("of the caller")
+
+    with pytest.raises(BrokenPipeError, match="of the caller"):
+        box.exec(["echo", "x"], stdout=broken)
+    assert box.exec(["echo", "next"]).text == "next\n"

@@ -110,15 +110,15 @@ class Ingest:
     def _layers(self, layers: Sequence[LayerRecord]) -> Iterator[list[_Fetched]]:
         """Fetch and unpack layers, a few at once. Layers that were not adopted are removed at the end."""
         stacks = [contextlib.ExitStack() for _ in layers]
-        try:
-            partials = self._locked(layers, stacks)
-            jobs = [functools.partial(self._bring, *one) for one in zip(layers, partials, stacks, strict=True)]
-            yield run_jobs(jobs, self._tracker, threads=_AT_ONCE, name="layer", abort=self._source.abort)
-        except OSError as error:
-            raise store_error("add an image to the store", self._store.path, error) from error
-        finally:
+        with contextlib.ExitStack() as everything:  # also after an error or an interrupt of one of them
             for stack in stacks:
-                stack.close()
+                everything.callback(stack.close)
+            try:
+                partials = self._locked(layers, stacks)
+                jobs = [functools.partial(self._bring, *one) for one in zip(layers, partials, stacks, strict=True)]
+                yield run_jobs(jobs, self._tracker, threads=_AT_ONCE, name="layer", abort=self._source.abort)
+            except OSError as error:
+                raise store_error("add an image to the store", self._store.path, error) from error
 
     def _locked(self, layers: Sequence[LayerRecord], stacks: Sequence[contextlib.ExitStack]) -> list[Partial]:
         """Lock the blob of each layer, until its stack is closed. Waits for transfers that have some of them."""

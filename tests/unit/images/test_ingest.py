@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from nbcontainer.errors import ImageError
 from nbcontainer.images import sandboxed
 from nbcontainer.images.ingest import Ingest
 from nbcontainer.images.staging import Staging
 from nbcontainer.oci import documents as oci
 from nbcontainer.oci.descriptors import Descriptor
 from nbcontainer.progress import Tracker
+from nbcontainer.store.partial_blobs import Partial
 from tests.unit.images.image_files import LayoutFiles, layer
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from nbcontainer.oci.documents import Image
     from nbcontainer.store.layout import Store
-    from nbcontainer.store.partial_blobs import Partial
 
 LAYERS = [layer(f"file{number}") for number in range(8)]
 """More than a transfer brings at once."""
@@ -134,3 +135,29 @@ def test_transfers_of_the_same_layers_do_not_wait_for_each_other(store: Store, o
     assert sorted(found) == ["first:1", "second:1"]
     assert len(list((store.path / "layers").glob("*/diff"))) == len(LAYERS)
     assert list((store.path / "partial").iterdir()) == []
+
+
+class Gone(Blobs):
+    """A source that has no blob any more."""
+
+    def fetch(self, blob: Descriptor, partial: Partial, progress: Callable[[int], None]) -> None:
+        """Fails."""
+        raise ImageError(f"no {blob.digest} any more")
+
+
+def test_an_interrupt_of_the_end_unlocks_all_blobs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the removal of one layer is interrupted, the other blobs are unlocked: the next transfer does not wait."""
+    closed: list[str] = []
+    close = Partial.close
+
+    def interrupted(partial: Partial, *, keep: bool) -> None:
+        close(partial, keep=keep)
+        closed.append(partial.blob.digest)
+        if len(closed) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Partial, "close", interrupted)
+    blob, blobs = image_of(LAYERS)
+    with Tracker("gone:1") as tracker, pytest.raises(KeyboardInterrupt):
+        Ingest(Staging(store, Unpacking()), Gone(blobs, threading.Event()), tracker).run(blob, ("gone:1",))
+    assert len(set(closed)) == len(LAYERS)

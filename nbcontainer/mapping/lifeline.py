@@ -7,6 +7,7 @@ reads it. When the notebook closes the socket, or ends in any way, the worker's 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import socket
@@ -110,16 +111,19 @@ class Lifelines:
                 self._known, self._pid = {}, os.getpid()
             if (known := self._known.get(name)) is not None:
                 return known
-            found = self._known[name] = Runs()
+            found = Runs()
             if name.endswith(_here()):
-                thread = threading.Thread(
-                    target=self._watch, args=(name, found), name="nbcontainer-lifeline", daemon=True
-                )
-                thread.start()
+                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                try:
+                    work = functools.partial(self._watch, name, found, connection)
+                    threading.Thread(target=work, name="nbcontainer-lifeline", daemon=True).start()
+                except BaseException:
+                    connection.close()
+                    raise
+            self._known[name] = found
             return found
 
-    def _watch(self, name: str, runs: Runs) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    def _watch(self, name: str, runs: Runs, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.connect(f"\0{name}")
             connection.recv(1)

@@ -88,9 +88,15 @@ class KernelSockets:
             if not stat.S_ISSOCK(facts.st_mode) or (before and before[1] == identity):
                 os.close(fd)
                 return
+            try:
+                with contextlib.suppress(FileNotFoundError):  # of an attempt that failed
+                    os.unlink(f"{name}.new", dir_fd=self._outside)
+                os.symlink(f"/proc/{os.getpid()}/fd/{fd}", f"{name}.new", dir_fd=self._outside)
+                os.replace(f"{name}.new", name, src_dir_fd=self._outside, dst_dir_fd=self._outside)
+            except OSError:
+                os.close(fd)
+                raise
             self._sockets[name] = fd, identity
-            os.symlink(f"/proc/{os.getpid()}/fd/{fd}", f"{name}.new", dir_fd=self._outside)
-            os.replace(f"{name}.new", name, src_dir_fd=self._outside, dst_dir_fd=self._outside)
             if before:
                 os.close(before[0])
 

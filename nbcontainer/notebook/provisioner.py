@@ -32,7 +32,7 @@ from nbcontainer.commands.run import request_of
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.run import choose_container, run_in
-from nbcontainer.errors import UsageError
+from nbcontainer.errors import NbcontainerError, UsageError
 from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook.kernel_sockets import KernelSockets
 from nbcontainer.notebook.notebook_directory import with_notebooks
@@ -99,10 +99,11 @@ class ContainerProcess:
         except Exception as error:  # the thread that waits raises it
             self._error = error
         finally:
-            if container.anonymous:
-                container.remove()
             self.returncode = code
             self._begun.set()
+            if container.anonymous:
+                with contextlib.suppress(NbcontainerError, OSError):  # the cleanup removes what cannot be removed now
+                    container.remove()
 
     def _on_follow(self, follow: Supervisor) -> None:
         self.pid = follow.running.pid

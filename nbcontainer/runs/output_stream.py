@@ -86,7 +86,8 @@ class OutputStream:
         self._queue.close()
         if self._thread.is_alive():
             self._call.stop()
-            self._thread.join()
+            while self._thread.is_alive():
+                self._thread.join(TURN)
 
     def __enter__(self) -> OutputStream:
         return self

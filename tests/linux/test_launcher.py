@@ -20,7 +20,9 @@ from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.linux.process import capability_mask
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.handle import wait_readable
+from nbcontainer.sandbox.launcher import connection
 from nbcontainer.sandbox.launcher.client import Launcher
+from nbcontainer.sandbox.launcher.connection import Connection
 from nbcontainer.sandbox.networking import Network, Networking
 from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.silent_observer import SilentObserver
@@ -362,3 +364,22 @@ def test_a_user_with_too_many_processes(cell: Cell, engine: Engine) -> None:
     for pid in begun:
         resource.prlimit(pid, resource.RLIMIT_NPROC, before)
     assert cell("echo next").text == "next"
+
+
+def test_a_launcher_that_ends_at_once_says_why(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is its own last line, also if it has ended before it was told anything; the next one starts."""
+
+    def ended(one: Connection, *arguments: Any) -> subprocess.Popen[bytes]:
+        process = spawn(one, *arguments)
+        process.wait()
+        return process
+
+    spawn = Connection._spawn
+    launcher = Launcher(engine.store.path, engine.idmap)
+    with contextlib.closing(launcher), monkeypatch.context() as patched:
+        patched.setattr(Connection, "_spawn", ended)
+        patched.setattr(connection, "_BOOT", "raise SystemExit('a library is missing')")
+        with pytest.raises(LauncherError, match="a library is missing"):
+            assert launcher.pid == 0
+        patched.undo()
+        assert launcher.pid

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +12,8 @@ import pytest
 from tests.running import all_dead, appear, descendants, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.notebook.kernels import Kernel
+    from tests.notebook.shell_kernels import ShellKernel
 
 
 def gate(folder: Path) -> tuple[str, Path]:
@@ -204,3 +205,19 @@ def test_a_kernel_that_shuts_down_leaves_nothing(short_path: Path, tmp_path: Pat
     assert [path.name for path in (store / "layers").iterdir() if path.name != "sha256"] == [
         path.readlink().name for path in (store / "layers" / "sha256").iterdir()
     ]
+
+
+def test_a_kernel_that_is_short_of_descriptors_answers_each_request(shell_kernel: ShellKernel) -> None:
+    """A cell that cannot start is an error of one line, and the next one runs when there are descriptors again."""
+    limits, errors = resource.prlimit(shell_kernel.pid, resource.RLIMIT_NOFILE), []
+    for room in range(24):
+        there = len(list(Path(f"/proc/{shell_kernel.pid}/fd").iterdir()))
+        resource.prlimit(shell_kernel.pid, resource.RLIMIT_NOFILE, (there + room, limits[1]))
+        cell = shell_kernel.run("echo x")
+        assert cell.status in ("ok", "error")
+        errors += [] if cell.error is None else [str(cell.error["evalue"])]
+        resource.prlimit(shell_kernel.pid, resource.RLIMIT_NOFILE, limits)
+        shell_kernel.run("exit")
+    assert errors
+    assert not any("\n" in error for error in errors)
+    assert shell_kernel.run("echo fine").good().stdout == "fine\n"

@@ -21,7 +21,8 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers import run
-from nbcontainer.errors import LinkRefused
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.errors import LinkRefused, StoreError
 from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook import provisioner
 from nbcontainer.store import writable
@@ -456,6 +457,18 @@ def test_a_start_that_is_given_up_leaves_nothing(
 
     asyncio.run(start())
     made[0].wait(DEADLINE)
+
+
+def test_a_kernel_whose_container_cannot_be_removed_has_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jupyter sees the end of the kernel; the next start removes the container."""
+
+    def refused(_: object) -> None:
+        raise StoreError("no space")
+
+    monkeypatch.setattr("nbcontainer.containers.container.Container.remove", refused)
+    process = provisioner.ContainerProcess(engine, Request("busybox", command=("sh", "-c", "exit 3")), lambda _: None)
+    assert process.wait(DEADLINE) == 3
+    assert process.poll() == 3
 
 
 class _Suite(PatientTests):

@@ -41,9 +41,10 @@ class Leftovers:
         A cell that wrote nothing leaves nothing. If what it wrote cannot be kept, the container notes that it is lost.
         Raises `StoreError`, `OSError`.
         """
-        if self.mounts_values and self.running is not None and self.upper is not None:
-            self._remove_mount_points(self.running, self.upper, killed=cell is None)
+        self._changes = cell is not None and self.upper is not None  # unless it is known that there are none
         try:
+            if self.mounts_values and self.running is not None and self.upper is not None:
+                self._remove_mount_points(self.running, self.upper, killed=cell is None)
             self._keep(cell)
         except BaseException:
             if cell is not None and self._changes:
@@ -60,7 +61,6 @@ class Leftovers:
     def _keep(self, cell: CellRecord | None) -> None:
         if self.running is not None and self.running.ended is not None and self.running.ended.get("left"):
             self.running.wait()  # a setuid program, which ends with init, can write until then
-        self._changes = cell is not None and self.upper is not None  # unless it is known that there are none
         changed = self._changes and self.upper is not None and self.upper.changed()
         moved = self._changes and self.cow is not None and self.cow.changed()
         self._changes = changed or moved

@@ -133,7 +133,8 @@ class Job:
         self._thread = threading.Thread(target=self._run, args=(perform,), name="nbcontainer-job", daemon=True)
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._began or self.ended)
+            while not (self._began or self.ended):
+                self._changed.wait(TURN)
         if not self._began and self.error is not None:
             raise self.error
 

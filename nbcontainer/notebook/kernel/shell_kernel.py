@@ -36,6 +36,7 @@ from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.notebook.prompts.input_requests import InputRequests
 from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,6 +161,9 @@ class ContainerKernel(Kernel):
                 self._run(code, InputRequests(self, self.outputs.flush) if allow_stdin else None, silent=silent)
         except NbcontainerError as error:
             return self._fail(error, silent=silent)
+        except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
+            failed = store_error("run a cell", error.filename or self.engine.store.path, error)
+            return self._fail(failed, silent=silent)
         finally:
             self.outputs.finish()
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -106,7 +107,8 @@ class Connection:
         finally:
             theirs.close()
         self._control, self._ready, self._owner = ours, False, os.getpid()
-        protocol.send(ours, self._settings())
+        with contextlib.suppress(ConnectionError):  # it has ended: `ensure` reports why
+            protocol.send(ours, self._settings())
 
     def _spawn(self, descriptor: int, stderr: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

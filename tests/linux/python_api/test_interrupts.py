@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import nbcontainer
+from nbcontainer.containers.cells.leftovers import Leftovers
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.supervisor import Supervisor
 from tests.running import all_dead, appear, interrupt_beside, marker, pidfds
@@ -167,3 +168,16 @@ def test_an_interrupt_that_did_not_end_the_wait_is_seen(engine: Engine, wait: Ca
     mark = marker()
     with interrupt_beside(mark), pytest.raises(KeyboardInterrupt):
         wait(engine, mark)
+
+
+def test_an_interrupt_before_the_changes_are_kept_is_noted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the run changed is lost, and the container says so."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Leftovers, "_remove_mount_points", interrupted)
+    with nbcontainer.create("busybox", engine=engine) as box:
+        with pytest.raises(KeyboardInterrupt):
+            box.run(script="echo x > /file; echo 1 > /out/x.json", get=["x"])
+        assert box.cells[-1].lost

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
+import select
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -14,8 +17,10 @@ from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.warm.warm_pool import DEPTH
 from nbcontainer.containers.writes import reused_layers, root_mount
 from nbcontainer.containers.writes.reused_layers import LIMIT
+from nbcontainer.errors import SetupFailed
 from nbcontainer.sandbox.handle import wait_readable
 from nbcontainer.sandbox.steps.mounted_root import AttachRoot
+from nbcontainer.sandbox.supervisor import Supervisor
 from tests.requirements import require
 from tests.reusing import WHICH, mounted, warm_up
 from tests.running import Ran, limit_with_room, open_descriptors, run_script
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from nbcontainer.outcome import Outcome
+    from nbcontainer.sandbox.launcher.client import Launcher
     from nbcontainer.sandbox.steps.base import Step
 
 
@@ -150,6 +157,34 @@ def test_a_root_that_cannot_be_attached_is_replaced(reusing: Engine, monkeypatch
     assert len(set(used)) == len(used)
 
 
+@pytest.mark.usefixtures("_containers_work")
+def test_the_input_of_a_cell_that_starts_twice_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read for the container that could not start is the first input of the one that could."""
+    to_end = Supervisor.to_end
+    failed: list[Supervisor] = []
+
+    def fail(supervisor: Supervisor) -> Outcome:
+        if failed:
+            return to_end(supervisor)
+        failed.append(supervisor)
+        feed = supervisor._feed
+        assert feed is not None
+        feed.connect(select.poll())
+        assert feed.take(feed.source)
+        supervisor.running.kill()
+        supervisor.running.wait()
+        raise SetupFailed("refused", step=AttachRoot.__name__, errno=errno.EINVAL)
+
+    monkeypatch.setattr(Supervisor, "to_end", fail)
+    reader, writer = os.pipe()
+    os.write(writer, b"typed\n")
+    os.close(writer)
+    with contextlib.closing(Engine(tmp_path / "store")) as engine:
+        assert ran(engine, "cat", stdin=reader).text == "typed"
+    assert failed
+    os.close(reader)
+
+
 @pytest.mark.parametrize("room", [0, 1, 2, 3])
 def test_without_descriptors_cells_run(reusing: Engine, room: int) -> None:
     """Where this process may open no more, a container mounts its own root."""
@@ -168,6 +203,17 @@ def test_a_file_system_with_coarse_times_reuses_nothing(engine: Engine, monkeypa
     roots = [ran(engine, WHICH).text for _ in range(8)]
     assert len(set(roots)) == len(roots)
     assert mounted(engine) == 0
+
+
+def test_a_root_that_was_changed_while_it_waited_gets_no_container(tmp_path: Path) -> None:
+    """What has changed since the last container left it is no root for the next one, whoever has changed it."""
+    (tmp_path / "work" / "work").mkdir(parents=True)
+    (tmp_path / "diff").mkdir()
+    mount = root_mount.RootMount(cast("Launcher", None), "upper", str(tmp_path))
+    mount.renew(str(tmp_path))
+    (tmp_path / "diff" / "late").touch()
+    with pytest.raises(OSError, match="Stale"):
+        mount.renew(str(tmp_path))
 
 
 def test_the_marks_show_each_kind_of_change(tmp_path: Path) -> None:

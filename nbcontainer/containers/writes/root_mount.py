@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,12 @@ class RootMount:
             return False
 
     def renew(self, home: str) -> None:
-        """Set the time of the last access to the root back. No container may use it now. Raises `OSError`."""
+        """Set the time of the last access to the root back. No container may use it now.
+
+        Raises `OSError`, also if something has changed since the last container left it.
+        """
+        if marks(home) != self._marks:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), home)
         facts = os.stat(f"{home}/diff")
         if facts.st_atime_ns != self._accessed:
             os.utime(f"{home}/diff", ns=(self._accessed, facts.st_mtime_ns))

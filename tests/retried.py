@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _LINES = 60
-"""The most lines of one failure: the end of it."""
+"""The most lines of one failure, and of what it wrote to stderr: the end of it."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -18,5 +18,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         crash = getattr(report.longrepr, "reprcrash", None)
         message = crash.message.splitlines()[0] if crash is not None and crash.message else "an error"
         terminalreporter.write_line(f"WHY {report.nodeid} ({report.when}): {message}")
-        for line in report.longreprtext.splitlines()[-_LINES:]:
-            terminalreporter.write_line(f"    {line}")
+        for text in (report.longreprtext, report.capstderr):
+            for line in text.splitlines()[-_LINES:]:
+                terminalreporter.write_line(f"    {line}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from nbclient import NotebookClient
 
 from tests.notebook import science
 from tests.requirements import require
+from tests.running import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,9 +63,15 @@ def test_the_quick_start_by_jupyter_execute(env: dict[str, str], tmp_path: Path)
     command = Path(sys.executable).with_name("jupyter-execute")
     result = tmp_path / "executed"
     quickstart = next(path for path in NOTEBOOKS if path.stem == "quickstart")
-    subprocess.run(
-        [command, "--output", result, "--KernelManager.transport=ipc", quickstart], env=env, check=True, timeout=150
-    )
+    words: list[str | Path] = [command, "--output", result, "--KernelManager.transport=ipc", quickstart]
+    with subprocess.Popen(words, env={**env, "PYTHONFAULTHANDLER": "1"}) as process:
+        try:
+            assert process.wait(150) == 0
+        except subprocess.TimeoutExpired:
+            for pid in (*descendants(process.pid), process.pid):  # each Python of them writes what it does
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGABRT)
+            raise
     notebook: Any = nbformat.read(result.with_suffix(".ipynb"), as_version=4)  # type: ignore[no-untyped-call]
     text = "".join(output.get("text", "") for output in outputs(notebook))
     assert "hello from " in text

@@ -32,7 +32,7 @@ from nbcontainer.commands.run import request_of
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import default_engine
 from nbcontainer.containers.run import choose_container, run_in
-from nbcontainer.errors import NbcontainerError, UsageError
+from nbcontainer.errors import ContainerBusy, NbcontainerError, UsageError
 from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook.kernel_sockets import KernelSockets
 from nbcontainer.notebook.notebook_directory import with_notebooks
@@ -82,13 +82,16 @@ class ContainerProcess:
         self.returncode: int | None = None
         self._error: Exception | None = None
         self._pidfd = -1
+        self._killed = False
         self._begun = threading.Event()
         container, image = choose_container(engine, request)
-        streams = Streams(output, output, on_follow=self._on_follow)
+        streams = Streams(output, output, on_follow=self._on_follow, check_wait=self._check_wait)
         work = functools.partial(self._run, engine, container, image, request, streams)
         self._thread = threading.Thread(target=work, name="nbcontainer-kernel", daemon=True)
         self._thread.start()
-        self._begun.wait(_START_LIMIT)
+        if not self._begun.wait(_START_LIMIT):  # another notebook's cell runs in its container
+            self.kill()
+            self._thread.join()
         if self._error is not None:
             raise self._error
 
@@ -105,9 +108,15 @@ class ContainerProcess:
                 with contextlib.suppress(NbcontainerError, OSError):  # the cleanup removes what cannot be removed now
                     container.remove()
 
+    def _check_wait(self) -> None:
+        if self._killed:
+            raise ContainerBusy("the kernel's container runs another cell", hint="start the kernel when that has ended")
+
     def _on_follow(self, follow: Supervisor) -> None:
         self.pid = follow.running.pid
         self._pidfd = os.dup(follow.running.pidfd)
+        if self._killed:
+            self.kill()
         self._begun.set()
 
     def poll(self) -> int | None:
@@ -135,7 +144,8 @@ class ContainerProcess:
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and everything else in the container."""
+        """End it and everything else in the container; if it has not started, when it starts."""
+        self._killed = True
         self.send_signal(signal.SIGKILL)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.live.process import ShellProcess
 from tests.running import (
     DEADLINE,
     all_dead,
@@ -21,13 +23,13 @@ from tests.running import (
     mounts_of,
     pidfds,
     processes_with,
+    run_script,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
     from tests.notebook.conftest import Notebook, Ran
     from tests.notebook.kernels import Kernel
 
@@ -196,6 +198,31 @@ def test_an_interrupt_that_did_not_end_the_wait_is_seen(dev: Notebook, start: st
     with interrupt_beside(seconds):
         ran = dev.run(AGAIN + sleep)
     assert failure(ran).startswith("CellFailed: interrupted")
+
+
+def test_a_live_cell_that_waits_for_another_notebook_can_be_interrupted(
+    dev: Notebook, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interrupt ends the wait, and the next cell has the container when the other cell has ended."""
+    dev.good("%%container busybox --name dev\ntrue")
+    seconds, on_wait = marker(), ShellProcess._on_wait
+
+    def interrupted(process: ShellProcess, line: str) -> None:
+        on_wait(process, line)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ShellProcess, "_on_wait", interrupted)
+    with contextlib.closing(Engine(store_path)) as other:
+        thread = threading.Thread(target=run_script, args=(other, f"sleep {seconds}"), kwargs={"name": "dev"})
+        thread.start()
+        appear(seconds, 1)
+        ran = dev.run(AGAIN + "echo $x")
+        assert failure(ran) == "CellFailed: interrupted"
+        assert "waiting for the cell that runs in container 'dev'" in ran.stderr
+        for pid in processes_with(seconds):
+            os.kill(pid, signal.SIGTERM)
+        thread.join()
+    assert dev.good(AGAIN + "echo next") == "next\n"
 
 
 def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> None:

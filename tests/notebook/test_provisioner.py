@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import select
@@ -22,7 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbcontainer.containers import engine as engines
 from nbcontainer.containers import run
 from nbcontainer.containers.cells.request import Request
-from nbcontainer.errors import LinkRefused, StoreError
+from nbcontainer.errors import ContainerBusy, LinkRefused, StoreError
 from nbcontainer.linux.paths import resolve
 from nbcontainer.notebook import provisioner
 from nbcontainer.store import writable
@@ -31,7 +32,18 @@ from tests.notebook.patient_suite import PatientTests
 from tests.notebook.provisioned import ProvisionedKernel, python_places
 from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
-from tests.running import DEADLINE, all_dead, appear, descendants, marker, mounts, pidfds, processes_of, processes_with
+from tests.running import (
+    DEADLINE,
+    all_dead,
+    appear,
+    descendants,
+    marker,
+    mounts,
+    pidfds,
+    processes_of,
+    processes_with,
+    run_script,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -457,6 +469,26 @@ def test_a_start_that_is_given_up_leaves_nothing(
 
     asyncio.run(start())
     made[0].wait(DEADLINE)
+
+
+def test_a_kernel_whose_container_another_cell_has_does_not_start(
+    engine: Engine, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is an error after a while, and nothing starts when the other cell has ended."""
+    monkeypatch.setattr(provisioner, "_START_LIMIT", 0.1)
+    seconds, name = marker(), "of-another"
+    run_script(engine, "true", name=name)
+    request = Request("", name, command=("true",))
+    with contextlib.closing(engines.Engine(store_path)) as other:
+        thread = threading.Thread(target=run_script, args=(other, f"sleep {seconds}"), kwargs={"name": name})
+        thread.start()
+        appear(seconds, 1)
+        with pytest.raises(ContainerBusy, match="the kernel's container runs another cell"):
+            provisioner.ContainerProcess(engine, request, lambda _: None)
+        for pid in processes_with(seconds):
+            os.kill(pid, signal.SIGTERM)
+        thread.join()
+    assert run_script(engine, "echo next", name=name, remove=True).text == "next"
 
 
 def test_a_kernel_whose_container_cannot_be_removed_has_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

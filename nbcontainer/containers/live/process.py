@@ -14,6 +14,7 @@ from nbcontainer.containers.live.channel import Channel
 from nbcontainer.containers.live.messages import OVER, OWN, STARTED
 from nbcontainer.containers.live.processes import missed_interrupt, signal_member
 from nbcontainer.containers.run import run_in
+from nbcontainer.errors import ContainerBusy
 from nbcontainer.linux.procfs import children
 from nbcontainer.sandbox.display_channel import DisplayListener
 from nbcontainer.sandbox.handle import readable
@@ -79,6 +80,8 @@ class ShellProcess:
         self._lending: Lending | None = None
         self._pidfd = -1
         self._killed: tuple[Reason, float] | None = None
+        self.waits = False
+        """Whether it waits for a cell that runs in the container, here or in another notebook."""
         self._over = False
         self._outputs: list[int] = []
         self._borrowed = False
@@ -94,6 +97,8 @@ class ShellProcess:
             control_directory=self._interpreter.directory(),
             on_control_directory=self._on_control_directory,
             on_follow=self._on_follow,
+            on_wait=self._on_wait,
+            check_wait=self._check_wait,
             lasting=Lasting(self._interpreter.name, self._text),
             on_began=lambda: None,
         )
@@ -107,7 +112,17 @@ class ShellProcess:
             self._over = True
             self._messages.put((OVER,))
 
+    def _on_wait(self, line: str) -> None:
+        self.waits = True
+        self._listener.stderr(f"nbcontainer: {line}\n".encode())
+
+    def _check_wait(self) -> None:
+        """End the wait for another cell, if this process was killed meanwhile."""
+        if self._killed is not None:
+            raise ContainerBusy(f"container '{self._container.name}' runs another cell", hint="run the cell again")
+
     def _on_follow(self, follow: Supervisor) -> None:
+        self.waits = False
         self._supervisor = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the thread closes the other one at its end
         self._outputs = list(follow.outputs)

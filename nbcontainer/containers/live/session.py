@@ -17,9 +17,9 @@ from nbcontainer.containers.live.interpreter import SHELL
 from nbcontainer.containers.live.messages import INTERRUPT, OVER, STARTED, Messages
 from nbcontainer.containers.live.process import ShellProcess
 from nbcontainer.containers.run import choose_container
-from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.errors import CellFailed, ContainerError, UsageError
 from nbcontainer.images import library
-from nbcontainer.outcome import Reason
+from nbcontainer.outcome import Reason, from_status
 from nbcontainer.sandbox.steps.exchange.display import EXCHANGE
 
 if TYPE_CHECKING:
@@ -168,18 +168,28 @@ class ShellSession:
         return True
 
     def _wait_for_start(self, process: ShellProcess) -> None:
-        """Wait until the interpreter has its channel. Interrupts meanwhile are those of the cell that waits."""
-        interrupts = []
+        """Wait until the interpreter has its channel. Interrupts meanwhile are those of the cell that waits.
+
+        One ends the wait for a cell of another notebook: it raises `CellFailed`.
+        """
+        interrupts, stopped = [], False
         while True:
             word, *rest = self._messages.get()
             if word == INTERRUPT:
                 interrupts.append((word, *rest))
+                if process.waits:
+                    stopped = True
+                    process.kill(Reason.INTERRUPTED)
             if word == STARTED:
                 for interrupt in interrupts:
                     self._messages.put(interrupt)
                 return
             if word == OVER:
+                process.join()
                 self._forget()
+                if stopped:
+                    outcome = from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)
+                    raise CellFailed(outcome.describe(), outcome=outcome)
                 problem = f"the container ended before its {self.interpreter.noun} started"
                 raise process.error or ContainerError(problem, hint="run the cell again")
 

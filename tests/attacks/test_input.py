@@ -99,7 +99,7 @@ def test_the_descriptor_itself_would_change_the_file(
     engine: Engine, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the pipe, the cell writes the user's file. Root's containers have other ids: theirs is open to all."""
-    monkeypatch.setattr(cell_files, "feed_of", lambda _: None)
+    monkeypatch.setattr(cell_files, "feed_of", lambda *_: None)
     file.chmod(0o666)
     with file.open("rb") as opened:
         run(engine, CHANGE, stdin=opened.fileno())

@@ -206,7 +206,7 @@ def test_a_file_system_with_coarse_times_reuses_nothing(engine: Engine, monkeypa
 
 
 def test_a_root_that_was_changed_while_it_waited_gets_no_container(tmp_path: Path) -> None:
-    """What has changed since the last container left it is no root for the next one, whoever has changed it."""
+    """A root that has changed since the last container left it is used for no other one."""
     (tmp_path / "work" / "work").mkdir(parents=True)
     (tmp_path / "diff").mkdir()
     mount = root_mount.RootMount(cast("Launcher", None), "upper", str(tmp_path))

@@ -10,10 +10,8 @@ from jupyter_kernel_test.msgspec_v5 import validate_message  # type: ignore[impo
 from tests.running import DEADLINE
 
 
-class PatientTests(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
-    """The tests of the suite. A kernel sends idle after its reply, by another thread, when that has a processor."""
-
-    __test__ = False
+class FixtureKernel:
+    """For tests whose kernel a fixture starts and ends."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -22,6 +20,12 @@ class PatientTests(jupyter_kernel_test.KernelTests):  # type: ignore[misc]
     @classmethod
     def tearDownClass(cls) -> None:
         """The kernel is a fixture's."""
+
+
+class PatientTests(FixtureKernel, jupyter_kernel_test.KernelTests):  # type: ignore[misc]
+    """The tests of the suite. A kernel sends idle after its reply, by another thread, when that has a processor."""
+
+    __test__ = False
 
     def execute_helper(
         self,

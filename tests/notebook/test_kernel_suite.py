@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from tests.debian import debian_tar
-from tests.notebook.patient_suite import PatientTests
+from tests.notebook.patient_suite import FixtureKernel, PatientTests
 from tests.notebook.shell_cells import wait_for
 from tests.notebook.shell_kernels import ShellKernel
 from tests.requirements import require
@@ -125,18 +125,10 @@ def wait_until_idle(manager: KernelManager) -> None:
     asking.stop_channels()
 
 
-class TestWelcome(jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
+class TestWelcome(FixtureKernel, jupyter_kernel_test.IopubWelcomeTests):  # type: ignore[misc]
     """A frontend that subscribes is welcomed."""
 
     support_iopub_welcome = True
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """The kernel is a fixture's."""
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """The kernel is a fixture's."""
 
     @pytest.fixture(autouse=True)
     def _kernel(self, short_path: Path, store_path: Path, _containers_work: str) -> Iterator[None]:

@@ -54,17 +54,7 @@ class JoinedProcesses:
         argument `script` of the request is its path. All are closed. Of these streams, the first ones are a new
         terminal, as many as the request's `terminal` says; return its controlling end, which the caller closes.
         """
-        moved: list[int] = []
-        try:
-            for fd in files:
-                moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS))
-        except OSError:
-            for fd in moved:
-                self._kernel.close(fd)
-            raise
-        finally:
-            while files:
-                self._kernel.close(files.pop())
+        moved = _above_streams(self._kernel, files)
         number, path = int(request["join"]), str(request.get("script", ""))
         control = None
         self._use(self.capabilities)
@@ -218,6 +208,22 @@ def peak_memory(usage: resource.struct_rusage) -> int:
 
 def _no_progress(_: int) -> None:
     pass
+
+
+def _above_streams(kernel: Kernel, files: list[int]) -> list[int]:
+    """Return copies of descriptors above those of the streams, and close `files`. If one cannot be made: `OSError`."""
+    moved: list[int] = []
+    try:
+        for fd in files:
+            moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STREAMS))
+    except OSError:
+        for fd in moved:
+            kernel.close(fd)
+        raise
+    finally:
+        while files:
+            kernel.close(files.pop())
+    return moved
 
 
 def script_path(number: int) -> str:

@@ -10,8 +10,8 @@ from nbcontainer.mapping import lifeline
 from nbcontainer.mapping.lifeline import Lifelines
 
 
-def test_items_that_nothing_would_end_do_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If there is no thread to wait for the end of the notebook, the item fails, and so does the next one."""
+def test_an_item_without_a_watch_on_its_notebook_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item that cannot have a thread that waits for the end of the notebook fails, and so does the next item."""
 
     def refused(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Impatient:
     """A keyboard of somebody who, asked for a line, interrupts."""
 
-    def __init__(self, interrupt: Callable[[], None]) -> None:
+    def __init__(self, interrupt: Callable[[], object]) -> None:
         self._interrupt = interrupt
 
     def ask(self, secret: bool) -> None:

@@ -200,18 +200,36 @@ def test_an_interrupt_that_did_not_end_the_wait_is_seen(dev: Notebook, start: st
     assert failure(ran).startswith("CellFailed: interrupted")
 
 
+def interrupt_at(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupts this process, once, when a method of `ShellProcess` begins in the thread of a process."""
+    begin, left = getattr(ShellProcess, moment), [signal.SIGINT]
+
+    def interrupted(*arguments: object) -> None:
+        if left:
+            os.kill(os.getpid(), left.pop())
+        begin(*arguments)
+
+    monkeypatch.setattr(ShellProcess, moment, interrupted)
+
+
+def test_an_interrupt_while_the_interpreter_starts_is_its_cell_s(
+    dev: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell ends, and no container is left that the notebook does not know."""
+    interrupt_at("_run", monkeypatch)
+    ran = dev.run(SHELL + "sleep 1000")
+    assert failure(ran).startswith("CellFailed: interrupted")
+    assert dev.good(AGAIN + "echo next") == "next\n"
+
+
+@pytest.mark.parametrize("moment", ["_run", "_on_wait"], ids=["before it waits", "while it waits"])
 def test_a_live_cell_that_waits_for_another_notebook_can_be_interrupted(
-    dev: Notebook, store_path: Path, monkeypatch: pytest.MonkeyPatch
+    dev: Notebook, store_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """The interrupt ends the wait, and the next cell has the container when the other cell has ended."""
     dev.good("%%container busybox --name dev\ntrue")
-    seconds, on_wait = marker(), ShellProcess._on_wait
-
-    def interrupted(process: ShellProcess, line: str) -> None:
-        on_wait(process, line)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(ShellProcess, "_on_wait", interrupted)
+    seconds = marker()
+    interrupt_at(moment, monkeypatch)
     with contextlib.closing(Engine(store_path)) as other:
         thread = threading.Thread(target=run_script, args=(other, f"sleep {seconds}"), kwargs={"name": "dev"})
         thread.start()

@@ -162,7 +162,7 @@ class LiveContainer:
         self._switch.begin(listener)
         self.engine.live[self.name] = self
         try:
-            session.begin(progress)
+            session.choose(progress)
             end = _interruptible(session, code, keyboard)
         finally:
             self._switch.end()

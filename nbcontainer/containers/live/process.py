@@ -80,8 +80,9 @@ class ShellProcess:
         self._lending: Lending | None = None
         self._pidfd = -1
         self._killed: tuple[Reason, float] | None = None
-        self.waits = False
-        """Whether it waits for a cell that runs in the container, here or in another notebook."""
+        self.gave_up = False
+        """Whether it ended since another cell ran in the container and `end_wait` was called."""
+        self._may_wait = True
         self._over = False
         self._outputs: list[int] = []
         self._borrowed = False
@@ -113,16 +114,15 @@ class ShellProcess:
             self._messages.put((OVER,))
 
     def _on_wait(self, line: str) -> None:
-        self.waits = True
         self._listener.stderr(f"nbcontainer: {line}\n".encode())
 
     def _check_wait(self) -> None:
-        """End the wait for another cell, if this process was killed meanwhile."""
-        if self._killed is not None:
+        """End the wait for another cell, if this process was killed meanwhile, or `end_wait` called."""
+        self.gave_up = not self._may_wait
+        if self.gave_up or self._killed is not None:
             raise ContainerBusy(f"container '{self._container.name}' runs another cell", hint="run the cell again")
 
     def _on_follow(self, follow: Supervisor) -> None:
-        self.waits = False
         self._supervisor = follow
         self._pidfd = os.dup(follow.running.pidfd)  # the thread closes the other one at its end
         self._outputs = list(follow.outputs)
@@ -262,6 +262,10 @@ class ShellProcess:
             for pid in missed_interrupt(self.init, since, group, seen):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal_member(pid, group, signal.SIGINT)
+
+    def end_wait(self) -> None:
+        """Wait no longer for a cell that runs in the container, here or in another notebook, now or later."""
+        self._may_wait = False
 
     def kill(self, reason: Reason, grace: float = 0.0) -> None:
         """End everything in the container, at once; if it has not started, when it starts.

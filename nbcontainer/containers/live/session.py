@@ -112,18 +112,24 @@ class ShellSession:
         """The text of the cells that ran, for an image's history."""
         return "\n".join(self._cells)[-_HISTORY:]
 
-    def begin(self, progress: Progress | None = None, *, here: bool = False) -> None:
-        """Start the shell if none runs, and do not wait for it; with `here`, only from an image that the store has.
+    def choose(self, progress: Progress | None = None, *, here: bool = False) -> None:
+        """Choose the container, if it has not been; with `here`, only by an image that the store has. Start nothing.
 
-        Raises this package's errors if the container cannot be chosen.
+        An interrupt may end it. Raises this package's errors if the container cannot be chosen.
         """
-        if self.container is None:
-            request = self._request
-            if here:
-                selection = replace(request.options.selection, pull=library.NEVER)
-                request = replace(request, options=replace(request.options, selection=selection))
-            self.container, self._image = choose_container(self.engine, request, progress)
-        assert self._image is not None
+        if self.container is not None:
+            return
+        request = self._request
+        if here:
+            selection = replace(request.options.selection, pull=library.NEVER)
+            request = replace(request, options=replace(request.options, selection=selection))
+        self.container, self._image = choose_container(self.engine, request, progress)
+
+    def begin(self) -> None:
+        """Start the interpreter in the container, which has been chosen, if none runs, and do not wait for it.
+
+        No exception of a signal handler may interrupt this: the thread would run without an owner.
+        """
         if self._process is None:
             self.engine.launcher_for(
                 self._request.options.privileges.userns
@@ -132,8 +138,8 @@ class ShellSession:
             self.engine.last = self.container
             self._process = ShellProcess(
                 self.engine,
-                self.container,
-                self._image,
+                self.opened,
+                self.image,
                 self._request,
                 self._listener,
                 self._messages,
@@ -149,6 +155,7 @@ class ShellSession:
     def _ready_shell(self) -> tuple[ShellProcess, Channel]:
         """Return the running shell, or a new one, and its channel. Raises the error of a shell that cannot start."""
         while True:
+            self.choose()
             self.begin()
             process = self._process
             assert process is not None
@@ -172,14 +179,12 @@ class ShellSession:
 
         One ends the wait for a cell of another notebook: it raises `CellFailed`.
         """
-        interrupts, stopped = [], False
+        interrupts = []
         while True:
             word, *rest = self._messages.get()
             if word == INTERRUPT:
                 interrupts.append((word, *rest))
-                if process.waits:
-                    stopped = True
-                    process.kill(Reason.INTERRUPTED)
+                process.end_wait()
             if word == STARTED:
                 for interrupt in interrupts:
                     self._messages.put(interrupt)
@@ -187,7 +192,7 @@ class ShellSession:
             if word == OVER:
                 process.join()
                 self._forget()
-                if stopped:
+                if process.gave_up:
                     outcome = from_status(None, stopped=Reason.INTERRUPTED, wall_time=0.0)
                     raise CellFailed(outcome.describe(), outcome=outcome)
                 problem = f"the container ended before its {self.interpreter.noun} started"
@@ -204,16 +209,16 @@ class ShellSession:
 
         Raises `UsageError` for text that a shell cannot read, and the errors of a container that cannot start.
         """
-        program = code.startswith("#!")
-        text: bytes | None = encoded(code, program=program)
         self._number += 1
         self._busy = True
-        self._cells.append(code)
-        stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
-        line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
-        if self.interpreter.inline and not program and len(whole := f"{line} {json.dumps(code)}") < PIPE_BUF:
-            line, text = whole, None
         try:
+            program = code.startswith("#!")
+            text: bytes | None = encoded(code, program=program)
+            self._cells.append(code)
+            stdin = f"{EXCHANGE}/keyboard" if keyboard else "/dev/null"
+            line = f"run {self._number} {stdin} {'program' if program else 'source'} {self._hints(code)}"
+            if self.interpreter.inline and not program and len(whole := f"{line} {json.dumps(code)}") < PIPE_BUF:
+                line, text = whole, None
             watched = self._watch(line, text, keyboard)
             end = watched.to_end()
             if watched.unseen:  # the interpreter had ended before it saw the cell
@@ -274,10 +279,14 @@ class ShellSession:
         risky = strict or _MAY_END.search(code)
         return "".join(letter for letter, given in (("r", risky), ("e", strict), ("t", "trap" in code)) if given) or "-"
 
-    def interrupt(self) -> None:
-        """End the cell that runs now, if any; a second call does it at once. From any thread or signal handler."""
+    def interrupt(self) -> bool:
+        """End the cell that runs now; a second call does it at once. Return whether one runs.
+
+        From any thread or signal handler.
+        """
         if self._busy:
             self._messages.put((INTERRUPT, str(self._number)))
+        return self._busy
 
     # Questions
 

@@ -82,7 +82,7 @@ def _verb(words: list[str]) -> tuple[str, list[str], str]:
 
 
 def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | None) -> Any:
-    shell.begin(listener)
+    shell.choose(listener)
     engine, container = shell.engine, shell.container
     assert container is not None
     verb = containers.VERBS[name]

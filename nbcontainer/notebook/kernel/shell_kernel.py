@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -19,6 +20,7 @@ from nbcontainer.commands.options.table import options_without
 from nbcontainer.commands.output import OUTPUT_LIMIT
 from nbcontainer.commands.run import request_of
 from nbcontainer.containers.engine import default_engine
+from nbcontainer.containers.live.cell_watch import CellEnd
 from nbcontainer.containers.live.session import ShellSession
 from nbcontainer.errors import CellFailed, NbcontainerError, UsageError
 from nbcontainer.linux.procfs import unreached
@@ -39,10 +41,9 @@ from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import FrameType
-
-    from nbcontainer.containers.live.cell_watch import CellEnd
 
 RUN_WORDS = Command(
     "kernel",
@@ -93,6 +94,7 @@ class ContainerKernel(Kernel):
         self._given_hints = Hints()
         self._counters: dict[str, int] = {}
         self._previous_handler: Any = None
+        self._raises_interrupts = False
         self.frontends = FrontendMessages(self)
         self.history = History(self.engine.store.path / "history.sqlite")
         self.outputs = Outputs(self.frontends, self.output_limit, self._place, trust=self.trust_output)
@@ -116,7 +118,8 @@ class ContainerKernel(Kernel):
         shell = ShellSession(self.engine, request, self.outputs, self.shell_name, notice)
         if self._words_error is None:
             with contextlib.suppress(NbcontainerError):  # the first cell raises it
-                shell.begin(here=True)
+                shell.choose(here=True)
+                shell.begin()
         return shell
 
     def _place(self) -> Path:
@@ -159,6 +162,8 @@ class ContainerKernel(Kernel):
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
                 self._run(code, InputRequests(self, self.outputs.flush) if allow_stdin else None, silent=silent)
+        except KeyboardInterrupt:
+            return self._fail(_failure(CellEnd(0, Reason.INTERRUPTED), ""), silent=silent)
         except NbcontainerError as error:
             return self._fail(error, silent=silent)
         except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
@@ -179,11 +184,14 @@ class ContainerKernel(Kernel):
         if not rest.startswith("#!"):
             rest = without_bangs(rest)
         for line in magics:
-            self._show_result(run_magic(line, self.cells, ProgressDisplay(self.frontends)), silent=silent)
+            with self._interruptible():
+                result = run_magic(line, self.cells, ProgressDisplay(self.frontends))
+            self._show_result(result, silent=silent)
         if not rest.strip():
             return
         self._functions.update(_FUNCTION.findall(rest))
-        self.cells.begin(ProgressDisplay(self.frontends))
+        with self._interruptible():
+            self.cells.choose(ProgressDisplay(self.frontends))
         end = self.cells.run(rest, keyboard)
         if end.note:
             self.outputs.stderr(f"nbcontainer: {end.note}\n".encode())
@@ -293,9 +301,19 @@ class ContainerKernel(Kernel):
 
     # Interrupts
 
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let an interrupt raise `KeyboardInterrupt` inside the block, in which no cell runs."""
+        self._raises_interrupts = True
+        try:
+            yield
+        finally:
+            self._raises_interrupts = False
+
     async def interrupt_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """End the cell. The control channel's thread calls this while the main thread runs the cell."""
-        self.cells.interrupt()
+        if not self.cells.interrupt() and self._raises_interrupts:
+            os.kill(os.getpid(), signal.SIGINT)  # only the main thread can raise an exception there
         if self.session:
             self.session.send(stream, "interrupt_reply", {"status": "ok"}, parent, ident=ident)
 
@@ -308,7 +326,8 @@ class ContainerKernel(Kernel):
         signal.signal(signal.SIGINT, self._previous_handler)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self.cells.interrupt()
+        if not self.cells.interrupt() and self._raises_interrupts:
+            raise KeyboardInterrupt
 
     async def do_shutdown(self, restart: bool) -> dict[str, Any]:
         """End the shell and everything in its container. The control channel stops a running cell."""

@@ -253,27 +253,38 @@ class Engine(Workspace):
         running: ContainerHandle | None = None,
         group: Group | None = None,
         cow: CowVolumes | None = None,
+        *,
+        shares: bool = False,
     ) -> None:
         """Remove what a cell leaves, in the background, once its mounts are gone; at once if the engine is closed.
 
         A write layer that the next container can have is not removed. All processes but init must have ended for that.
+        With `shares`, the container counts in the store's `sharing` until it has ended.
         """
         alone = running is not None and running.is_alone
         removed = None if alone and upper is not None and self._warm.layers.give(upper) else upper
 
         def remove() -> None:
-            self._remove_remains(removed, running, group, cow)
+            self._remove_remains(removed, running, group, cow, shares=shares)
 
         if not self.background.add(remove):  # a cell of another thread, which ended with the engine
             with contextlib.suppress(OSError, NbcontainerError):
                 remove()
 
     def _remove_remains(
-        self, upper: WriteLayer | None, running: ContainerHandle | None, group: Group | None, cow: CowVolumes | None
+        self,
+        upper: WriteLayer | None,
+        running: ContainerHandle | None,
+        group: Group | None,
+        cow: CowVolumes | None,
+        *,
+        shares: bool,
     ) -> None:
         if running is not None:
             with running:
                 running.wait()
+        if shares:
+            self.store.sharing.end()
         if cow is not None:
             cow.release()
         # A group that the kernel keeps is tried again after the next cell, and at the end.

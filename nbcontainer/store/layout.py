@@ -47,7 +47,7 @@ from nbcontainer.store.blobs import Blobs
 from nbcontainer.store.errors import store_error
 from nbcontainer.store.index import Index
 from nbcontainer.store.layers import Layers
-from nbcontainer.store.locks import StoreLock
+from nbcontainer.store.locks import Presence, StoreLock
 from nbcontainer.store.modes import keep_open, make_open
 from nbcontainer.store.sessions import Sessions
 
@@ -80,7 +80,7 @@ _DIRECTORIES = (
     "below",
     reserve.RESERVE,
 )
-_ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "lost+found"}
+_ENTRIES = {name.partition("/")[0] for name in _DIRECTORIES} | {"index.json", "lock", "sharing", "lost+found"}
 
 
 def default_path() -> Path:
@@ -112,6 +112,8 @@ class Store:
         self.memory = MEMORY / f"nbcontainer-{os.geteuid()}-{name}"
         self._counter = itertools.count(1)
         self._lock = StoreLock(path / "lock")
+        self.sharing = Presence(path / "sharing")
+        """The containers that run now and could hand a descriptor to another one."""
         self.blobs = Blobs(path / "blobs", self.write_file)
         self.layers = Layers(path / "layers")
         self.index = Index(path / "index.json", self.blobs, self._lock, self.write_file)
@@ -212,6 +214,7 @@ class Store:
     def close(self) -> None:
         """End this process's session. Idempotent."""
         self.sessions.close()
+        self.sharing.close()
 
     def lock(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold the store's lock: shared to use names, exclusive to add or remove them. See `StoreLock.hold`."""

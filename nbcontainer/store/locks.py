@@ -1,4 +1,4 @@
-"""Locks on files (flock(2)): the lock of a whole store, and attempts to lock a single file."""
+"""Locks on files: the lock of a whole store, attempts to lock a single file, and locks that only show something."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ Wait = Callable[[], Callable[[], None] | None]
 """Called before a wait; what it returns is called meanwhile, and may end the wait by an error."""
 
 
+_FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, pid
 _TURN = 0.02  # seconds between two attempts of a wait that can be ended
 
 
@@ -51,6 +53,61 @@ class StoreLock:
         finally:
             self._held.exclusive = False
             os.close(fd)
+
+
+class Presence:
+    """How often this process does something now, and whether others do it, too. Thread-safe.
+
+    Each process that does it has a read lock on the file `path` (host), of its open file description (F_OFD_SETLK,
+    Linux 3.15): the kernel releases that when the process ends. `close` releases it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """The file is made when it is first needed."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._number = 0
+        self._fd = -1
+
+    def begin(self) -> None:
+        """Do it once more: others see it when this returns. Raises `OSError`."""
+        with self._lock:
+            if self._number == 0:
+                self._set(fcntl.F_RDLCK)
+            self._number += 1
+
+    def end(self) -> None:
+        """Do it once less. Raises `OSError`."""
+        with self._lock:
+            self._number -= 1
+            if self._number == 0 and self._fd >= 0:  # not after `close`
+                self._set(fcntl.F_UNLCK)
+
+    def has_other(self) -> bool:
+        """Return whether it is done more than once, in this process or in any; true if that cannot be known."""
+        with self._lock:
+            if self._number > 1:
+                return True
+            try:
+                found = fcntl.fcntl(self._opened(), fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
+            except OSError:
+                return True
+            return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
+
+    def close(self) -> None:
+        """Do it no more. Idempotent."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _set(self, kind: int) -> None:
+        fcntl.fcntl(self._opened(), fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, kind, 0, 0, 0, 0))
+
+    def _opened(self) -> int:
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return self._fd
 
 
 def open_lock(path: Path | str) -> int:

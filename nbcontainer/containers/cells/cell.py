@@ -18,6 +18,7 @@ from nbcontainer.containers.history.isolation import describe_confinement
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
 from nbcontainer.containers.options import stop_signal
+from nbcontainer.containers.writes.keeping import is_alone
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.containers.writes.reused_layers import leaves_root
 from nbcontainer.errors import ContainerLost, SandboxError, SetupFailed
@@ -88,6 +89,7 @@ class Cell:
         self._explained: ExplainedRun | None = None
         self._unexplained = False
         self._taken = b""
+        self._shares = False  # whether it counts in the store's `sharing`
         self._done: tuple[Step, ...] = ()
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
@@ -144,8 +146,9 @@ class Cell:
         """Release what the cell used: its write layer, its init and its group are removed in the background."""
         if self.upper is not None or self.group is not None:
             cow = None if self.cow is None else self.cow.separated()  # the cell may run again, with other layers
-            self.engine.release(self.upper, self.running, self.group, cow)
+            self.engine.release(self.upper, self.running, self.group, cow, shares=self._shares)
         self.upper = self.running = self.group = None
+        self._shares = False
 
     def _use_memory(self, advice: str) -> bool:
         """Keep write layers in memory from now on, and say so on stderr; False if they are, or cannot be, already."""
@@ -168,6 +171,7 @@ class Cell:
             cell = CellRecord("", self.text, "", outcome, result=result, options=failed)
             if self.upper is not None and self.template is not None:
                 self.upper.reusable = leaves_root(self.template)
+                self.upper.shared = self._shares
         Leftovers(
             self.engine,
             self.container,
@@ -226,6 +230,10 @@ class Cell:
             container.record = container.record.but(name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
         self.plan, joinable = warm.plan, self.streams.on_began is not None
+        assert self.template is not None
+        if joinable or not is_alone(self.template.spec):
+            self.engine.store.sharing.begin()
+            self._shares = True
         self.running = self.launcher.submit(
             warm.plan,
             files,

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers.writes.keeping import keep
 from nbcontainer.oci import timestamps
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Leftovers:
 
         A mount must not keep a volume's disk busy, nor may a published port stay in use.
         """
-        if self.holds_host or (changed and (self.upper is None or self.upper.parts or running.ended is None)):
+        upper = self.upper
+        if self.holds_host or (changed and (upper is None or upper.shared or upper.parts or running.ended is None)):
             running.wait()
         elif changed:
             self.engine.ending.add(running)
@@ -86,7 +88,7 @@ class Leftovers:
 
     def _add(self, cell: CellRecord, *, changed: bool) -> None:
         """Add the cell to the container, with its write layer if that has `changed`."""
-        layer = self.upper.keep(self.engine) if changed and self.upper is not None else ""
+        layer = keep(self.upper, self.engine, self.engine.launcher) if changed and self.upper is not None else ""
         owner = self.container if self.cow is None else self.cow
         try:
             owner.add_cell(cell.kept(layer, _now()))

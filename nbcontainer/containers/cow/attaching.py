@@ -13,6 +13,7 @@ from nbcontainer.containers.cow import directories
 from nbcontainer.containers.cow.squeezing import squeezed
 from nbcontainer.containers.cow.volume_layer import VolumeLayer
 from nbcontainer.containers.history.volume_states import VolumeState
+from nbcontainer.containers.writes.keeping import keep
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import trash
 from nbcontainer.images.cow import volume_jobs
@@ -117,7 +118,7 @@ class CowVolumes:
             for target, one in self._attached.items():
                 states[target] = one.state
                 if one.upper is not None and one.upper.changed():
-                    made.append(one.upper.keep(self._workspace))
+                    made.append(keep(one.upper, self._workspace, self._workspace.launcher))
                     states[target] = self._with_layer(one.state, made)
         except BaseException:
             drop(self._workspace, made)

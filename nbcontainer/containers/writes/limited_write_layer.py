@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.writes.copies import copied
+from nbcontainer.containers.writes.copies import keep_copy
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.errors import ContainerLost
 from nbcontainer.images import sandboxed
@@ -103,9 +103,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
 
     def keep(self, runner: Runner) -> str:
         """Copy it to a layer of the store; return the layer's id."""
-        with copied(self.store, runner, self) as place:
-            place.rename(self.store.path / "layers" / place.name)
-            return place.name
+        return keep_copy(self.store, runner, self)
 
     def remove(self) -> bool:
         """Remove it with the launcher's mount: since Linux 3.18, rmdir(2) works on other namespaces' mount points."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.writes.host_roots import view
+from nbcontainer.containers.writes.keeping import is_alone
 from nbcontainer.containers.writes.root_mount import RootMount, tells_changes
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
@@ -37,15 +38,13 @@ _CAPABILITIES = frozenset(DEFAULT_CAPABILITIES)
 def leaves_root(template: PlanTemplate) -> bool:
     """Return whether a container of this plan has its root for itself, and cannot change how it is mounted.
 
-    One with a volume, or in the network of others, could hand a descriptor of its root to another process, by a socket
-    (unix(7)). That process could change the root while the next container has it. One with SYS_ADMIN could mount it
-    anew with other options.
+    One that is not alone could hand a descriptor of its root to another process. That process could change the root
+    while the next container has it. One with SYS_ADMIN could mount it anew with other options.
     """
     spec = template.spec
-    alone = not (spec.mounts.volumes or spec.mounts.named or spec.networking.joined or spec.namespace is not None)
     return (
         template.compiled
-        and alone
+        and is_alone(spec)
         and spec.networking.network == Network.NONE
         and not spec.privileges.new_privileges
         and _CAPABILITIES.issuperset(spec.privileges.capabilities)

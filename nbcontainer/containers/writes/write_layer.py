@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # What overlay makes in a work directory (fs/overlayfs/super.c): directories of mode 0 and a file.
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
-_REMOVED = (*reversed(_WORK), "")
+_REMOVED = ("/index", *reversed(_WORK))
+_PROBES = ("l", "u")  # a lower and an upper directory, beside that of the layer
 
 
 class WriteView:
@@ -124,7 +125,9 @@ class WriteLayer(WriteView):
         """Whether the upper directory has become a layer."""
         self.reusable = False
         """Whether another container may have it, if the one that had it has changed nothing (`leaves_root`)."""
-        self._aside: tuple[Path, ...] = ()  # the work directory of a layer that was kept
+        self.shared = True
+        """Whether another process may have a descriptor of its overlay after the end of the container (`is_alone`)."""
+        self._aside: list[str] = []  # the work directory of a layer that was kept, and those of `probe`
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
             Overlay((*(f"{layer}/diff" for layer in lowers), f"../{BELOW}"), *places)
@@ -222,6 +225,20 @@ class WriteLayer(WriteView):
             except OSError:
                 pass
 
+    def probe(self, name: str) -> tuple[str, str, str]:
+        """Make the directories of another overlay with the work directory of the upper directory `name`.
+
+        Return an empty lower and an empty upper directory, which `remove` removes, and the work directory, without what
+        overlay has made in it; relative to the store's `layers`, or absolute. Raises `OSError`.
+        """
+        suffix = name.removeprefix("diff")
+        _empty_work(f"{self._home}/work{suffix}")
+        home = str(self._home) if self.in_memory else f"../tmp/{self.id}"  # others may not look into the store's parent
+        for end in _PROBES:
+            self._aside.append(self.store.new_directory(f"{self._home}{end}{suffix}"))
+        lower, upper = (f"{home}{end}{suffix}" for end in _PROBES)
+        return lower, upper, f"{home}/work{suffix}"
+
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""
         self.unmount()
@@ -250,7 +267,7 @@ class WriteLayer(WriteView):
 
         The work directory goes aside, by a name of this session that a cleanup removes: `remove` removes it later.
         """
-        self._aside = (Path(f"{self._home}w"),)
+        self._aside.append(f"{self._home}w")
         os.rename(f"{self._home}/work", f"{self._home}w")
         if not self.parts:
             return
@@ -264,7 +281,7 @@ class WriteLayer(WriteView):
         """Remove it as overlay leaves it; return False if it still has a cell's files."""
         self.unmount()
         for work in self._aside:
-            _remove_work(str(work))
+            _remove_work(work)
         home = str(self._home)
         for suffix in self._suffixes:
             _remove_work(f"{home}/work{suffix}")
@@ -282,7 +299,7 @@ class WriteLayer(WriteView):
     @property
     def left(self) -> list[Path]:
         """What `remove` has left: a cell's files, or a whiteout of overlay's in its work directory."""
-        return [path for path in (self.path, *self._aside) if not _is_gone(path)]
+        return [path for path in (self.path, *map(Path, self._aside)) if not _is_gone(path)]
 
     def _remove_links(self) -> None:
         for suffix in self._suffixes:
@@ -306,6 +323,13 @@ def _is_gone(path: Path) -> bool:
 
 def _remove_work(work: str) -> None:
     """Remove a work directory (host) as far as it is empty but for what overlay makes in it."""
+    _empty_work(work)
+    with contextlib.suppress(OSError):  # it is not there, or has a cell's files
+        os.rmdir(work)
+
+
+def _empty_work(work: str) -> None:
+    """Remove what overlay makes in a work directory (host)."""
     try:
         _remove_made(work)
     except PermissionError:  # this process may not look into directories of mode 0
@@ -317,7 +341,7 @@ def _remove_work(work: str) -> None:
 
 
 def _remove_made(work: str) -> None:
-    """Remove what overlay makes in a work directory, and that. Raises `PermissionError`."""
+    """Remove what overlay makes in a work directory. Raises `PermissionError`."""
     for name, remove in ((_DIRTY, os.unlink), *((name, os.rmdir) for name in _REMOVED)):
         try:
             remove(f"{work}{name}")

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox import plan
@@ -264,6 +264,24 @@ class Launcher:
     def unmount_root(self, upper: str) -> None:
         """Unmount a root; a container that has it unmounts it at its end."""
         self.spares.roots.unmount(upper)
+
+    def has_overlay(self, lower: str, upper: str, work: str) -> bool:
+        """Return whether an overlay with the work directory `work` exists: mounted, or held by a descriptor in it.
+
+        See `nbcontainer.sandbox.steps.overlay.exists`, also for the paths. Raises `OSError`, `LauncherError`.
+        """
+        with self._lock:
+            return bool(self._living(lambda: self._ask({"overlay": [lower, upper, work]})))
+
+    def _ask(self, order: dict[str, Any]) -> object:
+        """Return the answer to an order. Raises `OSError` if the launcher could not do it, `ContainerLost`."""
+        self.spares.collect_all()  # answers come in the order of the orders
+        number = self.connection.number()
+        self.connection.send({**order, "order": number})
+        answer, _ = self.connection.receive(number)
+        if "failed" in answer:
+            raise OSError(*answer["failed"])
+        return answer["found"]
 
     def _living(self, send: Callable[[], _Result]) -> _Result:
         """Return what `send` returns, sent to a new process if this one has ended and its end was not seen yet."""

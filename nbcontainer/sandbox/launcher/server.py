@@ -31,10 +31,11 @@ from nbcontainer.sandbox.launcher import init, proc_levels
 from nbcontainer.sandbox.launcher.notebook_watch import end_with, open_status
 from nbcontainer.sandbox.launcher.unsharing import MapGate, enter, refuse
 from nbcontainer.sandbox.spec import FORWARDED, ProcLevel
+from nbcontainer.sandbox.steps import overlay
 from nbcontainer.sandbox.steps.mounted_root import mount_root
 from nbcontainer.sandbox.steps.namespaces import OWN_USER, CloneInit
 from nbcontainer.sandbox.steps.rights import seccomp
-from nbcontainer.sandbox.steps.rootfs import HOST_TREES
+from nbcontainer.sandbox.steps.rootfs import HOST_TREES, LAYERS
 
 if TYPE_CHECKING:
     import socket
@@ -146,6 +147,9 @@ class ForkServer:
         if "root" in order:
             self._mount_root(order)
             return True
+        if "overlay" in order:
+            self._look_for_overlay(order)
+            return True
         if "limit" in order:
             self._limit(order["limit"], order["size"], order["directories"])
             return True
@@ -197,6 +201,19 @@ class ForkServer:
             os.chdir("/")
         protocol.send(self.control, answer, mounts)
         protocol.close(mounts)
+
+    def _look_for_overlay(self, order: dict[str, Any]) -> None:
+        """Answer whether an overlay with a work directory exists, or why that is not known."""
+        os.fchdir(self.store)
+        answer: dict[str, Any] = {"order": order["order"]}
+        try:
+            os.chdir(LAYERS)
+            answer["found"] = overlay.exists(self.kernel, *order["overlay"])
+        except OSError as error:
+            answer["failed"] = [error.errno, error.strerror]
+        finally:
+            os.chdir("/")
+        protocol.send(self.control, answer)
 
     def _limit(self, path: str, size: int, directories: list[list[Any]]) -> None:
         """Mount a tmpfs of `size` bytes at `path` of the store, with directories in it (`DirectoryLike`)."""

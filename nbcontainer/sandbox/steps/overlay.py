@@ -192,6 +192,35 @@ class MountOverlay(Step):
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
 
 
+def exists(kernel: Kernel, lower: str, upper: str, work: str) -> bool:
+    """Return whether an overlay with the work directory `work` exists: mounted, or held by a descriptor in it.
+
+    The kernel refuses to make another one with index=on then: EBUSY (overlayfs.rst, "Sharing and copying layers"). One
+    on the empty directories `lower` and `upper` is made for a moment. The paths are as in `MountOverlay`, and the
+    working directory is the store's `layers`. Raises `OSError`.
+    """
+    context = kernel.fsopen("overlay")
+    try:
+        options = (
+            ("userxattr", None),
+            ("volatile", None),
+            ("index", "on"),
+            ("lowerdir", lower),
+            ("upperdir", upper),
+            ("workdir", work),
+        )
+        for key, value in options:
+            kernel.fsconfig(context, key, value)
+        kernel.fsconfig_create(context)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return True
+    finally:
+        kernel.close(context)
+    return False
+
+
 @dataclass(frozen=True)
 class GiveRoot(Step):
     """The owner of the root: that of the topmost layer `lower`, given to the cell's own layer `upper`.

@@ -14,7 +14,7 @@ from nbcontainer.sandbox.plan import PlanTemplate
 from nbcontainer.sandbox.spec import Overlay, Program, Spec
 from nbcontainer.sandbox.steps.mounted_root import AttachRoot, mount_root
 from nbcontainer.sandbox.steps.network import StageHosts
-from nbcontainer.sandbox.steps.overlay import MountOverlay
+from nbcontainer.sandbox.steps.overlay import MountOverlay, exists
 from nbcontainer.sandbox.userns.idmap import host_map
 
 ROOT = Overlay(("a/diff", "../below"), "../tmp/s.1/diff", "../tmp/s.1/work")
@@ -44,6 +44,28 @@ def test_the_launcher_mounts_what_a_container_would() -> None:
     assert set(overlay.options()) <= set(options)
     assert not kernel.only("move_mount")
     assert kernel.left_open == {root, names}
+
+
+@pytest.mark.parametrize(("error", "found"), [(None, False), (errno.EBUSY, True)])
+def test_an_overlay_exists_while_no_second_one_can_have_its_work_directory(error: int | None, found: bool) -> None:
+    """The kernel refuses that with EBUSY where index=on is asked for; what is made to see it is closed."""
+    kernel = RecordingKernel()
+    if error is not None:
+        kernel.fail(error, "fsconfig_create")
+    assert exists(kernel, "../tmp/s.1l", "../tmp/s.1u", "../tmp/s.1/work") == found
+    options = [made.args[1:] for made in kernel.only("fsconfig")]
+    assert ("index", "on") in options
+    assert ("workdir", "../tmp/s.1/work") in options
+    assert not kernel.left_open
+
+
+def test_what_the_kernel_refuses_for_another_reason_is_an_error() -> None:
+    """So nothing is taken for an overlay that is gone."""
+    kernel = RecordingKernel()
+    kernel.fail(errno.EINVAL, "fsconfig_create")
+    with pytest.raises(OSError, match="Invalid"):
+        exists(kernel, "../tmp/s.1l", "../tmp/s.1u", "../tmp/s.1/work")
+    assert not kernel.left_open
 
 
 REFUSED = [(name, number) for name in ("fsopen", "fsconfig", "fsconfig_create", "fsmount") for number in range(2)] + [

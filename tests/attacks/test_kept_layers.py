@@ -1,0 +1,197 @@
+"""A container that wants to change what another one has left, after that has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nbcontainer.commands.run import request_of_keywords
+from nbcontainer.containers import run
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.jobs.starting import start
+from nbcontainer.containers.lookup import get
+from nbcontainer.containers.writes import keeping
+from tests.requirements import require
+from tests.running import DEADLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from nbcontainer.containers.engine import Engine
+
+HANDS = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static struct sockaddr_un place = {AF_UNIX};
+static socklen_t size;
+
+static int hand_on(int fd, const char *directory) {
+    int root = open(directory, O_RDONLY | O_DIRECTORY);
+    char text = 'x', control[CMSG_SPACE(sizeof root)] = {0};
+    struct iovec part = {&text, 1};
+    struct msghdr message = {0, 0, &part, 1, control, sizeof control, 0};
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET, head->cmsg_type = SCM_RIGHTS, head->cmsg_len = CMSG_LEN(sizeof root);
+    memcpy(CMSG_DATA(head), &root, sizeof root);
+    while (connect(fd, (struct sockaddr *)&place, size) < 0) {
+        if (errno != ENOENT && errno != ECONNREFUSED)
+            return 1;
+        usleep(1000);
+    }
+    return sendmsg(fd, &message, 0) < 0 || read(fd, &text, 1) < 0;
+}
+
+static int take(int fd, const char *files) {
+    char text, control[CMSG_SPACE(sizeof fd)];
+    struct iovec part = {&text, 1};
+    struct msghdr message = {0, 0, &part, 1, control, sizeof control, 0};
+    int peer, root = -1, file;
+    if (bind(fd, (struct sockaddr *)&place, size) || listen(fd, 1) || (peer = accept(fd, 0, 0)) < 0)
+        return 1;
+    if (recvmsg(peer, &message, 0) < 0 || !CMSG_FIRSTHDR(&message))
+        return 2;
+    memcpy(&root, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof root);
+    close(peer); /* the other one ends now */
+    if (chdir(files))
+        return 3;
+    while (access("go", F_OK))
+        usleep(1000);
+    file = openat(root, "kept", O_WRONLY | O_APPEND);
+    if (file < 0 || write(file, "planted\n", 8) != 8)
+        return 4;
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strcpy(place.sun_path, argv[2]);
+    size = offsetof(struct sockaddr_un, sun_path) + strlen(argv[2]) + (argv[2][0] != '@');
+    if (argv[2][0] == '@')
+        place.sun_path[0] = 0;
+    return argv[1][0] == 'h' ? hand_on(fd, argv[3]) : take(fd, argv[3]);
+}
+"""
+"""`hands hand SOCKET DIRECTORY` hands a descriptor of the directory on, and waits until it is taken. `hands take SOCKET
+FILES` takes one, waits until there is a file `go` in FILES, and then writes to the file `kept` below the descriptor."""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program `hands`, in a directory for all."""
+    require("gcc")
+    place = tmp_path_factory.mktemp("hands")
+    command = ["gcc", "-static", "-x", "c", "-o", str(place / "hands"), "-"]
+    subprocess.run(command, input=HANDS.encode(), check=True)
+    place.chmod(0o755)
+    return place / "hands"
+
+
+@pytest.fixture
+def shared(tmp_path: Path, program: Path) -> Path:
+    """A directory that two containers share, with the program in it."""
+    directory = tmp_path / "shared"
+    directory.mkdir()
+    (directory / "hands").hardlink_to(program)
+    directory.chmod(0o777)
+    return directory
+
+
+def ran(engine: Engine, image: str, script: str, **options: Any) -> tuple[int | None, list[str]]:
+    """The exit status of a cell with these options of `run`, and its output in words."""
+    out: list[bytes] = []
+    _, outcome = run.run(engine, request_of_keywords(image, (), script, options), Streams(out.append, out.append))
+    return outcome.exit_code, b"".join(out).decode().split()
+
+
+@contextlib.contextmanager
+def taker(engine: Engine, shared: Path, socket: str, **options: Any) -> Iterator[list[int | None]]:
+    """A container that takes a descriptor. At the end of the block, it writes to it; its exit status is in the list."""
+    status: list[int | None] = []
+
+    def take() -> None:
+        script = f"exec /mnt/hands take {socket} /mnt"
+        status.append(ran(engine, "busybox", script, volumes=[f"{shared}:/mnt"], timeout=DEADLINE, **options)[0])
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    try:
+        yield status
+    finally:
+        (shared / "go").touch()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How two containers come to share a socket, at `socket`: the options of the one that hands on, and of the other.
+
+    The first one has `directory` and hands a descriptor of that on. It is a cell, or with `job` a job.
+    """
+
+    socket: str
+    giver: dict[str, Any] = field(default_factory=dict)
+    taker: dict[str, Any] = field(default_factory=dict)
+    directory: str = "/"
+    job: bool = False
+
+
+ABSTRACT = "@nbcontainer-hands"
+WAYS = {
+    "a volume": Way("/mnt/socket", {"volumes": ["{shared}:/mnt"]}),
+    "a copy-on-write volume": Way("/mnt/socket", {"volumes": ["{shared}:/mnt", "{mine}:/mine:cow"]}, directory="/mine"),
+    "the network of the host": Way(ABSTRACT, {"network": "host"}, {"network": "host"}),
+    "the network of a job": Way(ABSTRACT, taker={"network": "container:left"}, job=True),
+}
+
+
+@pytest.mark.parametrize("careless", [True, False], ids=["without the look", "with it"])
+@pytest.mark.parametrize("name", WAYS)
+def test_what_a_container_left_stays_as_it_was_at_its_end(
+    engine: Engine, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, careless: bool
+) -> None:
+    """A container hands a descriptor of its root to one that runs on, which writes to it later.
+
+    The layer that was kept does not change. If nothing looked whether the overlay exists still, it would.
+    """
+    if careless:
+        monkeypatch.setattr(keeping, "is_held", lambda *_: False)
+    way = WAYS[name]
+    (tmp_path / "mine").mkdir()
+    volumes = [text.format(shared=shared, mine=tmp_path / "mine") for text in way.giver.get("volumes", ())]
+    options = {**way.giver, "volumes": volumes}
+    ran(engine, "busybox", "cp /mnt/hands /bin/hands", name="left", volumes=[f"{shared}:/mnt"])
+    script = f"echo mine > {way.directory}/kept; exec hands hand {way.socket} {way.directory}"
+    job = start(engine, Request("", "left", script=script)) if way.job else None
+    with taker(engine, shared, way.socket, **way.taker) as status:
+        ended = ran(engine, "", script, name="left", **options)[0] if job is None else job.wait().exit_code
+        assert ended == 0
+    _, found = ran(engine, "", f"cat {way.directory}/kept", name="left", **options)
+    engine.background.wait()
+    assert not list((engine.store.path / "tmp").glob("*/diff/kept"))
+    get(engine, "left").remove()
+    assert found == (["mine", "planted"] if careless else ["mine"])
+    assert status == [0] or not careless
+
+
+def test_a_layer_that_no_container_holds_is_not_copied(engine: Engine, shared: Path, tmp_path: Path) -> None:
+    """It moves to the layers of the store, with its files, though its container had a volume."""
+    (tmp_path / "mine").mkdir()
+    volumes = [f"{shared}:/mnt", f"{tmp_path}/mine:/mine:cow"]
+    script = "for place in / /mine; do echo > $place/kept; stat -c %i $place/kept; done"
+    _, before = ran(engine, "busybox", script, name="moved", volumes=volumes)
+    assert ran(engine, "", "stat -c %i /kept /mine/kept", name="moved", volumes=volumes) == (0, before)
+    get(engine, "moved").remove()

@@ -1,0 +1,78 @@
+"""What several processes do at a time, with a lock that each can ask about."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbcontainer.store.locks import Presence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOES = """
+import sys
+from pathlib import Path
+from nbcontainer.store.locks import Presence
+presence = Presence(Path(sys.argv[1]))
+for line in sys.stdin:
+    print(getattr(presence, line.strip())(), flush=True)
+"""
+
+
+def call(process: subprocess.Popen[str], name: str) -> str:
+    """What the method `name` returns in another process with the same file."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    print(name, file=process.stdin, flush=True)
+    return process.stdout.readline().strip()
+
+
+def test_another_process_is_seen_until_it_ends_or_is_killed(tmp_path: Path) -> None:
+    """Two that do it see each other, one alone sees none, and nothing stays of a process that was killed."""
+    presence = Presence(tmp_path / "file")
+    argv = [sys.executable, "-c", DOES, str(tmp_path / "file")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert not presence.has_other()
+        call(other, "begin")
+        assert presence.has_other()
+        assert call(other, "has_other") == "False"
+        presence.begin()
+        assert call(other, "has_other") == "True"
+        call(other, "end")
+        assert not presence.has_other()
+        call(other, "begin")
+        assert presence.has_other()
+        other.kill()
+        other.wait()
+        assert not presence.has_other()
+    presence.close()
+
+
+def test_it_counts_within_a_process(tmp_path: Path) -> None:
+    """Two of one process see each other; the last end counts, and an end after `close` does nothing."""
+    presence = Presence(tmp_path / "file")
+    presence.begin()
+    assert not presence.has_other()
+    presence.begin()
+    assert presence.has_other()
+    presence.end()
+    assert not presence.has_other()
+    presence.close()
+    presence.end()
+    presence.close()
+
+
+def test_what_cannot_be_known_counts_as_another(tmp_path: Path) -> None:
+    """Without the file, there may be others; to begin is an error."""
+    presence = Presence(tmp_path / "missing" / "file")
+    assert presence.has_other()
+    with pytest.raises(FileNotFoundError):
+        presence.begin()
+    (tmp_path / "missing").mkdir()
+    presence.begin()
+    assert not presence.has_other()
+    presence.close()

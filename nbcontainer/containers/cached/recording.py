@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -66,7 +67,8 @@ class Recorder:
         def give(files: Sequence[int]) -> None:
             if streams.values is not None and streams.values.output and files:
                 self.close()
-                self.directory = os.dup(files[-1])
+                with contextlib.suppress(OSError):  # too many open files: the result cannot be kept
+                    self.directory = os.dup(files[-1])
             streams.on_values(files)
 
         return replace(

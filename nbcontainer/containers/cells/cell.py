@@ -91,6 +91,7 @@ class Cell:
         self._taken = b""
         self._shares = False  # whether it counts in the store's `sharing`
         self._done: tuple[Step, ...] = ()
+        self.has_output = False
         self.result = ""
         """The id that the result of this cell gets if it ends well; empty for a cell that is not cached."""
         self.asked = request.options
@@ -103,11 +104,16 @@ class Cell:
         return lasting.text() if lasting is not None else self.request.as_text
 
     def run(self) -> Outcome:
-        """Return the outcome of the cell; run it a second time if the first failure showed how to avoid it."""
+        """Return the outcome of the cell; run it a second time if the first failure showed how to avoid it.
+
+        After its first output, such an error is one of a callback, which may run cells itself: nothing runs twice.
+        """
         afresh = False
         try:
             return self._run_once()
         except SetupFailed as error:
+            if self.has_output:
+                raise
             # What failed when the container was prewarmed need not fail now: make a new one.
             attaching = error.step == AttachRoot.__name__
             if attaching:
@@ -117,6 +123,8 @@ class Cell:
                 raise
             self.release()
         except ContainerLost:  # the pool drops dead containers; nothing runs twice, since the cell had not begun
+            if self.has_output:
+                raise
             self.release()
             with contextlib.suppress(ContainerLost):
                 self.launcher.collect()
@@ -354,6 +362,10 @@ class _Observer(StreamsObserver):
     def __init__(self, cell: Cell, outputs: list[int]) -> None:
         super().__init__(cell.streams, outputs)
         self._cell = cell
+
+    def on_output(self, descriptor: int, data: bytes) -> None:
+        self._cell.has_output = True
+        super().on_output(descriptor, data)
 
     def on_lasting(self) -> None:
         self._cell.note_active()

@@ -116,14 +116,20 @@ def _run(
         if program.script:
             opened.send(protocol.memory_file("cell", encode(request.script or "")))
         started, timeout = time.monotonic(), request.options.timeout
-        with _ended_container(live.name):
-            joined.start(program.execute, opened.travelling, program.script, user=program.user, limit=timeout)
-        opened.close_sent()
-        observer = _Observer(dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True)))
-        supervisor = Supervisor(joined, observer, opened.outputs, timeout=timeout, feed=opened.feed, started=started)
-        if on_follow is not None:
-            on_follow(supervisor)
-        return supervisor.to_end()
+        try:
+            with _ended_container(live.name):
+                joined.start(program.execute, opened.travelling, program.script, user=program.user, limit=timeout)
+            opened.close_sent()
+            observer = _Observer(dict(zip(opened.outputs, (streams.stdout, streams.stderr), strict=True)))
+            supervisor = Supervisor(
+                joined, observer, opened.outputs, timeout=timeout, feed=opened.feed, started=started
+            )
+            if on_follow is not None:
+                on_follow(supervisor)
+            return supervisor.to_end()
+        except BaseException:  # an interrupt before it is supervised
+            joined.kill()
+            raise
 
 
 def _check(live: Joinable, options: RunOptions) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import secrets
 import select
 import signal
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -227,8 +228,11 @@ def _above_streams(kernel: Kernel, files: list[int]) -> list[int]:
 
 
 def script_path(number: int) -> str:
-    """Return the container path for the script of a process: every user of the container may make files there."""
-    return f"{EXCHANGE}/shown/cell.{number}"
+    """Return the container path for the script of a process: every user of the container may make files there.
+
+    So no process of the container can make it before: its name cannot be known.
+    """
+    return f"{EXCHANGE}/shown/cell.{number}.{secrets.token_hex(8)}"
 
 
 def is_readable(fd: int) -> bool:

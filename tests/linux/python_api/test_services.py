@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nbcontainer
-from nbcontainer import ContainerError, UsageError
+from nbcontainer import ContainerError, ContainerLost, SetupFailed, UsageError
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.outcome import Reason
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
@@ -169,6 +169,21 @@ def test_a_callback_can_stop_its_run(engine: Engine, name: str, *, named: bool) 
         assert answers
         assert result.outcome.signal == signal.SIGTERM
         assert box.run(["echo", "works"]).text == "works\n"
+
+
+@pytest.mark.parametrize("error", [ContainerLost("of another cell"), SetupFailed("of another cell", step="SetUser")])
+def test_an_error_of_a_callback_starts_no_run_again(engine: Engine, name: str, error: Exception) -> None:
+    """Also one that says that a cell has not begun: that is a cell of the callback's own."""
+    calls: list[bytes] = []
+
+    def broken(data: bytes) -> None:
+        calls.append(data)
+        raise error
+
+    with nbcontainer.create("busybox", name, engine=engine) as box:
+        with pytest.raises(type(error), match="of another cell"):
+            box.run(script="echo ran; exec sleep 1000", stdout=broken)
+        assert calls == [b"ran\n"]
 
 
 def test_another_object_can_start_the_next_job(engine: Engine, name: str) -> None:

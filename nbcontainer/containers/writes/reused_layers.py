@@ -18,6 +18,7 @@ from nbcontainer.containers.writes.root_mount import RootMount, tells_changes
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
+from nbcontainer.sandbox.launcher.root_mounts import SHORTAGES
 from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
@@ -170,16 +171,17 @@ class ReusedLayers:
         upper = layer.root.upper
         assert upper is not None
         try:
-            self._possible = self._launcher.mount_root(layer.root)
-        except OSError:  # no descriptor is left for it now
-            return False
-        if not self._possible:
+            if not self._launcher.mount_root(layer.root):
+                self._possible = False
+                return False
+        except OSError:  # no descriptor or no memory is left for it now
             return False
         try:
             layer.mount = RootMount(self._launcher, upper, str(layer.path))
-        except OSError:  # this process may not look into the layer
+        except OSError as error:
             self._launcher.unmount_root(upper)
-            self._possible = False
+            if error.errno not in SHORTAGES:  # this process may not look into the layer
+                self._possible = False
             return False
         layer.root = replace(layer.root, mounted=True)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.launcher.connection import Connection
     from nbcontainer.sandbox.spec import Overlay
     from nbcontainer.sandbox.steps.base import Step
+
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+"""The errors of what may be possible later."""
 
 
 class RootMounts:
@@ -39,7 +44,7 @@ class RootMounts:
     def mount(self, root: Overlay) -> bool:
         """Have a root mounted. All answers to earlier orders were received. Return False if this kernel cannot.
 
-        Raises `OSError`, `ContainerLost`.
+        Raises `OSError` if it cannot now, and `ContainerLost`.
         """
         if self._refused or root.upper is None:
             return False
@@ -48,6 +53,8 @@ class RootMounts:
         self._connection.send(order)
         answer, files = self._connection.receive(number)
         if "failed" in answer:
+            if answer["failed"][0] in SHORTAGES:
+                raise OSError(*answer["failed"])
             self._refused = True
             return False
         with self._lock:

@@ -196,7 +196,7 @@ class ForkServer:
         try:
             mounts = mount_root(self.kernel, tuple(order["root"]), order["upper"], order["work"])
         except OSError as error:
-            answer["failed"] = error.strerror or str(error)
+            answer["failed"] = [error.errno, error.strerror or str(error)]
         finally:
             os.chdir("/")
         protocol.send(self.control, answer, mounts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,7 +28,7 @@ class Answers:
     def __init__(self) -> None:
         self.observers: list[Any] = []
         self.sent: list[dict[str, Any]] = []
-        self.refuses = False
+        self.refuses = 0
         self.given: list[int] = []
 
     def number(self) -> int:
@@ -38,7 +39,7 @@ class Answers:
 
     def receive(self, number: int) -> tuple[dict[str, Any], list[int]]:
         if self.refuses:
-            return {"order": number, "failed": "Invalid argument"}, []
+            return {"order": number, "failed": [self.refuses, os.strerror(self.refuses)]}, []
         files = [os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)]
         self.given += files
         return {"order": number}, files
@@ -90,12 +91,23 @@ def test_an_unmounted_root_is_closed(answers: Answers, roots: RootMounts) -> Non
 
 def test_a_launcher_that_refuses_is_not_asked_again(answers: Answers, roots: RootMounts) -> None:
     """Until the next one, which may be able to."""
-    answers.refuses = True
+    answers.refuses = errno.EINVAL
     assert not roots.mount(ROOT)
     assert not roots.mount(ROOT)
     assert len(answers.sent) == 1
-    answers.refuses = False
+    answers.refuses = 0
     roots.on_ready()
+    assert roots.mount(ROOT)
+    roots.on_closed()
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EMFILE])
+def test_a_launcher_that_is_short_of_something_is_asked_again(answers: Answers, roots: RootMounts, number: int) -> None:
+    """What it cannot do now, it may be able to do for the next container."""
+    answers.refuses = number
+    with pytest.raises(OSError, match=os.strerror(number)):
+        roots.mount(ROOT)
+    answers.refuses = 0
     assert roots.mount(ROOT)
     roots.on_closed()
 

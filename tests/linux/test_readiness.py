@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,28 @@ def checked(engine: Engine) -> str:
 
 def options(**fields: Any) -> RunOptions:
     return run_options(fields)
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_job_without_a_thread_leaves_no_container(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, remove: bool
+) -> None:
+    """Neither its name nor anything of it is there, also with `--rm`, which is done by the job's own thread."""
+
+    start_thread = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "nbcontainer-job":
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            start(engine, Request("busybox", "threadless", script="true", remove=remove))
+    with pytest.raises(ContainerNotFound):
+        get(engine, "threadless")
+    assert "threadless" not in engine.jobs
 
 
 def test_a_port_is_awaited(engine: Engine, job: Callable[..., Job]) -> None:

@@ -102,6 +102,11 @@ class Job:
         return not self.ended
 
     @property
+    def has_thread(self) -> bool:
+        """Whether the thread in which it runs has been started."""
+        return self._thread is not None and self._thread.ident is not None
+
+    @property
     def is_own_thread(self) -> bool:
         """Whether the thread that calls this is the one in which it runs."""
         return self._thread is threading.current_thread()
@@ -245,7 +250,7 @@ class Job:
 
         Return at once if its thread has not started: an error or an interrupt came before.
         """
-        if self._thread is None or self._thread.ident is None:
+        if not self.has_thread:
             return True
         end = None if seconds is None else time.monotonic() + seconds
         with self._changed:

@@ -64,7 +64,7 @@ def start(
             start, engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for, kind=kind
         )
 
-    with _ended_by_errors(job, keep=found or request.remove):  # with `remove`, the job removes it
+    with _ended_by_errors(job, keep=found):
         job.begin(lambda: _perform(job, streams, idle_input=idle_input))
         if not container.anonymous:
             engine.replace_last(container)
@@ -89,7 +89,7 @@ def _perform(job: Job, streams: Streams, *, idle_input: bool) -> Outcome:
 def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
     """End a job if the block raises. Its container is removed unless `keep`, or its log says why it ended.
 
-    An interrupted wait ends no job.
+    With `remove`, the thread of the job has removed it. An interrupted wait ends no job.
     """
     try:
         yield
@@ -98,7 +98,8 @@ def _ended_by_errors(job: Job, *, keep: bool) -> Iterator[None]:
     except BaseException as error:
         job.kill(Reason.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Reason.NOT_READY)
         job.join()
-        if not keep and not isinstance(error, ContainerError):
+        removed = job.request.remove and job.has_thread
+        if not (keep or removed or isinstance(error, ContainerError)):
             _forget(job)
         raise
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.containers.live import cell_watch
+from nbcontainer.containers.live.channel import Channel
 from nbcontainer.outcome import Reason
 from tests.notebook.shell_cells import wait_for
 from tests.running import DEADLINE, all_dead, marker, pidfds, processes_with
@@ -141,6 +142,27 @@ def test_a_second_interrupt_does_not_wait(cells: Cells) -> None:
     ran = cells("sh -c \"trap '' INT; echo ready; sleep 1000\"")
     assert ran.end.reason == Reason.INTERRUPTED
     assert cells.good("echo $kept") == "1\n"
+
+
+def test_a_shell_that_does_not_answer_after_an_interrupt_is_killed(
+    make_cells: Callable[..., Cells], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell ends and says so, and the next one runs in a new shell."""
+    cells, send = make_cells("ash"), Channel.send
+
+    def dropping(channel: Channel, line: str) -> None:
+        if not line.startswith("sync "):
+            send(channel, line)
+
+    cells.good("kept=1; echo > /kept")
+    cells.heard.when("ready", cells.shell.interrupt)
+    with monkeypatch.context() as patch:
+        patch.setattr(Channel, "send", dropping)
+        patch.setattr(cell_watch, "GRACE", 1.0)
+        ran = cells("echo ready; sleep 1000")
+    assert ran.end.reason == Reason.INTERRUPTED
+    assert ran.end.note.startswith("the shell was killed, since it did not answer after the interrupt: the next cell")
+    assert cells.good("ls /kept; echo $kept") == "/kept\n\n"
 
 
 def test_a_time_limit_ends_the_cell(make_cells: Callable[..., Cells]) -> None:

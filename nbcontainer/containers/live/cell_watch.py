@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from nbcontainer.sandbox.prompts.asking import Keyboard
 
 GRACE = 3.0
-"""Seconds for an interrupted cell to end before its processes are killed."""
+"""Seconds for an interrupted cell to end before its processes are killed, and then for the shell to answer."""
 _INSIST = 0.1  # seconds until an interrupt is sent again to the processes that missed it
 REPEAT = 0.25  # seconds until a line that the shell has not answered is sent again
 LAST_GRACE = 1.0  # seconds from there until the shell is killed
+
+KEPT = "the next cell runs in a new one; files are kept, variables and background jobs are not"
+"""What a person has to know if the interpreter was killed."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,7 @@ class CellWatch:
         assert outcome is not None
         stopped = self._reason != Reason.EXITED
         how = "was killed, since the cell did not end" if stopped else f"ended ({outcome.describe()})"
-        kept = "the next cell runs in a new one; files are kept, variables and background jobs are not"
-        note = f"the {self.process.noun} {how}: {kept}"
+        note = f"the {self.process.noun} {how}: {KEPT}"
         self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
 
     def _look_around(self) -> None:

@@ -256,11 +256,16 @@ class ShellSession:
     def _let_signals_pass(self, process: ShellProcess) -> bool:
         """Wait until the shell has handled an interrupt's signals, which would end the next cell; False if it ended.
 
-        The shell handles a signal that was sent before a line before it answers that line.
+        The shell handles a signal that was sent before a line before it answers that line. One that does not answer is
+        killed.
         """
         self._number += 1
-        number = str(self._number)
+        number, deadline = str(self._number), time.monotonic() + cell_watch.GRACE
         while True:
+            if time.monotonic() >= deadline:
+                how = "was killed, since it did not answer after the interrupt"
+                self._lost_note = f"the {self.interpreter.noun} {how}: {cell_watch.KEPT}"
+                process.kill(Reason.INTERRUPTED)
             assert process.channel is not None
             process.channel.send(f"sync {number}")
             message = self._next(cell_watch.REPEAT)

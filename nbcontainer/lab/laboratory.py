@@ -30,6 +30,7 @@ from nbcontainer.sandbox.steps.network import StageHosts
 from nbcontainer.sandbox.steps.overlay import MountOverlay
 from nbcontainer.sandbox.steps.program import CallFunction, ImportModule
 from nbcontainer.sandbox.steps.rootfs import AttachStaged, PivotRoot
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     import socket
@@ -137,7 +138,8 @@ class Laboratory:
         with self._lock:
             try:
                 if self._channel is None:
-                    self._start()
+                    with store_errors("start the laboratory", self.engine.store.path):
+                        self._start()
                 answer = self._answer(do, arguments)
             except BaseException:  # it could not start, or an interrupt: the answer would come to the next request
                 self._end()

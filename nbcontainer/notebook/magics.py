@@ -47,7 +47,7 @@ from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.base import Language
-from nbcontainer.store.errors import store_error
+from nbcontainer.store.errors import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -206,10 +206,8 @@ class ContainerMagics(Magics):
 
             # It says so, and what else there is to say.
             return answer(parsed, host_path(self.store) if self.store else None)
-        try:
+        with store_errors(f"do {prefix}{name}", engine.store.path):
             return self._shown(verb.answer(Invocation(engine, parsed, listener(self.shell))), parsed)
-        except OSError as error:  # the kernel refuses this process something: descriptors, memory, space
-            raise store_error(f"do {prefix}{name}", error.filename or engine.store.path, error) from error
 
     def _shown(self, view: Any, words: Words) -> Any:
         """Return an explanation in the notebook's language, unless the line names one; any other view as it is.
@@ -233,14 +231,16 @@ class ContainerMagics(Magics):
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
         if script is not None and not script.strip() and (parsed.has("interactive") or parsed.has("stdin")):
             script = None  # the command's input comes from elsewhere
-        return self._run(parsed, script)
+        with store_errors("run a cell", self.engine.store.path):
+            return self._run(parsed, script)
 
     def _exec(self, words: Sequence[str]) -> Result | Container | None:
         parsed = parse(EXEC, words, fill=self._fill)
         if parsed.has("help"):
             _show(EXEC.describe("%container "))
             return None
-        return self._run(live_cells.in_container(self.engine, parsed), None)
+        with store_errors("run a command", self.engine.store.path):
+            return self._run(live_cells.in_container(self.engine, parsed), None)
 
     def _debug(self, words: Sequence[str]) -> None:
         parsed = parse(DEBUG, words, fill=self._fill)

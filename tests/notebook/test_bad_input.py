@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.notebook import live_cells
+from nbcontainer.notebook.magics import ContainerMagics
 from tests.requirements import require_plain_user
 
 if TYPE_CHECKING:
@@ -228,3 +231,21 @@ def test_a_cell_may_empty_its_machine(notebook: Notebook, engine: Engine, tmp_pa
     assert os.path.exists("/etc/passwd")  # noqa: PTH110
     assert notebook.good("%%container busybox\nls -d /bin/sh") == "/bin/sh\n"
     assert not engine.closed
+
+
+@pytest.mark.parametrize(
+    "code", ["%%container busybox\ntrue", "%container exec dev true", "%container run busybox true"]
+)
+def test_what_the_kernel_refuses_this_process_is_one_line(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Too many open files, say: where it happens, and what to do."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(ContainerMagics, "_run", refused)
+    monkeypatch.setattr(live_cells, "in_container", refused)
+    line = notebook.fails(code)
+    assert line.startswith("StoreError: cannot run a c")
+    assert line.endswith("Too many open files; raise the limit on open files (ulimit -n)")

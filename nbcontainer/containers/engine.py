@@ -18,6 +18,7 @@ from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.errors import ContainerError, ContainerNotFound, NbcontainerError, UsageError
 from nbcontainer.images import trash
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.handle import readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,6 +262,9 @@ class Engine(Workspace):
         A write layer that the next container can have is not removed. All processes but init must have ended for that.
         With `shares`, the container counts in the store's `sharing` until it has ended.
         """
+        if shares and (running is None or readable(running.pidfd)):  # soon: the next cell asks
+            self.store.sharing.end()
+            shares = False
         alone = running is not None and running.is_alone
         removed = None if alone and upper is not None and self._warm.layers.give(upper) else upper
 

@@ -59,7 +59,7 @@ class Presence:
     """How often this process does something now, and whether others do it, too. Thread-safe.
 
     Each process that does it has a read lock on the file `path` (host), of its open file description (F_OFD_SETLK,
-    Linux 3.15): the kernel releases that when the process ends. `close` releases it.
+    Linux 3.15): the kernel releases that when the process ends. `close` releases it. A child by fork(2) is another one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,10 +68,12 @@ class Presence:
         self._lock = threading.Lock()
         self._number = 0
         self._fd = -1
+        self._pid = os.getpid()
 
     def begin(self) -> None:
         """Do it once more: others see it when this returns. Raises `OSError`."""
         with self._lock:
+            self._notice_fork()
             if self._number == 0:
                 self._set(fcntl.F_RDLCK)
             self._number += 1
@@ -79,13 +81,17 @@ class Presence:
     def end(self) -> None:
         """Do it once less. Raises `OSError`."""
         with self._lock:
+            self._notice_fork()
+            if self._number == 0:  # it was closed, or begun before a fork(2)
+                return
             self._number -= 1
-            if self._number == 0 and self._fd >= 0:  # not after `close`
+            if self._number == 0:
                 self._set(fcntl.F_UNLCK)
 
     def has_other(self) -> bool:
         """Return whether it is done more than once, in this process or in any; true if that cannot be known."""
         with self._lock:
+            self._notice_fork()
             if self._number > 1:
                 return True
             try:
@@ -97,9 +103,16 @@ class Presence:
     def close(self) -> None:
         """Do it no more. Idempotent."""
         with self._lock:
-            fd, self._fd = self._fd, -1
+            fd, self._fd, self._number = self._fd, -1, 0
         if fd >= 0:
             os.close(fd)
+
+    def _notice_fork(self) -> None:
+        """Begin anew in a child: it has the parent's description, and none of what the parent does."""
+        if self._pid != os.getpid():
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._pid, self._fd, self._number = os.getpid(), -1, 0
 
     def _set(self, kind: int) -> None:
         fcntl.fcntl(self._opened(), fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, kind, 0, 0, 0, 0))

@@ -18,13 +18,11 @@ from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.containers.live.live_container import LiveContainer, open_live
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ContainerError, NbcontainerError, SetupFailed
-from tests.running import all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nbcontainer.containers.engine import Engine
-    from nbcontainer.sandbox.supervisor import Supervisor
 
 FACTS = (
     "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Cpus_allowed_list)' /proc/self/status; cat /proc/self/limits; "
@@ -122,23 +120,6 @@ def test_no_container_takes_the_place_of_a_script(target: Target) -> None:
     """The file of a script has a name that the container cannot know before."""
     target.cell("for number in $(seq 2000); do : > /dev/nbcontainer/shown/cell.$number; done")
     assert target.join(script="echo ran from $0").startswith("ran from /dev/nbcontainer/shown/cell.")
-
-
-def test_a_process_that_an_interrupt_meets_before_it_is_supervised_ends(target: Target) -> None:
-    """Nothing of it runs on in the container, and the container runs on."""
-    target.cell("true")
-    mark = marker()
-
-    def interrupted(_: Supervisor) -> None:
-        appear(mark, 1)
-        raise KeyboardInterrupt
-
-    request = Request(name=target.live.name, command=("sleep", mark))
-    output = Output()
-    with pytest.raises(KeyboardInterrupt):
-        run_inside(target.live, request, Streams(output.stdout, output.stderr), interrupted)
-    assert all_dead(pidfds(processes_with(mark)))
-    assert target.join("echo", "next") == "next\n"
 
 
 def test_a_process_that_the_container_stops_holds_up_nothing(engine: Engine) -> None:

@@ -41,6 +41,12 @@ def silent_at_first(data: bytes, waiting: threading.Event, silent: threading.Eve
     return stall
 
 
+def require_containers(request: pytest.FixtureRequest) -> None:
+    """Skips a test where this machine cannot make the namespaces of containers."""
+    problem = request.getfixturevalue("_containers_work")
+    require("namespaces", available=not problem, why=problem)
+
+
 @pytest.mark.parametrize(
     "how", ["a magic", "a magic of a container's kernel", "the first cell of a container's kernel"]
 )
@@ -58,7 +64,7 @@ def test_an_interrupted_pull_goes_on(
         registry.put(files, files.image(data, compress=False))
         code = f"%container pull {registry.address}/x/y"
         if how == "the first cell of a container's kernel":
-            require("namespaces", available=not (work := request.getfixturevalue("_containers_work")), why=work)
+            require_containers(request)
             kernel: Kernel = stack.enter_context(ShellKernel(short_path, store_path, (f"{registry.address}/x/y",)))
             code = "echo there is no shell in it"
         else:
@@ -79,3 +85,12 @@ def test_an_interrupted_pull_goes_on(
             pulled.good()
         begin = int(registry.paths(sha256(data))[-1].headers["range"].removeprefix("bytes=").removesuffix("-"))
         assert 0 < begin <= 200_000
+
+
+def test_completion_pulls_no_image(request: pytest.FixtureRequest, short_path: Path, store_path: Path) -> None:
+    """Before the first cell, a press of Tab asks no registry, and has an answer at once."""
+    require_containers(request)
+    with FakeRegistry().running() as registry, ShellKernel(short_path, store_path, (f"{registry.address}/x/y",)) as own:
+        reply = own.client.complete("l", 1, reply=True, timeout=DEADLINE)
+        assert reply["content"]["status"] == "ok"
+        assert not registry.asked

@@ -88,7 +88,7 @@ KNOWN = {
         Store._close_to_others Store.incoming Store.new_directory Store.use_memory open_lock _is_at make_open keep_open
         Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
         CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive
-        Sessions.states Presence._opened keep_copy remember forget get_from_running _content Neighbours._opened
+        Sessions.states Presence._opened keep remember forget get_from_running _content Neighbours._opened
     """,
     WRITES: """
         LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used

@@ -228,8 +228,13 @@ class Cell:
         self.upper, self.group, self._done = warm.upper, warm.group, warm.steps
         if self.streams.values is not None:
             self.upper.mount_points = _VALUES
+        assert self.template is not None
+        joinable = self.streams.on_began is not None
         try:
             before = self._before()
+            if joinable or not is_alone(self.template.spec):
+                self.engine.store.sharing.begin()
+                self._shares = True
         except BaseException:
             self.launcher.dismiss(warm.steps)
             raise
@@ -237,11 +242,7 @@ class Cell:
         if container.unused:
             container.record = container.record.but(name=self.upper.name)
         container.confinement = functools.partial(describe_confinement, warm.plan, self.options, self.launcher.idmap)
-        self.plan, joinable = warm.plan, self.streams.on_began is not None
-        assert self.template is not None
-        if joinable or not is_alone(self.template.spec):
-            self.engine.store.sharing.begin()
-            self._shares = True
+        self.plan = warm.plan
         self.running = self.launcher.submit(
             warm.plan,
             files,

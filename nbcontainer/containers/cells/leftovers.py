@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.writes.keeping import keep
+from nbcontainer.containers.writes.keeping import copy_of, keep
 from nbcontainer.oci import timestamps
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nbcontainer.containers.container import Container
     from nbcontainer.containers.cow.attaching import CowVolumes
     from nbcontainer.containers.engine import Engine
@@ -69,10 +71,17 @@ class Leftovers:
             if cell is None:
                 self.running.kill()
             self._end(self.running, changed=changed)
-        if cell is not None:
-            written = changed or moved or not self.container.anonymous
-            with self.engine.store.lock(shared=True) if written else contextlib.nullcontext():
-                self._add(cell, changed=changed)
+        if cell is None:
+            return
+        with contextlib.ExitStack() as stack:
+            copy, engine = None, self.engine
+            if changed and self.upper is not None:
+                copy = stack.enter_context(copy_of(self.upper, engine, engine.launcher))
+            if self.cow is not None:
+                self.cow.look_for_holders()
+            if changed or moved or not self.container.anonymous:
+                stack.enter_context(engine.store.lock(shared=True))
+            self._add(cell, copy, changed=changed)
 
     def _end(self, running: ContainerHandle, *, changed: bool) -> None:
         """Let nothing of the container change its layer any more, if that has `changed`, or hold what is the host's.
@@ -86,9 +95,9 @@ class Leftovers:
             self.engine.ending.add(running)
             self.engine.later(self.engine.ending.wait)  # before a next container is prewarmed on its layer
 
-    def _add(self, cell: CellRecord, *, changed: bool) -> None:
-        """Add the cell to the container, with its write layer if that has `changed`."""
-        layer = keep(self.upper, self.engine, self.engine.launcher) if changed and self.upper is not None else ""
+    def _add(self, cell: CellRecord, copy: Path | None, *, changed: bool) -> None:
+        """Add the cell to the container, with its write layer, or the copy of it, if that has `changed`."""
+        layer = keep(self.upper, self.engine, copy) if changed and self.upper is not None else ""
         owner = self.container if self.cow is None else self.cow
         try:
             owner.add_cell(cell.kept(layer, _now()))

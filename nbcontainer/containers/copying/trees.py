@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.containers.writes.keeping import keep
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import ContainerError, ImageError, UsageError, ValueUnavailable
 from nbcontainer.images import sandboxed, trash
@@ -311,7 +310,6 @@ def into_stopped(container: Container, what: str) -> Caller:
         with container.use():
             lowers = container.lowers
             upper = WriteLayer(store, workspace, lowers, view(store, workspace.launcher, lowers))
-            upper.shared = False
             upper.make()
             try:
                 found = sandboxed_call.call(workspace.launcher, function, upper.root, files, **arguments)
@@ -327,7 +325,7 @@ def into_stopped(container: Container, what: str) -> Caller:
 def _keep(container: Container, upper: WriteLayer, what: str) -> None:
     workspace, store = container.workspace, container.workspace.store
     with store.lock(shared=True):
-        layer = keep(upper, workspace, workspace.launcher)
+        layer = upper.keep(workspace)
         cell = CellRecord(layer, what, timestamps.timestamp(time.time()), Outcome(Reason.EXITED, 0))
         try:
             container.add_cell(cell)

@@ -13,7 +13,7 @@ from nbcontainer.containers.cow import directories
 from nbcontainer.containers.cow.squeezing import squeezed
 from nbcontainer.containers.cow.volume_layer import VolumeLayer
 from nbcontainer.containers.history.volume_states import VolumeState
-from nbcontainer.containers.writes.keeping import keep
+from nbcontainer.containers.writes.keeping import is_held
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import trash
 from nbcontainer.images.cow import volume_jobs
@@ -43,6 +43,8 @@ class _Attached:
 
     state: VolumeState
     upper: VolumeLayer | None = None
+    held: bool = False
+    """Whether another container can write to the write layer still."""
 
 
 class CowVolumes:
@@ -97,6 +99,11 @@ class CowVolumes:
         """Return whether the cell changed a volume. It must have ended."""
         return any(one.upper is not None and one.upper.changed() for one in self._attached.values())
 
+    def look_for_holders(self) -> None:
+        """Find out which write layers another container can write to still. The cell has ended."""
+        for one in self._attached.values():
+            one.held = one.upper is not None and is_held(one.upper, self._workspace.launcher)
+
     def add_cell(self, cell: CellRecord) -> None:
         """Add a cell that has ended to the container, with what it changed in the volumes; see `Container.add_cell`."""
         volumes, made = self._keep()
@@ -118,7 +125,12 @@ class CowVolumes:
             for target, one in self._attached.items():
                 states[target] = one.state
                 if one.upper is not None and one.upper.changed():
-                    made.append(keep(one.upper, self._workspace, self._workspace.launcher))
+                    if one.held:  # a copy would lose times and ACLs, which `apply` compares with those of the host
+                        problem = (
+                            f"the changes to volume '{target}' are lost: another container can write to them still"
+                        )
+                        raise ContainerError(problem, hint="stop the containers that it shares something with first")
+                    made.append(one.upper.keep(self._workspace))
                     states[target] = self._with_layer(one.state, made)
         except BaseException:
             drop(self._workspace, made)

@@ -199,8 +199,11 @@ class ShellSession:
                 raise process.error or ContainerError(problem, hint="run the cell again")
 
     def _forget(self) -> None:
-        self._process = None
-        self._messages = Messages()
+        """Forget the process, which has ended, and its messages, but not an interrupt of the cell that waits."""
+        messages, self._process, self._messages = self._messages, None, Messages()
+        while (message := messages.next()) is not None:
+            if message[0] == INTERRUPT:
+                self._messages.put(message)
 
     # Cells
 
@@ -289,23 +292,29 @@ class ShellSession:
 
         From any thread or signal handler.
         """
-        if self._busy:
+        busy = self._busy
+        if busy:
             self._messages.put((INTERRUPT, str(self._number)))
-        return self._busy
+        return busy
 
     # Questions
 
     def ask(self, script: str, *, cell: str = "") -> str:
         """Return the standard output of a script that runs in a subshell of the shell, which must be idle.
 
-        `cell` is in the cell's file meanwhile. The result is empty if the script takes too long. Raises the errors of a
-        container that cannot start.
+        `cell` is in the cell's file meanwhile. The result is empty if the script takes too long. It pulls no image, and
+        `interrupt` ends its wait for a cell of another notebook. Raises the errors of a container that cannot start.
         """
-        process, channel = self._ready_shell()
-        if cell:
-            channel.write_cell(encoded(cell))
+        self.choose(here=True)
         self._number += 1
         number = str(self._number)
+        self._busy = True
+        try:
+            process, channel = self._ready_shell()
+        finally:
+            self._busy = False
+        if cell:
+            channel.write_cell(encoded(cell))
         since = processes.now()
         channel.write_question(encoded(script))
         deadline = time.monotonic() + _QUESTION_LIMIT

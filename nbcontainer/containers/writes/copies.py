@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from nbcontainer.store.layout import Store
 
 
-def keep_copy(store: Store, runner: Runner, upper: WriteView) -> str:
-    """Make a copy of the upper directories a layer of the store; return its id. Raises `OSError`, `ImageError`."""
-    with copied(store, runner, upper) as place:
-        place.rename(store.path / "layers" / place.name)
-        return place.name
-
-
 @contextlib.contextmanager
 def copied(
     store: Store, runner: Runner, upper: WriteView, still: AbstractContextManager[None] | None = None

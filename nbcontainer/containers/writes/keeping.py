@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.writes.copies import keep_copy
+from nbcontainer.containers.writes.copies import copied
 from nbcontainer.errors import LauncherError
 from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.images.runner import Runner
     from nbcontainer.sandbox.launcher.client import Launcher
@@ -18,31 +23,49 @@ if TYPE_CHECKING:
 def is_alone(spec: Spec) -> bool:
     """Return whether a container of this kind can hand no descriptor to another process, by a socket (unix(7)).
 
-    One with a volume, or in the network of others, can.
+    One with a volume, or in the network of others, can; and so can one that others join, which its plan does not show.
     """
     networking = spec.networking
     shares = spec.mounts.volumes or spec.mounts.named or networking.joined or spec.namespace is not None
     return not shares and networking.network != Network.HOST
 
 
-def keep(upper: WriteLayer, runner: Runner, launcher: Launcher) -> str:
-    """Make a write layer a layer of the store; return the new layer's id. Its container has ended.
+@contextlib.contextmanager
+def copy_of(upper: WriteLayer, runner: Runner, launcher: Launcher) -> Iterator[Path | None]:
+    """Yield a copy of a write layer that cannot move to the store, for `keep`; None for one that can.
 
-    If that was not alone, another one may run that holds a descriptor of its overlay, and can write to the upper
-    directories still: then a copy becomes the layer. Raises `OSError`, and what a sandbox raises.
+    Its container has ended. The store is not locked: another container may continue to write, and the copy take long.
+    Raises `OSError`, and what a sandbox raises.
     """
     upper.unmount()
-    if upper.shared and upper.store.sharing.has_other() and is_held(launcher, upper):
-        return keep_copy(upper.store, runner, upper)
-    return upper.keep(runner)
+    if upper.moves and not is_held(upper, launcher):
+        yield None
+        return
+    with copied(upper.store, runner, upper) as place:
+        yield place
 
 
-def is_held(launcher: Launcher, upper: WriteLayer) -> bool:
-    """Return whether an overlay with these upper directories exists still, or whether that cannot be known."""
-    for name in upper.filled():
-        try:
-            if launcher.has_overlay(*upper.probe(name)):
-                return True
-        except (OSError, LauncherError):
-            return True
-    return False
+def keep(upper: WriteLayer, runner: Runner, copy: Path | None) -> str:
+    """Make a write layer, or its copy, a layer of the store; return the new layer's id.
+
+    Raises `OSError`, and what a sandbox raises.
+    """
+    if copy is None:
+        return upper.keep(runner)
+    os.chown(copy, os.geteuid(), os.getegid())  # the containers' root has filled it, if it has parts
+    upper.store.layers.adopt(copy, copy.name)
+    return copy.name
+
+
+def is_held(upper: WriteLayer, launcher: Launcher) -> bool:
+    """Return whether another container can write to a write layer whose container has ended, or whether it may.
+
+    It can as long as it holds a descriptor of an overlay with one of the upper directories. Also an empty one counts:
+    it need not stay empty.
+    """
+    if not (upper.shared and upper.store.sharing.has_other()):
+        return False
+    try:
+        return any(launcher.has_overlay(*upper.probe(suffix)) for suffix in upper.suffixes)
+    except (OSError, LauncherError):
+        return True

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbcontainer.containers.writes.copies import keep_copy
 from nbcontainer.containers.writes.write_layer import WriteLayer, WriteView
 from nbcontainer.errors import ContainerLost
 from nbcontainer.images import sandboxed
@@ -50,6 +49,8 @@ class LimitedWriteView(WriteView):
 class LimitedWriteLayer(LimitedWriteView, WriteLayer):
     """A write layer of `size` bytes, and one inode for each 4096 of them, in memory, mounted by the launcher."""
 
+    moves = False
+
     def __init__(
         self,
         store: Store,
@@ -73,7 +74,7 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
         directories = [
             DirectoryLike("diff", facts.st_mode & 0o7777, (facts.st_atime_ns, facts.st_mtime_ns), attributes),
             *(DirectoryLike(f"diff.{number}", _mode(part)) for number, part in enumerate(self.parts)),
-            *(DirectoryLike(f"work{suffix}") for suffix in self._suffixes),
+            *(DirectoryLike(f"work{suffix}") for suffix in self.suffixes),
         ]
         self.launcher.limit(self._place, self.size, directories)
 
@@ -100,10 +101,6 @@ class LimitedWriteLayer(LimitedWriteView, WriteLayer):
     def remove_mount_points(self, runner: Runner) -> None:
         """Remove the `mount_points` that are empty: this process does not see them."""
         runner.on_directory(sandboxed.remove_empty, f"tmp/{self.id}/diff", names=list(self.mount_points))
-
-    def keep(self, runner: Runner) -> str:
-        """Copy it to a layer of the store; return the layer's id."""
-        return keep_copy(self.store, runner, self)
 
     def remove(self) -> bool:
         """Remove it with the launcher's mount: since Linux 3.18, rmdir(2) works on other namespaces' mount points."""

@@ -115,6 +115,9 @@ class WriteLayer(WriteView):
     store's `memory`, and `tmp` has links to them. `mount` is there if the launcher has mounted it as a root.
     """
 
+    moves: ClassVar[bool] = True
+    """Whether it can move to the store's `layers`."""
+
     def __init__(self, store: Store, runner: Runner, lowers: tuple[str, ...], below: HostView | None = None) -> None:
         super().__init__(store, runner, store.unique(), lowers, below.parts if below is not None else ())
         self.name = secrets.token_hex(6)
@@ -136,13 +139,14 @@ class WriteLayer(WriteView):
         )
 
     @property
-    def _suffixes(self) -> tuple[str, ...]:
+    def suffixes(self) -> tuple[str, ...]:
+        """What follows `diff` and `work` in the names of its directories: of the root, and of each part."""
         return ("", *(f".{number}" for number in range(len(self.parts))))
 
     @property
     def used(self) -> bool:
         """Whether a dead container has mounted it: a volatile upper cannot be mounted twice (overlayfs.rst)."""
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             work = self._home / f"work{suffix}" / "work"
             with contextlib.suppress(OSError):  # overlay has not made it
                 work.chmod(0o700)
@@ -167,7 +171,7 @@ class WriteLayer(WriteView):
         if self.in_memory:
             self.store.use_memory()  # another process may have removed it while it was empty
             self.store.new_directory(self._home, give=bool(self.parts))
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             for name in (f"diff{suffix}", f"work{suffix}"):
                 self.store.new_directory(f"{self._home}/{name}")
                 if self.in_memory:
@@ -225,13 +229,12 @@ class WriteLayer(WriteView):
             except OSError:
                 pass
 
-    def probe(self, name: str) -> tuple[str, str, str]:
-        """Make the directories of another overlay with the work directory of the upper directory `name`.
+    def probe(self, suffix: str) -> tuple[str, str, str]:
+        """Make the directories of another overlay with the work directory of one of the `suffixes`.
 
         Return an empty lower and an empty upper directory, which `remove` removes, and the work directory, without what
         overlay has made in it; relative to the store's `layers`, or absolute. Raises `OSError`.
         """
-        suffix = name.removeprefix("diff")
         _empty_work(f"{self._home}/work{suffix}")
         home = str(self._home) if self.in_memory else f"../tmp/{self.id}"  # others may not look into the store's parent
         for end in _PROBES:
@@ -283,7 +286,7 @@ class WriteLayer(WriteView):
         for work in self._aside:
             _remove_work(work)
         home = str(self._home)
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             _remove_work(f"{home}/work{suffix}")
             if suffix or not self.kept:  # a layer in memory stays there, also an empty one
                 with contextlib.suppress(OSError):
@@ -302,7 +305,7 @@ class WriteLayer(WriteView):
         return [path for path in (self.path, *map(Path, self._aside)) if not _is_gone(path)]
 
     def _remove_links(self) -> None:
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             for link in (self.path / f"work{suffix}", self.path / f"diff{suffix}"):
                 if not link.exists():
                     link.unlink(missing_ok=True)

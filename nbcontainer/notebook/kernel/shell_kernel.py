@@ -158,7 +158,7 @@ class ContainerKernel(Kernel):
                 raise self._words_error
             if question := _QUESTION.fullmatch(code):
                 name = question[1] or question[2]
-                text = magic_help(name) or inspect(name, len(name), self._ask) or f"no information about '{name}'"
+                text = magic_help(name) or self._information(name)
                 payload.append({"source": "page", "data": {"text/plain": text}, "start": 0})
             else:
                 self._run(code, InputRequests(self, self.outputs.flush) if allow_stdin else None, silent=silent)
@@ -177,6 +177,12 @@ class ContainerKernel(Kernel):
             "payload": payload,
             "user_expressions": {name: self._evaluate(word) for name, word in (user_expressions or {}).items()},
         }
+
+    def _information(self, name: str) -> str:
+        """Return what the container has about a name."""
+        with self._interruptible():
+            self.cells.choose(ProgressDisplay(self.frontends))
+        return inspect(name, len(name), self._ask) or f"no information about '{name}'"
 
     def _run(self, code: str, keyboard: InputRequests | None, *, silent: bool) -> None:
         """Run the magics a cell begins with, then the rest. Raises `CellFailed` and this package's other errors."""

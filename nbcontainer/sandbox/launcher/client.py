@@ -253,8 +253,7 @@ class Launcher:
         """
         with self._lock:
             self.connection.ensure()
-            if any(number >= 0 for number in self.spares.ordered):
-                self.spares.collect_all()  # answers come in the order of the orders
+            self._collect_interpreted()
             return self._living(lambda: self.spares.roots.mount(root))
 
     def move_root(self, upper: str, place: str) -> bool:
@@ -273,9 +272,17 @@ class Launcher:
         with self._lock:
             return bool(self._living(lambda: self._ask({"overlay": [lower, upper, work]})))
 
+    def _collect_interpreted(self) -> None:
+        """Take over the spares that the process has been ordered to make: its answers come in the order of the orders.
+
+        The others are those of the compiled helper, with a connection of its own.
+        """
+        if any(number >= 0 for number in self.spares.ordered):
+            self.spares.collect_all()
+
     def _ask(self, order: dict[str, Any]) -> object:
         """Return the answer to an order. Raises `OSError` if the launcher could not do it, `ContainerLost`."""
-        self.spares.collect_all()  # answers come in the order of the orders
+        self._collect_interpreted()
         number = self.connection.number()
         self.connection.send({**order, "order": number})
         answer, _ = self.connection.receive(number)

@@ -10,7 +10,8 @@ import pytest
 
 import nbcontainer
 from nbcontainer import CellFailed, ContainerError, SetupFailed, UsageError
-from tests.running import all_dead, appear, marker, pidfds
+from nbcontainer.containers.live import joining
+from tests.running import all_dead, appear, marker, pidfds, processes_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,4 +192,22 @@ def test_an_error_of_a_callback_is_the_callers(box: nbcontainer.Container) -> No
 
     with pytest.raises(BrokenPipeError, match="of the caller"):
         box.exec(["echo", "x"], stdout=broken)
+    assert box.exec(["echo", "next"]).text == "next\n"
+
+
+def test_a_process_that_an_interrupt_meets_before_it_is_supervised_ends(
+    box: nbcontainer.Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it runs on in the container, and the container runs on."""
+    mark = marker()
+
+    def interrupted(*_: object, **__: object) -> None:
+        appear(mark, 1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(joining, "Supervisor", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            box.exec(["sleep", mark])
+    assert all_dead(pidfds(processes_with(mark)))
     assert box.exec(["echo", "next"]).text == "next\n"

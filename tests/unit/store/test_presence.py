@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -63,6 +64,21 @@ def test_it_counts_within_a_process(tmp_path: Path) -> None:
     assert not presence.has_other()
     presence.close()
     presence.end()
+    presence.close()
+
+
+def test_a_child_by_fork_is_another_process(tmp_path: Path) -> None:
+    """It sees what its parent does, and ends nothing of it."""
+    presence = Presence(tmp_path / "file")
+    presence.begin()
+    if (child := os.fork()) == 0:
+        seen = presence.has_other()
+        presence.end()
+        presence.begin()
+        os._exit(0 if seen else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not presence.has_other()
+    assert Presence(tmp_path / "file").has_other()
     presence.close()
 
 

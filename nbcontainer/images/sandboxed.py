@@ -274,6 +274,13 @@ def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: st
         return [f"/{os.fsdecode(path)}" for path in flattening.flatten(fds[:-1], fds[-1]) if path]
 
 
+def copy_directory(_files: Sequence[int], _: Progress, *, source: str, target: str) -> None:
+    """See `nbcontainer.images.layers.flat.flattening.copy`, for directories of the root (relative paths)."""
+    os.umask(0)
+    with _directories((source, target)) as fds:
+        flattening.copy(*fds)
+
+
 def pick(
     _files: Sequence[int], _: Progress, *, layers: list[str], current: list[str], target: str, paths: list[str]
 ) -> list[str]:

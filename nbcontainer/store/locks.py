@@ -58,8 +58,8 @@ class StoreLock:
 class Presence:
     """How often this process does something now, and whether others do it, too. Thread-safe.
 
-    Each process that does it has a read lock on the file `path` (host), of its open file description (F_OFD_SETLK,
-    Linux 3.15): the kernel releases that when the process ends. `close` releases it. A child by fork(2) is another one.
+    Each process that does it has the file `path` (host) open, with a read lock of its open file description
+    (F_OFD_SETLK, Linux 3.15): the kernel releases that when the process ends. A child by fork(2) is another process.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,18 +75,22 @@ class Presence:
         with self._lock:
             self._notice_fork()
             if self._number == 0:
-                self._set(fcntl.F_RDLCK)
+                fd = self._open()
+                try:
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, fcntl.F_RDLCK, 0, 0, 0, 0))
+                except BaseException:
+                    os.close(fd)
+                    raise
+                self._fd = fd
             self._number += 1
 
     def end(self) -> None:
-        """Do it once less. Raises `OSError`."""
+        """Do it once less."""
         with self._lock:
             self._notice_fork()
-            if self._number == 0:  # it was closed, or begun before a fork(2)
-                return
-            self._number -= 1
-            if self._number == 0:
-                self._set(fcntl.F_UNLCK)
+            if self._number == 1:
+                self._close()
+            self._number = max(0, self._number - 1)  # it may have been closed, or begun before a fork(2)
 
     def has_other(self) -> bool:
         """Return whether it is done more than once, in this process or in any; true if that cannot be known."""
@@ -95,7 +99,12 @@ class Presence:
             if self._number > 1:
                 return True
             try:
-                found = fcntl.fcntl(self._opened(), fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
+                fd = self._open() if self._fd < 0 else self._fd
+                try:
+                    found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
+                finally:
+                    if fd != self._fd:
+                        os.close(fd)
             except OSError:
                 return True
             return bool(struct.unpack_from("h", found)[0] != fcntl.F_UNLCK)
@@ -103,24 +112,22 @@ class Presence:
     def close(self) -> None:
         """Do it no more. Idempotent."""
         with self._lock:
-            fd, self._fd, self._number = self._fd, -1, 0
-        if fd >= 0:
-            os.close(fd)
+            self._close()
+            self._number = 0
 
     def _notice_fork(self) -> None:
         """Begin anew in a child: it has the parent's description, and none of what the parent does."""
         if self._pid != os.getpid():
-            if self._fd >= 0:
-                os.close(self._fd)
-            self._pid, self._fd, self._number = os.getpid(), -1, 0
+            self._close()
+            self._pid, self._number = os.getpid(), 0
 
-    def _set(self, kind: int) -> None:
-        fcntl.fcntl(self._opened(), fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, kind, 0, 0, 0, 0))
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-    def _opened(self) -> int:
-        if self._fd < 0:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        return self._fd
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def open_lock(path: Path | str) -> int:

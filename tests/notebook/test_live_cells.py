@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -10,8 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.containers.cells import leftovers
 from nbcontainer.containers.engine import Engine, default_engine
+from nbcontainer.containers.live.live_container import LiveContainer
 from nbcontainer.containers.live.process import ShellProcess
+from nbcontainer.linux.procfs import children
+from tests.notebook.shell_cells import wait_for
 from tests.running import (
     DEADLINE,
     all_dead,
@@ -250,6 +255,30 @@ def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> N
     assert failure(ran).startswith("CellFailed: stopped after its time limit (")
     assert dev.good(AGAIN + "time.sleep(0.3); print(x)") == "5\n"
     assert dev.good("%%container --name dev --live --timeout 3e6\ntime.sleep(0.3); print(x)") == "5\n"
+
+
+@pytest.mark.parametrize("ending", ["stop", "exit"])
+def test_changes_that_are_lost_at_the_end_are_reported(
+    dev: Notebook, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """By `stop`, or by the next cell if the interpreter ended by itself."""
+    dev.good(SHELL + "echo > /made")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "keep", full)
+        if ending == "stop":
+            assert "cannot keep what the cell left" in dev.fails("%container stop dev")
+        else:
+            live = default_engine().live["dev"]
+            assert isinstance(live, LiveContainer)
+            os.kill(children(live.session.init)[0], signal.SIGKILL)
+            wait_for(lambda: not live.running)
+    ran = dev.run(AGAIN + "ls /made")
+    assert failure(ran).startswith("CellFailed: exit code 1")
+    assert ending == "stop" or "cannot keep what the cell left" in ran.stderr
 
 
 @pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])

@@ -88,12 +88,13 @@ KNOWN = {
         Store._close_to_others Store.incoming Store.new_directory Store.use_memory open_lock _is_at make_open keep_open
         Partial._prepare Partial._open Partial.restart Partial.adopt Partial.close left_over release
         CleanMark.holds CleanMark.remove _time_of Sessions._begin Sessions.close Sessions.dead Sessions.alive
-        Sessions.states Presence._opened keep remember forget get_from_running _content Neighbours._opened
+        Sessions.states Presence._open keep remember forget get_from_running _content Neighbours._opened
     """,
     WRITES: """
         LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used
         WriteLayer._make WriteLayer._like WriteLayer.remove_mount_points WriteLayer.keep WriteLayer._strip
-        WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work _empty_work WriteView.examine
+        WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work _empty_work
+        WriteLayer.probe WriteLayer.replace_uppers WriteView.examine
         LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower
         match changed _attributes _kept_names ReusedLayers._renewed RootMount.__init__
         RootMount.renew _mark tells_changes

@@ -18,7 +18,6 @@ from nbcontainer.containers.history.isolation import describe_confinement
 from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.mounts import is_as_checked
 from nbcontainer.containers.options import stop_signal
-from nbcontainer.containers.writes.keeping import is_alone
 from nbcontainer.containers.writes.limited_write_layer import LimitedWriteLayer
 from nbcontainer.containers.writes.reused_layers import leaves_root
 from nbcontainer.errors import ContainerLost, SandboxError, SetupFailed
@@ -232,7 +231,7 @@ class Cell:
         joinable = self.streams.on_began is not None
         try:
             before = self._before()
-            if joinable or not is_alone(self.template.spec):
+            if joinable or not self.template.alone:
                 self.engine.store.sharing.begin()
                 self._shares = True
         except BaseException:
@@ -302,6 +301,7 @@ class Cell:
                 outcome = self.upper.explain(outcome)
             return outcome
         finally:
+            self.has_output = observer.has_output
             observer.close()
             self.container.upper = None
             self.engine.note_active(self.container.name, None)
@@ -363,10 +363,6 @@ class _Observer(StreamsObserver):
     def __init__(self, cell: Cell, outputs: list[int]) -> None:
         super().__init__(cell.streams, outputs)
         self._cell = cell
-
-    def on_output(self, descriptor: int, data: bytes) -> None:
-        self._cell.has_output = True
-        super().on_output(descriptor, data)
 
     def on_lasting(self) -> None:
         self._cell.note_active()

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbcontainer.containers.writes.keeping import copy_of, keep
+from nbcontainer.containers.writes.keeping import keep, settled
 from nbcontainer.oci import timestamps
 
 if TYPE_CHECKING:
@@ -73,14 +73,21 @@ class Leftovers:
             self._end(self.running, changed=changed)
         if cell is None:
             return
+        if changed or moved:
+            self._keep_changes(cell, changed=changed, moved=moved)
+            return
+        with contextlib.nullcontext() if self.container.anonymous else self.engine.store.lock(shared=True):
+            self._add(cell, None, changed=False)
+
+    def _keep_changes(self, cell: CellRecord, *, changed: bool, moved: bool) -> None:
+        """Keep the write layer if that has `changed`, and those of the volumes that have if any has `moved`."""
         with contextlib.ExitStack() as stack:
             copy, engine = None, self.engine
             if changed and self.upper is not None:
-                copy = stack.enter_context(copy_of(self.upper, engine, engine.launcher))
-            if self.cow is not None:
-                self.cow.look_for_holders()
-            if changed or moved or not self.container.anonymous:
-                stack.enter_context(engine.store.lock(shared=True))
+                copy = stack.enter_context(settled(self.upper, engine, engine.launcher))
+            if moved and self.cow is not None:
+                self.cow.settle(stack)
+            stack.enter_context(engine.store.lock(shared=True))
             self._add(cell, copy, changed=changed)
 
     def _end(self, running: ContainerHandle, *, changed: bool) -> None:

@@ -24,6 +24,8 @@ class StreamsObserver(SilentObserver):
         self._streams = streams
         self._channel: DisplayChannel | None = None
         self._outputs = outputs
+        self.has_output = False
+        """Whether there was any output."""
         self._sinks = dict(zip(outputs, (streams.stdout, streams.stderr), strict=True))
 
     def close(self) -> None:
@@ -38,6 +40,7 @@ class StreamsObserver(SilentObserver):
 
     def on_output(self, descriptor: int, data: bytes) -> None:
         """Pass output to its sink."""
+        self.has_output = True
         self._sinks[descriptor](data)
 
     def on_terminal(self, terminal: int) -> None:

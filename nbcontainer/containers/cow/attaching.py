@@ -13,7 +13,7 @@ from nbcontainer.containers.cow import directories
 from nbcontainer.containers.cow.squeezing import squeezed
 from nbcontainer.containers.cow.volume_layer import VolumeLayer
 from nbcontainer.containers.history.volume_states import VolumeState
-from nbcontainer.containers.writes.keeping import is_held
+from nbcontainer.containers.writes.keeping import settled
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.images import trash
 from nbcontainer.images.cow import volume_jobs
@@ -43,8 +43,8 @@ class _Attached:
 
     state: VolumeState
     upper: VolumeLayer | None = None
-    held: bool = False
-    """Whether another container can write to the write layer still."""
+    changed: bool = False
+    """Whether the cell has changed it."""
 
 
 class CowVolumes:
@@ -97,12 +97,15 @@ class CowVolumes:
 
     def changed(self) -> bool:
         """Return whether the cell changed a volume. It must have ended."""
-        return any(one.upper is not None and one.upper.changed() for one in self._attached.values())
-
-    def look_for_holders(self) -> None:
-        """Find out which write layers another container can write to still. The cell has ended."""
         for one in self._attached.values():
-            one.held = one.upper is not None and is_held(one.upper, self._workspace.launcher)
+            one.changed = one.upper is not None and one.upper.changed()
+        return any(one.changed for one in self._attached.values())
+
+    def settle(self, stack: contextlib.ExitStack) -> None:
+        """Make sure that no other container can change what the cell has changed: see `keeping.settled`."""
+        for one in self._attached.values():
+            if one.upper is not None and one.changed:
+                stack.enter_context(settled(one.upper, self._workspace, self._workspace.launcher))
 
     def add_cell(self, cell: CellRecord) -> None:
         """Add a cell that has ended to the container, with what it changed in the volumes; see `Container.add_cell`."""
@@ -124,12 +127,7 @@ class CowVolumes:
         try:
             for target, one in self._attached.items():
                 states[target] = one.state
-                if one.upper is not None and one.upper.changed():
-                    if one.held:  # a copy would lose times and ACLs, which `apply` compares with those of the host
-                        problem = (
-                            f"the changes to volume '{target}' are lost: another container can write to them still"
-                        )
-                        raise ContainerError(problem, hint="stop the containers that it shares something with first")
+                if one.upper is not None and one.changed:
                     made.append(one.upper.keep(self._workspace))
                     states[target] = self._with_layer(one.state, made)
         except BaseException:

@@ -15,7 +15,7 @@ from nbcontainer.containers.live.interpreter import INTERPRETERS, SHELL
 from nbcontainer.containers.live.session import ShellSession, encoded
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import choose_container
-from nbcontainer.errors import ContainerError, UsageError
+from nbcontainer.errors import ContainerError, StoreError, UsageError
 from nbcontainer.linux.signals import set_handler
 from nbcontainer.outcome import Outcome, Reason
 
@@ -183,14 +183,21 @@ class LiveContainer:
         """Do nothing: `stop` asks the interpreter."""
 
     def kill(self) -> None:
-        """End everything in it at once, and wait for the end; what it wrote is a layer then."""
-        self.engine.live.pop(self.name, None)
-        self.session.close(0.0, Reason.ENDED_BY_KILL)
+        """End everything in it at once, and wait for the end; what it wrote is a layer then. Raises as `stop`."""
+        self._close(0.0, Reason.ENDED_BY_KILL)
 
     def stop(self, grace: float = 0.0) -> None:
-        """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile."""
+        """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile.
+
+        Raises `StoreError` if what it wrote is lost.
+        """
+        self._close(grace, Reason.STOPPED)
+
+    def _close(self, grace: float, reason: Reason) -> None:
         self.engine.live.pop(self.name, None)
-        self.session.close(grace)
+        error = self.session.close(grace, reason)
+        if isinstance(error, StoreError):
+            raise error
 
 
 def find(engine: Engine, name: str) -> LiveContainer | None:
@@ -219,7 +226,10 @@ def reopen(engine: Engine, request: Request, word: str, found: LiveContainer | N
         hint = f"end and remove it with `%container rm -f {request.name}`"
         raise UsageError("--rm cannot be used with --live", hint=hint)
     if found is None:
-        return LiveContainer(engine, request, interpreter or SHELL)
+        live, before = LiveContainer(engine, request, interpreter or SHELL), engine.live.get(request.name)
+        if isinstance(before, LiveContainer):  # it has ended, and no cell has said so
+            live.session.lost_note = before.session.lost_note
+        return live
     check_image(found, request)
     stop = f"stop it first: `%container stop {request.name}`"
     if interpreter not in (None, found.interpreter):

@@ -78,7 +78,8 @@ class ShellSession:
         self._options = ""
         self._cells: list[str] = []
         self._notice = notice
-        self._lost_note = ""
+        self.lost_note = ""
+        """How the interpreter before ended, for the next cell to show; empty if that needs no words."""
 
     @property
     def init(self) -> int:
@@ -170,7 +171,9 @@ class ShellSession:
             return False
         if process.outcome is not None:
             ended = f"ended before this cell ({process.outcome.describe()})"
-            self._lost_note = f"the {self.interpreter.noun} {ended}; this cell runs in a new one"
+            self.lost_note = f"the {self.interpreter.noun} {ended}; this cell runs in a new one"
+        elif process.error is not None:
+            self.lost_note = f"the {self.interpreter.noun} ended before this cell: {process.error}"
         self._forget()
         return True
 
@@ -182,7 +185,7 @@ class ShellSession:
         interrupts = []
         while True:
             word, *rest = self._messages.get()
-            if word == INTERRUPT:
+            if (word, *rest) == (INTERRUPT, str(self._number)):
                 interrupts.append((word, *rest))
                 process.end_wait()
             if word == STARTED:
@@ -202,7 +205,7 @@ class ShellSession:
         """Forget the process, which has ended, and its messages, but not an interrupt of the cell that waits."""
         messages, self._process, self._messages = self._messages, None, Messages()
         while (message := messages.next()) is not None:
-            if message[0] == INTERRUPT:
+            if message == (INTERRUPT, str(self._number)):
                 self._messages.put(message)
 
     # Cells
@@ -239,7 +242,7 @@ class ShellSession:
             self._forget()
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
-        notes, self._lost_note, self._notice = [self._notice, self._lost_note, end.note], "", ""
+        notes, self.lost_note, self._notice = [self._notice, self.lost_note, end.note], "", ""
         note = "; ".join(filter(None, notes))
         return end if note == end.note else replace(end, note=note)
 
@@ -267,7 +270,7 @@ class ShellSession:
         while True:
             if time.monotonic() >= deadline:
                 how = "was killed, since it did not answer after the interrupt"
-                self._lost_note = f"the {self.interpreter.noun} {how}: {cell_watch.KEPT}"
+                self.lost_note = f"the {self.interpreter.noun} {how}: {cell_watch.KEPT}"
                 process.kill(Reason.INTERRUPTED)
             assert process.channel is not None
             process.channel.send(f"sync {number}")
@@ -343,14 +346,15 @@ class ShellSession:
 
     # The end
 
-    def close(self, grace: float = _FAREWELL, reason: Reason = Reason.STOPPED) -> None:
+    def close(self, grace: float = _FAREWELL, reason: Reason = Reason.STOPPED) -> Exception | None:
         """End the interpreter and everything in its container. An idle one has `grace` seconds to exit by itself.
 
-        Without any, it is not asked to. One that is killed has `reason` in its outcome.
+        Without any, it is not asked to. One that is killed has `reason` in its outcome. Return what failed at the end,
+        such as the error of changes that are lost.
         """
         process, self._process = self._process, None
         if process is None:
-            return
+            return None
         asked = 0.0
         if grace > 0 and process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):
@@ -359,6 +363,7 @@ class ShellSession:
             asked = grace
         process.kill(reason, asked)
         process.join()
+        return process.error
 
 
 def encoded(text: str, *, program: bool = False) -> bytes:

@@ -1,14 +1,14 @@
-"""How a write layer becomes a layer of the store: it moves there, or a copy if another container could change it."""
+"""How a write layer becomes a layer of the store: it moves there, as a copy if another container could change it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.writes.copies import copied
 from nbcontainer.errors import LauncherError
-from nbcontainer.sandbox.networking import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,28 +17,23 @@ if TYPE_CHECKING:
     from nbcontainer.containers.writes.write_layer import WriteLayer
     from nbcontainer.images.runner import Runner
     from nbcontainer.sandbox.launcher.client import Launcher
-    from nbcontainer.sandbox.spec import Spec
 
-
-def is_alone(spec: Spec) -> bool:
-    """Return whether a container of this kind can hand no descriptor to another process, by a socket (unix(7)).
-
-    One with a volume, or in the network of others, can; and so can one that others join, which its plan does not show.
-    """
-    networking = spec.networking
-    shares = spec.mounts.volumes or spec.mounts.named or networking.joined or spec.namespace is not None
-    return not shares and networking.network != Network.HOST
+_PAUSES = (0.01, 0.03, 0.1, 0.3)
+"""Seconds between the looks whether an overlay is gone: what looks at dying processes holds it for a moment."""
 
 
 @contextlib.contextmanager
-def copy_of(upper: WriteLayer, runner: Runner, launcher: Launcher) -> Iterator[Path | None]:
-    """Yield a copy of a write layer that cannot move to the store, for `keep`; None for one that can.
+def settled(upper: WriteLayer, runner: Runner, launcher: Launcher) -> Iterator[Path | None]:
+    """Make sure that no other container can change a write layer, whose container has ended, before `keep` keeps it.
 
-    Its container has ended. The store is not locked: another container may continue to write, and the copy take long.
-    Raises `OSError`, and what a sandbox raises.
+    Yield a copy for `keep` if the layer cannot move, else None. If another container holds it, copies replace the upper
+    directories. The store is not locked: that one may continue to write, and the copy take long. Raises `OSError`, and
+    what a sandbox raises.
     """
     upper.unmount()
-    if upper.moves and not is_held(upper, launcher):
+    if upper.moves:
+        if is_held(upper, launcher):
+            upper.replace_uppers(runner)
         yield None
         return
     with copied(upper.store, runner, upper) as place:
@@ -65,7 +60,14 @@ def is_held(upper: WriteLayer, launcher: Launcher) -> bool:
     """
     if not (upper.shared and upper.store.sharing.has_other()):
         return False
-    try:
-        return any(launcher.has_overlay(*upper.probe(suffix)) for suffix in upper.suffixes)
-    except (OSError, LauncherError):
-        return True
+    return any(_exists(upper, suffix, launcher) for suffix in upper.suffixes)
+
+
+def _exists(upper: WriteLayer, suffix: str, launcher: Launcher) -> bool:
+    """Return whether an overlay with one of the upper directories exists still, or whether that cannot be known."""
+    for pause in (*_PAUSES, 0.0):
+        with contextlib.suppress(OSError, LauncherError), upper.probe(suffix) as places:
+            if not launcher.has_overlay(*places):
+                return False
+        time.sleep(pause)
+    return True

@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.writes.host_roots import view
-from nbcontainer.containers.writes.keeping import is_alone
 from nbcontainer.containers.writes.root_mount import RootMount, tells_changes
 from nbcontainer.containers.writes.write_layer import WriteLayer
 from nbcontainer.errors import NbcontainerError
@@ -45,7 +44,7 @@ def leaves_root(template: PlanTemplate) -> bool:
     spec = template.spec
     return (
         template.compiled
-        and is_alone(spec)
+        and template.alone
         and spec.networking.network == Network.NONE
         and not spec.privileges.new_privileges
         and _CAPABILITIES.issuperset(spec.privileges.capabilities)

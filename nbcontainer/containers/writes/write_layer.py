@@ -23,6 +23,8 @@ from nbcontainer.sandbox.spec import Overlay
 from nbcontainer.sandbox.steps.rootfs import BELOW
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nbcontainer.containers.writes.host_roots import HostView
     from nbcontainer.containers.writes.root_mount import RootMount
     from nbcontainer.images.runner import Runner
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
 _REMOVED = ("/index", *reversed(_WORK))
-_PROBES = ("l", "u")  # a lower and an upper directory, beside that of the layer
+_PROBE, _COPY, _HELD = "probe", "copy", "held"
+"""Directories beside `diff`, for a moment: see `probe` and `replace_uppers`."""
 
 
 class WriteView:
@@ -130,7 +133,7 @@ class WriteLayer(WriteView):
         """Whether another container may have it, if the one that had it has changed nothing (`leaves_root`)."""
         self.shared = True
         """Whether another process may have a descriptor of its overlay after the end of the container (`is_alone`)."""
-        self._aside: list[str] = []  # the work directory of a layer that was kept, and those of `probe`
+        self._aside: list[str] = []  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
             Overlay((*(f"{layer}/diff" for layer in lowers), f"../{BELOW}"), *places)
@@ -229,18 +232,36 @@ class WriteLayer(WriteView):
             except OSError:
                 pass
 
-    def probe(self, suffix: str) -> tuple[str, str, str]:
-        """Make the directories of another overlay with the work directory of one of the `suffixes`.
+    @contextlib.contextmanager
+    def probe(self, suffix: str) -> Iterator[tuple[str, str, str]]:
+        """Yield the directories of another overlay with the work directory of one of the `suffixes`.
 
-        Return an empty lower and an empty upper directory, which `remove` removes, and the work directory, without what
-        overlay has made in it; relative to the store's `layers`, or absolute. Raises `OSError`.
+        They are a lower directory, an empty upper directory, which is removed at the end, and the work directory,
+        without what overlay has made in it; relative to the store's `layers`, or absolute. Raises `OSError`.
         """
-        _empty_work(f"{self._home}/work{suffix}")
         home = str(self._home) if self.in_memory else f"../tmp/{self.id}"  # others may not look into the store's parent
-        for end in _PROBES:
-            self._aside.append(self.store.new_directory(f"{self._home}{end}{suffix}"))
-        lower, upper = (f"{home}{end}{suffix}" for end in _PROBES)
-        return lower, upper, f"{home}/work{suffix}"
+        _empty_work(f"{self._home}/work{suffix}")
+        upper = self.store.freeing(lambda: self.store.new_directory(f"{self._home}/{_PROBE}"))
+        try:
+            yield f"../{BELOW}", f"{home}/{_PROBE}", f"{home}/work{suffix}"
+        finally:
+            with contextlib.suppress(OSError):
+                os.rmdir(upper)
+
+    def replace_uppers(self, runner: Runner) -> None:
+        """Put a copy in the place of each upper directory. What holds the one before cannot change the copy.
+
+        Raises `OSError`, and what a sandbox raises.
+        """
+        where = str(self._home) if self.in_memory else f"tmp/{self.id}"
+        for suffix in self.suffixes:
+            self.store.new_directory(f"{self._home}/{_COPY}")
+            runner.on_directory(sandboxed.copy_directory, where, source=f"diff{suffix}", target=_COPY)
+            os.rename(f"{self._home}/diff{suffix}", f"{self._home}/{_HELD}")
+            os.rename(f"{self._home}/{_COPY}", f"{self._home}/diff{suffix}")
+            runner.on_directory(sandboxed.remove_all, f"{where}/{_HELD}")
+            with contextlib.suppress(OSError):  # its holder has made something more in it
+                os.rmdir(f"{self._home}/{_HELD}")
 
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""

@@ -116,6 +116,7 @@ class ForkServer:
         self.helpers: dict[int, int] = {}
         """Pidfds of helpers, by those of the inits that they are for."""
         self.poll = select.poll()
+        self._tells_overlays = False  # whether an overlay that is there was seen to be refused once
 
     def serve(self) -> None:
         """Serve until the notebook closes its end or is gone. What runs then dies with this process."""
@@ -208,7 +209,8 @@ class ForkServer:
         answer: dict[str, Any] = {"order": order["order"]}
         try:
             os.chdir(LAYERS)
-            answer["found"] = overlay.exists(self.kernel, *order["overlay"])
+            answer["found"] = overlay.exists(self.kernel, *order["overlay"], control=not self._tells_overlays)
+            self._tells_overlays = self._tells_overlays or not answer["found"]
         except OSError as error:
             answer["failed"] = [error.errno, error.strerror]
         finally:

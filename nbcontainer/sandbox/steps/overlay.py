@@ -192,33 +192,42 @@ class MountOverlay(Step):
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
 
 
-def exists(kernel: Kernel, lower: str, upper: str, work: str) -> bool:
+def exists(kernel: Kernel, lower: str, upper: str, work: str, *, control: bool = False) -> bool:
     """Return whether an overlay with the work directory `work` exists: mounted, or held by a descriptor in it.
 
     The kernel refuses to make another one with index=on then: EBUSY (overlayfs.rst, "Sharing and copying layers"). One
-    on the empty directories `lower` and `upper` is made for a moment. The paths are as in `MountOverlay`, and the
-    working directory is the store's `layers`. Raises `OSError`.
+    on the empty directory `upper` is made for a moment; with `control`, and if there was none, a second one, which must
+    be refused. The paths are as in `MountOverlay`, and the working directory is the store's `layers`. Raises `OSError`.
     """
-    context = kernel.fsopen("overlay")
+    first = kernel.fsopen("overlay")
     try:
-        options = (
-            ("userxattr", None),
-            ("volatile", None),
-            ("index", "on"),
-            ("lowerdir", lower),
-            ("upperdir", upper),
-            ("workdir", work),
-        )
-        for key, value in options:
+        if not _is_made(kernel, first, lower, upper, work):
+            return True
+        if control:
+            second = kernel.fsopen("overlay")
+            try:
+                if _is_made(kernel, second, lower, upper, work):
+                    raise OSError(errno.EOPNOTSUPP, "this kernel makes two overlays with one work directory")
+            finally:
+                kernel.close(second)
+    finally:
+        kernel.close(first)
+    return False
+
+
+def _is_made(kernel: Kernel, context: int, lower: str, upper: str, work: str) -> bool:
+    """Make an overlay; return False if its upper or work directory is another one's. Raises `OSError`."""
+    try:
+        for flag in ("userxattr", "volatile"):
+            kernel.fsconfig(context, flag, None)
+        for key, value in (("index", "on"), ("lowerdir", lower), ("upperdir", upper), ("workdir", work)):
             kernel.fsconfig(context, key, value)
         kernel.fsconfig_create(context)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        return True
-    finally:
-        kernel.close(context)
-    return False
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def flatten(sources: Sequence[int], target: int) -> list[bytes]:
     return fill(Links(target), sources, target, (b"", list(range(len(sources))), False))
 
 
+def copy(source: int, target: int) -> None:
+    """Fill the empty directory `target` with copies of all that the directory `source` has, and of its metadata.
+
+    Both are descriptors. No link is followed. Raises `OSError`, also if something in `source` changes meanwhile.
+    """
+    fill(Links(target, copies=True), [source], target, (b"", [0], False))
+
+
 def fill(links: Links, sources: Sequence[int], target: int, first: tuple[bytes, list[int], bool]) -> list[bytes]:
     """Fill a directory of `target` as `flatten` does; `links` makes the files.
 

@@ -27,11 +27,13 @@ class Entry(NamedTuple):
 class Links:
     """Makes files in a new tree below the descriptor `root` that are those of other trees.
 
-    Names of one file stay names of one file, also if it has to be copied. `paths` of the new tree are relative.
+    Names of one file stay names of one file, also if it has to be copied; with `copies`, each is. `paths` of the new
+    tree are relative.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, copies: bool = False) -> None:
         self._root = root
+        self._always = copies
         self._copies: dict[tuple[int, int], bytes] = {}
         self._made: dict[tuple[int, int], list[bytes]] = {}
 
@@ -40,6 +42,11 @@ class Links:
         key = (facts.st_dev, facts.st_ino)
         if key in self._copies:
             os.link(self._copies[key], target.name, src_dir_fd=self._root, dst_dir_fd=target.directory)
+            return
+        if self._always:
+            self._copy(source, facts, target)
+            if facts.st_nlink > 1:
+                self._copies[key] = path
             return
         try:
             os.link(

@@ -79,7 +79,7 @@ class ShellSession:
         self._cells: list[str] = []
         self._notice = notice
         self.lost_note = ""
-        """How the interpreter before ended, for the next cell to show; empty if that needs no words."""
+        """How the interpreter before ended, for the next cell to show; empty if there is nothing to show."""
 
     @property
     def init(self) -> int:

@@ -172,6 +172,8 @@ KEYS: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
 @pytest.mark.parametrize(("what", "first", "second", "hit"), KEYS, ids=[row[0] for row in KEYS])
 def test_what_changes_a_key(cells: Cells, what: str, first: dict[str, Any], second: dict[str, Any], hit: bool) -> None:
     """A cell with another value of anything in the key runs; the rest is not in the key."""
+    if "user" in second and cells.engine.single_id:
+        pytest.skip("needs a range of ids")
     assert (cells(**first) == cells(**second)) is hit, what
     assert bool(cells.cached) is hit
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbcontainer.errors import NbcontainerError
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.comparison import root_directory
@@ -257,11 +258,11 @@ class WriteLayer(WriteView):
         for suffix in self.suffixes:
             self.store.new_directory(f"{self._home}/{_COPY}")
             runner.on_directory(sandboxed.copy_directory, where, source=f"diff{suffix}", target=_COPY)
-            os.rename(f"{self._home}/diff{suffix}", f"{self._home}/{_HELD}")
+            os.rename(f"{self._home}/diff{suffix}", f"{self._home}/{_HELD}{suffix}")
             os.rename(f"{self._home}/{_COPY}", f"{self._home}/diff{suffix}")
-            runner.on_directory(sandboxed.remove_all, f"{where}/{_HELD}")
-            with contextlib.suppress(OSError):  # its holder has made something more in it
-                os.rmdir(f"{self._home}/{_HELD}")
+            with contextlib.suppress(OSError, NbcontainerError):  # its holder makes something more in it
+                runner.on_directory(sandboxed.remove_all, f"{where}/{_HELD}{suffix}")
+                os.rmdir(f"{self._home}/{_HELD}{suffix}")
 
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""

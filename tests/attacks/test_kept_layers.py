@@ -19,6 +19,7 @@ from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
 from nbcontainer.containers.writes import keeping
 from nbcontainer.containers.writes.write_layer import WriteLayer
+from tests.attacks.descriptors import SEND_DESCRIPTOR
 from tests.requirements import require
 from tests.running import DEADLINE
 
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HANDS = r"""
-#define _GNU_SOURCE
+HANDS = (
+    SEND_DESCRIPTOR
+    + r"""
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -40,19 +40,14 @@ static struct sockaddr_un place = {AF_UNIX};
 static socklen_t size;
 
 static int hand_on(int fd, const char *directory) {
+    char text;
     int root = open(directory, O_RDONLY | O_DIRECTORY);
-    char text = 'x', control[CMSG_SPACE(sizeof root)] = {0};
-    struct iovec part = {&text, 1};
-    struct msghdr message = {0, 0, &part, 1, control, sizeof control, 0};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET, head->cmsg_type = SCM_RIGHTS, head->cmsg_len = CMSG_LEN(sizeof root);
-    memcpy(CMSG_DATA(head), &root, sizeof root);
     while (connect(fd, (struct sockaddr *)&place, size) < 0) {
         if (errno != ENOENT && errno != ECONNREFUSED)
             return 1;
         usleep(1000);
     }
-    return sendmsg(fd, &message, 0) < 0 || read(fd, &text, 1) < 0;
+    return send_descriptor(fd, root) || read(fd, &text, 1) < 0;
 }
 
 static int take(int fd, const char *files) {
@@ -85,6 +80,7 @@ int main(int argc, char **argv) {
     return argv[1][0] == 'h' ? hand_on(fd, argv[3]) : take(fd, argv[3]);
 }
 """
+)
 """`hands hand SOCKET DIRECTORY` hands a descriptor of the directory on, and waits until it is taken. `hands take SOCKET
 FILES` takes one, waits until there is a file `go` in FILES, and then writes to the file `kept` below the descriptor."""
 

@@ -16,6 +16,7 @@ from nbcontainer.containers import run
 from nbcontainer.containers.cells import cell
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.writes import reused_layers, root_mount
+from tests.attacks.descriptors import SEND_DESCRIPTOR
 from tests.requirements import require
 from tests.reusing import WHICH
 
@@ -103,25 +104,18 @@ def test_only_the_marks_show_such_a_change(reusing: Engine, monkeypatch: pytest.
     assert changed in {first_line(ran(reusing, WHICH)) for _ in range(ROUNDS)}
 
 
-SENDS = r"""
+SENDS = (
+    SEND_DESCRIPTOR
+    + r"""
 #include <fcntl.h>
-#include <stddef.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 int main(void) {
     struct sockaddr_un place = {AF_UNIX, "/mnt/socket"};
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0), root = open("/", O_RDONLY | O_DIRECTORY);
-    char text = 'x', control[CMSG_SPACE(sizeof root)] = {0};
-    struct iovec part = {&text, 1};
-    struct msghdr message = {0, 0, &part, 1, control, sizeof control, 0};
-    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    head->cmsg_level = SOL_SOCKET, head->cmsg_type = SCM_RIGHTS, head->cmsg_len = CMSG_LEN(sizeof root);
-    memcpy(CMSG_DATA(head), &root, sizeof root);
-    return connect(fd, (struct sockaddr *)&place, sizeof place) || sendmsg(fd, &message, 0) < 0;
+    int peer = socket(AF_UNIX, SOCK_STREAM, 0), root = open("/", O_RDONLY | O_DIRECTORY);
+    return connect(peer, (struct sockaddr *)&place, sizeof place) || send_descriptor(peer, root);
 }
 """
+)
 
 
 @pytest.mark.parametrize("careless", [True, False])

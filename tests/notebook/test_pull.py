@@ -66,7 +66,7 @@ def test_an_interrupted_pull_goes_on(
         if how == "the first cell of a container's kernel":
             require_containers(request)
             kernel: Kernel = stack.enter_context(ShellKernel(short_path, store_path, (f"{registry.address}/x/y",)))
-            code = "echo there is no shell in it"
+            code = "echo started"
         else:
             kernel = request.getfixturevalue("kernel" if how == "a magic" else "shell_kernel")
         cell = kernel.send(code)

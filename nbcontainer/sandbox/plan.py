@@ -129,8 +129,8 @@ class PlanTemplate:
     proc: ProcLevel = ProcLevel.OWN
     compiled: bool = field(default=False, kw_only=True)
     """Whether init can be the compiled helper; see `compilable`."""
-    alone: bool = field(default=False, kw_only=True)
-    """Whether the container can hand no descriptor to another process; see `is_alone`."""
+    shares: bool = field(default=True, kw_only=True)
+    """Whether the container can hand a descriptor to another process; see `shares`."""
 
     def on(self, root: Overlay | Directory, name: str = DEFAULT_HOSTNAME) -> Plan:
         """Return the plan on `root`. `name` is the host name if the spec has none."""
@@ -186,14 +186,14 @@ def compilable(spec: Spec, idmap: IdMap, proc: ProcLevel) -> bool:
     )
 
 
-def is_alone(spec: Spec) -> bool:
-    """Return whether a container of this kind can hand no descriptor to another process, by a socket (unix(7)).
+def shares(spec: Spec) -> bool:
+    """Return whether a container of this kind can hand a descriptor to another process, by a socket (unix(7)).
 
     One with a volume, or in the network of others, can; and so can one that others join, which its spec does not show.
     """
     networking = spec.networking
-    shares = spec.mounts.volumes or spec.mounts.named or networking.joined or spec.namespace is not None
-    return not shares and networking.network != Network.HOST
+    mounts = bool(spec.mounts.volumes or spec.mounts.named)
+    return mounts or bool(networking.joined) or spec.namespace is not None or networking.network == Network.HOST
 
 
 def ahead(todo: Plan) -> tuple[Step, ...]:

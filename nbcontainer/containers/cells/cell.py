@@ -231,7 +231,7 @@ class Cell:
         joinable = self.streams.on_began is not None
         try:
             before = self._before()
-            if joinable or not self.template.alone:
+            if joinable or self.template.shares:
                 self.engine.store.sharing.begin()
                 self._shares = True
         except BaseException:

@@ -10,7 +10,7 @@ from nbcontainer.images.builtin.host_variables import host_variables
 from nbcontainer.oci.reference import HOST
 from nbcontainer.sandbox.cgroups import hierarchy
 from nbcontainer.sandbox.networking import Network
-from nbcontainer.sandbox.plan import PlanTemplate, compilable, is_alone
+from nbcontainer.sandbox.plan import PlanTemplate, compilable, shares
 from nbcontainer.sandbox.spec import SHM_SIZE, Program, Spec
 from nbcontainer.sandbox.steps.exchange.display import PROGRAMS
 
@@ -140,7 +140,7 @@ def _made(source: TemplateSource) -> PlanTemplate:
         values=source.values and replace(source.values, size=resources.storage),
     )
     compiled = source.compiled and compilable(spec, source.idmap, source.proc)
-    return PlanTemplate(spec, source.idmap, source.proc, compiled=compiled, alone=is_alone(spec))
+    return PlanTemplate(spec, source.idmap, source.proc, compiled=compiled, shares=shares(spec))
 
 
 def _program(source: TemplateSource) -> Program:

@@ -38,13 +38,13 @@ _CAPABILITIES = frozenset(DEFAULT_CAPABILITIES)
 def leaves_root(template: PlanTemplate) -> bool:
     """Return whether a container of this plan has its root for itself, and cannot change how it is mounted.
 
-    One that is not alone could hand a descriptor of its root to another process. That process could change the root
+    One that shares something could hand a descriptor of its root to another process. That process could change the root
     while the next container has it. One with SYS_ADMIN could mount it anew with other options.
     """
     spec = template.spec
     return (
         template.compiled
-        and template.alone
+        and not template.shares
         and spec.networking.network == Network.NONE
         and not spec.privileges.new_privileges
         and _CAPABILITIES.issuperset(spec.privileges.capabilities)

@@ -133,7 +133,7 @@ class WriteLayer(WriteView):
         self.reusable = False
         """Whether another container may have it, if the one that had it has changed nothing (`leaves_root`)."""
         self.shared = True
-        """Whether another process may have a descriptor of its overlay after the end of the container (`is_alone`)."""
+        """Whether another process may have a descriptor of its overlay when its container has ended (`plan.shares`)."""
         self._aside: list[str] = []  # the work directory of a layer that was kept
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (

@@ -47,7 +47,7 @@ from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox.steps.base import Language
-from nbcontainer.store.errors import store_errors
+from nbcontainer.store.errors import store_error, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,8 +231,10 @@ class ContainerMagics(Magics):
             raise UsageError("%%container is a cell magic, but the cell body is empty", hint=hint)
         if script is not None and not script.strip() and (parsed.has("interactive") or parsed.has("stdin")):
             script = None  # the command's input comes from elsewhere
-        with store_errors("run a cell", self.engine.store.path):
+        try:  # free of calls for a cell that begins
             return self._run(parsed, script)
+        except OSError as error:
+            raise store_error("run a cell", error.filename or self.engine.store.path, error) from error
 
     def _exec(self, words: Sequence[str]) -> Result | Container | None:
         parsed = parse(EXEC, words, fill=self._fill)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # the same for every user
 
 CALLS = {"compiled": 465, "interpreted": 440}
-"""The most calls from and of this package's functions for one warm cell: 445 and 419 on Python 3.11.
+"""The most calls from and of this package's functions for one warm cell: 444 and 432 on Python 3.11.
 
 For a compiled init, the system calls of the cell's last steps are put together here. They are ready before the cell: if
 they are not, these are 60 calls more.

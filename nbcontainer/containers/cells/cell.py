@@ -32,7 +32,7 @@ from nbcontainer.sandbox.steps.overlay import FEW_CHANGES, upper_refused
 from nbcontainer.sandbox.steps.proc import LIMITS
 from nbcontainer.sandbox.supervisor import Supervisor
 from nbcontainer.sandbox.userns.idmapped_mounts import STALE
-from nbcontainer.store.errors import store_errors
+from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,8 +192,10 @@ class Cell:
     def _run_once(self, *, afresh: bool = False) -> Outcome:
         files = CellFiles(self.engine, self.launcher, self.request, self.streams, self.cow, self._taken)
         try:
-            with store_errors("begin a cell", self.engine.store.path):
+            try:  # free of calls for a cell that begins
                 running = self._send(files, afresh=afresh)
+            except OSError as error:
+                raise store_error("begin a cell", error.filename or self.engine.store.path, error) from error
             # The clock starts when the plan is sent: the start of a cold launcher does not count.
             return self._follow(running, files, time.monotonic())
         finally:

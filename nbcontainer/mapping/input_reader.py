@@ -82,6 +82,7 @@ class InputReader:
             item = Item(index, self._task(index, value), self._retries)
         except NbcontainerError as error:
             self._items.answer(index, answers.with_index(error, index, 0))
+            self._items.wake()
         else:
             self._items.send(item)
 

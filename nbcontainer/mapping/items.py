@@ -99,21 +99,22 @@ class Items:
         with self._changed:
             if not self._closed:
                 self._ended.append((item, answer))
-                self.wake()
+                self._changed.notify_all()
 
     # Answers
 
     def wake(self) -> None:
-        """End the wait of the thread that reads answers."""
+        """End the wait of the thread that reads answers, though no item has ended."""
         with self._changed:
             self._news = True
             self._changed.notify_all()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for news, for some seconds at most."""
+    def wait(self, seconds: float) -> bool:
+        """Wait until an item has ended, or for `wake`, for some seconds at most; return False after them."""
         with self._changed:
-            self._changed.wait_for(lambda: self._news, seconds)
+            found = bool(self._changed.wait_for(lambda: self._ended or self._news, seconds))
             self._news = False
+            return found
 
     def ended(self) -> Iterator[tuple[Item, Any]]:
         """Yield the items that have ended since the last call, with what their futures held or raised."""
@@ -123,12 +124,15 @@ class Items:
                 yield item, answer
 
     def answer(self, index: int, answer: Answer) -> None:
-        """Take the answer of an item, which is on its way no more."""
+        """Take the answer of an item, which is on its way no more.
+
+        It does not wake the thread that reads answers, which calls this for each item that has ended.
+        """
         with self._changed:
             self.on_way.pop(index, None)
             if not self._closed:
                 self._answers[index] = answer
-            self.wake()
+            self._changed.notify_all()  # there may be room
 
     def is_due(self, index: int | None) -> bool:
         """Return whether the answer of an item is there; None means any."""

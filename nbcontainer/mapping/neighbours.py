@@ -26,7 +26,7 @@ class Neighbours:
     """
 
     def __init__(self, store: Path | None) -> None:
-        self._path = None if store is None else store / FILE
+        self._path = "" if store is None else f"{store}/{FILE}"  # made for each item
         self._held: int | None = None
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class Neighbours:
 
     def _opened(self) -> int | None:
         try:
-            return None if self._path is None else os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(self._path, os.O_RDWR | os.O_CLOEXEC) if self._path else None
         except OSError:
             return None
 

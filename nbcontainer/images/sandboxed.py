@@ -21,7 +21,7 @@ from nbcontainer.images.comparison import root_directory, small_files, tree_fact
 from nbcontainer.images.layers import changes, inspect, merge, pack, tree
 from nbcontainer.images.layers import unpack as unpacking
 from nbcontainer.images.layers.compression import Compression
-from nbcontainer.images.layers.flat import flattening, picking
+from nbcontainer.images.layers.flat import copying, flattening, picking
 from nbcontainer.images.layers.limits import Limits
 from nbcontainer.images.single_files import reading, receiving, sending, writing
 
@@ -274,11 +274,16 @@ def flatten(_files: Sequence[int], _: Progress, *, layers: list[str], target: st
         return [f"/{os.fsdecode(path)}" for path in flattening.flatten(fds[:-1], fds[-1]) if path]
 
 
-def copy_directory(_files: Sequence[int], _: Progress, *, source: str, target: str) -> None:
-    """See `nbcontainer.images.layers.flat.flattening.copy`, for directories of the root (relative paths)."""
+def replace_by_copy(_files: Sequence[int], _: Progress, *, directory: str, copy: str, aside: str) -> None:
+    """Put a copy of a directory of the root in its place, and the directory itself into the directory `aside`.
+
+    `copy` is an empty directory for the copy, see `nbcontainer.images.layers.flat.copying.copy`. All are names.
+    """
     os.umask(0)
-    with _directories((source, target)) as fds:
-        flattening.copy(*fds)
+    with _directories((directory, copy)) as fds:
+        copying.copy(*fds)
+    Path("/", directory).rename(f"/{aside}/{directory}")
+    Path("/", copy).rename(f"/{directory}")
 
 
 def pick(

@@ -74,15 +74,16 @@ class Presence:
         """Do it once more: others see it when this returns. Raises `OSError`."""
         with self._lock:
             self._notice_fork()
-            if self._number == 0:
-                fd = self._open()
-                try:
-                    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, fcntl.F_RDLCK, 0, 0, 0, 0))
-                except BaseException:
-                    os.close(fd)
-                    raise
-                self._fd = fd
-            self._number += 1
+            if self._number:
+                self._number += 1
+                return
+            fd = self._open()
+            try:
+                _lock_description(fd, fcntl.F_RDLCK)
+                self._fd, self._number = fd, 1
+            except BaseException:
+                os.close(fd)
+                raise
 
     def end(self) -> None:
         """Do it once less."""
@@ -118,16 +119,26 @@ class Presence:
     def _notice_fork(self) -> None:
         """Begin anew in a child: it has the parent's description, and none of what the parent does."""
         if self._pid != os.getpid():
-            self._close()
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)  # the lock of the description is the parent's
             self._pid, self._number = os.getpid(), 0
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            try:
+                _lock_description(fd, fcntl.F_UNLCK)  # a child by fork(2) can have the description open still
+            finally:
+                os.close(fd)
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _lock_description(fd: int, kind: int) -> None:
+    """Set the lock of an open file description. Raises `OSError`; none waits for it, since all are read locks."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, 0, 0, 0, 0))
 
 
 def open_lock(path: Path | str) -> int:

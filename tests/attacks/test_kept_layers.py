@@ -33,6 +33,8 @@ HANDS = (
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -50,7 +52,21 @@ static int hand_on(int fd, const char *directory) {
     return send_descriptor(fd, root) || read(fd, &text, 1) < 0;
 }
 
-static int take(int fd, const char *files) {
+static void change(int root) {
+    static int number; /* half of the names are there at each moment */
+    char name[16];
+    number = (number + 1) % 500;
+    sprintf(name, "some%d", number);
+    if (number % 2)
+        close(openat(root, name, O_CREAT | O_WRONLY, 0600));
+    else
+        mkdirat(root, name, 0700);
+    sprintf(name, "some%d", (number + 250) % 500);
+    unlinkat(root, name, 0);
+    unlinkat(root, name, AT_REMOVEDIR);
+}
+
+static int take(int fd, const char *files, int busy) {
     char text, control[CMSG_SPACE(sizeof fd)];
     struct iovec part = {&text, 1};
     struct msghdr message = {0, 0, &part, 1, control, sizeof control, 0};
@@ -64,7 +80,10 @@ static int take(int fd, const char *files) {
     if (chdir(files))
         return 3;
     while (access("go", F_OK))
-        usleep(1000);
+        if (busy)
+            change(root);
+        else
+            usleep(1000);
     file = openat(root, "kept", O_WRONLY | O_APPEND);
     if (file < 0 || write(file, "planted\n", 8) != 8)
         return 4;
@@ -77,12 +96,13 @@ int main(int argc, char **argv) {
     size = offsetof(struct sockaddr_un, sun_path) + strlen(argv[2]) + (argv[2][0] != '@');
     if (argv[2][0] == '@')
         place.sun_path[0] = 0;
-    return argv[1][0] == 'h' ? hand_on(fd, argv[3]) : take(fd, argv[3]);
+    return argv[1][0] == 'h' ? hand_on(fd, argv[3]) : take(fd, argv[3], argv[1][0] == 'b');
 }
 """
 )
 """`hands hand SOCKET DIRECTORY` hands a descriptor of the directory on, and waits until it is taken. `hands take SOCKET
-FILES` takes one, waits until there is a file `go` in FILES, and then writes to the file `kept` below the descriptor."""
+FILES` takes one, waits until there is a file `go` in FILES, and then writes to the file `kept` below the descriptor;
+with `busy` in place of `take`, it makes and removes files and directories there meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +134,12 @@ def ran(engine: Engine, image: str, script: str, **options: Any) -> tuple[int | 
 
 
 @contextlib.contextmanager
-def taker(engine: Engine, shared: Path, socket: str, **options: Any) -> Iterator[list[int | None]]:
+def taker(engine: Engine, shared: Path, socket: str, does: str = "take", **options: Any) -> Iterator[list[int | None]]:
     """A container that takes a descriptor. At the end of the block, it writes to it; its exit status is in the list."""
     status: list[int | None] = []
 
     def take() -> None:
-        script = f"exec /mnt/hands take {socket} /mnt"
+        script = f"exec /mnt/hands {does} {socket} /mnt"
         status.append(ran(engine, "busybox", script, volumes=[f"{shared}:/mnt"], timeout=DEADLINE, **options)[0])
 
     thread = threading.Thread(target=take)
@@ -182,6 +202,19 @@ def test_what_a_container_left_stays_as_it_was_at_its_end(
     assert not left(engine)
 
 
+def test_a_holder_that_changes_files_while_they_are_copied_destroys_nothing_else(engine: Engine, shared: Path) -> None:
+    """What it removes between the listing and the copy is left out, and the rest is kept."""
+    script = "for number in $(seq 300); do echo $number > /file$number; done; echo mine > /kept"
+    with taker(engine, shared, "/mnt/socket", "busy") as status:
+        script = f"{script}; exec /mnt/hands hand /mnt/socket /"
+        assert ran(engine, "busybox", script, name="busy", volumes=[f"{shared}:/mnt"])[0] == 0
+    _, found = ran(engine, "", "cat /kept; cat /file* | wc -l", name="busy")
+    get(engine, "busy").remove()
+    assert found == ["mine", "300"]
+    assert status == [0]
+    assert not left(engine)
+
+
 def settle(engine: Engine) -> None:
     """Waits until the background has removed what it removes in steps."""
     for _ in range(3):
@@ -192,7 +225,7 @@ def left(engine: Engine) -> list[str]:
     """All that a look or a copy has made, and what cells have written, in the store and in its memory."""
     settle(engine)
     places = [engine.store.path / "tmp", engine.store.memory]
-    names = ("probe", "copy", "held", "kept", "index")
+    names = ("second", "third", "copy", "held", "kept", "index")
     return [str(path) for place in places for path in place.rglob("*") if path.name in names]
 
 
@@ -223,14 +256,14 @@ def test_each_overlay_is_looked_for(engine: Engine, shared: Path, monkeypatch: p
     """Also those that nothing was written to: what is empty at the end could be filled later."""
     probed: list[str] = []
     suffixes: list[tuple[str, ...]] = []
-    probe = WriteLayer.probe
+    second = WriteLayer.second_overlay
 
-    def noting(upper: WriteLayer, suffix: str) -> contextlib.AbstractContextManager[tuple[str, str, str]]:
+    def noting(upper: WriteLayer, suffix: str) -> contextlib.AbstractContextManager[tuple[str, str, str, str]]:
         probed.append(suffix)
         suffixes.append(upper.suffixes)
-        return probe(upper, suffix)
+        return second(upper, suffix)
 
-    monkeypatch.setattr(WriteLayer, "probe", noting)
+    monkeypatch.setattr(WriteLayer, "second_overlay", noting)
     with crowded(engine):
         ran(engine, image, "echo > /tmp/kept", name="looked", volumes=[f"{shared}:/mnt"])
     assert tuple(probed) == suffixes[0]
@@ -248,9 +281,9 @@ def test_an_empty_layer_of_a_container_that_runs_is_held(engine: Engine) -> None
     other = WriteLayer(engine.store, engine, upper.lowers)
     other.make()
     with crowded(engine):
-        with upper.probe("") as places:
+        with upper.second_overlay("") as places:
             assert engine.launcher.has_overlay(*places)
-        with other.probe("") as places:
+        with other.second_overlay("") as places:
             assert not engine.launcher.has_overlay(*places)
         assert keeping.is_held(upper, engine.launcher)
         assert not keeping.is_held(other, engine.launcher)
@@ -263,6 +296,7 @@ def test_an_empty_layer_of_a_container_that_runs_is_held(engine: Engine) -> None
 COPIED = """
 cd {place}
 mkdir -p dir/below closed; echo text > dir/file; ln dir/file dir/second; ln -s file dir/link; mkfifo dir/pipe
+ln -s /diff/dir/file dir/s1; ln dir/s1 dir/s2; ln -s /nowhere dir/s3; ln dir/s3 dir/below/s4
 chmod 4751 dir/file; chmod 1770 dir/below; chmod 0 closed; chown 1:2 dir/pipe; rm -rf {removed}
 truncate -s 3M dir/sparse; echo end >> dir/sparse
 touch -d '2001-02-03 04:05:06' dir/file dir/below; touch -h -d '2002-02-02 02:02:02' dir/link

@@ -94,7 +94,7 @@ KNOWN = {
         LimitedWriteLayer.remove _mode WriteView._has_something WriteLayer.used
         WriteLayer._make WriteLayer._like WriteLayer.remove_mount_points WriteLayer.keep WriteLayer._strip
         WriteLayer.remove WriteLayer._remove_links _is_gone _remove_work _empty_work
-        WriteLayer.probe WriteLayer.replace_uppers WriteView.examine
+        _remove_empty WriteLayer.replace_uppers WriteView.examine
         LimitedWriteLayer._make WriteView._root_changed WriteLayer._match_lower
         match changed _attributes _kept_names ReusedLayers._renewed RootMount.__init__
         RootMount.renew _mark tells_changes

@@ -66,7 +66,7 @@ def is_held(upper: WriteLayer, launcher: Launcher) -> bool:
 def _exists(upper: WriteLayer, suffix: str, launcher: Launcher) -> bool:
     """Return whether an overlay with one of the upper directories exists still, or whether that cannot be known."""
     for pause in (*_PAUSES, 0.0):
-        with contextlib.suppress(OSError, LauncherError), upper.probe(suffix) as places:
+        with contextlib.suppress(OSError, LauncherError), upper.second_overlay(suffix) as places:
             if not launcher.has_overlay(*places):
                 return False
         time.sleep(pause)

@@ -7,6 +7,7 @@ the calls.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import stat
@@ -14,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nbcontainer.errors import NbcontainerError
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.comparison import root_directory
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _WORK = ("/work", "/work/incompat", "/work/incompat/volatile")
 _DIRTY = "/work/incompat/volatile/dirty"
 _REMOVED = ("/index", *reversed(_WORK))
-_PROBE, _COPY, _HELD = "probe", "copy", "held"
-"""Directories beside `diff`, for a moment: see `probe` and `replace_uppers`."""
+_SECOND, _THIRD, _COPY, _HELD = "second", "third", "copy", "held"
+"""Directories beside `diff`, for a moment: see `second_overlay` and `replace_uppers`."""
 
 
 class WriteView:
@@ -134,7 +134,7 @@ class WriteLayer(WriteView):
         """Whether another container may have it, if the one that had it has changed nothing (`leaves_root`)."""
         self.shared = True
         """Whether another process may have a descriptor of its overlay when its container has ended (`plan.shares`)."""
-        self._aside: list[str] = []  # the work directory of a layer that was kept
+        self._aside: list[str] = []  # the work directory of a layer that was kept, and upper directories that are held
         places = (f"../tmp/{self.id}/diff", f"../tmp/{self.id}/work")
         self.root = (
             Overlay((*(f"{layer}/diff" for layer in lowers), f"../{BELOW}"), *places)
@@ -234,35 +234,42 @@ class WriteLayer(WriteView):
                 pass
 
     @contextlib.contextmanager
-    def probe(self, suffix: str) -> Iterator[tuple[str, str, str]]:
+    def second_overlay(self, suffix: str) -> Iterator[tuple[str, str, str, str]]:
         """Yield the directories of another overlay with the work directory of one of the `suffixes`.
 
-        They are a lower directory, an empty upper directory, which is removed at the end, and the work directory,
-        without what overlay has made in it; relative to the store's `layers`, or absolute. Raises `OSError`.
+        They are a lower directory, an empty upper directory, the work directory, without what overlay has made in it,
+        and one more empty directory; relative to the store's `layers`, or absolute. Raises `OSError`.
         """
         home = str(self._home) if self.in_memory else f"../tmp/{self.id}"  # others may not look into the store's parent
         _empty_work(f"{self._home}/work{suffix}")
-        upper = self.store.freeing(lambda: self.store.new_directory(f"{self._home}/{_PROBE}"))
-        try:
-            yield f"../{BELOW}", f"{home}/{_PROBE}", f"{home}/work{suffix}"
-        finally:
-            with contextlib.suppress(OSError):
-                os.rmdir(upper)
+        with contextlib.ExitStack() as stack:
+            for name in (_SECOND, _THIRD):
+                path = f"{self._home}/{name}"
+                self.store.freeing(functools.partial(self.store.new_directory, path))
+                stack.callback(_remove_empty, path)
+            yield f"../{BELOW}", f"{home}/{_SECOND}", f"{home}/work{suffix}", f"{home}/{_THIRD}"
 
     def replace_uppers(self, runner: Runner) -> None:
         """Put a copy in the place of each upper directory. What holds the one before cannot change the copy.
 
+        The one before goes aside, as the work directory does in `keep`: its holder may write while it is removed.
         Raises `OSError`, and what a sandbox raises.
         """
-        where = str(self._home) if self.in_memory else f"tmp/{self.id}"
+        home = str(self._home)
+        where = home if self.in_memory else f"tmp/{self.id}"
+        self.store.new_directory(f"{home}/{_HELD}")
+        before = os.stat(home)
+        os.chown(home, *self.store.owner)  # the containers' root renames what is in it
         for suffix in self.suffixes:
-            self.store.new_directory(f"{self._home}/{_COPY}")
-            runner.on_directory(sandboxed.copy_directory, where, source=f"diff{suffix}", target=_COPY)
-            os.rename(f"{self._home}/diff{suffix}", f"{self._home}/{_HELD}{suffix}")
-            os.rename(f"{self._home}/{_COPY}", f"{self._home}/diff{suffix}")
-            with contextlib.suppress(OSError, NbcontainerError):  # its holder makes something more in it
-                runner.on_directory(sandboxed.remove_all, f"{where}/{_HELD}{suffix}")
-                os.rmdir(f"{self._home}/{_HELD}{suffix}")
+            self.store.new_directory(f"{home}/{_COPY}")
+            runner.on_directory(sandboxed.replace_by_copy, where, directory=f"diff{suffix}", copy=_COPY, aside=_HELD)
+        os.chown(home, before.st_uid, before.st_gid)
+        os.rename(f"{home}/{_HELD}", f"{home}h")
+        self._aside.append(f"{self.path}h")
+        if self.in_memory:
+            aside = self.store.new_directory(f"{self.path}h")
+            for suffix in self.suffixes:
+                os.symlink(f"{home}h/diff{suffix}", f"{aside}/diff{suffix}")
 
     def keep(self, runner: Runner) -> str:
         """Make the upper directory a layer; return its id. It must not be mounted any more (overlayfs.rst)."""
@@ -305,7 +312,7 @@ class WriteLayer(WriteView):
     def remove(self) -> bool:
         """Remove it as overlay leaves it; return False if it still has a cell's files."""
         self.unmount()
-        for work in self._aside:
+        for work in self._aside:  # those that are held are not empty
             _remove_work(work)
         home = str(self._home)
         for suffix in self.suffixes:
@@ -333,6 +340,11 @@ class WriteLayer(WriteView):
                     link.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+
+def _remove_empty(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
 
 
 def _is_gone(path: Path) -> bool:

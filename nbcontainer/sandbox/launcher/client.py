@@ -264,13 +264,13 @@ class Launcher:
         """Unmount a root; a container that has it unmounts it at its end."""
         self.spares.roots.unmount(upper)
 
-    def has_overlay(self, lower: str, upper: str, work: str) -> bool:
+    def has_overlay(self, lower: str, upper: str, work: str, control: str) -> bool:
         """Return whether an overlay with the work directory `work` exists: mounted, or held by a descriptor in it.
 
         See `nbcontainer.sandbox.steps.overlay.exists`, also for the paths. Raises `OSError`, `LauncherError`.
         """
         with self._lock:
-            return bool(self._living(lambda: self._ask({"overlay": [lower, upper, work]})))
+            return bool(self._living(lambda: self._ask({"overlay": [lower, upper, work, control]})))
 
     def _collect_interpreted(self) -> None:
         """Take over the spares that the process has been ordered to make: its answers come in the order of the orders.

@@ -209,7 +209,8 @@ class ForkServer:
         answer: dict[str, Any] = {"order": order["order"]}
         try:
             os.chdir(LAYERS)
-            answer["found"] = overlay.exists(self.kernel, *order["overlay"], control=not self._tells_overlays)
+            lower, upper, work, control = order["overlay"]
+            answer["found"] = overlay.exists(self.kernel, lower, upper, work, "" if self._tells_overlays else control)
             self._tells_overlays = self._tells_overlays or not answer["found"]
         except OSError as error:
             answer["failed"] = [error.errno, error.strerror]

@@ -192,12 +192,13 @@ class MountOverlay(Step):
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG)) from error  # one that older kernels do not know
 
 
-def exists(kernel: Kernel, lower: str, upper: str, work: str, *, control: bool = False) -> bool:
+def exists(kernel: Kernel, lower: str, upper: str, work: str, control: str = "") -> bool:
     """Return whether an overlay with the work directory `work` exists: mounted, or held by a descriptor in it.
 
     The kernel refuses to make another one with index=on then: EBUSY (overlayfs.rst, "Sharing and copying layers"). One
-    on the empty directory `upper` is made for a moment; with `control`, and if there was none, a second one, which must
-    be refused. The paths are as in `MountOverlay`, and the working directory is the store's `layers`. Raises `OSError`.
+    on the empty directory `upper` is made for a moment. If there was none, a second one on the empty directory
+    `control` must be refused meanwhile, if that is given. The paths are as in `MountOverlay`, and the working directory
+    is the store's `layers`. Raises `OSError`.
     """
     first = kernel.fsopen("overlay")
     try:
@@ -206,7 +207,7 @@ def exists(kernel: Kernel, lower: str, upper: str, work: str, *, control: bool =
         if control:
             second = kernel.fsopen("overlay")
             try:
-                if _is_made(kernel, second, lower, upper, work):
+                if _is_made(kernel, second, lower, control, work):
                     raise OSError(errno.EOPNOTSUPP, "this kernel makes two overlays with one work directory")
             finally:
                 kernel.close(second)

@@ -82,6 +82,23 @@ def test_a_child_by_fork_is_another_process(tmp_path: Path) -> None:
     presence.close()
 
 
+def test_an_end_counts_though_a_child_by_fork_runs_on(tmp_path: Path) -> None:
+    """The child has the description open, which has the lock, and uses nothing of it."""
+    presence, other = Presence(tmp_path / "file"), Presence(tmp_path / "file")
+    presence.begin()
+    hold, release = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(release)
+        os.read(hold, 1)
+        os._exit(0)
+    assert other.has_other()
+    presence.end()
+    assert not other.has_other()
+    os.close(release)
+    os.waitpid(child, 0)
+    os.close(hold)
+
+
 def test_what_cannot_be_known_counts_as_another(tmp_path: Path) -> None:
     """Without the file, there may be others; to begin is an error."""
     presence = Presence(tmp_path / "missing" / "file")

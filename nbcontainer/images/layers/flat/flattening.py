@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nbcontainer.images.layers.flat.links import Entry, Links, set_metadata
 from nbcontainer.images.layers.whiteouts import OPAQUE_XATTR, is_opaque
+from nbcontainer.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,14 +43,6 @@ def flatten(sources: Sequence[int], target: int) -> list[bytes]:
     return fill(Links(target), sources, target, (b"", list(range(len(sources))), False))
 
 
-def copy(source: int, target: int) -> None:
-    """Fill the empty directory `target` with copies of all that the directory `source` has, and of its metadata.
-
-    Both are descriptors. No link is followed. Raises `OSError`, also if something in `source` changes meanwhile.
-    """
-    fill(Links(target, copies=True), [source], target, (b"", [0], False))
-
-
 def fill(links: Links, sources: Sequence[int], target: int, first: tuple[bytes, list[int], bool]) -> list[bytes]:
     """Fill a directory of `target` as `flatten` does; `links` makes the files.
 
@@ -60,8 +53,8 @@ def fill(links: Links, sources: Sequence[int], target: int, first: tuple[bytes, 
     while waiting:
         path, layers, alone = waiting.pop()
         with contextlib.ExitStack() as stack:
-            folders = {layer: _opened(stack, sources[layer], path) for layer in layers}
-            new = _opened(stack, target, path)
+            folders = {layer: opened(stack, sources[layer], path) for layer in layers}
+            new = opened(stack, target, path)
             merged = _merged(folders)
             if alone:  # nothing below shows: whiteouts hide nothing, and would be listed as files
                 merged = {name: found for name, found in merged.items() if not is_whiteout(found.facts)}
@@ -85,7 +78,7 @@ def drop_whiteouts(target: int, paths: Sequence[bytes]) -> None:
     """Remove the whiteouts in directories of `target` that no layer below has: they hide nothing. Raises `OSError`."""
     for path in paths:
         with contextlib.ExitStack() as stack:
-            folder = _opened(stack, target, path)
+            folder = opened(stack, target, path)
             facts = os.fstat(folder)
             with os.scandir(folder) as entries:
                 names = [entry.name for entry in entries if is_whiteout(entry.stat(follow_symlinks=False))]
@@ -99,12 +92,15 @@ def is_whiteout(facts: os.stat_result) -> bool:
     return stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
 
 
-def _opened(stack: contextlib.ExitStack, root: int, path: bytes) -> int:
-    """Return a descriptor of a directory of any depth below `root`, closed with `stack`. Every step is a directory."""
+def opened(stack: contextlib.ExitStack, root: int, path: bytes) -> int:
+    """Return a descriptor of a directory of any depth below `root`, closed with `stack`. Every step is a directory.
+
+    Raises `OSError`, for a link as well.
+    """
     fd = os.open(b".", _LIST, dir_fd=root)
     for piece in _pieces(path):
         try:
-            below = os.open(piece, _LIST, dir_fd=fd)
+            below = openat2(fd, piece, _LIST, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
         finally:
             os.close(fd)
         fd = below

@@ -1,4 +1,7 @@
-"""Giving a file of a layer a second name, or a copy if it can have no more names."""
+"""Giving a file of a layer a second name, or a copy if it can have no more names.
+
+A copy is also made of what another container can still change: then the file is not the one that was listed, perhaps.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import contextlib
 import errno
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbcontainer.images.layers.sparse import data_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,16 +30,18 @@ class Entry(NamedTuple):
     name: bytes
 
 
+class Replaced(OSError):
+    """The file is not the one that was listed: it was removed, or another one has its name."""
+
+
 class Links:
     """Makes files in a new tree below the descriptor `root` that are those of other trees.
 
-    Names of one file stay names of one file, also if it has to be copied; with `copies`, each is. `paths` of the new
-    tree are relative.
+    Names of one file stay names of one file, also if it has to be copied. `paths` of the new tree are relative.
     """
 
-    def __init__(self, root: int, *, copies: bool = False) -> None:
+    def __init__(self, root: int) -> None:
         self._root = root
-        self._always = copies
         self._copies: dict[tuple[int, int], bytes] = {}
         self._made: dict[tuple[int, int], list[bytes]] = {}
 
@@ -41,12 +49,7 @@ class Links:
         """Make `target`, which is `path` in the new tree, a name of the file `source`. Raises `OSError`."""
         key = (facts.st_dev, facts.st_ino)
         if key in self._copies:
-            os.link(self._copies[key], target.name, src_dir_fd=self._root, dst_dir_fd=target.directory)
-            return
-        if self._always:
-            self._copy(source, facts, target)
-            if facts.st_nlink > 1:
-                self._copies[key] = path
+            self._link(self._copies[key], target)
             return
         try:
             os.link(
@@ -59,7 +62,7 @@ class Links:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            self._copy(source, facts, target)
+            copy(source, facts, target)
             self._use_copy(key, path)
         else:
             if facts.st_nlink > 1:
@@ -75,36 +78,65 @@ class Links:
                 facts = os.fstat(folder)
                 times = (facts.st_atime_ns, facts.st_mtime_ns)
                 os.unlink(name, dir_fd=folder)
-                os.link(path, name, src_dir_fd=self._root, dst_dir_fd=folder, follow_symlinks=False)
+                self._link(path, Entry(folder, name))
                 os.utime(folder, ns=times)
             finally:
                 os.close(folder)
 
-    def _copy(self, source: Entry, facts: os.stat_result, target: Entry) -> None:
-        mode = facts.st_mode
-        if stat.S_ISREG(mode):
-            _copy_file(source, facts, target)
-            return
-        if stat.S_ISLNK(mode):
-            os.symlink(os.readlink(source.name, dir_fd=source.directory), target.name, dir_fd=target.directory)
-        else:
-            os.mknod(target.name, mode, facts.st_rdev, dir_fd=target.directory)
-        os.chown(target.name, facts.st_uid, facts.st_gid, dir_fd=target.directory, follow_symlinks=False)
-        if not stat.S_ISLNK(mode):
-            os.chmod(target.name, stat.S_IMODE(mode), dir_fd=target.directory)
-        times = (facts.st_atime_ns, facts.st_mtime_ns)
-        os.utime(target.name, ns=times, dir_fd=target.directory, follow_symlinks=False)
+    def _link(self, path: bytes, target: Entry) -> None:
+        os.link(path, target.name, src_dir_fd=self._root, dst_dir_fd=target.directory, follow_symlinks=False)
+
+
+def copy(source: Entry, facts: os.stat_result, target: Entry) -> None:
+    """Make `target` a copy of the file `source`, which had these facts when it was listed. Raises `OSError`.
+
+    Raises `Replaced` if that is not the file any more; then nothing is made.
+    """
+    mode = facts.st_mode
+    if stat.S_ISREG(mode):
+        _copy_file(source, facts, target)
+        return
+    if stat.S_ISLNK(mode):
+        with _replaced():
+            text = os.readlink(source.name, dir_fd=source.directory)
+        os.symlink(text, target.name, dir_fd=target.directory)
+    else:
+        os.mknod(target.name, mode, facts.st_rdev, dir_fd=target.directory)
+    os.chown(target.name, facts.st_uid, facts.st_gid, dir_fd=target.directory, follow_symlinks=False)
+    if not stat.S_ISLNK(mode):
+        os.chmod(target.name, stat.S_IMODE(mode), dir_fd=target.directory)
+    times = (facts.st_atime_ns, facts.st_mtime_ns)
+    os.utime(target.name, ns=times, dir_fd=target.directory, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _replaced() -> Iterator[None]:
+    """Raise `Replaced` for an error of a name that has gone, or that something else has now."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OTHER:
+            raise
+        raise Replaced(error.errno, error.strerror, error.filename) from error
+
+
+_OTHER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL})
+"""Errors of open(2) and readlink(2) for a name of another kind of file, and for one that is not there."""
 
 
 def _copy_file(source: Entry, facts: os.stat_result, target: Entry) -> None:
-    reader = os.open(source.name, _READ, dir_fd=source.directory)
+    with _replaced():
+        reader = os.open(source.name, _READ, dir_fd=source.directory)
     try:
+        now = os.fstat(reader)
+        if (now.st_dev, now.st_ino) != (facts.st_dev, facts.st_ino):
+            raise Replaced(errno.ESTALE, "another file has its name", source.name)
         writer = os.open(target.name, _MAKE, 0o600, dir_fd=target.directory)
         try:
-            for offset, length in data_pieces(reader, facts.st_size):
+            for offset, length in data_pieces(reader, now.st_size):
                 _copy_range(reader, writer, offset, length)
-            os.ftruncate(writer, facts.st_size)
-            set_metadata(reader, facts, writer)
+            os.ftruncate(writer, now.st_size)
+            set_metadata(reader, now, writer)
         finally:
             os.close(writer)
     finally:

@@ -52,7 +52,7 @@ def test_an_overlay_exists_while_no_second_one_can_have_its_work_directory(error
     kernel = RecordingKernel()
     if error is not None:
         kernel.fail(error, "fsconfig_create")
-    assert exists(kernel, "../below", "../tmp/s.1/probe", "../tmp/s.1/work") == found
+    assert exists(kernel, "../below", "../tmp/s.1/second", "../tmp/s.1/work") == found
     options = [made.args[1:] for made in kernel.only("fsconfig")]
     assert ("index", "on") in options
     assert ("workdir", "../tmp/s.1/work") in options
@@ -63,7 +63,7 @@ def test_a_kernel_that_makes_a_second_overlay_shows_nothing() -> None:
     """The first answer of a launcher is compared with that about an overlay that is there."""
     kernel = RecordingKernel()
     with pytest.raises(OSError, match="two overlays with one work directory"):
-        exists(kernel, "../below", "../tmp/s.1/probe", "../tmp/s.1/work", control=True)
+        exists(kernel, "../below", "../tmp/s.1/second", "../tmp/s.1/work", "../tmp/s.1/third")
     assert not kernel.left_open
     made: list[Call] = []
 
@@ -72,7 +72,9 @@ def test_a_kernel_that_makes_a_second_overlay_shows_nothing() -> None:
         return len(made) == 2
 
     kernel = RecordingKernel().fail(errno.EBUSY, is_second)
-    assert not exists(kernel, "../below", "../tmp/s.1/probe", "../tmp/s.1/work", control=True)
+    assert not exists(kernel, "../below", "../tmp/s.1/second", "../tmp/s.1/work", "../tmp/s.1/third")
+    uppers = [made.args[2] for made in kernel.only("fsconfig") if made.args[1] == "upperdir"]
+    assert uppers == ["../tmp/s.1/second", "../tmp/s.1/third"]  # so only the work directory can be the reason
     assert not kernel.left_open
 
 
@@ -81,7 +83,7 @@ def test_what_the_kernel_refuses_for_another_reason_is_an_error() -> None:
     kernel = RecordingKernel()
     kernel.fail(errno.EINVAL, "fsconfig_create")
     with pytest.raises(OSError, match="Invalid"):
-        exists(kernel, "../below", "../tmp/s.1/probe", "../tmp/s.1/work")
+        exists(kernel, "../below", "../tmp/s.1/second", "../tmp/s.1/work")
     assert not kernel.left_open
 
 

@@ -39,6 +39,7 @@ from nbcontainer.errors import (
     ContainerNotFound,
     ImageNotFound,
     NbcontainerError,
+    StoreError,
     UsageError,
     VolumeError,
 )
@@ -158,7 +159,8 @@ def _remove(call: Invocation, name: str) -> bool:
 
 def _drop(call: Invocation, container: Container, name: str) -> None:
     if call.words.has("force"):
-        end(call.engine, container.name)
+        with contextlib.suppress(StoreError):  # its last changes are lost, as all of it is now
+            end(call.engine, container.name)
     elif any(volume.layers for volume in container.record.volumes):
         problem = f"container '{name}' has changes to volumes that are not applied"
         hint = f"see `%container changes {name}`, and apply or discard them; `%container rm -f {name}` drops them"

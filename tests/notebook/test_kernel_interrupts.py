@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nbcontainer.containers.live import cell_watch
+from nbcontainer.containers.live import cell_watch, session
 from nbcontainer.containers.live.channel import Channel
 from nbcontainer.outcome import Reason
+from nbcontainer.sandbox.steps.exchange.display import CHANNEL, EXCHANGE
 from tests.notebook.shell_cells import wait_for
 from tests.running import DEADLINE, all_dead, marker, pidfds, processes_with
 
@@ -144,8 +145,15 @@ def test_a_second_interrupt_does_not_wait(cells: Cells) -> None:
     assert cells.good("echo $kept") == "1\n"
 
 
+NOISE = f"(while :; do echo noise; sleep 0.1; done > {EXCHANGE}/{CHANNEL}) &"
+"""Writes messages for the notebook, some in each time for which it waits for one."""
+FLOOD = NOISE.replace("sleep 0.1; ", "")
+"""Writes so many that those of the shell are lost among them."""
+
+
+@pytest.mark.parametrize("other", ["", NOISE], ids=["alone", "beside other messages"])
 def test_a_shell_that_does_not_answer_after_an_interrupt_is_killed(
-    make_cells: Callable[..., Cells], monkeypatch: pytest.MonkeyPatch
+    make_cells: Callable[..., Cells], monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
     """The cell ends and says so, and the next one runs in a new shell."""
     cells, send = make_cells("ash"), Channel.send
@@ -154,7 +162,7 @@ def test_a_shell_that_does_not_answer_after_an_interrupt_is_killed(
         if not line.startswith("sync "):
             send(channel, line)
 
-    cells.good("kept=1; echo > /kept")
+    cells.good(f"kept=1; echo > /kept\n{other}")
     cells.heard.when("ready", cells.shell.interrupt)
     with monkeypatch.context() as patch:
         patch.setattr(Channel, "send", dropping)
@@ -173,6 +181,28 @@ def test_a_time_limit_ends_the_cell(make_cells: Callable[..., Cells]) -> None:
     assert cells("sleep 1000").end.reason == Reason.TIMEOUT
     cells.shell.timeout = None
     assert cells.good("echo $kept") == "1\n"
+
+
+@pytest.mark.parametrize("how", ["an interrupt", "a time limit", "a question"])
+def test_a_flood_of_messages_puts_off_no_end(
+    make_cells: Callable[..., Cells], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What waits for the shell looks at the time, whatever a process of the container writes."""
+    for name in ("GRACE", "LAST_GRACE"):
+        monkeypatch.setattr(cell_watch, name, 0.5)
+    monkeypatch.setattr(session, "_QUESTION_LIMIT", 0.5)
+    cells = make_cells("ash")
+    cells.good("echo > /kept")
+    flood = f"{FLOOD}\necho ready; sleep 1000"
+    if how == "an interrupt":
+        cells.heard.when("ready", cells.shell.interrupt)
+        assert cells(flood).end.reason == Reason.INTERRUPTED
+    elif how == "a time limit":
+        cells.shell.timeout = 0.5
+        assert cells(flood).end.reason == Reason.TIMEOUT
+    else:
+        assert cells.shell.ask(flood) == ""
+        assert cells.good("ls /kept") == "/kept\n"
 
 
 @pytest.mark.parametrize("how", ["the message", "the signal"])

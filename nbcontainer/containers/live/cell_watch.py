@@ -83,10 +83,10 @@ class CellWatch:
             self._send()
             while self._end is None:
                 message = self.process.next_message(self._patience())
-                if message is None:
-                    self._look_around()
-                else:
+                if message is not None:
                     self._take(message)
+                if message is None or self._patience() == 0:  # messages without an end put off no deadline
+                    self._look_around()
         finally:
             self.process.give_back()
         return self._end

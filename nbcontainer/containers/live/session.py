@@ -80,6 +80,8 @@ class ShellSession:
         self._notice = notice
         self.lost_note = ""
         """How the interpreter before ended, for the next cell to show; empty if there is nothing to show."""
+        self._error: Exception | None = None
+        """What failed at its end, for `close` to return if no cell has shown it."""
 
     @property
     def init(self) -> int:
@@ -203,6 +205,8 @@ class ShellSession:
 
     def _forget(self) -> None:
         """Forget the process, which has ended, and its messages, but not an interrupt of the cell that waits."""
+        if self._process is not None:
+            self._error = self._process.error
         messages, self._process, self._messages = self._messages, None, Messages()
         while (message := messages.next()) is not None:
             if message == (INTERRUPT, str(self._number)):
@@ -237,12 +241,15 @@ class ShellSession:
         if watched.signalled and not watched.over:
             watched.over = not self._let_signals_pass(watched.process)
             watched.interrupt_rest()
+            if watched.over and watched.process.error is not None:  # the cell itself had ended before that
+                self.lost_note = "; ".join(filter(None, (self.lost_note, str(watched.process.error))))
         if watched.over:
             watched.process.join()
             self._forget()
         elif watched.options is not None:
             self._options = "".join(letter for letter in watched.options if letter in _KEPT_OPTIONS)
         notes, self.lost_note, self._notice = [self._notice, self.lost_note, end.note], "", ""
+        self._error = None
         note = "; ".join(filter(None, notes))
         return end if note == end.note else replace(end, note=note)
 
@@ -267,20 +274,22 @@ class ShellSession:
         """
         self._number += 1
         number, deadline = str(self._number), time.monotonic() + cell_watch.GRACE
-        while True:
-            if time.monotonic() >= deadline:
+        asked, killed = 0.0, False
+        while True:  # whatever else comes: a process of the container can write messages without an end
+            now = time.monotonic()
+            if now >= deadline and not killed:
+                killed = True
                 how = "was killed, since it did not answer after the interrupt"
                 self.lost_note = f"the {self.interpreter.noun} {how}: {cell_watch.KEPT}"
                 process.kill(Reason.INTERRUPTED)
-            assert process.channel is not None
-            process.channel.send(f"sync {number}")
+            if now >= asked + cell_watch.REPEAT and process.channel is not None:
+                asked = now
+                process.channel.send(f"sync {number}")
             message = self._next(cell_watch.REPEAT)
-            while message is not None:
-                if message == ("synced", number):
-                    return True
-                if message == (OVER,):
-                    return False
-                message = self._next(cell_watch.REPEAT)
+            if message == ("synced", number) and not killed:
+                return True
+            if message == (OVER,):
+                return False
 
     def _hints(self, code: str) -> str:
         """Return hints for the shells: whether the cell may end them (r), by `set -e` (e), or may trap signals (t)."""
@@ -328,13 +337,14 @@ class ShellSession:
                 return channel.answer().decode("utf-8", "replace")
             if message == (OVER,):
                 process.join()
-                self._forget()
+                self._has_ended(process)
                 return ""
             if message is None:
                 channel.send(f"ask {number}")
         processes.kill_since(process.init, since, process.find_shell())
-        while (message := self._next(cell_watch.LAST_GRACE)) is not None:
-            if message == ("asked", number):
+        deadline = time.monotonic() + cell_watch.LAST_GRACE
+        while (left := deadline - time.monotonic()) > 0:
+            if self._next(left) == ("asked", number):
                 return ""
         process.kill(Reason.INTERRUPTED)
         return ""
@@ -354,7 +364,8 @@ class ShellSession:
         """
         process, self._process = self._process, None
         if process is None:
-            return None
+            error, self._error = self._error, None
+            return error
         asked = 0.0
         if grace > 0 and process.channel is not None and not self._busy:
             with contextlib.suppress(OSError):

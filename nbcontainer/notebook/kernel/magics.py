@@ -85,6 +85,8 @@ def _do(name: str, words: list[str], shell: ShellSession, listener: Listener | N
     shell.choose(listener)
     engine, container = shell.engine, shell.container
     assert container is not None
+    if engine.last is None:  # no cell has run yet
+        engine.last = container
     verb = containers.VERBS[name]
     if name not in _ON_FILES:
         return verb.answer(Invocation(engine, parse(verb.command, words), listener))

@@ -32,7 +32,7 @@ from tests.running import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.notebook.conftest import Notebook, Ran
@@ -257,28 +257,57 @@ def test_a_time_limit_ends_the_statement_and_keeps_the_state(dev: Notebook) -> N
     assert dev.good("%%container --name dev --live --timeout 3e6\ntime.sleep(0.3); print(x)") == "5\n"
 
 
-@pytest.mark.parametrize("ending", ["stop", "exit"])
-def test_changes_that_are_lost_at_the_end_are_reported(
-    dev: Notebook, monkeypatch: pytest.MonkeyPatch, ending: str
-) -> None:
-    """By `stop`, or by the next cell if the interpreter ended by itself."""
+@pytest.fixture
+def full_disk(dev: Notebook, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveContainer]:
+    """A live container that has made a file, while nothing that a container has left can be kept."""
     dev.good(SHELL + "echo > /made")
+    live = default_engine().live["dev"]
+    assert isinstance(live, LiveContainer)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
         patch.setattr(leftovers, "keep", full)
-        if ending == "stop":
-            assert "cannot keep what the cell left" in dev.fails("%container stop dev")
-        else:
-            live = default_engine().live["dev"]
-            assert isinstance(live, LiveContainer)
-            os.kill(children(live.session.init)[0], signal.SIGKILL)
-            wait_for(lambda: not live.running)
+        yield live
+
+
+def kill(live: LiveContainer) -> None:
+    """Let the interpreter end by itself, and something notice that."""
+    os.kill(children(live.session.init)[0], signal.SIGKILL)
+    wait_for(lambda: not live.running)
+
+
+LOST = "cannot keep what the cell left"
+
+
+@pytest.mark.parametrize("before", [None, kill], ids=["while it runs", "after its end"])
+def test_stop_reports_changes_that_are_lost(
+    dev: Notebook, full_disk: LiveContainer, before: Callable[[LiveContainer], None] | None
+) -> None:
+    """Also if the interpreter had ended by itself, and something had noticed that."""
+    if before is not None:
+        before(full_disk)
+    assert LOST in dev.fails("%container stop dev")
+    assert failure(dev.run(AGAIN + "ls /made")).startswith("CellFailed: exit code 1")
+
+
+def test_a_cell_reports_changes_that_are_lost(
+    dev: Notebook, full_disk: LiveContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the next one if the interpreter ended by itself; after that, `stop` has nothing to report."""
+    kill(full_disk)
+    monkeypatch.undo()
     ran = dev.run(AGAIN + "ls /made")
     assert failure(ran).startswith("CellFailed: exit code 1")
-    assert ending == "stop" or "cannot keep what the cell left" in ran.stderr
+    assert LOST in ran.stderr
+    assert str(dev.run("%container stop dev").value) == "dev stopped"
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_container_whose_changes_cannot_be_kept_is_removed(dev: Notebook) -> None:
+    """Who needs the space removes it by one command."""
+    assert str(dev.run("%container rm -f dev").value) == "removed dev"
 
 
 @pytest.mark.parametrize("start", [SHELL, PYTHON], ids=["shell", "python"])

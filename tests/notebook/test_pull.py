@@ -94,3 +94,17 @@ def test_completion_pulls_no_image(request: pytest.FixtureRequest, short_path: P
         reply = own.client.complete("l", 1, reply=True, timeout=DEADLINE)
         assert reply["content"]["status"] == "ok"
         assert not registry.asked
+
+
+def test_a_magic_before_the_first_cell_has_the_container(
+    request: pytest.FixtureRequest, short_path: Path, store_path: Path
+) -> None:
+    """It pulls the image, and is about the container that the cells will run in."""
+    require_containers(request)
+    with contextlib.ExitStack() as stack:
+        registry = stack.enter_context(FakeRegistry().running())
+        files = LayoutFiles()
+        registry.put(files, files.image(layer("data", b"data")))
+        own = stack.enter_context(ShellKernel(short_path, store_path, (f"{registry.address}/x/y",)))
+        own.run("%container history").good()
+        assert registry.asked

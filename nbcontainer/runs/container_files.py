@@ -10,6 +10,7 @@ from nbcontainer.containers.copying import trees
 from nbcontainer.containers.copying.single_file import LIMIT, copy_of, read_file, write_file
 from nbcontainer.errors import ImageError, ImageNotFound, ValueUnavailable
 from nbcontainer.images import sandboxed
+from nbcontainer.images.single_files.receiving import TooLarge
 from nbcontainer.oci.reference import host_path
 from nbcontainer.runs import arguments
 from nbcontainer.store.outputs import replacing
@@ -52,10 +53,12 @@ def get_from_running(store: Store, caller: Caller, name: str, path: str, target:
             raise ValueUnavailable(f"{path} in container '{name}' is a directory", hint=hint)
         trees.copy_out(caller, path, trees.HostPath.of(target), store)
         return b""
-    place = store.path / "tmp" / store.unique()
+    place, what = store.path / "tmp" / store.unique(), f"{path} in container '{name}'"
     try:
-        trees.copy_out(caller, path, trees.HostPath(place), store, follow=True)
-        data = _content(place, f"{path} in container '{name}'")
+        trees.copy_out(caller, path, trees.HostPath(place), store, follow=True, most=LIMIT)
+        data = _content(place, what)
+    except TooLarge:
+        raise ValueUnavailable(f"{what} has more than {LIMIT >> 20} MiB", hint="use `cp` or a volume") from None
     finally:
         place.unlink(missing_ok=True)
     if target is not None:
@@ -64,16 +67,13 @@ def get_from_running(store: Store, caller: Caller, name: str, path: str, target:
 
 
 def _content(place: Path, what: str) -> bytes:
-    """Return the content of a copy. Raises `ValueUnavailable` if it is not that of a file, or too large."""
+    """Return the content of a copy, which the copying has limited. Raises `ValueUnavailable` if that is not a file."""
     try:
         fd = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise ValueUnavailable(f"{what} is not a regular file", hint="check the path") from None
     with os.fdopen(fd, "rb") as file:
-        data = file.read(LIMIT + 1)
-    if len(data) > LIMIT:
-        raise ValueUnavailable(f"{what} has more than {LIMIT >> 20} MiB", hint="give a target, or use a volume")
-    return data
+        return file.read()
 
 
 def _write(store: Store, data: bytes, target: str) -> None:

@@ -85,6 +85,8 @@ def directory(store: Store, path: Path, *, make: bool = False) -> Iterator[int]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(place).fd
         writable.check(store, place.links)
+        if not stat.S_ISDIR(place.mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         for name in missing:
             folder = make_directory(folder, name)
             stack.callback(os.close, folder)

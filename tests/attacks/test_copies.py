@@ -25,6 +25,7 @@ from nbcontainer.containers.live.exec_client import of_notebook
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.errors import NbcontainerError, ValueUnavailable
 from nbcontainer.images.single_files import receiving
+from nbcontainer.runs import container_files
 from tests.running import DEADLINE
 
 if TYPE_CHECKING:
@@ -217,6 +218,36 @@ def test_nothing_of_the_container_is_loaded_for_a_copy(
 # Streams
 
 
+def test_a_file_that_grows_is_copied_as_long_as_it_is(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path
+) -> None:
+    """A container that appends to it faster than it is read does not fill the host's disk."""
+    job = attack("head -c 100000 /dev/zero > /file; touch /ready; while :; do head -c 9999999 /dev/zero >> /file; done")
+    wait_until_ready(job, tmp_path, engine)
+    assert job.handle is not None
+    side = trees.of_running(job.handle, job.name)
+    for path in ("/file", "/file", "/proc/version"):
+        trees.copy_out(side, path, trees.HostPath(tmp_path / "copy"), engine.store)
+        assert (tmp_path / "copy").stat().st_size > 0
+
+
+def test_a_file_that_is_read_into_memory_is_limited(
+    engine: Engine, attack: Callable[[str], Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`get` of a container that runs stops at its limit, before it has copied more: a sparse file costs nothing."""
+    monkeypatch.setattr(container_files, "LIMIT", 1 << 20)
+    job = attack(
+        "dd if=/dev/null of=/sparse bs=1M seek=999999; head -c 1048576 /dev/zero > /fits; touch /ready; sleep 1000"
+    )
+    wait_until_ready(job, tmp_path, engine)
+    assert job.handle is not None
+    side = trees.of_running(job.handle, job.name)
+    with pytest.raises(ValueUnavailable, match="/sparse in container 'attacker' has more than 1 MiB"):
+        container_files.get_from_running(engine.store, side, "attacker", "/sparse", None)
+    assert len(container_files.get_from_running(engine.store, side, "attacker", "/fits", None)) == 1 << 20
+    assert list((engine.store.path / "tmp").glob("*/sparse")) == []
+
+
 def entry(kind: bytes, path: bytes = b"", link: bytes = b"", mode: int = 0o644) -> bytes:
     head = struct.pack("<cIqHH", kind, mode, 10**18, len(path), len(link)) + path + link
     return head + (struct.pack("<I", 5) + b"wrote" + struct.pack("<I", 0) if kind == b"f" else b"")
@@ -225,7 +256,7 @@ def entry(kind: bytes, path: bytes = b"", link: bytes = b"", mode: int = 0o644) 
 END = entry(b"e", mode=0)
 
 
-def received(folder: Path, stream: bytes, *, content: bool = False) -> receiving.Counts:
+def received(folder: Path, stream: bytes, *, content: bool = False, most: int | None = None) -> receiving.Counts:
     """Writes a stream to `copy` in a directory."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -233,7 +264,7 @@ def received(folder: Path, stream: bytes, *, content: bool = False) -> receiving
     os.close(writer)
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        return receiving.receive(reader, receiving.Target(fd, b"copy", content))
+        return receiving.receive(reader, receiving.Target(fd, b"copy", content, most=most))
     finally:
         os.close(reader)
         os.close(fd)
@@ -282,6 +313,15 @@ def test_a_hostile_stream_writes_nothing_outside_its_target(place: Path, stream:
         received(place, stream)
     assert list(place.iterdir()) == []
     assert (place.parent / "outside/file").read_text() == "host"
+
+
+def test_a_stream_has_no_more_bytes_than_its_target_takes(place: Path) -> None:
+    """The side of the container is not trusted to stop."""
+    stream = TOP + entry(b"f", b"one") + entry(b"f", b"two") + END
+    with pytest.raises(receiving.TooLarge):
+        received(place, stream, most=9)
+    assert list(place.iterdir()) == []
+    received(place, stream, most=10)
 
 
 def test_a_deep_copy_that_breaks_off_leaves_nothing(place: Path) -> None:

@@ -114,6 +114,11 @@ def test_names_follow_docker(engine: Engine, cp: Copy, box: str, tmp_path: Path)
     assert (there / "a").read_text() == "one\n"
     cp("box:/srv/data/a", str(there / "new"))
     assert (there / "new").read_text() == "one\n"
+    (there / "new").write_text("old")
+    cp("box:/srv/data/a", str(there / "new"))
+    assert (there / "new").read_text() == "one\n"
+    with pytest.raises(NbcontainerError, match="Not a directory"):
+        cp("box:/srv/data/a", f"{there / 'new'}/")
     cp("-L", "box:/srv/data/far", str(there / "passwd"))
     assert "root" in (there / "passwd").read_text()
     (there / "new").unlink()

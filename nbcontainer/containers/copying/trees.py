@@ -13,7 +13,7 @@ import os
 import select
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nbcontainer.containers.history.state import CellRecord
@@ -70,16 +70,19 @@ class HostPath:
 # Out
 
 
-def copy_out(caller: Caller, path: str, target: HostPath, store: Store, *, follow: bool = False) -> Counts:
+def copy_out(
+    caller: Caller, path: str, target: HostPath, store: Store, *, follow: bool = False, most: int | None = None
+) -> Counts:
     """Copy the file or directory at `path` in a container to `target`, as `docker cp` does; return what was copied.
 
-    `caller` calls a function on the container's side. Raises `ValueUnavailable`, `ImageError`, `LinkRefused`,
-    `UsageError`.
+    `caller` calls a function on the container's side. More than `most` bytes are `receiving.TooLarge`. Raises
+    `ValueUnavailable`, `ImageError`, `LinkRefused`, `UsageError`.
     """
     path, content = check(path), path.endswith("/.")
     with _host_target(store, target, _name_of(path), content=content) as place:
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        received = _Thread(lambda: receiving.receive(reader, place), lambda: os.close(reader))
+        limited = replace(place, most=most)
+        received = _Thread(lambda: receiving.receive(reader, limited), lambda: os.close(reader))
         try:
             left = _call_and_close(caller, sandboxed.send_path, writer, path=path, follow=follow)
         except BaseException as error:

@@ -61,13 +61,19 @@ class Target:
     """Where a stream goes: `name` in the directory open at `folder`.
 
     With `content`, the top must be a directory, and what is in it goes to `folder` itself. With `guarded`, the files
-    become those of the host's user: no link is made that leads out of the copy, and no setuid or setgid bit.
+    become those of the host's user: no link is made that leads out of the copy, and no setuid or setgid bit. More than
+    `most` bytes of content are `TooLarge`.
     """
 
     folder: int
     name: bytes
     content: bool = False
     guarded: bool = True
+    most: int | None = None
+
+
+class TooLarge(ValueUnavailable):
+    """The files of a stream have more bytes together than its target takes."""
 
 
 def receive(source: int, target: Target) -> Counts:
@@ -90,7 +96,7 @@ class _Receiver:
         self._base = -1
         self._new: bytes = b""
         self._late: list[tuple[bytes, Entry]] = []
-        self._files = self._links = 0
+        self._files = self._links = self._bytes = 0
 
     def close(self) -> None:
         """Close the directory that is written to, and remove a new one that is not whole."""
@@ -219,6 +225,9 @@ class _Receiver:
         while length := PIECE.unpack(self._read(PIECE.size))[0]:
             if length > CHUNK:
                 raise _damaged()
+            self._bytes += length
+            if self._target.most is not None and self._bytes > self._target.most:
+                raise TooLarge(f"the copy has more than {self._target.most} bytes", hint="use a volume")
             yield self._read(length)
 
     def _read(self, number: int) -> bytes:

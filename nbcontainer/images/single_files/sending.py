@@ -25,6 +25,9 @@ from nbcontainer.linux.files import openat2
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+UNKNOWN = 16 << 20
+"""The most bytes of a file that says that it has none."""
+
 
 def send_path(root: int, path: str, out: int, *, follow: bool) -> int:
     """Send the file or directory at `path` below `root` to the descriptor `out`; return the number left out.
@@ -135,14 +138,19 @@ class _Sender:
         return kind == DIRECTORY
 
     def _file(self, fd: int, path: bytes) -> None:
-        """Send a file, as long as it is when it is read, and close it."""
+        """Send a file and close it: as many bytes as it has now, since it may grow faster than it is read.
+
+        Files of proc(5) and sysfs say that they have none: of an empty one, up to UNKNOWN bytes are read.
+        """
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):  # it was replaced meanwhile
                 return
             self._head(REGULAR, facts, path)
-            while data := os.read(fd, CHUNK):
+            left = facts.st_size or UNKNOWN
+            while data := os.read(fd, min(CHUNK, left)):
                 self._write(PIECE.pack(len(data)) + data)
+                left -= len(data)
             self._write(PIECE.pack(0))
         finally:
             os.close(fd)

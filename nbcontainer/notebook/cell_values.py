@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
     from nbcontainer.commands.grammar import Words
-    from nbcontainer.containers.cells.request import Request
-    from nbcontainer.containers.cells.streams import Streams
     from nbcontainer.values.exchange import Exchange
 
 OPTIONS = (
@@ -152,11 +150,3 @@ def _show(found: Exchange, *, trust: bool) -> None:
             print(f"nbcontainer: {bundle}", file=sys.stderr)
         else:
             display(bundle, raw=True)  # type: ignore[no-untyped-call]
-
-
-def connect(exchange: Exchange, request: Request, streams: Streams) -> None:
-    """Let a cell have the values of an exchange. Raises `UsageError` if one of its mounts is in their place."""
-    mounts = request.options.mounts
-    exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
-    streams.values, streams.on_values = exchange.values, exchange.send
-    streams.values_digest, streams.on_output = exchange.digest, exchange.replay

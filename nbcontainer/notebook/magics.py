@@ -46,6 +46,7 @@ from nbcontainer.notebook.magic_completion import StoreNames, matcher
 from nbcontainer.notebook.notices import Notices, write
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Reason
+from nbcontainer.runs.value_exchange import connect
 from nbcontainer.sandbox.steps.base import Language
 from nbcontainer.store.errors import store_error, store_errors
 
@@ -321,7 +322,7 @@ class ContainerMagics(Magics):
         streams = page.streams(notice, captured)
         if exchange is not None:
             exchange.later = engine.later
-            cell_values.connect(exchange, request, streams)
+            connect(exchange, request.options, streams)
         explained = ExplainedOnPage(lambda: Language(self.language))
         streams.on_explained = explained.take
         streams.on_follow = watch = Watch()
@@ -346,7 +347,7 @@ class ContainerMagics(Magics):
         """Start a cell as a job, and return its container."""
         streams = Streams(_nowhere, _nowhere, on_notice=notice)
         if exchange is not None:
-            cell_values.connect(exchange, request, streams)
+            connect(exchange, request.options, streams)
         return job_cells.start(self.engine, words, request, streams, shell=self.shell, progress=listener(self.shell))
 
     def _request(self, words: Words, script: str | None, exchange: Exchange | None, *, prompts: bool) -> Request:

@@ -17,6 +17,7 @@ from nbcontainer.errors import UsageError
 from nbcontainer.outcome import Reason
 from nbcontainer.runs import arguments
 from nbcontainer.runs.results import Result, failure
+from nbcontainer.runs.value_exchange import connect
 from nbcontainer.sandbox import protocol
 
 if TYPE_CHECKING:
@@ -170,10 +171,7 @@ class Call:
         streams.on_follow, streams.check_wait = self._watch, self._check_wait
         streams.on_explained = self._note
         if exchange is not None:
-            mounts = self._request.options.mounts
-            exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
-            streams.values, streams.on_values = exchange.values, exchange.send
-            streams.values_digest, streams.on_output = exchange.digest, exchange.replay
+            connect(exchange, self._request.options, streams)
         if self._attach is not None:
             self._attach(streams)
 

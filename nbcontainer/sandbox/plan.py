@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.sandbox.defaults import DEFAULT_CAPABILITIES
-from nbcontainer.sandbox.networking import Network
+from nbcontainer.sandbox.networking import Network, Networking
 from nbcontainer.sandbox.spec import DEFAULT_HOSTNAME, SHM_SIZE, Directory, ProcLevel, Program, Work
 from nbcontainer.sandbox.steps import single_id
 from nbcontainer.sandbox.steps.base import Plan, Step
@@ -191,9 +191,13 @@ def shares(spec: Spec) -> bool:
 
     One with a volume, or in the network of others, can; and so can one that others join, which its spec does not show.
     """
-    networking = spec.networking
-    mounts = bool(spec.mounts.volumes or spec.mounts.named)
-    return mounts or bool(networking.joined) or spec.namespace is not None or networking.network == Network.HOST
+    return spec.namespace is not None or reaches_others(spec.mounts, spec.networking)
+
+
+def reaches_others(mounts: Mounts, networking: Networking) -> bool:
+    """Return whether a container with these mounts, in this network, shares a directory or the network with others."""
+    shared = bool(mounts.volumes or mounts.named)
+    return shared or bool(networking.joined) or networking.network == Network.HOST
 
 
 def ahead(todo: Plan) -> tuple[Step, ...]:

@@ -75,6 +75,8 @@ class Exchange:
         self.values = Values(tuple(one.file for one in self.inputs), output)
         self.directory: int | None = None
         """A descriptor of `/out`, once the container has it."""
+        self.shared = True
+        """Whether another container can hold a file of `/out`, and change it while it is read: it is copied first."""
         self.trusted = True
         """Whether the files of `/out` may be shown as they are, if the user asks for that: not those of an import."""
         self.later: Callable[[Callable[[], object]], object] = lambda task: task()
@@ -118,7 +120,7 @@ class Exchange:
     def replay(self, directory: int, remove: Callable[[], None], *, trusted: bool) -> None:
         """Take the kept files of a cached cell as those of `/out`; `close` calls `remove`."""
         self.close()
-        self.directory, self._remove, self.trusted = directory, remove, trusted
+        self.directory, self._remove, self.trusted, self.shared = directory, remove, trusted, False
 
     def digest(self) -> str:
         """Return a digest of the names and contents of the files of `/in`. Raises as `send` does."""
@@ -140,7 +142,7 @@ class Exchange:
             return {}
         directory = self._opened()
         found = {name: path or received.find(directory, name) for name, path in wanted.items()}
-        return {name: received.read(directory, path, limit) for name, path in found.items()}
+        return {name: received.read(directory, path, limit, copied=self.shared) for name, path in found.items()}
 
     def raw(self, name: str, limit: int) -> tuple[str, bytes]:
         """Return suffix and bytes (at most `limit`) of the one file `/out/NAME.*`. Raises `ValueUnavailable`."""

@@ -66,10 +66,12 @@ def find(directory: int, variable: str) -> str:
     return found[0]
 
 
-def open_file(directory: int, name: str, limit: int = SIZE_LIMIT) -> BinaryIO:
+def open_file(directory: int, name: str, limit: int = SIZE_LIMIT, *, copied: bool = False) -> BinaryIO:
     """Return a file of `/out`, open for reading; the caller closes it. `name` is relative to `/out`.
 
-    Raises `ValueUnavailable` for anything but a regular file of at most `limit` bytes, below /out without links.
+    With `copied`, it is a copy in memory of as many bytes as the file has: another container may change the file while
+    it is read. Raises `ValueUnavailable` for anything but a regular file of at most `limit` bytes, below /out without
+    links.
     """
     path = f"{OUTPUT}/{shown(name)}"
     try:
@@ -83,10 +85,27 @@ def open_file(directory: int, name: str, limit: int = SIZE_LIMIT) -> BinaryIO:
         if found.st_size > limit:
             problem = f"cannot read {path}: it has {found.st_size} bytes (at most {limit})"
             raise ValueUnavailable(problem, hint="write it to a volume (-v) instead")
+        if copied:
+            original, fd = fd, _copy(fd, found.st_size, path)
+            os.close(original)
         return os.fdopen(fd, "rb")
     except BaseException:
         os.close(fd)
         raise
+
+
+def _copy(fd: int, size: int, path: str) -> int:
+    """Return a descriptor of a file in memory with the first `size` bytes of a file. Raises `ValueUnavailable`."""
+    made = os.memfd_create("value", os.MFD_CLOEXEC)
+    try:
+        done = 0
+        while done < size and (sent := os.sendfile(made, fd, done, size - done)):
+            done += sent
+        os.lseek(made, 0, os.SEEK_SET)
+        return made
+    except OSError as error:
+        os.close(made)
+        raise ValueUnavailable(f"cannot read {path}: {error.strerror}", hint="let the cell write less") from error
 
 
 def read_tree(directory: int, name: str, limit: int) -> Iterator[tuple[str, bytes]]:
@@ -135,22 +154,20 @@ def _content(fd: int, name: str, limit: int) -> bytes:
     return data
 
 
-def read(directory: int, name: str, limit: int = SIZE_LIMIT) -> Any:
-    """Return the Python value of a file of `/out`: by the codec of its suffix, else as bytes.
+def read(directory: int, name: str, limit: int = SIZE_LIMIT, *, copied: bool = False) -> Any:
+    """Return the Python value of a file of `/out`: by the codec of its suffix, else as bytes. For `copied`, see above.
 
     Raises `ValueUnavailable`.
     """
-    with open_file(directory, name, limit) as file:
+    with open_file(directory, name, limit, copied=copied) as file:
         return decoded(file, name)
 
 
 def decoded(file: BinaryIO, name: str) -> Any:
     """Return the Python value of an open file that a container left as `name` in `/out`. Raises `ValueUnavailable`."""
     codec = codec_of(name.rpartition("/")[2].rpartition(".")[2].lower())
-    if codec is None:
-        return file.read()
     try:
-        return codec.read(file)
+        return file.read() if codec is None else codec.read(file)
     except MissingPackage as error:
         raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: {error}", hint=error.hint) from None
     except MemoryError:
@@ -158,7 +175,8 @@ def decoded(file: BinaryIO, name: str) -> Any:
         raise ValueUnavailable(f"cannot read {OUTPUT}/{shown(name)}: not enough memory", hint=hint) from None
     except Exception as error:  # whatever a library raises about a file that a container made
         detail = shown(str(error).partition("\n")[0])
-        problem = f"{OUTPUT}/{shown(name)} is not a valid .{codec.suffix} file: {detail}"
+        suffix = "" if codec is None else f".{codec.suffix} "
+        problem = f"{OUTPUT}/{shown(name)} is not a valid {suffix}file: {detail}"
         raise ValueUnavailable(problem, hint="check how the cell writes it") from None
 
 

@@ -48,7 +48,10 @@ def bundles(exchange: Exchange, *, trust: bool) -> Iterator[dict[str, Any] | str
         if directory is None or (suffix not in MIME and suffix not in TABLES):
             continue
         try:
-            yield _table(directory, name) if suffix in TABLES else _data(directory, name, MIME[suffix], trust=trust)
+            if suffix in TABLES:
+                yield _table(received.read(directory, name, copied=exchange.shared))
+            else:
+                yield _data(directory, name, MIME[suffix], trust=trust)
         except ValueUnavailable as error:
             yield str(error)
         except inert.Refused as error:
@@ -63,8 +66,7 @@ def _data(directory: int, name: str, mime: str, *, trust: bool) -> dict[str, Any
     return inert.bundle(mime, data, trust=trust)
 
 
-def _table(directory: int, name: str) -> dict[str, Any]:
-    value = received.read(directory, name)
+def _table(value: Any) -> dict[str, Any]:
     if isinstance(value, str):  # CSV without pandas
         return {inert.TEXT: value[:SHOWN_LIMIT]}
     if not hasattr(value, "to_html"):  # pyarrow without pandas

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
@@ -19,7 +19,11 @@ from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
 from nbcontainer.containers.writes import keeping
 from nbcontainer.containers.writes.write_layer import WriteLayer
+from nbcontainer.runs.value_exchange import connect
+from nbcontainer.values import received
+from nbcontainer.values.exchange import Exchange
 from tests.attacks.descriptors import SEND_DESCRIPTOR
+from tests.notebook.shell_cells import wait_for
 from tests.requirements import require
 from tests.running import DEADLINE
 
@@ -213,6 +217,38 @@ def test_a_holder_that_changes_files_while_they_are_copied_destroys_nothing_else
     assert found == ["mine", "300"]
     assert status == [0]
     assert not left(engine)
+
+
+@pytest.mark.parametrize("careless", [True, False], ids=["without the copy", "with it"])
+def test_a_value_is_read_as_it_was(
+    engine: Engine, shared: Path, monkeypatch: pytest.MonkeyPatch, careless: bool
+) -> None:
+    """A container hands its `/out` on. A file of that which grows while its value is read fills no memory.
+
+    If the value were not a copy, it would have more than the file had when its size was compared with the limit.
+    """
+    request = request_of_keywords(
+        "busybox", (), "echo mine > /out/kept; exec /mnt/hands hand /mnt/socket /out", {"volumes": [f"{shared}:/mnt"]}
+    )
+    decoded = received.decoded
+    with Exchange({}, output=True) as exchange, taker(engine, shared, "/mnt/socket") as status:
+        streams = Streams(lambda _: None, lambda _: None)
+        connect(exchange, request.options, streams)
+        _, outcome = run.run(engine, replace(request, remove=True), streams)
+        assert outcome.ok
+        assert exchange.shared
+        exchange.shared = not careless
+
+        def late(file: BinaryIO, name: str) -> object:
+            """Read the value when the other container has written to it."""
+            (shared / "go").touch()
+            wait_for(lambda: status)
+            return decoded(file, name)
+
+        monkeypatch.setattr(received, "decoded", late)
+        value = exchange.get({"value": "kept"})["value"]
+    assert status == [0]
+    assert value == (b"mine\nplanted\n" if careless else b"mine\n")
 
 
 def settle(engine: Engine) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pytest
+
+from nbcontainer.errors import ValueUnavailable
+from nbcontainer.values import received
 from nbcontainer.values.exchange import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def sent(path: Path, **values: object) -> Exchange:
@@ -55,3 +61,80 @@ def test_without_a_background_the_memory_is_free_at_once(tmp_path: Path) -> None
     with sent(tmp_path, x="text"):
         assert opened(tmp_path) == 1
     assert opened(tmp_path) == 0
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Exchange]:
+    """An exchange whose `/out` is a directory of this test."""
+    with Exchange({}, output=True) as exchange:
+        exchange.directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+        yield exchange
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("name", "content", "value"),
+    [
+        ("x.txt", b"text", "text"),
+        ("x.txt", b"", ""),
+        ("x.json", b'{"a": [1, null]}', {"a": [1, None]}),
+        ("x.unknown", bytes(range(256)), bytes(range(256))),
+        ("x.bin", b"b" * 300_000, b"b" * 300_000),
+    ],
+)
+def test_a_copied_value_is_the_same(
+    tmp_path: Path, output: Exchange, name: str, content: bytes, value: object, shared: bool
+) -> None:
+    """The value of a container that shares something is read from a copy."""
+    (tmp_path / name).write_bytes(content)
+    output.shared = shared
+    assert output.get({"x": ""}) == {"x": value}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_copied_array_is_the_same(tmp_path: Path, output: Exchange, shared: bool) -> None:
+    """NumPy reads it from a real file, in both cases."""
+    array = np.arange(100_000, dtype=">i4").reshape(100, 1000)
+    np.save(tmp_path / "x.npy", array)
+    output.shared = shared
+    found = output.get({"x": ""})["x"]
+    assert found.dtype == array.dtype
+    assert (found == array).all()
+
+
+def test_a_copy_has_the_bytes_that_were_counted(tmp_path: Path) -> None:
+    """What is added after the size was compared with the limit is not read, and a copy of a shorter file is shorter."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with (tmp_path / "file").open("rb") as file:
+        for size, found in ((4, b"0123"), (10, b"0123456789"), (99, b"0123456789"), (0, b"")):
+            with os.fdopen(received._copy(file.fileno(), size, "/out/file"), "rb") as made:
+                assert made.read() == found
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with received.open_file(directory, "file", copied=True) as made:
+            (tmp_path / "file").write_bytes(b"changed")
+            assert made.read() == b"0123456789"
+    finally:
+        os.close(directory)
+
+
+def test_a_value_for_which_there_is_no_memory_is_an_error_of_a_line(
+    output: Exchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one without a codec."""
+    (tmp_path / "x.unknown").touch()
+    monkeypatch.setattr(received, "open_file", lambda *_, **__: io.BufferedReader(Full()))
+    with pytest.raises(ValueUnavailable, match="not enough memory"):
+        output.get({"x": ""})
+
+
+class Full(io.RawIOBase):
+    """A file that does not fit into the memory."""
+
+    def readable(self) -> bool:
+        """See io.RawIOBase."""
+        return True
+
+    def readall(self) -> bytes:
+        """Fail."""
+        raise MemoryError

@@ -171,8 +171,9 @@ def run_in(
             mounts = stack.enter_context(volumes.attached(engine, container, image, mounts))
             request = replace(request, options=replace(request.options, mounts=mounts))
         cow = _copy_on_write(engine, container, request) if any(volume.cow for volume in mounts.volumes) else None
-        shown = streams if use is None else use.recorder.between(streams)
-        cell = Cell(engine, container, image, request, shown, cow)
+        if use is not None:
+            request, streams = use.connect(request)
+        cell = Cell(engine, container, image, request, streams, cow)
         cell.result, cell.asked = "" if use is None else use.result, asked
         outcome = _run_and_keep(engine, container, cell, keep=keep)
         if use is not None:

@@ -44,6 +44,14 @@ _AT_EMPTY_PATH = 0x1000
 _STATX = struct.Struct("=I76xqI164x")
 """struct statx: stx_mask, and stx_btime's seconds and nanoseconds."""
 
+# <linux/magic.h>: tmpfs, ramfs, hugetlbfs and overlayfs
+_IN_MEMORY = frozenset({0x01021994, 0x858458F6, 0x958458F6, 0x794C7630})
+_STATFS = 256
+"""Bytes, more than struct statfs has; its first field is the type (fstatfs(2))."""
+
+# <linux/fs.h>
+_WRITE_AND_WAIT = 7
+
 
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64))
@@ -91,6 +99,25 @@ def birth_time(fd: int) -> int:
 def syncfs(fd: int) -> None:
     """syncfs(2): write the file system of `fd` to disk. Raises `OSError`, also for failed writes since Linux 5.8."""
     check(libc.syncfs(fd), "syncfs")
+
+
+def write_back(fd: int) -> None:
+    """Write the changed pages of a file to its device, and wait (sync_file_range(2), without the file's metadata).
+
+    Until then, a program that has mapped such a page can change it without a change of the file's times. Raises
+    `OSError`.
+    """
+    check(libc.sync_file_range(int_(fd), c_uint64(0), c_uint64(0), unsigned(_WRITE_AND_WAIT)), "sync_file_range")
+
+
+def in_memory(fd: int) -> bool:
+    """Return whether a file is on a file system in memory, or on an overlay, whose upper layer may be on one.
+
+    There, a program that has mapped a file can change it without a change of its times (fstatfs(2)). Raises `OSError`.
+    """
+    found = ctypes.create_string_buffer(_STATFS)
+    check(libc.fstatfs(int_(fd), found), "fstatfs")
+    return ctypes.c_long.from_buffer(found).value in _IN_MEMORY
 
 
 def keeps_attributes(path: str) -> bool:

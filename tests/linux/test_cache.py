@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import mmap
 import os
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +20,15 @@ from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
 from nbcontainer.containers.cached import outputs
 from nbcontainer.containers.cached.transfer import problems
+from nbcontainer.containers.cached.use import Use
+from nbcontainer.containers.cached.volume_content import Digests
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.options import StandardInput, run_options
+from nbcontainer.linux import files
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.values.exchange import Exchange
@@ -29,9 +36,9 @@ from tests.requirements import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from nbcontainer.containers.container import Container
+    from nbcontainer.outcome import Outcome
 
 FILE = "/proc/sys/kernel/random/uuid"
 CLOCK = f"cat {FILE}"
@@ -244,8 +251,6 @@ def test_files_of_read_only_volumes_are_in_the_key(cells: Cells, tmp_path: Path)
 
 def test_a_change_within_the_clocks_grain_is_seen(cells: Cells, tmp_path: Path) -> None:
     """The content has the same size and time: a fresh file is hashed again. An older one is hashed once."""
-    from nbcontainer.containers.cached.volume_content import Digests
-
     file = tmp_path / "file"
     file.write_text("one")
     mount = parse_volume(f"{file}:/file:ro")
@@ -269,12 +274,55 @@ def test_a_change_within_the_clocks_grain_is_seen(cells: Cells, tmp_path: Path) 
 
         patch.setattr(os, "pread", counted)
         assert digests.of(fd) == digests.of(fd)
+    in_memory = files.in_memory(fd)
     os.close(fd)
-    assert len(reads) == 2
+    assert len(reads) == (4 if in_memory else 2)
 
 
-def test_a_volume_that_changes_during_the_cell_keeps_no_result(cells: Cells, tmp_path: Path) -> None:
-    """What the cell saw is not what the key says."""
+@pytest.mark.parametrize("place", ["the disk", "memory"])
+def test_a_change_by_a_mapping_is_seen(tmp_path: Path, place: str) -> None:
+    """A program that has mapped a file changes it without a system call; the times of it change late, or never."""
+    folder = tmp_path if place == "the disk" else Path(tempfile.mkdtemp(prefix="nbcontainer-", dir="/dev/shm"))
+    file = folder / "file"
+    file.write_bytes(b"one" + bytes(5000))
+    digests, later = Digests(), time.time_ns() + 10**10
+    try:
+        with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time_ns", lambda: later)
+            for text in (b"two", b"six", b"ten"):
+                mapped[:3] = text
+                first = digests.of(opened.fileno())
+                assert first == hashlib.sha256(text + bytes(5000)).digest()
+                assert digests.of(opened.fileno()) == first
+    finally:
+        file.unlink()
+        if place == "memory":
+            folder.rmdir()
+
+
+def test_the_input_is_the_one_that_was_hashed(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file may change between the key and the cell; then the result would be that of another input."""
+    file, out = tmp_path / "file", list[bytes]()
+    file.write_text("one")
+    hit = Use.hit
+
+    def late(used: Use) -> Outcome | None:
+        file.write_text("other")
+        return hit(used)
+
+    monkeypatch.setattr(Use, "hit", late)
+    options = run_options({"cache": "on"})
+    request = Request("busybox", command=("cat",), options=options, stdin=StandardInput(path=file))
+    for _ in range(2):
+        file.write_text("one")
+        run.run(cells.engine, request, Streams(out.append, out.append, on_notice=cells.notes.append))
+    assert out == [b"one", b"one"]
+    assert cells.notes == []
+
+
+@pytest.mark.parametrize("undone", [False, True], ids=["changed", "changed and changed back"])
+def test_a_volume_that_changes_during_the_cell_keeps_no_result(own: Cells, tmp_path: Path, undone: bool) -> None:
+    """What the cell saw is not what the key says, perhaps also if it is so again at the end."""
     file = tmp_path / "file"
     file.write_text("one")
     ran: list[str] = []
@@ -282,16 +330,18 @@ def test_a_volume_that_changes_during_the_cell_keeps_no_result(cells: Cells, tmp
     def change(data: bytes) -> None:
         ran.append(data.decode())
         file.write_text("changed")
+        if undone:
+            file.write_text("one")
 
     def ask() -> str:
         options = run_options({"cache": "on", "volumes": (parse_volume(f"{file}:/file:ro"),)})
         request = Request("busybox", script=CLOCK, options=options)
-        streams = Streams(change, change, on_notice=cells.notes.append)
-        run.run(cells.engine, request, streams)
+        streams = Streams(change, change, on_notice=own.notes.append)
+        run.run(own.engine, request, streams)
         return ran[-1]
 
     ask()
-    assert cells.notes == ["--cache: the cell runs and is not cached: its read-only volumes changed while it ran"]
+    assert own.notes == ["--cache: the cell runs and is not cached: its read-only volumes changed while it ran"]
     file.write_text("one")
     assert ask() != ran[0]
 

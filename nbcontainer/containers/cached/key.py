@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ SECRET = "cache.key"
 _INPUT_LIMIT = 64 << 20
 """Bytes of standard input that enter a key."""
 
+_TICK = 20_000_000
+"""Nanoseconds, more than between two ticks of the clock for the times of files (CONFIG_HZ is 100 at least)."""
+
 _NOT_IN_KEYS = frozenset({"selection", "process", "mounts", "labels", "explain", "cache", "identity", "here"})
 """Fields of the options that a result does not depend on, or that enter the key in another form."""
 
@@ -47,11 +51,17 @@ class NotCached(Exception):
 
 @dataclass(frozen=True)
 class Key:
-    """A key, the names of the values in it (the values are not kept), and what stands for the volumes."""
+    """A key, the names of the values in it (the values are not kept), what stands for the volumes, and the input.
+
+    `times` changes with each change of a read-only volume. `given` is the standard input that was hashed, None for
+    none: what it was read from can change before the cell reads it.
+    """
 
     digest: str
     names: tuple[str, ...]
     volumes: list[Any]
+    times: list[str]
+    given: bytes | None
 
 
 def why_not(container: Container, request: Request) -> Iterator[str]:
@@ -95,8 +105,9 @@ def key_of(container: Container, request: Request, streams: Streams, digests: Di
         for name in (field.name for field in dataclasses.fields(RunOptions))
         if name not in _NOT_IN_KEYS
     }
-    values, names = _values(container, request, streams)
-    volumes = volumes_in_key(options.mounts, digests)
+    given = _input(container.workspace.store, request, streams)
+    values, names = _values(request, streams, given)
+    volumes, times = volumes_in_key(options.mounts, digests)
     process = replace(options.process, env=(), unset_env=(), links=(), git_config="")
     parts = {
         "version": VERSION,
@@ -111,7 +122,8 @@ def key_of(container: Container, request: Request, streams: Streams, digests: Di
         "values": _keyed(store, values) if any(values) else "",
     }
     text = json.dumps(parts, sort_keys=True, default=str)
-    return Key(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest(), tuple(names), volumes)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return Key(digest, tuple(names), volumes, times, given)
 
 
 def _plain(values: Any) -> Any:
@@ -122,29 +134,31 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def _values(container: Container, request: Request, streams: Streams) -> tuple[list[Any], list[str]]:
+def _values(request: Request, streams: Streams, given: bytes | None) -> tuple[list[Any], list[str]]:
     """Return the values that enter the key by a keyed hash, and their names."""
     process = request.options.process
     variables = [*process.env, *process.unset_env]
     inputs = streams.values.inputs if streams.values is not None else ()
     digest = streams.values_digest() if inputs and streams.values_digest is not None else ""
-    given = _input(container.workspace.store, request, streams)
     names = [item.partition("=")[0] for item in variables] + [f"/in/{name}" for name in inputs]
-    if given:
+    if given is not None:
         names.append("standard input")
     if process.git_config:
         names.append("identity")
-    return [variables, digest, given, process.git_config], names
+    hashed = "" if given is None else hashlib.sha256(given).hexdigest()
+    return [variables, digest, hashed, process.git_config], names
 
 
-def _input(store: Store, request: Request, streams: Streams) -> str:
-    """Return the digest of the standard input; empty for none. A script that is a command's input is in the source."""
+def _input(store: Store, request: Request, streams: Streams) -> bytes | None:
+    """Return the standard input, None for none. A script that is a command's input is in the source."""
+    if request.command and request.script is not None:
+        return None
     if request.stdin is not None:
         fd = request.stdin.open(store)
     elif streams.stdin is not None:
         fd = os.dup(streams.stdin)
     else:
-        return ""
+        return None
     try:
         begin = 0 if request.stdin is not None else os.lseek(fd, 0, os.SEEK_CUR)
         data = b"".join(iter(_reader(fd, begin), b"")) if stat.S_ISREG(os.fstat(fd).st_mode) else None
@@ -154,7 +168,7 @@ def _input(store: Store, request: Request, streams: Streams) -> str:
         os.close(fd)
     if data is None:
         raise NotCached("its input is not a file")
-    return hashlib.sha256(data).hexdigest()
+    return data
 
 
 def _reader(fd: int, begin: int) -> Any:
@@ -175,11 +189,15 @@ def _is_cache(volume: NamedVolume) -> bool:
     return any(name == CACHE_LABEL for name, _ in volume.labels)
 
 
-def volumes_in_key(mounts: Mounts, digests: Digests) -> list[Any]:
-    """Return what stands for the mounts: read-only volumes by their content, others by their place. Caches do not."""
+def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[str]]:
+    """Return what stands for the mounts, and what changes with each change of a read-only volume.
+
+    Read-only volumes are there by their content, others by their place. Caches are not.
+    """
     found: list[Any] = [["tmpfs", _plain(one)] for one in mounts.tmpfs]
     found.append(["root", mounts.read_only, mounts.image_volumes, mounts.tools])
     found += [["named", _plain(one)] for one in mounts.named if not _is_cache(one)]
+    times, newest = [], 0
     for volume in mounts.volumes:
         if not volume.read_only:
             found.append(["rw", volume.source, volume.target, volume.noexec])
@@ -188,8 +206,12 @@ def volumes_in_key(mounts: Mounts, digests: Digests) -> list[Any]:
             content = content_of(volume, digests)
         except Unreadable as error:
             raise NotCached(str(error)) from error
-        found.append(["ro", content, volume.target, volume.directory, volume.noexec])
-    return found
+        found.append(["ro", content.digest, volume.target, volume.directory, volume.noexec])
+        times.append(content.times)
+        newest = max(newest, content.newest)
+    if 0 <= time.time_ns() - newest < _TICK:  # the times of a later change are others then
+        time.sleep(_TICK / 1e9)
+    return found, times
 
 
 def _keyed(store: Store, values: list[Any]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.cached.key import Key, NotCached, key_of, volumes_in_key, why_never, why_not
@@ -14,6 +14,7 @@ from nbcontainer.containers.cached.outputs import NotKept, ReplayedOutput, close
 from nbcontainer.containers.cached.recording import Recorder, replay
 from nbcontainer.containers.cached.volume_content import Digests
 from nbcontainer.containers.history.state import CellRecord
+from nbcontainer.containers.options import StandardInput
 from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import timestamps
 from nbcontainer.rendering.quantities import duration
@@ -111,6 +112,13 @@ class Use:
         """Whether the cell has an `/out`."""
         return self.streams.values is not None and self.streams.values.output
 
+    def connect(self, request: Request) -> tuple[Request, Streams]:
+        """Return the request and the streams of the cell, which is recorded, and reads the input that was hashed."""
+        streams = self.recorder.between(self.streams)
+        if self.key.given is None:
+            return request, streams
+        return replace(request, stdin=StandardInput(self.key.given)), replace(streams, stdin=None)
+
     def keep(self, outcome: Outcome) -> None:
         """Keep the result of the cell that has just run, if it ended well. An error is shown, and fails nothing."""
         if not outcome.ok:
@@ -147,7 +155,8 @@ class Use:
     def _changed(self) -> bool:
         """Return whether a volume has changed since the key was made."""
         try:
-            return volumes_in_key(self.request.options.mounts, digests_of(self.engine)) != self.key.volumes
+            found = volumes_in_key(self.request.options.mounts, digests_of(self.engine))
+            return found != (self.key.volumes, self.key.times)
         except NotCached:
             return True
 

@@ -436,6 +436,27 @@ def test_files_of_out_are_replayed(cells: Cells) -> None:
     assert left_in_tmp(cells) == []
 
 
+def test_the_first_value_is_the_one_that_was_kept(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another container could change a file of `/out` when it has been kept: the value would differ from each hit's."""
+    valued, write = Valued(cells), Use._write
+
+    def late(used: Use, outcome: Outcome) -> None:
+        write(used, outcome)
+        assert used.recorder.directory is not None
+        fd = os.open("x.txt", os.O_WRONLY, dir_fd=used.recorder.directory)
+        os.write(fd, b"later")
+        os.close(fd)
+
+    monkeypatch.setattr(Use, "_write", late)
+    mount = parse_volume(f"{tmp_path}:/shared:ro")
+    values = [valued("printf first > /out/x.txt", volumes=(mount,)) for _ in range(2)]
+    assert values == [b"first", b"first"]
+    assert len(cells.cached) == 1
+    assert left_in_tmp(cells) == []
+
+
 def test_a_cell_without_out_has_another_key(cells: Cells) -> None:
     """There is no `/out` in it, which the script can see."""
     valued = Valued(cells)

@@ -18,6 +18,7 @@ from nbcontainer.containers.options import StandardInput
 from nbcontainer.linux.files import syncfs
 from nbcontainer.oci import timestamps
 from nbcontainer.rendering.quantities import duration
+from nbcontainer.sandbox.plan import reaches_others
 from nbcontainer.store.cache_entries import Cache, Entry
 from nbcontainer.store.errors import store_errors
 
@@ -127,8 +128,17 @@ class Use:
         if not problem:
             with contextlib.suppress(OSError):  # a full disk: the cell runs again
                 self._write(outcome)
+                self._hand_out()
         else:
             note(self.engine, self.streams, problem)
+
+    def _hand_out(self) -> None:
+        """Let the caller read the files that were kept, if another container could change those of `/out` meanwhile."""
+        options = self.request.options
+        give = self.streams.on_output
+        if self._has_output and give is not None and reaches_others(options.mounts, options.networking):
+            output = ReplayedOutput(self.engine.store, self.recorder.events)
+            give(output.directory, output.remove, trusted=True)
 
     def _problem(self) -> str:
         """Return why the result cannot be kept; empty if it can."""

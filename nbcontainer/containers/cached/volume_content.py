@@ -64,7 +64,7 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
 class Content(NamedTuple):
     """The content of a volume, as a digest, and a digest of what shows each change of it, also one that was undone.
 
-    Nothing can set ctime (inode(7)): a file whose change was undone has another one. `newest` is the newest ctime, in ns.
+    Nothing can set ctime (inode(7)): a file whose change was undone has another one. `newest` is the newest one, in ns.
     """
 
     digest: str

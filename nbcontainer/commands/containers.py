@@ -39,6 +39,7 @@ from nbcontainer.errors import (
     ContainerNotFound,
     ImageNotFound,
     NbcontainerError,
+    SandboxError,
     StoreError,
     UsageError,
     VolumeError,
@@ -159,7 +160,7 @@ def _remove(call: Invocation, name: str) -> bool:
 
 def _drop(call: Invocation, container: Container, name: str) -> None:
     if call.words.has("force"):
-        with contextlib.suppress(StoreError):  # its last changes are lost, as all of it is now
+        with contextlib.suppress(StoreError, SandboxError):  # its last changes are lost, as all of it is now
             end(call.engine, container.name)
     elif any(volume.layers for volume in container.record.volumes):
         problem = f"container '{name}' has changes to volumes that are not applied"

@@ -28,13 +28,13 @@ def discard(store: Store, runner: Runner, paths: list[Path]) -> None:
     except OSError:  # no space for one more directory: remove the trees where they are
         for path in paths:
             _discard_memory(store, runner, path)
-            _discard_tree(store, runner, path)
+            remove_tree(store, runner, path)
         return
     for path in paths:
         if _discard_memory(store, runner, path):
             with contextlib.suppress(FileNotFoundError):
                 path.rename(trash / path.name)
-    _discard_tree(store, runner, trash)
+    remove_tree(store, runner, trash)
 
 
 def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
@@ -42,14 +42,14 @@ def _discard_memory(store: Store, runner: Runner, path: Path) -> bool:
     done = True
     for link in (*path.glob("work*"), *path.glob("diff*")):
         if link.is_symlink() and (folder := link.readlink()).exists() and folder.parents[1] == store.memory:
-            done = _discard_tree(store, runner, folder) and done
+            done = remove_tree(store, runner, folder) and done
             with contextlib.suppress(OSError):  # a layer that was kept leaves its work directory behind
                 folder.parent.rmdir()
     return done
 
 
-def _discard_tree(store: Store, runner: Runner, tree: Path) -> bool:
-    """Remove a tree; return whether that was possible."""
+def remove_tree(store: Store, runner: Runner, tree: Path) -> bool:
+    """Remove a tree (host), of the store or of its `memory`; return whether that was possible."""
     # By its path in the store: the containers' root may not be allowed through the directories above.
     seen = tree.relative_to(store.path) if tree.is_relative_to(store.path) else tree
     try:

@@ -50,7 +50,7 @@ _STATFS = 256
 """Bytes, more than struct statfs has; its first field is the type (fstatfs(2))."""
 
 # <linux/fs.h>
-_WRITE_AND_WAIT = 7
+_WAIT_AND_WRITE = 3
 
 
 class _OpenHow(ctypes.Structure):
@@ -102,12 +102,12 @@ def syncfs(fd: int) -> None:
 
 
 def write_back(fd: int) -> None:
-    """Write the changed pages of a file to its device, and wait (sync_file_range(2), without the file's metadata).
+    """Begin to write the changed pages of a file to its device (sync_file_range(2)).
 
-    Until then, a program that has mapped such a page can change it without a change of the file's times. Raises
-    `OSError`.
+    Until then, a program that has mapped such a page can change it without a change of the file's times. Only pages
+    that are being written already are waited for: they could have been changed again. Raises `OSError`.
     """
-    check(libc.sync_file_range(int_(fd), c_uint64(0), c_uint64(0), unsigned(_WRITE_AND_WAIT)), "sync_file_range")
+    check(libc.sync_file_range(int_(fd), c_uint64(0), c_uint64(0), unsigned(_WAIT_AND_WRITE)), "sync_file_range")
 
 
 def in_memory(fd: int) -> bool:

@@ -19,6 +19,6 @@ def connect(exchange: Exchange, options: RunOptions, streams: Streams) -> None:
     """
     mounts = options.mounts
     exchange.check([*(one.target for one in mounts.volumes), *(one.target for one in mounts.tmpfs)])
-    exchange.shared = reaches_others(mounts, options.networking)
+    exchange.shared = bool(options.here) or reaches_others(mounts, options.networking)
     streams.values, streams.on_values = exchange.values, exchange.send
     streams.values_digest, streams.on_output = exchange.digest, exchange.replay

@@ -96,16 +96,19 @@ def open_file(directory: int, name: str, limit: int = SIZE_LIMIT, *, copied: boo
 
 def _copy(fd: int, size: int, path: str) -> int:
     """Return a descriptor of a file in memory with the first `size` bytes of a file. Raises `ValueUnavailable`."""
-    made = os.memfd_create("value", os.MFD_CLOEXEC)
     try:
-        done = 0
-        while done < size and (sent := os.sendfile(made, fd, done, size - done)):
-            done += sent
-        os.lseek(made, 0, os.SEEK_SET)
-        return made
+        made = os.memfd_create("value", os.MFD_CLOEXEC)
+        try:
+            done = 0
+            while done < size and (sent := os.sendfile(made, fd, done, size - done)):
+                done += sent
+            os.lseek(made, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(made)
+            raise
     except OSError as error:
-        os.close(made)
         raise ValueUnavailable(f"cannot read {path}: {error.strerror}", hint="let the cell write less") from error
+    return made
 
 
 def read_tree(directory: int, name: str, limit: int) -> Iterator[tuple[str, bytes]]:

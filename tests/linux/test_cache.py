@@ -18,10 +18,10 @@ import pytest
 from nbcontainer.commands.options.volumes import parse_volume
 from nbcontainer.containers import lookup as containers
 from nbcontainer.containers import run
-from nbcontainer.containers.cached import outputs
+from nbcontainer.containers.cached import key, outputs
 from nbcontainer.containers.cached.transfer import problems
 from nbcontainer.containers.cached.use import Use
-from nbcontainer.containers.cached.volume_content import Digests
+from nbcontainer.containers.cached.volume_content import Content, Digests
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
@@ -279,6 +279,15 @@ def test_a_change_within_the_clocks_grain_is_seen(cells: Cells, tmp_path: Path) 
     assert len(reads) == (4 if in_memory else 2)
 
 
+def tick(folder: Path) -> None:
+    """Waits until the clock for the times of files has moved."""
+    (folder / "one").touch()
+    while not (folder / "two").exists() or (folder / "two").stat().st_ctime_ns <= (folder / "one").stat().st_ctime_ns:
+        (folder / "two").touch()
+    for name in ("one", "two"):
+        (folder / name).unlink()
+
+
 @pytest.mark.parametrize("place", ["the disk", "memory"])
 def test_a_change_by_a_mapping_is_seen(tmp_path: Path, place: str) -> None:
     """A program that has mapped a file changes it without a system call; the times of it change late, or never."""
@@ -290,6 +299,7 @@ def test_a_change_by_a_mapping_is_seen(tmp_path: Path, place: str) -> None:
         with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped, pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "time_ns", lambda: later)
             for text in (b"two", b"six", b"ten"):
+                tick(folder)
                 mapped[:3] = text
                 first = digests.of(opened.fileno())
                 assert first == hashlib.sha256(text + bytes(5000)).digest()
@@ -318,6 +328,23 @@ def test_the_input_is_the_one_that_was_hashed(cells: Cells, tmp_path: Path, monk
         run.run(cells.engine, request, Streams(out.append, out.append, on_notice=cells.notes.append))
     assert out == [b"one", b"one"]
     assert cells.notes == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "waits"), [(5_000_000, 0.015), (30_000_000, 0), (10**9, 1.0), (3 * 10**9, 0), (-(10**9), 0)]
+)
+def test_a_cell_waits_until_a_change_would_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int, waits: float
+) -> None:
+    """The clock of files has ticks, which are long where times are whole seconds, as 1 or 3 s ago."""
+    now = 1_700_000_000 * 10**9
+    slept: list[float] = []
+    monkeypatch.setattr(key, "content_of", lambda *_: Content("", "", now - changed))
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    mount = parse_volume(f"{tmp_path}:/data:ro")
+    key.volumes_in_key(run_options({"volumes": (mount,)}).mounts, Digests())
+    assert slept == ([pytest.approx(waits)] if waits else [])
 
 
 @pytest.mark.parametrize("undone", [False, True], ids=["changed", "changed and changed back"])

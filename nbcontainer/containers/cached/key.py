@@ -38,8 +38,11 @@ SECRET = "cache.key"
 _INPUT_LIMIT = 64 << 20
 """Bytes of standard input that enter a key."""
 
-_TICK = 20_000_000
-"""Nanoseconds, more than between two ticks of the clock for the times of files (CONFIG_HZ is 100 at least)."""
+_TICK, _COARSE_TICK = 20_000_000, 2_000_000_000
+"""Nanoseconds, more than between two ticks of the clock for the times of files (CONFIG_HZ is 100 at least).
+
+Some file systems keep whole seconds (ext4 with small inodes), or two of them (FAT).
+"""
 
 _NOT_IN_KEYS = frozenset({"selection", "process", "mounts", "labels", "explain", "cache", "identity", "here"})
 """Fields of the options that a result does not depend on, or that enter the key in another form."""
@@ -209,8 +212,9 @@ def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[st
         found.append(["ro", content.digest, volume.target, volume.directory, volume.noexec])
         times.append(content.times)
         newest = max(newest, content.newest)
-    if 0 <= time.time_ns() - newest < _TICK:  # the times of a later change are others then
-        time.sleep(_TICK / 1e9)
+    tick = _TICK if newest % 10**9 else _COARSE_TICK
+    if 0 <= time.time_ns() - newest < tick:  # the times of a later change are others then
+        time.sleep((newest + tick - time.time_ns()) / 1e9)
     return found, times
 
 

@@ -67,6 +67,7 @@ class CellWatch:
         self._stage = 0
         self._asked_to_stop = 0
         self._deadline: float | None = None
+        self._glance = 0.0
         self._killed = False
         self._end: CellEnd | None = None
 
@@ -98,11 +99,13 @@ class CellWatch:
         self._send_at = time.monotonic() + REPEAT
 
     def _patience(self) -> float:
+        glance = None if self._prompter is None else self._glance
         moments = [
-            moment for moment in (self._deadline, self._times_out, self._insist, self._send_at) if moment is not None
+            moment
+            for moment in (self._deadline, self._times_out, self._insist, self._send_at, glance)
+            if moment is not None
         ]
-        wait = min(max(0.0, min(moments) - time.monotonic()), TURN) if moments else TURN
-        return wait if self._prompter is None else min(wait, GLANCE)
+        return min(max(0.0, min(moments) - time.monotonic()), TURN) if moments else TURN
 
     def _take(self, message: Message) -> None:
         match message:
@@ -138,20 +141,23 @@ class CellWatch:
         self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
 
     def _look_around(self) -> None:
+        """Do the first thing that is due: an end before all that is done again and again."""
         now = time.monotonic()
-        if self._send_at is not None and now >= self._send_at:
-            self._send()
-        elif self._insist is not None and now >= self._insist:
-            self._insist = now + _INSIST
-            self.process.interrupt((signal.SIGURG,))
-            self.interrupt_rest()
-        elif self._deadline is not None and now >= self._deadline:
+        if self._deadline is not None and now >= self._deadline:
             self._go_further()
         elif self._times_out is not None and now >= self._times_out:
             self._times_out = None
             self._stop(Reason.TIMEOUT)
-        elif self._prompter is not None and not self._stage:
-            self._prompter.look()
+        elif self._send_at is not None and now >= self._send_at:
+            self._send()
+        elif self._insist is not None and now >= self._insist:
+            self.process.interrupt((signal.SIGURG,))
+            self.interrupt_rest()
+            self._insist = time.monotonic() + _INSIST
+        elif self._prompter is not None:
+            self._glance = now + GLANCE
+            if not self._stage:
+                self._prompter.look()
 
     # Ending it
 

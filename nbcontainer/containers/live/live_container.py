@@ -15,7 +15,7 @@ from nbcontainer.containers.live.interpreter import INTERPRETERS, SHELL
 from nbcontainer.containers.live.session import ShellSession, encoded
 from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import choose_container
-from nbcontainer.errors import ContainerError, StoreError, UsageError
+from nbcontainer.errors import ContainerError, SandboxError, StoreError, UsageError
 from nbcontainer.linux.signals import set_handler
 from nbcontainer.outcome import Outcome, Reason
 
@@ -189,14 +189,14 @@ class LiveContainer:
     def stop(self, grace: float = 0.0) -> None:
         """End everything in it; what it wrote is a layer then. An idle interpreter may end by itself meanwhile.
 
-        Raises `StoreError` if what it wrote is lost.
+        Raises `StoreError` or `SandboxError` if what it wrote is lost.
         """
         self._close(grace, Reason.STOPPED)
 
     def _close(self, grace: float, reason: Reason) -> None:
         self.engine.live.pop(self.name, None)
         error = self.session.close(grace, reason)
-        if isinstance(error, StoreError):
+        if isinstance(error, StoreError | SandboxError):
             raise error
 
 

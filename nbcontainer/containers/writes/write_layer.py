@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbcontainer.images import sandboxed
 from nbcontainer.images.builtin import host
 from nbcontainer.images.comparison import root_directory
-from nbcontainer.images.trash import discard
+from nbcontainer.images.trash import discard, remove_tree
 from nbcontainer.sandbox import protocol
 from nbcontainer.sandbox.spec import Overlay
 from nbcontainer.sandbox.steps.rootfs import BELOW
@@ -260,9 +260,16 @@ class WriteLayer(WriteView):
         self.store.new_directory(f"{home}/{_HELD}")
         before = os.stat(home)
         os.chown(home, *self.store.owner)  # the containers' root renames what is in it
-        for suffix in self.suffixes:
-            self.store.new_directory(f"{home}/{_COPY}")
-            runner.on_directory(sandboxed.replace_by_copy, where, directory=f"diff{suffix}", copy=_COPY, aside=_HELD)
+        try:
+            for suffix in self.suffixes:
+                self.store.new_directory(f"{home}/{_COPY}")
+                runner.on_directory(
+                    sandboxed.replace_by_copy, where, directory=f"diff{suffix}", copy=_COPY, aside=_HELD
+                )
+        except BaseException:
+            for name in (_COPY, _HELD):  # in memory, nothing else would remove them
+                remove_tree(self.store, runner, self._home / name)
+            raise
         os.chown(home, before.st_uid, before.st_gid)
         os.rename(f"{home}/{_HELD}", f"{home}h")
         self._aside.append(f"{self.path}h")

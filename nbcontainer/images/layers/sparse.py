@@ -51,6 +51,8 @@ def _grains_of_data(fd: int, size: int) -> Iterator[int]:
             start = os.lseek(fd, offset, os.SEEK_DATA)
         except OSError:
             return  # ENXIO: nothing but a hole up to the end (lseek(2))
+        if start >= size:  # it grows
+            return
         offset = max(offset, start - start % _GRAIN)
         data = os.pread(fd, min(_BUFFER, size - offset), offset)
         for at in range(0, len(data), _GRAIN):

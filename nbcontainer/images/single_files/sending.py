@@ -140,7 +140,8 @@ class _Sender:
     def _file(self, fd: int, path: bytes) -> None:
         """Send a file and close it: as many bytes as it has now, since it may grow faster than it is read.
 
-        Files of proc(5) and sysfs say that they have none: of an empty one, up to UNKNOWN bytes are read.
+        Files of proc(5) and sysfs say that they have none: of an empty one, up to UNKNOWN bytes are read. Raises
+        `ValueUnavailable` if there are more.
         """
         try:
             facts = os.fstat(fd)
@@ -151,6 +152,9 @@ class _Sender:
             while data := os.read(fd, min(CHUNK, left)):
                 self._write(PIECE.pack(len(data)) + data)
                 left -= len(data)
+            if not facts.st_size and not left and os.read(fd, 1):
+                problem = f"a file that says that it is empty has more than {UNKNOWN >> 20} MiB"
+                raise ValueUnavailable(problem, hint="copy it to another file in the container first")
             self._write(PIECE.pack(0))
         finally:
             os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -85,6 +86,61 @@ def _socket(path: Path) -> None:
         one.bind(os.path.relpath(path))
 
 
+def test_a_name_beside_too_many_is_a_copy(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file can have more names in a tree that changes than its file system permits."""
+    source, target = trees
+    (source / "one").write_text("text")
+    os.link(source / "one", source / "two")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
+
+    monkeypatch.setattr(os, "link", full)
+    copied(source, target)
+    assert [(target / name).read_text() for name in ("one", "two")] == ["text", "text"]
+
+
+def test_a_name_that_is_listed_twice_is_copied_once(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is removed and made again while a directory is read can be there twice (readdir(3))."""
+    source, target = trees
+    (source / "file").write_text("text")
+    (source / "directory").mkdir()
+    listed = copying._Copy._listed
+
+    def twice(one: copying._Copy, folder: int) -> Iterator[tuple[bytes, os.stat_result]]:
+        found = list(listed(one, folder))
+        yield from found + found
+
+    monkeypatch.setattr(copying._Copy, "_listed", twice)
+    copied(source, target)
+    assert sorted(path.name for path in target.iterdir()) == ["directory", "file"]
+
+
+def test_a_file_that_grows_is_copied_as_long_as_it_was(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written far behind its end, while its data is looked for, is not copied."""
+    source, target = trees
+    with (source / "file").open("wb") as file:
+        file.write(b"data")
+        file.truncate(2 << 20)
+    fstat = os.fstat
+
+    def late(fd: int) -> os.stat_result:
+        """Let the file grow when its size has been read."""
+        found = fstat(fd)
+        if found.st_ino == (source / "file").stat().st_ino and found.st_size == 2 << 20:
+            with (source / "file").open("r+b") as file:
+                file.seek(64 << 20)
+                file.write(b"more")
+        return found
+
+    monkeypatch.setattr(os, "fstat", late)
+    copied(source, target)
+    assert (source / "file").stat().st_size > 64 << 20
+    assert (target / "file").read_bytes() == b"data" + bytes((2 << 20) - 4)
+
+
 OTHERS: dict[str, Callable[[Path], object]] = {
     "nothing": _nothing,
     "another file": lambda path: path.write_text("another one"),
@@ -96,11 +152,15 @@ OTHERS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("number", ["another number", "the same number"])
 @pytest.mark.parametrize("kind", ["a file", "a link"])
 def test_what_has_another_kind_than_it_was_listed_with_is_not_copied(
-    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, kind: str, other: str
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, kind: str, other: str, number: str
 ) -> None:
-    """A file that was replaced is not given the owner and the mode of the one before; a pipe does not block."""
+    """A file that was replaced is not given the owner and the mode of the one before; a pipe does not block.
+
+    Its inode may have the number of the one before, which was free.
+    """
     source, target = trees
     monkeypatch.chdir(source)
     path = source / "name"
@@ -112,6 +172,9 @@ def test_what_has_another_kind_than_it_was_listed_with_is_not_copied(
     os.link(path, "keeps its inode", follow_symlinks=False)
     path.unlink()
     OTHERS[other](path)
+    if number == "the same number" and kind == "a file" and other not in ("nothing", "another file"):
+        now = path.lstat()
+        facts = os.stat_result((facts.st_mode, now.st_ino, now.st_dev, *facts[3:10]))
     with descriptors(source, target) as (old, new):
         if kind == "a link" and other == "a link":  # its text is that of the new one
             links.copy(Entry(old, b"name"), facts, Entry(new, b"name"))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from nbcontainer.containers.cells.streams import Streams
+from nbcontainer.containers.options import run_options
 from nbcontainer.errors import ValueUnavailable
+from nbcontainer.runs.value_exchange import connect
 from nbcontainer.values import received
 from nbcontainer.values.exchange import Exchange
+from tests.running import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,6 +121,34 @@ def test_a_copy_has_the_bytes_that_were_counted(tmp_path: Path) -> None:
             assert made.read() == b"0123456789"
     finally:
         os.close(directory)
+
+
+def test_a_copy_that_fails_leaves_no_descriptor(
+    tmp_path: Path, output: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an error nor an interrupt does."""
+    (tmp_path / "x.bin").write_bytes(b"data")
+    before = open_descriptors()
+    for error, seen in ((OSError(errno.ENOSPC, "full"), ValueUnavailable), (KeyboardInterrupt(), KeyboardInterrupt)):
+
+        def fail(*_: object, error: BaseException = error) -> int:
+            raise error
+
+        monkeypatch.setattr(os, "sendfile", fail)
+        with pytest.raises(seen):
+            output.get({"x": ""})
+        assert open_descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "shared"),
+    [({}, False), ({"here": "rw"}, True), ({"network": "private"}, False), ({"network": "host"}, True)],
+)
+def test_who_shares_something_has_copied_values(options: dict[str, Any], shared: bool) -> None:
+    """The notebook's directory is a volume, though it becomes one late."""
+    with Exchange({}, output=True) as exchange:
+        connect(exchange, run_options(options), Streams(print, print))
+        assert exchange.shared is shared
 
 
 def test_a_value_for_which_there_is_no_memory_is_an_error_of_a_line(

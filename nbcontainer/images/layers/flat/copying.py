@@ -17,7 +17,8 @@ from nbcontainer.images.layers.whiteouts import is_opaque
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
+"""Errors of a path to a directory that has gone, that something else has now, or that was moved out of its tree."""
 
 
 def copy(source: int, target: int, most: int = Limits.entries) -> None:
@@ -56,11 +57,11 @@ class _Copy:
         found = []
         for name, facts in self._listed(old):
             below = path + b"/" + name if path else name
-            if stat.S_ISDIR(facts.st_mode):
-                os.mkdir(name, 0o700, dir_fd=new)
-                found.append(below)
-            else:
-                with contextlib.suppress(Replaced):
+            with contextlib.suppress(Replaced, FileExistsError):  # a name that is made again can be listed twice
+                if stat.S_ISDIR(facts.st_mode):
+                    os.mkdir(name, 0o700, dir_fd=new)
+                    found.append(below)
+                else:
                     self._add(Entry(old, name), facts, Entry(new, name), below)
         if is_opaque(old):
             make_opaque(new, b".")
@@ -81,12 +82,21 @@ class _Copy:
 
     def _add(self, source: Entry, facts: os.stat_result, target: Entry, path: bytes) -> None:
         key = (facts.st_dev, facts.st_ino)
-        if (first := self._names.get(key)) is not None:
-            directory, _, name = first.rpartition(b"/")
-            with contextlib.ExitStack() as stack:
-                folder = opened(stack, self._target, directory)
-                os.link(name, target.name, src_dir_fd=folder, dst_dir_fd=target.directory, follow_symlinks=False)
+        if (first := self._names.get(key)) is not None and self._is_linked(first, target):
             return
         copy_file(source, facts, target)
         if facts.st_nlink > 1:
             self._names[key] = path
+
+    def _is_linked(self, first: bytes, target: Entry) -> bool:
+        """Make `target` a name of the copy at the path `first`; return False if that can have no more names."""
+        directory, _, name = first.rpartition(b"/")
+        with contextlib.ExitStack() as stack:
+            folder = opened(stack, self._target, directory)
+            try:
+                os.link(name, target.name, src_dir_fd=folder, dst_dir_fd=target.directory, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                return False
+        return True

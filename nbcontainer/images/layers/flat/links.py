@@ -129,7 +129,7 @@ def _copy_file(source: Entry, facts: os.stat_result, target: Entry) -> None:
         reader = os.open(source.name, _READ, dir_fd=source.directory)
     try:
         now = os.fstat(reader)
-        if (now.st_dev, now.st_ino) != (facts.st_dev, facts.st_ino):
+        if (now.st_dev, now.st_ino, stat.S_IFMT(now.st_mode)) != (facts.st_dev, facts.st_ino, stat.S_IFREG):
             raise Replaced(errno.ESTALE, "another file has its name", source.name)
         writer = os.open(target.name, _MAKE, 0o600, dir_fd=target.directory)
         try:

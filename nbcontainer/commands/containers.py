@@ -93,7 +93,7 @@ def _export(call: Invocation) -> View:
     name = call.words.operands[0]
     target = call.words.one("output")
     if not target:
-        raise UsageError("export: missing output file", hint="write `export NAME -o FILE.tar`")
+        raise UsageError("export: missing output file", hint="write `export NAME -o FILE.tar`, or `-o -` for a stream")
     with _layers_of(call.engine, name) as layers:
         written = _export_to(call, layers, "/dev/stdout" if target == "-" else target)
     return None if target == "-" else Note(f"{target}  {size(written)}")
@@ -152,6 +152,10 @@ def _remove(call: Invocation, name: str) -> bool:
     except ContainerDamaged:
         containers.remove_damaged(call.engine, name)
     except ContainerNotFound:
+        job = call.engine.jobs.get(name)  # one that has ended, without a name and without changes, has its output alone
+        if job is not None and job.join(0):
+            del call.engine.jobs[name]
+            return True
         if not call.words.has("force"):
             raise
         return False

@@ -168,8 +168,7 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
         if word == "--":
             _operands(command, found, [*rest], fill)
         elif word.startswith("-") and word != "-":
-            for option, value in _option(command, word, rest):
-                found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
+            _take_option(command, found, _option(command, word, rest), fill)
         elif command.tail and len(found.operands) == command.most:
             found.tail = [word, *rest]
         else:
@@ -182,6 +181,20 @@ def parse(command: Command, words: Sequence[str], *, fill: Callable[[str], str] 
         unexpected = found.operands[command.most]
         raise UsageError(f"{command.name}: unexpected argument {unexpected!r}", hint=f"write `{command.usage}`")
     return found
+
+
+def _take_option(
+    command: Command, found: Words, options: Iterator[tuple[Option, str]], fill: Callable[[str], str]
+) -> None:
+    """Take the options of one word. After the image, it may be meant for the image's program (its entrypoint)."""
+    try:
+        for option, value in options:
+            found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
+    except UsageError as error:
+        if not command.tail or len(found.operands) < command.most:
+            raise
+        hint = f"{error.hint}; an option of the image's own program comes after `--`"
+        raise UsageError(error.message, hint=hint) from None
 
 
 def _operands(command: Command, found: Words, words: list[str], fill: Callable[[str], str]) -> None:

@@ -155,7 +155,7 @@ def _push(call: Invocation) -> View:
 def _save(call: Invocation) -> View:
     target = call.words.one("output")
     if not target:
-        hint = "write `save IMAGE... -o FILE.tar`, or `-o DIR/` for a layout"
+        hint = "write `save IMAGE... -o FILE.tar`, `-o -` for a stream, or `-o DIR/` for a layout"
         raise UsageError("save: missing output file", hint=hint)
     images = [known(call.engine, name) for name in call.words.operands]
     path = reference.host_path("/dev/stdout" if target == "-" else target)

@@ -162,6 +162,14 @@ class Container:
         index, digest = self.workspace.store.index, self.record.image_digest
         return index.recall(f"image {digest}", lambda: index.read_image(digest)).named(self.record.image)
 
+    def refresh(self) -> None:
+        """Read the newest record of a named container: other objects and notebooks change it. Raises as `use`."""
+        if not self.anonymous:
+            try:
+                self.record = read_record(self.place, self.workspace.states)
+            except FileNotFoundError:
+                raise not_found(self.name) from None
+
     @contextlib.contextmanager
     def use(self, *, wait: Wait | None = None) -> Iterator[None]:
         """Hold the container's lock, and read its newest record. Raises `ContainerBusy`, `ContainerNotFound`.
@@ -175,10 +183,7 @@ class Container:
             yield
             return
         with locked(self.place, wait):
-            try:
-                self.record = read_record(self.place, self.workspace.states)
-            except FileNotFoundError:
-                raise not_found(self.name) from None
+            self.refresh()
             self._finish_apply()
             yield
 

@@ -359,7 +359,8 @@ def layers_in_use(store: Store) -> set[str]:
 def check_free(store: Store, name: str) -> None:
     """Raise `ContainerExists` if a container has that name. The store is locked."""
     if (store.path / "containers" / name / RECORD).exists():
-        hint = f"use it with `--name {name}` and no image, or remove it with `%container rm {name}`"
+        ways = f"`--name {name}` and no image, or in Python `nbcontainer.get({name!r})`"
+        hint = f"use it with {ways}; `%container rm {name}` removes it"
         raise ContainerExists(f"container '{name}' already exists", hint=hint)
 
 

@@ -142,9 +142,9 @@ def is_directory(files: Sequence[int], _: Progress, *, path: str) -> bool:
         os.close(top)
 
 
-def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int) -> None:
+def write_file(files: Sequence[int], _: Progress, *, path: str, mode: int, own: str = "") -> None:
     """See `nbcontainer.images.single_files.writing.write_file`: the root is the tree, and files[0] the source."""
-    writing.write_file(_root(), path, files[0], mode)
+    writing.write_file(_root(), path, files[0], mode, own)
 
 
 def send_path(files: Sequence[int], _: Progress, *, path: str, follow: bool) -> int:

@@ -37,7 +37,7 @@ def get(container: Container, path: str, target: str | None) -> bytes:
         trees.copy_out(trees.of_stopped(container), path, trees.HostPath.of(target), store)
         return b""
     if target is not None:
-        _write(store, data, target)
+        _write(store, data, target, path)
     return data
 
 
@@ -62,7 +62,7 @@ def get_from_running(store: Store, caller: Caller, name: str, path: str, target:
     finally:
         place.unlink(missing_ok=True)
     if target is not None:
-        _write(store, data, target)
+        _write(store, data, target, path)
     return data
 
 
@@ -76,8 +76,12 @@ def _content(place: Path, what: str) -> bytes:
         return file.read()
 
 
-def _write(store: Store, data: bytes, target: str) -> None:
-    with replacing(store, host_path(target)) as fd, open(fd, "wb", closefd=False) as file:
+def _write(store: Store, data: bytes, target: str, path: str) -> None:
+    """Write the content of the file `path` of a container to `target` (host), or into the directory that this is."""
+    place = host_path(target)
+    if place.is_dir():
+        place /= path.rstrip("/").rpartition("/")[2]
+    with replacing(store, place) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)
 
 
@@ -99,9 +103,10 @@ def put(store: Store, caller: Caller, source: bytes | str, path: str) -> None:
     if isinstance(source, str) and os.path.isdir(host_path(source)):  # noqa: PTH112 - no errors
         trees.copy_in(caller, trees.HostPath.of(source), path, store)
         return
+    name = host_path(source).name if isinstance(source, str) else ""
     fd, mode = _opened(store, source)
     try:
-        write_file(caller, path, fd, mode)
+        write_file(caller, path, fd, mode, name)
     finally:
         os.close(fd)
 

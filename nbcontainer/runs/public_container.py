@@ -20,7 +20,9 @@ from nbcontainer.containers.cow import volume_changes
 from nbcontainer.containers.cow.volume_changes import Applied, VolumeChanges
 from nbcontainer.containers.diff import Change
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.history.state import CellRecord
 from nbcontainer.containers.snapshot import frozen_copy, held
+from nbcontainer.errors import ContainerNotFound
 from nbcontainer.oci.documents import Image
 from nbcontainer.oci.reference import host_path
 from nbcontainer.outcome import Outcome
@@ -58,8 +60,9 @@ class Container(RunningContainer):
 
         Of what `start` began, or a job or a live container of this process, it also reads volumes and tmpfs.
 
-        With `target` (host path), the file is also written there, and a directory is copied there, as `%container cp`
-        does it, with empty bytes as the value. Raises `ValueUnavailable`, `UsageError`, `ImageError`.
+        With `target` (host path), the file is also written there, or into a directory that is there, and a directory
+        is copied there, as `%container cp` does it, with empty bytes as the value. Raises `ValueUnavailable`,
+        `UsageError`, `ImageError`.
 
         >>> with create("busybox") as box:
         ...     result = box.run(script="echo made > /srv/made")
@@ -79,7 +82,8 @@ class Container(RunningContainer):
     def put(self, source: bytes | bytearray | memoryview | str | Path, path: str) -> None:
         """Write bytes, or a file or directory (host path), to an absolute path in the container.
 
-        A string is a path: write `text.encode()` for a text. The parents of a file are made. A directory is copied as
+        A string is a path: write `text.encode()` for a text. The parents of a file are made. A file of the host gets
+        its own name in a directory that is there, or whose path ends with a slash. A directory is copied as
         `%container cp` does it. The file belongs to root there, and the change is part of `diff` and `commit`. Into
         what `start` began, or a job or a live container of this process, it is written while that runs, with the rights
         of what runs. Raises `ContainerBusy` for any other run, `ContainerError` if that has just ended,
@@ -193,7 +197,27 @@ class Container(RunningContainer):
             with frozen_copy(self.workspace, self.name) as copy:
                 yield copy
         else:
+            self.refresh()
             yield self
+
+    @property
+    def cells(self) -> tuple[CellRecord, ...]:
+        """Its cells, the oldest first, those of other cells, objects and notebooks as well.
+
+        >>> with create("busybox") as box:
+        ...     result = box.run(["true"])
+        ...     [cell.command for cell in box.cells]
+        ['true']
+        """
+        with contextlib.suppress(ContainerNotFound):
+            self.refresh()
+        return super().cells
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON values that `inspect` shows, of now."""
+        with contextlib.suppress(ContainerNotFound):
+            self.refresh()
+        return super().as_dict()
 
     def __enter__(self) -> Container:
         return self

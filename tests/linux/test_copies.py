@@ -129,6 +129,19 @@ def test_names_follow_docker(engine: Engine, cp: Copy, box: str, tmp_path: Path)
     assert not list(there.rglob(".nbcontainer*"))
 
 
+def test_a_directory_may_be_copied_to_a_new_one_with_a_slash(
+    engine: Engine, cp: Copy, box: str, tmp_path: Path
+) -> None:
+    """As by Docker, the new directory is the copy, and not one around it; a file needs a directory that is there."""
+    ready(engine, cp, tmp_path)
+    cp("box:/srv/data/sub", f"{tmp_path}/new/")
+    assert (tmp_path / "new/b").read_text() == "two\n"
+    cp("box:/srv/data/sub", f"{tmp_path}/new/")
+    assert (tmp_path / "new/sub/b").read_text() == "two\n"
+    cp(str(tmp_path / "new"), "box:/made/")
+    assert "two" in look(engine, "cat /made/b /made/sub/b")
+
+
 def test_a_time_that_is_too_late_is_the_latest(engine: Engine, cp: Copy, box: str, tmp_path: Path) -> None:
     """File systems have times after the year 2262, which nanoseconds in 64 bits do not: such a file is copied, too."""
     ready(engine, cp, tmp_path)
@@ -178,14 +191,16 @@ REFUSED = (
     (("box:/srv/data/pipe", "x"), "cannot copy /srv/data/pipe in the container: it is a pipe"),
     (("box:/srv/data/far", "x"), "cannot copy a link that leads out of the copy"),
     (("box:/srv/data/a", "missing/x"), "cannot write"),
-    (("box:/srv/data/a", "missing/"), "cannot write"),
+    (("box:/srv/data/a", "missing/"), "No such file or directory; mkdir -p"),
     (("box:../x", "x"), "invalid path in the container"),
     (("missing", "box:/x"), "cannot read"),
     (("tool", "box:/missing/x"), "no such directory in the container: /missing"),
     (("tool", "box:/srv/data/a/x"), "no such directory in the container: /srv/data/a"),
     (("folder", "box:/srv/data/a"), "cannot write /srv/data/a in the container"),
     (("a", "b"), "one of the two paths must be in a container"),
-    (("box:/a", "box:/b"), "one of the two paths must be in a container"),
+    (("box:/a", "box:/b"), "one of the two paths must be on the host; copy to a path of the host first"),
+    (("box@1:/a", "b"), "make a container of that state first: `checkout box@1 --name NAME`"),
+    (("tool", "box:/missing/"), "in the container: No such file or directory"),
     (("box:/a", "-"), "a notebook has no standard input and output for a tar; use a terminal"),
     (("none:/a", "x"), "no such container: 'none'"),
 )

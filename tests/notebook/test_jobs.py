@@ -101,6 +101,17 @@ def test_a_job_without_a_name_gets_one(db: Notebook) -> None:
     assert output(db, "up", name) == "up"
 
 
+def test_a_job_without_a_name_can_be_stopped_twice_and_removed(db: Notebook) -> None:
+    """What it was called is known until it is removed, though it left no files."""
+    db.good("job = %container run --bg busybox sleep 1000")
+    name = db["job"].name
+    assert str(db.run(f"%container stop {name}").value) == f"{name} stopped"
+    db.run(f"%container wait {name}")
+    assert str(db.run(f"%container stop {name}").value) == f"{name} was not running"
+    assert str(db.run(f"%container rm {name}").value) == f"removed {name}"
+    assert "no such container" in db.fails(f"%container stop {name}")
+
+
 @pytest.mark.parametrize("name", ["", "--name db "])
 def test_the_value_of_run_bg_is_the_container(db: Notebook, name: str) -> None:
     """It has what a container of the Python API has, while the job runs and afterwards."""

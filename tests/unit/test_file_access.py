@@ -78,7 +78,7 @@ KNOWN = {
         PauseFile.remove resume_left FloodGate._spill FloodGate._give_up _rename _note_end with_noted_end
         _Restored.volume Partial._is_new_beside_stored Container.applying finish finish_all
         recall DockerArchive._open directories merge_parts _size_here _is_whole Images.collect
-        StagedTree.adopt Staging.scratch _discard_memory _discard_tree _check _existing_path
+        StagedTree.adopt Staging.scratch _discard_memory remove_tree _check _existing_path
         replace_file sync_directory Blobs.read Blobs.digests Blobs.write Blobs.adopt_all
         Cache._content Cache.write Cache.names Cache._layer Cache.remove mark flush recover take _read _write
         Index.create Index.catalog Index.tag Index._entries Journals.names Journals.append Journals.sync Journals.size

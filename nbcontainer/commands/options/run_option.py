@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +112,11 @@ def string(keyword: str, value: Any) -> str:
 def strings(keyword: str, value: Any) -> list[str]:
     """Return a Python caller's list of strings. Raises `TypeError` for one string, and for other things in the list."""
     if isinstance(value, str | bytes):
-        raise TypeError(f"{keyword} must be a list of strings, not one string: write {keyword}=[{value!r}]")
+        words: list[str | bytes] = [value]
+        if keyword == "command" and isinstance(value, str):
+            with contextlib.suppress(ValueError):  # a quote without its end
+                words = [*shlex.split(value)] or words
+        raise TypeError(f"{keyword} must be a list of strings, not one string: write {keyword}={words!r}")
     if not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise TypeError(f"{keyword} must be a list of strings, not {type(value).__name__}")
     found = list(value)

@@ -30,8 +30,13 @@ def _cp(call: Invocation) -> View:
     if "-" in (source, target):
         hint = f"use a terminal, as in `nbcontainer cp {source} {target}` with a pipe or a file, or copy to a path"
         raise UsageError("cp: a notebook has no standard input and output for a tar", hint=hint)
+    if inner_source and inner_target:
+        hint = "copy to a path of the host first, and from there into the other one"
+        raise UsageError("cp: one of the two paths must be on the host", hint=hint)
     if bool(inner_source) == bool(inner_target):
         hint = "write `cp CONTAINER:PATH PATH`, or `cp PATH CONTAINER:PATH`"
+        if re.match(r"[^/:]+@\d+:", source):
+            hint = f"make a container of that state first: `checkout {source.partition(':')[0]} --name NAME`"
         raise UsageError("cp: one of the two paths must be in a container", hint=hint)
     if inner_source is not None:
         return Note(_out(call, inner_source[1], inner_source[2], target))

@@ -27,7 +27,7 @@ def _stop(call: Invocation) -> View:
     grace = _grace(call.words.one("time", "2"))
 
     def stop(name: str) -> bool:
-        if name not in running_containers(call.engine.store):
+        if name not in running_containers(call.engine.store) and name not in call.engine.jobs:
             container_of(call.engine, name)  # raises if the container does not exist
         return end(call.engine, name, grace)
 

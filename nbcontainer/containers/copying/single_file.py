@@ -35,16 +35,17 @@ def read_file(container: Container, path: str) -> bytes:
         return file.read()
 
 
-def write_file(caller: Caller, path: str, source: int, mode: int) -> None:
+def write_file(caller: Caller, path: str, source: int, mode: int, own: str = "") -> None:
     """Write what the descriptor `source` reads to the absolute `path` in a container, whole or not at all.
 
     `caller` calls a function on the container's side (`nbcontainer.containers.copying.trees`). Directories on the way
     are made. A file there is replaced; a link with that name is, too, and not followed. The file belongs to the user
-    of that side: root, or the user of the running container. Raises `ValueUnavailable`, `ImageError`, and as `caller`.
+    of that side: root, or the user of the running container. `own` is the source's name, for a directory at the path,
+    or a path that ends with a slash. Raises `ValueUnavailable`, `ImageError`, and as `caller`.
     """
-    _check(path)
+    _check(f"{path}{own}" if path.endswith("/") else path)
     try:
-        caller(sandboxed.write_file, [source], path=path, mode=mode & 0o777)
+        caller(sandboxed.write_file, [source], path=path, mode=mode & 0o777, own=own)
     except OSError as error:
         problem = f"cannot write {path} in the container: {error.strerror or error}"
         raise ImageError(problem, hint=path_advice(error)) from error
@@ -53,7 +54,10 @@ def write_file(caller: Caller, path: str, source: int, mode: int) -> None:
 def _check(path: str) -> None:
     parts = path.split("/")
     if not path.startswith("/") or "\0" in path or parts[-1] in ("", ".", "..") or ".." in parts:
-        raise UsageError(f"invalid path in the container: {path!r}", hint="write an absolute path, as in /srv/file")
+        hint = (
+            "name a file in it, as in /srv/file" if path.startswith("/") else "write an absolute path, as in /srv/file"
+        )
+        raise UsageError(f"invalid path in the container: {path!r}", hint=hint)
 
 
 def copy_of(data: bytes) -> int:

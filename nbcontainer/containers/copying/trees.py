@@ -82,15 +82,19 @@ def copy_out(
     with _host_target(store, target, _name_of(path), content=content) as place:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         limited = replace(place, most=most)
-        received = _Thread(lambda: receiving.receive(reader, limited), lambda: os.close(reader))
+
+        def receive() -> Counts:
+            try:
+                return receiving.receive(reader, limited)
+            except OSError as error:
+                raise _not_written(target, error) from error
+
+        received = _Thread(receive, lambda: os.close(reader))
         try:
             left = _call_and_close(caller, sandboxed.send_path, writer, path=path, follow=follow)
         except BaseException as error:
             _raise_first(received, error, f"write {target.path}", f"read {path} in the container")
-        try:
-            counts = received.join()
-        except OSError as error:
-            raise _failed(f"write {target.path}", error) from error
+        counts = received.join()
         return receiving.Counts(counts.files, left, counts.links)
 
 
@@ -127,15 +131,22 @@ def _host_target(store: Store, target: HostPath, name: str, *, content: bool) ->
             try:
                 folder = stack.enter_context(user_files.directory(store, target.path))
                 place = receiving.Target(folder, os.fsencode(name), content)
-            except (FileNotFoundError, NotADirectoryError):
-                if target.directory:
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if target.directory and isinstance(error, NotADirectoryError):
                     raise
                 folder = stack.enter_context(user_files.directory(store, target.path.parent))
-                place = receiving.Target(folder, os.fsencode(target.path.name))
+                place = receiving.Target(folder, os.fsencode(target.path.name), only_directory=target.directory)
         except OSError as error:
-            hint = f"mkdir -p {target.path if target.directory else target.path.parent}"
-            raise ImageError(f"cannot write {target.path}: {error.strerror or error}", hint=hint) from error
+            raise _not_written(target, error) from error
         yield place
+
+
+def _not_written(target: HostPath, error: OSError) -> ImageError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        hint = f"mkdir -p {target.path if target.directory else target.path.parent}"
+    else:
+        hint = path_advice(error)
+    return ImageError(f"cannot write {target.path}: {error.strerror or error}", hint=hint)
 
 
 def _name_of(path: str) -> str:

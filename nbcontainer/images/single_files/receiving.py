@@ -62,7 +62,8 @@ class Target:
 
     With `content`, the top must be a directory, and what is in it goes to `folder` itself. With `guarded`, the files
     become those of the host's user: no link is made that leads out of the copy, and no setuid or setgid bit. More than
-    `most` bytes of content are `TooLarge`.
+    `most` bytes of content are `TooLarge`. With `only_directory`, which a slash at the end of the user's path means, no
+    file gets this name.
     """
 
     folder: int
@@ -70,6 +71,7 @@ class Target:
     content: bool = False
     guarded: bool = True
     most: int | None = None
+    only_directory: bool = False
 
 
 class TooLarge(ValueUnavailable):
@@ -127,6 +129,8 @@ class _Receiver:
         target = self._target
         if target.content:
             raise ValueUnavailable("cannot copy the content of a file", hint="leave out the /. at the end of its path")
+        if target.only_directory:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(target.name))
         self._put(target.folder, target.name, top, depth=-1)
         if self._links:
             hint = "name the file that it leads to, or use -L"
@@ -276,7 +280,7 @@ def target_in(root: int, path: str, name: str, *, content: bool) -> Target:
     except OSError as error:
         if error.errno not in NOT_THERE:
             raise
-    above, _, last = path.rpartition("/")
+    above, _, last = path.rstrip("/").rpartition("/")
     if not last or last in (".", ".."):
         raise ValueUnavailable(f"no such directory in the container: {path}", hint="make it in a cell") from None
     try:
@@ -285,4 +289,4 @@ def target_in(root: int, path: str, name: str, *, content: bool) -> Target:
         if error.errno not in NOT_THERE:
             raise
         raise ValueUnavailable(f"no such directory in the container: {above}", hint="make it in a cell") from None
-    return Target(folder, os.fsencode(last), guarded=False)
+    return Target(folder, os.fsencode(last), guarded=False, only_directory=path.endswith("/"))

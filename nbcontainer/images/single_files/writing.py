@@ -17,9 +17,10 @@ _TEMPORARY = ".nbcontainer-put-"
 _CHUNK = 1 << 20
 
 
-def write_file(root: int, path: str, source: int, mode: int) -> None:
+def write_file(root: int, path: str, source: int, mode: int, own: str = "") -> None:
     """Write what `source` reads to `path` (absolute) below `root`, whole or not at all.
 
+    With the source's `own` name, it is written under that into a directory at the path, or if that ends with a slash.
     If this process is killed meanwhile, a file with another name may stay beside it. Links on the way stay in the tree.
     Raises `ValueUnavailable` if a part of the path is not a directory, or if the path is one, and `OSError`.
     """
@@ -27,6 +28,10 @@ def write_file(root: int, path: str, source: int, mode: int) -> None:
     try:
         folder = _opened(root, above)
         try:
+            if own and (not name or _is_directory(root, path)):
+                inner, name = _opened(root, path), own
+                os.close(folder)
+                folder = inner
             _write(folder, name, source, mode)
         finally:
             os.close(folder)
@@ -35,6 +40,14 @@ def write_file(root: int, path: str, source: int, mode: int) -> None:
             raise
         problem = f"cannot write {path} in the container: {os.strerror(error.errno)}"
         raise ValueUnavailable(problem, hint="choose another path") from None
+
+
+def _is_directory(root: int, path: str) -> bool:
+    try:
+        os.close(openat2(root, path, _DIRECTORY, resolve=_INSIDE))
+    except OSError:
+        return False
+    return True
 
 
 def _opened(root: int, path: str) -> int:

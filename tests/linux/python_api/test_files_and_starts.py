@@ -13,6 +13,7 @@ import nbcontainer
 from nbcontainer import (
     ContainerBusy,
     ContainerError,
+    ContainerNotFound,
     ImageError,
     ImageNotFound,
     SetupFailed,
@@ -43,6 +44,41 @@ def test_files_go_in_and_out(engine: Engine, name: str, tmp_path: Path, *, named
         assert box.get("/new/deep/data", tmp_path / "out") == b"\0\xffmore\n"
         assert (tmp_path / "out").read_bytes() == b"\0\xffmore\n"
         assert "A /new/deep/data" in [str(change) for change in box.diff()]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_file_goes_into_a_directory_under_its_own_name(engine: Engine, tmp_path: Path, *, running: bool) -> None:
+    """As by `cp`: a directory that is there, or a path with a slash at its end; so does a file that comes out."""
+    (tmp_path / "file.txt").write_text("text")
+    (tmp_path / "out").mkdir()
+    with nbcontainer.create("busybox", engine=engine) as box:
+        box.run(script="mkdir -p /srv/there; ln -s there /srv/link")
+        if running:
+            box.start(["sleep", "1000"])
+        for path in ("/srv/there", "/srv/there/", "/srv/link", "/srv/link/", "/srv/new/"):
+            box.put(tmp_path / "file.txt", path)
+            assert box.get(f"{path.rstrip('/')}/file.txt", tmp_path / "out") == b"text"
+            (tmp_path / "out/file.txt").unlink()
+        for path, error in (("/srv/", "name a file in it"), ("/srv", "Is a directory")):  # bytes have no name
+            with pytest.raises((UsageError, ValueUnavailable), match=error):
+                box.put(b"data", path)
+
+
+def test_an_object_shows_what_others_did(engine: Engine, name: str) -> None:
+    """Cells, and other objects of a container with a name, change it; `undo` of another one does, too."""
+    dev = nbcontainer.create("busybox", name, engine=engine)
+    other = nbcontainer.get(name, engine=engine)
+    other.run(script="echo one > /file")
+    assert dev.get("/file") == b"one\n"
+    other.run(script="echo two > /file")
+    assert dev.get("/file") == b"two\n"
+    assert len(dev.cells) == len(dev.as_dict()["cells"]) == 2
+    other.undo()
+    assert dev.get("/file") == b"one\n"
+    other.remove()
+    with pytest.raises(ContainerNotFound):
+        dev.get("/file")
+    assert len(dev.cells) == 1  # it remembers
 
 
 def test_links_stay_inside(engine: Engine, tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_words_go_where_they_belong(
     assert parse(RUN, line.split()) == Words(options, operands, tail)
 
 
+@pytest.mark.parametrize("line", ["image -sS URL", "image --version", "image -e"])
+def test_an_option_of_the_images_program_has_its_place(line: str) -> None:
+    """As for an image with an entrypoint: after the image, an option that is wrong may be meant for that."""
+    with pytest.raises(UsageError, match=r"; an option of the image's own program comes after `--`$"):
+        parse(RUN, line.split())
+    with pytest.raises(UsageError) as raised:
+        parse(RUN, ["--version", "image"])
+    assert "own program" not in str(raised.value)
+
+
 def test_an_empty_word_is_a_word() -> None:
     """`''` in quotes reaches an operand and a command as it is, for a person has written it."""
     assert parse(RUN, ["busybox", "echo", "", "a  b"]).tail == ["echo", "", "a  b"]

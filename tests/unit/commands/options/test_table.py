@@ -13,6 +13,7 @@ from docs import option_reference
 from nbcontainer import api
 from nbcontainer.commands.grammar import Command, Option, parse
 from nbcontainer.commands.options.option_fields import fields_of_keywords
+from nbcontainer.commands.options.run_option import strings
 from nbcontainer.commands.options.table import RUN_OPTIONS, ContainerKeywords, RunKeywords, options_without
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
@@ -202,6 +203,10 @@ def test_a_wrong_type_is_a_type_error(keywords: dict[str, Any], message: str) ->
 
 def test_a_command_is_a_list() -> None:
     """`command="ls"` would be the arguments l and s."""
+    with pytest.raises(TypeError, match=r"not one string: write command=\['ls', '-l', 'a b'\]"):
+        strings("command", "ls -l 'a b'")
+    with pytest.raises(TypeError, match=r"""not one string: write command=\["echo 'x"\]"""):
+        strings("command", "echo 'x")
     with pytest.raises(TypeError, match=r"command must be a list of strings, not one string: write command=\['ls'\]"):
         api.run("busybox", "ls")
 

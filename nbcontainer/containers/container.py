@@ -163,12 +163,14 @@ class Container:
         return index.recall(f"image {digest}", lambda: index.read_image(digest)).named(self.record.image)
 
     def refresh(self) -> None:
-        """Read the newest record of a named container: other objects and notebooks change it. Raises as `use`."""
+        """Read the newest record of a named container: others change it. Raises as `use`, and `StoreError`."""
         if not self.anonymous:
             try:
                 self.record = read_record(self.place, self.workspace.states)
             except FileNotFoundError:
                 raise not_found(self.name) from None
+            except OSError as error:
+                raise store_error(f"read container '{self.name}'", self.place, error) from error
 
     @contextlib.contextmanager
     def use(self, *, wait: Wait | None = None) -> Iterator[None]:

@@ -34,6 +34,7 @@ from nbcontainer.containers.commit import commit, export
 from nbcontainer.containers.pause import wake
 from nbcontainer.containers.snapshot import held
 from nbcontainer.errors import (
+    ContainerBusy,
     ContainerDamaged,
     ContainerError,
     ContainerNotFound,
@@ -152,14 +153,30 @@ def _remove(call: Invocation, name: str) -> bool:
     except ContainerDamaged:
         containers.remove_damaged(call.engine, name)
     except ContainerNotFound:
-        job = call.engine.jobs.get(name)  # one that has ended, without a name and without changes, has its output alone
-        if job is not None and job.join(0):
-            del call.engine.jobs[name]
+        if name in call.engine.jobs:
+            _remove_job(call, name)
             return True
         if not call.words.has("force"):
             raise
         return False
     return True
+
+
+def _remove_job(call: Invocation, name: str) -> None:
+    """Remove a job whose container is not on disk: it has no name, and has changed nothing so far.
+
+    Raises `ContainerBusy` if it runs, unless --force is given.
+    """
+    job = call.engine.jobs[name]
+    if call.words.has("force"):
+        with contextlib.suppress(StoreError, SandboxError):
+            end(call.engine, name)
+    if not job.join(None if call.words.has("force") else 0):
+        raise ContainerBusy(f"container '{name}' is running", hint=f"stop it first: `%container stop {name}`")
+    try:  # its changes are on disk if it had any at its end
+        _drop(call, container_of(call.engine, name), name)
+    except ContainerNotFound:
+        del call.engine.jobs[name]
 
 
 def _drop(call: Invocation, container: Container, name: str) -> None:

@@ -191,7 +191,7 @@ def _take_option(
         for option, value in options:
             found.options.setdefault(option.name, []).append(option.filled_by(fill, value))
     except UsageError as error:
-        if not command.tail or len(found.operands) < command.most:
+        if "IMAGE" not in command.usage or not command.tail or len(found.operands) < command.most:
             raise
         hint = f"{error.hint}; an option of the image's own program comes after `--`"
         raise UsageError(error.message, hint=hint) from None

@@ -162,15 +162,20 @@ class Container:
         index, digest = self.workspace.store.index, self.record.image_digest
         return index.recall(f"image {digest}", lambda: index.read_image(digest)).named(self.record.image)
 
-    def refresh(self) -> None:
-        """Read the newest record of a named container: others change it. Raises as `use`, and `StoreError`."""
-        if not self.anonymous:
-            try:
-                self.record = read_record(self.place, self.workspace.states)
-            except FileNotFoundError:
-                raise not_found(self.name) from None
-            except OSError as error:
-                raise store_error(f"read container '{self.name}'", self.place, error) from error
+    def newest(self) -> Container:
+        """Return a named container as it is on disk now, since others change it; this object does not change.
+
+        Raises `ContainerNotFound`, `ContainerDamaged`, `StoreError`.
+        """
+        return self if self.anonymous else Container(self.workspace, self._newest_record())
+
+    def _newest_record(self) -> Record:
+        try:
+            return read_record(self.place, self.workspace.states)
+        except FileNotFoundError:
+            raise not_found(self.name) from None
+        except OSError as error:
+            raise store_error(f"read container '{self.name}'", self.place, error) from error
 
     @contextlib.contextmanager
     def use(self, *, wait: Wait | None = None) -> Iterator[None]:
@@ -185,7 +190,7 @@ class Container:
             yield
             return
         with locked(self.place, wait):
-            self.refresh()
+            self.record = self._newest_record()
             self._finish_apply()
             yield
 

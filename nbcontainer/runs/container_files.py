@@ -79,7 +79,7 @@ def _content(place: Path, what: str) -> bytes:
 def _write(store: Store, data: bytes, target: str, path: str) -> None:
     """Write the content of the file `path` of a container to `target` (host), or into the directory that this is."""
     place = host_path(target)
-    if place.is_dir():
+    if target.endswith("/") or place.is_dir():
         place /= path.rstrip("/").rpartition("/")[2]
     with replacing(store, place) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)

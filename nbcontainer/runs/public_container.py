@@ -197,8 +197,7 @@ class Container(RunningContainer):
             with frozen_copy(self.workspace, self.name) as copy:
                 yield copy
         else:
-            self.refresh()
-            yield self
+            yield self.newest()
 
     @property
     def cells(self) -> tuple[CellRecord, ...]:
@@ -209,14 +208,16 @@ class Container(RunningContainer):
         ...     [cell.command for cell in box.cells]
         ['true']
         """
-        with contextlib.suppress(ContainerNotFound):
-            self.refresh()
+        if not self.anonymous:
+            with contextlib.suppress(ContainerNotFound):
+                return self.newest().cells
         return super().cells
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON values that `inspect` shows, of now."""
-        with contextlib.suppress(ContainerNotFound):
-            self.refresh()
+        if not self.anonymous:
+            with contextlib.suppress(ContainerNotFound):
+                return self.newest().as_dict()
         return super().as_dict()
 
     def __enter__(self) -> Container:

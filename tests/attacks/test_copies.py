@@ -24,7 +24,7 @@ from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.live.exec_client import of_notebook
 from nbcontainer.containers.live.joining import run_inside
 from nbcontainer.errors import NbcontainerError, ValueUnavailable
-from nbcontainer.images.single_files import receiving
+from nbcontainer.images.single_files import receiving, sending
 from nbcontainer.runs import container_files
 from tests.running import DEADLINE
 
@@ -313,6 +313,19 @@ def test_a_hostile_stream_writes_nothing_outside_its_target(place: Path, stream:
         received(place, stream)
     assert list(place.iterdir()) == []
     assert (place.parent / "outside/file").read_text() == "host"
+
+
+def test_a_file_that_says_that_it_is_empty_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of proc(5) do; what is more than is read of them is an error, and no shorter copy."""
+    monkeypatch.setattr(sending, "UNKNOWN", 10)
+    reader, writer = os.pipe()
+    top = os.open("/proc/version", os.O_RDONLY)
+    try:
+        with pytest.raises(ValueUnavailable, match="says that it is empty"):
+            sending.send(top, writer, what="/proc/version")
+    finally:
+        for fd in (reader, writer, top):
+            os.close(fd)
 
 
 def test_a_stream_has_no_more_bytes_than_its_target_takes(place: Path) -> None:

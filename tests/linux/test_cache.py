@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -340,8 +341,7 @@ def test_a_cell_waits_until_a_change_would_show(
     now = 1_700_000_000 * 10**9
     slept: list[float] = []
     monkeypatch.setattr(key, "content_of", lambda *_: Content("", "", now - changed))
-    monkeypatch.setattr(time, "time_ns", lambda: now)
-    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(key, "time", SimpleNamespace(time_ns=lambda: now, sleep=slept.append))
     mount = parse_volume(f"{tmp_path}:/data:ro")
     key.volumes_in_key(run_options({"volumes": (mount,)}).mounts, Digests())
     assert slept == ([pytest.approx(waits)] if waits else [])

@@ -112,6 +112,17 @@ def test_a_job_without_a_name_can_be_stopped_twice_and_removed(db: Notebook) -> 
     assert "no such container" in db.fails(f"%container stop {name}")
 
 
+@pytest.mark.parametrize("script", ["sleep 1000", "touch /made; sleep 1000"])
+def test_a_job_without_a_name_is_removed_by_force(db: Notebook, script: str) -> None:
+    """Without `-f`, what runs stays; with it, the job ends, and nothing of it is left."""
+    db.good(f"job = %container run --bg busybox sh -c '{script}'")
+    name, job = db["job"].name, default_engine().jobs[db["job"].name]
+    assert f"container '{name}' is running" in db.fails(f"%container rm {name}")
+    assert str(db.run(f"%container rm -f {name}").value) == f"removed {name}"
+    assert job.join(0)
+    assert "no such container" in db.fails(f"%container rm {name}")
+
+
 @pytest.mark.parametrize("name", ["", "--name db "])
 def test_the_value_of_run_bg_is_the_container(db: Notebook, name: str) -> None:
     """It has what a container of the Python API has, while the job runs and afterwards."""

@@ -200,7 +200,7 @@ def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[st
     found: list[Any] = [["tmpfs", _plain(one)] for one in mounts.tmpfs]
     found.append(["root", mounts.read_only, mounts.image_volumes, mounts.tools])
     found += [["named", _plain(one)] for one in mounts.named if not _is_cache(one)]
-    times, newest = [], 0
+    times, wait = [], 0
     for volume in mounts.volumes:
         if not volume.read_only:
             found.append(["rw", volume.source, volume.target, volume.noexec])
@@ -211,11 +211,17 @@ def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[st
             raise NotCached(str(error)) from error
         found.append(["ro", content.digest, volume.target, volume.directory, volume.noexec])
         times.append(content.times)
-        newest = max(newest, content.newest)
-    tick = _TICK if newest % 10**9 else _COARSE_TICK
-    if 0 <= time.time_ns() - newest < tick:  # the times of a later change are others then
-        time.sleep((newest + tick - time.time_ns()) / 1e9)
+        wait = max(wait, _until_next_tick(content.newest))
+    if wait:  # the times of a later change are others then
+        time.sleep(wait / 1e9)
     return found, times
+
+
+def _until_next_tick(newest: int) -> int:
+    """Return the nanoseconds until a change would have another time than the newest one; 0 if it would now."""
+    tick = _TICK if newest % 10**9 else _COARSE_TICK
+    wait = newest + tick - time.time_ns()
+    return wait if 0 < wait <= tick else 0
 
 
 def _keyed(store: Store, values: list[Any]) -> str:

@@ -155,9 +155,9 @@ class CellWatch:
             self.interrupt_rest()
             self._insist = time.monotonic() + _INSIST
         elif self._prompter is not None:
-            self._glance = now + GLANCE
             if not self._stage:
                 self._prompter.look()
+            self._glance = time.monotonic() + GLANCE
 
     # Ending it
 

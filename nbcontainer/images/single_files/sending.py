@@ -154,7 +154,7 @@ class _Sender:
                 left -= len(data)
             if not facts.st_size and not left and os.read(fd, 1):
                 problem = f"a file that says that it is empty has more than {UNKNOWN >> 20} MiB"
-                raise ValueUnavailable(problem, hint="copy it to another file in the container first")
+                raise ValueUnavailable(problem, hint="copy it to another file first")
             self._write(PIECE.pack(0))
         finally:
             os.close(fd)

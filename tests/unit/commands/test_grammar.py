@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbcontainer.commands.grammar import Command, Option, Words, parse
+from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.errors import UsageError
 
 RUN = Command(
@@ -65,6 +66,9 @@ def test_an_option_of_the_images_program_has_its_place(line: str) -> None:
         parse(RUN, line.split())
     with pytest.raises(UsageError) as raised:
         parse(RUN, ["--version", "image"])
+    assert "own program" not in str(raised.value)
+    with pytest.raises(UsageError) as raised:  # of a container, no entrypoint runs
+        parse(PROGRAM_EXEC, ["box", "--no-such-option"])
     assert "own program" not in str(raised.value)
 
 

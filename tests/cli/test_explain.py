@@ -21,7 +21,7 @@ def test_explain_prints_a_call_in_each_line(program: Program) -> None:
     assert all(CALL.fullmatch(line) for line in lines)
     assert lines[0].startswith("clone(")
     assert lines.index('pivot_root(".", ".")') < lines.index("setsid()")
-    assert lines[-1] == 'execve("/bin/ls", ["ls", "-l"], /* 4 vars */)'
+    assert re.fullmatch(r'execve\("/bin/ls", \["ls", "-l"\], /\* [45] vars \*/\)', lines[-1])  # 5 for a single id
     assert program.good("ps", "-q") == before
 
 
@@ -45,7 +45,7 @@ def test_what_ran_is_explained_after_its_output(program: Program) -> None:
     said = program.good("run", "--explain", "busybox", "echo", "hello").splitlines()
     assert said[0] == "hello"
     assert all(CALL.fullmatch(line) for line in said[1:])
-    assert said[-1] == 'execve("/bin/echo", ["echo", "hello"], /* 4 vars */)'
+    assert re.fullmatch(r'execve\("/bin/echo", \["echo", "hello"\], /\* [45] vars \*/\)', said[-1])
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "switch the root"), ("zh", "切换根目录，并卸下旧的根")])

@@ -186,8 +186,7 @@ def test_a_source_that_may_not_be_read(notebook: Notebook, tmp_path: Path) -> No
     finally:
         closed.chmod(0o755)
     assert line == (
-        f"ContainerError: the volume's source {closed}/in cannot be used: Permission denied; "
-        "check the path's permissions"
+        f"ContainerError: cannot use the volume's source '{closed}/in': Permission denied; check the path's permissions"
     )
 
 

@@ -63,7 +63,8 @@ for _ in range(6):
     for _, spare in engine.launcher.spares.ready:
         spare.failed_ahead()  # it has done what it could before its cell
     engine.launcher.collect()
-named = "busybox --name named -v /usr:/usr:ro -m 64m -e NAME=value"
+limit = " -m 64m" if os.geteuid() == 0 else ""  # a plain user may have no control groups
+named = f"busybox --name named -v /usr:/usr:ro{limit} -e NAME=value"
 hops = [watch(lambda: shell.run_cell_magic("container", line, "true\n")).hops for line in ("busybox", named)]
 print(json.dumps([cells[2:], hops, engine.launcher.helper]))
 engine.close()

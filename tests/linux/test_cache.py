@@ -343,8 +343,12 @@ def test_a_cell_waits_until_a_change_would_show(
     monkeypatch.setattr(key, "content_of", lambda *_: Content("", "", now - changed))
     monkeypatch.setattr(key, "time", SimpleNamespace(time_ns=lambda: now, sleep=slept.append))
     mount = parse_volume(f"{tmp_path}:/data:ro")
-    key.volumes_in_key(run_options({"volumes": (mount,)}).mounts, Digests())
+    mounts = run_options({"volumes": (mount,)}).mounts
+    key.volumes_in_key(mounts, Digests(), wait=True)
     assert slept == ([pytest.approx(waits)] if waits else [])
+    slept.clear()
+    key.volumes_in_key(mounts, Digests(), wait=False)  # when the cell has ended
+    assert slept == []
 
 
 @pytest.mark.parametrize("undone", [False, True], ids=["changed", "changed and changed back"])

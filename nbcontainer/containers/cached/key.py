@@ -110,7 +110,7 @@ def key_of(container: Container, request: Request, streams: Streams, digests: Di
     }
     given = _input(container.workspace.store, request, streams)
     values, names = _values(request, streams, given)
-    volumes, times = volumes_in_key(options.mounts, digests)
+    volumes, times = volumes_in_key(options.mounts, digests, wait=True)
     process = replace(options.process, env=(), unset_env=(), links=(), git_config="")
     parts = {
         "version": VERSION,
@@ -192,15 +192,16 @@ def _is_cache(volume: NamedVolume) -> bool:
     return any(name == CACHE_LABEL for name, _ in volume.labels)
 
 
-def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[str]]:
+def volumes_in_key(mounts: Mounts, digests: Digests, *, wait: bool) -> tuple[list[Any], list[str]]:
     """Return what stands for the mounts, and what changes with each change of a read-only volume.
 
-    Read-only volumes are there by their content, others by their place. Caches are not.
+    Read-only volumes are there by their content, others by their place. Caches are not. With `wait`, return when any
+    change from then on shows.
     """
     found: list[Any] = [["tmpfs", _plain(one)] for one in mounts.tmpfs]
     found.append(["root", mounts.read_only, mounts.image_volumes, mounts.tools])
     found += [["named", _plain(one)] for one in mounts.named if not _is_cache(one)]
-    times, wait = [], 0
+    times, left = [], 0
     for volume in mounts.volumes:
         if not volume.read_only:
             found.append(["rw", volume.source, volume.target, volume.noexec])
@@ -211,9 +212,9 @@ def volumes_in_key(mounts: Mounts, digests: Digests) -> tuple[list[Any], list[st
             raise NotCached(str(error)) from error
         found.append(["ro", content.digest, volume.target, volume.directory, volume.noexec])
         times.append(content.times)
-        wait = max(wait, _until_next_tick(content.newest))
-    if wait:  # the times of a later change are others then
-        time.sleep(wait / 1e9)
+        left = max(left, _until_next_tick(content.newest))
+    if wait and left:
+        time.sleep(left / 1e9)
     return found, times
 
 

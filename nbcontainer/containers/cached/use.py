@@ -165,7 +165,7 @@ class Use:
     def _changed(self) -> bool:
         """Return whether a volume has changed since the key was made."""
         try:
-            found = volumes_in_key(self.request.options.mounts, digests_of(self.engine))
+            found = volumes_in_key(self.request.options.mounts, digests_of(self.engine), wait=False)
             return found != (self.key.volumes, self.key.times)
         except NotCached:
             return True

@@ -86,7 +86,8 @@ class CellWatch:
                 message = self.process.next_message(self._patience())
                 if message is not None:
                     self._take(message)
-                if message is None or self._patience() == 0:  # messages without an end put off no deadline
+                # Messages without an end put off no deadline, and none is left when the cell has ended.
+                if self._end is None and (message is None or self._patience() == 0):
                     self._look_around()
         finally:
             self.process.give_back()

@@ -9,7 +9,7 @@ from tests.unit.mapping.test_mapped import Echo
 
 
 def test_an_item_that_ended_wakes_the_reader_once() -> None:
-    """Each wake takes the interpreter from the threads that run items, so the answer to an item is no second one."""
+    """Each wake takes the interpreter from the threads that run items, so an answer causes no other wake."""
     items = Items(Echo())
     items.send(Item(0, {"index": 0, "input": "text"}, 0))
     assert items.wait(DEADLINE)
@@ -20,7 +20,7 @@ def test_an_item_that_ended_wakes_the_reader_once() -> None:
 
 
 def test_an_item_that_ended_before_the_wait_is_seen() -> None:
-    """The reader does not wait beside an item that nobody has read."""
+    """The reader does not wait while an item that has ended is unread."""
     items = Items(Echo())
     for index in (0, 1):
         items.send(Item(index, {"index": index, "input": "text"}, 0))

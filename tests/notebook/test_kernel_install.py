@@ -254,6 +254,12 @@ def test_a_kernel_is_installed_for_this_user(
     [
         (("install", "--image", "nosuch.localhost/x", "--pull", "never"), "nosuch.localhost/x"),
         (("install", "--image", "busybox", "--name", "a b"), "invalid kernel name"),
+        (("install", "--image", "busybox", "--name", "."), "invalid kernel name '.'"),
+        (("install", "--image", "busybox", "--name", ".."), "invalid kernel name '..'"),
+        (("install", "--image", ""), "invalid value for `--image`: ''"),
+        (("install", "--container", ""), "invalid value for `--container`: ''"),
+        (("install", "--timeout", "5"), "this kernel runs its cells itself; remove it"),
+        (("install", "--image", "busybox", "--kernel", "python3", "--timeout", "5"), "runs its cells itself"),
         (("install", "--image", "busybox", "--network", "nosuch"), "nosuch"),
         (("install", "--image", "busybox", "-v", "/nonexistent:/x"), "/nonexistent"),
         (("install", "--image", "busybox", "--notebooks", "x"), "invalid value for `--notebooks`"),

@@ -75,6 +75,7 @@ class _Choice:
 def install(engine: Callable[[], Engine], words: Words, listener: Listener | None = None) -> Note:
     """Run `kernel install`. Raises this package's errors; then nothing is installed."""
     prefix = _prefix(words)
+    _check(words)
     if user := words.options.pop("u", None):
         words.options["user"] = user
     if not words.one("image") and not words.one("container"):
@@ -83,11 +84,23 @@ def install(engine: Callable[[], Engine], words: Words, listener: Listener | Non
     choice = _choose(words, opened, listener)
     name = words.one("name") or kernelspec.name_for(choice.shown)
     spec = _document(words, choice)
+    if words.has("timeout") and kernelspec.provisioned(spec):
+        hint = "remove it, or install a kernel for a shell with `--shell`"
+        raise UsageError("`--timeout` limits the cells of a shell, and this kernel runs its cells itself", hint=hint)
     logos = kernelspec.resources(choice.kernel) if choice.kernel else kernelspec.LOGOS
     if prefix:
         user_files.check_path(opened.store, reference.host_path(prefix) / "share" / "jupyter" / "kernels" / name)
     path = kernelspec.install(spec, name, prefix=prefix, logos=logos)
     return Note("\n".join((f"{name}  {path}", *_shared(choice, opened.store))))
+
+
+def _check(words: Words) -> None:
+    """Raise `UsageError` for a name that no kernel can have, and for an empty image or container: `$UNSET`."""
+    if words.one("name"):
+        kernelspec.check_name(words.one("name"))
+    for option in ("image", "container"):
+        if words.has(option) and not words.one(option):
+            raise UsageError(f"invalid value for `--{option}`: ''", hint=f"name one, or remove `--{option}`")
 
 
 def _prefix(words: Words) -> str:

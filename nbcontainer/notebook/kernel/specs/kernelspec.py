@@ -39,7 +39,9 @@ class Notebooks(enum.StrEnum):
 
 NOTEBOOKS = tuple(Notebooks)
 
-_NAME = re.compile(r"[a-z0-9._-]+")
+_NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]*")
+"""No name begins with a dot: `.` and `..` have other kernels in them, and hidden directories are unfinished ones."""
+
 _SPEC = "kernel.json"
 _RUN = "--ContainerKernel.run="
 _SHELL = "--ContainerKernel.shell_name="
@@ -65,7 +67,8 @@ def name_for(image: str) -> str:
 def check_name(name: str) -> str:
     """Return `name` if it is a valid name (jupyter-client.readthedocs.io, "Kernel specs"). Raises `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"invalid kernel name {name!r}", hint="use a-z, 0-9, '-', '_' and '.'")
+        hint = "use a-z, 0-9, '-', '_' and '.', and no dot at the start"
+        raise UsageError(f"invalid kernel name {name!r}", hint=hint)
     return name
 
 
@@ -136,14 +139,14 @@ def _provisioner(run: Sequence[str], notebooks: str) -> dict[str, Any]:
     return {"provisioner_name": PROVISIONER, "config": {"run": shlex.join(run), "notebooks": notebooks}}
 
 
-def _provisioned(spec: dict[str, Any]) -> bool:
+def provisioned(spec: dict[str, Any]) -> bool:
     """Return whether the provisioner launches the kernel, which then is not this package's own."""
     return bool(spec.get("metadata", {}).get("kernel_provisioner", {}).get("provisioner_name") == PROVISIONER)
 
 
 def label(spec: dict[str, Any]) -> str:
     """Return the label that describes a kernel in an image; it has no facts about this machine."""
-    if _provisioned(spec):
+    if provisioned(spec):
         return json.dumps({key: spec[key] for key in INSIDE if key in spec}, sort_keys=True)
     shell = next((word.removeprefix(_SHELL) for word in spec["argv"] if word.startswith(_SHELL)), "")
     return json.dumps({"shell": shell})
@@ -166,7 +169,7 @@ def document_labelled(text: str, run: Sequence[str], title: str, *, notebooks: s
 def with_run(spec: dict[str, Any], run: Sequence[str], title: str) -> dict[str, Any]:
     """Return a kernelspec of this package with other arguments for its container."""
     words = shlex.join(run)
-    if _provisioned(spec):
+    if provisioned(spec):
         config = {**spec["metadata"]["kernel_provisioner"]["config"], "run": words}
         provisioner = {**spec["metadata"]["kernel_provisioner"], "config": config}
         return {**spec, "display_name": title, "metadata": {**spec["metadata"], "kernel_provisioner": provisioner}}
@@ -213,7 +216,7 @@ def installed() -> list[Installed]:
 
 def _run_of(spec: dict[str, Any]) -> str | None:
     """Return the arguments of a kernelspec's container; None if the kernelspec is not this package's."""
-    if _provisioned(spec):
+    if provisioned(spec):
         return str(spec["metadata"]["kernel_provisioner"]["config"]["run"])
     argv = [str(word) for word in spec["argv"]]
     if MODULE not in argv:

@@ -56,6 +56,16 @@ def test_a_kernel_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     assert [one.name for one in path.parent.iterdir()] == ["deb"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "...", ".hidden", "a/b", "a b", "ä", "A", "a\n"])
+def test_a_kernel_of_a_false_name_removes_no_other(tmp_path: Path, name: str) -> None:
+    """A name that leads to the directory of all kernels, or above it, is refused before anything is written."""
+    path = kernelspec.install(kernelspec.document(["busybox"], "first"), "deb")
+    with pytest.raises(UsageError, match="invalid kernel name"):
+        kernelspec.install(kernelspec.document(["busybox"], "second"), name)
+    assert [one.name for one in path.parent.iterdir()] == ["deb"]
+    assert [one.name for one in (tmp_path / "data").iterdir()] == ["kernels"]
+
+
 def test_a_directory_that_another_process_writes_stays(tmp_path: Path) -> None:
     """An installation removes what killed processes left, and nothing that has a lock."""
     place = tmp_path / "data" / "kernels" / ".nbcontainer-unfinished-1"

@@ -135,7 +135,18 @@ def _parsed(data: bytes) -> Any:
         raise ValueError(f"it is not JSON: {error}") from None
     if depth > _DEPTH:
         raise ValueError(f"it is nested deeper than {_DEPTH} levels")
+    _check_message(found)
     return found
+
+
+def _check_message(found: Any) -> None:
+    """Raise `ValueError` for what no message to a frontend can hold (jupyter_client.session.json_packer)."""
+    try:
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("one of its texts has a lone surrogate") from None
+    except ValueError:
+        raise ValueError("one of its numbers is too large") from None
 
 
 def _html(text: str) -> dict[str, Any]:

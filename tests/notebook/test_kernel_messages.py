@@ -200,9 +200,11 @@ def test_what_is_shown_is_in_order_with_what_is_written(shell_kernel: ShellKerne
 
 def test_what_is_not_what_it_says_is_an_error_in_words(shell_kernel: ShellKernel) -> None:
     """JSON that is none is not shown, and told on standard error."""
-    cell = shell_kernel.run("echo '{' | display -t json")
-    assert "invalid application/json" in cell.stderr
-    assert not [message for message in cell.messages if message["type"] == "display_data"]
+    for text in ("{", r'["\ud83d"]', r'{"\ud83d": 1}', "[1e999]"):
+        cell = shell_kernel.run(f"n=5; printf %s '{text}' > /tmp/it.json; display /tmp/it.json")
+        assert "invalid application/json" in cell.stderr
+        assert not [message for message in cell.messages if message["type"] == "display_data"]
+    assert shell_kernel.run("echo $n").good().stdout == "5\n"
 
 
 # Errors
@@ -302,6 +304,17 @@ def test_inspection_tells_of_variables_functions_and_programs(
         assert content["found"], text
         assert said in content["data"]["text/plain"]
     assert not reply(kernel, kernel.client.inspect("nothing_of_that_name"))["found"]
+
+
+def test_inspection_runs_no_file_that_is_named_by_its_path(make_kernel: Callable[..., ShellKernel]) -> None:
+    """A script that ignores `--help` would do all that it does, for a look at a tooltip."""
+    kernel = make_kernel()
+    kernel.run("cd /tmp; echo 'echo ran >> /tmp/log' > clean.sh; chmod +x clean.sh").good()
+    for text in ("./clean.sh", "/tmp/clean.sh", "../tmp/clean.sh -rf"):
+        found = reply(kernel, kernel.client.inspect(text, 4))
+        assert "clean.sh" in found["data"]["text/plain"]
+    kernel.run("./clean.sh?").good()
+    assert kernel.run("cat /tmp/log").error
 
 
 def test_history_goes_from_kernel_to_kernel(make_kernel: Callable[..., ShellKernel]) -> None:

@@ -163,6 +163,9 @@ def test_a_trusted_bundle_has_the_data_as_it_is(mime: str, data: bytes, value: o
     [
         ("application/json", b"{"),
         ("application/json", b"[NaN]"),
+        ("application/json", b"[1e999]"),
+        ("application/json", b'{"a": "\\ud83d"}'),
+        ("application/json", b'{"\\udc00": 1}'),
         ("application/json", b"[" * 201 + b"]" * 201),
         ("application/json", b"[" * 100_000),
         ("text/html", b"\xff"),
@@ -172,6 +175,17 @@ def test_what_is_not_what_its_type_says_is_no_bundle(mime: str, data: bytes) -> 
     """It is an error, and not something that a frontend chokes on."""
     with pytest.raises(ValueError, match=r"."):
         bundle(mime, data, trust=True)
+
+
+def test_a_message_can_hold_all_json_that_is_shown() -> None:
+    """A pair of surrogates is one character; a half of one, or a number that is none, would end the kernel's shell."""
+    assert bundle(JSON, b'["\\ud83d\\ude00", 1e308]')[JSON] == ["\U0001f600", 1e308]
+    with pytest.raises(ValueError, match="one of its texts has a lone surrogate"):
+        bundle(JSON, b'[["\\ud83d"]]')
+    with pytest.raises(ValueError, match="one of its numbers is too large"):
+        bundle(JSON, b"[-1e999]")
+    with pytest.raises(ValueError, match="lone surrogate"):
+        bundle(BUNDLE, b'{"text/\\udc00": "MQ=="}')
 
 
 def forms(**parts: str) -> bytes:

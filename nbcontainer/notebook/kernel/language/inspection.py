@@ -26,6 +26,9 @@ case $what in
 esac
 """
 
+_FILE = "type {name} 2>/dev/null"
+"""For a name with a slash: a script of the user may ignore `--help`, and do all that it does."""
+
 _OVERSTRUCK = re.compile(".\b")
 """How man(1) writes bold and underlined characters for a printer (grotty(1))."""
 
@@ -38,7 +41,7 @@ def inspect(text: str, position: int, ask: Callable[[str], str]) -> str:
     if name.startswith("$"):
         script = _VARIABLE.format(name=name[1:]) if name[1:].isidentifier() else ""
     else:
-        script = _COMMAND.format(name=shlex.quote(name))
+        script = (_FILE if "/" in name else _COMMAND).format(name=shlex.quote(name))
         if name.isidentifier():
             script = f"found=$({_VARIABLE.format(name=name)})\nprintf '%s\\n' \"$found\"\n{script}"
     return _OVERSTRUCK.sub("", ask(script)).strip() if script else ""

@@ -51,6 +51,15 @@ def test_a_question_about_a_magic_shows_its_verbs(shell_kernel: ShellKernel) -> 
     assert "no information" in page(shell_kernel, "%nosuch?")
 
 
+def test_an_assignment_that_ends_with_a_question_mark_is_the_shells(shell_kernel: ShellKernel) -> None:
+    """`status=$?` keeps the last exit status, and asks for no documentation."""
+    shell_kernel.run("(exit 7)")
+    shell_kernel.run("status=$?").good()
+    shell_kernel.run("other=${status}?").good()
+    assert shell_kernel.run("echo $status $other").good().stdout == "7 7?\n"
+    assert "/root" in page(shell_kernel, "$HOME?")
+
+
 @pytest.mark.parametrize("code", ["%%container?", "%container?"])
 def test_a_question_about_the_magic_shows_its_options(notebook: Notebook, code: str) -> None:
     """`%%container?` and `%container?` show all that `%%container --help` shows, as `%%bash?` does."""

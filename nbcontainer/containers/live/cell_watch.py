@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.live import processes
 from nbcontainer.containers.live.messages import INTERRUPT, OVER
 from nbcontainer.linux.procfs import descendants
 from nbcontainer.linux.signals import TURN
-from nbcontainer.outcome import Reason
+from nbcontainer.outcome import Outcome, Reason
 from nbcontainer.sandbox.prompts.asking import GLANCE, Prompter
 
 if TYPE_CHECKING:
@@ -31,11 +31,21 @@ KEPT = "the next cell runs in a new one; files are kept, variables and backgroun
 
 @dataclass(frozen=True)
 class CellEnd:
-    """How a cell ended: its exit status, `reason` as in an outcome, and a note about the shell for the person."""
+    """How a cell ended: its exit status, `reason` as in an outcome, and a note about the shell for the person.
+
+    `interpreter` is the outcome of the interpreter, if that is why the cell ended.
+    """
 
     status: int
     reason: Reason = Reason.EXITED
     note: str = ""
+    interpreter: Outcome | None = None
+
+    def outcome(self, wall_time: float = 0.0) -> Outcome:
+        """Return the outcome of the cell, which took `wall_time` seconds."""
+        if self.interpreter is not None:
+            return replace(self.interpreter, wall_time=wall_time)
+        return Outcome(self.reason, self.status, wall_time=wall_time)
 
 
 class CellWatch:
@@ -139,7 +149,11 @@ class CellWatch:
         stopped = self._reason != Reason.EXITED
         how = "was killed, since the cell did not end" if stopped else f"ended ({outcome.describe()})"
         note = f"the {self.process.noun} {how}: {KEPT}"
-        self._end = CellEnd(outcome.exit_code, self._reason if stopped else outcome.reason, note)
+        self._end = (
+            CellEnd(outcome.exit_code, self._reason, note)
+            if stopped
+            else CellEnd(outcome.exit_code, outcome.reason, note, outcome)
+        )
 
     def _look_around(self) -> None:
         """Do the first thing that is due: an end before all that is done again and again."""

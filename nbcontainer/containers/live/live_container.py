@@ -17,7 +17,7 @@ from nbcontainer.containers.options import RunOptions
 from nbcontainer.containers.run import choose_container
 from nbcontainer.errors import ContainerError, SandboxError, StoreError, UsageError
 from nbcontainer.linux.signals import set_handler
-from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nbcontainer.containers.live.interpreter import Interpreter
     from nbcontainer.containers.live.process import ShellListener
     from nbcontainer.oci.documents import Image
+    from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.handle import ContainerHandle
     from nbcontainer.sandbox.prompts.asking import Keyboard
@@ -169,7 +170,7 @@ class LiveContainer:
             if not session.running:
                 self.engine.live.pop(self.name, None)
         self._switch.check()
-        return Outcome(end.reason, end.status, wall_time=time.monotonic() - began), end.note
+        return end.outcome(time.monotonic() - began), end.note
 
     def beside(self, listener: ShellListener) -> contextlib.AbstractContextManager[None]:
         """Pass the output of the container on to a listener inside the block, while another process runs in it."""

@@ -37,7 +37,7 @@ from nbcontainer.notebook.kernel.messages import FrontendMessages, ProgressDispl
 from nbcontainer.notebook.kernel.output import Outputs
 from nbcontainer.notebook.notebook_directory import with_notebooks
 from nbcontainer.notebook.prompts.input_requests import InputRequests
-from nbcontainer.outcome import Outcome, Reason
+from nbcontainer.outcome import Reason
 from nbcontainer.store.errors import store_error
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ RUN_WORDS = Command(
 )
 """The arguments in `ContainerKernel.run`."""
 
-_QUESTION = re.compile(r"\s*(?:\?+\s*(\S+)|([^\s?]+)\s*\?+)\s*")
+_QUESTION = re.compile(r"\s*(?:\?+\s*(\S+)|([^\s?=]*[^\s?=$])\s*\?+)\s*")
+"""`?NAME` or `NAME?`; an assignment as `status=$?` is the shell's."""
+
 _FUNCTION = re.compile(r"(?:^|[\s;&|{(])([A-Za-z_]\w*)\s*\(\s*\)")
 """What may define a function; a shell that cannot list its own is asked for each when it matters."""
 
@@ -345,7 +347,7 @@ class ContainerKernel(Kernel):
 
 def _failure(end: CellEnd, line: str) -> NbcontainerError:
     """Return the error of a cell that ended badly. `line` is the script's line that the shell reported."""
-    outcome = Outcome(end.reason, end.status)
+    outcome = end.outcome()
     if end.reason == Reason.INTERRUPTED:
         return CellFailed("interrupted", outcome=outcome)
     if end.reason == Reason.TIMEOUT:

@@ -127,6 +127,17 @@ class Command:
         """The options by each of their spellings."""
         return {flag: option for option in self.all_options for flag in option.flags}
 
+    def takes_next(self, word: str) -> bool:
+        """Return whether the word after `word`, which begins with a dash, is the value of an option in it."""
+        flag, equals, _ = word.partition("=")
+        if (option := self.spelled.get(flag)) is not None:
+            return option.takes_value and not equals
+        for at, letter in enumerate(word[1:], 1):  # as `_short` reads it
+            option = self.spelled.get(f"-{letter}")
+            if option is None or option.takes_value:
+                return option is not None and at == len(word) - 1
+        return False
+
     def describe(self, prefix: str) -> str:
         """Return the help text with examples, with `prefix` before the usage line."""
         width = max(len(str(option)) for option in self.all_options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,34 +31,6 @@ OPTIONS = (
 )
 
 _NAMED = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)\s*(.*)", re.DOTALL)
-_WRITTEN = re.compile(r"(?:^|(?<=\s))--in(?:=|\s+)(?=[^\W\d]\w*\s*=(?!=))")
-"""The beginning of `--in NAME=EXPR` in a line, but for its value."""
-
-
-def quote_expressions(line: str) -> str:
-    """Return the line with the expressions of `--in NAME=EXPR` quoted for the shell: they have quotes of Python's.
-
-    An expression ends at the first space that is in no quotes and no brackets.
-    """
-    parts, at = [], 0
-    while found := _WRITTEN.search(line, at):
-        end = found.end() + _expression_length(line[found.end() :])
-        parts += [line[at : found.end()], shlex.quote(line[found.end() : end])]
-        at = end
-    return "".join((*parts, line[at:]))
-
-
-_TOKENS = re.compile(r"""(?:[rbuf]|rb|br)?("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[\[({]|[\])}]|\s|.""", re.IGNORECASE)
-
-
-def _expression_length(text: str) -> int:
-    depth, end = 0, 0
-    for token in _TOKENS.finditer(text):
-        if token[0].isspace() and depth == 0:
-            break
-        depth += (token[0] in "[({") - (token[0] in "])}")
-        end = token.end()
-    return end
 
 
 def given(words: Words) -> bool:

@@ -61,6 +61,21 @@ def split_for_expansion(line: str) -> list[str]:
         raise UsageError(f"cannot parse {line!r}: {error}", hint="check its quotes") from None
 
 
+def next_word(line: str, at: int) -> tuple[int, int]:
+    """Return where the next word of a line begins and ends, from a position on; an empty one at the end.
+
+    Spaces in quotes and in `{expression}` belong to it.
+    """
+    start = end = at + len(line[at:]) - len(line[at:].lstrip())
+    while end < len(line) and not line[end].isspace():
+        found = _QUOTED_OR_BRACE.match(line, end)
+        end = found.end() if found else end + 1
+        if found and found[0] == "{":
+            with contextlib.suppress(SyntaxError):
+                end += _field(line[end:]).length + 1
+    return start, end
+
+
 def unix_lines(cell: str) -> str:
     r"""Return a cell with "\n" for "\r\n", if all its lines end so: it comes from a file of Windows.
 

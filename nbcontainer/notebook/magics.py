@@ -33,7 +33,7 @@ from nbcontainer.notebook.cell_magic.cell_defaults import CellDefaults
 from nbcontainer.notebook.cell_magic.explained_on_page import ExplainedOnPage
 from nbcontainer.notebook.cell_magic.grammars import CELL, HELP_TEXT, RUN_LINE
 from nbcontainer.notebook.cell_magic.output_on_page import OutputOnPage
-from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, arguments
+from nbcontainer.notebook.cell_magic.parsed_lines import FILLED, ParsedLines, verb_arguments
 from nbcontainer.notebook.cell_magic.settings import CONFIGURABLE, trait
 from nbcontainer.notebook.cell_outputs import Captured, Watch, failure, interrupts_as_errors
 from nbcontainer.notebook.defaults import USE
@@ -153,7 +153,7 @@ class ContainerMagics(Magics):
     def _container(self, line: str, cell: str | None) -> Any:
         if cell is not None:
             return self._do_cell(CELL, self._lines.of(line, self._fill), "", unix_lines(cell))
-        words = arguments(line)
+        words = verb_arguments(line)
         if not words or words[0] in _HELP:
             return _show(containers.in_groups("%container ", RUN, USE, EXEC, DEBUG))
         name, *rest = words

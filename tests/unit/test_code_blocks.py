@@ -20,8 +20,9 @@ from nbcontainer.commands.run import request_of
 from nbcontainer.commands.verbs.debugging import DEBUG
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook import cell_values, defaults
+from nbcontainer.notebook import defaults
 from nbcontainer.notebook.cell_magic.grammars import CELL, RUN_LINE
+from nbcontainer.notebook.cell_magic.parsed_lines import cell_arguments
 from nbcontainer.notebook.interpolation import split_for_expansion
 from nbcontainer.notebook.kernel.specs import commands as kernel_commands
 from nbcontainer.notebook.live_cells import EXEC
@@ -78,7 +79,7 @@ def check_cell(cell: str) -> None:
     """Parse a cell as the magics do. Raises `UsageError`."""
     if found := _CELL.match(cell):
         line = found["line"]
-        words = split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
+        words = cell_arguments(line)
         request_of(parse(CELL, words, fill=lambda word: word), script=found["body"])
         return
     for line in cell.splitlines():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbcontainer.commands.grammar import Words, parse
-from nbcontainer.notebook import cell_values, defaults
-from nbcontainer.notebook.cell_magic.grammars import CELL
+from nbcontainer.notebook import defaults
+from nbcontainer.notebook.cell_magic.expressions import quote_expressions
+from nbcontainer.notebook.cell_magic.grammars import CELL, RUN_LINE
 from nbcontainer.notebook.interpolation import split_for_expansion
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ FILLED = frozenset("{}$\0")
 _MOST = 100
 
 
-def arguments(line: str) -> list[str]:
-    """Return the arguments of a line, before interpolation. Raises `UsageError`."""
-    return split_for_expansion(cell_values.quote_expressions(line) if "--in" in line else line)
+def cell_arguments(line: str) -> list[str]:
+    """Return the arguments of `%%container`, before interpolation. Raises `UsageError`."""
+    return split_for_expansion(quote_expressions(line, CELL) if "--in" in line else line)
+
+
+def verb_arguments(line: str) -> list[str]:
+    """Return the verb of `%container` and its arguments, before interpolation. Raises `UsageError`."""
+    of_run = "--in" in line and line.split(maxsplit=1)[0] == RUN_LINE.name
+    return split_for_expansion(quote_expressions(line, RUN_LINE, before=1) if of_run else line)
 
 
 class ParsedLines:
@@ -33,7 +40,7 @@ class ParsedLines:
         """Return the parsed arguments of a cell's first line, which the caller may change. Raises `UsageError`."""
         found = self._kept.get(line)
         if found is None:
-            found = parse(CELL, arguments(line), fill=fill)
+            found = parse(CELL, cell_arguments(line), fill=fill)
             if not FILLED.isdisjoint(line):
                 return found
             if len(self._kept) >= _MOST:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook.cell_magic.parsed_lines import ParsedLines
+from nbcontainer.notebook.cell_magic.parsed_lines import ParsedLines, cell_arguments, verb_arguments
 from nbcontainer.notebook.interpolation import expand, filler
 
 if TYPE_CHECKING:
@@ -52,3 +52,40 @@ def test_a_notebook_can_have_any_number_of_lines() -> None:
     for number in range(1000):
         assert lines.of(f"busybox --name c{number}", str).one("name") == f"c{number}"
     assert len(lines._kept) <= 100
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("busybox --in x=d['a b'] -e A=1", ["busybox", "--in", "x=d['a b']", "-e", "A=1"]),
+        ("--in x=f(1, 2) --in=y='a' busybox", ["--in", "x=f(1, 2)", "--in=y='a'", "busybox"]),
+        ("--in  x='a' busybox cat", ["--in", "x='a'", "busybox", "cat"]),
+        ("{images['a b']} --in x='a'", ["{images['a b']}", "--in", "x='a'"]),
+        ("-e A='x y' -it -eB=2 busybox --in x='a'", ["-e", "A=x y", "-it", "-eB=2", "busybox", "--in", "x='a'"]),
+        ("-e --in busybox echo --in x='a'", ["-e", "--in", "busybox", "echo", "--in", "x=a"]),
+        ("-ie A --in x='a' busybox", ["-ie", "A", "--in", "x='a'", "busybox"]),
+        ("busybox --in a,b echo --in x='a'", ["busybox", "--in", "a,b", "echo", "--in", "x=a"]),
+        ("busybox echo --in x='a b'", ["busybox", "echo", "--in", "x=a b"]),
+        ("busybox sh -c 'echo --in x=1'", ["busybox", "sh", "-c", "echo --in x=1"]),
+        ('busybox sh -c "echo --in x=1" --in y="b"', ["busybox", "sh", "-c", "echo --in x=1", "--in", "y=b"]),
+        ("busybox -- --in x='a'", ["busybox", "--", "--in", "x=a"]),
+        ("-e \"B= --in x='1'\" busybox", ["-e", "B= --in x='1'", "busybox"]),
+        ("busybox --in x==1", ["busybox", "--in", "x==1"]),
+        ("busybox --in", ["busybox", "--in"]),
+    ],
+)
+def test_an_expression_has_quotes_of_pythons_where_it_is_an_option(line: str, words: list[str]) -> None:
+    """The command after the image is the container's: it has the quotes of a shell, and keeps its `--in`."""
+    assert cell_arguments(line) == words
+    assert verb_arguments(f"run {line}") == ["run", *words]
+
+
+def test_the_words_after_s_are_the_bodys() -> None:
+    """What follows `-s` are arguments of the body, with the quotes of a shell."""
+    assert cell_arguments("busybox --in x='a' -s --in y='b'") == ["busybox", "--in", "x='a'", "-s", "--in", "y=b"]
+
+
+def test_only_run_has_expressions() -> None:
+    """The command of another verb is never changed."""
+    assert verb_arguments("exec dev echo --in x='a b'") == ["exec", "dev", "echo", "--in", "x=a b"]
+    assert verb_arguments("") == []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from nbcontainer.commands.docker_answers import OPTION_ANSWERS
 from nbcontainer.commands.grammar import Command, Option, ValueKind
-from nbcontainer.commands.options.table import EXEC_OPTIONS
+from nbcontainer.commands.options.table import EXEC_OPTIONS, RUN_OPTIONS
 from nbcontainer.containers.run import run as run_afresh
 from nbcontainer.errors import ContainerBusy, ContainerNotFound, UsageError
 from nbcontainer.notebook import python_cells
@@ -73,6 +73,14 @@ def joinable(engine: Engine, name: str) -> LiveContainer | Job | None:
 
     job = own_job(engine, name)
     return job if job is not None and job.handle is not None else live_container.find(engine, name)
+
+
+_OF_CONTAINER = {option.name for option in RUN_OPTIONS} - {option.name for option in EXEC_OPTIONS} - {"name"}
+
+
+def joins(engine: Engine, words: Words) -> bool:
+    """Return whether a cell runs in a container that runs already, and names none of the container's own options."""
+    return _OF_CONTAINER.isdisjoint(words.options) and joinable(engine, words.one("name")) is not None
 
 
 def wake(engine: Engine, line: str) -> bool:

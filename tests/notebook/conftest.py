@@ -106,6 +106,15 @@ def notebook(shell: InteractiveShell, engine: Engine, capsys: pytest.CaptureFixt
     engines.set_default_engine(None)
 
 
+@pytest.fixture
+def dev(notebook: Notebook, engine: Engine) -> Iterator[Notebook]:
+    """A notebook without a container `dev`, before and after."""
+    yield notebook
+    for live in list(engine.live.values()):
+        live.stop(0)
+    notebook.run("%container rm -f dev")
+
+
 @pytest.fixture(scope="session")
 def short_path() -> Iterator[Path]:
     """A directory whose path is short enough for the sockets in it."""

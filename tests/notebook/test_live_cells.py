@@ -15,6 +15,7 @@ from nbcontainer.containers.cells import leftovers
 from nbcontainer.containers.engine import Engine, default_engine
 from nbcontainer.containers.live.live_container import LiveContainer
 from nbcontainer.containers.live.process import ShellProcess
+from nbcontainer.errors import CellFailed
 from nbcontainer.linux.procfs import children
 from tests.notebook.shell_cells import wait_for
 from tests.running import (
@@ -41,15 +42,6 @@ if TYPE_CHECKING:
 SHELL = "%%container busybox --name dev --live\n"
 PYTHON = "%%container host --name dev --live=python\n"
 AGAIN = "%%container --name dev --live\n"
-
-
-@pytest.fixture
-def dev(notebook: Notebook, engine: Engine) -> Iterator[Notebook]:
-    """A notebook without a container `dev`, before and after."""
-    yield notebook
-    for live in list(engine.live.values()):
-        live.stop(0)
-    notebook.run("%container rm -f dev")
 
 
 def failure(ran: Ran) -> str:
@@ -401,6 +393,29 @@ def test_the_options_of_a_live_container_are_those_of_its_start(dev: Notebook) -
     assert "runs with other options" in dev.fails("%%container --name dev --live --shm-size 2m\ntrue")
     assert "runs a live shell" in dev.fails("%%container --name dev --live=python\n1")
     assert dev.good(AGAIN + "echo $x") == "5\n"
+
+
+def test_traits_are_for_containers_that_start(dev: Notebook, tmp_path: Path) -> None:
+    """A process in a container that runs has that container's options, whatever the traits are now, or were then."""
+    dev.good("%config ContainerMagics.network = 'private'")
+    dev.good("%%container busybox --name dev --network none --live\nx=5")
+    for volumes in ([], [f"{tmp_path}:/data"]):
+        dev.good(f"%config ContainerMagics.volume = {volumes}")
+        assert dev.good(AGAIN + "echo $x") == "5\n"
+        assert dev.good("%%container --name dev\necho beside") == "beside\n"
+        assert dev.good("%container exec dev echo joined") == "joined\n"
+    assert "runs with other options" in dev.fails("%%container --name dev --network private\ntrue")
+    dev.good("%config ContainerMagics.timeout = 0.5")
+    assert "time limit" in dev.fails("%container exec dev sleep 1000")
+
+
+def test_how_the_interpreter_ended_is_in_the_error(dev: Notebook) -> None:
+    """A signal, and a limit of memory, are those that ended the interpreter."""
+    ran = dev.run(SHELL + "kill -9 $$")
+    assert failure(ran) == "CellFailed: ended by SIGKILL"
+    assert isinstance(ran.error, CellFailed)
+    assert ran.error.outcome.signal == signal.SIGKILL
+    assert ran.error.outcome.wall_time > 0
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 from nbcontainer.commands.grammar import Words
 from nbcontainer.errors import UsageError
-from nbcontainer.notebook import defaults
+from nbcontainer.notebook import defaults, live_cells
 from nbcontainer.notebook.cell_magic.settings import Settings
 
 
@@ -27,7 +27,10 @@ class CellDefaults:
         self._used = None
 
     def apply(self, words: Words) -> None:
-        """Add the defaults to a cell's arguments. Raises `UsageError` if none of them names an image."""
+        """Add the defaults to a cell's arguments. Raises `UsageError` if none of them names an image.
+
+        A process in a container that runs has the options of that container: of the traits, only its time limit.
+        """
         if self._used is not None and not defaults.names_a_container(words):
             defaults.add(words, self._used)
         if not defaults.names_a_container(words):
@@ -35,7 +38,10 @@ class CellDefaults:
                 hint = "write IMAGE before -s" if words.has("s") else "name one, as in `%%container busybox`"
                 raise UsageError("missing image", hint=hint)
             words.operands.append(self._magics.image)
+        joins = words.has("name") and live_cells.joins(self._magics.engine, words)
         for option, value in self._settings:
+            if joins and option.name != "timeout":
+                continue
             defaults.add_setting(words, option, (option.alone or "") if value is True else value)
 
     def describe(self) -> str:

@@ -113,18 +113,7 @@ class Display:
 
     def value(self, value):
         """Show a value as IPython does: in each form that it has, and as text."""
-        data = {}
-        bundle = call(value, "_repr_mimebundle_", include=None, exclude=None)
-        if isinstance(bundle, tuple) and bundle:
-            bundle = bundle[0]
-        if isinstance(bundle, dict):
-            data.update(bundle)
-        for name, mime in METHODS:
-            found = call(value, name)
-            if isinstance(found, tuple) and found:
-                found = found[0]
-            if found is not None:
-                data.setdefault(mime, found)
+        data = {} if has_all(value) else forms(value)
         data.setdefault("text/plain", repr(value))
         self.bundle(data)
 
@@ -149,6 +138,29 @@ class Display:
             finally:
                 pyplot.close(figure)
             self.bundle({"image/png": target.getvalue(), "text/plain": repr(figure)})
+
+
+def has_all(value):
+    """Return whether a value has any attribute that is asked for, as a mock has: its display methods mean nothing."""
+    try:
+        return getattr(value, "_ipython_canary_method_should_not_exist_", None) is not None
+    except Exception:
+        return True
+
+
+def forms(value):
+    """Return the forms in which a value shows itself, by their types."""
+    bundle = call(value, "_repr_mimebundle_", include=None, exclude=None)
+    if isinstance(bundle, tuple) and bundle:
+        bundle = bundle[0]
+    data = dict(bundle) if isinstance(bundle, dict) else {}
+    for name, mime in METHODS:
+        found = call(value, name)
+        if isinstance(found, tuple) and found:
+            found = found[0]
+        if found is not None:
+            data.setdefault(mime, found)
+    return data
 
 
 def call(value, name, **arguments):
@@ -213,7 +225,7 @@ class Python:
     def __init__(self):
         self.display = Display()
         self.process = os.getpid()
-        self.running = False
+        self.begun = self.running = self.early = False
         self.loop = None
         self.driver = sys.modules["__main__"]  # its functions need its names
         self.module = types.ModuleType("__main__")
@@ -230,12 +242,14 @@ class Python:
             self.display.value(value)
 
     def interrupted(self, number, frame):
-        """Handle SIGINT: at most one KeyboardInterrupt for a cell, and none between cells."""
-        if self.running and os.getpid() == self.process:
+        """Handle SIGINT: at most one KeyboardInterrupt for a cell, and none between cells.
+
+        One that comes after the notebook knows that the cell begins, and before its first line, is for the cell.
+        """
+        if self.running or os.getpid() != self.process:
             self.running = False
             raise KeyboardInterrupt
-        if os.getpid() != self.process:
-            raise KeyboardInterrupt
+        self.early = self.begun
 
     def run(self, text, name):
         """Run a cell; return its exit status. The traceback of an error goes to standard error."""
@@ -252,6 +266,8 @@ class Python:
         """Call a function; return 0, or the exit status of the error that ends it, which is written down."""
         try:
             self.running = True
+            if self.early:
+                raise KeyboardInterrupt
             function()
             status = 0
             self.running = False
@@ -259,7 +275,7 @@ class Python:
             self.running = False
             status = exit_status(error.code)
         except BaseException as error:
-            self.running = False
+            self.running = self.early = False
             report(error)
             status = 130 if isinstance(error, KeyboardInterrupt) else 1
         return status
@@ -286,7 +302,21 @@ class Python:
 
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
-        return self.loop.run_until_complete(eval(code, self.names))
+        task = self.loop.create_task(eval(code, self.names))
+        try:
+            return self.loop.run_until_complete(task)
+        except BaseException:
+            self.cancel(task)
+            raise
+
+    def cancel(self, task):
+        """End what an interrupt left: the next cell with `await` would continue it."""
+        if not task.done():
+            task.cancel()
+            try:
+                self.loop.run_until_complete(task)
+            except BaseException:  # how it ends is not what ended the cell
+                pass
 
 
 def silenced(text):
@@ -309,7 +339,10 @@ def exit_status(code):
         return 0
     if isinstance(code, int):
         return code & 255
-    sys.stderr.write(str(code) + "\n")
+    try:
+        sys.stderr.write(str(code) + "\n")
+    except Exception:  # the cell replaced or closed it, or the value has no text
+        last_word("SystemExit")
     return 1
 
 
@@ -320,7 +353,15 @@ def report(error):
         found = traceback.TracebackException(type(error), error, error.__traceback__)
         sys.stderr.write("".join(without_driver(found).format()))
     except Exception:  # the error's own text fails
-        os.write(2, type(error).__name__.encode() + b"\n")
+        last_word(type(error).__name__)
+
+
+def last_word(text):
+    """Write a line to standard error, unless the cell closed it."""
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass
 
 
 def without_driver(found):
@@ -356,9 +397,11 @@ def serve(python):
             elif words[0] == "ask":
                 say("asked {}".format(number))
             elif words[0] == "run" and len(words) > 3 and number > seen:
-                seen = number
+                seen, python.begun = number, True
                 say("begun {} both".format(number))
-                say("done {} {}".format(number, serve_cell(python, number, *words[2:4], *words[5:])))
+                status = serve_cell(python, number, *words[2:4], *words[5:])
+                python.begun = python.early = False
+                say("done {} {}".format(number, status))
 
 
 def rehearse(python):
@@ -374,11 +417,26 @@ def serve_cell(python, number, source, how, text=""):
     `text` is the cell as JSON; empty if the cell is in its file.
     """
     stdin = os.open(source, os.O_RDWR if source.endswith("keyboard") else os.O_RDONLY)
-    os.dup2(stdin, 0)
-    os.close(stdin)
+    if stdin:
+        os.dup2(stdin, 0)
+        os.close(stdin)
+    else:  # the last cell closed it
+        os.set_inheritable(stdin, True)
+    if getattr(sys.stdin, "closed", False):  # by `exit()`
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - it stays open
     if how == "program":
-        return subprocess.call([DIRECTORY + "/cell"]) & 255
+        return run_program(DIRECTORY + "/cell")
     return python.run(json.loads(text) if text else read(DIRECTORY + "/cell"), "<cell {}>".format(number))
+
+
+def run_program(path):
+    """Run a cell whose first line names its program (`#!`); return its exit status, as a shell does."""
+    try:
+        status = subprocess.call([path])
+    except OSError as error:
+        last_word("cannot run {}: {}".format(read(path).split("\n", 1)[0], error.strerror))
+        return 127 if isinstance(error, FileNotFoundError) else 126
+    return status if status >= 0 else 128 - status
 
 
 def read(path):

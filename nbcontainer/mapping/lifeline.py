@@ -113,24 +113,27 @@ class Lifelines:
                 return known
             found = Runs()
             if name.endswith(_here()):
-                connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-                try:
-                    work = functools.partial(self._watch, name, found, connection)
+                with contextlib.ExitStack() as stack:
+                    connection = stack.enter_context(
+                        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                    )
+                    owner = stack.enter_context(contextlib.closing(Owner()))
+                    work = functools.partial(self._watch, name, found, connection, owner)
                     threading.Thread(target=work, name="nbcontainer-lifeline", daemon=True).start()
-                except BaseException:
-                    connection.close()
-                    raise
+                    stack.pop_all()
             self._known[name] = found
             return found
 
-    def _watch(self, name: str, runs: Runs, connection: socket.socket) -> None:
+    def _watch(self, name: str, runs: Runs, connection: socket.socket, owner: Owner) -> None:
         with connection, contextlib.suppress(OSError):
             connection.connect(f"\0{name}")
             connection.recv(1)
         runs.stop()
         with self._lock:
             self._known.pop(name, None)
-        _end_orphan()
+        with contextlib.closing(owner):
+            if owner.dies():
+                _end_orphan()
 
 
 def _here() -> str:
@@ -139,28 +142,43 @@ def _here() -> str:
     return f"{boot}-{Path('/proc/self/ns/net').stat().st_ino}"
 
 
-def _dies(parent: int) -> bool:
-    """Return whether this process's parent is dead, or dies now: its sockets close first (do_exit in kernel/exit.c)."""
-    if os.getppid() != parent:
-        return True
-    fd = os.pidfd_open(parent)
-    try:
-        return readable(fd, _DEATH)
-    finally:
-        os.close(fd)
+class Owner:
+    """The process whose process pool this process belongs to, if it belongs to one. Make it while that runs.
+
+    It is the process that made the pool, which is the parent only with `fork` and `spawn`: with `forkserver`, that is
+    the server. The caller closes it.
+    """
+
+    def __init__(self) -> None:
+        import multiprocessing
+
+        parent = multiprocessing.parent_process()
+        self._pidfd = -1
+        self._dead = False
+        if parent is not None and parent.pid is not None:
+            try:
+                self._pidfd = os.pidfd_open(parent.pid)
+            except ProcessLookupError:
+                self._dead = True
+
+    def dies(self) -> bool:
+        """Return whether it is dead, or dies now: its sockets close before it is (do_exit in kernel/exit.c)."""
+        return self._dead or (self._pidfd >= 0 and readable(self._pidfd, _DEATH))
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        self._pidfd = -1
 
 
 def _end_orphan() -> None:
-    """End this process if it is a process pool's and its parent is dead: nothing reaches it any more.
+    """End this process, which is a process pool's whose owner is dead: nothing reaches it any more.
 
     The processes of `concurrent.futures.ProcessPoolExecutor` wait for ever then, since each holds the other end of
     their queue.
     """
-    import multiprocessing
+    from nbcontainer.containers.engine import close_default_engine
 
-    parent = multiprocessing.parent_process()
-    if parent is not None and _dies(parent.pid or 0):
-        from nbcontainer.containers.engine import close_default_engine
-
-        close_default_engine()
-        os._exit(1)
+    close_default_engine()
+    os._exit(1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - it registers its wait for threads, and so before this module
 import contextlib
 import itertools
+import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -50,6 +54,8 @@ class Mapped(Iterator[Answer]):
         self._due = next(self._next)
         self._items = Items(submitter)
         self._closed = False
+        self._pid, self._thread = os.getpid(), threading.current_thread()
+        open_maps.add(self)
         try:
             self._reader = InputReader(inputs, task, self._items, retries)
             self._reader.start()
@@ -159,7 +165,18 @@ class Mapped(Iterator[Answer]):
         if self._closed:
             return
         self._closed = True
-        _end(self._submitter, self._items, self._report)
+        if self._is_own:
+            _end(self._submitter, self._items, self._report)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the items are this process's. Those of a copy after fork(2) belong to its parent."""
+        return self._pid == os.getpid()
+
+    def close_at_exit(self) -> None:
+        """Close it, unless a thread that still runs reads it."""
+        if self._thread is threading.main_thread() or not self._thread.is_alive():
+            self.close()
 
     def __enter__(self) -> Mapped:
         return self
@@ -172,9 +189,34 @@ class Mapped(Iterator[Answer]):
         if getattr(self, "_closed", True):
             return
         self._closed = True
+        if sys.is_finalizing() or not self._is_own:  # no thread would begin; the end of the engine ends the items
+            return
         ends = (self._submitter, self._items, self._report)
         with contextlib.suppress(RuntimeError):  # Python ends, and all containers with it
             threading.Thread(target=_end, args=ends, name="nbcontainer-map-end", daemon=True).start()
+
+
+open_maps: weakref.WeakSet[Mapped] = weakref.WeakSet()
+"""The maps of this process that may not be closed."""
+
+
+def _close_all() -> None:
+    for mapped in list(open_maps):
+        mapped.close_at_exit()
+
+
+def at_end_of_threads(function: Callable[[], None]) -> None:
+    """Have a function called when the main thread has ended, before Python waits for the threads of pools.
+
+    concurrent.futures registers its own wait so (Lib/concurrent/futures/thread.py), and the last one is called first.
+    """
+    register: Any = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        with contextlib.suppress(RuntimeError):  # the main thread has ended already
+            register(function)
+
+
+at_end_of_threads(_close_all)
 
 
 def _end(submitter: Submitter, items: Items, report: Report) -> None:

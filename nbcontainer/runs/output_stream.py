@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +41,7 @@ class OutputStream:
 
     def __init__(self, make: Callable[[Sink, Sink], Call], *, check: bool) -> None:
         self._queue = _Queue()
+        self._pid = os.getpid()
         self._decoder = EventDecoder()
         sinks = [functools.partial(self._queue.put, one) for one in Stream]
         self._call = make(*sinks)
@@ -84,10 +87,15 @@ class OutputStream:
         []
         """
         self._queue.close()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._is_own:
             self._call.stop()
             while self._thread.is_alive():
                 self._thread.join(TURN)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the run is this process's. That of a copy after fork(2) belongs to its parent."""
+        return self._pid == os.getpid()
 
     def __enter__(self) -> OutputStream:
         return self
@@ -96,7 +104,8 @@ class OutputStream:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_call"):
+        # When Python ends, no thread would begin, and the end of the engine ends the run.
+        if hasattr(self, "_call") and self._is_own and not sys.is_finalizing():
             self._queue.close()
             self._call.stop(gently=False)
 

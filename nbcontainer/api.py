@@ -137,8 +137,10 @@ def create(image: str | Image, name: str = "", *, engine: Engine | None = None) 
     True
     """
     used = engine or default_engine()
+    if string("name", name):
+        lookup.check_new(used, name)  # before an image is pulled
     found = used.images.find(image_word(image))
-    if not string("name", name):
+    if not name:
         return cast("Container", lookup.create_anonymous(used, found, kind=Container))
     return cast("Container", lookup.create(used, found, name, kind=Container))
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from nbcontainer.oci.documents import Image
 
 
+def check_new(workspace: Workspace, name: str) -> None:
+    """Raise `UsageError` or `ContainerExists` if no container of that name can be created now."""
+    check_name(name)
+    check_free(workspace.store, name)
+
+
 def create(
     workspace: Workspace,
     image: Image,

@@ -64,6 +64,8 @@ class ProcessOptions:
     def __post_init__(self) -> None:
         for item in self.env:
             _check_variable(item)
+        if "\0" in self.workdir:
+            raise UsageError("the working directory contains a NUL character", hint="remove it")
         if self.workdir and not self.workdir.startswith("/"):
             hint = "write an absolute path, as in /srv"
             raise UsageError(f"the working directory '{self.workdir}' is not absolute", hint=hint)

@@ -6,7 +6,7 @@ import concurrent.futures
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, ParamSpec
 
 from nbcontainer.commands.options.run_option import strings
@@ -88,14 +88,14 @@ def map(  # noqa: A001 - as in concurrent.futures
     check_executor(executor)
     workers, timeout, retries = _workers(workers), _timeout(timeout), _retries(retries)
     words, function = command_of(command)
-    engine = default_engine()
-    found = engine.images.reporting_to(progress_report.listener() if progress else None).find(image_word(image))
-    described = portable_image.described(engine.store, found)
     wanted = tuple(_absolute(path) for path in strings("files", files))
+    engine = default_engine()
+    listener = progress_report.listener() if progress else None
+    found = engine.images.reporting_to(listener).find(image_word(image))
+    described = portable_image.described(engine.store, found)
     sender = submitter(executor, workers)  # last: from here on, an error has to close it
     work = Work(described, words, function, timeout, wanted, sender.lifeline)
     total = len(inputs) if isinstance(inputs, Sized) else None
-    listener = progress_report.listener() if progress else None
     return Mapped(
         inputs,
         work.task,
@@ -108,9 +108,12 @@ def map(  # noqa: A001 - as in concurrent.futures
 
 
 def _check_inputs(inputs: object) -> None:
+    """Raise `TypeError` for what cannot be iterated. An iterator is not touched: its first input may take long."""
     if isinstance(inputs, str | bytes | bytearray | memoryview):
         shown = repr(inputs) if len(inputs) < 40 and not isinstance(inputs, memoryview) else "..."
         raise TypeError(f"inputs must be an iterable, not one {type(inputs).__name__}: write inputs=[{shown}]")
+    if not isinstance(inputs, Iterator):
+        iter(inputs)  # type: ignore[call-overload]
 
 
 def _workers(workers: int | None) -> int | None:
@@ -138,6 +141,7 @@ def _timeout(timeout: float | None) -> float | None:
 
 
 def _absolute(path: str) -> str:
+    arguments.path_inside(path)
     if not path.startswith("/") or "\0" in path:
         raise UsageError(f"the path {path!r} in files is not absolute", hint="write it as in /work/result.csv")
     if path.startswith(f"{OUTPUT}/") and path.rstrip("/") != OUTPUT:

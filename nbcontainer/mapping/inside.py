@@ -66,6 +66,9 @@ def save_any(value: Any) -> None:
         write("bin", bytes(value))
     elif package in WRITERS:
         WRITERS[package](value)
+    elif type(value).__name__ == "coroutine":  # the module inspect takes long to import
+        value.close()  # else Python warns later that it was not awaited
+        raise Refused("it was not awaited", "call asyncio.run() in the function")
     else:
         check_keys(value)
         write("json", json.dumps(value).encode())

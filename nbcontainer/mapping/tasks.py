@@ -109,11 +109,13 @@ def function_command(image: str, version: str) -> list[str]:
 
 def command_of(command: Sequence[str] | Callable[[Any], Any]) -> tuple[tuple[str, ...], bytes | None]:
     """Return the argument list, or the pickled function. Raises `TypeError`, `UsageError`."""
-    if callable(command):
-        return (), pickled(command, "the function")
-    from nbcontainer.commands.options.run_option import strings
+    from nbcontainer.runs import arguments
 
-    words = tuple(strings("command", command))
+    if callable(command):
+        if arguments.is_async(command):
+            raise TypeError("the function must not be async: write one that calls asyncio.run()")
+        return (), pickled(command, "the function")
+    words = arguments.argv(command)
     if not words:
         raise UsageError("the command is empty", hint='write a list, as in ["wc", "-c"], or a function')
     return words, None

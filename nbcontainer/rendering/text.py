@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,20 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def plain(value: object) -> str:
+    """Return a text or a number as Python's own types write it: that of an enum is its value, and not its name.
+
+    Raises `TypeError` for another type, and `ValueError` for an integer that Python does not write.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, numbers.Integral):
+        return int.__repr__(int(value))
+    raise TypeError(f"no text or number: {type(value).__name__}")
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

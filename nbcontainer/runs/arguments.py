@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import os
@@ -61,6 +62,13 @@ def sink(keyword: str, function: object) -> None:
     if function is not None and not callable(function):
         hint = f"write {keyword}=file.write" if hasattr(function, "write") else f"leave it out to have Result.{keyword}"
         raise TypeError(f"{keyword} must be a function of bytes, not {type(function).__name__}: {hint}")
+    if is_async(function):
+        raise TypeError(f"{keyword} must be a function of bytes, not an async one: read the events of stream() instead")
+
+
+def is_async(function: object) -> bool:
+    """Whether a call of this returns a coroutine, which does nothing until it is awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 def path(keyword: str, value: object) -> str:
@@ -93,6 +101,8 @@ def argv(command: object) -> tuple[str, ...]:
         if not _can_be_passed(word):
             problem = f"the argument {word!a} contains a character that is not Unicode text"
             raise UsageError(problem, hint="remove it")
+        if "\0" in word:
+            raise UsageError("an argument contains a NUL character", hint="remove it")
     return found
 
 

@@ -51,7 +51,11 @@ async def _stopped(call: Call, waiting: asyncio.Future[Result]) -> None:
 
 
 def _settle(waiting: asyncio.Future[Result], result: Result | BaseException) -> None:
-    if isinstance(result, BaseException):
+    if isinstance(result, StopIteration):  # no future can have it (PEP 479)
+        error = RuntimeError("a function that gets the output raised StopIteration")
+        error.__cause__ = result
+        waiting.set_exception(error)
+    elif isinstance(result, BaseException):
         waiting.set_exception(result)
     else:
         waiting.set_result(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Generator
 from datetime import datetime
@@ -49,7 +50,8 @@ def _nanoseconds(value: Moment, name: str, default: float) -> float:
     if isinstance(value, str):
         return moment(value, name)
     if isinstance(value, datetime):
-        value = value.timestamp()
+        with contextlib.suppress(ValueError, OverflowError, OSError):  # a year that the system does not have
+            value = value.timestamp()
     found = arguments.number(value)
     if found is None or not (abs(found) <= _MOST_SECONDS or math.isinf(found)):
         raise UsageError(f"invalid time for {name}: {value!r}", hint="write a datetime, seconds since 1970, or '10m'")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbcontainer.errors import UsageError, ValueUnavailable
+from nbcontainer.rendering.text import plain
 from nbcontainer.sandbox.spec import Values
 from nbcontainer.sandbox.steps.exchange.values import INPUT, OUTPUT
 from nbcontainer.values import received
@@ -50,11 +51,9 @@ class Input:
         value, name = self.value, self.name
         if name in _NEVER or name.startswith("LD_") or not name.isascii() or isinstance(value, bool):
             return None
-        if not isinstance(value, str | int | float):
-            return None
         try:
-            text = str(value)
-        except ValueError:  # an integer of more than 4300 digits
+            text = plain(value)
+        except (TypeError, ValueError):  # another type; an integer of more than 4300 digits
             return None
         return f"{name}={text}" if len(text) <= VARIABLE_LIMIT and "\0" not in text else None
 

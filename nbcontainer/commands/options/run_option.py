@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 from nbcontainer.commands.grammar import Option, ValueKind
 from nbcontainer.errors import UsageError
+from nbcontainer.rendering.text import plain
 
 _TYPES: dict[type, str] = {str: "a string", int: "a number", type(None): "None"}
 _BITS = 256  # far above each limit, and far below the largest float
@@ -69,8 +71,9 @@ class RunOption(Option):
             return self._parsed(value)
         if self.alone is not None and isinstance(value, bool):
             return self.alone if value else ""
-        if self.number is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return self.number(self._in_range(value))
+        if self.number is not None and isinstance(value, numbers.Real) and not isinstance(value, bool):
+            # One of NumPy, for example, becomes one of Python.
+            return self.number(self._in_range(int(value) if isinstance(value, numbers.Integral) else float(value)))
         expected = "a string" if self.number is None else "a number or a string"
         raise TypeError(f"{self.keyword} must be {expected}, not {type(value).__name__}")
 
@@ -96,7 +99,7 @@ class RunOption(Option):
         if self.join in key:
             problem = f"invalid name {key!r} in {self.keyword}: it contains {self.join!r}"
             raise UsageError(problem, hint=f"write {self.keyword}={{name: value}}")
-        return key if item is None else f"{key}{self.join}{item}"
+        return key if item is None else f"{key}{self.join}{plain(item)}"
 
     def _items(self) -> str:
         return " or ".join(_TYPES[kind] for kind in self.items)

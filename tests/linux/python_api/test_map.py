@@ -46,7 +46,8 @@ def executors(kind: str) -> Iterator[concurrent.futures.Executor | None]:
         yield pool  # after a failed test, items may sleep for years: it is not waited for
         pool.shutdown()
     else:
-        processes = concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+        method = "spawn" if kind == "processes" else kind
+        processes = concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method))
         try:
             yield processes
         except BaseException:
@@ -306,6 +307,9 @@ BAD: list[tuple[list[Any], dict[str, Any], str]] = [
     ([["true"], ["x"]], {"files": ["relative"]}, "the path 'relative' in files is not absolute"),
     ([["true"], ["x"]], {"files": ["/out/a/../b"]}, "files: '/out/a/../b' is not a file in /out"),
     ([[], ["x"]], {}, "the command is empty"),
+    ([["a\0b"], ["x"]], {}, "an argument contains a NUL character"),
+    ([["\ud800"], ["x"]], {}, "contains a character that is not Unicode text"),
+    ([["true"], ["x"]], {"files": ["/a\ud800"]}, "invalid path in the container"),
 ]
 
 
@@ -315,6 +319,33 @@ def test_bad_arguments_are_refused_at_once(arguments: list[Any], options: dict[s
     """A wrong argument raises before anything runs."""
     with pytest.raises(UsageError, match=message):
         nbcontainer.map("busybox", *arguments, **options)
+
+
+async def coroutine(value: object) -> object:
+    """An async function."""
+    return value
+
+
+@pytest.mark.usefixtures("default")
+def test_arguments_are_checked_before_an_image_is_pulled() -> None:
+    """A wrong argument is the error, and not a registry that cannot be reached."""
+    absent = "localhost:1/absent"
+    wrong: list[tuple[list[Any], dict[str, Any], str]] = [
+        ([["cat"], None], {}, "not iterable"),
+        ([["cat"], ["x"]], {"files": [5]}, "files must be"),
+        ([coroutine, ["x"]], {}, "the function must not be async"),
+    ]
+    for arguments, options, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            nbcontainer.map(absent, *arguments, **options)
+
+
+@pytest.mark.usefixtures("default")
+def test_a_function_that_returns_a_coroutine_is_one_line() -> None:
+    """Nothing awaited it, and what Python says of that is not the error."""
+    (found,) = nbcontainer.map("host", lambda value: coroutine(value), [1])
+    assert isinstance(found, Result)
+    assert b"cannot return a value of type 'coroutine': it was not awaited" in found.stderr
 
 
 @pytest.mark.usefixtures("default")
@@ -517,7 +548,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.usefixtures("default")
-@pytest.mark.parametrize("method", ["fork", "spawn", "threads"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "threads"])
 def test_nothing_outlives_a_killed_notebook(tmp_path: Path, method: str) -> None:
     """SIGKILL of the notebook ends the containers of all items, and the processes of its pool."""
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
@@ -530,6 +561,18 @@ def test_nothing_outlives_a_killed_notebook(tmp_path: Path, method: str) -> None
         notebook.kill()
         notebook.wait()
     assert all_dead(fds)
+
+
+@pytest.mark.usefixtures("default")
+@pytest.mark.parametrize("kind", ["processes", "fork", "forkserver"])
+def test_a_pool_of_processes_outlives_its_maps(kind: str) -> None:
+    """The end of a map ends its items alone: the pool's other work goes on, and the next map has the same pool."""
+    with executors(kind) as executor:
+        assert executor is not None
+        own = executor.submit(time.sleep, 0.5)
+        for _ in range(2):
+            assert [one.ok for one in nbcontainer.map("busybox", ["cat"], ["x"] * 3, executor=executor)] == [True] * 3
+        assert own.result() is None
 
 
 @pytest.mark.usefixtures("default")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import nbcontainer
-from nbcontainer import CellFailed, ContainerError, ImageError, UsageError, ValueUnavailable
+from nbcontainer import CellFailed, ContainerError, ImageError, NbcontainerError, UsageError, ValueUnavailable
 from nbcontainer.outcome import Reason
 from nbcontainer.runs import output_stream
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
@@ -310,6 +310,49 @@ def test_a_sink_is_checked_before_the_run(engine: Engine, keyword: str, tmp_path
                 with pytest.raises(TypeError, match=rf"{keyword} must be a function of bytes, not \w+: {message}"):
                     run(["true"], **options)
         assert box.record.count == 0
+
+
+async def asynchronous(data: bytes) -> None:
+    """An async function, which does nothing until it is awaited."""
+
+
+class Asynchronous:
+    """An object whose call is async."""
+
+    async def __call__(self, data: bytes) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("function", [asynchronous, Asynchronous()])
+def test_an_async_function_is_no_sink(engine: Engine, function: Any) -> None:
+    """It would be called and never run, and the output would be lost."""
+    with pytest.raises(TypeError, match="stdout must be a function of bytes, not an async one: read the events"):
+        nbcontainer.run("busybox", ["true"], engine=engine, stdout=function)
+
+
+def test_a_callback_that_raises_stop_iteration_ends_its_run(engine: Engine) -> None:
+    """No future can have that error: the awaited run raises another one, and does not wait for ever."""
+
+    def take(_: bytes) -> None:
+        raise StopIteration
+
+    run = nbcontainer.run_async("busybox", ["echo", "a"], engine=engine, stdout=take)
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        asyncio.run(asyncio.wait_for(run, DEADLINE))
+
+
+def test_a_directory_with_a_nul_is_refused(engine: Engine) -> None:
+    """It was cut off there, and the run was in another directory."""
+    with pytest.raises(UsageError, match="the working directory contains a NUL character"):
+        nbcontainer.run("busybox", ["pwd"], workdir="/t\0mp", engine=engine)
+
+
+def test_a_container_is_checked_before_its_image_is_pulled(engine: Engine) -> None:
+    """A name that cannot be, or that exists, is the error, and not a registry that cannot be reached."""
+    with nbcontainer.create("busybox", "dev", engine=engine):
+        for name, message in (("bad name", "invalid container name"), ("dev", "already exists")):
+            with pytest.raises(NbcontainerError, match=message):
+                nbcontainer.create("localhost:1/absent", name, engine=engine)
 
 
 def test_a_word_that_is_not_unicode_is_refused(engine: Engine) -> None:

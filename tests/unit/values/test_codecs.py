@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import importlib.metadata
 import io
 import math
@@ -180,6 +181,18 @@ def test_an_array_is_no_larger_than_its_file(shape: str) -> None:
         codec_of("npy").read(io.BytesIO(data))  # type: ignore[union-attr]
 
 
+class Color(str, enum.Enum):  # noqa: UP042 - not a StrEnum, whose `str()` is the value
+    """An enum of texts: `str()` of a member is its name."""
+
+    RED = "red"
+
+
+class Level(int, enum.Enum):
+    """An enum of numbers."""
+
+    HIGH = 7
+
+
 @pytest.mark.parametrize(
     ("name", "value", "variable"),
     [
@@ -196,6 +209,9 @@ def test_an_array_is_no_larger_than_its_file(shape: str) -> None:
         ("LD_PRELOAD", "/x.so", None),
         ("é", "x", None),
         pytest.param("big", 10**5000, None, id="big"),
+        ("text", Color.RED, "text=red"),
+        ("number", Level.HIGH, "number=7"),
+        ("integer", np.int64(5), "integer=5"),
     ],
 )
 def test_short_texts_and_numbers_are_variables_too(name: str, value: Any, variable: str | None) -> None:

@@ -20,7 +20,7 @@ def quote_expressions(line: str, command: Command, *, before: int = 0) -> str:
     """Return the line with the expressions of `--in NAME=EXPR` quoted for the shell.
 
     An expression ends at the first space that is in no quotes and no brackets. `command` is the grammar of the line,
-    after `before` words. The command of the container, after the image, stays as it is.
+    after `before` arguments. The command of the container, after the image, stays as it is.
     """
     parts, done, room = [], 0, command.most + before
     at, end = next_word(line, 0)

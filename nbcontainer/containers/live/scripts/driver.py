@@ -244,7 +244,7 @@ class Python:
     def interrupted(self, number, frame):
         """Handle SIGINT: at most one KeyboardInterrupt for a cell, and none between cells.
 
-        One that comes after the notebook knows that the cell begins, and before its first line, is for the cell.
+        One between the report that the cell begins and its first line is for the cell.
         """
         if self.running or os.getpid() != self.process:
             self.running = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from nbcontainer.commands.explanation_view import ExplanationView
 from nbcontainer.commands.grammar import Command, Option, Words, parse
 from nbcontainer.commands.progress_line import TerminalLine
 from nbcontainer.commands.run import RUN, request_of
+from nbcontainer.commands.standard_files import Ending, open_standard_files
 from nbcontainer.commands.terminal import WindowSize, raw
 from nbcontainer.commands.verbs.copying_verb import CP, copy_stream
 from nbcontainer.commands.verbs.debugging import DEBUG, session
@@ -77,11 +79,18 @@ _TIMED_OUT, _INTERRUPTED = 124, 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The program: ends with the container's exit code, 125 to 127 where it could not start, 2 for wrong arguments."""
     words = sys.argv[1:] if arguments is None else arguments
+    open_standard_files()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # signs of states, where the locale's encoding has none
+    ending = Ending()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) ignores one
-            signal.signal(number, _leave)
+            signal.signal(number, ending.begin)
+    sys.exit(ending.code_of(functools.partial(_run_program, words)))
+
+
+def _run_program(words: Sequence[str]) -> int:
+    """Run the program with these arguments; return its exit code."""
     try:
         code = _main(words)
     except UsageError as error:
@@ -97,21 +106,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _let_go_of_output()
         code = _BROKEN_PIPE
-    sys.exit(code)
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    """End the program in good order, and what runs in containers with it; a second signal ends it at once."""
-    signal.signal(number, signal.SIG_DFL)
-    sys.exit(128 + number)
+    return code
 
 
 def _complain(error: NbcontainerError, code: int) -> int:
     text, hint = str(error), visible(error.hint)
     if text.endswith(hint):
         text = text.removesuffix(hint) + in_terminal(hint)
-    print(f"nbcontainer: {text}", file=sys.stderr)
+    _say_beside(text)
     return code
+
+
+def _say_beside(text: str) -> None:
+    """Write a line to standard error, which may be a terminal that was closed."""
+    with contextlib.suppress(OSError):
+        print(f"nbcontainer: {text}", file=sys.stderr)
 
 
 def in_terminal(hint: str) -> str:
@@ -343,7 +352,7 @@ def _run_for_json(engine: Engine, words: Words) -> int:
 def _exit_code(outcome: Outcome) -> int:
     if outcome.reason == Reason.EXITED:
         return outcome.exit_code
-    print(f"nbcontainer: {outcome.describe()}", file=sys.stderr)
+    _say_beside(outcome.describe())
     return {Reason.TIMEOUT: _TIMED_OUT, Reason.INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
 
 

@@ -21,7 +21,8 @@ def raw(fd: int) -> Iterator[None]:
         tty.setraw(fd)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 class WindowSize:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from nbcontainer.errors import (
     ContainerNotFound,
     ImageError,
     ImageNotFound,
+    LauncherError,
     LimitUnavailable,
     NbcontainerError,
     NetworkUnavailable,
@@ -28,6 +30,7 @@ from nbcontainer.errors import (
     UsageError,
 )
 from nbcontainer.oci import reference
+from nbcontainer.outcome import from_status
 from nbcontainer.store import writable
 from nbcontainer.store.errors import store_errors
 
@@ -182,11 +185,21 @@ def run_in(
 
 
 def _run_and_keep(engine: Engine, container: Container, cell: Cell, *, keep: bool) -> Outcome:
-    """Run a cell; with `keep`, keep what it left. All its processes end, and what it used is released."""
+    """Run a cell; with `keep`, keep what it left. All its processes end, and what it used is released.
+
+    What a cell wrote is kept as well if an error here ended it: its output could not be written, for example.
+    """
     outcome = None
+    began = time.monotonic()
     try:
         outcome = cell.run()
         return outcome
+    except (SetupFailed, LauncherError):
+        raise
+    except BaseException:
+        if cell.running is not None:
+            outcome = from_status(None, stopped=None, wall_time=time.monotonic() - began)
+        raise
     finally:
         try:
             if keep:

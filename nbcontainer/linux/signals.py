@@ -27,6 +27,14 @@ Python runs its handler only afterwards.
 """
 
 
+class Terminated(BaseException):
+    """A signal, of this number, asks this process to end: its handler raises this, as that of SIGINT does its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def set_handler(number: int, handler: Handler) -> Handler:
     """Set what handles a signal, and return what handled it. The main thread only. See `signal.signal`."""
     return cast("Handler", _signal(number, handler))

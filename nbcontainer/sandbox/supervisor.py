@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from nbcontainer.linux.signals import TURN
+from nbcontainer.linux.signals import TURN, Terminated
 from nbcontainer.outcome import Outcome, Reason, from_status
 from nbcontainer.sandbox.launcher.failures import setup_failed
 from nbcontainer.sandbox.supervision.keyboard import Keyboard
@@ -177,6 +177,15 @@ class Supervisor:
         self._kill_at = time.monotonic() + GRACE
         self.running.signal(signal.SIGINT if reason is Reason.INTERRUPTED else signal.SIGTERM)
 
+    def _terminate(self) -> None:
+        """Ask the cell to end, since this process has to, and kill it after GRACE, or at once the second time."""
+        if self._kill_at is None:
+            self.running.note_end(Reason.STOPPED, GRACE)
+            self.running.signal(signal.SIGTERM)
+            self._kill_at = time.monotonic() + GRACE
+        else:
+            self._kill_at = time.monotonic()
+
     def to_end(self) -> Outcome:
         """Supervise until no process of the cell is left, and return its outcome.
 
@@ -184,8 +193,9 @@ class Supervisor:
         (`left`): use `ContainerHandle.wait` to
         wait for that.
 
-        A KeyboardInterrupt in here stops the container; a second one kills it at once. Any other exception, such as one
-        from the observer, kills it and is raised when it is dead. Raises `SetupFailed` if the cell could not start.
+        A KeyboardInterrupt in here stops the container; a second one kills it at once. So does `Terminated`. Any other
+        exception, such as one from the observer, kills it and is raised when it is dead. Raises `SetupFailed` if the
+        cell could not start.
         """
         self._thread = threading.get_ident()
         try:
@@ -197,6 +207,8 @@ class Supervisor:
                 except KeyboardInterrupt:
                     self.interrupted = True
                     self.stop(Reason.INTERRUPTED)
+                except Terminated:
+                    self._terminate()
             self._outputs.end_lending()
             if self._failure is not None:
                 raise self._failure

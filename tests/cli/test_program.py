@@ -202,6 +202,73 @@ def test_signals_end_the_container(program: Program, tmp_path: Path, number: sig
     assert not processes_with(mark)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_a_container_wrote_is_kept_when_a_signal_ends_the_program(
+    fresh: Callable[[], Program], number: signal.Signals, code: int
+) -> None:
+    """The container's program gets SIGTERM, can write once more, and its changes are a state of the container."""
+    program = fresh()
+    script = "trap 'echo last > /last; exit 5' TERM; echo x > /file; echo up; sleep 1000 & wait"
+    with program.start("run", "--name", "dev", "busybox", "sh", "-c", script, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(number)
+        assert process.wait(20) == code
+    assert program.good("diff", "dev").split() == ["CHANGE", "PATH", "A", "/file", "A", "/last"]
+    assert " exited  5 " in program.good("history", "dev")
+
+
+@pytest.mark.parametrize("output", ["a pipe", "/dev/full"])
+def test_what_a_container_wrote_is_kept_when_its_output_cannot_be_written(
+    fresh: Callable[[], Program], output: str
+) -> None:
+    """A reader that has gone, as `head`, and a full disk end the container, and drop none of its changes."""
+    program = fresh()
+    words = ("run", "--name", "dev", "busybox", "sh", "-c", "echo x > /file; yes")
+    if output == "a pipe":
+        with program.start(*words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(2) == b"y\n"
+            process.stdout.close()
+    else:
+        with Path(output).open("wb") as full, program.start(*words, stdout=full, stderr=subprocess.DEVNULL) as process:
+            process.wait(20)
+    assert process.returncode != 0
+    assert program.good("diff", "dev").split() == ["CHANGE", "PATH", "A", "/file"]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_a_closed_standard_file_is_no_file_of_the_store(
+    fresh: Callable[[], Program], closed: tuple[int, ...], tmp_path: Path
+) -> None:
+    """What a container writes goes to no file that was opened later, and errors are shown where they can be."""
+    program = fresh()
+    shell = " ".join(f"{fd}>&-" for fd in closed)
+    command = [sys.executable, "-m", "nbcontainer", "run", "--name", "dev", "-i", "busybox"]
+    script = f"exec {' '.join(command)} sh -c 'cat; echo out; echo err >&2; ls -l /proc/self/fd >&2; exit 3' {shell}"
+    done = subprocess.run(
+        ["sh", "-c", script], env=program.env, input=b"in\n", capture_output=True, timeout=60, check=False
+    )
+    if 1 in closed:
+        assert done.stderr in (
+            b"",
+            b"nbcontainer: cannot write the container's output: Bad file descriptor; "
+            b"write it to another place, as in `> FILE`\n",
+        )
+    else:
+        assert (done.returncode, done.stdout) == (3, b"out\n" if 0 in closed else b"in\nout\n")
+    for session in (Path(program.env["NBCONTAINER_HOME"]) / "sessions").glob("*"):
+        assert b"out" not in session.read_bytes()
+    assert program("images").returncode == 0
+
+
+def test_errors_are_not_written_to_standard_output(program: Program) -> None:
+    """A program without standard error says nothing, and has the same exit code."""
+    command = f"exec {sys.executable} -m nbcontainer ps extra 2>&-"
+    done = subprocess.run(["sh", "-c", command], env=program.env, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+
+
 def test_a_killed_program_leaves_nothing(program: Program) -> None:
     """SIGKILL of the program ends the container too."""
     mark = marker()

@@ -77,6 +77,19 @@ def test_a_shell_in_a_container(terminal: Callable[..., pexpect.spawn[str]]) -> 
     assert ended(child) == 7
 
 
+def test_work_in_a_closed_terminal_is_kept(terminal: Callable[..., pexpect.spawn[str]], program: Program) -> None:
+    """The window is closed: the shell gets SIGTERM and is killed, the program ends without a word, and files stay."""
+    child = terminal("run", "-it", "--name", "closed", "busybox", "sh")
+    child.expect_exact(PROMPT)
+    child.sendline("echo work > /file; echo 'do''ne'")
+    child.expect_exact("done\r\n")
+    watched = pidfds([child.pid])
+    child.ptyproc.fileobj.close()
+    assert all_dead(watched)
+    assert program.good("diff", "closed").split() == ["CHANGE", "PATH", "A", "/file"]
+    program.good("rm", "closed")
+
+
 def test_ctrl_c_is_for_the_program_inside(terminal: Callable[..., pexpect.spawn[str]]) -> None:
     """Ctrl-C ends what the shell runs and neither the shell nor the container; Ctrl-D ends the shell."""
     mark = marker()

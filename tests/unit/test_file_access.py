@@ -113,7 +113,7 @@ KNOWN = {
     MACHINE: """
         surroundings survey _Survey.show _Survey.reveal _Survey._entry _Survey._open _Survey._mode _Survey._real
         _Survey._search _Hidden.__init__ _Hidden.__call__
-        _place_reason _same _homes _writer_reason _writers _has_acl
+        _place_reason _same _homes _writer_reason _writers _has_acl open_standard_files
     """,
     OWN: """
         CellFiles.open_null_streams _null JoinedStreams._input _input _script program packed_cloudpickle _tar_of

@@ -28,6 +28,7 @@ from nbcontainer.commands.verbs.copying_verb import CP, copy_stream
 from nbcontainer.commands.verbs.debugging import DEBUG, session
 from nbcontainer.commands.verbs.exec_command import PROGRAM_EXEC, exec_request
 from nbcontainer.commands.views.job_views import LogOutput
+from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.run import run
@@ -40,10 +41,14 @@ from nbcontainer.store.errors import store_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.cells.request import Request
+    from nbcontainer.containers.options import RunOptions
     from nbcontainer.outcome import Outcome
     from nbcontainer.progress import Listener
     from nbcontainer.sandbox.explanation import Explanation
+
+    Sink = Callable[[bytes], None]
 
 _RUN = RUN
 
@@ -272,10 +277,10 @@ def _run(engine: Engine, words: Words) -> int:
     if not request.image and not request.name:
         raise UsageError("run: missing image", hint=f"write `{_RUN.usage}`")
     if not terminal:
-        streams = Streams(_screen(1, words), _screen(2, words), stdin=0 if interactive else None)
+        streams = Streams(*_screens(request.options), stdin=0 if interactive else None)
         streams.on_cached = streams.notify
         return _exit_code(_run_here(engine, request, streams))
-    with _terminal(words, interactive=interactive) as streams:
+    with _terminal(_screens(request.options), interactive=interactive) as streams:
         outcome = _run_here(engine, request, streams)
     return _exit_code(outcome)
 
@@ -300,16 +305,16 @@ def _debug(engine: Engine, words: Words) -> int:
     terminal = os.isatty(0) and os.isatty(1)
     with session(engine, words, terminal=terminal) as found:
         if not terminal:
-            streams = Streams(_screen(1, words), _screen(2, words), stdin=0)
+            streams = Streams(*_screens(found.request.options), stdin=0)
             return _exit_code(found.run(streams))
         print(f"nbcontainer: {found.title}", file=sys.stderr)
-        with _terminal(words, interactive=True) as streams:
+        with _terminal(_screens(found.request.options), interactive=True) as streams:
             outcome = found.run(streams)
         return _exit_code(outcome)
 
 
 @contextlib.contextmanager
-def _terminal(words: Words, *, interactive: bool) -> Iterator[Streams]:
+def _terminal(screens: tuple[Sink, Sink], *, interactive: bool) -> Iterator[Streams]:
     """Yield the streams of a run with a terminal, which this program's own is connected to."""
     if interactive and not os.isatty(0):
         raise UsageError("-it requires a terminal on standard input", hint="remove -t, or -i")
@@ -317,7 +322,6 @@ def _terminal(words: Words, *, interactive: bool) -> Iterator[Streams]:
         size = stack.enter_context(WindowSize(0 if interactive else 1)) if os.isatty(0 if interactive else 1) else None
         if interactive:
             stack.enter_context(raw(0))
-        screens = _screen(1, words), _screen(2, words)
         keyboard = 0 if interactive else None
         streams = Streams(*screens, keyboard=keyboard, on_terminal=size.follow if size else None)
         yield streams
@@ -329,10 +333,12 @@ def _exec(engine: Engine, words: Words) -> int:
 
     request, timeout = exec_request(words)
     interactive, terminal = words.has("interactive"), words.has("tty")
+    running = running_containers(engine.store).get(request.name)
+    screens = _screens(running)
     if terminal:
-        with _terminal(words, interactive=interactive) as streams:
+        with _terminal(screens, interactive=interactive) as streams:
             return _exit_code(run_there(engine, request, streams, timeout=timeout))
-    streams = Streams(_writer(1), _writer(2), stdin=0 if interactive else None)
+    streams = Streams(*screens, stdin=0 if interactive else None)
     return _exit_code(run_there(engine, request, streams, timeout=timeout))
 
 
@@ -356,16 +362,20 @@ def _exit_code(outcome: Outcome) -> int:
     return {Reason.TIMEOUT: _TIMED_OUT, Reason.INTERRUPTED: _INTERRUPTED}.get(outcome.reason) or outcome.exit_code or 1
 
 
-def _screen(fd: int, words: Words) -> Callable[[bytes], None]:
-    """Return what writes a run's output: bytes as they are, but an untrusted run's controls no terminal."""
-    if not (words.has("untrusted") and os.isatty(fd)):
+def _screens(source: RunOptions | ActiveCell | None) -> tuple[Sink, Sink]:
+    """Return what writes the output of a run: bytes as they are, but an untrusted one's controls no terminal."""
+    return _screen(1, source), _screen(2, source)
+
+
+def _screen(fd: int, source: RunOptions | ActiveCell | None) -> Sink:
+    if source is None or not source.untrusted or not os.isatty(fd):
         return _writer(fd)
     from nbcontainer.rendering.inert_text import InertText
 
     return InertText(_writer(fd))
 
 
-def _writer(fd: int) -> Callable[[bytes], None]:
+def _writer(fd: int) -> Sink:
     def write(data: bytes) -> None:
         while data:
             try:

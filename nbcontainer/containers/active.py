@@ -42,7 +42,8 @@ class ActiveCell:
     are as in `nbcontainer.containers.record.Record`. `notebook` is the file name of the notebook, if it is known.
     `log` is the log of a job, relative to the store; empty for a cell that is not a job. `door` is the socket through
     which other processes of the user run commands in the container, likewise; empty if they cannot.
-    `live` is true for a program that runs one cell after another, until it is stopped.
+    `live` is true for a program that runs one cell after another, until it is stopped. The output of an `untrusted` one
+    must not control a terminal.
     """
 
     pid: int
@@ -66,6 +67,7 @@ class ActiveCell:
     log: str = ""
     door: str = ""
     live: bool = False
+    untrusted: bool = False
 
     @property
     def alive(self) -> bool:
@@ -94,6 +96,7 @@ class ActiveCell:
             "mount_points": list(self.mount_points),
             **({"notebook": self.notebook} if self.notebook else {}),
             **({"live": True} if self.live else {}),
+            **({"untrusted": True} if self.untrusted else {}),
             **({"log": self.log} if self.log else {}),
             **({"door": self.door} if self.door else {}),
         }
@@ -154,6 +157,7 @@ _VALID: dict[str, Callable[[Any], bool]] = {
     "mount_points": lambda value: isinstance(value, list) and all(map(_is_file_name, value)),
     "notebook": _is_text,
     "live": lambda value: isinstance(value, bool),
+    "untrusted": lambda value: isinstance(value, bool),
     "log": _is_inner_path,
     "door": _is_inner_path,
 }

@@ -11,6 +11,7 @@ from nbcontainer.commands.verbs.debugging import session
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.notebook.notices import write
 from nbcontainer.outcome import Reason
+from nbcontainer.rendering.inert_text import InertText
 
 if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
@@ -27,9 +28,10 @@ def debug(engine: Engine, words: Words, shell: Any) -> None:
     with session(engine, words, terminal=interactive) as found, contextlib.ExitStack() as stack:
         write(found.title)
         gate = FloodGate(OUTPUT_LIMIT, lambda: engine.store.path / "tmp" / engine.store.unique())
-        shown, errors = (TextSink(stream, flush=interactive) for stream in (sys.stdout, sys.stderr))
-        stack.callback(shown.finish)
-        stack.callback(errors.finish)
+        texts = [TextSink(stream, flush=interactive) for stream in (sys.stdout, sys.stderr)]
+        for text in texts:
+            stack.callback(text.finish)
+        shown, errors = map(InertText, texts) if found.request.options.untrusted else texts
         stack.callback(gate.finish, shown)
         streams = Streams(gate.through(shown), gate.through(errors), on_notice=write)
         if interactive:

@@ -96,6 +96,12 @@ def runs_live(engine: Engine, words: Words) -> bool:
     return words.has(OPTION.name) or words.one("name") in engine.live
 
 
+def is_untrusted(engine: Engine, words: Words) -> bool:
+    """Return whether a cell runs in a container of this process that was started with `--untrusted`."""
+    found = joinable(engine, words.one("name"))
+    return found is not None and found.options.untrusted
+
+
 def described(engine: Engine, words: Words) -> str:
     """Return how a cell runs in a live container, for its footer; empty if it has a container of its own."""
     if not runs_live(engine, words):

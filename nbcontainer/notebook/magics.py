@@ -318,7 +318,9 @@ class ContainerMagics(Magics):
         engine = self.engine
         live = live_cells.runs_live(engine, words)
         request = self._request(words, script, exchange, prompts=not live)
-        page = OutputOnPage(words, engine.store, lambda: self.output_limit, trust=self._trusts(words))
+        untrusted = words.has(defaults.UNTRUSTED) or (live and live_cells.is_untrusted(engine, words))
+        trust = words.has("trust-output") or (self.trust_output and not untrusted)
+        page = OutputOnPage(words, engine.store, lambda: self.output_limit, trust=trust, untrusted=untrusted)
         streams = page.streams(notice, captured)
         if exchange is not None:
             exchange.later = engine.later
@@ -338,7 +340,7 @@ class ContainerMagics(Magics):
         if not outcome.ok:
             self._report(words, outcome, failing_line(script, page.last_errors))
         elif exchange is not None:
-            cell_values.finish(exchange, words, self._namespace, trust=self._trusts(words))
+            cell_values.finish(exchange, words, self._namespace, trust=trust)
         return None if captured is None else captured.result(container, outcome)
 
     def _start(
@@ -373,10 +375,6 @@ class ContainerMagics(Magics):
             return listener(self.shell)
 
         return live_cells.run(engine, request, streams, words=words, shell=self.shell, progress=progress)
-
-    def _trusts(self, words: Words) -> bool:
-        """Return whether the output of a cell is shown as it is."""
-        return words.has("trust-output") or (self.trust_output and not words.has(defaults.UNTRUSTED))
 
     def _show_beside(self, words: Words, cell: CellFacts, outcome: Outcome) -> None:
         """Show the hints and the footer of a cell that has ended."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from nbcontainer.commands.grammar import parse
+from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
@@ -142,6 +144,27 @@ def test_a_shell_on_a_terminal(program: Program, job: Job, options: tuple[str, .
     child.close()
     assert child.exitstatus == 7
     assert job.running
+
+
+def test_an_untrusted_job_controls_no_terminal(program: Program, engine: Engine) -> None:
+    """What its programs write to `exec` on a terminal is inert, with `-t` too; to a pipe it is as it is."""
+    require("pexpect", available=importlib.util.find_spec("pexpect") is not None)
+    import pexpect
+
+    script = r"printf '\033]0;title\007done' > /tmp/f; echo up; while :; do sleep 0.02; done"
+    request = request_of(parse(RUN, ["--untrusted", "--name", "wild", "busybox"]), script=script)
+    job = start(engine, request, wait_for="up")
+    try:
+        for option in ("-e=X=1", "-t"):
+            name, *arguments = [*PROGRAM, "exec", option, "wild", "cat", "/tmp/f"]
+            child = pexpect.spawn(name, arguments, env=program.env, encoding="utf-8", timeout=DEADLINE)
+            child.expect(pexpect.EOF)
+            assert child.before == "\ufffd]0;title\ufffddone"
+            child.close()
+        assert program.good("exec", "wild", "cat", "/tmp/f") == "\x1b]0;title\x07done"
+    finally:
+        job.stop(0)
+        job.container.remove()
 
 
 def test_jobs_of_notebooks_in_a_terminal(program: Program, job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 
 from nbcontainer.commands.grammar import parse
@@ -15,8 +16,6 @@ from tests.running import run_script
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from nbcontainer.containers.engine import Engine
     from tests.notebook.conftest import Notebook
@@ -57,6 +56,33 @@ def test_what_a_notebook_trusts_is_inert_all_the_same(notebook: Notebook) -> Non
     assert "--trust-output" in notebook.fails("%%container busybox --untrusted --trust-output\ntrue")
     said = notebook.good(r"%%container busybox --untrusted" "\n" r"printf '\033]0;x\007\033[31mred\033[0m\n'")
     assert said == "\ufffd]0;x\ufffd\x1b[31mred\x1b[0m\n"
+
+
+@pytest.mark.parametrize("start", ["--bg --wait-for up", "--live"])
+def test_who_joins_an_untrusted_container_is_as_inert(dev: Notebook, start: str) -> None:
+    """A command, and a cell that names the container alone, show what its own cells may show."""
+    publisher = CapturingDisplayPublisher()  # type: ignore[no-untyped-call]
+    dev.shell.display_pub = publisher
+    dev.good("%config ContainerMagics.trust_output = True")
+    text = r"\033]0;title\007done\n"
+    script = "while :; do sleep 0.02; done" if "--bg" in start else "true"
+    dev.good(f"%%container busybox --untrusted --name dev {start}\nprintf '{text}' > /tmp/f; echo up; {script}")
+    shown = "\ufffd]0;title\ufffddone\n"
+    assert dev.good("%container exec dev cat /tmp/f") == shown
+    assert dev.good("%%container --name dev\ncat /tmp/f") == shown
+    assert "--trust-output" in dev.fails("%%container --name dev --trust-output\ntrue")
+    if start == "--live":
+        assert dev.good("%%container --name dev --live\ncat /tmp/f") == shown
+        dev.good("%%container --name dev --live\necho '<b>x</b><script>1</script>' | display -t html")
+        assert ["<script>" in str(one) for one in publisher.outputs if "<b>" in str(one)] == [False]
+    dev.good("%container stop -t 0 dev")
+
+
+def test_debug_of_an_untrusted_cell_is_untrusted(dev: Notebook) -> None:
+    """Its programs are those of the cell: they get no more rights and limits, and control neither page nor terminal."""
+    dev.fails(r"%%container busybox --untrusted --name dev" "\nexit 3")
+    assert dev.good("%container debug dev grep CapEff /proc/self/status").split()[1] == "0" * 16
+    assert dev.good(r"%container debug dev printf '\033]0;title\007'") == "\ufffd]0;title\ufffd"
 
 
 def test_a_contradiction_is_one_error_wherever_it_comes_from(notebook: Notebook, tmp_path: Path) -> None:

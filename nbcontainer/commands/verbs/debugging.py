@@ -67,6 +67,8 @@ def session(engine: Engine, words: Words, *, terminal: bool) -> Iterator[Session
     asked = request_of(Words(options, [], list(words.tail)))
     options, notes = with_options_of(state.cell, options, asked.options.mounts.targets)
     request = request_of(Words(options, [], list(words.tail)))
+    if request.options.untrusted and asked.options.timeout is None:  # a person may think for longer
+        request = replace(request, options=replace(request.options, timeout=None))
     if not container.anonymous and not request.options.hostname:
         request = replace(request, options=replace(request.options, hostname=container.name))
     with copy_at(engine, container, state) as copy:

@@ -353,6 +353,7 @@ class Cell:
             mount_points=self.upper.mount_points,
             notebook=self.request.notebook or notebook_name(),
             live=lasting is not None,
+            untrusted=self.options.untrusted,
             log=self.streams.log,
             door=self.engine.exec_server.path if joinable and self.engine.exec_server is not None else "",
         )

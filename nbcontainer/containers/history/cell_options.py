@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 CellOptions = tuple[tuple[str, tuple[str, ...]], ...]
 """Names of options, each with its values as a user writes them; those of `env` are names without values."""
 
-ENV, VOLUME, TMPFS = "env", "volume", "tmpfs"
+ENV, VOLUME, TMPFS, UNTRUSTED = "env", "volume", "tmpfs", "untrusted"
 
 _NETWORKS = (Network.HOST, Network.PRIVATE)
 KNOWN = frozenset(
     {ENV, VOLUME, TMPFS, "user", "workdir", "group-add", "hostname", "network", "add-host", "dns", "read-only"}
+    | {UNTRUSTED}
 )
-"""Names of the options that change what the shell of `debug` sees: user, directory, names, mounts and network."""
+"""Names of the options that change what the shell of `debug` sees and may do."""
 
 
 def options_of(options: RunOptions) -> CellOptions:
@@ -45,6 +46,7 @@ def options_of(options: RunOptions) -> CellOptions:
         "add-host": [f"{name}={address}" for name, address in options.networking.hosts],
         "dns": list(options.networking.dns),
         "read-only": [""] if mounts.read_only else [],
+        UNTRUSTED: [""] if options.untrusted else [],
         ENV: sorted({item.partition("=")[0] for item in process.env}),
     }
     return tuple((name, tuple(values)) for name, values in found.items() if values)

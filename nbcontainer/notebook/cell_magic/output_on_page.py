@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from nbcontainer.commands.failing_line import Tail
 from nbcontainer.commands.output import FloodGate, TextSink
 from nbcontainer.containers.cells.streams import Streams
-from nbcontainer.notebook import defaults
 from nbcontainer.notebook.cell_outputs import Destination
 from nbcontainer.notebook.notices import write
 from nbcontainer.notebook.shown_data import CellOutput
@@ -44,17 +43,18 @@ class _Sinks:
 class OutputOnPage:
     """The output of one cell. `limit` returns the bytes to show; all of it goes to a file of `store` if it has more.
 
-    With `trust`, data that the cell shows is displayed as it is. Raises `UsageError` for an untrusted cell that is to
-    be trusted. The owner calls `finish` when the cell has ended. Most of it is made with the first output.
+    With `trust`, data that the cell shows is displayed as it is; of an `untrusted` one, only colours pass. Raises
+    `UsageError` for an untrusted cell that is to be trusted. The owner calls `finish` when the cell has ended. Most of
+    it is made with the first output.
     """
 
-    def __init__(self, words: Words, store: Store, limit: Callable[[], int], *, trust: bool) -> None:
+    def __init__(self, words: Words, store: Store, limit: Callable[[], int], *, trust: bool, untrusted: bool) -> None:
         self._trust = trust
         self._store = store
         self._limit = limit
         self._out, self._err = Destination(words.one("out")), Destination(words.one("err"))
         self._streams = sys.stdout, sys.stderr
-        self._inert = _inert_sink(words) if words.has(defaults.UNTRUSTED) else None
+        self._inert = _inert_sink(words) if untrusted else None
         self._made: _Sinks | None = None
         self._errors: Tail | None = None
         self._err_sink = self._err.sink(self._show_error)

@@ -6,6 +6,7 @@ import pytest
 
 from nbcontainer.commands.grammar import parse
 from nbcontainer.commands.options.table import RUN_OPTIONS
+from nbcontainer.commands.options.untrusted import STORAGE
 from nbcontainer.commands.run import RUN, request_of
 from nbcontainer.containers.history.cell_options import KNOWN, options_of, parsed, to_json
 
@@ -37,7 +38,6 @@ NOT_REPLAYED = {
     "storage": LIMIT,
     "oom-score-adj": LIMIT,
     "timeout": LIMIT,
-    "untrusted": "it sets other options; those of them that debug replays are in the record",
     "cap-add": RIGHT,
     "cap-drop": RIGHT,
     "security-opt": RIGHT,
@@ -79,6 +79,12 @@ def test_each_option_is_replayed_or_has_a_reason() -> None:
     assert not KNOWN & set(NOT_REPLAYED)
 
 
+def test_an_untrusted_cell_is_untrusted_in_debug() -> None:
+    """Its record has the option, with those that it sets and that `debug` replays."""
+    found = dict(options_of(request_of(parse(RUN, ["--untrusted", "busybox"])).options))
+    assert found == {"untrusted": ("",), "read-only": ("",), "tmpfs": (f"/tmp:size={STORAGE}",)}
+
+
 @pytest.mark.parametrize(("line", "name", "values"), ROWS)
 def test_an_option_is_in_the_record(line: str, name: str, values: tuple[str, ...]) -> None:
     """It is written as a user writes it, and read again."""
@@ -89,7 +95,7 @@ def test_an_option_is_in_the_record(line: str, name: str, values: tuple[str, ...
 
 def test_each_known_option_is_tried() -> None:
     """The table of the test above has all names."""
-    assert {name for _, name, _ in ROWS} == KNOWN
+    assert {name for _, name, _ in ROWS} | {"untrusted"} == KNOWN
 
 
 def test_what_is_recorded_can_be_given_again() -> None:

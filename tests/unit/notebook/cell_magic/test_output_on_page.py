@@ -26,7 +26,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def page(store: Store, options: dict[str, list[str]] | None = None, limit: int = 100) -> OutputOnPage:
-    return OutputOnPage(Words(options or {}), store, lambda: limit, trust=False)
+    return OutputOnPage(
+        Words(options or {}), store, lambda: limit, trust=False, untrusted="untrusted" in (options or {})
+    )
 
 
 def test_output_goes_to_the_streams_of_the_beginning(store: Store) -> None:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from nbcontainer.containers.container import Container
-from nbcontainer.containers.record import Record, check_free, check_name, locked, not_found, read_record
+from nbcontainer.containers.record import RECORD, Record, check_free, check_name, locked, not_found, read_record
 from nbcontainer.containers.removal import move_to_tmp
 from nbcontainer.errors import ContainerDamaged, UsageError
 from nbcontainer.oci import timestamps
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from nbcontainer.containers.workspace import Workspace
     from nbcontainer.oci.documents import Image
+
+
+def has(workspace: Workspace, name: str) -> bool:
+    """Return whether the store has a named container of that name."""
+    return (workspace.store.path / "containers" / name / RECORD).exists()
 
 
 def check_new(workspace: Workspace, name: str) -> None:

@@ -271,17 +271,21 @@ def run(
 ) -> tuple[Container, Outcome]:
     """Return the container in which a request ran, an object of the class `kind`, and its outcome.
 
-    An anonymous container replaces the last one as the engine's `last`. With `remove`, it is removed at once.
+    An anonymous container replaces the last one as the engine's `last`. With `remove`, it is removed at once, but one
+    that was there before stays if the run fails with an error.
     """
     check(engine, request.options)
+    found = bool(request.name) and request.remove and containers.has(engine, request.name)
     container, image = choose_container(engine, request, progress, kind, streams.notify)
+    check_removable(container, request, found=found)
     if not request.name:
         engine.replace_last(None)
     keep = not request.remove
     try:
         outcome = run_in(engine, container, image, request, streams)
-    except (SetupFailed, LimitUnavailable, NetworkUnavailable):
-        keep = keep and bool(request.name)
+    except BaseException as error:
+        not_started = isinstance(error, SetupFailed | LimitUnavailable | NetworkUnavailable)
+        keep = found or (keep and (bool(request.name) or not not_started))
         raise
     finally:
         if not keep:
@@ -293,6 +297,13 @@ def run(
             if volume.layers:
                 streams.on_notice(UNAPPLIED.format(volume.source))
     return container, outcome
+
+
+def check_removable(container: Container, request: Request, *, found: bool) -> None:
+    """Raise `ContainerError` if `remove` would drop changes of volumes: of a container that was there before."""
+    if found and request.remove and any(volume.layers for volume in container.record.volumes):
+        problem = f"container '{container.name}' has changes to copy-on-write volumes that are not applied"
+        raise ContainerError(problem, hint=f"`%container apply {container.name}` writes them; or leave out --rm")
 
 
 def prewarm_image(engine: Engine, word: str) -> None:

@@ -269,6 +269,23 @@ def test_errors_are_not_written_to_standard_output(program: Program) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
 
 
+def test_rm_removes_no_container_that_was_there_before_an_error(fresh: Callable[[], Program], tmp_path: Path) -> None:
+    """A container stays if nothing could run in it, or if it has changes to a volume; after a run, it is removed."""
+    program, volume = fresh(), tmp_path / "volume"
+    volume.mkdir()
+    program.good("run", "--name", "dev", "busybox", "sh", "-c", "echo work > /file")
+    assert program("run", "--rm", "--name", "dev", "busybox", "no-such-program").returncode == 127
+    assert program("run", "--rm", "--name", "new", "busybox", "no-such-program").returncode == 127
+    assert program.good("ps", "-q") == "dev\n"
+    program.good("run", "--name", "dev", "-v", f"{volume}:/data:cow", "busybox", "touch", "/data/x")
+    assert "are not applied; `nbcontainer apply dev` writes them" in program.fails(
+        125, "run", "--rm", "--name", "dev", "busybox", "true"
+    )
+    program.good("apply", "dev")
+    program.good("run", "--rm", "--name", "dev", "busybox", "true")
+    assert program.good("ps", "-q") == ""
+
+
 def test_a_killed_program_leaves_nothing(program: Program) -> None:
     """SIGKILL of the program ends the container too."""
     mark = marker()

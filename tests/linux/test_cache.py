@@ -28,12 +28,15 @@ from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.cleanup import prune
 from nbcontainer.containers.disk_usage import usage
 from nbcontainer.containers.engine import Engine
+from nbcontainer.containers.jobs.following import list_jobs, open_log
+from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.options import StandardInput, run_options
 from nbcontainer.linux import files
 from nbcontainer.store.atomic_files import replace_file
 from nbcontainer.store.cache_entries import Cache
 from nbcontainer.values.exchange import Exchange
 from tests.requirements import require
+from tests.running import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -644,3 +647,19 @@ def test_the_options_of_a_request_are_compared_without_cache(cells: Cells) -> No
     request = Request("busybox", script=CLOCK, options=run_options({"cache": "off", "hostname": f"h{cells.salt}"}))
     assert cells.run(request) != first
     assert cells.run(replace(request, options=replace(request.options, cache="always"))) == first
+
+
+@pytest.mark.parametrize("name", ["", "cached-job"], ids=["without a name", "with a name"])
+@pytest.mark.parametrize("script", ["echo > /file", "echo ready; echo > /file"], ids=["silent", "with output"])
+def test_a_job_whose_result_is_in_the_cache_is_a_job_that_ended(engine: Engine, name: str, script: str) -> None:
+    """It has a log, an end, and a place in the list of jobs; what it waits for is looked up in its log."""
+    for _ in range(2):
+        request = Request("busybox", name, script=script, options=run_options({"cache": "on", "hostname": "of-jobs"}))
+        job = start(engine, request, wait_for="ready" if "ready" in script else None)
+        assert job.wait(DEADLINE).ok
+        with open_log(engine, job.name) as log:
+            assert b"".join(record.data for record in log.records()) == (b"ready\n" if "ready" in script else b"")
+            assert log.end is not None
+        assert job.name in [facts.name for facts in list_jobs(engine)]
+        job.container.remove()
+        engine.jobs.pop(job.name)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+import nbcontainer
+from nbcontainer.containers.cells.request import Request
+from nbcontainer.containers.engine import Engine
 from nbcontainer.containers.jobs.following import own_job
+from nbcontainer.containers.jobs.starting import start
 from nbcontainer.containers.lookup import get
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.jobs.job import Job
     from tests.notebook.conftest import Notebook
 
@@ -134,6 +140,58 @@ def test_a_job_that_ended_restarts(db: Notebook) -> None:
     db.good("%container wait db")
     db.good("%%container --name db\nrm /bin/sh; true")
     assert "cannot run sh" in db.fails("%container restart db")
+
+
+def test_a_job_restarts_with_its_files_and_labels(db: Notebook) -> None:
+    """Also with `--rm`: the container is removed when the job ends, and not between its end and its next start."""
+    body = "echo x >> /data; wc -l /data; while :; do sleep 0.02; done"
+    db.good(f"%%container busybox --bg --rm --label a=b --name db --wait-for /data\n{body}")
+    db.good("%container restart -t 0 db")
+    assert "2 /data" in log(db, "/data")
+    db.good("%container stop -t 0 db")
+    assert "no such container: 'db'" in db.fails("%container restart db")
+    assert "no such container: 'db'" in db.fails("%container diff db")
+
+
+def test_an_ended_job_hides_nothing_that_runs_under_its_name(db: Notebook, engine: Engine) -> None:
+    """`kill` ends what runs now, here a live shell, and not the job that ended."""
+    db.good("%%container busybox --bg --name db\ntrue")
+    db.good("%container wait db")
+    db.good("%%container --name db --live\nx=5")
+    db.good("%container kill db")
+    assert engine.live == {}
+    assert db.good("%%container --name db --live\necho new$x") == "new\n"
+    db.good("%container stop db")
+
+
+def test_a_later_job_of_another_process_is_the_one_that_is_waited_for(
+    db: Notebook, engine: Engine, store_path: Path
+) -> None:
+    """`wait` and `logs -f` of a notebook whose own job has ended follow the one that runs now elsewhere."""
+    db.good("%%container busybox --bg --name db\nexit 3")
+    db.good("%container wait db")
+    with contextlib.closing(Engine(store_path)) as other:
+        script = "trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done"
+        job = start(other, Request("", "db", script=script), wait_for="up")
+        assert "still runs" in db.fails("%container wait --timeout 0.1 db")
+        followed: list[str] = []
+        events = nbcontainer.get("db", engine=engine).logs(follow=True)
+        reader = threading.Thread(target=lambda: followed.extend(event.text for event in events))
+        reader.start()
+        assert str(db.run("%container kill -s TERM db").value) == "db got SIGTERM"
+        assert db.run("ended = %container wait db --json\nended").value.value["db"]["outcome"]["exit_code"] == 4
+        reader.join(DEADLINE)
+        assert followed[0] == "up\n"  # the shell may say that the signal ended its `sleep`
+        assert job.join(DEADLINE)
+
+
+def test_the_container_of_a_job_with_rm_is_not_the_last_one(db: Notebook) -> None:
+    """`%container diff` and others mean the container before: that of the job is removed at its end."""
+    db.good("%%container busybox --name kept\necho > /file")
+    db.good("%%container busybox --bg --rm --name db\nexit 3")
+    db.good("%container wait db")
+    assert "/file" in db.good("print(get_ipython().run_line_magic('container', 'diff'))")
+    db.good("%container rm kept")
 
 
 def test_what_cannot_be_restarted_is_one_line(db: Notebook) -> None:

@@ -71,7 +71,8 @@ KNOWN = {
         _export _add problems Use.hit settle sweep _drop_anonymous _drop_contents drop_undone end_session _packed
         changes_of Container.save Container._save_isolation Container.rename _check_reachable read_notes
         read_moved_back squeezed usage _records _size Engine.close Flattening._fill read check_containers _of_record
-        _missing Job._opened_log Log._opened Log._rotate LogReader._open LogReader._is_current _growth _exists
+        _missing Job._opened_log Log._opened Log._rotate LogReader._open LogReader._is_current _growth
+        _job_to_follow has
         ExecServer.close short_path list_all create get remove _ready _own _fill _locked _check_same read_record
         _read_pin save_pin mark_lost _unmark save_record forget_unrecorded records check_free _discard_doubtful
         move_to_tmp frozen_copy _hold _add_copy _place _around read_blob WorkerImages._bring PauseFile.take

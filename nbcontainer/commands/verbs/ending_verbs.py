@@ -12,6 +12,7 @@ from nbcontainer.commands.verbs.targets import container_of, not_running
 from nbcontainer.commands.views import Lines, Note
 from nbcontainer.containers.active import running_containers, signal_running, stop_running
 from nbcontainer.containers.jobs.following import own_job
+from nbcontainer.containers.jobs.job import Job
 from nbcontainer.errors import ContainerError, UsageError
 from nbcontainer.oci import signals
 from nbcontainer.sandbox.spec import FORWARDED
@@ -68,13 +69,13 @@ def _kill(call: Invocation) -> View:
 
 def _killed_here(engine: Engine, name: str) -> bool:
     """Kill a container that runs between the cells of this notebook; return False if it does not."""
-    if (job := own_job(engine, name)) is not None:
-        job.kill()
-        job.join()
-        return True
-    if (live := engine.live.get(name)) is not None:
-        live.kill()
-    return live is not None
+    live = engine.live.get(name)
+    if live is None:
+        return False
+    live.kill()
+    if isinstance(live, Job):
+        live.join()
+    return True
 
 
 def _signal(text: str) -> int:

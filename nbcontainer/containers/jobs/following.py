@@ -51,6 +51,14 @@ def own_job(engine: Engine, name: str) -> Job | None:
     return job if isinstance(job, Job) else None
 
 
+def _job_to_follow(engine: Engine, name: str) -> Job | None:
+    """Return this process's job in a container; None if the log has the end, which may be a later one's, elsewhere."""
+    job = own_job(engine, name)
+    if job is None or job.running or job.container.anonymous or not job.log_path.exists():
+        return job
+    return None
+
+
 def check_has_job(engine: Engine, name: str) -> None:
     """Raise `ContainerError` or `ContainerNotFound` if no job has run in a container, as far as is known."""
     if own_job(engine, name) is None:  # one of this process is known after its container was removed, too
@@ -107,10 +115,12 @@ def _log_path(engine: Engine, name: str) -> Path:
 
 def runs(engine: Engine, name: str) -> Callable[[], bool]:
     """Return a function that returns whether the job of that name runs, or its notebook still writes the log's end."""
-    job = own_job(engine, name)
+    job = _job_to_follow(engine, name)
     if job is not None:
         return lambda: job.running
-    last = -_LAST_WORDS
+    # Another notebook that is alive may be about to write the end of a job that does not run any more.
+    others = engine.store.sessions.alive() - {engine.store.session}
+    last = time.monotonic() if others else -_LAST_WORDS
 
     def alive() -> bool:
         nonlocal last
@@ -133,7 +143,7 @@ def wait(engine: Engine, name: str, timeout: float | None = None, began: float |
 
 def _wait(engine: Engine, name: str, timeout: float | None, began: float) -> JobEnd:
     deadline = None if timeout is None else began + timeout
-    job = own_job(engine, name)
+    job = _job_to_follow(engine, name)
     if job is not None:
         if not job.join(None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise _still_runs(name, timeout)

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers import lookup
 from nbcontainer.containers.jobs.log import Log
 from nbcontainer.containers.live import exec_server
 from nbcontainer.containers.options import stop_signal
@@ -73,6 +74,8 @@ class Job:
         """Starts the same request again, when this job has ended; None if that is not possible."""
         self.asked = False
         """Whether it was asked to end, or killed, from here."""
+        self.restarts = False
+        """Whether it is about to start again: its container stays, also with `remove`."""
         self._log: Log | None = None
         self._log_path: Path | None = None
         self._changed = threading.Condition()
@@ -169,8 +172,7 @@ class Job:
         path = self.container.path / LOG if named else store.path / "tmp" / store.unique()
         if named:
             path.unlink(missing_ok=True)
-        inert = not self.options.mounts.image_volumes  # only those of `--untrusted` are left out
-        self._log, self._log_path = Log(path, inert=inert), path
+        self._log, self._log_path = Log(path, inert=self.options.untrusted), path
         return self._log
 
     def _refuse(self, _: str) -> None:
@@ -182,6 +184,9 @@ class Job:
     def _run(self, perform: Callable[[], Outcome]) -> None:
         try:
             self.outcome = perform()
+            if not self._began:  # the result was in the cache
+                self._opened_log()
+                self.engine.jobs[self.name] = self
         except BaseException as error:  # `begin` or `wait` raises it
             self.error = error
         with contextlib.suppress(OSError):
@@ -271,12 +276,15 @@ class Job:
     def restart(self, grace: float) -> Job:
         """Stop it, and return the job that runs the same request again in the same container.
 
-        The new job is shown where this one was. Raises `ContainerError` if that is not possible.
+        The new job is shown where this one was. Raises `ContainerError` if that is not possible, and
+        `ContainerNotFound` if the container was removed.
         """
         if self.again is None:
             hint = "run its cell again"
             raise ContainerError(f"the job '{self.name}' cannot be restarted: it has no name or gets values", hint=hint)
+        self.restarts = True
         self.stop(grace)
+        lookup.get(self.engine, self.name)  # raises if it was removed
         job = self.again()
         job.on_end = self.on_end
         if job.on_end is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nbcontainer.containers import lookup
 from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.container import Container
 from nbcontainer.containers.jobs.interruption import WaitInterrupted
 from nbcontainer.containers.jobs.job import Job
 from nbcontainer.containers.jobs.readiness import Awaited, check_awaited, wait_until_ready, watch_health
-from nbcontainer.containers.run import check, choose_container, run_in
+from nbcontainer.containers.run import check, check_removable, choose_container, run_in
 from nbcontainer.errors import ContainerBusy, ContainerError, UsageError
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol
@@ -48,9 +50,10 @@ def start(
     awaited = None if wait_for is None else Awaited.of(wait_for)
     check_free(engine, request.name)
     check(engine, request.options)
-    before = {request.name} if request.name and _exists(engine, request.name) else set()
+    before = {request.name} if request.name and lookup.has(engine, request.name) else set()
     container, image = choose_container(engine, request, progress, kind, streams.notify)
     found = container.name in before
+    check_removable(container, request, found=found)
     try:
         check_awaited(awaited, image)
     except UsageError:
@@ -60,28 +63,32 @@ def start(
     job = Job(engine, container, image, request)
     job.on_begin = watch_health
     if request.name and streams.values is None:
+        again = replace(request, options=replace(request.options, labels=()))  # the container has them
         job.again = functools.partial(
-            start, engine, request, progress=progress, idle_input=idle_input, wait_for=wait_for, kind=kind
+            start, engine, again, progress=progress, idle_input=idle_input, wait_for=wait_for, kind=kind
         )
 
     with _ended_by_errors(job, keep=found):
-        job.begin(lambda: _perform(job, streams, idle_input=idle_input))
-        if not container.anonymous:
+        job.begin(lambda: _perform(job, streams, idle_input=idle_input, found=found))
+        if not (container.anonymous or request.remove):
             engine.replace_last(container)
         if awaited is not None:
             wait_until_ready(job, awaited)
     return job
 
 
-def _perform(job: Job, streams: Streams, *, idle_input: bool) -> Outcome:
-    """Run a job to its end, in the thread that is its own."""
+def _perform(job: Job, streams: Streams, *, idle_input: bool, found: bool) -> Outcome:
+    """Run a job to its end, in the thread that is its own. A container that was found stays if it cannot start."""
+    keep = found
     try:
         with _idle_pipe() if idle_input else contextlib.nullcontext(streams.stdin) as stdin:
             streams.stdin = stdin
             job.attach(streams)
-            return run_in(job.engine, job.container, job.image, job.request, streams)
+            outcome = run_in(job.engine, job.container, job.image, job.request, streams)
+        keep = job.restarts
+        return outcome
     finally:
-        if job.request.remove:
+        if job.request.remove and not keep:
             job.container.remove()
 
 
@@ -128,10 +135,6 @@ def check_free(engine: Engine, name: str) -> None:
     if name and (name in engine.live or name in running_containers(engine.store)):
         hint = f"stop it first: `%container stop {name}`"
         raise ContainerBusy(f"container '{name}' is running, here or in another notebook", hint=hint)
-
-
-def _exists(engine: Engine, name: str) -> bool:
-    return (engine.store.path / "containers" / name / "container.json").exists()
 
 
 def _nowhere(_: bytes) -> None:

@@ -186,6 +186,29 @@ def test_what_cannot_be_frozen_is_told_in_one_line(
     assert [path.name for path in kernels.iterdir()] == ["idle"]
 
 
+@pytest.mark.parametrize(
+    ("image", "file", "said"),
+    [("host", "frozen.tar", "incomplete elsewhere; remove `-o`"), ("busybox", "frozen.tar.xz", "cannot write .xz")],
+)
+def test_an_output_that_cannot_be_written_is_refused_first(
+    kernels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], image: str, file: str, said: str
+) -> None:
+    """A file of the image host, or with an unsupported compression, is one error; no image and no kernel is made."""
+    made = api.create(image, f"of-{image}")
+    do("install", "--image", image, "--shell", "sh", "--container", made.name, "--name", "by-hand")
+    capsys.readouterr()
+    index = engines.default_engine().store.index
+    before = index.images()
+    do("freeze", "by-hand", "frozen", "-o", str(tmp_path / file), code=2)
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert [path.name for path in kernels.iterdir()] == ["by-hand"]
+    assert index.images() == before
+    assert not (tmp_path / file).exists()
+    made.remove()
+
+
 @pytest.mark.parametrize("label", ["", "{}", "[]", "no JSON", '{"argv": 1}', '{"argv": ["x"]}', "[" * 100_000])
 def test_a_label_that_says_nothing_is_refused(label: str) -> None:
     """An image may say what it likes: what is no kernel is one clear error."""

@@ -17,12 +17,15 @@ from nbcontainer.containers.commit import commit
 from nbcontainer.containers.snapshot import frozen_copy
 from nbcontainer.errors import UsageError
 from nbcontainer.images.archives.saving import save_archive
+from nbcontainer.images.builtin.host import is_of_this_machine
+from nbcontainer.images.layers.compression import compression_of
 from nbcontainer.notebook.kernel.specs import kernelspec
 from nbcontainer.oci import reference
 from nbcontainer.progress import Tracker
 
 if TYPE_CHECKING:
     from nbcontainer.commands.grammar import Words
+    from nbcontainer.containers.container import Container
     from nbcontainer.containers.engine import Engine
     from nbcontainer.notebook.kernel.specs.kernelspec import Installed
     from nbcontainer.progress import Listener
@@ -67,17 +70,28 @@ def freeze(engine: Engine, words: Words, listener: Listener | None = None) -> No
     old = parse(RUN_WORDS, shlex.split(found.run))
     container = words.one("container") or _container_of(engine, found, old.one("name"))
     labels = {kernelspec.LABEL: kernelspec.label(spec)}
+    target = words.one("output")
     with frozen_copy(engine, container) as copy, Tracker(f"freeze {wanted}", listener) as tracker:
+        if target:
+            _check_output(engine, copy, target)
         image = commit(copy, wanted, labels=labels, message=f"frozen from {kernel}", progress=tracker.part())
     title = words.one("display-name") or f"{wanted} (container)"
     frozen = kernelspec.with_run(spec, run_words(wanted, "", old), title)
     path = kernelspec.install(frozen, name, logos=str(found.path))
     lines = [describe(image), f"{name}  {path}"]
-    if target := words.one("output"):
+    if target:
         with Tracker(f"save {wanted}", listener) as tracker:
             save_archive(engine.store, [image], reference.host_path(target), tracker)
         lines.append(f"{target}  nbcontainer kernel install --image {shlex.quote(target)}")
     return Note("\n".join(lines))
+
+
+def _check_output(engine: Engine, container: Container, target: str) -> None:
+    """Raise `UsageError` if no image of the container can be written to the host file `target`."""
+    compression_of(reference.host_path(target))
+    if is_of_this_machine(engine.store, container.image()):
+        problem = f"cannot write {target}: the image consists of the host with changes, and is incomplete elsewhere"
+        raise UsageError(problem, hint="remove `-o`: the new kernel is for this host")
 
 
 def _container_of(engine: Engine, kernel: Installed, named: str) -> str:

@@ -3,8 +3,9 @@
 The parser of `%%container`, `%container run` and `nbcontainer run`, `--help`, the keywords of `nbcontainer.run`, the
 defaults of `%config ContainerMagics`, the data for completion and docs/reference-options.md are made from it.
 
-A new option is a row here with its keyword in `RunKeywords`, a field of one of the values that
-`nbcontainer.containers.options.RunOptions` consists of, and the code that uses the field.
+A new option is a row here, a field of one of the values that `nbcontainer.containers.options.RunOptions` consists of,
+and the code that uses the field. Its keyword is in `ContainerKeywords`, or in `RunKeywords` if the option chooses or
+makes the container.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _CELLS = """
 ## Options of cells alone
 
 `%%container` has these, too; `%container run` and `nbcontainer run` have some of them (`--help`). They are about the
-notebook, its variables and its input.
+notebook, its variables and its input. `--in` and `--get` may be given several times.
 
 | option | value | meaning |
 |---|---|---|
@@ -41,16 +41,16 @@ def markdown() -> str:
 
 def _row(option: RunOption) -> str:
     flags = ", ".join(f"`{flag}`" for flag in option.flags) + (" …" if option.repeated else "")
-    value = f"[={option.value}]" if option.alone is not None else option.value
-    return f"| {flags} | {_code(value)} | {option.help} | `{option.keyword}` |\n"
+    return f"| {flags} | {_value(option)} | {option.help} | `{option.keyword}` |\n"
 
 
 def _cell_row(option: Option) -> str:
     flags = ", ".join(f"`{flag}`" for flag in option.flags)
-    return f"| {flags} | {_code(option.value)} | {option.help} |\n"
+    return f"| {flags} | {_value(option)} | {option.help} |\n"
 
 
-def _code(value: str) -> str:
+def _value(option: Option) -> str:
+    value = f"[={option.value}]" if option.alone is not None else option.value
     return f"`{value}`".replace("|", "\\|") if value else ""
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OPTION = Option(
     ("--live",),
-    "INTERPRETER",
+    "shell|python",
     "keep the container of --name running, with its shell or with `python`, for the next cells with --live",
     alone="",
     kind=ValueKind.CHOICE,

@@ -18,6 +18,7 @@ from nbcontainer.commands.options.table import RUN_OPTIONS, ContainerKeywords, R
 from nbcontainer.commands.run import RUN, request_of, request_of_keywords
 from nbcontainer.containers.options import run_options
 from nbcontainer.errors import UsageError
+from nbcontainer.notebook.cell_magic.grammars import CELL
 from nbcontainer.notebook.magics import ContainerMagics
 from nbcontainer.runs.signatures import check_options
 
@@ -85,6 +86,16 @@ def test_the_reference_is_the_table() -> None:
     assert page.read_text() == option_reference.markdown()
     for option in RUN_OPTIONS:
         assert option.help in page.read_text()
+
+
+def test_the_reference_shows_that_a_value_may_be_missing() -> None:
+    """An option that may stand alone has its value in brackets with `=`, in the table of a run and in that of cells."""
+    rows = option_reference.markdown().splitlines()
+    alone = [option for option in CELL.options if option.alone is not None]
+    assert {"here", "cache", "live"} <= {option.name for option in alone}
+    for option in alone:
+        (row,) = (row for row in rows if f"`{option.flags[-1]}`" in row.split(" | ")[0])
+        assert f"[={option.value}]".replace("|", "\\|") in row
 
 
 def test_defaults_are_traits() -> None:

@@ -368,6 +368,9 @@ def test_the_architecture_lists_the_threads() -> None:
     source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     names = set(re.findall(r'(?:\bname=|thread_name_prefix=|THREAD = )"(nbcontainer-[a-z-]+)"', source))
     assert len(names) > 10
+    of_jobs = re.findall(r'\brun_jobs\([^()]*\bname="([a-z-]+)"', source)
+    assert len(of_jobs) > 2
+    names |= {f"nbcontainer-{name}" for name in of_jobs}
     assert {name for name in names if f"`{name}`" not in table} == set()
 
 

@@ -37,7 +37,8 @@ COMPRESS = Option(("--compress",), "none|gzip|zstd", "compression of layers that
 CHANGE = Option(
     ("-c", "--change"),
     "INSTRUCTION",
-    "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR, as in a Dockerfile",
+    "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR, as in a "
+    "Dockerfile",
 )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from nbcontainer.commands.images import CHANGE
 from nbcontainer.errors import UsageError
+from nbcontainer.oci import config_changes
 from nbcontainer.oci.config_changes import apply, apply_all
 from nbcontainer.oci.documents import ImageConfig
 
@@ -162,3 +165,8 @@ def test_what_is_no_instruction(instruction: str, message: str) -> None:
         apply(BASE, instruction)
     assert str(raised.value).startswith(message)
     assert raised.value.hint
+
+
+def test_the_help_names_each_instruction() -> None:
+    """The help text of `--change` has all instructions that it takes, in their order."""
+    assert re.findall(r"[A-Z]{3,}", CHANGE.help) == list(config_changes._INSTRUCTIONS)

@@ -122,7 +122,12 @@ JOB_VERBS = (
                 Option(("-f", "--follow"), "", "show new output as it comes, until the job ends"),
                 Option(("-n", "--tail"), "LINES", "show the last lines alone"),
                 Option(("-t", "--timestamps"), "", "show the time before each line"),
-                Option(("--since",), "TIME", "leave out older output: 10m for ten minutes, or a time in RFC 3339"),
+                Option(
+                    ("--since",),
+                    "TIME",
+                    "leave out older output: a time ago (10m, 1m30s), a date or time of RFC 3339 (in UTC if it has no "
+                    "zone), or seconds since 1970",
+                ),
                 Option(("--until",), "TIME", "leave out newer output, likewise"),
             ),
             least=1,

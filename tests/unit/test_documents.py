@@ -338,6 +338,15 @@ def test_the_options_page_has_every_verb() -> None:
     assert hasattr(ContainerMagics, "container")
 
 
+def test_the_options_page_has_every_trait() -> None:
+    """Each trait of the magics is in the table of docs/options.md, with its default."""
+    table = (PROJECT / "docs" / "options.md").read_text().partition("| trait |")[2].partition("\n\n")[0]
+    rows = [[re.findall(r"`([^`]*)`", part) for part in line.split(" | ")[:2]] for line in table.splitlines()[2:]]
+    found = {name: ast.literal_eval(value) for names, values in rows for name, value in zip(names, values, strict=True)}
+    magics = ContainerMagics()
+    assert found == {name: getattr(magics, name) for name in ContainerMagics.class_traits(config=True)}
+
+
 def test_the_chart_is_that_of_the_table() -> None:
     """The files that the README shows are what the script draws from docs/benchmarks.md."""
     for name, theme in chart.THEMES.items():

@@ -20,6 +20,7 @@ NbcontainerError
 │   ├── ContainerNotFound
 │   ├── ContainerExists
 │   ├── ContainerBusy     it runs, here or in another notebook
+│   ├── ContainerIncomplete  changes of a cell are lost
 │   └── ContainerDamaged  its record cannot be read
 ├── VolumeError           a volume cannot be used
 │   ├── VolumeNotFound

@@ -7,6 +7,7 @@ import inspect
 import multiprocessing
 import pickle
 import pydoc
+import re
 import subprocess
 import sys
 import typing
@@ -75,6 +76,22 @@ def test_every_error_is_public() -> None:
 
     kinds = {name for name, kind in vars(module).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
     assert kinds <= set(nbcontainer.__all__)
+
+
+def test_the_tree_of_errors_is_that_of_the_classes() -> None:
+    """The drawing at the top of `nbcontainer.errors` has each class, below the one that it derives from."""
+    from nbcontainer import errors as module
+
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (module.__doc__ or "").partition("\n\n")[2].splitlines():
+        found = re.match(r"([│├└─ ]*)(\w+)", line)
+        assert found is not None, line
+        depth = len(found[1]) // 4
+        above[depth:] = [found[2]]
+        drawn[found[2]] = above[depth - 1] if depth else "Exception"
+    kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, NbcontainerError)]
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in kinds}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

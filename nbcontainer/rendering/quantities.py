@@ -32,10 +32,10 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def seconds_of(text: str) -> float | None:
-    """Return the seconds since 1970 of a time in RFC 3339; None for anything else, and for Go's zero time.
+def seconds_of(text: str) -> int | None:
+    """Return the whole seconds since 1970 of a time in RFC 3339; None for anything else, and for Go's zero time.
 
-    Fractions of a second and the offset from UTC, which images may have, are read too.
+    The time may have an offset from UTC. Its fraction of a second is left out.
     """
     from calendar import timegm  # the launcher, which needs none of this, would import half the standard library
 
@@ -45,7 +45,7 @@ def seconds_of(text: str) -> float | None:
         whole = timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
         offset = text[19:].lstrip(".0123456789")
         if offset in ("Z", "z", ""):
-            return float(whole)
+            return whole
         sign = {"+": 1, "-": -1}[offset[0]]
         return whole - sign * (int(offset[1:3]) * 3600 + int(offset[4:6]) * 60)
     except (ValueError, KeyError, IndexError):

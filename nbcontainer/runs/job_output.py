@@ -51,7 +51,7 @@ def _nanoseconds(value: Moment, name: str, default: float) -> float:
         return moment(value, name)
     if isinstance(value, datetime):
         with contextlib.suppress(ValueError, OverflowError, OSError):  # a year that the system does not have
-            value = value.timestamp()
+            return round(value.timestamp() * 1e6) * 1000
     found = arguments.number(value)
     if found is None or not (abs(found) <= _MOST_SECONDS or math.isinf(found)):
         raise UsageError(f"invalid time for {name}: {value!r}", hint="write a datetime, seconds since 1970, or '10m'")

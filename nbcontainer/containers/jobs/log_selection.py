@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from nbcontainer.containers.jobs.log_reader import LogReader
 
 _BILLION = 10**9
-_UNIX_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+_UNIX_TIME = re.compile(r"(\d{1,12})(?:\.(\d{1,9}))?", re.ASCII)
+_FRACTION = re.compile(r"T\d\d:\d\d:\d\d\.(\d{1,9})", re.ASCII)
 _MIDNIGHT = "YYYY-MM-DDT00:00:00Z"
 _CUT_SHORT = (len("YYYY-MM-DD"), len("YYYY-MM-DDTHH:MM"))
 """Lengths of times that leave something out: the rest is midnight's."""
@@ -69,7 +70,7 @@ def last_lines(records: Iterable[LogRecord], number: int) -> list[LogRecord]:
     return found[::-1]
 
 
-def moment(text: str, option: str) -> float:
+def moment(text: str, option: str) -> int:
     """Return a time in nanoseconds since 1970, from one of the forms of `docker logs`; `option` names it in errors.
 
     A time ago, as in `10m` or `1m30s`; a time or a date, in UTC unless it says otherwise; or seconds since 1970.
@@ -77,10 +78,16 @@ def moment(text: str, option: str) -> float:
     """
     if (ago := nanoseconds(text)) is not None:
         return time.time_ns() - ago
-    if _UNIX_TIME.fullmatch(text):
-        return float(text) * _BILLION
+    if unix := _UNIX_TIME.fullmatch(text):
+        return int(unix[1]) * _BILLION + _billionths(unix[2])
     whole = f"{text}{_MIDNIGHT[len(text) :]}" if len(text) in _CUT_SHORT else text
     if (found := seconds_of(whole)) is not None:
-        return found * _BILLION
+        fraction = _FRACTION.search(whole)
+        return found * _BILLION + _billionths(fraction and fraction[1])
     hint = "write a time ago, as in 10m, or a time as in 2026-01-02T03:04:05Z"
     raise UsageError(f"invalid time '{text}' for {option}", hint=hint)
+
+
+def _billionths(digits: str | None) -> int:
+    """Return the digits after a decimal point, or none, in billionths: a float would lose the last of a time's."""
+    return int((digits or "").ljust(9, "0"))

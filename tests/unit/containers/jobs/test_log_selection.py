@@ -62,6 +62,17 @@ def test_a_log_is_read_record_by_record() -> None:
     assert next(Selection(since=5).records(Endless())).time == 5
 
 
+class Fixed(LogReader):
+    """A log with these records."""
+
+    def __init__(self, found: list[LogRecord]) -> None:
+        self.found = found
+
+    def records(self) -> Iterator[LogRecord]:
+        """All of them."""
+        yield from self.found
+
+
 DAY = 1_767_312_000
 """2026-01-02T00:00:00Z in seconds since 1970."""
 
@@ -86,6 +97,31 @@ def test_times_have_the_forms_of_docker(text: str, seconds: float, monkeypatch: 
     """A time ago, a date, a time, or seconds since 1970."""
     monkeypatch.setattr(time, "time_ns", lambda: 2_000_000_000 * 10**9)
     assert moment(text, "--since") == seconds * 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2026-01-02T00:00:00.912651583Z", 912_651_583),
+        ("2026-01-02T00:00:00.25", 250_000_000),
+        ("2026-01-02T01:00:00.000000001+01:00", 1),
+        ("2026-01-02T00:00:00.1234567891Z", 123_456_789),
+        ("1767312000.123456789", 123_456_789),
+    ],
+)
+def test_times_are_exact_to_the_nanosecond(text: str, nanoseconds: int) -> None:
+    """The time that `logs -t` prints for a line selects that line, and not the one a nanosecond before or after."""
+    found = moment(text, "--since")
+    assert found == DAY * 10**9 + nanoseconds
+    near = [LogRecord(number, found - 1 + number, LogStream.OUT, b"x") for number in range(3)]
+    assert [*Selection(since=found).records(Fixed(near))] == near[1:]
+    assert [*Selection(until=found).records(Fixed(near))] == near[:2]
+
+
+def test_a_datetime_is_exact_to_the_microsecond() -> None:
+    """As exact as it is itself."""
+    found = selection(None, datetime(2026, 1, 2, 0, 0, 0, 912_651, tzinfo=UTC), None).since
+    assert found == DAY * 10**9 + 912_651_000
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "2026-01-02T", "-5m", "1h-", "9" * 30])

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from nbcontainer.sandbox.steps.base import Step
+from typing import Any
 
 
 class FailedStep(Exception):
-    """A step that failed in another process, and what that process has said of it."""
+    """A step that failed, and what there is to say of it: by another process, or about another step's subject."""
 
     def __init__(self, failure: dict[str, Any]) -> None:
         super().__init__(failure["error"])
         self.failure = failure
 
 
-def failure_in(step: Step, error: Exception) -> dict[str, Any]:
+def failure_in(step: object, error: Exception) -> dict[str, Any]:
     """Return what there is to say of a step that failed."""
     return failure_of(type(step).__name__, error)
 

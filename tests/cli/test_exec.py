@@ -60,6 +60,8 @@ def test_a_command_that_fails_is_one_line(program: Program, job: Job) -> None:
     """What `exec` itself fails on has the codes of `run`: no program of the container is mistaken for it."""
     assert program("exec", "there", "test", "-e", "/x").returncode == 1
     assert program.fails(127, "exec", "there", "no-such").startswith("cannot run no-such: No such file or directory")
+    failed = program.fails(127, "exec", "-w", "/nope", "there", "true")
+    assert failed.startswith("cannot enter the working directory /nope: No such file or directory")
     assert program.fails(126, "exec", "there", "/etc").startswith("cannot run /etc: Permission denied")
     assert program.fails(125, "exec", "-u", "nobody-at-all", "there", "true").startswith("cannot become the user at")
     assert program.fails(125, "exec", "missing", "true").startswith("no such container: 'missing'")

@@ -166,6 +166,7 @@ def _seen(engine: Engine, options: dict[str, object]) -> str:
         ("true", {"user": "unknown"}),
         ("true", {"group_add": ["none"]}),
         ("true", {"workdir": "/etc/passwd"}),
+        ("true", {"workdir": "/root", "user": "1000"}),
         ("#!/none\n", {}),
         ("true", {"tmpfs": ["/etc/passwd"]}),
         ("true", {"user": "4294967295"}),

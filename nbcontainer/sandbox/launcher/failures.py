@@ -8,6 +8,8 @@ from typing import Any
 from nbcontainer.errors import LauncherError, SetupFailed
 from nbcontainer.sandbox.diagnosis import NESTED, Machine, map_advice, namespace_advice
 from nbcontainer.sandbox.steps.base import Step, advice_for
+from nbcontainer.sandbox.steps.program import Execute
+from nbcontainer.sandbox.steps.rootfs import MakeWorkdir
 
 _NO_ADMIN = "remove --userns=host, or give the notebook the capability SYS_ADMIN"
 
@@ -30,13 +32,15 @@ def launcher_failed(failed: dict[str, Any], machine: Machine | None = None) -> L
 def setup_failed(failed: dict[str, Any], machine: Machine | None = None) -> SetupFailed:
     """Return the error for init's report `{step, errno, error, path}`; its values are used only as text and numbers.
 
+    With `about`, the message and the hint are those of this other step, of whose subject the report is.
     `machine` is the one on which the step failed, this one by default.
     """
     name, code = str(failed.get("step", "")), int(failed.get("errno") or 0)
     error, path = str(failed.get("error", "")), _in_one_line(str(failed.get("path", "")))
-    step = Step.by_name.get(name)
+    step = Step.by_name.get(str(failed.get("about", name)))
     what = step.phrase if step is not None and step.phrase else f"apply {name}"
-    message = f"cannot {what}" + (f" at {path}" if path and name != "Execute" else f" {path}" if path else "")
+    at = "" if step in (Execute, MakeWorkdir) else "at "
+    message = f"cannot {what}" + (f" {at}{path}" if path else "")
     hint = "" if step is None else advice_for(step, code, machine)
     reason = error.rpartition(": ")[2] if code and os.strerror(code) in error else error
     return SetupFailed(f"{message}: {reason}", step=name, errno=code, path=path, hint=hint)

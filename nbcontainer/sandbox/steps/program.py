@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbcontainer.linux.files import TIOCGPTPEER, TIOCSPTLCK, TIOCSWINSZ
+from nbcontainer.sandbox.step_failure import FailedStep, failure_in
 from nbcontainer.sandbox.steps.base import Chinese, Step, quoted
 from nbcontainer.sandbox.steps.devices import DEVICES, SCRIPT
 from nbcontainer.sandbox.steps.rights.user import identity
-from nbcontainer.sandbox.steps.rootfs import ROOT
+from nbcontainer.sandbox.steps.rootfs import ROOT, MakeWorkdir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -244,7 +245,6 @@ class Execute(Step):
         errno.ENOENT: "the image has no such program: check its name and the image's PATH",
         errno.EACCES: "it is not executable in the image, or a directory above it is closed to this user",
         errno.ENOEXEC: "it is built for another architecture, or is not a program",
-        errno.ENOTDIR: "the working directory is a file in the image: choose another with -w",
         errno.E2BIG: "the arguments and the environment are too long: put the data in a volume",
     }
 
@@ -268,7 +268,7 @@ class Execute(Step):
         return _CONTROLLING_INPUT if self.terminal_input else ()
 
     def start(self, kernel: Kernel, spawn: Callable[..., int] | None = None) -> int:
-        """chdir(2) and posix_spawn(3), or `spawn` in its place, along PATH: the pid. Raises `OSError`.
+        """chdir(2) and posix_spawn(3), or `spawn` in its place, along PATH: the pid. Raises `OSError`, `FailedStep`.
 
         The program is what the steps before have made this process, in a session of its own and with the signals as
         the kernel made them. posix_spawn is a vfork(2): no interpreter's memory is copied, or taken down, for it.
@@ -276,7 +276,10 @@ class Execute(Step):
         env = dict(item.partition("=")[::2] for item in self.env)
         if "HOME" not in env:
             env["HOME"] = identity(str(kernel.getuid()), kernel.read_text("/etc/passwd"), "")[3]
-        kernel.chdir(self.cwd)
+        try:
+            kernel.chdir(self.cwd)
+        except OSError as error:
+            raise FailedStep({**failure_in(self, error), "about": MakeWorkdir.__name__}) from None
         name = self.argv[0]
         folders = env.get("PATH", "").split(":")
         spawn = kernel.posix_spawn if spawn is None else spawn

@@ -287,6 +287,8 @@ class MakeWorkdir(Step):
     )
     ahead: ClassVar[bool] = True
     advice: ClassVar[Mapping[int, str]] = {
+        errno.ENOENT: "choose another with -w",
+        errno.EACCES: "it, or a directory above it, is closed to this user: choose another with -w",
         errno.ENOTDIR: "it is a file in the image: choose another with -w",
         errno.ELOOP: "it leads through a link that containers may not follow: choose another with -w",
         errno.EROFS: "it does not exist, and what is above it is read-only: choose another with -w",

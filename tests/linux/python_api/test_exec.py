@@ -90,6 +90,19 @@ def test_a_user_that_cannot_be(box: nbcontainer.Container, command: str, user: s
     assert box.exec(["echo", "works"]).text == "works\n"
 
 
+@pytest.mark.parametrize("user", ["", "0:0"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("/nope", "No such file or directory; choose"), ("/etc/passwd", "Not a directory; it is a file in the image")],
+)
+def test_a_working_directory_that_cannot_be_entered_is_named(
+    box: nbcontainer.Container, path: str, reason: str, user: str
+) -> None:
+    """The error is about the directory, and not about the program, which is there."""
+    with pytest.raises(SetupFailed, match=f"cannot enter the working directory {path}: {reason}.* with -w"):
+        box.exec(["true"], workdir=path, user=user)
+
+
 def test_only_root_becomes_another_user(engine: Engine) -> None:
     """A container of another user, or one without the capability, keeps its user; the error says why."""
     if engine.single_id:

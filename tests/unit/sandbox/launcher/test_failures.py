@@ -39,6 +39,10 @@ def report(step: str, code: int, path: str = "", error: str = "") -> dict[str, A
             "the image has no such program: check its name and the image's PATH",
         ),
         (
+            {**report("Execute", errno.ENOENT, "/nope"), "about": "MakeWorkdir"},
+            "cannot enter the working directory /nope: No such file or directory; choose another with -w",
+        ),
+        (
             report("SetUser", errno.ENOENT, "/etc/passwd", "no user carol in the image"),
             "cannot become the user at /etc/passwd: no user carol in the image; "
             "use a name of the image's /etc/passwd or /etc/group, or a number",

@@ -13,6 +13,7 @@ import pytest
 
 from nbcontainer.linux.files import read_text
 from nbcontainer.linux.recording import FIRST_DESCRIPTOR, RecordingKernel, call
+from nbcontainer.sandbox.step_failure import FailedStep
 from nbcontainer.sandbox.steps.devices import SCRIPT
 from nbcontainer.sandbox.steps.program import ConnectStreams, Execute, ImportModule, OpenTerminal, WriteScript
 
@@ -196,8 +197,9 @@ def test_home_is_the_users(uid: int, env: tuple[str, ...], home: str) -> None:
 
 
 def test_a_working_directory_that_cannot_be_entered_is_an_error() -> None:
-    """Nothing is executed where the program was not asked to start."""
+    """Nothing is executed where the program was not asked to start, and the failure is about that directory."""
     kernel = machine("/x").fail(errno.EACCES, "chdir")
-    with pytest.raises(PermissionError):
+    with pytest.raises(FailedStep) as raised:
         Execute(("/x",), (), "/closed").apply(kernel, ())
+    assert (raised.value.failure["step"], raised.value.failure["about"]) == ("Execute", "MakeWorkdir")
     assert not kernel.only("posix_spawn")

@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -19,16 +20,20 @@ from nbcontainer.containers.active import running_containers
 from nbcontainer.containers.cells.request import Request
 from nbcontainer.containers.cells.streams import Streams
 from nbcontainer.containers.jobs.starting import start
-from nbcontainer.containers.live.exec_client import ExecRequest, run_there
+from nbcontainer.containers.live import exec_client
+from nbcontainer.containers.live.exec_client import ExecRequest, RemoteProcess, run_there
 from nbcontainer.containers.live.exec_server import ExecServer
 from nbcontainer.errors import ContainerError
+from nbcontainer.sandbox import protocol
 from tests.cli.conftest import PROGRAM
 from tests.requirements import require
 from tests.running import DEADLINE, all_dead, appear, marker, pidfds
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
+    from nbcontainer.containers.active import ActiveCell
     from nbcontainer.containers.engine import Engine
     from nbcontainer.containers.jobs.job import Job
     from tests.cli.conftest import Program
@@ -224,6 +229,28 @@ def test_a_notebook_that_answers_nothing_holds_up_no_command(job: Job, monkeypat
     with pytest.raises(ContainerError, match="the notebook has closed the connection"):
         run_there(job.engine, ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere))
     assert job.running
+
+
+def test_a_notebook_that_is_stopped_holds_up_no_command(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing is heard of the notebook after the time limit, the command has failed in one line."""
+    connections: list[socket.socket] = []
+    monkeypatch.setattr(ExecServer, "_serve", lambda _, connection: connections.append(connection))
+    monkeypatch.setattr(exec_client, "_ANSWER", 0.1)
+    with pytest.raises(ContainerError, match="the notebook does not answer; see whether it is stopped or busy"):
+        run_there(job.engine, ExecRequest("there", ("true",)), Streams(_nowhere, _nowhere), timeout=0.1)
+    assert job.running
+    connections.pop().close()
+
+
+def test_the_wait_for_the_end_of_a_killed_command_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is heard of the notebook, and the command counts as ended."""
+    monkeypatch.setattr(exec_client, "_ANSWER", 0.1)
+    ours, theirs = protocol.pair()
+    cell = SimpleNamespace(pid=os.getpid())
+    with theirs, RemoteProcess(ours, cast("ActiveCell", cell)) as remote:
+        remote.kill()
+        remote.wait()
+        assert remote.refused is not None
 
 
 def test_a_notebook_without_descriptors_says_so(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

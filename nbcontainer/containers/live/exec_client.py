@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from nbcontainer.linux.pipes import output_pipe
 from nbcontainer.outcome import Reason
 from nbcontainer.sandbox import protocol, sandboxed_call
 from nbcontainer.sandbox.handle import ContainerHandle, readable
-from nbcontainer.sandbox.join_watch import JoinWatch
+from nbcontainer.sandbox.join_watch import PATIENCE, JoinWatch
 from nbcontainer.sandbox.joined import ENDED, end_copy
 from nbcontainer.sandbox.silent_observer import SilentObserver
 from nbcontainer.sandbox.supervisor import Supervisor
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 
 _CLOSED = "the notebook has closed the connection"
+
+_ANSWER = PATIENCE + 1.0
+"""Seconds in which a notebook says that a command has ended that it was to kill. `JoinWatch` needs less to end it."""
 
 _DEATH = 1000.0
 """Milliseconds in which a container ends with its notebook."""
@@ -87,6 +92,22 @@ class RemoteProcess(ContainerHandle):
                 protocol.send(self.channel, {"signal": int(number)})
             except OSError:
                 return
+
+    def kill(self) -> None:
+        """Kill the command. A notebook that does not say in time that it has ended has refused: it may be stopped."""
+        first = self.killed_at is None
+        super().kill()
+        if first:
+            timer = threading.Timer(_ANSWER, self._give_up)
+            timer.daemon = True
+            timer.start()
+
+    def _give_up(self) -> None:
+        """Wake the thread that reads the channel."""
+        if self.ended is None:
+            self._take({"refused": "the notebook does not answer", "hint": "see whether it is stopped or busy"})
+        with contextlib.suppress(OSError):  # it is closed
+            self.channel.shutdown(socket.SHUT_RD)
 
     def kill_container(self) -> None:
         """Kill every process of the container. A dead init is ignored."""

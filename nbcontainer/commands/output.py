@@ -68,18 +68,18 @@ def _bytes_in_messages(data: bytes) -> int:
 
 
 class FloodGate:
-    """Lets `limit` bytes of a cell's output through, both streams together; all of it goes to a file from there on.
+    """Lets `limit` bytes of an output through, both streams together; all of it goes to a file from there on.
 
     Output that is much larger as a message, such as control characters, passes up to `MESSAGE_LIMIT` bytes of JSON, or
     up to `limit` if that is more. Past the limit nothing is shown but, at the end, the last bytes and where the whole
     is. `place` makes the path of the file (host) when it is needed. If the file cannot be written, the cell continues
-    without it.
+    without it. Without `place` there is no file, and `where` says where the whole is.
     """
 
     TAIL = 8 << 10
     """Bytes shown of the end."""
 
-    def __init__(self, limit: int, place: Callable[[], Path]) -> None:
+    def __init__(self, limit: int, place: Callable[[], Path] | None, where: str = "") -> None:
         self.limit = limit
         self.path: Path | None = None
         self.total = 0
@@ -88,6 +88,7 @@ class FloodGate:
         self._in_messages: int | None = None
         self._problem = ""
         self._place = place
+        self._where = where
         self._kept: list[bytes] = []
         self._file: BinaryIO | None = None
         self._tail = bytearray()
@@ -130,7 +131,8 @@ class FloodGate:
         return room if needed <= left else min(room, len(data) * max(left, 0) // needed)
 
     def _spill(self, data: bytes) -> None:
-        if self._problem:
+        if self._problem or self._place is None:
+            self._kept.clear()
             return
         try:
             if self._file is None:
@@ -165,9 +167,9 @@ class FloodGate:
             tail = _from_a_beginning(tail)
             sink(f"\n… {self.total - self._shown - len(tail)} bytes of output are not shown …\n".encode())
         sink(tail)
-        where = (
-            f"could not be kept: {self._problem}" if self._problem else f"are in {self.path} until the notebook ends"
-        )
+        where = self._where or f"are in {self.path} until the notebook ends"
+        if self._problem:
+            where = f"could not be kept: {self._problem}"
         sink(f"\n… all {self.total} bytes of output {where}\n".encode())
 
 

@@ -130,9 +130,12 @@ def _show(job: Job, shell: Any) -> None:
 def show_output(output: LogOutput) -> None:
     """Show the output of a job as it comes, until the job ends or the cell is interrupted: the job continues."""
     sinks = [TextSink(stream) for stream in (sys.stdout, sys.stderr)]
+    gate = output.gate()
+    out, err = map(gate.through, sinks)
     try:
-        output.write(sinks[0], sinks[1], terminal=True)
+        output.write(out, err, terminal=True)
     finally:
+        gate.finish(sinks[0])
         for sink in sinks:
             sink.finish()
 

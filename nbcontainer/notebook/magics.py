@@ -215,8 +215,9 @@ class ContainerMagics(Magics):
 
         The output of a job that is followed is shown as it comes.
         """
-        if isinstance(view, LogOutput) and view.follow:
-            return job_cells.show_output(view)
+        if isinstance(view, LogOutput):
+            view.limit = self.output_limit
+            return job_cells.show_output(view) if view.follow else view
         if isinstance(view, LiveTable) and hasattr(self.shell, "kernel"):
             return job_cells.show_live(view)
         if isinstance(view, ExplanationView) and not words.has(LANGUAGE.name):

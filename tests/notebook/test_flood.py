@@ -56,3 +56,32 @@ def test_the_file_goes_with_the_notebook(kernel: Kernel) -> None:
     assert path.stat().st_size == 6_000_000
     kernel.run("%unload_ext nbcontainer").good()
     assert not path.exists()
+
+
+def test_a_long_log_is_limited_on_the_page(shared_kernel: Kernel) -> None:
+    """A page shows the beginning and the end of a log, and how to have the rest; the value of `logs` is the whole."""
+    shared_kernel.run("%%container busybox --bg --name flooded\nyes | head -c 6000000").good()
+    shared_kernel.run("%container wait flooded").good()
+    shared_kernel.run("flood = %container logs flooded").good()
+    shown = shared_kernel.run("flood").good().result
+    assert len(shown) < 3_000_000
+    assert shown.startswith("y\ny\n")
+    assert "\n… all 6000000 bytes of output are in the log: choose a part with --tail or --since, or run" in shown
+    assert "`nbcontainer logs flooded > FILE`" in shown
+    assert shared_kernel.value("len(str(flood))") == "5999999"
+    followed = shared_kernel.run("%container logs -f flooded").good().stdout
+    assert len(followed) < 3_000_000
+    assert followed.endswith(shown.rpartition("\n")[2] + "\n")
+    shared_kernel.run("%container rm flooded").good()
+
+
+def test_a_log_has_the_limit_of_the_notebook(shared_kernel: Kernel) -> None:
+    """`output_limit` is for the logs of jobs, too."""
+    shared_kernel.run("%%container busybox --bg --name short\nseq 2000").good()
+    shared_kernel.run("%container wait short").good()
+    shared_kernel.run("%config ContainerMagics.output_limit = 100").good()
+    assert shared_kernel.run("%container logs short").good().result.startswith("1\n2\n")
+    assert " bytes of output are not shown …\n" in shared_kernel.run("%container logs -f short").good().stdout
+    shared_kernel.run("get_ipython().magics_manager.registry['ContainerMagics'].output_limit = 1_200_000").good()
+    assert shared_kernel.run("%container logs short").good().result.endswith("\n1999\n2000")
+    shared_kernel.run("%container rm short").good()

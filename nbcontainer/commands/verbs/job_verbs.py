@@ -71,7 +71,7 @@ def _logs(call: Invocation) -> View:
         with log:
             yield from _shown(selected.records(log, runs), stamped=words.has("timestamps"))
 
-    return LogOutput(pieces(), follow=follow, inert=log.inert)
+    return LogOutput(pieces(), name=name, follow=follow, inert=log.inert)
 
 
 def _shown(records: Iterable[LogRecord], *, stamped: bool) -> Iterator[Piece]:

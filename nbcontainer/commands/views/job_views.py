@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nbcontainer.commands.output import OUTPUT_LIMIT, FloodGate
 from nbcontainer.rendering.fields import Sign, State, When
 from nbcontainer.rendering.inert_text import InertText
 from nbcontainer.rendering.quantities import duration
@@ -68,13 +69,18 @@ class Piece:
 
 
 class LogOutput:
-    """The output of a job: as text, or piece by piece while it runs. With `follow`, it is shown as it comes.
+    """The output of the job `name`: as text, or piece by piece while it runs. With `follow`, it is shown as it comes.
 
-    `inert` is whether it must not control a terminal.
+    `inert` is whether it must not control a terminal. `limit` is how many bytes of it a notebook's page shows.
     """
 
-    def __init__(self, pieces: Iterable[Piece], *, follow: bool = False, inert: bool = False) -> None:
+    limit = OUTPUT_LIMIT
+
+    def __init__(
+        self, pieces: Iterable[Piece], *, name: str = "NAME", follow: bool = False, inert: bool = False
+    ) -> None:
         self.follow = follow
+        self._name = name
         self._inert = inert
         self._pieces = iter(pieces)
         self._read: list[Piece] = []
@@ -95,18 +101,37 @@ class LogOutput:
         for piece in self._pieces:
             (err if piece.error else out)(piece.data)
 
+    def gate(self) -> FloodGate:
+        """Return what the output passes on its way to a notebook's page."""
+        ways = f"choose a part with --tail or --since, or run `nbcontainer logs {self._name} > FILE` in a terminal"
+        return FloodGate(self.limit, None, f"are in the log: {ways}")
+
     def __str__(self) -> str:
         parts: list[bytes] = []
-        sink = InertText(parts.append) if self._inert else parts.append
-        for piece in self:
-            sink(piece.data)
-        return b"".join(parts).decode("utf-8", "replace").removesuffix("\n")
+        self._pass_to(parts.append)
+        return _text(parts)
 
     __repr__ = __str__
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        parts: list[bytes] = []
+        gate = self.gate()
+        self._pass_to(gate.through(parts.append))
+        gate.finish(parts.append)
+        printer.text(_text(parts))
+
+    def _pass_to(self, sink: Sink) -> None:
+        sink = InertText(sink) if self._inert else sink
+        for piece in self:
+            sink(piece.data)
 
     def as_json(self) -> str:
         """Return the output as text."""
         return b"".join(piece.data for piece in self).decode("utf-8", "replace")
+
+
+def _text(parts: Iterable[bytes]) -> str:
+    return b"".join(parts).decode("utf-8", "replace").removesuffix("\n")
 
 
 @dataclass(frozen=True)
